@@ -1,0 +1,49 @@
+# Sourced, from bash or zsh and from any directory: `. path/to/env.sh`. It gives a shell in which
+# python, ros executables and `nav_monitor` are those of this checkout. `make setup` comes first.
+#
+# Which Fast DDS profile to use stays the user's choice: nothing here sets
+# FASTDDS_DEFAULT_PROFILES_FILE or FASTRTPS_DEFAULT_PROFILES_FILE.
+
+# Puts a folder in front of a path-like variable, once.
+_nav_monitor_prepend() {
+  eval "_nav_monitor_old=\${$1:-}"
+  case ":$_nav_monitor_old:" in
+    *":$2:"*) ;;
+    *) export "$1=$2${_nav_monitor_old:+:$_nav_monitor_old}" ;;
+  esac
+  unset _nav_monitor_old
+}
+
+_nav_monitor_environment() {
+  if [ ! -e "$1/.venv/.nav_monitor/ready" ]; then
+    echo "env.sh: this checkout is not set up yet: run 'make -C $1 setup'" >&2
+    return 1
+  fi
+  # A distribution's ROS 2, where set-up found one; else the wheels inside .venv are the prefix.
+  _nav_monitor_ros="$(cat "$1/.venv/.nav_monitor/ros_setup" 2>/dev/null)"
+  _nav_monitor_shell=bash
+  [ -z "${ZSH_VERSION:-}" ] || _nav_monitor_shell=zsh
+  if [ -n "$_nav_monitor_ros" ]; then
+    . "${_nav_monitor_ros%.*}.$_nav_monitor_shell"
+  fi
+  . "$1/.venv/bin/activate"
+  _nav_monitor_prepend AMENT_PREFIX_PATH "$1/.venv"
+  _nav_monitor_prepend CMAKE_PREFIX_PATH "$1/.venv"
+  if [ -e "$1/.ros/install/local_setup.$_nav_monitor_shell" ]; then
+    . "$1/.ros/install/local_setup.$_nav_monitor_shell"
+  fi
+  unset _nav_monitor_ros _nav_monitor_shell
+}
+
+if [ -n "${ZSH_VERSION:-}" ]; then
+  eval '_nav_monitor_file="${(%):-%x}"'
+else
+  _nav_monitor_file="${BASH_SOURCE[0]:-env.sh}"
+fi
+_nav_monitor_root="$(CDPATH='' cd -- "$(dirname -- "$_nav_monitor_file")" && pwd)"
+_nav_monitor_environment "$_nav_monitor_root"
+_nav_monitor_status=$?
+unset _nav_monitor_file _nav_monitor_root
+unset -f _nav_monitor_environment _nav_monitor_prepend
+# The last command decides the status of the `.` that sourced this file.
+[ "$_nav_monitor_status" -eq 0 ]

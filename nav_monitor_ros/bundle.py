@@ -1,0 +1,365 @@
+"""A fitted monitor on disk: a folder that a person can read and no loader has to trust."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
+
+from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.conformal import Conformal
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Head
+from nav_monitor_ros.perception.classifier import Classifier, select_device
+from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.registry import make_score
+
+SCHEMA = 1
+DESCRIPTION = 'bundle.yaml'
+WEIGHTS = 'model.safetensors'
+FITTED = 'monitor.safetensors'
+CARD = 'MODEL_CARD.md'
+_HASHED = (WEIGHTS, FITTED, CARD)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network with everything that was fitted to it."""
+
+    name: str
+    network: NetworkSpec
+    preprocess: Preprocess
+    layer: str  # the monitored one
+    class_names: tuple[str, ...]
+    scores: Mapping[str, Score]
+    calibration: Calibration
+    layer_ranges: Mapping[str, tuple[float, float]]  # 1st and 99th percentile in training
+    provenance: Mapping[str, Any]
+    folder: Path | None = None  # where it was read from
+
+    def classifier(
+        self,
+        *,
+        device: str = 'auto',
+        threads: int = 1,
+        trusted_packages: Sequence[str] = (),
+    ) -> Classifier:
+        """Return the network with its weights, ready to run.
+
+        Args:
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            threads: Of torch on the CPU; 0 leaves torch's choice.
+            trusted_packages: Packages whose network code may be imported.
+
+        Raises:
+            NavMonitorError: The network cannot be built, or is not the one that was fitted.
+        """
+        if self.folder is None:
+            raise NavMonitorError(f"bundle '{self.name}' was not read from a folder")
+        network = self.network.build(trusted_packages)
+        load_weights(network, self.folder / WEIGHTS)
+        classifier = Classifier(
+            network,
+            self.preprocess,
+            layer=self.layer,
+            device=select_device(device),
+            threads=threads,
+        )
+        if classifier.classes != len(self.class_names):
+            raise NavMonitorError(
+                f'bundle {self.folder} names {len(self.class_names)} classes, but its network has '
+                f'{classifier.classes}; fit the monitor again'
+            )
+        width = next(iter(self.scores.values())).width
+        if classifier.width != width:
+            raise NavMonitorError(
+                f'bundle {self.folder} was fitted to {width} neurons, but layer {self.layer} of '
+                f'its network has {classifier.width}; fit the monitor again'
+            )
+        return classifier
+
+    def judge(self, *, decisive: str = FUSED, top: int = 3) -> Judge:
+        """Return the fitted scores with their calibration, ready to judge.
+
+        Raises:
+            NavMonitorError: ``decisive`` is not a score of this bundle.
+        """
+        return Judge(self.scores, self.calibration, self.class_names, decisive=decisive, top=top)
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the bundles that came with the package, name -> folder."""
+    for share in _share_folders():
+        found = {p.parent.name: p.parent for p in sorted(share.glob(f'bundles/*/{DESCRIPTION}'))}
+        if found:
+            return found
+    return {}
+
+
+def find_bundle(bundle: str) -> Path:
+    """Return the folder of a bundle given as a path or as the name of a shipped one.
+
+    Raises:
+        NavMonitorError: Neither exists.
+    """
+    if not bundle:
+        raise NavMonitorError('no bundle is given; name a folder or a shipped bundle')
+    shipped = shipped_bundles()
+    if bundle in shipped:
+        return shipped[bundle]
+    folder = Path(bundle).expanduser()
+    if not folder.is_dir():
+        raise NavMonitorError(
+            f"bundle '{bundle}' is neither a folder nor a shipped bundle "
+            f'({", ".join(shipped) or "none is installed"})'
+        )
+    return folder
+
+
+def load_bundle(bundle: str | Path) -> Bundle:
+    """Read a bundle and check it whole.
+
+    Args:
+        bundle: A folder, or the name of a shipped bundle.
+
+    Returns:
+        The bundle; its network is not built yet.
+
+    Raises:
+        NavMonitorError: A file is missing or was changed, the schema is unknown, or the contents
+            contradict each other.
+    """
+    folder = find_bundle(str(bundle))
+    described = _read_description(folder)
+    _check_hashes(folder, described)
+    try:
+        return _assemble(folder, described)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f'lacks {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+        raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: {what}; fit it again') from None
+
+
+def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: str) -> None:
+    """Write a bundle; the folder appears complete or not at all.
+
+    Args:
+        bundle: What was fitted.
+        classifier: Runs the bundle's network.
+        folder: Where to write; a bundle that is there already is replaced.
+        card: The text of the model card, Markdown.
+
+    Raises:
+        NavMonitorError: The folder holds something else than a bundle, or cannot be written.
+    """
+    if folder.exists() and not (folder / DESCRIPTION).is_file() and any(folder.iterdir()):
+        raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
+    try:
+        state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+        save_torch_file(state, scratch / WEIGHTS)
+        save_file(_fitted_tensors(bundle), scratch / FITTED)
+        (scratch / CARD).write_text(card, encoding='utf-8')
+        described = _describe(bundle)
+        described['files'] = {name: _sha256(scratch / name) for name in _HASHED}
+        (scratch / DESCRIPTION).write_text(
+            yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100),
+            encoding='utf-8',
+        )
+        scratch.chmod(0o755)
+        _swap(scratch, folder)
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _swap(scratch: Path, folder: Path) -> None:
+    """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
+    old = scratch.with_name(scratch.name + '.old')
+    if folder.exists():
+        folder.rename(old)
+    try:
+        scratch.rename(folder)
+    except OSError:
+        with suppress(OSError):
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _share_folders() -> list[Path]:
+    """Return the folders where this package's data may lie, the code's own installation first."""
+    here = Path(__file__).resolve()
+    own = [parent / 'share' / 'nav_monitor_ros' for parent in here.parents]
+    prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    return [here.parents[1], *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
+    try:
+        described = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise NavMonitorError(f'{path} is not readable YAML: {reason}') from None
+    if not isinstance(described, dict):
+        raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
+    if described.get('schema') != SCHEMA:
+        raise NavMonitorError(
+            f'{path} has schema {described.get("schema")!r}, and this version reads {SCHEMA}; '
+            'fit the monitor again or install the version that wrote it'
+        )
+    return described
+
+
+def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
+    listed = described.get('files')
+    if not isinstance(listed, dict):
+        raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
+    # Only names that this version knows are opened: a listed name cannot lead out of the folder.
+    for name in _HASHED:
+        if not (folder / name).is_file():
+            raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
+        if _sha256(folder / name) != listed.get(name):
+            raise NavMonitorError(
+                f'{folder / name} was changed after it was written (SHA-256 differs from '
+                f'{DESCRIPTION}); copy or fit it again'
+            )
+
+
+def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
+    try:
+        tensors = load_file(folder / FITTED)
+    except (SafetensorError, OSError) as error:
+        raise NavMonitorError(f'{folder / FITTED} is unreadable: {error}') from None
+    network = described['network']
+    monitor = described['monitor']
+    class_names = tuple(str(name) for name in described['class_names'])
+    # The head's weights belong to the network; the scores have a copy among their own tensors, so
+    # that they can be read without building it.
+    head = Head(tensors['head/weight'], tensors['head/bias']) if monitor['head'] else None
+    scores = {}
+    for name, settings in monitor['scores'].items():
+        score = make_score(
+            name, settings or {}, classes=len(class_names), width=int(monitor['width']), head=head
+        )
+        score.restore(_part(tensors, f'scores/{name}/'))
+        scores[name] = score
+    if not scores:
+        raise NavMonitorError(f'bundle {folder} has no scores; fit it again')
+    return Bundle(
+        name=str(described['name']),
+        network=NetworkSpec(str(network['spec']), dict(network.get('arguments') or {})),
+        preprocess=Preprocess.from_dict(described['preprocess']),
+        layer=str(monitor['layer']),
+        class_names=class_names,
+        scores=scores,
+        calibration=_calibration(described['calibration'], _part(tensors, 'calibration/'), scores),
+        layer_ranges={
+            str(layer): (float(low), float(high))
+            for layer, (low, high) in described['layer_ranges'].items()
+        },
+        provenance=dict(described['provenance']),
+        folder=folder,
+    )
+
+
+def _calibration(
+    described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
+) -> Calibration:
+    fuse = tuple(described['fuse'])
+    thresholds = {str(name): float(p) for name, p in described['p_thresholds'].items()}
+    if not set(fuse) <= set(scores) or set(thresholds) != {*scores, FUSED}:
+        raise ValueError('calibration and scores name different scores')
+    return Calibration(
+        alpha=float(described['false_alarm_rate']),
+        confidence=float(described['confidence']),
+        fuse=fuse,
+        members={name: Conformal(tensors[name]) for name in scores},
+        fused=Conformal(tensors[FUSED]),
+        thresholds=thresholds,
+    )
+
+
+def _describe(bundle: Bundle) -> dict[str, Any]:
+    calibration = bundle.calibration
+    first = next(iter(bundle.scores.values()))
+    return {
+        'schema': SCHEMA,
+        'name': bundle.name,
+        'network': {
+            'spec': bundle.network.spec,
+            'arguments': dict(bundle.network.arguments),
+        },
+        'preprocess': bundle.preprocess.to_dict(),
+        'class_names': list(bundle.class_names),
+        'monitor': {
+            'layer': bundle.layer,
+            'width': first.width,
+            'head': first.head is not None,
+            'scores': {name: score.settings for name, score in bundle.scores.items()},
+            'notes': [note for score in bundle.scores.values() for note in score.notes()],
+        },
+        'calibration': {
+            'false_alarm_rate': calibration.alpha,
+            'confidence': calibration.confidence,
+            'images': {
+                'scores': len(next(iter(calibration.members.values()))),
+                'fused': len(calibration.fused),
+            },
+            'fuse': list(calibration.fuse),
+            'p_thresholds': {name: float(p) for name, p in calibration.thresholds.items()},
+        },
+        'layer_ranges': {
+            layer: [float(f'{low:.6g}'), float(f'{high:.6g}')]
+            for layer, (low, high) in bundle.layer_ranges.items()
+        },
+        'provenance': dict(bundle.provenance),
+    }
+
+
+def _fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
+    tensors = {
+        f'scores/{name}/{key}': array
+        for name, score in bundle.scores.items()
+        for key, array in score.tensors().items()
+    }
+    for name, array in bundle.calibration.tensors().items():
+        tensors[f'calibration/{name}'] = array
+    head = next(iter(bundle.scores.values())).head
+    if head is not None:
+        tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias
+    return {key: np.ascontiguousarray(array) for key, array in tensors.items()}
+
+
+def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key[len(prefix):]: t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,223 @@
+"""The alert's state machine: when perception may be trusted, and if not, why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nav_monitor_ros.decision.evidence import Debounce
+from nav_monitor_ros.decision.verdict import Alert, Reason, State
+from nav_monitor_ros.errors import NavMonitorError
+
+_STATES = {
+    Reason.IN_DISTRIBUTION: State.OK,
+    Reason.SUSPECT: State.SUSPECT,
+    Reason.OOD: State.OOD,
+    Reason.LATCHED: State.OOD,
+}  # every other reason means that nothing can be judged
+
+
+@dataclass(frozen=True)
+class AlertRules:
+    """When the alert changes."""
+
+    enter_count: int = 3  # flagged frames in a row that raise the alert
+    exit_count: int = 5  # clear frames in a row that lower it
+    latch: bool = False  # an out-of-distribution alert stays until it is reset
+    image_timeout: float = 0.5  # seconds without an image until the last one is stale
+    frozen_timeout: float = 1.0  # seconds of identical images that count as frozen; 0: never
+    inference_timeout: float = 1.0  # seconds that an image may wait for its verdict
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.image_timeout <= 0 or self.inference_timeout <= 0 or self.frozen_timeout < 0:
+            raise NavMonitorError(
+                'image_timeout and inference_timeout must be above 0 s, frozen_timeout not below'
+            )
+        Debounce(self.enter_count, self.exit_count)
+
+
+class AlertMachine:
+    """Takes what happens in, with its time; says what the alert is.
+
+    All times are seconds on one steady clock of the caller's. False is said only while fresh
+    frames are being judged in-distribution: after the start and after every fault, ``exit_count``
+    clear frames in a row have to come first. Faults raise the alert at once; only
+    out-of-distribution frames are debounced. Not thread-safe.
+    """
+
+    def __init__(self, rules: AlertRules, now: float) -> None:
+        """Start inactive and enabled."""
+        self._rules = rules
+        self._stream = Debounce(rules.enter_count, rules.exit_count)
+        self._enabled = True
+        self._active = False
+        self._model_error = ''
+        self._latched = False
+        self._trusted = False
+        self._failure: tuple[Reason, str] | None = None
+        self._begin_session(now)
+        self._alert = Alert(True, State.INVALID, Reason.INACTIVE, 'not active yet', now)
+
+    @property
+    def rules(self) -> AlertRules:
+        """Return the rules in force."""
+        return self._rules
+
+    @property
+    def evidence(self) -> float:
+        """Return how far the stream is on its way to out-of-distribution, in [0, 1]."""
+        return self._stream.evidence
+
+    def change_rules(self, **changes: float | bool) -> None:
+        """Change rules while running; what was counted so far is kept.
+
+        Raises:
+            NavMonitorError: A rule is out of range; all rules stay as they were.
+        """
+        self._rules = replace(self._rules, **changes)
+        self._stream.enter_count = self._rules.enter_count
+        self._stream.exit_count = self._rules.exit_count
+        if not self._rules.latch:
+            self._latched = False
+
+    def activate(self, active: bool, now: float) -> None:
+        """The node became active or stopped being so."""
+        if active and not self._active:
+            self._begin_session(now)
+        self._active = active
+
+    def enable(self, enabled: bool, now: float) -> None:
+        """The user switched the monitor on or off."""
+        if enabled and not self._enabled:
+            self._begin_session(now)
+        self._enabled = enabled
+
+    def model_failed(self, detail: str) -> None:
+        """No model could be loaded."""
+        self._model_error = detail
+
+    def model_loaded(self) -> None:
+        """A model is there."""
+        self._model_error = ''
+
+    def reset(self) -> None:
+        """Release a latched alert; a stream that still is out-of-distribution stays alerted."""
+        self._latched = False
+
+    def image_arrived(self, now: float) -> None:
+        """An image came, whatever is in it."""
+        self._last_arrival = now
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+
+    def judged(self, flagged: bool, stamp_ns: int, fingerprint: int, now: float) -> None:
+        """A frame was judged.
+
+        Args:
+            flagged: Whether the frame, taken alone, is out-of-distribution.
+            stamp_ns: The image's stamp, nanoseconds.
+            fingerprint: A checksum of the pixels.
+            now: Seconds.
+        """
+        self._unanswered_since = None
+        self._failure = None
+        if self._last_stamp is not None and stamp_ns < self._last_stamp:
+            self._stream.doubt()  # a clock jumped or a bag was looped: frames are no neighbours
+            self._identical_since = None
+        elif fingerprint != self._last_fingerprint:
+            self._identical_since = None
+        elif self._identical_since is None:
+            self._identical_since = self._last_judged
+        self._last_stamp, self._last_fingerprint, self._last_judged = stamp_ns, fingerprint, now
+        self._stream.update(flagged)
+        self._latched |= self._rules.latch and self._stream.is_ood
+        # The stream is asked again from here on; a fault seen at the next look takes it back.
+        self._trusted |= self._stream.is_clear or self._stream.is_ood
+
+    def failed(self, reason: Reason, detail: str) -> None:
+        """A frame could not be judged; the alert says so until one can."""
+        self._unanswered_since = None
+        self._failure = (reason, detail)
+        self._distrust()
+
+    def alert(self, now: float) -> Alert:
+        """Return what to say at this moment."""
+        reason, detail = self._look(now)
+        state = _STATES.get(reason, State.INVALID)
+        if state is State.INVALID and reason is not Reason.WARMING_UP:
+            self._distrust()
+        value = reason not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT)
+        same = (value, reason) == (self._alert.value, self._alert.reason)
+        since = self._alert.since if same else now
+        self._alert = Alert(value, state, reason, detail, since)
+        return self._alert
+
+    def _look(self, now: float) -> tuple[Reason, str]:
+        for look in (self._blocked, self._faulty, self._streaming):
+            found = look(now)
+            if found:
+                return found
+        return Reason.IN_DISTRIBUTION, ''
+
+    def _blocked(self, _now: float) -> tuple[Reason, str] | None:
+        if self._model_error:
+            return Reason.MODEL_ERROR, self._model_error
+        if not self._active:
+            return Reason.INACTIVE, 'the node is not active'
+        if not self._enabled:
+            return Reason.DISABLED, 'switched off by ~/set_enabled'
+        return None
+
+    def _faulty(self, now: float) -> tuple[Reason, str] | None:
+        rules = self._rules
+        if self._unanswered_since is not None:
+            waiting = now - self._unanswered_since
+            if waiting > rules.inference_timeout:
+                return Reason.INFERENCE_TIMEOUT, f'an image has waited {waiting:.1f} s for a verdict'
+        if self._last_arrival is None:
+            waited = now - self._session_start
+            return Reason.NO_IMAGE, f'no image in the {waited:.1f} s since activation'
+        silent = now - self._last_arrival
+        if silent > rules.image_timeout:
+            return Reason.STALE_IMAGE, f'no image for {silent:.1f} s'
+        if self._failure is not None:
+            return self._failure
+        frozen_since = self._identical_since
+        if rules.frozen_timeout and frozen_since is not None:
+            still = now - frozen_since
+            if still >= rules.frozen_timeout:
+                return Reason.FROZEN_IMAGE, f'the same image for {still:.1f} s'
+        return None
+
+    def _streaming(self, _now: float) -> tuple[Reason, str] | None:
+        stream = self._stream
+        if stream.is_ood:
+            return Reason.OOD, 'unlike the training images'
+        if self._latched:
+            return Reason.LATCHED, 'was out-of-distribution; waits for ~/reset_alert'
+        if not self._trusted:
+            return (
+                Reason.WARMING_UP,
+                f'{stream.clear_run} of {stream.exit_count} clear frames in a row',
+            )
+        if stream.is_suspect:
+            return (
+                Reason.SUSPECT,
+                f'{stream.flagged_run} of {stream.enter_count} flagged frames in a row',
+            )
+        return None
+
+    def _begin_session(self, now: float) -> None:
+        self._session_start = now
+        self._last_arrival: float | None = None
+        self._unanswered_since: float | None = None
+        self._last_judged: float | None = None
+        self._last_stamp: int | None = None
+        self._last_fingerprint: int | None = None
+        self._identical_since: float | None = None
+        self._failure = None
+        self._distrust()
+
+    def _distrust(self) -> None:
+        self._trusted = False
+        self._stream.doubt()

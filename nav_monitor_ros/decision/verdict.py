@@ -1,0 +1,108 @@
+"""The words in which a frame and the stream are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+
+class State(str, Enum):
+    """How much to believe the classifier."""
+
+    OK = 'OK'
+    SUSPECT = 'SUSPECT'
+    OOD = 'OOD'
+    INVALID = 'INVALID'  # unable to judge
+
+
+class Reason(str, Enum):
+    """Why ``ood_alert`` is what it is: the closed list of the ROS contract."""
+
+    IN_DISTRIBUTION = 'in_distribution'
+    SUSPECT = 'suspect'
+    OOD = 'ood'
+    WARMING_UP = 'warming_up'
+    NO_IMAGE = 'no_image'
+    STALE_IMAGE = 'stale_image'
+    FROZEN_IMAGE = 'frozen_image'
+    BAD_IMAGE = 'bad_image'
+    INFERENCE_ERROR = 'inference_error'
+    INFERENCE_TIMEOUT = 'inference_timeout'
+    MODEL_ERROR = 'model_error'
+    INACTIVE = 'inactive'
+    DISABLED = 'disabled'
+    LATCHED = 'latched'
+
+
+@dataclass(frozen=True)
+class ScoreValue:
+    """One score of one frame."""
+
+    score: float  # in the score's own unit, larger is more unusual
+    p_value: float  # conformal, in (0, 1]
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One monitored neuron that is not as training had it."""
+
+    index: int  # position in the monitored layer
+    value: float  # activation on this frame
+    z: float  # (value - class mean) / class standard deviation
+    bit: bool  # on (above its threshold) on this frame
+    expected_bit: bool  # in the nearest stored pattern
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a frame is unusual, in terms of the monitored neurons."""
+
+    distance: int  # Hamming distance to the nearest stored pattern of the predicted class
+    pattern: np.ndarray  # bool (D,): this frame's bits
+    nearest: np.ndarray  # bool (D,): the nearest stored pattern's bits
+    monitored: np.ndarray  # bool (D,): neurons that count for the predicted class
+    neurons: tuple[Neuron, ...]  # the most deviating ones, largest |z| first
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the monitor says of one frame, before the stream is looked at."""
+
+    class_index: int
+    class_name: str
+    confidence: float  # softmax probability of the predicted class
+    top: tuple[tuple[int, float], ...]  # (class index, softmax probability), best first
+    scores: Mapping[str, ScoreValue]
+    decisive: str  # the name of the score that decides, a key of ``scores``
+    threshold: float  # p-values at or below it are out-of-distribution
+    explanation: Explanation | None = None
+
+    @property
+    def p_value(self) -> float:
+        """Return the decisive score's p-value."""
+        return self.scores[self.decisive].p_value
+
+    @property
+    def is_ood(self) -> bool:
+        """Return whether the frame, taken alone, is out-of-distribution."""
+        return self.p_value <= self.threshold
+
+    @property
+    def fired(self) -> str:
+        """Return the name of the member score with the smallest p-value, for the reason text."""
+        members = [name for name in self.scores if name != self.decisive] or [self.decisive]
+        return min(members, key=lambda name: self.scores[name].p_value)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What ``ood_alert`` and ``~/ood_status`` say at one moment."""
+
+    value: bool  # True: do not trust perception
+    state: State
+    reason: Reason
+    detail: str = ''  # one line for a person
+    since: float = field(default=0.0, compare=False)  # seconds on the caller's clock

@@ -1,0 +1,10 @@
+"""The one error class that this package raises on purpose."""
+
+
+class NavMonitorError(Exception):
+    """Something the user gave cannot be used.
+
+    The text is written for the person at the terminal: it names the thing that is wrong, where it
+    is, and what to do about it, in one line. The command line prints it and exits with status 2;
+    the node publishes it and raises ``ood_alert``.
+    """

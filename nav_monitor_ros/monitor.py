@@ -1,0 +1,133 @@
+"""The monitor as one thing: an image in, an observation out. The node and the replay run it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.perception.layers import Layer, find_layer
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything that one pass over one image gave."""
+
+    verdict: Verdict
+    activations: Activations
+    fingerprint: int  # checksum of what the network saw, equal for equal images
+
+
+class Monitor:
+    """A bundle in service. Not thread-safe: one thread looks."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = 'auto',
+        threads: int = 1,
+        trusted_packages: Sequence[str] = (),
+        decisive: str = FUSED,
+        top: int = 3,
+    ) -> None:
+        """Build the network and run it once, so that the first image does not wait.
+
+        Raises:
+            NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
+                ``Bundle.judge``.
+        """
+        self.bundle = bundle
+        self.judge = bundle.judge(decisive=decisive, top=top)
+        self.classifier = bundle.classifier(
+            device=device, threads=threads, trusted_packages=trusted_packages
+        )
+        self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
+
+    def look(self, image: RawImage) -> Observation:
+        """Classify an image and judge it.
+
+        Args:
+            image: Of any size.
+
+        Raises:
+            InvalidActivationsError: The network gave values that are not numbers.
+        """
+        resized = self.bundle.preprocess.resized(image.pixels, image.order)
+        activations = self.classifier(self.bundle.preprocess.normalised(resized)[None])
+        return Observation(
+            self.judge.judge(activations),
+            activations,
+            zlib.adler32(np.ascontiguousarray(resized)),
+        )
+
+    def spatial_layer(self, wanted: str = '') -> Layer:
+        """Return the layer with this name or number; by default the last one with extent.
+
+        Raises:
+            NavMonitorError: There is no such layer.
+        """
+        layers = self.classifier.layers
+        if wanted:
+            return find_layer(layers, wanted)
+        spatial = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+        return (spatial or list(layers))[-1]
+
+    def show_layer(self, wanted: str | None) -> Layer | None:
+        """Keep the maps of one layer in the next observations, or of none.
+
+        Args:
+            wanted: As for ``spatial_layer``; None keeps none.
+
+        Returns:
+            The layer whose maps are kept.
+
+        Raises:
+            NavMonitorError: There is no such layer.
+        """
+        if wanted is None:
+            self.classifier.tap(())
+            return None
+        layer = self.spatial_layer(wanted)
+        if self.classifier.taps != (layer.name,):
+            self.classifier.tap([layer.name])
+        return layer
+
+
+def load_monitor(
+    bundle: str,
+    *,
+    device: str = 'auto',
+    threads: int = 1,
+    trusted_packages: Sequence[str] = (),
+    decisive: str = FUSED,
+    top: int = 3,
+) -> Monitor:
+    """Read a bundle and take it into service.
+
+    Args:
+        bundle: A folder or the name of a shipped bundle.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: Of torch on the CPU; 0 leaves torch's choice.
+        trusted_packages: Packages whose network code may be imported.
+        decisive: The score that decides.
+        top: How many classes a verdict lists.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used.
+    """
+    return Monitor(
+        load_bundle(bundle),
+        device=device,
+        threads=threads,
+        trusted_packages=trusted_packages,
+        decisive=decisive,
+        top=top,
+    )

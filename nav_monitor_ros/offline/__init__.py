@@ -1,0 +1,1 @@
+"""Folders, arrays and bags in; bundles, tables and reports out."""

@@ -1,0 +1,57 @@
+"""The model card of a bundle."""
+
+from __future__ import annotations
+
+from nav_monitor_ros.bundle import Bundle
+
+_USE = """\
+## What it is for
+
+Judging, frame by frame, whether an image is like those that the network was trained and the
+monitor was fitted on. A p-value of 0.001 means: one in a thousand training-like images is as
+unusual as this one. It is no certificate of safety, it does not say that a prediction is right,
+and it knows nothing of inputs that excite the same neurons as the training images do.
+"""
+
+
+def model_card(bundle: Bundle, *, about: str = '') -> str:
+    """Return a bundle's model card, Markdown.
+
+    Args:
+        bundle: What was fitted.
+        about: Paragraphs on the network, its data and their terms.
+    """
+    calibration = bundle.calibration
+    notes = [note for score in bundle.scores.values() for note in score.notes()]
+    provenance = bundle.provenance
+    sections = [
+        f'# {bundle.name}',
+        about or f'A network of the user ({bundle.network.spec}), fitted by `nav_monitor fit`.',
+        _USE,
+        '## Monitor',
+        '\n'.join(
+            [
+                f'- monitored layer: {bundle.layer}, '
+                f'{next(iter(bundle.scores.values())).width} neurons',
+                f'- scores: {", ".join(bundle.scores)}; fused: {", ".join(calibration.fuse)}',
+                *(f'- {note}' for note in notes),
+                f'- labels: {provenance.get("labels", "unknown")}',
+            ]
+        ),
+        '## Calibration',
+        f'False alarms among in-distribution frames, each taken alone: at most '
+        f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
+        f'exchangeable with the calibration images ({len(next(iter(calibration.members.values())))}'
+        f' for the single scores, {len(calibration.fused)} others for the fused one). A frame '
+        f'counts as out-of-distribution where the fused p-value is at most '
+        f'{calibration.thresholds["fused"]:.5f}.',
+        '## Provenance',
+        '\n'.join(f'- {key}: {_line(value)}' for key, value in provenance.items()),
+    ]
+    return '\n\n'.join(section.strip() for section in sections) + '\n'
+
+
+def _line(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{key} {item}' for key, item in value.items())
+    return str(value)

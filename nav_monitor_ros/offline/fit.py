@@ -1,0 +1,228 @@
+"""Fit a monitor to a network: images in, a bundle out."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros import __version__
+from nav_monitor_ros.bundle import Bundle
+from nav_monitor_ros.decision.calibration import calibrate
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.sources import ImageSource, split
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.registry import SCORES, make_score
+
+BATCH = 64
+SAMPLE = 4096  # images that the scores look at before the stream
+RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
+
+Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What to fit and how to calibrate it."""
+
+    name: str = 'monitor'
+    scores: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=lambda: {name: {} for name in SCORES}
+    )  # score name -> its options
+    fuse: tuple[str, ...] = ('pattern', 'gaussian', 'energy')
+    false_alarm_rate: float = 0.01  # of in-distribution frames, each taken alone
+    confidence: float = 0.95  # with which the rate holds
+    class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
+    seed: int = 0
+
+
+def fit(
+    classifier: Classifier,
+    network: NetworkSpec,
+    data: ImageSource,
+    calibration: ImageSource,
+    options: FitOptions,
+    *,
+    progress: Progress = lambda what, done, total: None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Fit the scores to the training images and calibrate them on held-out ones.
+
+    Args:
+        classifier: The network to monitor, with its weights and preprocessing.
+        network: How to build it again.
+        data: Training images; without labels the network's own predictions serve as such.
+        calibration: In-distribution images that neither the network nor the scores were fitted on.
+        options: Scores, fusion and budget.
+        progress: Is told how far the work is.
+        provenance: What else to note in the bundle.
+
+    Returns:
+        The bundle, not yet on disk.
+
+    Raises:
+        NavMonitorError: Labels do not fit the network, an image lies in both sources, or there is
+            too little data for the scores or the budget.
+    """
+    class_names = _class_names(classifier, data, options)
+    labels = _labels(data, class_names)
+    scores = {
+        name: make_score(
+            name, settings, classes=classifier.classes, width=classifier.width, head=classifier.head
+        )
+        for name, settings in options.scores.items()
+    }
+    rng = np.random.default_rng(options.seed)
+    order = rng.permutation(len(data))
+    ranges = _layer_ranges(classifier, data.subset(order[:RANGE_SAMPLE]))
+    sample = run(classifier, data.subset(np.sort(order[:SAMPLE])), progress, 'sampling')
+    for score in scores.values():
+        score.prepare(sample)
+    correct = _stream(classifier, data, labels, scores, progress)
+    for score in scores.values():
+        score.finish()
+    first, second = split(calibration, 0.5, options.seed)
+    calibrated = calibrate(
+        scores,
+        run(classifier, first, progress, 'calibrating'),
+        run(classifier, second, progress, 'calibrating the fused score'),
+        fuse_members=options.fuse,
+        alpha=options.false_alarm_rate,
+        confidence=options.confidence,
+    )
+    return Bundle(
+        name=options.name,
+        network=network,
+        preprocess=classifier.preprocess,
+        layer=classifier.layer,
+        class_names=class_names,
+        scores=scores,
+        calibration=calibrated,
+        layer_ranges=ranges,
+        provenance={
+            'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            'data': _describe_source(data),
+            'labels': 'network predictions' if data.labels is None else 'data',
+            'correctly_classified': int(correct),
+            'calibration': _describe_source(calibration),
+            'versions': _versions(),
+            **(provenance or {}),
+        },
+    )
+
+
+def run(
+    classifier: Classifier,
+    source: ImageSource,
+    progress: Progress = lambda what, done, total: None,
+    what: str = 'running the network',
+) -> Activations:
+    """Return the activations of all images of a source, in order, without maps."""
+    return Activations.concatenate(
+        [activations for _, activations in batches(classifier, source, progress, what)]
+    )
+
+
+def batches(
+    classifier: Classifier, source: ImageSource, progress: Progress, what: str
+) -> Iterator[tuple[slice, Activations]]:
+    """Yield the activations of a source batch by batch, with the images' places in it."""
+    total = len(source)
+    progress(what, 0, total)
+    for start in range(0, total, BATCH):
+        stop = min(start + BATCH, total)
+        pixels = np.stack(
+            [classifier.preprocess.apply(source.image(i)) for i in range(start, stop)]
+        )
+        yield slice(start, stop), classifier(pixels)
+        progress(what, stop, total)
+
+
+def _stream(
+    classifier: Classifier,
+    data: ImageSource,
+    labels: np.ndarray | None,
+    scores: Mapping[str, Score],
+    progress: Progress,
+) -> int:
+    correct = 0
+    for place, activations in batches(classifier, data, progress, 'fitting'):
+        truth = activations.predicted if labels is None else labels[place]
+        correct += int((activations.predicted == truth).sum())
+        for score in scores.values():
+            score.update(activations, truth)
+    return correct
+
+
+def _class_names(
+    classifier: Classifier, data: ImageSource, options: FitOptions
+) -> tuple[str, ...]:
+    names = options.class_names
+    if names is None and data.class_names and len(data.class_names) == classifier.classes:
+        names = data.class_names
+    if names is None:
+        names = tuple(f'class_{index}' for index in range(classifier.classes))
+    if len(names) != classifier.classes:
+        raise NavMonitorError(
+            f'{len(names)} class names are given, but the network has {classifier.classes} '
+            'classes; give one name for each output, in their order'
+        )
+    return tuple(names)
+
+
+def _labels(data: ImageSource, class_names: Sequence[str]) -> np.ndarray | None:
+    """Return the images' classes as the network numbers them, or None without labels."""
+    if data.labels is None:
+        return None
+    labels = data.labels
+    if data.class_names and tuple(data.class_names) != tuple(class_names):
+        index = {name: number for number, name in enumerate(class_names)}
+        if set(data.class_names) <= set(index):
+            labels = np.array([index[name] for name in data.class_names])[labels]
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        raise NavMonitorError(
+            f'{data.name} has labels from {labels.min()} to {labels.max()}, but the network has '
+            f'classes 0 to {len(class_names) - 1}; check --data and --model'
+        )
+    return labels
+
+
+def _layer_ranges(
+    classifier: Classifier, images: ImageSource
+) -> dict[str, tuple[float, float]]:
+    """Return the 1st and 99th percentile of every layer's outputs, for fixed colour scales."""
+    kept = classifier.taps
+    values: dict[str, list[np.ndarray]] = {layer.name: [] for layer in classifier.layers}
+    classifier.tap(values)
+    try:
+        for index in range(len(images)):
+            maps = classifier(classifier.preprocess.apply(images.image(index))[None]).maps
+            for name, output in maps.items():
+                # A few thousand values an image are plenty for a percentile.
+                flat = output.reshape(-1)
+                values[name].append(flat[:: max(1, flat.size // 4096)])
+    finally:
+        classifier.tap(kept)
+    return {
+        name: tuple(float(edge) for edge in np.percentile(np.concatenate(parts), (1, 99)))
+        for name, parts in values.items()
+    }
+
+
+def _describe_source(source: ImageSource) -> dict[str, Any]:
+    return {'source': source.name, 'images': len(source), 'sha256': source.fingerprint()}
+
+
+def _versions() -> dict[str, str]:
+    versions = {'nav_monitor_ros': __version__, 'python': platform.python_version()}
+    for package in ('torch', 'torchvision', 'numpy', 'safetensors'):
+        versions[package] = metadata.version(package)
+    return versions

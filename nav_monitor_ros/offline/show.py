@@ -1,0 +1,90 @@
+"""What is in a bundle, for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from nav_monitor_ros.bundle import Bundle
+
+LISTED_CLASSES = 50  # more class names than this are cut
+
+
+def show(bundle: Bundle, console: Console) -> None:
+    """Print a bundle.
+
+    Args:
+        bundle: Read from a folder.
+        console: Where to print.
+    """
+    assert bundle.folder is not None
+    calibration = bundle.calibration
+    size = sum(file.stat().st_size for file in bundle.folder.iterdir()) / 1e6
+    arguments = ', '.join(f'{k}={v!r}' for k, v in bundle.network.arguments.items())
+    names = ', '.join(bundle.class_names[:LISTED_CLASSES])
+    more = len(bundle.class_names) - LISTED_CLASSES
+    first = next(iter(bundle.scores.values()))
+    _print_rows(
+        console,
+        f'Bundle {bundle.name}',
+        [
+            ('folder', f'{bundle.folder} ({size:.1f} MB)'),
+            ('network', f'{bundle.network.spec}({arguments})'),
+            ('preprocessing', ', '.join(f'{k} {v}' for k, v in bundle.preprocess.to_dict().items())),
+            ('monitored layer', f'{bundle.layer}, {first.width} neurons'),
+            (f'{len(bundle.class_names)} classes', names + (f' and {more} more' if more > 0 else '')),
+            *(('note', note) for score in bundle.scores.values() for note in score.notes()),
+            (
+                'false alarms',
+                f'at most {calibration.alpha:.2%} of in-distribution frames, '
+                f'with {calibration.confidence:.0%} confidence',
+            ),
+            *((key.replace('_', ' '), _line(value)) for key, value in bundle.provenance.items()),
+        ],
+    )
+    _print_scores(bundle, console)
+    _print_layers(bundle, console)
+
+
+def _print_rows(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    table = Table(title=title, show_header=False, title_justify='left')
+    table.add_column(style='bold', no_wrap=True)
+    table.add_column(overflow='fold')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_scores(bundle: Bundle, console: Console) -> None:
+    calibration = bundle.calibration
+    table = Table(title='Scores', title_justify='left')
+    for heading in ('score', 'options', 'fused', 'calibration images', 'out-of-distribution at'):
+        table.add_column(heading, overflow='fold')
+    for name, conformal in {**calibration.members, 'fused': calibration.fused}.items():
+        settings = bundle.scores[name].settings if name in bundle.scores else {}
+        table.add_row(
+            name,
+            ', '.join(f'{key} {value}' for key, value in settings.items()),
+            'member' if name in calibration.fuse else '',
+            str(len(conformal)),
+            f'p <= {calibration.thresholds[name]:.5f}',
+        )
+    console.print(table)
+
+
+def _print_layers(bundle: Bundle, console: Console) -> None:
+    table = Table(title='Layers, in the order of execution', title_justify='left')
+    table.add_column('number', justify='right')
+    table.add_column('name')
+    table.add_column('1 % .. 99 % of its values in training', justify='right')
+    for number, (name, (low, high)) in enumerate(bundle.layer_ranges.items(), start=1):
+        table.add_row(str(number), name, f'{low:.4g} .. {high:.4g}')
+    console.print(table)
+
+
+def _line(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{key} {item}' for key, item in value.items())
+    return str(value)

@@ -1,0 +1,1 @@
+"""Pixels in, activations out: decoding, preprocessing, networks and their layers."""

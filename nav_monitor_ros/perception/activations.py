@@ -1,0 +1,51 @@
+"""What one forward pass leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last linear layer: ``logits = features @ weight.T + bias``."""
+
+    weight: np.ndarray  # float32 (C, D)
+    bias: np.ndarray  # float32 (C,)
+
+
+@dataclass(frozen=True)
+class Activations:
+    """The outputs of one forward pass over N images, on the CPU."""
+
+    logits: np.ndarray  # float32 (N, C), before any softmax
+    features: np.ndarray  # float32 (N, D), the monitored layer, penultimate unless chosen otherwise
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # layer name -> float32 (N, channels, height, width) or (N, width), only for tapped layers
+
+    def __len__(self) -> int:
+        """Return N, the number of images."""
+        return len(self.logits)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Return the index of the largest logit of each image, int64 (N,)."""
+        return self.logits.argmax(axis=1)
+
+    def __getitem__(self, index: slice | np.ndarray) -> Activations:
+        """Return the images that ``index`` selects, as views where numpy gives them."""
+        return Activations(
+            self.logits[index],
+            self.features[index],
+            {name: maps[index] for name, maps in self.maps.items()},
+        )
+
+    @staticmethod
+    def concatenate(parts: list[Activations]) -> Activations:
+        """Return the parts one after the other; tapped maps are dropped."""
+        return Activations(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.features for part in parts]),
+        )

@@ -1,0 +1,209 @@
+"""A network in service: one forward pass yields everything that the monitor looks at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.layers import PENULTIMATE, Layer, dissect, find_layer
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+_log = logging.getLogger(__name__)
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device to compute on, and log the choice.
+
+    Args:
+        name: ``auto`` (the first CUDA device if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The device; the CPU, with a warning, where the wanted CUDA device does not exist.
+
+    Raises:
+        NavMonitorError: ``name`` is none of these.
+    """
+    kind, _, number = name.partition(':')
+    if name not in {'auto', 'cpu', 'cuda'} and not (kind == 'cuda' and number.isdecimal()):
+        raise NavMonitorError(f"device '{name}' is not auto, cpu, cuda or cuda:N")
+    index = int(number or 0)
+    available = torch.cuda.device_count() if name != 'cpu' else 0
+    if name == 'cpu' or (name == 'auto' and not available):
+        device = torch.device('cpu')
+    elif index < available:
+        device = torch.device('cuda', index)
+    else:
+        _log.warning('device %s is not there (%d CUDA devices); using the CPU', name, available)
+        return torch.device('cpu')
+    _log.info('computing on %s (device: %s)', device, name)
+    return device
+
+
+class Classifier:
+    """A network with its preprocessing, whose layers can be tapped.
+
+    Logits are the output of the last linear layer, also where the network ends in a softmax.
+    Features are the monitored layer's output: of a layer with spatial extent the mean over
+    positions of each channel, of a sequence the mean over its tokens. The penultimate layer is
+    the head's input.
+
+    Not thread-safe: one thread runs it and sets its taps.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess,
+        *,
+        layer: str = PENULTIMATE,
+        device: torch.device | str = 'cpu',
+        threads: int = 1,
+    ) -> None:
+        """Take the network into service.
+
+        Args:
+            network: Returns (N, classes) for (N, channels, height, width).
+            preprocess: How pixels become the network's input.
+            layer: The monitored layer: ``penultimate``, a name or a 1-based number.
+            device: Where to compute.
+            threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
+                choice. More threads than idle cores make small networks very much slower.
+
+        Raises:
+            NavMonitorError: The network cannot take such images, the layer does not exist, or the
+                penultimate layer is asked of a network without a linear head.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        self.preprocess = preprocess
+        self.device = torch.device(device)
+        self._network = network.eval().to(self.device)
+        channels = len(preprocess.mean)
+        self.input_shape = (channels, preprocess.height, preprocess.width)
+        anatomy = dissect(self._network, self.input_shape)
+        self.layers: tuple[Layer, ...] = anatomy.layers
+        self.classes: int = anatomy.classes
+        self._modules = dict(self._network.named_modules())
+        self._taps: tuple[str, ...] = ()
+        self._tapped: dict[str, torch.Tensor] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._head_name = anatomy.head
+        self._feature: torch.Tensor | None = None
+        self._head_input: torch.Tensor | None = None
+        self._logits: torch.Tensor | None = None
+        self._watch_head()
+        self.layer = self._watch_monitored(layer)
+        probe = self(np.random.default_rng(0).random((4, *self.input_shape), dtype=np.float32))
+        self.width: int = probe.features.shape[1]  # number of monitored neurons
+        self.head: Head | None = self._head_of_monitored(probe)
+
+    def __call__(self, batch: np.ndarray) -> Activations:
+        """Run one forward pass.
+
+        Args:
+            batch: float32 (N, channels, height, width), as ``Preprocess.apply`` makes them.
+
+        Returns:
+            Logits, monitored features and the tapped maps.
+        """
+        tensor = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        self._tapped.clear()
+        with torch.inference_mode():
+            result = self._network(tensor.to(self.device))
+            logits = result if self._logits is None else self._logits
+            feature = self._head_input if self._feature is None else self._feature
+            return Activations(
+                _to_numpy(logits),
+                _to_numpy(feature),
+                {name: _to_numpy(self._tapped[name]) for name in self._taps},
+            )
+
+    def tap(self, layers: Iterable[str]) -> None:
+        """Choose the layers whose maps the next forward passes keep.
+
+        Args:
+            layers: Names or 1-based numbers; an empty iterable taps none.
+
+        Raises:
+            NavMonitorError: A layer does not exist; the taps stay as they were.
+        """
+        names = tuple(dict.fromkeys(find_layer(self.layers, layer).name for layer in layers))
+        for handle in self._handles:
+            handle.remove()
+        self._taps = names
+        self._handles = [self._modules[name].register_forward_hook(self._keep(name))
+                         for name in names]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Return the names of the tapped layers."""
+        return self._taps
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the network's weights, on the CPU."""
+        return {name: t.detach().cpu() for name, t in self._network.state_dict().items()}
+
+    def _keep(self, name: str):
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            # Cloned, because a later in-place operation (`out += identity`) would change it.
+            self._tapped[name] = output.clone()
+
+        return hook
+
+    def _watch_head(self) -> None:
+        if self._head_name is None:
+            return
+
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            self._head_input, self._logits = inputs[0], output
+
+        self._modules[self._head_name].register_forward_hook(hook)
+
+    def _watch_monitored(self, layer: str) -> str:
+        if layer == PENULTIMATE:
+            if self._head_name is None:
+                raise NavMonitorError(
+                    'the network does not end in a linear layer, so its penultimate layer is '
+                    'unknown; name the layer to monitor (--layer), one of '
+                    + ', '.join(f'{known.number} {known.name}' for known in self.layers)
+                )
+            return PENULTIMATE
+        found = find_layer(self.layers, layer)
+
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            self._feature = _vector(output)
+
+        self._modules[found.name].register_forward_hook(hook)
+        return found.name
+
+    def _head_of_monitored(self, probe: Activations) -> Head | None:
+        """Return the head's weights if they act on the monitored features (or on their ReLU)."""
+        if self._head_name is None:
+            return None
+        entering = _to_numpy(self._head_input)
+        same = probe.features.shape == entering.shape and (
+            np.allclose(probe.features, entering, atol=1e-5)
+            or np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5)
+        )
+        if not same:
+            return None
+        linear = self._modules[self._head_name]
+        weight = _to_numpy(linear.weight)
+        bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
+        return Head(weight, bias)
+
+
+def _vector(output: torch.Tensor) -> torch.Tensor:
+    if output.ndim == 2:
+        return output.clone()
+    return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().float().cpu().numpy()

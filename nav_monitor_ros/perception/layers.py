@@ -1,0 +1,122 @@
+"""The layers of a network in the order of execution, numbered and named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+
+PENULTIMATE = 'penultimate'
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One module of a network that yields a tensor for each image."""
+
+    number: int  # 1-based, in the order in which modules finish
+    name: str  # as in ``network.named_modules()``
+    kind: str  # class name of the module
+    shape: tuple[int, ...]  # of the output for one image, without the batch axis
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What one probing forward pass shows of a network."""
+
+    layers: tuple[Layer, ...]
+    head: str | None  # name of the linear layer whose output are the logits, None without one
+    classes: int
+
+
+def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
+    """Run one image of noise through the network and note what happens.
+
+    Args:
+        network: In evaluation mode, on any device.
+        input_shape: (channels, height, width) of one preprocessed image.
+
+    Returns:
+        Layers, the classification head and the number of classes. The head is the last linear
+        layer to run whose output is the network's output, or from which a softmax or log-softmax
+        makes it.
+
+    Raises:
+        NavMonitorError: The network cannot take such an image or does not return one row of class
+            scores.
+    """
+    outputs: dict[str, torch.Tensor] = {}
+
+    def note(name: str):
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            if torch.is_tensor(output) and output.ndim >= 2 and output.shape[0] == len(probe):
+                outputs.pop(name, None)  # a module that runs twice counts where it last ran
+                outputs[name] = output.detach().clone()
+
+        return hook
+
+    device = next((p.device for p in network.parameters()), torch.device('cpu'))
+    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    modules = dict(network.named_modules())
+    handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
+    try:
+        with torch.inference_mode():
+            result = network(probe)
+    except Exception as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise NavMonitorError(
+            f'the network cannot take an image of shape {tuple(input_shape)} '
+            f'(channels, height, width): {reason}; check the preprocessing'
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not torch.is_tensor(result) or result.ndim != 2:
+        shape = tuple(result.shape) if torch.is_tensor(result) else type(result).__name__
+        raise NavMonitorError(
+            f'the network returns {shape} for a batch of images, not (images, classes) scores'
+        )
+    layers = tuple(
+        Layer(number, name, type(modules[name]).__name__, tuple(output.shape[1:]))
+        for number, (name, output) in enumerate(outputs.items(), start=1)
+    )
+    return Anatomy(layers, _find_head(modules, outputs, result), result.shape[1])
+
+
+def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
+    """Return the layer with this name or 1-based number.
+
+    Args:
+        layers: All layers of the network.
+        wanted: ``'layer4.1'``, ``'17'``, or a negative number counted from the end.
+
+    Raises:
+        NavMonitorError: There is no such layer; the message lists those that exist.
+    """
+    for layer in layers:
+        if wanted == layer.name:
+            return layer
+    try:
+        number = int(wanted)
+    except ValueError:
+        number = 0
+    if 1 <= abs(number) <= len(layers):
+        return layers[number - 1 if number > 0 else number]
+    listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
+    raise NavMonitorError(f"the network has no layer '{wanted}'; it has {PENULTIMATE}, {listed}")
+
+
+def _find_head(
+    modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: torch.Tensor
+) -> str | None:
+    for name in reversed(outputs):
+        output = outputs[name]
+        if not isinstance(modules[name], nn.Linear) or output.shape != result.shape:
+            continue
+        same = [output, output.log_softmax(1), output.softmax(1)]
+        if any(torch.allclose(result, candidate, atol=1e-5) for candidate in same):
+            return name
+    return None

@@ -1,0 +1,173 @@
+"""Build a network from its specification and load its weights, without running untrusted code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+
+OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Where a network's code comes from: ``torchvision:<name>`` or ``package.module:factory``."""
+
+    spec: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def package(self) -> str:
+        """Return the top-level package whose code the specification runs."""
+        return self.spec.partition(':')[0].partition('.')[0]
+
+    def build(self, trusted_packages: Sequence[str] = ()) -> nn.Module:
+        """Return the network with fresh weights, in evaluation mode.
+
+        Args:
+            trusted_packages: Top-level packages, besides torchvision and this one, whose code may
+                be imported. A bundle is data; only its user can allow it to name code.
+
+        Returns:
+            The network, on the CPU.
+
+        Raises:
+            NavMonitorError: The specification is malformed, its package is not trusted or not
+                installed, the factory does not exist, fails or returns something else.
+        """
+        module_name, colon, factory_name = self.spec.partition(':')
+        if not colon or not module_name or not factory_name:
+            raise NavMonitorError(
+                f"network '{self.spec}' is not of the form torchvision:NAME or "
+                'package.module:factory'
+            )
+        if self.package not in {'torchvision', OWN_PACKAGE, *trusted_packages}:
+            raise NavMonitorError(
+                f"network '{self.spec}' would run code of the package '{self.package}'; if you "
+                f"trust it, add it to trusted_packages (--trust {self.package} on the command line)"
+            )
+        factory = (
+            _torchvision_factory(factory_name)
+            if module_name == 'torchvision'
+            else _imported_factory(module_name, factory_name)
+        )
+        arguments = ', '.join(f'{key}={value!r}' for key, value in self.arguments.items())
+        try:
+            network = factory(**self.arguments)
+        except Exception as error:
+            raise NavMonitorError(f'{self.spec}({arguments}) failed: {_one_line(error)}') from error
+        if not isinstance(network, nn.Module):
+            raise NavMonitorError(
+                f'{self.spec}({arguments}) returned a {type(network).__name__}, '
+                'not a torch.nn.Module'
+            )
+        return network.eval()
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a state dict into ``network``.
+
+    Args:
+        network: The network that the weights are for.
+        path: ``.safetensors``, or ``.pt`` / ``.pth`` / ``.th`` holding tensors only (read with
+            ``weights_only=True``). A state dict nested under ``state_dict`` or ``model`` and the
+            ``module.`` prefix of data-parallel training are understood.
+
+    Raises:
+        NavMonitorError: The file is missing, unreadable, holds code, or does not fit.
+    """
+    state = _read_state(path)
+    own = network.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    if missing or unexpected:
+        raise NavMonitorError(
+            f'weights {path} do not fit the network: '
+            f'{_some("missing", missing)}{_some("unexpected", unexpected)}'
+            'give the weights of this very architecture (and its arguments)'
+        )
+    for name, tensor in state.items():
+        if own[name].shape != tensor.shape:
+            raise NavMonitorError(
+                f'weights {path} do not fit the network: {name} is {tuple(tensor.shape)} in the '
+                f'file and {tuple(own[name].shape)} in the network; check the number of classes '
+                'and the other arguments'
+            )
+    network.load_state_dict(state)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise NavMonitorError(f'weights {path} do not exist')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise NavMonitorError(
+                f'weights {path} are not a safetensors file: {_one_line(error)}'
+            ) from error
+    if path.suffix not in {'.pt', '.pth', '.th'}:
+        raise NavMonitorError(f'weights {path} are not .safetensors, .pt, .pth or .th')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise NavMonitorError(
+            f'weights {path} cannot be read as tensors only (code in them is not run): '
+            f'{_one_line(error)}; save the state_dict alone'
+        ) from error
+    for key in ('state_dict', 'model_state_dict', 'model'):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+        raise NavMonitorError(f'weights {path} hold no state dict; save network.state_dict()')
+    if state and all(name.startswith('module.') for name in state):
+        state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
+    return state
+
+
+def _torchvision_factory(name: str) -> Any:
+    # Imported here: torchvision takes a second to load, and only its own networks need it.
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise NavMonitorError(
+            f"torchvision has no network '{name}'; "
+            "`python -c 'import torchvision; print(torchvision.models.list_models())'` lists them"
+        )
+    return lambda **arguments: models.get_model(name, weights=None, **arguments)
+
+
+def _imported_factory(module_name: str, factory_name: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise NavMonitorError(
+            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it"
+        ) from error
+    for part in factory_name.split('.'):
+        if not hasattr(found, part):
+            raise NavMonitorError(f"'{module_name}' has no '{factory_name}'")
+        found = getattr(found, part)
+    if not callable(found):
+        raise NavMonitorError(f"'{module_name}:{factory_name}' cannot be called")
+    return found
+
+
+def _some(word: str, names: list[str]) -> str:
+    if not names:
+        return ''
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{word} {", ".join(names[:3])}{more}; '
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,1 @@
+"""Topics in, topics out: the only room that imports rclpy."""

@@ -1,0 +1,144 @@
+"""``ood_alert`` and ``~/ood_status``: the alert's state machine, spoken aloud."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, Header
+
+from diagnostic_msgs.msg import DiagnosticArray
+
+from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.ros.messages import status_message
+
+DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
+LEASE_PERIODS = 5  # its liveliness lease
+
+
+class AlertPublisher:
+    """Owns the state machine; publishes each change at once and repeats the alert when asked.
+
+    Safe to use from several threads. Plain publishers, so that the alert is heard in every
+    lifecycle state, on the steady clock, so that a paused bag does not silence it.
+    """
+
+    def __init__(self, node: LifecycleNode, rules: AlertRules, rate: float) -> None:
+        """Create the publishers and say True.
+
+        Args:
+            node: Owns the publishers.
+            rules: When the alert changes.
+            rate: How often ``repeat`` will be called, Hz; sets the offered deadline and lease.
+        """
+        self._node = node
+        self._lock = threading.Lock()
+        self._machine = AlertMachine(rules, time.monotonic())
+        latched = {
+            'depth': 1,
+            'reliability': ReliabilityPolicy.RELIABLE,
+            'durability': DurabilityPolicy.TRANSIENT_LOCAL,
+        }
+        self._bool_publisher = node.create_publisher(
+            Bool,
+            'ood_alert',
+            QoSProfile(
+                **latched,
+                deadline=Duration(seconds=DEADLINE_PERIODS / rate),
+                liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+                liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
+            ),
+        )
+        self._status_publisher = node.create_publisher(
+            DiagnosticArray, '~/ood_status', QoSProfile(**latched)
+        )
+        self._said: Alert | None = None
+        self._last_frame_id = ''
+        self.tell(lambda machine, now: None)
+
+    @property
+    def alert(self) -> Alert:
+        """Return what was said last."""
+        assert self._said is not None
+        return self._said
+
+    def tell(
+        self,
+        event: Callable[[AlertMachine, float], None],
+        *,
+        header: Header | None = None,
+        verdict: Verdict | None = None,
+        extra: Callable[[], Mapping[str, object]] = dict,
+    ) -> Alert:
+        """Tell the state machine what happened; publish what follows from it.
+
+        Args:
+            event: Is called with the machine and the time (steady, seconds).
+            header: The image's, where the event is about one; then the status is published even
+                if the alert stays as it was.
+            verdict: The image's.
+            extra: Gives more values for the status; called once the alert is out.
+
+        Returns:
+            The alert after the event.
+        """
+        with self._lock:
+            event(self._machine, time.monotonic())
+            alert, changed = self._judge()
+            if changed:
+                self._bool_publisher.publish(Bool(data=alert.value))
+            if changed or header is not None:
+                self._publish_status(alert, header, verdict, extra())
+            return alert
+
+    def image_arrived(self) -> None:
+        """Note the arrival of an image; nothing is published."""
+        with self._lock:
+            self._machine.image_arrived(time.monotonic())
+
+    def repeat(self) -> Alert:
+        """Look at the clock and publish the alert, changed or not."""
+        with self._lock:
+            alert, changed = self._judge()
+            self._bool_publisher.publish(Bool(data=alert.value))
+            if changed:
+                self._publish_status(alert, None, None, {})
+            return alert
+
+    def _judge(self) -> tuple[Alert, bool]:
+        alert = self._machine.alert(time.monotonic())
+        before, self._said = self._said, alert
+        changed = before is None or (before.value, before.reason) != (alert.value, alert.reason)
+        if changed:
+            log = self._node.get_logger().warning if alert.value else self._node.get_logger().info
+            log(f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip())
+        return alert, changed
+
+    def _publish_status(
+        self,
+        alert: Alert,
+        header: Header | None,
+        verdict: Verdict | None,
+        extra: Mapping[str, object],
+    ) -> None:
+        if header is None:
+            header = Header(
+                stamp=self._node.get_clock().now().to_msg(), frame_id=self._last_frame_id
+            )
+        self._last_frame_id = header.frame_id
+        values = {'evidence': self._machine.evidence, **extra}
+        self._status_publisher.publish(
+            status_message(
+                header,
+                f'{self._node.get_fully_qualified_name()}: ood',
+                header.frame_id,
+                alert,
+                verdict,
+                values,
+            )
+        )

@@ -1,0 +1,273 @@
+"""The executable ``camera``: plays images as a camera would publish them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+import yaml
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.sources import ImageSource, open_source
+from nav_monitor_ros.ros.messages import byte_array
+from nav_monitor_ros.ros.parameters import Parameter, declare
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        'source', 'string', 'sample:digits',
+        'Images to play: a folder, an `.npz`, idx files or a `sample:NAME`, as `nav_monitor fit` '
+        'takes them.',
+        read_only=True,
+    ),
+    Parameter(
+        'script', 'string', '',
+        'YAML file with a list of segments to play one after the other, each with `name`, `source` '
+        'and `seconds`. Takes the place of `source`.',
+        read_only=True,
+    ),
+    Parameter('rate', 'float', 30.0, 'Images a second.', low=0.1, high=1000.0,
+              read_only=True, unit='Hz'),
+    Parameter('width', 'int', 640, 'Columns of the published image.', low=1, high=16384,
+              read_only=True, unit='pixels'),
+    Parameter('height', 'int', 480, 'Rows of the published image.', low=1, high=16384,
+              read_only=True, unit='pixels'),
+    Parameter(
+        'hold', 'int', 1, 'Frames for which each image is shown.', low=1, high=100_000,
+        read_only=True, unit='frames',
+    ),
+    Parameter(
+        'loop', 'bool', True, 'Start over at the end; otherwise exit.', read_only=True,
+    ),
+    Parameter(
+        'encoding', 'string', 'bgr8', 'Encoding of raw images.',
+        choices=('rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'), read_only=True,
+    ),
+    Parameter(
+        'image_transport', 'string', 'raw',
+        'Form of the output: `raw` publishes `image`, `compressed` JPEGs on `image/compressed`.',
+        choices=('raw', 'compressed'), read_only=True,
+    ),
+    Parameter(
+        'reliability', 'string', 'reliable', 'Reliability offered.',
+        choices=('reliable', 'best_effort'), read_only=True,
+    ),
+    Parameter('frame_id', 'string', 'camera', 'Frame of the images.', read_only=True),
+)
+
+_FROM_RGB = {
+    'rgb8': None,
+    'bgr8': cv2.COLOR_RGB2BGR,
+    'rgba8': cv2.COLOR_RGB2RGBA,
+    'bgra8': cv2.COLOR_RGB2BGRA,
+    'mono8': cv2.COLOR_RGB2GRAY,
+}
+_PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Images to play for some time."""
+
+    name: str
+    source: ImageSource
+    seconds: float  # 0: each image once
+
+    def frames(self, rate: float, hold: int) -> int:
+        """Return how many frames the segment lasts."""
+        return round(self.seconds * rate) if self.seconds else len(self.source) * hold
+
+
+def read_script(path: Path) -> list[Segment]:
+    """Read the segments of a script.
+
+    Args:
+        path: YAML file: a list of mappings with ``name``, ``source`` and ``seconds``.
+
+    Raises:
+        NavMonitorError: The file is missing or malformed, or a source cannot be opened.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NavMonitorError(f'script {path}: {" ".join(str(error).split())}') from error
+    if not isinstance(entries, list) or not entries:
+        raise NavMonitorError(f'script {path} is not a list of segments')
+    segments = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or set(entry) != {'name', 'source', 'seconds'}:
+            raise NavMonitorError(
+                f'script {path}: segment {number} must have name, source and seconds'
+            )
+        seconds = entry['seconds']
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+            raise NavMonitorError(f'script {path}: segment {number} must last more than 0 seconds')
+        segments.append(
+            Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))
+        )
+    return segments
+
+
+def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scale an image to fit the frame and centre it on black.
+
+    Args:
+        image: uint8 (H, W, 3) or (H, W).
+        width: Of the frame, pixels.
+        height: Of the frame, pixels.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    scale = min(width / rgb.shape[1], height / rgb.shape[0])
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    enlarging = cv2.INTER_NEAREST if max(rgb.shape[:2]) <= _PIXEL_ART else cv2.INTER_LINEAR
+    scaled = cv2.resize(rgb, size, interpolation=enlarging if scale > 1 else cv2.INTER_AREA)
+    frame = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    frame[top : top + size[1], left : left + size[0]] = scaled
+    return frame
+
+
+class CameraNode(Node):
+    """Publishes images at a steady rate, stamped with the time at which they are sent.
+
+    On ``~/segment`` a header tells each segment that begins: its name as ``frame_id``, the stamp
+    of its first image as ``stamp``.
+    """
+
+    def __init__(self) -> None:
+        """Open the sources and start the camera's clock.
+
+        Raises:
+            NavMonitorError: A parameter or a source cannot be used.
+        """
+        super().__init__('camera')
+        self._values = declare(self, PARAMETERS)
+        script = self._values['script']
+        self._segments = (
+            read_script(Path(script))
+            if script
+            else [Segment('source', open_source(self._values['source']), 0.0)]
+        )
+        self.done = threading.Event()
+        self._frames = self._play()
+        compressed = self._values['image_transport'] == 'compressed'
+        reliable = self._values['reliability'] == 'reliable'
+        self._publisher = self.create_publisher(
+            CompressedImage if compressed else Image,
+            self.resolve_topic_name('image') + '/compressed' if compressed else 'image',
+            QoSProfile(
+                depth=1,
+                reliability=ReliabilityPolicy.RELIABLE
+                if reliable
+                else ReliabilityPolicy.BEST_EFFORT,
+            ),
+        )
+        self._segment_publisher = self.create_publisher(
+            Header,
+            '~/segment',
+            QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
+        self.create_timer(
+            1.0 / self._values['rate'], self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        names = ', '.join(f'{s.name} ({len(s.source)} images)' for s in self._segments)
+        self.get_logger().info(f'playing {names} on {self._publisher.topic_name}')
+
+    def _play(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the frames, each with its segment's name if the segment begins with it."""
+        rate, hold = self._values['rate'], self._values['hold']
+        size = self._values['width'], self._values['height']
+        positions = [0] * len(self._segments)  # a segment played again goes on where it was
+        while True:
+            for number, segment in enumerate(self._segments):
+                picture = None
+                for frame in range(segment.frames(rate, hold)):
+                    if picture is None or frame % hold == 0:
+                        image = segment.source.image(positions[number] % len(segment.source))
+                        positions[number] += 1
+                        picture = fit_into(image, *size)
+                    yield segment.name if frame == 0 else '', picture
+            if not self._values['loop']:
+                return
+
+    def _tick(self) -> None:
+        try:
+            segment, rgb = next(self._frames)
+        except StopIteration:
+            self.done.set()
+            return
+        header = Header(
+            stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id']
+        )
+        if segment:
+            self._segment_publisher.publish(Header(stamp=header.stamp, frame_id=segment))
+        self._publisher.publish(self._message(header, rgb))
+
+    def _message(self, header: Header, rgb: np.ndarray) -> Image | CompressedImage:
+        if self._values['image_transport'] == 'compressed':
+            _, encoded = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            message = CompressedImage(header=header, format='bgr8; jpeg compressed bgr8')
+            message.data = byte_array(encoded)
+            return message
+        encoding = self._values['encoding']
+        conversion = _FROM_RGB[encoding]
+        pixels = rgb if conversion is None else cv2.cvtColor(rgb, conversion)
+        height, width = pixels.shape[:2]
+        raw = Image(
+            header=header,
+            height=height,
+            width=width,
+            encoding=encoding,
+            step=pixels.nbytes // height,
+        )
+        raw.data = byte_array(pixels)
+        return raw
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the camera until its script ends, SIGINT or SIGTERM.
+
+    Returns:
+        0; 1 if a parameter or a source cannot be used, after one line that says why.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = CameraNode()
+    except NavMonitorError as error:
+        rclpy.logging.get_logger('camera').fatal(str(error))
+        rclpy.shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not (stop.is_set() or node.done.is_set()):
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

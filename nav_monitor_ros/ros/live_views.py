@@ -1,0 +1,107 @@
+"""``~/overlay`` and ``~/activations``: drawn for whoever watches, and for nobody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.monitor import Monitor, Observation
+from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.ros.messages import compressed_message, image_message
+from nav_monitor_ros.views.overlay import draw_overlay
+from nav_monitor_ros.views.tiles import draw_activations
+
+
+class _View:
+    """One picture, as an image and as a compressed image, at a limited rate."""
+
+    def __init__(self, node: LifecycleNode, name: str) -> None:
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        self._raw = node.create_publisher(Image, f'~/{name}', qos)
+        self._compressed = node.create_publisher(CompressedImage, f'~/{name}/compressed', qos)
+        self._next = 0.0  # steady seconds before which nothing is drawn
+
+    @property
+    def watched(self) -> bool:
+        return bool(
+            self._raw.get_subscription_count() or self._compressed.get_subscription_count()
+        )
+
+    def is_due(self, now: float) -> bool:
+        return now >= self._next and self.watched
+
+    def publish(self, header: Header, rgb: np.ndarray, period: float) -> None:
+        now = time.monotonic()
+        # A due time that moves by whole periods keeps the mean rate; one that fell behind does not
+        # make up for what was missed.
+        self._next = max(self._next + period, now)
+        if self._raw.get_subscription_count():
+            self._raw.publish(image_message(header, rgb))
+        if self._compressed.get_subscription_count():
+            self._compressed.publish(compressed_message(header, rgb))
+
+
+class LiveViews:
+    """Draws the pictures that are watched. Safe to use from several threads."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Create the publishers."""
+        self._overlay = _View(node, 'overlay')
+        self._activations = _View(node, 'activations')
+        self._lock = threading.Lock()
+        self._last_rgb: np.ndarray | None = None
+        self.drawn = 0  # pictures drawn since the start
+
+    def prepare(self, monitor: Monitor, values: Mapping[str, Any]) -> None:
+        """Have the monitor keep the maps that the next picture shows, if one is due."""
+        due = self._activations.is_due(time.monotonic())
+        monitor.show_layer(values['activation_layer'] if due else None)
+
+    def show(
+        self,
+        header: Header,
+        image: RawImage,
+        observation: Observation,
+        alert: Alert,
+        monitor: Monitor,
+        values: Mapping[str, Any],
+    ) -> None:
+        """Draw and publish what is due."""
+        period = 1.0 / values['view_rate']
+        with self._lock:
+            if self._overlay.is_due(time.monotonic()):
+                self._last_rgb = image.rgb()
+                picture = draw_overlay(self._last_rgb, observation.verdict, alert)
+                self._overlay.publish(header, picture, period)
+                self.drawn += 1
+            for layer, maps in observation.activations.maps.items():
+                picture = draw_activations(
+                    maps[0],
+                    scale=monitor.bundle.layer_ranges[layer],
+                    layer=layer,
+                    channels=values['activation_channels'],
+                    order=values['activation_order'],
+                    colormap=values['activation_colormap'],
+                )
+                self._activations.publish(header, picture, period)
+                self.drawn += 1
+
+    def show_fault(self, header: Header, alert: Alert, values: Mapping[str, Any]) -> None:
+        """Say on the overlay that nothing can be judged, over the last image there was."""
+        with self._lock:
+            if self._overlay.is_due(time.monotonic()):
+                last = self._last_rgb
+                rgb = np.zeros((480, 640, 3), np.uint8) if last is None else last
+                self._overlay.publish(
+                    header, draw_overlay(rgb, None, alert), 1.0 / values['view_rate']
+                )
+                self.drawn += 1

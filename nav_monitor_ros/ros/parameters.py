@@ -1,0 +1,302 @@
+"""The monitor's parameters: one table that declares, validates and documents them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nav_monitor_ros.errors import NavMonitorError
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One ROS parameter."""
+
+    name: str
+    type: str  # bool, int, float, string, int[] or string[]
+    default: Any
+    description: str
+    low: float | None = None  # smallest value allowed
+    high: float | None = None  # largest value allowed
+    choices: tuple[str, ...] = ()
+    read_only: bool = False  # can be set at start only
+    unit: str = ''
+
+    @property
+    def range(self) -> str:
+        """Return the allowed values as a person writes them."""
+        if self.choices:
+            return ', '.join(f'`{choice}`' for choice in self.choices)
+        if self.low is None and self.high is None:
+            return ''
+        if self.high is None:
+            return f'>= {self.low:g}'
+        return f'{self.low:g} to {self.high:g}'
+
+    def check(self, value: Any) -> Any:
+        """Return ``value`` in this parameter's type.
+
+        Raises:
+            NavMonitorError: It has another type or is out of range.
+        """
+        converted = self._convert(value)
+        if self.choices and converted not in self.choices:
+            raise NavMonitorError(
+                f"parameter {self.name} is '{converted}'; it must be one of "
+                f'{", ".join(self.choices)}'
+            )
+        numbers = converted if isinstance(converted, list) else [converted]
+        for number in numbers:
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                self._check_range(number)
+        return converted
+
+    def _check_range(self, number: float) -> None:
+        # Written so that NaN, which compares false with everything, is refused too.
+        above = self.low is None or number >= self.low
+        below = self.high is None or number <= self.high
+        if not (above and below and abs(number) < float('inf')):
+            raise NavMonitorError(f'parameter {self.name} is {number}; it must be {self.range}')
+
+    def _convert(self, value: Any) -> Any:
+        kind = self.type
+        if kind.endswith('[]') and isinstance(value, Sequence) and not isinstance(value, str):
+            values = list(value)
+            wanted = str if kind == 'string[]' else int
+            if all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
+                return values
+        if kind == 'bool' and isinstance(value, bool):
+            return value
+        if kind == 'string' and isinstance(value, str):
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if kind == 'float':
+                return float(value)  # a whole number in YAML is welcome too
+            if kind == 'int' and isinstance(value, int):
+                return value
+        raise NavMonitorError(
+            f'parameter {self.name} is {value!r}, a {_type_name(value)}; it must be a {kind}'
+        )
+
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        'bundle', 'string', 'traffic_signs',
+        'Fitted monitor: the folder of a bundle, or the name of a shipped one '
+        '(`traffic_signs`, `digits`). Read when the node is configured.',
+    ),
+    Parameter(
+        'device', 'string', 'auto',
+        'Where the network runs: `auto` (the first CUDA device if there is one), `cpu`, `cuda:N`. '
+        'Read when the node is configured.',
+    ),
+    Parameter(
+        'torch_threads', 'int', 1,
+        "Threads of the network on the CPU, 0 for torch's own choice. More threads than idle cores "
+        'make a small network very much slower. Read when the node is configured.',
+        low=0, high=256,
+    ),
+    Parameter(
+        'trusted_packages', 'string[]', [''],
+        'Python packages whose network code a bundle may import, besides torchvision (empty names '
+        'are ignored). Read when the node is configured.',
+    ),
+    Parameter(
+        'score', 'string', 'fused',
+        'The score that decides: `fused`, or one that the bundle holds, such as `pattern`. Read '
+        'when the node is configured.',
+    ),
+    Parameter(
+        'autostart', 'bool', True,
+        'Configure and activate at start. If false, a lifecycle manager does.',
+        read_only=True,
+    ),
+    Parameter(
+        'image_transport', 'string', 'raw',
+        'Form of the input: `raw` subscribes to `image`, `compressed` to `image/compressed`.',
+        choices=('raw', 'compressed'), read_only=True,
+    ),
+    Parameter(
+        'roi', 'int[]', [0, 0, 0, 0],
+        'Region of the image that is classified: x, y, width, height. Width and height 0 mean the '
+        'whole image.',
+        low=0, unit='pixels',
+    ),
+    Parameter(
+        'max_pixels', 'int', 50_000_000,
+        'Larger images are refused (`bad_image`) before they are decoded.',
+        low=1, unit='pixels',
+    ),
+    Parameter(
+        'alert_rate', 'float', 10.0,
+        'How often `ood_alert` is repeated. Its offered deadline is three periods, its liveliness '
+        'lease five.',
+        low=1.0, high=100.0, read_only=True, unit='Hz',
+    ),
+    Parameter(
+        'enter_count', 'int', 3,
+        'Out-of-distribution frames in a row that raise the alert.',
+        low=1, high=1000, unit='frames',
+    ),
+    Parameter(
+        'exit_count', 'int', 5,
+        'In-distribution frames in a row that lower the alert; also needed after the start and '
+        'after each fault.',
+        low=1, high=1000, unit='frames',
+    ),
+    Parameter(
+        'latch', 'bool', False,
+        'Keep an out-of-distribution alert until `~/reset_alert` is called.',
+    ),
+    Parameter(
+        'image_timeout', 'float', 0.5,
+        'Time without an image after which the last one is stale.',
+        low=0.01, high=60.0, unit='s',
+    ),
+    Parameter(
+        'frozen_timeout', 'float', 1.0,
+        'Time of identical images after which the camera counts as frozen; 0 switches the check '
+        'off (simulated or rendered scenes may stand still).',
+        low=0.0, high=3600.0, unit='s',
+    ),
+    Parameter(
+        'inference_timeout', 'float', 1.0,
+        'Time that an image may wait for its verdict.',
+        low=0.01, high=60.0, unit='s',
+    ),
+    Parameter(
+        'top_k', 'int', 3,
+        'Classes in `~/prediction`. Read when the node is configured.',
+        low=1, high=1000,
+    ),
+    Parameter(
+        'view_rate', 'float', 10.0,
+        'At most so many `~/overlay` and `~/activations` pictures are made, and only for '
+        'subscribers.',
+        low=0.1, high=120.0, unit='Hz',
+    ),
+    Parameter(
+        'activation_layer', 'string', '',
+        'Layer that `~/activations` shows: a name or a 1-based number (`nav_monitor show BUNDLE` '
+        'lists them); empty for the last one with spatial extent.',
+    ),
+    Parameter(
+        'activation_channels', 'int', 64,
+        'Channels that `~/activations` shows at most.',
+        low=1, high=4096,
+    ),
+    Parameter(
+        'activation_order', 'string', 'strongest',
+        'Order of the channels.',
+        choices=('strongest', 'index'),
+    ),
+    Parameter(
+        'activation_colormap', 'string', 'viridis',
+        'Colours of unsigned maps.',
+        choices=('viridis', 'inferno'),
+    ),
+)
+
+BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters checked, each alone and then together.
+
+    Args:
+        values: A value for each parameter of the table.
+
+    Raises:
+        NavMonitorError: A value is wrong; the message names it.
+    """
+    checked = {name: BY_NAME[name].check(value) for name, value in values.items()}
+    roi = checked['roi']
+    if len(roi) != 4:
+        raise NavMonitorError(f'parameter roi has {len(roi)} numbers; it must be x, y, width, height')
+    if (roi[2] == 0) != (roi[3] == 0):
+        raise NavMonitorError(
+            f'parameter roi is {roi}; width and height must both be 0 or both above 0'
+        )
+    device = checked['device']
+    number = device.removeprefix('cuda:')
+    if device not in {'auto', 'cpu', 'cuda'} and not (device != number and number.isdecimal()):
+        raise NavMonitorError(f"parameter device is '{device}'; it must be auto, cpu or cuda:N")
+    return checked
+
+
+def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
+    """Declare the parameters of a table on a node.
+
+    Returns:
+        Their values, by name, each checked by itself.
+
+    Raises:
+        NavMonitorError: A value given at start has a wrong type or is out of range.
+    """
+    # Imported here, so that the table can be read, and the documentation written, without ROS.
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    values = {}
+    for parameter in table:
+        descriptor = ParameterDescriptor(
+            description=parameter.description,
+            additional_constraints=parameter.range,
+            read_only=parameter.read_only,
+            dynamic_typing=True,  # the table checks types; whole numbers may stand for floats
+        )
+        declared = node.declare_parameter(parameter.name, parameter.default, descriptor)
+        values[parameter.name] = parameter.check(plain(declared.value))
+    return values
+
+
+def plain(value: Any) -> Any:
+    """Return a parameter's value in Python's own types; rclpy gives arrays for lists."""
+    return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def markdown_table(table: Sequence[Parameter]) -> str:
+    """Return the parameters as a Markdown table."""
+    lines = ['| parameter | type | default | range | description |', '|---|---|---|---|---|']
+    for p in table:
+        unit = f' {p.unit}' if p.unit else ''
+        fixed = ' *Read-only.*' if p.read_only else ''
+        lines.append(
+            f'| `{p.name}` | {p.type} | `{_yaml_value(p.default)}`{unit} | {p.range} '
+            f'| {p.description}{fixed} |'
+        )
+    return '\n'.join(lines)
+
+
+def yaml_file() -> str:
+    """Return a complete, commented parameter file with all defaults."""
+    lines = [
+        '# Parameters of nav_monitor, all at their defaults. Written by tools/write_docs.py from',
+        '# nav_monitor_ros/ros/parameters.py; copy it and change the copy.',
+        '/**:',
+        '  ros__parameters:',
+    ]
+    for p in PARAMETERS:
+        facts = [p.type, p.unit, p.range.replace('`', ''), 'read-only' if p.read_only else '']
+        lines.append('')
+        lines.extend(f'    # {text}' for text in textwrap.wrap(p.description.replace('`', ''), 92))
+        lines.append(f'    # ({"; ".join(fact for fact in facts if fact)})')
+        lines.append(f'    {p.name}: {_yaml_value(p.default)}')
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)
+
+
+def _type_name(value: Any) -> str:
+    names = {bool: 'bool', int: 'int', float: 'float', str: 'string'}
+    return names.get(type(value), 'list' if isinstance(value, Sequence) else type(value).__name__)

@@ -1,0 +1,112 @@
+"""A subscription to images that takes whatever quality of service the cameras offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.event_handler import SubscriptionEventCallbacks
+from sensor_msgs.msg import CompressedImage, Image
+
+_TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
+
+
+@dataclass(frozen=True)
+class Publishers:
+    """Who publishes on the topic."""
+
+    reliable: int
+    best_effort: int
+    other_types: tuple[str, ...]  # message types of publishers that cannot be heard
+
+    @property
+    def count(self) -> int:
+        """Return how many publishers can be heard."""
+        return self.reliable + self.best_effort
+
+
+class ImageSubscription:
+    """Subscribes reliably if every publisher offers it, else with best effort.
+
+    A best-effort subscription to a large image can see nothing at all: its fragments overflow the
+    middleware's buffers and are not sent again. A reliable subscription is not even connected to a
+    best-effort publisher. So the publishers are looked at again and again. Belongs to the executor
+    thread.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, transport: str, callback: Callable[[Image | CompressedImage], None]
+    ) -> None:
+        """Subscribe to the node's relative name ``image``.
+
+        Args:
+            node: Owns the subscription.
+            transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
+            callback: Is given each message.
+        """
+        self._node = node
+        self._callback = callback
+        self.type = CompressedImage if transport == 'compressed' else Image
+        topic = node.resolve_topic_name('image')
+        if transport == 'compressed' and not topic.endswith('/compressed'):
+            topic += '/compressed'
+        self.topic = topic
+        self.reliability = ReliabilityPolicy.RELIABLE
+        self.lost = 0  # messages that the middleware says it lost
+        self.publishers = self._look()
+        self._subscribe()
+
+    def follow(self) -> None:
+        """Look at the publishers; subscribe anew where another reliability serves them all."""
+        self.publishers = self._look()
+        if self._wanted() != self.reliability:
+            self._node.destroy_subscription(self._subscription)
+            self._subscribe()
+            self._node.get_logger().info(
+                f'listening to {self.topic} with {self.reliability.name.lower()} reliability'
+            )
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self._subscription)
+
+    def trouble(self) -> str:
+        """Return what keeps images from arriving and how to mend it, or nothing."""
+        seen = self.publishers
+        if seen.other_types:
+            return (
+                f'{self.topic} carries {", ".join(seen.other_types)}, not {_TYPES[self.type]}; '
+                'set image_transport or remap image'
+            )
+        if not seen.count:
+            return f'nobody publishes {self.topic}; remap image or start the camera'
+        return ''
+
+    def _look(self) -> Publishers:
+        found = self._node.get_publishers_info_by_topic(self.topic)
+        ours = [p for p in found if p.topic_type == _TYPES[self.type]]
+        reliable = sum(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in ours)
+        others = sorted({p.topic_type for p in found} - {_TYPES[self.type]})
+        return Publishers(reliable, len(ours) - reliable, tuple(others))
+
+    def _wanted(self) -> ReliabilityPolicy:
+        if not self.publishers.count:
+            return self.reliability  # nobody to please: stay
+        if self.publishers.best_effort:
+            return ReliabilityPolicy.BEST_EFFORT
+        return ReliabilityPolicy.RELIABLE
+
+    def _subscribe(self) -> None:
+        self.reliability = self._wanted()
+        self._subscription = self._node.create_subscription(
+            self.type,
+            self.topic,
+            self._callback,
+            QoSProfile(depth=1, reliability=self.reliability),
+            event_callbacks=SubscriptionEventCallbacks(message_lost=self._note_lost),
+        )
+
+    def _note_lost(self, event: object) -> None:
+        self.lost += event.total_count_change

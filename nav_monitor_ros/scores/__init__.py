@@ -1,0 +1,1 @@
+"""Activations in, one number a frame out: larger is more unusual."""

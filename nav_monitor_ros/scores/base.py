@@ -1,0 +1,108 @@
+"""The one interface of all scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+
+
+class Score(ABC):
+    """Says how unusual an image's activations are; larger is more unusual.
+
+    A score is built from a stream: ``prepare`` once with a bounded sample, ``update`` with each
+    batch, ``merge`` with the same score built elsewhere from other images, ``finish`` once. Then
+    ``score`` and ``score_frame`` may be called from any thread. ``tensors`` and ``settings``
+    hold all of it, and ``restore`` brings it back bit for bit.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
+        """Start an empty score.
+
+        Args:
+            classes: C, the number of classes.
+            width: D, the number of monitored neurons.
+            head: Weights that turn the monitored features into logits; None where another layer
+                is monitored.
+        """
+        self.classes = classes
+        self.width = width
+        self.head = head
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options, as plain YAML values."""
+        return {}
+
+    def prepare(self, sample: Activations) -> None:
+        """Look at a bounded sample of the training images before the stream."""
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Take a batch of training images in.
+
+        Args:
+            batch: N images.
+            labels: int64 (N,), the true classes.
+        """
+
+    def merge(self, other: Score) -> None:
+        """Take in what ``other``, prepared with the same sample, has seen."""
+
+    def finish(self) -> None:
+        """Close the stream; afterwards the score can be asked.
+
+        Raises:
+            NavMonitorError: What was seen is not enough, or says nothing.
+        """
+
+    @abstractmethod
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+
+    def score_frame(self, frame: Activations) -> float:
+        """Return the score of one image; equal to ``score(frame)[0]``."""
+        return float(self.score(frame)[0])
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return everything that was fitted, as arrays."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back what ``tensors`` returned.
+
+        Raises:
+            NavMonitorError: An array is missing or has another shape.
+        """
+
+    def notes(self) -> list[str]:
+        """Return one line for each thing a person should know of what was fitted."""
+        return []
+
+    def _take(
+        self, tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]
+    ) -> np.ndarray:
+        """Return one stored array, checked; None in ``shape`` stands for any length."""
+        if key not in tensors:
+            raise NavMonitorError(f"the fitted score '{self.name}' lacks '{key}'; fit it again")
+        array = tensors[key]
+        fits = array.ndim == len(shape) and all(
+            wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise NavMonitorError(
+                f"the fitted score '{self.name}' has '{key}' of shape {array.shape}, not "
+                f'{tuple("any" if n is None else n for n in shape)}; fit it again'
+            )
+        return array
+
+
+def known(batch: Activations, labels: np.ndarray) -> np.ndarray:
+    """Return which images were classified correctly, bool (N,)."""
+    return batch.predicted == labels

@@ -1,0 +1,47 @@
+"""Packed bit patterns: packing, Hamming distance by XOR and popcount."""
+
+from __future__ import annotations
+
+import numpy as np
+
+WORD = 64  # bits in one packed word
+
+_POPCOUNT_16 = (
+    None
+    if hasattr(np, 'bitwise_count')
+    else np.array([bin(value).count('1') for value in range(1 << 16)], np.uint8)
+)
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Pack boolean rows into words.
+
+    Args:
+        bits: bool (..., D).
+
+    Returns:
+        uint64 (..., ceil(D / 64)), little-endian; the bits beyond D are 0.
+    """
+    octets = np.packbits(bits, axis=-1, bitorder='little')
+    words = -(-bits.shape[-1] // WORD)
+    padded = np.zeros((*bits.shape[:-1], words * 8), np.uint8)
+    padded[..., : octets.shape[-1]] = octets
+    return padded.view('<u8').astype(np.uint64, copy=False)
+
+
+def unpack(words: np.ndarray, width: int) -> np.ndarray:
+    """Return the first ``width`` bits of packed words, bool (..., width)."""
+    octets = np.ascontiguousarray(words).astype('<u8', copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=-1, count=width, bitorder='little').astype(bool)
+
+
+def popcount(words: np.ndarray) -> np.ndarray:
+    """Return the number of set bits along the last axis, int64 (...)."""
+    if _POPCOUNT_16 is None:
+        return np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
+    return _POPCOUNT_16[np.ascontiguousarray(words).view(np.uint16)].sum(axis=-1, dtype=np.int64)
+
+
+def distinct(words: np.ndarray) -> np.ndarray:
+    """Return the distinct rows of uint64 (N, W), sorted."""
+    return np.unique(words, axis=0) if len(words) else words

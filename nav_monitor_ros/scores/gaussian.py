@@ -1,0 +1,126 @@
+"""A Gaussian for each class and neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score, known
+
+
+class Gaussian(Score):
+    """Negative log-likelihood of the features under the predicted class's Gaussians.
+
+    ``sum_i 0.5 * ((f_i - mean_ci)^2 / var_ci + log(2 pi var_ci))`` with c the predicted class and
+    neurons taken as independent. Means and variances are those of the correctly classified
+    training images; a variance below ``floor`` times the mean variance of all neurons is raised to
+    it, so that a neuron that was constant in training weighs much but not infinitely. Needs
+    features (N, D); O(D) a frame. Classes without a correct image use the pooled Gaussian.
+    """
+
+    name = 'gaussian'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, floor: float = 0.01
+    ) -> None:
+        """Start empty; ``floor`` is a fraction of the mean variance."""
+        super().__init__(classes=classes, width=width, head=head)
+        if not floor > 0:
+            raise NavMonitorError(f'gaussian: floor must be above 0, not {floor}')
+        self.floor = float(floor)
+        self.count = np.zeros(classes, np.int64)
+        self._sum = np.zeros((classes, width))
+        self._squares = np.zeros((classes, width))
+        self._origin = np.zeros(width)
+        self.mean = np.zeros((classes, width))  # float64 (C, D)
+        self.variance = np.ones((classes, width))  # float64 (C, D)
+        self._log_norm = np.zeros(classes)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'floor': self.floor}
+
+    def prepare(self, sample: Activations) -> None:
+        """Take the sample's mean as the origin, so that sums of squares lose no digits."""
+        self._origin = sample.features.mean(axis=0, dtype=np.float64)
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Add the correctly classified images to their classes' sums."""
+        keep = known(batch, labels)
+        centred = batch.features[keep].astype(np.float64) - self._origin
+        members = np.zeros((self.classes, len(centred)))
+        members[labels[keep], np.arange(len(centred))] = 1.0
+        self.count += members.sum(axis=1).astype(np.int64)
+        self._sum += members @ centred
+        self._squares += members @ centred**2
+
+    def merge(self, other: Score) -> None:
+        """Add the sums of ``other``."""
+        assert isinstance(other, Gaussian)
+        self.count += other.count
+        self._sum += other._sum
+        self._squares += other._squares
+
+    def finish(self) -> None:
+        """Turn sums into means and variances."""
+        if not self.count.any():
+            raise NavMonitorError(
+                'gaussian: no training image was classified correctly; check labels, class order '
+                'and preprocessing'
+            )
+        pooled_mean = self._sum.sum(axis=0) / self.count.sum()
+        total = self._squares.sum(axis=0) / self.count.sum() - pooled_mean**2
+        some = self.count > 0
+        several = self.count > 1
+        mean = np.tile(pooled_mean, (self.classes, 1))
+        variance = np.tile(total, (self.classes, 1))
+        mean[some] = self._sum[some] / self.count[some, None]
+        variance[several] = self._squares[several] / self.count[several, None] - mean[several] ** 2
+        lowest = self.floor * max(float(total.mean()), np.finfo(np.float32).tiny)
+        self.mean = (mean + self._origin).astype(np.float32).astype(np.float64)
+        self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
+        self._complete()
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        predicted = batch.predicted
+        deviation = batch.features - self.mean[predicted]
+        quadratic = (deviation**2 * self._half_precision[predicted]).sum(axis=1)
+        return quadratic + self._log_norm[predicted]
+
+    def z_scores(self, features: np.ndarray, predicted: int) -> np.ndarray:
+        """Return (f - mean) / standard deviation of one frame's features, float64 (D,)."""
+        return (features - self.mean[predicted]) / np.sqrt(self.variance[predicted])
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return counts, means and variances."""
+        return {
+            'count': self.count,
+            'mean': self.mean.astype(np.float32),
+            'variance': self.variance.astype(np.float32),
+        }
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back counts, means and variances."""
+        self.count = self._take(tensors, 'count', (self.classes,))
+        shape = (self.classes, self.width)
+        self.mean = self._take(tensors, 'mean', shape).astype(np.float64)
+        self.variance = self._take(tensors, 'variance', shape).astype(np.float64)
+        self._complete()
+
+    def notes(self) -> list[str]:
+        """Name the classes that have no Gaussian of their own."""
+        lonely = np.flatnonzero(self.count < 2)
+        if not len(lonely):
+            return []
+        return [f'gaussian: classes {lonely.tolist()} have fewer than 2 correctly classified '
+                'images and use the pooled variance']
+
+    def _complete(self) -> None:
+        self._half_precision = 0.5 / self.variance
+        self._log_norm = 0.5 * np.log(2 * np.pi * self.variance).sum(axis=1)

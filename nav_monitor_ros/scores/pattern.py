@@ -1,0 +1,302 @@
+"""Binary activation patterns and their Hamming distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores import bits
+from nav_monitor_ros.scores.base import Score, known
+
+THRESHOLDS = ('auto', 'zero', 'quantile')
+ALWAYS_ON = 0.99  # a neuron above its threshold on more of the sample than this says nothing
+_CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
+_CONSOLIDATE = 1 << 16  # rows kept per class before duplicates are dropped
+
+
+class Pattern(Score):
+    """Smallest Hamming distance to an on/off pattern that the predicted class had in training.
+
+    A monitored neuron is on where its feature exceeds the neuron's threshold. For each class the
+    patterns of its correctly classified training images are stored; the score is the distance of
+    the frame's pattern to the nearest stored one of the predicted class, in bits. A frame whose
+    distance is at most ``gamma`` is known, every other one out of pattern. Neurons are chosen for
+    each class by the head's weights: neuron i counts for class c if
+    ``|w_ci| > select * max_j |w_cj|``; ``select = 0`` monitors all. A class without a stored
+    pattern gives one bit more than the largest distance possible.
+
+    Thresholds are 0 for pre-activations and plain ReLU features (``zero``). After global average
+    pooling of ReLU maps every feature is positive, and a pattern at 0 says nothing; there each
+    neuron's ``quantile`` over the training sample is used. ``auto`` finds out which.
+
+    Needs features (N, D), and the head's weights (C, D) where ``select`` is above 0. Patterns are
+    packed; a frame costs one XOR and popcount over the predicted class's patterns,
+    O(P_c * D / 64). Source: Cheng, Nuehrenberg and Yasuoka, DATE 2019.
+    """
+
+    name = 'pattern'
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        width: int,
+        head: Head | None,
+        threshold: str = 'auto',
+        quantile: float = 0.5,
+        select: float = 0.0,
+        gamma: int = 0,
+        max_patterns: int = 0,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            classes: C, the number of classes.
+            width: D, the number of monitored neurons.
+            head: The head's weights on the monitored features, if they act on them.
+            threshold: ``auto``, ``zero`` or ``quantile``.
+            quantile: In (0, 1), where quantiles are used.
+            select: In [0, 1), the neuron selection's ratio.
+            gamma: Largest distance at which a frame counts as known, in bits.
+            max_patterns: How many patterns a class keeps at most, 0 for all. Which ones are kept
+                does not depend on the images' order.
+
+        Raises:
+            NavMonitorError: An option is out of range, or ``select`` lacks the head's weights.
+        """
+        super().__init__(classes=classes, width=width, head=head)
+        if threshold not in THRESHOLDS:
+            raise NavMonitorError(f"pattern: threshold '{threshold}' is not one of {THRESHOLDS}")
+        if not 0 < quantile < 1:
+            raise NavMonitorError(f'pattern: quantile must lie between 0 and 1, not {quantile}')
+        if not 0 <= select < 1:
+            raise NavMonitorError(f'pattern: select must be at least 0 and below 1, not {select}')
+        if gamma < 0 or max_patterns < 0:
+            raise NavMonitorError('pattern: gamma and max_patterns must not be negative')
+        if select and head is None:
+            raise NavMonitorError(
+                'pattern: select chooses neurons by the weights of the last layer, which do not '
+                'act on the monitored layer; monitor the penultimate layer or leave select at 0'
+            )
+        self.threshold_rule = threshold
+        self.quantile = float(quantile)
+        self.select = float(select)
+        self.gamma = int(gamma)
+        self.max_patterns = int(max_patterns)
+        self.thresholds = np.zeros(width, np.float32)  # (D,)
+        self.monitored = self._choose_neurons()  # bool (C, D)
+        self._mask = bits.pack(self.monitored)
+        self._monitored_count = self.monitored.sum(axis=1)
+        self._seen: list[list[np.ndarray]] = [[] for _ in range(classes)]
+        self.patterns = np.zeros((0, self._mask.shape[1]), np.uint64)  # (P, words), by class
+        self.offsets = np.zeros(classes + 1, np.int64)  # class c's rows: offsets[c]:offsets[c + 1]
+        self._on_rate = np.zeros(width)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {
+            'threshold': self.threshold_rule,
+            'quantile': self.quantile,
+            'select': self.select,
+            'gamma': self.gamma,
+            'max_patterns': self.max_patterns,
+        }
+
+    def prepare(self, sample: Activations) -> None:
+        """Set the thresholds.
+
+        Raises:
+            NavMonitorError: ``zero`` is asked of a layer where it says nothing, or the layer is
+                constant.
+        """
+        features = sample.features
+        on_rate = (features > 0).mean(axis=0)
+        vacuous = bool(np.median(on_rate) > ALWAYS_ON)
+        if vacuous and self.threshold_rule == 'zero':
+            raise NavMonitorError(
+                f'pattern: {np.mean(on_rate > ALWAYS_ON):.0%} of the monitored neurons are above '
+                '0 on almost every training image, so a pattern at 0 says nothing (as after '
+                'global average pooling); use threshold auto or quantile'
+            )
+        if self.threshold_rule == 'quantile' or vacuous:
+            self.thresholds = np.quantile(features, self.quantile, axis=0).astype(np.float32)
+        patterns = features > self.thresholds
+        if not (patterns != patterns[:1]).any():
+            raise NavMonitorError(
+                'pattern: no monitored neuron ever changes over the training sample; '
+                'choose another layer'
+            )
+        self._on_rate = patterns.mean(axis=0)
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Store the patterns of the correctly classified images."""
+        keep = known(batch, labels)
+        words = self._words(batch.features[keep], labels[keep])
+        for label in np.unique(labels[keep]):
+            self._store(int(label), words[labels[keep] == label])
+
+    def merge(self, other: Score) -> None:
+        """Add the patterns of ``other``."""
+        assert isinstance(other, Pattern)
+        for label, parts in enumerate(other._seen):
+            for part in parts:
+                self._store(label, part)
+
+    def finish(self) -> None:
+        """Sort the stored patterns and drop duplicates."""
+        distinct = [self._consolidate(label) for label in range(self.classes)]
+        self.patterns = np.concatenate(distinct)
+        self.offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])])
+        if not len(self.patterns):
+            raise NavMonitorError(
+                'pattern: no training image was classified correctly; check labels, class order '
+                'and preprocessing'
+            )
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return each image's distance in bits, float64 (N,)."""
+        predicted = batch.predicted
+        queries = self._words(batch.features, predicted)
+        distances = np.empty(len(batch), np.int64)
+        for label in np.unique(predicted):
+            rows = np.flatnonzero(predicted == label)
+            distances[rows] = self._smallest(queries[rows], int(label))
+        return distances.astype(np.float64)
+
+    def score_frame(self, frame: Activations) -> float:
+        """Return one image's distance in bits."""
+        label = int(frame.predicted[0])
+        return float(self._smallest(self._words(frame.features, np.array([label])), label)[0])
+
+    def out_of_pattern(self, batch: Activations) -> np.ndarray:
+        """Return which images are farther than ``gamma`` from every stored pattern, bool (N,)."""
+        return self.score(batch) > self.gamma
+
+    def nearest(self, features: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Compare one frame with the nearest stored pattern of a class.
+
+        Args:
+            features: float32 (D,).
+            label: The predicted class.
+
+        Returns:
+            The frame's bits and the nearest pattern's, bool (D,) each, 0 where the neuron is not
+            monitored for this class, and their distance. Without any stored pattern the nearest
+            one is all off.
+        """
+        query = self._words(features[None], np.array([label]))
+        stored = self.patterns[self.offsets[label] : self.offsets[label + 1]]
+        pattern = bits.unpack(query[0], self.width)
+        if not len(stored):
+            return pattern, np.zeros(self.width, bool), int(self._monitored_count[label]) + 1
+        distances = bits.popcount(stored ^ query)
+        best = int(distances.argmin())
+        return pattern, bits.unpack(stored[best], self.width), int(distances[best])
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return thresholds, selected neurons and packed patterns."""
+        return {
+            'thresholds': self.thresholds,
+            'monitored': np.packbits(self.monitored, axis=1, bitorder='little'),
+            'patterns': self.patterns.view(np.int64),  # safetensors readers know int64 everywhere
+            'offsets': self.offsets,
+            'on_rate': self._on_rate.astype(np.float32),
+        }
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back thresholds, selected neurons and packed patterns."""
+        self.thresholds = self._take(tensors, 'thresholds', (self.width,))
+        self._on_rate = self._take(tensors, 'on_rate', (self.width,)).astype(np.float64)
+        packed = self._take(tensors, 'monitored', (self.classes, -(-self.width // 8)))
+        self.monitored = np.unpackbits(
+            packed, axis=1, count=self.width, bitorder='little'
+        ).astype(bool)
+        self._mask = bits.pack(self.monitored)
+        self._monitored_count = self.monitored.sum(axis=1)
+        words = self._mask.shape[1]
+        stored = self._take(tensors, 'patterns', (None, words))
+        self.patterns = np.ascontiguousarray(stored).view(np.uint64)
+        self.offsets = self._take(tensors, 'offsets', (self.classes + 1,))
+        valid = (
+            self.offsets[0] == 0
+            and self.offsets[-1] == len(self.patterns)
+            and bool((np.diff(self.offsets) >= 0).all())
+        )
+        if not valid:
+            raise NavMonitorError("the fitted score 'pattern' is inconsistent; fit it again")
+
+    def notes(self) -> list[str]:
+        """Say which thresholds are used and which classes or neurons carry nothing."""
+        counts = np.diff(self.offsets)
+        rule = (
+            'on above 0'
+            if not self.thresholds.any()
+            else f'on above its {self.quantile:g} quantile in training (a pattern at 0 would say '
+            'nothing: almost every neuron is always positive)'
+            if self.threshold_rule == 'auto'
+            else f'on above its {self.quantile:g} quantile in training'
+        )
+        lines = [
+            f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} a class) over '
+            f'{self._monitored_count.min()} to {self._monitored_count.max()} of {self.width} '
+            f'neurons; a neuron is {rule}'
+        ]
+        constant = int(((self._on_rate == 0) | (self._on_rate == 1)).sum())
+        if constant:
+            lines.append(f'pattern: {constant} neurons never changed over the training sample')
+        if not counts.all():
+            lines.append(
+                f'pattern: classes {np.flatnonzero(counts == 0).tolist()} have no pattern; every '
+                'frame predicted as one of them is out of pattern'
+            )
+        return lines
+
+    def _choose_neurons(self) -> np.ndarray:
+        if not self.select or self.head is None:
+            return np.ones((self.classes, self.width), bool)
+        strength = np.abs(self.head.weight)
+        return strength > self.select * strength.max(axis=1, keepdims=True)
+
+    def _words(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return bits.pack(features > self.thresholds) & self._mask[labels]
+
+    def _smallest(self, queries: np.ndarray, label: int) -> np.ndarray:
+        stored = self.patterns[self.offsets[label] : self.offsets[label + 1]]
+        if not len(stored):
+            return np.full(len(queries), self._monitored_count[label] + 1)
+        block = max(1, _CHUNK_WORDS // stored.size)
+        return np.concatenate(
+            [
+                bits.popcount(queries[start : start + block, None] ^ stored).min(axis=1)
+                for start in range(0, len(queries), block)
+            ]
+        )
+
+    def _store(self, label: int, rows: np.ndarray) -> None:
+        self._seen[label].append(rows)
+        if sum(map(len, self._seen[label])) > _CONSOLIDATE + 2 * len(self._seen[label][0]):
+            self._seen[label] = [self._consolidate(label)]
+
+    def _consolidate(self, label: int) -> np.ndarray:
+        empty = np.zeros((0, self._mask.shape[1]), np.uint64)
+        rows = bits.distinct(np.concatenate([empty, *self._seen[label]]))
+        if self.max_patterns and len(rows) > self.max_patterns:
+            # The rows with the smallest hashes: the same ones whatever the order of the images.
+            rows = rows[np.sort(np.argsort(_hash(rows), kind='stable')[: self.max_patterns])]
+        return rows
+
+
+def _hash(words: np.ndarray) -> np.ndarray:
+    """Return a well-mixed hash of each row, uint64 (N,), by SplitMix64's finalizer (Vigna)."""
+    mixed = np.zeros(len(words), np.uint64)
+    for column in words.T:
+        mixed = mixed ^ column
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

@@ -1,0 +1,46 @@
+"""All scores by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Head
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.energy import Energy
+from nav_monitor_ros.scores.gaussian import Gaussian
+from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
+from nav_monitor_ros.scores.pattern import Pattern
+
+SCORES: dict[str, type[Score]] = {
+    score.name: score for score in (Pattern, Gaussian, Energy, MaximumSoftmaxProbability)
+}
+
+
+def make_score(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    classes: int,
+    width: int,
+    head: Head | None,
+) -> Score:
+    """Return an empty score.
+
+    Args:
+        name: One of ``SCORES``.
+        settings: The score's keyword options.
+        classes: C, the number of classes.
+        width: D, the number of monitored neurons.
+        head: The head's weights on the monitored features, if they act on them.
+
+    Raises:
+        NavMonitorError: No score has this name, or it has no such option.
+    """
+    if name not in SCORES:
+        raise NavMonitorError(f"there is no score '{name}'; there are {', '.join(SCORES)}")
+    try:
+        return SCORES[name](classes=classes, width=width, head=head, **settings)
+    except TypeError as error:
+        raise NavMonitorError(f"score '{name}': {error}") from error

@@ -1,0 +1,1 @@
+"""Activations and verdicts in, pictures out."""

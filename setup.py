@@ -1,0 +1,71 @@
+"""Install nav_monitor_ros where ROS 2 looks for a package's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = 'nav_monitor_ros'
+HERE = Path(__file__).parent
+
+
+def share_files() -> list[tuple[str, list[str]]]:
+    """List what goes into share/, each folder's files under the folder's own path.
+
+    Returns:
+        (folder to install into, files relative to this one) pairs, as setuptools' data_files.
+    """
+    share = Path('share') / PACKAGE
+    folders = [
+        ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
+        (str(share), ['package.xml']),
+    ]
+    for top in ('launch', 'config', 'bundles'):
+        for folder in (HERE / top, *sorted((HERE / top).rglob('*/'))):
+            files = [
+                str(path.relative_to(HERE))
+                for path in sorted(folder.glob('*'))
+                if path.is_file() and not path.name.startswith('.') and path.suffix != '.pyc'
+            ]
+            if files:
+                folders.append((str(share / folder.relative_to(HERE)), files))
+    return folders
+
+
+setup(
+    name=PACKAGE,
+    version='0.1.0',
+    description='Classifies the frames of a camera and says when not to believe the answer.',
+    long_description=(HERE / 'README.md').read_text('utf-8') if (HERE / 'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    maintainer='nav_monitor_ros maintainers',
+    maintainer_email='maintainers@nav-monitor-ros.invalid',
+    license='Apache-2.0',
+    packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+    package_data={PACKAGE: ['py.typed']},
+    data_files=share_files(),
+    python_requires='>=3.10',
+    # For `pip install`. colcon does not read them: there package.xml and rosdep bring the same,
+    # OpenCV as the distribution's python3-opencv.
+    install_requires=[
+        'PyYAML>=5.4',
+        'numpy>=1.26',
+        'opencv-python-headless>=4.6,<5',
+        'rich>=12',
+        'safetensors>=0.4',
+        'scikit-learn>=1.2',
+        'scipy>=1.10',
+        'torch>=2.1',
+        'torchvision>=0.16',
+    ],
+    extras_require={'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20']},
+    zip_safe=False,
+    entry_points={
+        'console_scripts': [
+            'camera = nav_monitor_ros.ros.camera:main',
+            'monitor = nav_monitor_ros.ros.monitor:main',
+            'nav_monitor = nav_monitor_ros.cli:main',
+        ],
+    },
+)

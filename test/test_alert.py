@@ -1,0 +1,273 @@
+"""The alert's state machine: every reason, every recovery, on a clock of the test's own."""
+
+import pytest
+
+from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.verdict import Reason, State
+from nav_monitor_ros.errors import NavMonitorError
+
+PERIOD = 1 / 30
+
+
+class Stream:
+    """Plays a camera at 30 Hz to a machine."""
+
+    def __init__(self, **rules):
+        self.now = 100.0
+        self.frame = 0
+        self.machine = AlertMachine(AlertRules(**rules), self.now)
+        self.machine.activate(True, self.now)
+
+    def play(self, flags, *, pixels=None):
+        """Play one frame for each flag; return the reasons said after each."""
+        reasons = []
+        for flagged in flags:
+            self.now += PERIOD
+            self.frame += 1
+            self.machine.image_arrived(self.now)
+            self.machine.judged(
+                flagged,
+                int(self.now * 1e9),
+                self.frame if pixels is None else pixels,
+                self.now,
+            )
+            reasons.append(self.look().reason)
+        return reasons
+
+    def look(self, after=0.0):
+        self.now += after
+        return self.machine.alert(self.now)
+
+
+@pytest.fixture
+def trusted():
+    stream = Stream()
+    stream.play([False] * 5)
+    assert stream.look().value is False
+    return stream
+
+
+def test_it_starts_true_and_inactive():
+    machine = AlertMachine(AlertRules(), 0.0)
+    assert machine.alert(0.0).value is True
+    assert machine.alert(0.0).reason is Reason.INACTIVE
+
+
+def test_it_waits_for_the_first_image():
+    assert Stream().look(0.1).reason is Reason.NO_IMAGE
+
+
+def test_it_is_true_until_enough_clear_frames_came_in_a_row():
+    stream = Stream(exit_count=5)
+    assert stream.play([False] * 4) == [Reason.WARMING_UP] * 4
+    assert stream.play([True]) == [Reason.WARMING_UP]
+    assert stream.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+    assert stream.look().state is State.OK
+
+
+def test_flagged_frames_are_suspect_before_they_are_out_of_distribution(trusted):
+    assert trusted.play([True, True]) == [Reason.SUSPECT] * 2
+    assert trusted.look().value is False
+    assert trusted.look().state is State.SUSPECT
+    assert trusted.play([True]) == [Reason.OOD]
+    assert trusted.look().value is True
+
+
+def test_a_single_flagged_frame_raises_nothing(trusted):
+    assert trusted.play([True, False, True, True, False]) == [
+        Reason.SUSPECT, Reason.IN_DISTRIBUTION, Reason.SUSPECT, Reason.SUSPECT,
+        Reason.IN_DISTRIBUTION,
+    ]
+
+
+def test_enter_count_one_alerts_with_the_first_flagged_frame():
+    stream = Stream(enter_count=1)
+    stream.play([False] * 5)
+    assert stream.play([True]) == [Reason.OOD]
+
+
+def test_it_leaves_after_clear_frames_in_a_row_only(trusted):
+    trusted.play([True] * 3)
+    assert trusted.play([False] * 4 + [True]) == [Reason.OOD] * 5
+    assert trusted.play([False] * 5) == [Reason.OOD] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_out_of_distribution_is_said_while_still_warming_up():
+    assert Stream().play([True] * 3) == [Reason.WARMING_UP] * 2 + [Reason.OOD]
+
+
+def test_silence_is_stale_after_the_timeout_and_not_before(trusted):
+    assert trusted.look(0.49).value is False
+    assert trusted.look(0.02).reason is Reason.STALE_IMAGE
+    assert trusted.look().state is State.INVALID
+
+
+def test_a_returning_camera_has_to_prove_itself_again(trusted):
+    trusted.look(2.0)
+    assert trusted.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_a_stale_moment_nobody_looked_at_does_not_matter(trusted):
+    # The heartbeat looks ten times a second; without a look there was no stale alert to recover.
+    trusted.now += 0.4
+    assert trusted.play([False]) == [Reason.IN_DISTRIBUTION]
+
+
+def test_a_slow_first_verdict_is_no_timeout_counted_from_activation():
+    stream = Stream(inference_timeout=1.0)
+    stream.look(30.0)
+    stream.machine.image_arrived(stream.now)
+    assert stream.look(0.1).reason is Reason.WARMING_UP
+
+
+def test_images_without_a_verdict_are_an_inference_timeout(trusted):
+    for _ in range(29):
+        trusted.machine.image_arrived(trusted.now)
+        assert trusted.look(PERIOD).value is False
+    trusted.machine.image_arrived(trusted.now)
+    assert trusted.look(0.1).reason is Reason.INFERENCE_TIMEOUT
+
+
+def test_a_hang_is_reported_as_such_when_the_camera_dies_too(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    assert trusted.look(5.0).reason is Reason.INFERENCE_TIMEOUT
+
+
+@pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.INFERENCE_ERROR])
+def test_a_failed_frame_alerts_at_once_and_until_frames_are_judged_again(trusted, reason):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.machine.failed(reason, 'what is wrong')
+    alert = trusted.look()
+    assert (alert.value, alert.reason, alert.detail) == (True, reason, 'what is wrong')
+    assert trusted.play([False] * 5)[-2:] == [Reason.WARMING_UP, Reason.IN_DISTRIBUTION]
+
+
+def test_a_dead_camera_outweighs_its_last_bad_image(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.machine.failed(Reason.BAD_IMAGE, 'truncated')
+    assert trusted.look(0.6).reason is Reason.STALE_IMAGE
+
+
+def test_identical_images_are_frozen_after_the_timeout():
+    stream = Stream(frozen_timeout=1.0)
+    stream.play([False] * 5)
+    reasons = stream.play([False] * 35, pixels=7)
+    first = reasons.index(Reason.FROZEN_IMAGE)
+    assert first in (30, 31)
+    assert set(reasons[first:]) == {Reason.FROZEN_IMAGE}
+    assert stream.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_a_frozen_timeout_of_zero_allows_still_images():
+    stream = Stream(frozen_timeout=0.0)
+    assert set(stream.play([False] * 300, pixels=7)[5:]) == {Reason.IN_DISTRIBUTION}
+
+
+def test_a_clock_that_jumps_back_restarts_the_frozen_window():
+    stream = Stream(frozen_timeout=1.0)
+    stream.play([False] * 25, pixels=7)
+    stream.machine.image_arrived(stream.now)
+    stream.machine.judged(False, 1, 7, stream.now)
+    assert Reason.FROZEN_IMAGE not in stream.play([False] * 25, pixels=7)
+
+
+def test_interleaved_stamps_of_two_cameras_do_not_hide_strange_frames(trusted):
+    for number in range(3):
+        trusted.now += PERIOD
+        trusted.machine.image_arrived(trusted.now)
+        stamp = int(trusted.now * 1e9) if number % 2 else 1
+        trusted.machine.judged(True, stamp, number, trusted.now)
+    assert trusted.look().reason is Reason.OOD
+
+
+def test_a_latched_alert_waits_for_its_reset():
+    stream = Stream(latch=True)
+    stream.play([False] * 5 + [True] * 3)
+    assert stream.play([False] * 20)[-1] is Reason.LATCHED
+    stream.machine.reset()
+    assert stream.look().reason is Reason.IN_DISTRIBUTION
+
+
+def test_a_reset_does_not_silence_what_still_is_out_of_distribution():
+    stream = Stream(latch=True)
+    stream.play([False] * 5 + [True] * 3)
+    stream.machine.reset()
+    assert stream.look().reason is Reason.OOD
+
+
+def test_faults_do_not_latch():
+    stream = Stream(latch=True)
+    stream.play([False] * 5)
+    stream.look(2.0)
+    assert stream.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_disabled_means_true_and_enabling_starts_anew(trusted):
+    trusted.machine.enable(False, trusted.now)
+    assert trusted.look().reason is Reason.DISABLED
+    trusted.machine.enable(True, trusted.now)
+    assert trusted.look(0.1).reason is Reason.NO_IMAGE
+    assert trusted.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_deactivated_means_true(trusted):
+    trusted.machine.activate(False, trusted.now)
+    assert trusted.look().reason is Reason.INACTIVE
+    assert trusted.look().value is True
+
+
+def test_a_model_that_does_not_load_outweighs_everything(trusted):
+    trusted.machine.model_failed('bundle is gone')
+    assert trusted.look(10.0).reason is Reason.MODEL_ERROR
+    assert trusted.look().detail == 'bundle is gone'
+
+
+def test_since_is_the_time_of_the_last_change(trusted):
+    raised = trusted.play([True] * 3) and trusted.now
+    trusted.play([True] * 10)
+    assert trusted.look().since == raised
+
+
+def test_rules_change_while_running(trusted):
+    trusted.machine.change_rules(enter_count=1)
+    assert trusted.play([True]) == [Reason.OOD]
+
+
+def test_a_bad_rule_changes_nothing(trusted):
+    with pytest.raises(NavMonitorError, match='enter_count'):
+        trusted.machine.change_rules(image_timeout=9.0, enter_count=0)
+    assert trusted.look(0.6).reason is Reason.STALE_IMAGE
+
+
+@pytest.mark.parametrize(
+    'rules', [{'image_timeout': 0}, {'inference_timeout': -1}, {'frozen_timeout': -0.1},
+              {'exit_count': 0}]
+)
+def test_impossible_rules_are_refused(rules):
+    with pytest.raises(NavMonitorError):
+        AlertRules(**rules)
+
+
+def test_false_is_said_for_two_reasons_only():
+    """Whatever happens in whatever order, only these two reasons mean that perception is fine."""
+    import random
+
+    random.seed(3)
+    stream = Stream(latch=False)
+    machine = stream.machine
+    actions = [
+        lambda: stream.play([False] * random.randint(1, 8)),
+        lambda: stream.play([True] * random.randint(1, 4)),
+        lambda: stream.look(random.choice([0.1, 0.6, 2.0])),
+        lambda: machine.failed(Reason.BAD_IMAGE, 'x'),
+        lambda: machine.enable(random.random() < 0.7, stream.now),
+        lambda: machine.activate(random.random() < 0.7, stream.now),
+        lambda: machine.image_arrived(stream.now),
+    ]
+    seen = set()
+    for _ in range(3000):
+        random.choice(actions)()
+        alert = stream.look()
+        seen.add(alert.reason)
+        assert alert.value == (alert.reason not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT))
+    assert len(seen) >= 9

@@ -1,0 +1,148 @@
+"""p-values, budget thresholds and the fused score."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from nav_monitor_ros.decision.calibration import FUSED, calibrate, fuse
+from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.scores.energy import Energy
+from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
+
+
+def test_a_p_value_is_the_share_of_images_at_least_as_unusual():
+    conformal = Conformal(np.array([1.0, 2.0, 3.0, 4.0]))
+    assert conformal.p_value(0.5) == 1.0
+    assert conformal.p_value(2.5) == 3 / 5
+    assert conformal.p_value(9.0) == 1 / 5
+
+
+def test_a_tie_counts_as_at_least_as_unusual():
+    conformal = Conformal(np.array([0.0, 3.0, 3.0, 3.0]))
+    assert conformal.p_value(3.0) == 4 / 5
+
+
+@given(
+    st.lists(st.integers(-5, 5), min_size=1, max_size=40),
+    st.lists(st.floats(-6, 6, allow_nan=False), min_size=1, max_size=20),
+)
+def test_many_p_values_equal_single_ones_and_the_definition(calibration, scores):
+    conformal = Conformal(np.array(calibration, float))
+    expected = [
+        (1 + sum(c >= s for c in calibration)) / (len(calibration) + 1) for s in scores
+    ]
+    assert conformal.p_values(np.array(scores)).tolist() == expected
+    assert [conformal.p_value(s) for s in scores] == expected
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=60), st.floats(0.001, 1))
+def test_p_values_of_exchangeable_images_are_super_uniform(scores, level):
+    """Each image against all others: at most a share ``level`` may have p <= level."""
+    values = np.array(scores, float)
+    p = [Conformal(np.delete(values, i)).p_value(values[i]) for i in range(len(values))]
+    assert np.mean(np.array(p) <= level) <= level + 1e-12
+
+
+def test_nan_and_nothing_are_refused():
+    with pytest.raises(NavMonitorError, match='not a number'):
+        Conformal(np.array([1.0, np.nan]))
+    with pytest.raises(NavMonitorError, match='needs images'):
+        Conformal(np.array([]))
+
+
+@pytest.mark.parametrize(('n', 'allowed'), [(1000, 4), (2000, 12), (299, 0)])
+def test_the_threshold_allows_the_exact_binomial_count(n, allowed):
+    assert p_threshold(n, 0.01, 0.95) == (allowed + 1) / (n + 1)
+
+
+@given(
+    st.integers(60, 5000),
+    st.sampled_from([0.005, 0.01, 0.05, 0.1]),
+    st.sampled_from([0.9, 0.95, 0.99]),
+)
+def test_the_allowed_count_is_the_largest_that_keeps_the_confidence(n, alpha, confidence):
+    if n < images_needed(alpha, confidence):
+        with pytest.raises(NavMonitorError, match=str(images_needed(alpha, confidence))):
+            p_threshold(n, alpha, confidence)
+        return
+    k = round(p_threshold(n, alpha, confidence) * (n + 1)) - 1
+    assert binom.cdf(k, n, alpha) <= 1 - confidence < binom.cdf(k + 1, n, alpha)
+
+
+def test_the_smallest_calibration_set_is_exactly_the_smallest():
+    n = images_needed(0.01, 0.95)
+    assert 0.99**n <= 0.05 < 0.99 ** (n - 1)
+
+
+def test_the_budget_holds_with_the_stated_confidence():
+    rng = np.random.default_rng(1)
+    n, alpha, splits = 600, 0.02, 400
+    threshold = p_threshold(n, alpha, 0.95)
+    # The share of false alarms given the calibration set, exactly: scores are uniform on (0, 1),
+    # so it is what lies above the smallest flagged score.
+    k = round(threshold * (n + 1)) - 1
+    rates = [1 - np.sort(rng.random(n))[n - 1 - k] for _ in range(splits)]
+    assert np.mean(np.array(rates) <= alpha) >= 0.92
+
+
+def _activations(rng, n, width=4):
+    return Activations(
+        rng.normal(size=(n, 3)).astype(np.float32), rng.normal(size=(n, width)).astype(np.float32)
+    )
+
+
+def _scores():
+    return {s.name: s(classes=3, width=4, head=None) for s in (Energy, MaximumSoftmaxProbability)}
+
+
+def test_the_fused_score_is_calibrated_on_images_of_its_own():
+    rng = np.random.default_rng(2)
+    first, second = _activations(rng, 500), _activations(rng, 700)
+    scores = _scores()
+    calibration = calibrate(
+        scores, first, second, fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95
+    )
+    assert len(calibration.members['energy']) == 500
+    assert len(calibration.fused) == 700
+    expected = -sum(
+        np.log(calibration.members[name].p_values(scores[name].score(second))) for name in scores
+    )
+    np.testing.assert_array_equal(calibration.fused.scores, np.sort(expected))
+
+
+def test_fusing_is_fishers_sum():
+    p = [np.array([0.5, 1.0]), np.array([0.25, 1.0])]
+    np.testing.assert_allclose(fuse(p), [-np.log(0.125), 0.0])
+
+
+def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
+    rng = np.random.default_rng(3)
+    calibration = calibrate(
+        _scores(), _activations(rng, 2000), _activations(rng, 2000),
+        fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95,
+    )
+    fresh = _activations(rng, 50_000)
+    p = calibration.p_values({name: s.score(fresh) for name, s in _scores().items()})
+    assert np.mean(p[FUSED] <= calibration.thresholds[FUSED]) <= 0.012
+
+
+def test_an_unknown_member_is_refused():
+    rng = np.random.default_rng(2)
+    with pytest.raises(NavMonitorError, match='pattern'):
+        calibrate(
+            _scores(), _activations(rng, 500), _activations(rng, 500),
+            fuse_members=['pattern'], alpha=0.01, confidence=0.95,
+        )
+
+
+def test_too_few_images_are_refused_with_the_number_needed():
+    rng = np.random.default_rng(2)
+    with pytest.raises(NavMonitorError, match='299 are needed'):
+        calibrate(
+            _scores(), _activations(rng, 500), _activations(rng, 200),
+            fuse_members=['energy'], alpha=0.01, confidence=0.95,
+        )
