@@ -40,10 +40,15 @@ if [ -n "${ZSH_VERSION:-}" ]; then
 else
   _nav_monitor_file="${BASH_SOURCE[0]:-env.sh}"
 fi
+# ROS's setup scripts read variables that may be unset, which `set -u` forbids.
+_nav_monitor_option=+u
+case $- in *u*) _nav_monitor_option=-u ;; esac
+set +u
 _nav_monitor_root="$(CDPATH='' cd -- "$(dirname -- "$_nav_monitor_file")" && pwd)"
-_nav_monitor_environment "$_nav_monitor_root"
-_nav_monitor_status=$?
-unset _nav_monitor_file _nav_monitor_root
+_nav_monitor_status=0
+_nav_monitor_environment "$_nav_monitor_root" || _nav_monitor_status=1
 unset -f _nav_monitor_environment _nav_monitor_prepend
+set "$_nav_monitor_option"
+unset _nav_monitor_file _nav_monitor_root _nav_monitor_option
 # The last command decides the status of the `.` that sourced this file.
 [ "$_nav_monitor_status" -eq 0 ]

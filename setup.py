@@ -22,7 +22,7 @@ def share_files() -> list[tuple[str, list[str]]]:
         (str(share), ['package.xml']),
     ]
     for top in ('launch', 'config', 'bundles'):
-        for folder in (HERE / top, *sorted((HERE / top).rglob('*/'))):
+        for folder in (HERE / top, *sorted((HERE / top).rglob('*'))):
             files = [
                 str(path.relative_to(HERE))
                 for path in sorted(folder.glob('*'))
@@ -37,8 +37,6 @@ setup(
     name=PACKAGE,
     version='0.1.0',
     description='Classifies the frames of a camera and says when not to believe the answer.',
-    long_description=(HERE / 'README.md').read_text('utf-8') if (HERE / 'README.md').exists() else '',
-    long_description_content_type='text/markdown',
     maintainer='nav_monitor_ros maintainers',
     maintainer_email='maintainers@nav-monitor-ros.invalid',
     license='Apache-2.0',

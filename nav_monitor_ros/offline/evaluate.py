@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from nav_monitor_ros.decision.calibration import FUSED, fuse
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.offline.fit import Progress, run
-from nav_monitor_ros.offline.sources import ImageSource
+from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 

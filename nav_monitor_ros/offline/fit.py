@@ -15,7 +15,7 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle
 from nav_monitor_ros.decision.calibration import calibrate
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.sources import ImageSource, split
+from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.network import NetworkSpec

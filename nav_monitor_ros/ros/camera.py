@@ -22,7 +22,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.sources import ImageSource, open_source
+from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import Parameter, declare
 

@@ -1,0 +1,187 @@
+"""Sources of images on disk: folders, arrays and idx files."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.images import ImageSource, from_arrays
+
+IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
+_IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
+
+
+def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSource:
+    """Open a source on disk.
+
+    Args:
+        spec: The whole specification, for messages.
+        location: A folder or an ``.npz`` file.
+        options: Those that are not common to all sources.
+
+    Raises:
+        NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
+            file is malformed.
+    """
+    path = Path(location).expanduser()
+    if not location or not path.exists():
+        raise NavMonitorError(f"source '{spec}': {location or 'an empty path'} does not exist")
+    if path.suffix == '.npz':
+        return _open_npz(path, dict(options))
+    if not path.is_dir():
+        raise NavMonitorError(
+            f"source '{spec}': {path} is neither a folder nor an .npz file; bags are not read yet"
+        )
+    if any(path.glob('*-idx3-ubyte*')):
+        return open_idx(path, dict(options))
+    if options:
+        raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
+    return _open_folder(path)
+
+
+def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+        raise NavMonitorError(f'{path} is not a readable .npz of arrays: {error}') from None
+    suffix = f'_{options.pop("split")}' if 'split' in options else ''
+    images = _array(path, arrays, f'x{suffix}')
+    labels = arrays.get(f'y{suffix}')
+    groups = _array(path, arrays, options.pop('group')) if 'group' in options else None
+    source = from_arrays(str(path), images, labels, groups=groups)
+    kept = np.ones(len(source), bool)
+    for name, value in options.items():
+        column = _array(path, arrays, name)
+        if column.shape != (len(source),):
+            raise NavMonitorError(f'{path}: {name} does not have one value for each image')
+        kept &= _equals(path, name, column, value)
+    return source.subset(np.flatnonzero(kept))
+
+
+def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
+    if column.dtype.kind not in 'biuf':
+        return column.astype(str) == value
+    try:
+        return column.astype(float) == float(value)
+    except ValueError:
+        raise NavMonitorError(f"{path}: {name} holds numbers; '{value}' is none") from None
+
+
+def _array(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in arrays:
+        raise NavMonitorError(f"{path} has no array '{name}'; it has {', '.join(arrays)}")
+    return arrays[name]
+
+
+def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
+    """Open a folder with MNIST's idx files; the option ``split`` says which of them.
+
+    Raises:
+        NavMonitorError: An option is unknown, or a file is missing or malformed.
+    """
+    part = options.pop('split', 'train')
+    prefix = {'train': 'train', 'test': 't10k'}.get(part)
+    if options or prefix is None:
+        raise NavMonitorError(f'{folder}: idx files have the option split=train or split=test only')
+    images = _read_idx(_one_file(folder, f'{prefix}-images-idx3-ubyte*'), 3)
+    labels = _read_idx(_one_file(folder, f'{prefix}-labels-idx1-ubyte*'), 1)
+    return from_arrays(str(folder), images, labels)
+
+
+def _one_file(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise NavMonitorError(f'{folder} has no {pattern}')
+    return found[0]
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise NavMonitorError(f'{path} is unreadable: {error}') from None
+    header = 4 + 4 * dimensions
+    if len(content) < header or content[:2] != b'\0\0' or content[3] != dimensions:
+        raise NavMonitorError(f'{path} is not an idx file of {dimensions} dimensions')
+    shape = tuple(int(n) for n in np.frombuffer(content, '>u4', dimensions, 4))
+    dtype = _IDX_TYPES.get(content[2])
+    if dtype is None or len(content) != header + int(np.prod(shape)):
+        raise NavMonitorError(f'{path} is truncated or not of bytes')
+    return np.frombuffer(content, dtype, offset=header).reshape(shape)
+
+
+def _open_folder(folder: Path) -> ImageSource:
+    classes = sorted(child for child in folder.iterdir() if child.is_dir())
+    classes = [child for child in classes if not child.name.startswith('.')]
+    flat = _image_files(folder)
+    if classes and not flat:
+        files, labels = [], []
+        for label, child in enumerate(classes):
+            found = _image_files(child)
+            files += found
+            labels += [label] * len(found)
+        names = tuple(child.name for child in classes)
+        return _from_files(folder, files, np.array(labels, np.int64), names)
+    table = folder / 'labels.tsv'
+    if table.is_file():
+        return _from_table(folder, table)
+    return _from_files(folder, flat, None, None)
+
+
+def _from_table(folder: Path, table: Path) -> ImageSource:
+    files, names = [], []
+    for number, line in enumerate(table.read_text(encoding='utf-8').splitlines(), start=1):
+        if not line.strip():
+            continue
+        file, tab, name = line.partition('\t')
+        if not tab:
+            raise NavMonitorError(f'{table}, line {number}: not a file name, a tab and a class')
+        if (folder / file).is_file():
+            files.append(folder / file)
+            names.append(name.strip())
+        elif number > 1:  # the first line may be a heading
+            raise NavMonitorError(f'{table}, line {number}: {file} does not exist')
+    if all(name.isdecimal() for name in names):
+        return _from_files(folder, files, np.array(names, np.int64), None)
+    classes = tuple(sorted(set(names)))
+    labels = np.array([classes.index(name) for name in names], np.int64)
+    return _from_files(folder, files, labels, classes)
+
+
+def _from_files(
+    folder: Path,
+    files: Sequence[Path],
+    labels: np.ndarray | None,
+    class_names: tuple[str, ...] | None,
+) -> ImageSource:
+    if not files:
+        raise NavMonitorError(
+            f'{folder} holds no images; it needs one sub-folder a class, or images '
+            f'({", ".join(sorted(IMAGE_SUFFIXES))})'
+        )
+    return ImageSource(
+        str(folder), lambda place: _read_file(files[place]), np.arange(len(files)), labels,
+        class_names,
+    )
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _read_file(path: Path) -> np.ndarray:
+    try:
+        encoded = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise NavMonitorError(f'image {path} is unreadable: {error.strerror}') from None
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
+    if image is None:
+        raise NavMonitorError(f'image {path} is unreadable: not a picture that OpenCV knows')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,145 @@
+"""Images that can be asked for one by one, wherever they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """Images that can be asked for one by one."""
+
+    name: str  # the specification it was opened with
+    read: Callable[[int], np.ndarray]  # place in the whole source -> uint8 (H, W, 3) or (H, W)
+    places: np.ndarray  # int64 (N,): the images of this source among those that ``read`` knows
+    labels: np.ndarray | None = None  # int64 (N,)
+    class_names: tuple[str, ...] | None = None
+    groups: np.ndarray | None = None  # (N,): equal values belong together
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.places)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return one image, uint8 (H, W, 3) RGB or (H, W) gray.
+
+        Raises:
+            NavMonitorError: Its file cannot be read.
+        """
+        return self.read(int(self.places[index]))
+
+    def subset(self, indices: np.ndarray) -> ImageSource:
+        """Return some of the images, in the order given."""
+        return replace(
+            self,
+            places=self.places[indices],
+            labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
+        )
+
+    def digest(self, index: int) -> bytes:
+        """Return a checksum of one image's pixels and shape."""
+        image = np.ascontiguousarray(self.image(index))
+        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over all images and labels that does not depend on their order."""
+        total = 0
+        for index in range(len(self)):
+            label = -1 if self.labels is None else int(self.labels[index])
+            one = hashlib.sha256(self.digest(index) + str(label).encode()).digest()
+            total = (total + int.from_bytes(one, 'big')) % (1 << 256)
+        return f'{total:064x}'
+
+
+def from_arrays(
+    name: str,
+    images: np.ndarray | Sequence[np.ndarray],
+    labels: np.ndarray | None = None,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    groups: np.ndarray | None = None,
+) -> ImageSource:
+    """Return a source of images that are in memory.
+
+    Args:
+        name: For messages.
+        images: uint8 (H, W, 3) RGB or (H, W) each.
+        labels: int64 (N,).
+        class_names: In the order of the labels.
+        groups: (N,), equal values for images that belong together.
+
+    Raises:
+        NavMonitorError: Images, labels and groups differ in number, or images are not uint8.
+    """
+    if isinstance(images, np.ndarray):
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in (
+            (), (1,), (3,)
+        ):
+            raise NavMonitorError(
+                f"source '{name}': images are {images.dtype} {images.shape}, not uint8 "
+                '(N, H, W) or (N, H, W, 3)'
+            )
+        if images.shape[3:] == (1,):
+            images = images[..., 0]
+    for what, values in (('labels', labels), ('groups', groups)):
+        if values is not None and values.shape != (len(images),):
+            raise NavMonitorError(
+                f"source '{name}': {len(images)} images, but {what} of shape {values.shape}"
+            )
+    return ImageSource(
+        name=name,
+        read=lambda place: images[place],
+        places=np.arange(len(images)),
+        labels=None if labels is None else labels.astype(np.int64),
+        class_names=class_names,
+        groups=groups,
+    )
+
+
+def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource, ImageSource]:
+    """Split a source in two at random.
+
+    Images of one group stay together; without groups each class is split alike.
+
+    Args:
+        source: At least two images (or groups).
+        fraction: Share of the second part, in (0, 1).
+        seed: Equal seeds give equal parts.
+
+    Returns:
+        The rest and the part.
+
+    Raises:
+        NavMonitorError: One of the two would be empty.
+    """
+    rng = np.random.default_rng(seed)
+    if source.groups is not None:
+        unique = rng.permutation(np.unique(source.groups))
+        chosen = np.isin(source.groups, unique[: round(len(unique) * fraction)])
+    else:
+        chosen = np.zeros(len(source), bool)
+        labels = np.zeros(len(source), int) if source.labels is None else source.labels
+        # Sorting by class after a shuffle and taking evenly spaced images splits each class alike.
+        order = rng.permutation(len(source))
+        order = order[np.argsort(labels[order], kind='stable')]
+        count = round(len(source) * fraction)
+        chosen[order[(np.arange(count) / max(fraction, 1e-9)).astype(int)]] = True
+    if chosen.all() or not chosen.any():
+        raise NavMonitorError(
+            f"source '{source.name}' has {len(source)} images, too few to be split"
+        )
+    return source.subset(np.flatnonzero(~chosen)), source.subset(np.flatnonzero(chosen))
+
+
+def without(source: ImageSource, excluded: ImageSource) -> ImageSource:
+    """Return the images of ``source`` that do not occur in ``excluded``, compared by pixels."""
+    known = {excluded.digest(index) for index in range(len(excluded))}
+    kept = [index for index in range(len(source)) if source.digest(index) not in known]
+    return source.subset(np.array(kept, np.int64))

@@ -1,0 +1,79 @@
+"""Sources of images: folders, arrays, idx files and built-in samples, all alike.
+
+A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
+
+- a folder with one sub-folder for each class, or with images alone (and perhaps ``labels.tsv``:
+  file name, tab, class name or index);
+- an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,
+  ``NAME=VALUE`` keeps the rows where the array ``NAME`` has that value, ``group=NAME`` names the
+  array whose equal values mark images that belong together, such as frames of one track;
+- a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
+- ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
+
+``limit=N`` and ``seed=S`` keep a random part of any source, ``classes=0,3`` some of its classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.files import open_files
+from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.samples import open_sample, whole_number
+
+_SAMPLE = 'sample:'
+
+
+def open_source(spec: str) -> ImageSource:
+    """Open a source of images.
+
+    Args:
+        spec: ``LOCATION[?key=value&...]``, as this module's docstring says.
+
+    Raises:
+        NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
+            file is malformed.
+    """
+    location, _, query = spec.partition('?')
+    try:
+        options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
+    except ValueError:
+        raise NavMonitorError(f"source '{spec}': write options as ?key=value&key=value") from None
+    own = {key: value for key, value in options.items() if key not in ('limit', 'classes')}
+    if location.startswith(_SAMPLE):
+        source = open_sample(location.removeprefix(_SAMPLE), own)
+    else:
+        own.pop('seed', None)
+        source = open_files(spec, location, own)
+    source = replace(source, name=spec)
+    source = _keep_classes(source, options)
+    source = _keep_some(source, options)
+    if not len(source):
+        raise NavMonitorError(f"source '{spec}' holds no images")
+    return source
+
+
+def _keep_classes(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'classes' not in options:
+        return source
+    if source.labels is None:
+        raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
+    try:
+        wanted = [int(number) for number in options['classes'].split(',')]
+    except ValueError:
+        raise NavMonitorError(f"source '{source.name}': write classes=0,3,7") from None
+    return source.subset(np.flatnonzero(np.isin(source.labels, wanted)))
+
+
+def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'limit' not in options:
+        return source
+    limit = whole_number(source.name, options, 'limit', 0)
+    seed = whole_number(source.name, options, 'seed', 0)
+    order = np.random.default_rng(seed).permutation(len(source))
+    return source.subset(np.sort(order[:limit]))

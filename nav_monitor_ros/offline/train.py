@@ -1,0 +1,231 @@
+"""Train the reference networks that the shipped bundles are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.fit import Progress
+from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.reference import DigitsNet, TrafficSignNet
+
+TRAFFIC_SIGNS = (
+    'speed_limit_20', 'speed_limit_30', 'speed_limit_50', 'speed_limit_60', 'speed_limit_70',
+    'speed_limit_80', 'end_of_speed_limit_80', 'speed_limit_100', 'speed_limit_120',
+    'no_overtaking', 'no_overtaking_for_trucks', 'right_of_way_at_next_intersection',
+    'priority_road', 'yield', 'stop', 'no_vehicles', 'no_trucks', 'no_entry', 'danger',
+    'curve_left', 'curve_right', 'double_curve', 'bumpy_road', 'slippery_road',
+    'road_narrows_right', 'road_work', 'traffic_signals', 'pedestrians', 'children', 'bicycles',
+    'ice_or_snow', 'wild_animals', 'end_of_all_limits', 'turn_right_ahead', 'turn_left_ahead',
+    'ahead_only', 'straight_or_right', 'straight_or_left', 'keep_right', 'keep_left',
+    'roundabout', 'end_of_no_overtaking', 'end_of_no_overtaking_for_trucks',
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train, and how."""
+
+    network: type[nn.Module]
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    held_out: float  # share of the data kept for calibration
+    epochs: int
+    rotation: float  # degrees, largest of the augmentation
+    shift: float  # share of the image, largest
+    zoom: float  # share, largest
+    photometric: float  # share, largest change of brightness and contrast
+    batch: int = 128
+    learning_rate: float = 3e-3  # peak of the one-cycle schedule
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """Return how a bundle builds the network."""
+        return NetworkSpec(f'{self.network.__module__}:{self.network.__name__}')
+
+
+TASKS: dict[str, Task] = {
+    'digits': Task(
+        network=DigitsNet,
+        preprocess=Preprocess(
+            28, 28, fit='center_crop', color='gray', mean=(0.1307,), std=(0.3081,),
+            interpolation='area',
+        ),
+        class_names=tuple('0123456789'),
+        held_out=0.12,
+        epochs=12,
+        rotation=10.0, shift=0.08, zoom=0.1, photometric=0.0,
+    ),
+    'traffic_signs': Task(
+        network=TrafficSignNet,
+        preprocess=Preprocess(
+            32, 32, fit='center_crop', mean=(0.35, 0.32, 0.33), std=(0.27, 0.26, 0.27),
+            interpolation='area',
+        ),
+        class_names=TRAFFIC_SIGNS,
+        held_out=0.15,
+        epochs=30,
+        batch=64,
+        rotation=10.0, shift=0.1, zoom=0.15, photometric=0.4,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A trained network, with the images that fitting and calibrating its monitor may use."""
+
+    task: Task
+    network: nn.Module
+    fit_data: ImageSource  # what the network was trained on
+    calibration_data: ImageSource  # held out
+    test_accuracy: float | None
+
+
+def train(
+    name: str,
+    data: ImageSource,
+    *,
+    exclude: ImageSource | None = None,
+    test: ImageSource | None = None,
+    epochs: int = 0,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+    log: Callable[[str], None] = lambda line: None,
+) -> TrainedNetwork:
+    """Train one of the reference networks.
+
+    Args:
+        name: One of ``TASKS``.
+        data: Labelled images; some are held out for calibration (whole groups where there are
+            groups).
+        exclude: Images that must take no part, neither in training nor in calibration.
+        test: Images to measure the accuracy on; they influence nothing.
+        epochs: 0 for the task's own number.
+        seed: Of the split, the initial weights and the augmentation.
+        progress: Is told how far the work is.
+        log: Is given one line for each epoch.
+
+    Raises:
+        NavMonitorError: The task is unknown, or the data have no labels or other classes.
+    """
+    if name not in TASKS:
+        raise NavMonitorError(f"there is no training task '{name}'; there are {', '.join(TASKS)}")
+    task = TASKS[name]
+    if exclude is not None:
+        data = without(data, exclude)
+    fit_data, calibration_data = split(data, task.held_out, seed)
+    images, labels = _load(task, fit_data)
+    torch.manual_seed(seed)
+    network = task.network().to(memory_format=torch.channels_last)
+    # The average of the weights over the steps generalises better than the last ones.
+    averaged = copy.deepcopy(network).eval()
+    _optimise(task, network, averaged, images, labels, epochs or task.epochs, seed, progress, log)
+    accuracy = None if test is None else _accuracy(task, averaged, test)
+    averaged.to(memory_format=torch.contiguous_format)
+    return TrainedNetwork(task, averaged, fit_data, calibration_data, accuracy)
+
+
+def _load(task: Task, source: ImageSource) -> tuple[np.ndarray, torch.Tensor]:
+    """Return all images as the network sees them, uint8 (N, h, w, channels), and labels."""
+    classes = len(task.class_names)
+    if source.labels is None or not 0 <= source.labels.min() <= source.labels.max() < classes:
+        raise NavMonitorError(
+            f"source '{source.name}' must have labels from 0 to {classes - 1} to be trained on"
+        )
+    pixels = np.stack([task.preprocess.resized(source.image(i)) for i in range(len(source))])
+    return pixels, torch.from_numpy(source.labels)
+
+
+def _optimise(
+    task: Task,
+    network: nn.Module,
+    averaged: nn.Module,
+    images: np.ndarray,
+    labels: torch.Tensor,
+    epochs: int,
+    seed: int,
+    progress: Progress,
+    log: Callable[[str], None],
+) -> None:
+    rng = np.random.default_rng(seed)
+    steps = -(-len(images) // task.batch)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, task.learning_rate, total_steps=max(2, epochs * steps), pct_start=0.2
+    )
+    for epoch in range(epochs):
+        network.train()
+        order = rng.permutation(len(images))
+        losses = []
+        for step in range(steps):
+            rows = order[step * task.batch : (step + 1) * task.batch]
+            batch = torch.from_numpy(_augmented(task, images[rows], rng))
+            optimizer.zero_grad(set_to_none=True)
+            loss = functional.cross_entropy(
+                network(batch.contiguous(memory_format=torch.channels_last)), labels[rows]
+            )
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            _average(averaged, network, done=epoch * steps + step, total=epochs * steps)
+            losses.append(loss.item())
+            progress(f'training, epoch {epoch + 1} of {epochs}', step + 1, steps)
+        log(f'epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}')
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, *, done: int, total: int) -> None:
+    """Move the averaged network towards the present one; the last twentieth of all steps counts."""
+    keep = min(1 - 20 / max(total, 21), done / (done + 10))
+    for mine, theirs in zip(
+        averaged.state_dict().values(), network.state_dict().values(), strict=True
+    ):
+        if mine.is_floating_point():
+            mine.lerp_(theirs, 1 - keep)
+        else:
+            mine.copy_(theirs)
+
+
+def _augmented(task: Task, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a batch as other cameras might have seen it, normalised, float32 (N, C, h, w)."""
+    return np.stack([task.preprocess.normalised(_disturbed(task, p, rng)) for p in pixels])
+
+
+def _disturbed(task: Task, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    zoom = 1 + rng.uniform(-task.zoom, task.zoom)
+    matrix = cv2.getRotationMatrix2D(
+        ((width - 1) / 2, (height - 1) / 2), rng.uniform(-task.rotation, task.rotation), zoom
+    )
+    matrix[:, 2] += rng.uniform(-task.shift, task.shift, 2) * (width, height)
+    border = cv2.BORDER_CONSTANT if pixels.shape[2] == 1 else cv2.BORDER_REPLICATE
+    moved = cv2.warpAffine(pixels, matrix, (width, height), borderMode=border)
+    if rng.random() < 0.25:  # a camera that is a little out of focus
+        moved = cv2.GaussianBlur(moved, (3, 3), rng.uniform(0.3, 0.8))
+    if task.photometric:
+        gain = 1 + rng.uniform(-task.photometric, task.photometric)
+        offset = 64 * rng.uniform(-task.photometric, task.photometric)
+        moved = np.clip(moved * gain + offset, 0, 255).astype(np.uint8)
+    return moved.reshape(height, width, -1)
+
+
+@torch.no_grad()
+def _accuracy(task: Task, network: nn.Module, test: ImageSource) -> float:
+    correct = 0
+    images, labels = _load(task, test)
+    for start in range(0, len(images), 256):
+        batch = np.stack([task.preprocess.normalised(p) for p in images[start : start + 256]])
+        predicted = network(torch.from_numpy(batch)).argmax(1)
+        correct += int((predicted == labels[start : start + 256]).sum())
+    return correct / len(images)

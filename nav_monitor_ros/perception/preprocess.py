@@ -1,0 +1,246 @@
+"""Turn pixels into the network's input, exactly as in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from nav_monitor_ros.errors import NavMonitorError
+
+FITS = ('stretch', 'center_crop', 'letterbox')
+COLORS = ('rgb', 'bgr', 'gray')
+INTERPOLATIONS = ('antialias', 'area', 'bilinear', 'nearest')
+
+_CV2 = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'nearest': cv2.INTER_NEAREST}
+_TO_RGB = {
+    'bgr': cv2.COLOR_BGR2RGB,
+    'rgba': cv2.COLOR_RGBA2RGB,
+    'bgra': cv2.COLOR_BGRA2RGB,
+    'gray': cv2.COLOR_GRAY2RGB,
+}
+_TO_BGR = {
+    'rgb': cv2.COLOR_RGB2BGR,
+    'rgba': cv2.COLOR_RGBA2BGR,
+    'bgra': cv2.COLOR_BGRA2BGR,
+    'gray': cv2.COLOR_GRAY2BGR,
+}
+_TO_GRAY = {
+    'rgb': cv2.COLOR_RGB2GRAY,
+    'bgr': cv2.COLOR_BGR2GRAY,
+    'rgba': cv2.COLOR_RGBA2GRAY,
+    'bgra': cv2.COLOR_BGRA2GRAY,
+}
+_CONVERSIONS = {'rgb': _TO_RGB, 'bgr': _TO_BGR, 'gray': _TO_GRAY}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, convert the colours, normalise: ``(pixel * scale - mean) / std``.
+
+    Resizing comes before colour conversion, since most cameras send far more pixels than the
+    network looks at.
+    """
+
+    height: int  # rows of the network's input
+    width: int  # columns of the network's input
+    fit: str = 'stretch'  # how another aspect ratio is brought to it, one of FITS
+    resize_to: int = 0  # center_crop: length of the shorter side before cropping; 0: no margin
+    color: str = 'rgb'  # channel order that the network expects, one of COLORS
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one a channel
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one a channel
+    interpolation: str = 'antialias'  # as Pillow and torchvision resize, or one of OpenCV's
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            NavMonitorError: A field is out of range; the message names it.
+        """
+        for name, choices in (
+            ('fit', FITS), ('color', COLORS), ('interpolation', INTERPOLATIONS)
+        ):
+            if getattr(self, name) not in choices:
+                raise NavMonitorError(
+                    f"preprocessing: {name} is '{getattr(self, name)}'; it must be one of "
+                    f'{", ".join(choices)}'
+                )
+        if not (0 < self.height <= 8192 and 0 < self.width <= 8192):
+            raise NavMonitorError(
+                f'preprocessing: {self.height} x {self.width} is no usable input size'
+            )
+        if self.resize_to and (
+            self.fit != 'center_crop' or self.resize_to < max(self.height, self.width)
+        ):
+            raise NavMonitorError(
+                f'preprocessing: resize_to is {self.resize_to}; it is for center_crop and must be '
+                'at least the input size'
+            )
+        channels = 1 if self.color == 'gray' else 3
+        if len(self.mean) != channels or len(self.std) != channels:
+            raise NavMonitorError(
+                f'preprocessing: mean and std need {channels} numbers each for {self.color}, not '
+                f'{len(self.mean)} and {len(self.std)}'
+            )
+        numbers = (self.scale, *self.mean, *self.std)
+        if not all(math.isfinite(n) for n in numbers) or min(self.scale, *self.std) <= 0:
+            raise NavMonitorError('preprocessing: scale and std must be finite and above 0')
+
+    @property
+    def channels(self) -> int:
+        """Return the number of the network's input channels."""
+        return len(self.mean)
+
+    def apply(self, image: np.ndarray, order: str = '') -> np.ndarray:
+        """Return the network's input for one image.
+
+        Args:
+            image: uint8 (H, W, 3), (H, W, 4) or (H, W).
+            order: Channel order of the image: ``rgb``, ``bgr``, ``rgba``, ``bgra`` or ``gray``;
+                by default ``rgb``, or ``gray`` where there is no channel axis.
+
+        Returns:
+            float32 (channels, height, width).
+        """
+        return self.normalised(self.resized(image, order))
+
+    def resized(self, image: np.ndarray, order: str = '') -> np.ndarray:
+        """Return the pixels that the network looks at, before they are normalised.
+
+        Args:
+            image: As for ``apply``.
+            order: As for ``apply``.
+
+        Returns:
+            uint8 (height, width, channels), contiguous, in the network's channel order.
+        """
+        order = order or ('gray' if image.ndim == 2 else 'rgb')
+        pixels = {
+            'stretch': self._stretched,
+            'center_crop': self._cropped,
+            'letterbox': self._letterboxed,
+        }[self.fit](image)
+        if order != self.color:
+            pixels = cv2.cvtColor(pixels, _CONVERSIONS[self.color][order])
+        pixels = np.ascontiguousarray(pixels)
+        return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """Return ``(pixel * scale - mean) / std``.
+
+        Args:
+            pixels: uint8 (height, width, channels).
+
+        Returns:
+            float32 (channels, height, width).
+        """
+        mean, std = np.array(self.mean), np.array(self.std)
+        factor = (self.scale / std).astype(np.float32)
+        offset = (-mean / std).astype(np.float32)
+        normalised = np.empty((self.channels, self.height, self.width), np.float32)
+        np.multiply(pixels.transpose(2, 0, 1), factor[:, None, None], out=normalised)
+        normalised += offset[:, None, None]
+        return normalised
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for YAML."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+
+    @staticmethod
+    def from_dict(described: Mapping[str, Any]) -> Preprocess:
+        """Return the preprocessing that ``to_dict`` described.
+
+        Raises:
+            NavMonitorError: A field is unknown, missing, of a wrong type or out of range.
+        """
+        if not isinstance(described, Mapping):
+            raise NavMonitorError('preprocessing: not a mapping of field names to values')
+        known = {field.name for field in fields(Preprocess)}
+        unknown = sorted(set(described) - known)
+        if unknown:
+            raise NavMonitorError(
+                f'preprocessing: unknown field {unknown[0]}; fields are {", ".join(sorted(known))}'
+            )
+        if not {'height', 'width'} <= set(described):
+            raise NavMonitorError('preprocessing: height and width are needed')
+        values = {name: _typed(name, value) for name, value in described.items()}
+        return Preprocess(**values)
+
+    def _stretched(self, image: np.ndarray) -> np.ndarray:
+        return self._scaled(image, self.height, self.width)
+
+    def _cropped(self, image: np.ndarray) -> np.ndarray:
+        if not self.resize_to:
+            return self._scaled(_central(image, self.height, self.width), self.height, self.width)
+        # As torchvision's Resize(shorter side) and CenterCrop, with their rounding.
+        rows, columns = image.shape[:2]
+        short = self.resize_to
+        if rows <= columns:
+            size = short, int(short * columns / rows)
+        else:
+            size = int(short * rows / columns), short
+        scaled = self._scaled(image, *size)
+        top = round((size[0] - self.height) / 2)
+        left = round((size[1] - self.width) / 2)
+        return scaled[top : top + self.height, left : left + self.width]
+
+    def _letterboxed(self, image: np.ndarray) -> np.ndarray:
+        rows, columns = image.shape[:2]
+        ratio = min(self.height / rows, self.width / columns)
+        size = max(1, round(rows * ratio)), max(1, round(columns * ratio))
+        framed = np.zeros((self.height, self.width, *image.shape[2:]), np.uint8)
+        top, left = (self.height - size[0]) // 2, (self.width - size[1]) // 2
+        framed[top : top + size[0], left : left + size[1]] = self._scaled(image, *size)
+        return framed
+
+    def _scaled(self, image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+        if image.shape[:2] == (rows, columns):
+            return image
+        if self.interpolation != 'antialias':
+            return cv2.resize(image, (columns, rows), interpolation=_CV2[self.interpolation])
+        # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
+        # torchvision's transforms use, and agrees with Pillow's.
+        contiguous = np.ascontiguousarray(image)
+        if not contiguous.flags.writeable:
+            contiguous = contiguous.copy()  # torch.from_numpy warns of read-only memory
+        planes = torch.from_numpy(contiguous.reshape(*image.shape[:2], -1)).permute(2, 0, 1)[None]
+        scaled = torch.nn.functional.interpolate(
+            planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False
+        )
+        return scaled[0].permute(1, 2, 0).numpy().reshape(rows, columns, *image.shape[2:])
+
+
+def _central(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return the largest central region with the aspect ratio ``width / height``, as a view."""
+    rows, columns = image.shape[:2]
+    if columns * height >= rows * width:
+        kept = max(1, round(rows * width / height))
+        left = (columns - kept) // 2
+        return image[:, left : left + kept]
+    kept = max(1, round(columns * height / width))
+    top = (rows - kept) // 2
+    return image[top : top + kept]
+
+
+def _typed(name: str, value: Any) -> Any:
+    wanted = {
+        'height': int, 'width': int, 'resize_to': int, 'scale': float, 'mean': tuple, 'std': tuple
+    }.get(name, str)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if wanted is float and number:
+        return float(value)
+    if wanted is tuple and isinstance(value, (list, tuple)):
+        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+            return tuple(float(v) for v in value)
+    elif isinstance(value, wanted) and not isinstance(value, bool):
+        return value
+    raise NavMonitorError(f'preprocessing: {name} is {value!r}, which is no {wanted.__name__}')

@@ -1,0 +1,71 @@
+"""Two small reference networks, which the shipped bundles are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+class DigitsNet(nn.Module):
+    """Handwritten digits: gray 28 x 28 to 10 classes, 128 penultimate ReLU features."""
+
+    def __init__(self, classes: int = 10, width: int = 128, dropout: float = 0.3) -> None:
+        """Build it; ``width`` is the number of penultimate features."""
+        super().__init__()
+        self.conv1 = _block(1, 24)
+        self.conv2 = _block(24, 24)
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv3 = _block(24, 48)
+        self.conv4 = _block(48, 48)
+        self.pool2 = nn.MaxPool2d(2)
+        self.conv5 = _block(48, 32)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Linear(32 * 7 * 7, width)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of images (N, 1, 28, 28)."""
+        maps = self.pool1(self.conv2(self.conv1(images)))
+        maps = self.pool2(self.conv4(self.conv3(maps)))
+        features = self.relu(self.fc1(self.flatten(self.conv5(maps))))
+        return self.fc2(self.dropout(features))
+
+
+class TrafficSignNet(nn.Module):
+    """German traffic signs: RGB 32 x 32 to 43 classes, 192 penultimate ReLU features."""
+
+    def __init__(self, classes: int = 43, width: int = 192, dropout: float = 0.3) -> None:
+        """Build it; ``width`` is the number of penultimate features."""
+        super().__init__()
+        self.conv1 = _block(3, 32)
+        self.conv2 = _block(32, 32)
+        self.pool1 = nn.MaxPool2d(2)
+        self.conv3 = _block(32, 64)
+        self.conv4 = _block(64, 64)
+        self.pool2 = nn.MaxPool2d(2)
+        self.conv5 = _block(64, 96)
+        self.conv6 = _block(96, 64)
+        self.pool3 = nn.MaxPool2d(2)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Linear(64 * 4 * 4, width)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of images (N, 3, 32, 32)."""
+        maps = self.pool1(self.conv2(self.conv1(images)))
+        maps = self.pool2(self.conv4(self.conv3(maps)))
+        maps = self.pool3(self.conv6(self.conv5(maps)))
+        features = self.relu(self.fc1(self.flatten(maps)))
+        return self.fc2(self.dropout(features))

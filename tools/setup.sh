@@ -1,0 +1,329 @@
+#!/usr/bin/env bash
+# Sets this checkout up; run again, it does only what has changed since.
+#
+#   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs where ROS 2
+#                             lacks it, this package built by colcon into .ros/
+#   tools/setup.sh --tests    that, and the Debian packages that tests use
+#   tools/setup.sh --oldest   that, and .venv-oldest: the oldest numpy and OpenCV laid over .venv
+#
+# ROS 2 is the distribution's where one stands under /opt/ros (ROS_DISTRO chooses among several),
+# else it comes from wheels. NAV_MONITOR_ROS=/path/to/setup.bash names another one,
+# NAV_MONITOR_ROS=wheels asks for the wheels. PYTHON=python3.12 chooses the interpreter.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+venv="$root/.venv"
+state="$venv/.nav_monitor"
+workspace="$root/.ros"
+log="$workspace/setup.log"
+test_packages=(chromium dataset-fashion-mnist)
+
+say() { echo "setup: $*"; }
+fail() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+# ---------------------------------------------------------------- what the machine has to offer
+
+# Installs Debian packages as root, or says in one line who has to.
+install_debian() { # reason, packages...
+  local reason=$1
+  shift
+  local become_root=()
+  command -v apt-get >/dev/null || fail "$reason: install what Debian calls $*"
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || fail "$reason: run 'sudo apt-get install $*' and try again"
+    become_root=(sudo -n)
+  fi
+  say "$reason: installing the Debian packages $*"
+  {
+    "${become_root[@]}" apt-get -q update &&
+      "${become_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q install -y --no-install-recommends "$@"
+  } </dev/null >>"$log" 2>&1 ||
+    fail "apt-get could not install $*: check the network (the last lines of $log say more)"
+}
+
+# Prints the setup script of the ROS 2 to use; nothing for the wheels.
+find_ros() {
+  local candidate
+  case "${NAV_MONITOR_ROS:-}" in
+    wheels) return ;;
+    ?*)
+      [ -e "$NAV_MONITOR_ROS" ] || fail "NAV_MONITOR_ROS names no file: $NAV_MONITOR_ROS"
+      echo "$NAV_MONITOR_ROS"
+      return
+      ;;
+  esac
+  for candidate in "/opt/ros/${ROS_DISTRO:-}" $(printf '%s\n' /opt/ros/* | sort -r); do
+    # rclpy tells ROS 2 from ROS 1.
+    if [ -e "$candidate/setup.bash" ] &&
+      [ -e "$candidate/share/ament_index/resource_index/packages/rclpy" ]; then
+      echo "$candidate/setup.bash"
+      return
+    fi
+  done
+}
+
+# Prints the first interpreter of a supported version.
+find_python() {
+  local candidate candidates=(python3 python3.12 python3.11 python3.10 python3.13)
+  # A distribution's ROS 2 is built for the distribution's own Python.
+  [ -z "$ros" ] || candidates=(/usr/bin/python3)
+  # Without a word from the caller the environment keeps the interpreter that it was made with.
+  if [ "$(cat "$state/ros_setup" 2>/dev/null)" = "$ros" ]; then
+    candidates=("$(cat "$state/python" 2>/dev/null || echo python3)" "${candidates[@]}")
+  fi
+  for candidate in ${PYTHON:-"${candidates[@]}"}; do
+    if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+      2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  fail "no Python 3.10 to 3.13 here (looked for ${PYTHON:-python3}):" \
+    "install one, or name it: make PYTHON=/path/to/python3"
+}
+
+require_venv_module() {
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    install_debian "$python cannot make virtual environments" "python3-venv"
+}
+
+require_compiler() {
+  local headers missing=()
+  if ! { command -v "${CC:-cc}" && command -v "${CXX:-c++}" && command -v make; } >/dev/null; then
+    missing+=(g++ make)
+  fi
+  headers="$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')"
+  [ -e "$headers/Python.h" ] || missing+=(python3-dev)
+  if [ ${#missing[@]} -gt 0 ]; then
+    install_debian "building vision_msgs needs a C++ compiler and Python's headers" "${missing[@]}"
+  fi
+}
+
+require_test_packages() {
+  local package missing=()
+  for package in "${test_packages[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+      missing+=("$package")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    install_debian "the tests need ${missing[*]}" "${missing[@]}"
+  fi
+}
+
+# ---------------------------------------------------------------- stamps
+
+hash_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
+is_current() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; } # stamp file, expected content
+
+# ---------------------------------------------------------------- Python packages
+
+# Runs pip; of what it says only the long waits and one clear line on failure reach the terminal.
+install_wheels() { # environment, pip arguments...
+  local bin="$1/bin"
+  shift
+  "$bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off "$@" \
+    </dev/null 2>&1 | tee -a "$log" |
+    awk '/Downloading .*\(([0-9.]+ GB|[0-9]{3,}\.[0-9]+ MB)\)/ { sub(/^ */, "  "); print; fflush() }' ||
+    fail "$(explain_pip)"
+}
+
+explain_pip() {
+  local tail_of_log
+  tail_of_log="$(tail -n 60 "$log")"
+  case "$tail_of_log" in
+    *"No space left"*) echo "no space left on the disk: the environment takes about 6 GB" ;;
+    *"onnection"* | *"name resolution"* | *"unreachable"* | *"imed out"*)
+      echo "no network: pip does not reach the package index; connect, or name a mirror in" \
+        "PIP_INDEX_URL ($log says more)"
+      ;;
+    *) echo "pip: $(grep -a 'ERROR' "$log" | tail -n 1) ($log says more)" ;;
+  esac
+}
+
+make_environment() {
+  local machine requirements
+  machine="$root $("$python" -VV) $ros"
+  requirements="$(hash_of requirements/dev.txt requirements/ros.txt requirements/constraints.txt)"
+  if ! is_current "$state/machine" "$machine" || ! "$venv/bin/python" -c '' 2>/dev/null; then
+    say "making .venv with $("$python" -V)"
+    rm -rf "$venv" "$root/.venv-oldest"
+    # A distribution's ROS 2 needs the distribution's numpy, OpenCV and PyYAML.
+    "$python" -m venv ${ros:+--system-site-packages} "$venv" >>"$log" 2>&1 ||
+      fail "$python cannot make virtual environments: install python3-venv ($log says more)"
+    mkdir "$state"
+    echo "$machine" >"$state/machine"
+    echo "$ros" >"$state/ros_setup"
+    echo "$python" >"$state/python"
+  fi
+  if ! is_current "$state/requirements" "$requirements"; then
+    rm -f "$state/ready" "$state/requirements"
+    say "installing the Python packages: some minutes and 6 GB the first time"
+    if [ -n "$ros" ]; then
+      install_beside_distribution
+    else
+      install_wheels "$venv" -c requirements/constraints.txt \
+        -r requirements/dev.txt -r requirements/ros.txt
+      repair_ros_wheels
+    fi
+    echo "$requirements" >"$state/requirements"
+  fi
+}
+
+# Where ROS 2 is the distribution's, numpy and OpenCV are too: its cv_bridge is compiled for them.
+install_beside_distribution() {
+  local numpy
+  numpy="$("$python" -c 'import numpy, cv2; print(numpy.__version__)' 2>>"$log")" ||
+    fail "the distribution's numpy or OpenCV is missing: run" \
+      "'sudo apt-get install python3-numpy python3-opencv' and try again"
+  grep -v -E '^(numpy|opencv-python-headless|cv-bridge)==' requirements/constraints.txt \
+    >"$state/constraints.txt"
+  echo "numpy==$numpy" >>"$state/constraints.txt"
+  grep -v -x 'opencv-python-headless' requirements/dev.txt >"$state/dev.txt"
+  install_wheels "$venv" -c "$state/constraints.txt" -r "$state/dev.txt"
+}
+
+# The wheels' CMake files name the include folders of the machine that built them.
+repair_ros_wheels() {
+  local include site
+  include="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')"
+  site="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
+  { grep -rlZ '/opt/python/cp' "$venv/share" --include='*.cmake' || true; } | xargs -0 -r sed -i -E \
+    -e "s#/opt/python/cp3[0-9]+-cp3[0-9]+/include/python3\.[0-9]+#$include#g" \
+    -e "s#/opt/python/cp3[0-9]+-cp3[0-9]+/lib/python3\.[0-9]+/site-packages#$site#g"
+}
+
+# ---------------------------------------------------------------- building
+
+# Runs a command with the ROS 2 of this checkout and nothing of the caller's.
+in_ros() {
+  (
+    set +u
+    # shellcheck disable=SC1090
+    [ -z "$ros" ] || . "$ros"
+    export PATH="$venv/bin:$PATH" VIRTUAL_ENV="$venv"
+    export AMENT_PREFIX_PATH="$venv${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}"
+    export CMAKE_PREFIX_PATH="$venv${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
+    "$@"
+  )
+}
+
+vision_msgs_hash() { hash_of tools/vision_msgs/package.xml tools/vision_msgs/CMakeLists.txt tools/vision_msgs/msg/*; }
+
+provides_vision_msgs() {
+  local prefix
+  for prefix in $(in_ros printenv AMENT_PREFIX_PATH | tr ':' ' '); do
+    [ ! -e "$prefix/share/ament_index/resource_index/packages/vision_msgs" ] || return 0
+  done
+  return 1
+}
+
+# Our own lies in .venv and has a stamp; what is there without a stamp came with ROS 2.
+must_build_vision_msgs() {
+  ! is_current "$state/vision_msgs" "$(vision_msgs_hash)" &&
+    { [ -e "$state/vision_msgs" ] || ! provides_vision_msgs; }
+}
+
+build_vision_msgs() {
+  local build="$workspace/build/vision_msgs"
+  say "building vision_msgs"
+  rm -rf "$build"
+  {
+    in_ros cmake -S tools/vision_msgs -B "$build" -DCMAKE_INSTALL_PREFIX="$venv" \
+      -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$venv/bin/python" &&
+      in_ros cmake --build "$build" --parallel "$(nproc)" &&
+      in_ros cmake --install "$build"
+  } >>"$log" 2>&1 || fail "vision_msgs did not build: the last lines of $log say why"
+  vision_msgs_hash >"$state/vision_msgs"
+}
+
+# --symlink-install: what is edited is live. A file that comes or goes, or another way of
+# installing, needs a build; it starts anew, so that nothing of a removed file stays.
+build_package() {
+  local key
+  key="$(
+    find launch config bundles resource nav_monitor_ros -name __pycache__ -prune -o -print |
+      LC_ALL=C sort | cat - setup.py setup.cfg package.xml "$state/machine" | sha256sum
+  )"
+  if is_current "$workspace/stamp" "$key" && [ -e "$workspace/install/local_setup.bash" ]; then
+    return
+  fi
+  say "building nav_monitor_ros"
+  rm -rf "$workspace/stamp" "$workspace/install" "$workspace/build/nav_monitor_ros"
+  (
+    cd "$workspace"
+    in_ros colcon --log-base log build --base-paths "$root" --packages-select nav_monitor_ros \
+      --symlink-install
+  ) >>"$log" 2>&1 || fail "colcon did not build the package: the last lines of $log say why"
+  link_command_line
+  echo "$key" >"$workspace/stamp"
+}
+
+# The command line needs no ROS 2: it is on the path of .venv itself.
+link_command_line() {
+  local site
+  site="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
+  echo "$root" >"$site/nav_monitor_ros_checkout.pth"
+  cat >"$venv/bin/nav_monitor" <<SCRIPT
+#!$venv/bin/python
+import sys
+
+from nav_monitor_ros.cli import main
+
+sys.exit(main())
+SCRIPT
+  chmod +x "$venv/bin/nav_monitor"
+}
+
+# ---------------------------------------------------------------- the oldest numpy and OpenCV
+
+make_oldest_environment() {
+  local oldest="$root/.venv-oldest" key site
+  key="$(hash_of requirements/oldest.txt "$state/machine" "$state/requirements")"
+  ! is_current "$oldest/stamp" "$key" || return 0
+  say "making .venv-oldest: $(grep -v '^#' requirements/oldest.txt | tr '\n' ' ')"
+  rm -rf "$oldest"
+  "$python" -m venv "$oldest" >>"$log" 2>&1 || fail "could not make .venv-oldest ($log says more)"
+  install_wheels "$oldest" --only-binary :all: -r requirements/oldest.txt
+  site="$("$oldest/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
+  # A path file's folders come after its own: here numpy and OpenCV win, all else is .venv's.
+  "$venv/bin/python" -c 'import sys; print(*(path for path in sys.path if path.endswith("-packages")), sep="\n")' \
+    >"$site/beneath.pth"
+  echo "$root" >>"$site/beneath.pth"
+  echo "$key" >"$oldest/stamp"
+}
+
+# ---------------------------------------------------------------- main
+
+main() {
+  local want="${1:-}"
+  cd "$root"
+  mkdir -p "$workspace"
+  # Two at a time would build into each other.
+  if command -v flock >/dev/null; then
+    exec 9>"$workspace/lock"
+    flock 9
+  fi
+  # The caller's shell may have a ROS 2 or this very environment active.
+  unset PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH VIRTUAL_ENV \
+    LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+  PATH="$(tr ':' '\n' <<<"$PATH" | grep -v -x -F "$venv/bin" | paste -s -d ':')"
+
+  ros="$(find_ros)"
+  python="$(find_python)"
+  touch "$log"
+  tail -n 2000 "$log" >"$log.old" && mv "$log.old" "$log"
+  require_venv_module
+  if must_build_vision_msgs; then require_compiler; fi
+  if [ "$want" = --tests ]; then require_test_packages; fi
+  make_environment
+  if must_build_vision_msgs; then build_vision_msgs; fi
+  build_package
+  touch "$state/ready"
+  if [ "$want" = --oldest ]; then make_oldest_environment; fi
+}
+
+main "$@"
