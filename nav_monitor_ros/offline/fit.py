@@ -218,7 +218,17 @@ def _layer_ranges(
 
 
 def _describe_source(source: ImageSource) -> dict[str, Any]:
-    return {'source': source.name, 'images': len(source), 'sha256': source.fingerprint()}
+    return {
+        'source': source_label(source.name),
+        'images': len(source),
+        'sha256': source.fingerprint(),
+    }
+
+
+def source_label(spec: str) -> str:
+    """Return a source's specification without the folders of the machine it lay on."""
+    location, mark, options = spec.partition('?')
+    return location.rstrip('/').rpartition('/')[2] + mark + options
 
 
 def _versions() -> dict[str, str]:

@@ -115,8 +115,12 @@ class AlertPublisher:
         before, self._said = self._said, alert
         changed = before is None or (before.value, before.reason) != (alert.value, alert.reason)
         if changed:
-            log = self._node.get_logger().warning if alert.value else self._node.get_logger().info
-            log(f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip())
+            text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
+            # Two calls, because rclpy refuses one that changes its severity.
+            if alert.value:
+                self._node.get_logger().warning(text)
+            else:
+                self._node.get_logger().info(text)
         return alert, changed
 
     def _publish_status(

@@ -1,0 +1,443 @@
+"""The command ``nav_monitor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TimeRemainingColumn
+
+from nav_monitor_ros import __version__
+from nav_monitor_ros.errors import NavMonitorError
+
+_FORMATS = argparse.RawDescriptionHelpFormatter
+_SOURCE = (
+    'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
+    'or sample:NAME; options follow as ?key=value&key=value (limit, seed, classes, split, ...)'
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 2 if what was given cannot be used, after one line that says why.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        format='%(message)s',
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
+    )
+    try:
+        options.run(options)
+    except NavMonitorError as error:
+        print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; nothing was written', file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='nav_monitor', description='Fit, evaluate and inspect monitors of image classifiers.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for add in (_add_fit, _add_evaluate, _add_show, _add_train):
+        add(commands)
+    return parser
+
+
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser(
+        'fit',
+        help='fit a monitor to a trained network',
+        formatter_class=_FORMATS,
+        description=f'Fit a monitor to a trained network and write a bundle.\n\n{_SOURCE}.',
+        epilog='example:\n'
+        '  nav_monitor fit --model torchvision:resnet18 --model-arg num_classes=12 \\\n'
+        '      --weights resnet18.pth --data photos/train --calibration photos/held_out \\\n'
+        '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18',
+    )
+    network = fit.add_argument_group('network')
+    network.add_argument(
+        '--model', required=True, metavar='SPEC',
+        help='torchvision:NAME or package.module:factory',
+    )
+    network.add_argument(
+        '--model-arg', action='append', default=[], metavar='KEY=VALUE',
+        help='argument of the factory; may be repeated',
+    )
+    network.add_argument('--weights', required=True, type=Path, metavar='FILE',
+                         help='.safetensors, .pt, .pth or .th')
+    network.add_argument('--layer', default='penultimate',
+                         help='layer to monitor, name or number (default: penultimate)')
+    network.add_argument('--classes', type=Path, metavar='FILE',
+                         help='class names, one a line, in the order of the outputs')
+    images = fit.add_argument_group('images')
+    images.add_argument('--data', required=True, metavar='SOURCE',
+                        help="training images; without labels, the network's predictions serve")
+    images.add_argument('--calibration', required=True, metavar='SOURCE',
+                        help='held-out in-distribution images')
+    images.add_argument('--preprocess', type=Path, metavar='FILE',
+                        help='YAML with the fields of the flags below')
+    images.add_argument('--size', metavar='HxW', help="the network's input, such as 224x224")
+    images.add_argument('--fit', choices=('stretch', 'center_crop', 'letterbox'),
+                        help='how other aspect ratios are brought to it (default: stretch)')
+    images.add_argument('--resize-to', type=int, metavar='N',
+                        help='shorter side before the centre crop')
+    images.add_argument('--color', choices=('rgb', 'bgr', 'gray'),
+                        help='channel order of the network (default: rgb)')
+    images.add_argument('--mean', metavar='R,G,B', help='(default: that of ImageNet)')
+    images.add_argument('--std', metavar='R,G,B', help='(default: that of ImageNet)')
+    images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
+    images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
+                        help='(default: antialias, as torchvision resizes)')
+    monitor = fit.add_argument_group('monitor')
+    monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
+    monitor.add_argument('--fuse', metavar='A,B,...',
+                         help='members of the fused score (default: pattern,gaussian,energy)')
+    monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
+                         help='option of a score, such as pattern.select=0.25; may be repeated')
+    monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
+                         help='of in-distribution frames, each taken alone (default: 0.01)')
+    monitor.add_argument('--confidence', type=float, default=0.95,
+                         help='with which that rate holds (default: 0.95)')
+    monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    _add_running(fit)
+    fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    fit.set_defaults(run=_fit)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        'evaluate',
+        help='compare the scores of a bundle',
+        formatter_class=_FORMATS,
+        description='Compare the scores of a bundle on one in-distribution and several '
+        f'out-of-distribution sources.\n\n{_SOURCE}.',
+        epilog='example:\n'
+        '  nav_monitor evaluate digits --inside sample:digits \\\n'
+        "      --ood 'triangles=sample:triangles?count=1000' --ood noise=sample:noise",
+    )
+    evaluate.add_argument('bundle', help='folder or name of a shipped bundle')
+    evaluate.add_argument('--inside', required=True, metavar='SOURCE',
+                          help='in-distribution images that were used for nothing else')
+    evaluate.add_argument('--ood', action='append', required=True, metavar='NAME=SOURCE',
+                          help='out-of-distribution images; may be repeated')
+    evaluate.add_argument('--output', type=Path, metavar='DIR', help='where metrics.json goes')
+    _add_trust(evaluate)
+    _add_running(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_show(commands: Any) -> None:
+    show = commands.add_parser(
+        'show',
+        help='show what is in a bundle',
+        formatter_class=_FORMATS,
+        description='Show what is in a bundle.',
+        epilog='example:\n  nav_monitor show digits',
+    )
+    show.add_argument('bundle', help='folder or name of a shipped bundle')
+    show.set_defaults(run=_show)
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        'train',
+        help='train a reference network and fit its monitor',
+        formatter_class=_FORMATS,
+        description='Train one of the reference networks, fit its monitor and write a bundle.\n\n'
+        f'{_SOURCE}.',
+        epilog='examples:\n'
+        '  nav_monitor train digits --output my_digits\n'
+        "  nav_monitor train traffic_signs --data 'gtsrb.npz?is_val=0&group=track' \\\n"
+        "      --test 'gtsrb.npz?is_val=1' --output my_signs",
+    )
+    train.add_argument('task', choices=('digits', 'traffic_signs'))
+    train.add_argument('--data', metavar='SOURCE',
+                       help='labelled images (default for digits: sample:digits)')
+    train.add_argument('--exclude', metavar='SOURCE',
+                       help='images that must take no part, compared by their pixels')
+    train.add_argument('--test', metavar='SOURCE', help='images to measure the accuracy on')
+    train.add_argument('--terms', default='', metavar='TEXT',
+                       help='origin and terms of the data, for the model card')
+    train.add_argument('--epochs', type=int, default=0, help='(default: as many as the task needs)')
+    _add_running(train)
+    train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    train.set_defaults(run=_train)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    running = parser.add_argument_group('running')
+    running.add_argument('--device', default='auto', help='auto, cpu or cuda:N (default: auto)')
+    running.add_argument('--threads', type=int, default=1,
+                         help="torch's threads on the CPU, 0 for its own choice (default: 1)")
+    running.add_argument('--seed', type=int, default=0, help='(default: 0)')
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
+                        help='allow the bundle to import network code from it; may be repeated')
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle import save_bundle
+    from nav_monitor_ros.offline.card import model_card
+    from nav_monitor_ros.offline.fit import fit
+    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.perception.classifier import Classifier, select_device
+    from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+
+    spec = NetworkSpec(options.model, dict(map(_pair, options.model_arg)))
+    preprocess = _preprocess(options)
+    choices = _fit_options(options)
+    data, calibration = open_source(options.data), open_source(options.calibration)
+    # Whoever types the package's name on the command line trusts it.
+    network = spec.build([spec.package])
+    load_weights(network, options.weights)
+    classifier = Classifier(
+        network, preprocess, layer=options.layer, device=select_device(options.device),
+        threads=options.threads,
+    )
+    with _ProgressBars() as progress:
+        bundle = fit(
+            classifier, spec, data, calibration, choices, progress=progress,
+            provenance={'weights': options.weights.name},
+        )
+    save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    _report(bundle, options.output, spec.package)
+
+
+def _fit_options(options: argparse.Namespace) -> Any:
+    from nav_monitor_ros.offline.fit import FitOptions
+
+    defaults = FitOptions()
+    scores: dict[str, dict[str, Any]] = {
+        name: {} for name in (_listed(options.scores) or defaults.scores)
+    }
+    for text in options.option:
+        key, value = _pair(text)
+        score, dot, name = key.partition('.')
+        if not dot or score not in scores:
+            raise NavMonitorError(
+                f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
+            )
+        scores[score][name] = value
+    fuse = _listed(options.fuse) or tuple(name for name in defaults.fuse if name in scores)
+    return FitOptions(
+        name=options.name or options.output.name,
+        scores=scores,
+        fuse=fuse or tuple(scores),
+        false_alarm_rate=options.false_alarm_rate,
+        confidence=options.confidence,
+        class_names=_class_names(options.classes),
+        seed=options.seed,
+    )
+
+
+def _preprocess(options: argparse.Namespace) -> Any:
+    from nav_monitor_ros.perception.preprocess import Preprocess
+
+    fields: dict[str, Any] = {}
+    if options.preprocess is not None:
+        loaded = _read_yaml(options.preprocess)
+        if not isinstance(loaded, dict):
+            raise NavMonitorError(f'{options.preprocess} is not a mapping of preprocessing fields')
+        fields.update(loaded)
+    if options.size:
+        height, _, width = options.size.partition('x')
+        if not (height.isdecimal() and width.isdecimal()):
+            raise NavMonitorError(f'--size {options.size}: write HEIGHTxWIDTH, such as 224x224')
+        fields.update(height=int(height), width=int(width))
+    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation'):
+        if getattr(options, name) is not None:
+            fields[name] = getattr(options, name)
+    for name in ('mean', 'std'):
+        if getattr(options, name) is not None:
+            try:
+                fields[name] = [float(n) for n in getattr(options, name).split(',')]
+            except ValueError:
+                raise NavMonitorError(f'--{name} must be numbers with commas between') from None
+    if not {'height', 'width'} <= set(fields):
+        raise NavMonitorError('give the size of the network\'s input: --size HxW or --preprocess')
+    return Preprocess.from_dict(fields)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.offline.evaluate import evaluate, tables
+    from nav_monitor_ros.offline.sources import open_source
+
+    outside = {}
+    for text in options.ood:
+        name, equals, source = text.partition('=')
+        if not equals:
+            raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
+        outside[name] = open_source(source)
+    inside = open_source(options.inside)
+    bundle = load_bundle(options.bundle)
+    classifier = bundle.classifier(
+        device=options.device, threads=options.threads, trusted_packages=options.trust
+    )
+    with _ProgressBars() as progress:
+        result = evaluate(classifier, bundle.judge(), inside, outside, progress=progress)
+    console = Console()
+    if result.accuracy is not None:
+        console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
+    for table in tables(result):
+        console.print(table)
+    if options.output is not None:
+        _write_json(options.output / 'metrics.json', {'bundle': bundle.name, **result.to_dict()})
+
+
+def _show(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.offline.show import show
+
+    show(load_bundle(options.bundle), Console())
+
+
+def _train(options: argparse.Namespace) -> None:
+    import torch
+
+    from nav_monitor_ros.bundle import save_bundle
+    from nav_monitor_ros.offline.card import model_card
+    from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
+    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.train import train
+    from nav_monitor_ros.perception.classifier import Classifier, select_device
+
+    where = options.data or ('sample:digits' if options.task == 'digits' else '')
+    if not where:
+        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    data = open_source(where)
+    exclude = open_source(options.exclude) if options.exclude else None
+    test = open_source(options.test) if options.test else None
+    console = Console(stderr=True)
+    with _ProgressBars(console) as progress:
+        trained = train(
+            options.task, data, exclude=exclude, test=test, epochs=options.epochs,
+            seed=options.seed, progress=progress, log=console.print,
+        )
+    task = trained.task
+    classifier = Classifier(
+        trained.network, task.preprocess, device=select_device(options.device),
+        threads=options.threads,
+    )
+    provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
+    if trained.test_accuracy is not None:
+        provenance['test'] = source_label(options.test)
+        provenance['test_accuracy'] = round(trained.test_accuracy, 5)
+    with _ProgressBars(console) as progress:
+        bundle = fit(
+            classifier, task.spec, trained.fit_data, trained.calibration_data,
+            FitOptions(name=options.task, class_names=task.class_names, seed=options.seed),
+            progress=progress, provenance=provenance,
+        )
+    about = (
+        f'The reference network `{task.spec.spec}`, trained and fitted by '
+        f'`nav_monitor train {options.task}`. {options.terms}'
+    )
+    save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
+    if trained.test_accuracy is not None:
+        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+    _report(bundle, options.output, '')
+
+
+class _ProgressBars:
+    """Shows how far the work is, on standard error and only where somebody watches."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=console or Console(stderr=True), transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _ProgressBars:
+        if self._progress.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.remove_task(task)
+            self._tasks = {what: self._progress.add_task(what, total=total)}
+        self._progress.update(self._tasks[what], completed=done)
+
+
+def _report(bundle: Any, folder: Path, package: str) -> None:
+    for score in bundle.scores.values():
+        for note in score.notes():
+            print(note)
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    if package and package not in ('torchvision', 'nav_monitor_ros'):
+        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
+              f"trusted_packages:=['{package}']")
+
+
+def _class_names(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NavMonitorError(f'class names {path}: {error}') from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NavMonitorError(f'{path}: {" ".join(str(error).split())}') from error
+
+
+def _write_json(path: Path, content: object) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix('.part')
+        scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        scratch.replace(path)
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+    print(f'wrote {path}')
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or '').split(',') if part.strip())
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition('=')
+    if not equals or not key:
+        raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)  # numbers, booleans and lists as YAML writes them
+    except yaml.YAMLError:
+        return key, value
+
+
+if __name__ == '__main__':
+    sys.exit(main())
