@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint pins clean
+.PHONY: help setup demo test test-oldest lint types pins clean
 
 export PYTHON NAV_MONITOR_ROS
 # What the caller's shell has sourced must not decide what is run here.
@@ -19,7 +19,8 @@ help:
 	@echo 'make demo         watch a camera feed being classified and strange input being flagged'
 	@echo 'make test         all tests, then test-oldest and lint'
 	@echo 'make test-oldest  the tests without ROS, under the oldest numpy and OpenCV of robots'
-	@echo 'make lint         ruff and mypy'
+	@echo 'make lint         ruff: mistakes, style and docstrings'
+	@echo 'make types        mypy'
 	@echo 'make setup        what the others do first; then: . ./env.sh'
 	@echo 'make pins         write requirements/constraints.txt from .venv'
 	@echo 'make clean        remove what set-up and runs have made'
@@ -37,16 +38,19 @@ test:
 	@$(MAKE) --no-print-directory lint
 
 # rclpy can be imported here too (the libraries are on the loader's path), so that a module with
-# both kinds of tests is collected.
+# both kinds of tests is collected. Without .venv-oldest set-up has said why there is none.
 test-oldest:
 	@tools/setup.sh --oldest
-	@. ./env.sh && \
+	@[ ! -e .venv-oldest ] || { . ./env.sh && \
 	  export LD_LIBRARY_PATH="$$(python -c 'import os; print(os.environ.get("LD_LIBRARY_PATH", ""))')" && \
 	  .venv-oldest/bin/python -c 'import cv2, numpy; print(f"test-oldest: numpy {numpy.__version__}, OpenCV {cv2.__version__}")' && \
-	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros' test
+	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros' test; }
 
 lint: setup
-	@. ./env.sh && ruff check . && mypy
+	@. ./env.sh && ruff check .
+
+types: setup
+	@. ./env.sh && mypy
 
 pins: setup
 	@.venv/bin/python tools/pins.py

@@ -184,6 +184,8 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
             yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100),
             encoding='utf-8',
         )
+        for file in scratch.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only their owner can read
         scratch.chmod(0o755)
         _swap(scratch, folder)
     except OSError as error:

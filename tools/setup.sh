@@ -127,7 +127,7 @@ install_wheels() { # environment, pip arguments...
   shift
   "$bin/python" -m pip install --disable-pip-version-check --no-input --progress-bar off "$@" \
     </dev/null 2>&1 | tee -a "$log" |
-    awk '/Downloading .*\(([0-9.]+ GB|[0-9]{3,}\.[0-9]+ MB)\)/ { sub(/^ */, "  "); print; fflush() }' ||
+    awk '/Downloading .*\(([0-9.]+ GB|[0-9][0-9][0-9]+\.[0-9]+ MB)\)/ { sub(/^ */, "  "); print; fflush() }' ||
     fail "$(explain_pip)"
 }
 
@@ -236,7 +236,8 @@ build_vision_msgs() {
       -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$venv/bin/python" &&
       in_ros cmake --build "$build" --parallel "$(nproc)" &&
       in_ros cmake --install "$build"
-  } >>"$log" 2>&1 || fail "vision_msgs did not build: the last lines of $log say why"
+  } >>"$log" 2>&1 || fail "vision_msgs did not build: the last lines of $log say why" \
+    "${ros:+(or install ros-DISTRO-vision-msgs)}"
   vision_msgs_hash >"$state/vision_msgs"
 }
 
@@ -282,6 +283,12 @@ SCRIPT
 
 make_oldest_environment() {
   local oldest="$root/.venv-oldest" key site
+  if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
+    say "no test-oldest: numpy 1.26 has no wheel for $("$venv/bin/python" -V);" \
+      "it runs with 'make PYTHON=python3.12 test-oldest' (or 3.10, 3.11)"
+    rm -rf "$oldest"
+    return
+  fi
   key="$(hash_of requirements/oldest.txt "$state/machine" "$state/requirements")"
   ! is_current "$oldest/stamp" "$key" || return 0
   say "making .venv-oldest: $(grep -v '^#' requirements/oldest.txt | tr '\n' ' ')"

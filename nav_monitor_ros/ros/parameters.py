@@ -80,7 +80,7 @@ class Parameter:
             if kind == 'int' and isinstance(value, int):
                 return value
         raise NavMonitorError(
-            f'parameter {self.name} is {value!r}, a {_type_name(value)}; it must be a {kind}'
+            f'parameter {self.name} is {value!r}, a {_type_name(value)}; it must be of type {kind}'
         )
 
 

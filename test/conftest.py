@@ -1,0 +1,47 @@
+"""What several tests share: a tiny fitted monitor, in memory and on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from nav_monitor_ros.bundle import Bundle, load_bundle, save_bundle
+from nav_monitor_ros.offline.card import model_card
+from nav_monitor_ros.perception.classifier import Classifier
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _one_thread() -> None:
+    # Two threads on busy cores make networks as small as these very much slower.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def tiny_classifier() -> Classifier:
+    """Return the tiny network in service; tests leave its taps empty."""
+    return tiny.classifier()
+
+
+@pytest.fixture(scope='session')
+def tiny_folder(tiny_classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a fitted bundle that no test may change."""
+    folder = tmp_path_factory.mktemp('bundles') / 'tiny'
+    bundle = tiny.fitted(tiny_classifier)
+    save_bundle(bundle, tiny_classifier, folder, card=model_card(bundle))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_bundle(tiny_folder: Path) -> Bundle:
+    """Return the fitted bundle as it was read back."""
+    return load_bundle(tiny_folder)
+
+
+@pytest.fixture
+def bundle_copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    """Return a folder with a bundle of the test's own to spoil."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / 'copy'))

@@ -1,0 +1,70 @@
+"""A network that misbehaves when it is shown certain images, for tests of the node."""
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from nav_monitor_ros.bundle import save_bundle
+from nav_monitor_ros.offline.fit import FitOptions, fit
+from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+SIDE = 8
+NAN, RAISE, HANG = 251, 252, 253  # the colour of a plain image that makes it misbehave
+HANG_SECONDS = 3.0
+
+
+class Moody(nn.Module):
+    """Two classes: images that are brighter on the left, and on the right."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Linear(SIDE * SIDE, 16)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Linear(16, 2)
+        columns = torch.linspace(-1, 1, SIDE).repeat(SIDE)
+        with torch.no_grad():
+            self.fc1.weight += torch.outer(torch.tensor([1.0, -1.0] * 8), columns)
+            self.fc2.weight.copy_(torch.tensor([[-1.0, 1.0] * 8, [1.0, -1.0] * 8]))
+
+    def forward(self, images):
+        color = round(float(images[-1].mean()) * 255)
+        plain = float(images[-1].std()) < 0.001
+        if plain and color == RAISE:
+            raise RuntimeError('a kernel failed')
+        if plain and color == HANG:
+            time.sleep(HANG_SECONDS)
+        if plain and color == NAN:
+            images = images * float('nan')
+        return self.fc2(self.relu(self.fc1(self.flatten(images))))
+
+
+def images(seed, count):
+    """Return noisy images, brighter on the left (class 0) or right (1), and their labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    ramp = np.linspace(200, 40, SIDE)
+    pixels = np.where(labels[:, None, None], ramp[::-1], ramp) + rng.normal(0, 15, (count, SIDE, SIDE))
+    return np.clip(pixels, 0, 240).astype(np.uint8), labels
+
+
+def make_bundle(folder):
+    """Fit a monitor to it and write the bundle."""
+    spec = NetworkSpec('moody:Moody')
+    preprocess = Preprocess(
+        SIDE, SIDE, color='gray', mean=(0.0,), std=(1.0,), interpolation='area'
+    )
+    classifier = Classifier(Moody(), preprocess)
+    bundle = fit(
+        classifier, spec, from_arrays('training', *images(1, 2000)),
+        from_arrays('held out', *images(2, 1000)),
+        FitOptions(name='moody', class_names=('left', 'right')),
+    )
+    save_bundle(bundle, classifier, folder, card='# moody\n')
+    return folder

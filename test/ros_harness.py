@@ -1,0 +1,210 @@
+"""Real processes over DDS for the tests: executables on one side, a plain rclpy node on the other."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Bool
+
+LATCHED = QoSProfile(
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+_groups = itertools.count()
+
+
+def executable(name: str) -> str:
+    """Return the path that ``ros2 run nav_monitor_ros NAME`` would run."""
+    return str(Path(get_package_prefix('nav_monitor_ros')) / 'lib' / 'nav_monitor_ros' / name)
+
+
+class Graph:
+    """Processes with a ROS domain of their own, and a node that listens to them."""
+
+    def __init__(self, logs: Path) -> None:
+        # Domains above 101 can run into the ports that Linux hands out to programs.
+        self.domain = 1 + (os.getpid() * 13 + next(_groups)) % 100
+        self._logs = logs
+        self._processes: list[subprocess.Popen] = []
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=self.domain)
+        self.node = rclpy.create_node('listener', context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.heard: dict[str, list[Any]] = defaultdict(list)
+        self.times: dict[str, list[float]] = defaultdict(list)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None):
+        """Start an executable of the package with ``--ros-args`` and these arguments."""
+        number = len(self._processes)
+        log = (self._logs / f'{number}_{name}.log').open('wb')
+        process = subprocess.Popen(
+            [executable(name), '--ros-args', *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ, 'ROS_DOMAIN_ID': str(self.domain), 'OMP_NUM_THREADS': '1',
+                **(env or {}),
+            },
+        )
+        process.log = Path(log.name)
+        log.close()
+        self._processes.append(process)
+        return process
+
+    def start_monitor(self, *arguments: str, env: dict[str, str] | None = None):
+        """Start the monitor and listen to what it says."""
+        self.listen(Bool, '/ood_alert', LATCHED)
+        self.listen(DiagnosticArray, '/nav_monitor/ood_status', LATCHED)
+        self.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
+        return self.start('monitor', *arguments, env=env)
+
+    def start_camera(self, source: str, *arguments: str):
+        """Start a camera that plays a source."""
+        return self.start('camera', '-p', f'source:={source}', *arguments)
+
+    def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> None:
+        """Keep every message of a topic, with the time at which it came."""
+
+        def keep(message: Any) -> None:
+            self.heard[topic].append(message)
+            self.times[topic].append(time.monotonic())
+
+        self.node.create_subscription(kind, topic, keep, qos)
+
+    def call(self, kind: type, service: str, request: Any, timeout: float = 10.0) -> Any:
+        """Call a service and return its answer."""
+        client = self.node.create_client(kind, service)
+        assert client.wait_for_service(timeout), f'{service} is not there'
+        future = client.call_async(request)
+        self.wait(future.done, timeout, f'an answer of {service}')
+        return future.result()
+
+    def wait(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
+        """Return the condition's value once it is true; fail after ``timeout`` seconds."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            value = condition()
+            if value:
+                return value
+            time.sleep(0.01)
+        raise AssertionError(f'waited {timeout} s for {what}\n{self.describe()}')
+
+    def wait_alert(self, value: bool, timeout: float) -> float:
+        """Wait until the newest alert is ``value``; return the time at which it came."""
+        self.wait(
+            lambda: self.alerts and self.alerts[-1] is value, timeout, f'ood_alert {value}'
+        )
+        return self.times['/ood_alert'][-1]
+
+    def wait_reason(self, reason: str, timeout: float) -> DiagnosticArray:
+        """Wait for a new status with this reason and return it."""
+        return self.wait(
+            lambda: self.statuses and self.reason == reason and self.statuses[-1],
+            timeout,
+            f'reason {reason}',
+        )
+
+    def wait_diagnostic(self, part: str, text: str, timeout: float) -> Any:
+        """Wait until the newest /diagnostics of a part holds a text; return that status."""
+
+        def look() -> Any:
+            for message in reversed(self.heard['/diagnostics'][-2:]):
+                for status in message.status:
+                    if status.name.endswith(f': {part}') and text in status.message:
+                        return status
+            return None
+
+        return self.wait(look, timeout, f'/diagnostics {part} with "{text}"')
+
+    @property
+    def alerts(self) -> list[bool]:
+        """Return every alert heard, oldest first."""
+        return [message.data for message in self.heard['/ood_alert']]
+
+    @property
+    def statuses(self) -> list[DiagnosticArray]:
+        """Return every status heard, oldest first."""
+        return self.heard['/nav_monitor/ood_status']
+
+    @property
+    def reason(self) -> str:
+        """Return the newest status's reason."""
+        return self.statuses[-1].status[0].message
+
+    def describe(self) -> str:
+        """Return what a person needs to understand a failure."""
+        lines = [f'alerts: {self.alerts[-5:]}']
+        lines += [
+            f'{s.status[0].message}: {values(s.status[0]).get("detail", "")}'
+            for s in self.statuses[-3:]
+        ]
+        for message in self.heard['/diagnostics'][-1:]:
+            lines += [f'{status.name}: {status.message}' for status in message.status]
+        for process in self._processes:
+            text = process.log.read_text(errors='replace')[-1500:]
+            lines.append(f'--- {process.log.name} (status {process.poll()})\n{text}')
+        return '\n'.join(lines)
+
+    def stop(self) -> None:
+        """End all processes and the listener."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+
+def values(status: Any) -> dict[str, str]:
+    """Return a diagnostic status's values."""
+    return {pair.key: pair.value for pair in status.values}
+
+
+def stamp_ns(header: Any) -> int:
+    """Return a header's stamp in nanoseconds."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def rgb_message(pixels: Any, stamp: int, *, frame_id: str = 'test_camera') -> Image:
+    """Return uint8 (H, W, 3) pixels as an rgb8 image with a stamp in nanoseconds."""
+    message = Image(
+        height=pixels.shape[0], width=pixels.shape[1], encoding='rgb8', step=3 * pixels.shape[1]
+    )
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+    message.header.frame_id = frame_id
+    message.data = pixels.tobytes()
+    return message

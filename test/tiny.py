@@ -1,0 +1,96 @@
+"""A network so small that it is fitted in a moment, and images that it tells apart."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from nav_monitor_ros.bundle import Bundle
+from nav_monitor_ros.offline.fit import FitOptions, fit
+from nav_monitor_ros.offline.images import ImageSource, from_arrays
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+SIDE = 12  # pixels
+CLASSES = ('left', 'middle', 'right')  # where the bright bar stands
+WIDTH = 24  # neurons of the penultimate layer
+SPEC = NetworkSpec('tiny:Bars')
+PREPROCESS = Preprocess(SIDE, SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+class Bars(nn.Module):
+    """Three classes of RGB images of 12 x 12 pixels: a bright bar on the left, middle or right."""
+
+    def __init__(self, classes: int = 3, width: int = WIDTH) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.relu1 = nn.ReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Linear(5 * 6 * 6, width)
+        self.relu2 = nn.ReLU()
+        self.fc2 = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.pool(self.relu1(self.conv(images)))
+        return self.fc2(self.relu2(self.fc1(self.flatten(maps))))
+
+
+def images(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return noisy images, uint8 (count, 12, 12, 3), and their classes, int64 (count,)."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, len(CLASSES), count)
+    pixels = rng.normal(70, 20, (count, SIDE, SIDE, 3))
+    for pixel, label in zip(pixels, labels, strict=True):
+        pixel[:, 4 * label : 4 * label + 4] += 110
+    return np.clip(pixels, 0, 255).astype(np.uint8), labels
+
+
+def strange(seed: int, count: int) -> np.ndarray:
+    """Return images of no class: bright bars that lie instead of standing."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.normal(70, 20, (count, SIDE, SIDE, 3))
+    pixels[:, 4:8] += 110
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def source(seed: int, count: int, **options) -> ImageSource:
+    return from_arrays(f'tiny-{seed}', *images(seed, count), **options)
+
+
+@lru_cache(maxsize=1)
+def _weights() -> dict[str, torch.Tensor]:
+    """Return random features with a least-squares head: trained without an optimiser."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = Bars().eval()
+    pixels, labels = images(100, 400)
+    batch = torch.from_numpy(np.stack([PREPROCESS.apply(image) for image in pixels]))
+    with torch.no_grad():
+        features = nn.Sequential(*list(network.children())[:-1])(batch).numpy()
+        extended = np.column_stack([features, np.ones(len(features))])
+        solution, *_ = np.linalg.lstsq(extended, 8.0 * np.eye(len(CLASSES))[labels], rcond=None)
+        network.fc2.weight.copy_(torch.from_numpy(solution[:-1].T))
+        network.fc2.bias.copy_(torch.from_numpy(solution[-1]))
+    return network.state_dict()
+
+
+def network() -> Bars:
+    """Return the trained network."""
+    trained = Bars()
+    trained.load_state_dict(_weights())
+    return trained.eval()
+
+
+def classifier(layer: str = 'penultimate') -> Classifier:
+    return Classifier(network(), PREPROCESS, layer=layer)
+
+
+def fitted(running: Classifier, **options) -> Bundle:
+    """Fit a monitor in a moment: 400 training images and 200 for calibration."""
+    options = {'name': 'tiny', 'false_alarm_rate': 0.05, 'class_names': CLASSES, **options}
+    return fit(running, SPEC, source(1, 400), source(2, 200), FitOptions(**options))
