@@ -24,7 +24,10 @@ _nav_monitor_environment() {
   _nav_monitor_shell=bash
   [ -z "${ZSH_VERSION:-}" ] || _nav_monitor_shell=zsh
   if [ -n "$_nav_monitor_ros" ]; then
-    . "${_nav_monitor_ros%.*}.$_nav_monitor_shell"
+    case ":${AMENT_PREFIX_PATH:-}:" in
+      *":${_nav_monitor_ros%/*}:"*) ;;
+      *) . "${_nav_monitor_ros%.*}.$_nav_monitor_shell" ;;
+    esac
   fi
   . "$1/.venv/bin/activate"
   _nav_monitor_prepend AMENT_PREFIX_PATH "$1/.venv"

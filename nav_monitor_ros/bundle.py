@@ -77,6 +77,7 @@ class Bundle:
             network,
             self.preprocess,
             layer=self.layer,
+            watch=watched_layers(self.scores),
             device=select_device(device),
             threads=threads,
         )
@@ -100,6 +101,11 @@ class Bundle:
             NavMonitorError: ``decisive`` is not a score of this bundle.
         """
         return Judge(self.scores, self.calibration, self.class_names, decisive=decisive, top=top)
+
+
+def watched_layers(scores: Mapping[str, Score]) -> tuple[str, ...]:
+    """Return the layers whose channel means the scores need."""
+    return tuple(dict.fromkeys(layer for score in scores.values() for layer in score.watched))
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -149,7 +155,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
     _check_hashes(folder, described)
     try:
         return _assemble(folder, described)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f'lacks {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: {what}; fit it again') from None
 
@@ -166,7 +172,8 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
     """
-    if folder.exists() and not (folder / DESCRIPTION).is_file() and any(folder.iterdir()):
+    taken = folder.exists() and not (folder / DESCRIPTION).is_file()
+    if taken and (not folder.is_dir() or any(folder.iterdir())):
         raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -197,11 +204,11 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
 def _swap(scratch: Path, folder: Path) -> None:
     """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
     old = scratch.with_name(scratch.name + '.old')
-    if folder.exists():
-        folder.rename(old)
     try:
+        if folder.exists():
+            folder.rename(old)
         scratch.rename(folder)
-    except OSError:
+    except BaseException:  # an interrupt must not lose the old bundle either
         with suppress(OSError):
             old.rename(folder)
         raise
@@ -255,16 +262,22 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         tensors = load_file(folder / FITTED)
     except (SafetensorError, OSError) as error:
         raise NavMonitorError(f'{folder / FITTED} is unreadable: {error}') from None
+    _require_numbers(folder, tensors)
     network = described['network']
     monitor = described['monitor']
     class_names = tuple(str(name) for name in described['class_names'])
     # The head's weights belong to the network; the scores have a copy among their own tensors, so
     # that they can be read without building it.
     head = Head(tensors['head/weight'], tensors['head/bias']) if monitor['head'] else None
+    width = int(monitor['width'])
+    if head is not None and (
+        head.weight.shape != (len(class_names), width) or head.bias.shape != (len(class_names),)
+    ):
+        raise ValueError('the last layer has other classes or neurons than the monitor')
     scores = {}
     for name, settings in monitor['scores'].items():
         score = make_score(
-            name, settings or {}, classes=len(class_names), width=int(monitor['width']), head=head
+            name, settings or {}, classes=len(class_names), width=width, head=head
         )
         score.restore(_part(tensors, f'scores/{name}/'))
         scores[name] = score
@@ -287,6 +300,14 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     )
 
 
+def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == 'f' and np.isnan(tensor).any():
+            raise NavMonitorError(
+                f'{folder / FITTED}: {name} holds values that are not numbers; fit it again'
+            )
+
+
 def _calibration(
     described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
 ) -> Calibration:
@@ -294,6 +315,12 @@ def _calibration(
     thresholds = {str(name): float(p) for name, p in described['p_thresholds'].items()}
     if not set(fuse) <= set(scores) or set(thresholds) != {*scores, FUSED}:
         raise ValueError('calibration and scores name different scores')
+    if not fuse:
+        raise ValueError('fuse names no score')
+    # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
+    for name, p in thresholds.items():
+        if not 0 < p < 1:
+            raise ValueError(f'p_thresholds: {name} is {p}, not between 0 and 1')
     return Calibration(
         alpha=float(described['false_alarm_rate']),
         confidence=float(described['confidence']),

@@ -108,7 +108,8 @@ def _add_fit(commands: Any) -> None:
     monitor = fit.add_argument_group('monitor')
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
-                         help='members of the fused score (default: pattern,gaussian,energy)')
+                         help='members of the fused score '
+                         '(default: pattern,gaussian,channel_means,energy)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
@@ -164,7 +165,7 @@ def _add_train(commands: Any) -> None:
         f'{_SOURCE}.',
         epilog='examples:\n'
         '  nav_monitor train digits --output my_digits\n'
-        "  nav_monitor train traffic_signs --data 'gtsrb.npz?is_val=0&group=track' \\\n"
+        "  nav_monitor train traffic_signs --data 'gtsrb.npz?is_val=0&group=y,track' \\\n"
         "      --test 'gtsrb.npz?is_val=1' --output my_signs",
     )
     train.add_argument('task', choices=('digits', 'traffic_signs'))
@@ -175,6 +176,8 @@ def _add_train(commands: Any) -> None:
     train.add_argument('--test', metavar='SOURCE', help='images to measure the accuracy on')
     train.add_argument('--terms', default='', metavar='TEXT',
                        help='origin and terms of the data, for the model card')
+    train.add_argument('--weights', type=Path, metavar='FILE',
+                       help='use these weights of an earlier training and fit the monitor only')
     train.add_argument('--epochs', type=int, default=0, help='(default: as many as the task needs)')
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
@@ -332,8 +335,8 @@ def _train(options: argparse.Namespace) -> None:
     console = Console(stderr=True)
     with _ProgressBars(console) as progress:
         trained = train(
-            options.task, data, exclude=exclude, test=test, epochs=options.epochs,
-            seed=options.seed, progress=progress, log=console.print,
+            options.task, data, exclude=exclude, test=test, weights=options.weights,
+            epochs=options.epochs, seed=options.seed, progress=progress, log=console.print,
         )
     task = trained.task
     classifier = Classifier(

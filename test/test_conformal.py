@@ -108,15 +108,44 @@ def test_the_fused_score_is_calibrated_on_images_of_its_own():
     )
     assert len(calibration.members['energy']) == 500
     assert len(calibration.fused) == 700
-    expected = -sum(
-        np.log(calibration.members[name].p_values(scores[name].score(second))) for name in scores
+    expected = sum(
+        calibration.members[name].surprises(scores[name].score(second)) for name in scores
     )
     np.testing.assert_array_equal(calibration.fused.scores, np.sort(expected))
 
 
 def test_fusing_is_fishers_sum():
-    p = [np.array([0.5, 1.0]), np.array([0.25, 1.0])]
-    np.testing.assert_allclose(fuse(p), [-np.log(0.125), 0.0])
+    calibrated = {'a': Conformal(np.arange(100.0)), 'b': Conformal(np.arange(100.0))}
+    scores = {'a': np.array([50.0, -1.0]), 'b': np.array([20.0, -1.0])}
+    np.testing.assert_allclose(
+        fuse(calibrated, scores, ['a', 'b']), [-np.log(51 / 101 * 81 / 101), 0.0]
+    )
+
+
+def test_a_surprise_is_minus_log_p_up_to_the_tail_and_grows_beyond_it():
+    conformal = Conformal(np.arange(1000.0))
+    body = np.linspace(-5, 949, 50)
+    np.testing.assert_allclose(conformal.surprises(body), -np.log(conformal.p_values(body)))
+    beyond = conformal.surprises(np.array([950.0, 951.0, 2000.0, 20_000.0]))
+    assert (np.diff(beyond) > 0).all()
+    # The excess over the tail's start is even, with mean 25: no heavier than an exponential's, so
+    # 1000 more are 40 more.
+    np.testing.assert_allclose(np.diff(conformal.surprises(np.array([2000.0, 3000.0]))), 40.0)
+
+
+def test_a_heavy_tail_makes_far_scores_less_surprising():
+    rng = np.random.default_rng(0)
+    light = Conformal(rng.exponential(size=20_000))
+    heavy = Conformal(rng.pareto(2.5, size=20_000))
+    # Twenty times the largest score of calibration, in either case.
+    far = [c.surprises(20 * c.scores[-1:])[0] for c in (light, heavy)]
+    assert far[0] > 80 and far[1] < 25
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=50))
+def test_surprises_never_decrease_and_are_finite(calibration):
+    surprises = Conformal(np.array(calibration, float)).surprises(np.linspace(-5, 9, 200))
+    assert np.isfinite(surprises).all() and (np.diff(surprises) >= 0).all()
 
 
 def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():

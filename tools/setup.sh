@@ -179,8 +179,8 @@ install_beside_distribution() {
   numpy="$("$python" -c 'import numpy, cv2; print(numpy.__version__)' 2>>"$log")" ||
     fail "the distribution's numpy or OpenCV is missing: run" \
       "'sudo apt-get install python3-numpy python3-opencv' and try again"
-  grep -v -E '^(numpy|opencv-python-headless|cv-bridge)==' requirements/constraints.txt \
-    >"$state/constraints.txt"
+  # What is pinned for a newer numpy would not do; what must match each other stays.
+  grep -E '^(setuptools|torch|torchvision)==' requirements/constraints.txt >"$state/constraints.txt"
   echo "numpy==$numpy" >>"$state/constraints.txt"
   grep -v -x 'opencv-python-headless' requirements/dev.txt >"$state/dev.txt"
   install_wheels "$venv" -c "$state/constraints.txt" -r "$state/dev.txt"
@@ -211,7 +211,7 @@ in_ros() {
   )
 }
 
-vision_msgs_hash() { hash_of tools/vision_msgs/package.xml tools/vision_msgs/CMakeLists.txt tools/vision_msgs/msg/*; }
+vision_msgs_hash() { hash_of tools/vision_msgs/{package.xml,CMakeLists.txt,msg/*}; }
 
 provides_vision_msgs() {
   local prefix
@@ -291,13 +291,13 @@ make_oldest_environment() {
   fi
   key="$(hash_of requirements/oldest.txt "$state/machine" "$state/requirements")"
   ! is_current "$oldest/stamp" "$key" || return 0
-  say "making .venv-oldest: $(grep -v '^#' requirements/oldest.txt | tr '\n' ' ')"
+  say "making .venv-oldest: $(grep -v '^#' requirements/oldest.txt | paste -s -d ' ')"
   rm -rf "$oldest"
   "$python" -m venv "$oldest" >>"$log" 2>&1 || fail "could not make .venv-oldest ($log says more)"
   install_wheels "$oldest" --only-binary :all: -r requirements/oldest.txt
   site="$("$oldest/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
   # A path file's folders come after its own: here numpy and OpenCV win, all else is .venv's.
-  "$venv/bin/python" -c 'import sys; print(*(path for path in sys.path if path.endswith("-packages")), sep="\n")' \
+  "$venv/bin/python" -c 'import sys; print(*sys.path, sep="\n")' | grep -- '-packages$' \
     >"$site/beneath.pth"
   echo "$root" >>"$site/beneath.pth"
   echo "$key" >"$oldest/stamp"
@@ -312,7 +312,10 @@ main() {
   # Two at a time would build into each other.
   if command -v flock >/dev/null; then
     exec 9>"$workspace/lock"
-    flock 9
+    flock -n 9 || {
+      say "waiting for another set-up of this checkout"
+      flock 9
+    }
   fi
   # The caller's shell may have a ROS 2 or this very environment active.
   unset PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH VIRTUAL_ENV \

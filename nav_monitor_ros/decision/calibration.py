@@ -36,8 +36,12 @@ class Calibration:
             float64 (N,) of every score and of ``fused``.
         """
         p_values = {name: self.members[name].p_values(values) for name, values in scores.items()}
-        p_values[FUSED] = self.fused.p_values(fuse([p_values[name] for name in self.fuse]))
+        p_values[FUSED] = self.fused.p_values(self.statistic(scores))
         return p_values
+
+    def statistic(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the fused score of many images, float64 (N,), from the scores of its members."""
+        return fuse(self.members, scores, self.fuse)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the sorted calibration scores, float64."""
@@ -47,9 +51,19 @@ class Calibration:
         }
 
 
-def fuse(p_values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,)."""
-    return -np.log(np.stack(p_values)).sum(axis=0)
+def fuse(
+    calibrated: Mapping[str, Conformal],
+    scores: Mapping[str, np.ndarray],
+    members: Sequence[str],
+) -> np.ndarray:
+    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
+
+    Args:
+        calibrated: Calibration of each score; its ``surprises`` are summed.
+        scores: float64 (N,) of each score.
+        members: Names of the scores to fuse.
+    """
+    return np.sum([calibrated[name].surprises(scores[name]) for name in members], axis=0)
 
 
 def calibrate(
@@ -80,9 +94,8 @@ def calibrate(
             f'the fused score cannot be made of {list(fuse_members)}; fitted are {list(scores)}'
         )
     members = {name: Conformal(score.score(members_images)) for name, score in scores.items()}
-    fused = Conformal(
-        fuse([members[name].p_values(scores[name].score(fused_images)) for name in fuse_members])
-    )
+    held_out = {name: scores[name].score(fused_images) for name in fuse_members}
+    fused = Conformal(fuse(members, held_out, fuse_members))
     thresholds = {
         name: p_threshold(len(conformal), alpha, confidence)
         for name, conformal in {**members, FUSED: fused}.items()

@@ -8,6 +8,8 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 
+TAIL = 0.05  # share of the calibration scores whose excess gives the tail's form
+
 
 class Conformal:
     """The scores of n held-out in-distribution images, against which a frame is ranked.
@@ -29,6 +31,10 @@ class Conformal:
             raise NavMonitorError('calibration needs images; give a calibration source')
         if np.isnan(self.scores).any():
             raise NavMonitorError('a calibration score is not a number; check the network')
+        n = len(self.scores)
+        self._tail_start = float(self.scores[min(n - 1, math.floor(n * (1 - TAIL)))])
+        excess = self.scores[self.scores > self._tail_start] - self._tail_start
+        self._tail_scale, self._tail_shape = _generalised_pareto(excess)
 
     def __len__(self) -> int:
         """Return n."""
@@ -43,6 +49,38 @@ class Conformal:
         """Return the p-value of each score, float64 (N,)."""
         below = np.searchsorted(self.scores, scores, 'left')
         return (1 + len(self.scores) - below) / (len(self.scores) + 1)
+
+
+    def surprises(self, scores: np.ndarray) -> np.ndarray:
+        """Return -log p of each score, with a tail beyond the calibration scores, float64 (N,).
+
+        A p-value cannot fall below 1 / (n + 1), so by p-values alone a score just above all of the
+        calibration scores and one a hundred times larger are the same. Above the upper ``TAIL`` of
+        the calibration scores, -log p goes on as for a generalised Pareto distribution of the same
+        mean and variance of the excess (peaks over threshold; Pickands, 1975). These are not valid
+        p-values: what is made of them has to be calibrated again.
+        """
+        excess = (np.asarray(scores, np.float64) - self._tail_start) / self._tail_scale
+        shape = self._tail_shape
+        beyond = np.maximum(excess, 0.0)
+        growth = np.log1p(shape * beyond) / shape if shape else beyond
+        start = -math.log(self.p_value(np.nextafter(self._tail_start, np.inf)))
+        return np.where(excess > 0, start + growth, -np.log(self.p_values(scores)))
+
+
+def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:
+    """Return scale and shape by the method of moments (Hosking and Wallis, 1987).
+
+    The shape is kept within [0, 0.5): tails that end, as a negative shape has them, would call
+    every score beyond their end infinitely unusual.
+    """
+    if not len(excess):
+        return 1.0, 0.0  # no scale to be had: a score counts by its own unit
+    mean, variance = float(excess.mean()), float(excess.var())
+    if variance <= mean**2:
+        return mean, 0.0
+    ratio = mean**2 / variance
+    return mean * (1 + ratio) / 2, (1 - ratio) / 2
 
 
 def p_threshold(n: int, alpha: float, confidence: float) -> float:

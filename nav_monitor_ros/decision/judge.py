@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nav_monitor_ros.decision.calibration import FUSED, Calibration, fuse
+from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.verdict import Explanation, Neuron, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
@@ -68,11 +68,14 @@ class Judge:
             InvalidActivationsError: A logit or feature is NaN or infinite.
         """
         _require_numbers(frame)
+        scores = {name: score.score_frame(frame) for name, score in self.scores.items()}
         values = {
             name: ScoreValue(score, self.calibration.members[name].p_value(score))
-            for name, score in ((n, s.score_frame(frame)) for n, s in self.scores.items())
+            for name, score in scores.items()
         }
-        statistic = float(fuse([np.array([values[n].p_value]) for n in self.calibration.fuse])[0])
+        statistic = float(
+            self.calibration.statistic({name: np.array([s]) for name, s in scores.items()})[0]
+        )
         values[FUSED] = ScoreValue(statistic, self.calibration.fused.p_value(statistic))
         probabilities = _softmax(frame.logits[0])
         best = np.argsort(-probabilities, kind='stable')[: self.top]

@@ -11,7 +11,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from nav_monitor_ros.decision.calibration import FUSED, fuse
+from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.offline.fit import Progress, run
 from nav_monitor_ros.offline.images import ImageSource
@@ -164,7 +164,7 @@ def _judge_all(
     """Return scores and p-values of every score and of the fused one."""
     scores = {name: score.score(activations) for name, score in judge.scores.items()}
     p_values = judge.calibration.p_values(scores)
-    scores[FUSED] = fuse([p_values[name] for name in judge.calibration.fuse])
+    scores[FUSED] = judge.calibration.statistic(scores)
     return scores, p_values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from nav_monitor_ros.offline.images import ImageSource, from_arrays
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
+# What numpy, zipfile and zlib raise where a file is damaged, encrypted or of another kind.
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)
 
 
 def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSource:
@@ -49,12 +55,13 @@ def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
-        raise NavMonitorError(f'{path} is not a readable .npz of arrays: {error}') from None
+    except _UNREADABLE as error:
+        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        raise NavMonitorError(f'{path} is not a readable .npz of arrays: {reason}') from None
     suffix = f'_{options.pop("split")}' if 'split' in options else ''
     images = _array(path, arrays, f'x{suffix}')
     labels = arrays.get(f'y{suffix}')
-    groups = _array(path, arrays, options.pop('group')) if 'group' in options else None
+    groups = _groups(path, arrays, options.pop('group')) if 'group' in options else None
     source = from_arrays(str(path), images, labels, groups=groups)
     kept = np.ones(len(source), bool)
     for name, value in options.items():
@@ -63,6 +70,15 @@ def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
             raise NavMonitorError(f'{path}: {name} does not have one value for each image')
         kept &= _equals(path, name, column, value)
     return source.subset(np.flatnonzero(kept))
+
+
+def _groups(path: Path, arrays: Mapping[str, np.ndarray], names: str) -> np.ndarray:
+    """Number the groups of images that agree in all of the named arrays, int64 (N,)."""
+    columns = [_array(path, arrays, name) for name in names.split(',')]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
+        raise NavMonitorError(f'{path}: {names} do not have one value each for every image')
+    numbered = [np.unique(column, return_inverse=True)[1] for column in columns]
+    return np.unique(np.stack(numbered, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
@@ -105,7 +121,7 @@ def _one_file(folder: Path, pattern: str) -> Path:
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise NavMonitorError(f'{path} is unreadable: {error}') from None
     header = 4 + 4 * dimensions
     if len(content) < header or content[:2] != b'\0\0' or content[3] != dimensions:
@@ -136,8 +152,12 @@ def _open_folder(folder: Path) -> ImageSource:
 
 
 def _from_table(folder: Path, table: Path) -> ImageSource:
+    try:
+        lines = table.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NavMonitorError(f'{table} is unreadable: {error}') from None
     files, names = [], []
-    for number, line in enumerate(table.read_text(encoding='utf-8').splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         file, tab, name = line.partition('\t')
@@ -148,7 +168,7 @@ def _from_table(folder: Path, table: Path) -> ImageSource:
             names.append(name.strip())
         elif number > 1:  # the first line may be a heading
             raise NavMonitorError(f'{table}, line {number}: {file} does not exist')
-    if all(name.isdecimal() for name in names):
+    if all(name.isdecimal() and len(name) < 10 for name in names):
         return _from_files(folder, files, np.array(names, np.int64), None)
     classes = tuple(sorted(set(names)))
     labels = np.array([classes.index(name) for name in names], np.int64)

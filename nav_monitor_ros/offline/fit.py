@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros import __version__
-from nav_monitor_ros.bundle import Bundle
+from nav_monitor_ros.bundle import Bundle, watched_layers
 from nav_monitor_ros.decision.calibration import calibrate
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.layers import early_layers
 from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
 BATCH = 64
@@ -37,7 +39,7 @@ class FitOptions:
     scores: Mapping[str, Mapping[str, Any]] = field(
         default_factory=lambda: {name: {} for name in SCORES}
     )  # score name -> its options
-    fuse: tuple[str, ...] = ('pattern', 'gaussian', 'energy')
+    fuse: tuple[str, ...] = ('pattern', 'gaussian', 'channel_means', 'energy')
     false_alarm_rate: float = 0.01  # of in-distribution frames, each taken alone
     confidence: float = 0.95  # with which the rate holds
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
@@ -74,12 +76,8 @@ def fit(
     """
     class_names = _class_names(classifier, data, options)
     labels = _labels(data, class_names)
-    scores = {
-        name: make_score(
-            name, settings, classes=classifier.classes, width=classifier.width, head=classifier.head
-        )
-        for name, settings in options.scores.items()
-    }
+    scores = _empty_scores(classifier, options)
+    classifier.watch(watched_layers(scores))
     rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(data))
     ranges = _layer_ranges(classifier, data.subset(order[:RANGE_SAMPLE]))
@@ -144,6 +142,18 @@ def batches(
         )
         yield slice(start, stop), classifier(pixels)
         progress(what, stop, total)
+
+
+def _empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
+    scores = {}
+    for name, settings in options.scores.items():
+        chosen = dict(settings)
+        if SCORES.get(name) is ChannelMeans and not chosen.get('layers'):
+            chosen['layers'] = early_layers(classifier.layers)
+        scores[name] = make_score(
+            name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
+        )
+    return scores
 
 
 def _stream(

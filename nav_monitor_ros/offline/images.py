@@ -76,11 +76,15 @@ def from_arrays(
         groups: (N,), equal values for images that belong together.
 
     Raises:
-        NavMonitorError: Images, labels and groups differ in number, or images are not uint8.
+        NavMonitorError: Images, labels and groups differ in number, images are not uint8 or
+            without pixels, or labels are not whole numbers.
     """
     if isinstance(images, np.ndarray):
-        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in (
-            (), (1,), (3,)
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or images.shape[3:] not in ((), (1,), (3,))
+            or 0 in images.shape[1:3]
         ):
             raise NavMonitorError(
                 f"source '{name}': images are {images.dtype} {images.shape}, not uint8 "
@@ -97,9 +101,19 @@ def from_arrays(
         name=name,
         read=lambda place: images[place],
         places=np.arange(len(images)),
-        labels=None if labels is None else labels.astype(np.int64),
+        labels=None if labels is None else _whole_numbers(name, labels),
         class_names=class_names,
         groups=groups,
+    )
+
+
+def _whole_numbers(name: str, labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind in 'biu' or (
+        labels.dtype.kind == 'f' and bool((np.mod(labels, 1) == 0).all())
+    ):
+        return labels.astype(np.int64)
+    raise NavMonitorError(
+        f"source '{name}': labels are {labels.dtype}, not whole numbers; number the classes"
     )
 
 

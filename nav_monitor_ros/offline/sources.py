@@ -5,8 +5,9 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
 - a folder with one sub-folder for each class, or with images alone (and perhaps ``labels.tsv``:
   file name, tab, class name or index);
 - an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,
-  ``NAME=VALUE`` keeps the rows where the array ``NAME`` has that value, ``group=NAME`` names the
-  array whose equal values mark images that belong together, such as frames of one track;
+  ``NAME=VALUE`` keeps the rows where the array ``NAME`` has that value, ``group=NAME,NAME``
+  names the arrays whose equal values mark images that belong together, such as frames of one
+  track;
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 

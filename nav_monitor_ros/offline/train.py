@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn import functional
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource, split, without
-from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.reference import DigitsNet, TrafficSignNet
 
@@ -73,7 +74,7 @@ TASKS: dict[str, Task] = {
             interpolation='area',
         ),
         class_names=TRAFFIC_SIGNS,
-        held_out=0.15,
+        held_out=0.2,
         epochs=30,
         batch=64,
         rotation=10.0, shift=0.1, zoom=0.15, photometric=0.4,
@@ -98,6 +99,7 @@ def train(
     *,
     exclude: ImageSource | None = None,
     test: ImageSource | None = None,
+    weights: Path | None = None,
     epochs: int = 0,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
@@ -111,6 +113,7 @@ def train(
             groups).
         exclude: Images that must take no part, neither in training nor in calibration.
         test: Images to measure the accuracy on; they influence nothing.
+        weights: Of an earlier training with the same data and seed; they are used as they are.
         epochs: 0 for the task's own number.
         seed: Of the split, the initial weights and the augmentation.
         progress: Is told how far the work is.
@@ -125,15 +128,30 @@ def train(
     if exclude is not None:
         data = without(data, exclude)
     fit_data, calibration_data = split(data, task.held_out, seed)
-    images, labels = _load(task, fit_data)
+    if weights is None:
+        network = _trained(task, fit_data, epochs or task.epochs, seed, progress, log)
+    else:
+        network = task.network().eval()
+        load_weights(network, weights)
+    accuracy = None if test is None else _accuracy(task, network, test)
+    return TrainedNetwork(task, network, fit_data, calibration_data, accuracy)
+
+
+def _trained(
+    task: Task,
+    data: ImageSource,
+    epochs: int,
+    seed: int,
+    progress: Progress,
+    log: Callable[[str], None],
+) -> nn.Module:
+    images, labels = _load(task, data)
     torch.manual_seed(seed)
     network = task.network().to(memory_format=torch.channels_last)
     # The average of the weights over the steps generalises better than the last ones.
     averaged = copy.deepcopy(network).eval()
-    _optimise(task, network, averaged, images, labels, epochs or task.epochs, seed, progress, log)
-    accuracy = None if test is None else _accuracy(task, averaged, test)
-    averaged.to(memory_format=torch.contiguous_format)
-    return TrainedNetwork(task, averaged, fit_data, calibration_data, accuracy)
+    _optimise(task, network, averaged, images, labels, epochs, seed, progress, log)
+    return averaged.to(memory_format=torch.contiguous_format)
 
 
 def _load(task: Task, source: ImageSource) -> tuple[np.ndarray, torch.Tensor]:

@@ -22,6 +22,8 @@ class Activations:
 
     logits: np.ndarray  # float32 (N, C), before any softmax
     features: np.ndarray  # float32 (N, D), the monitored layer, penultimate unless chosen otherwise
+    means: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # watched layer's name -> float32 (N, channels), the mean over positions of each channel
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     # layer name -> float32 (N, channels, height, width) or (N, width), only for tapped layers
 
@@ -39,6 +41,7 @@ class Activations:
         return Activations(
             self.logits[index],
             self.features[index],
+            {name: means[index] for name, means in self.means.items()},
             {name: maps[index] for name, maps in self.maps.items()},
         )
 
@@ -48,4 +51,5 @@ class Activations:
         return Activations(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
+            {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
         )

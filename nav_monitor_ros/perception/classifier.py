@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ class Classifier:
         preprocess: Preprocess,
         *,
         layer: str = PENULTIMATE,
+        watch: Sequence[str] = (),
         device: torch.device | str = 'cpu',
         threads: int = 1,
     ) -> None:
@@ -71,6 +72,7 @@ class Classifier:
             network: Returns (N, classes) for (N, channels, height, width).
             preprocess: How pixels become the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
+            watch: Layers whose channel means every forward pass yields.
             device: Where to compute.
             threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
                 choice. More threads than idle cores make small networks very much slower.
@@ -93,12 +95,15 @@ class Classifier:
         self._taps: tuple[str, ...] = ()
         self._tapped: dict[str, torch.Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._means: dict[str, torch.Tensor] = {}
+        self._watched: tuple[str, ...] = ()
         self._head_name = anatomy.head
         self._feature: torch.Tensor | None = None
         self._head_input: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
         self._watch_head()
         self.layer = self._watch_monitored(layer)
+        self.watch(watch)
         probe = self(np.random.default_rng(0).random((4, *self.input_shape), dtype=np.float32))
         self.width: int = probe.features.shape[1]  # number of monitored neurons
         self.head: Head | None = self._head_of_monitored(probe)
@@ -110,7 +115,7 @@ class Classifier:
             batch: float32 (N, channels, height, width), as ``Preprocess.apply`` makes them.
 
         Returns:
-            Logits, monitored features and the tapped maps.
+            Logits, monitored features, the watched layers' channel means and the tapped maps.
         """
         tensor = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
         self._tapped.clear()
@@ -121,8 +126,23 @@ class Classifier:
             return Activations(
                 _to_numpy(logits),
                 _to_numpy(feature),
+                {name: _to_numpy(self._means[name]) for name in self._watched},
                 {name: _to_numpy(self._tapped[name]) for name in self._taps},
             )
+
+    def watch(self, layers: Iterable[str]) -> None:
+        """Have every forward pass yield the channel means of more layers.
+
+        Args:
+            layers: Names or 1-based numbers.
+
+        Raises:
+            NavMonitorError: A layer does not exist.
+        """
+        for name in dict.fromkeys(find_layer(self.layers, layer).name for layer in layers):
+            if name not in self._watched:
+                self._watched += (name,)
+                self._modules[name].register_forward_hook(self._keep_means(name))
 
     def tap(self, layers: Iterable[str]) -> None:
         """Choose the layers whose maps the next forward passes keep.
@@ -153,6 +173,12 @@ class Classifier:
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
             # Cloned, because a later in-place operation (`out += identity`) would change it.
             self._tapped[name] = output.clone()
+
+        return hook
+
+    def _keep_means(self, name: str):
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            self._means[name] = _vector(output)
 
         return hook
 

@@ -109,6 +109,20 @@ def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
     raise NavMonitorError(f"the network has no layer '{wanted}'; it has {PENULTIMATE}, {listed}")
 
 
+def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the last layer of each spatial resolution but the last, the network's early stages.
+
+    The last stage is left out where there are others: the penultimate layer stands for it.
+    """
+    stages: dict[tuple[int, ...], str] = {}
+    for layer in layers:
+        if len(layer.shape) == 3 and min(layer.shape[1:]) > 1:
+            stages.pop(layer.shape[1:], None)
+            stages[layer.shape[1:]] = layer.name
+    names = tuple(stages.values())
+    return names[:-1] or names
+
+
 def _find_head(
     modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: torch.Tensor
 ) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,10 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix not in {'.pt', '.pth', '.th'}:
         raise NavMonitorError(f'weights {path} are not .safetensors, .pt, .pth or .th')
     try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
+        # torch warns of files that it did not write; that they cannot be read is said below.
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            state = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         raise NavMonitorError(
             f'weights {path} cannot be read as tensors only (code in them is not run): '

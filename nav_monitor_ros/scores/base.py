@@ -37,6 +37,11 @@ class Score(ABC):
         self.head = head
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """Return the layers whose channel means the score needs."""
+        return ()
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword options, as plain YAML values."""
         return {}

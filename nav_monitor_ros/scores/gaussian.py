@@ -111,6 +111,8 @@ class Gaussian(Score):
         shape = (self.classes, self.width)
         self.mean = self._take(tensors, 'mean', shape).astype(np.float64)
         self.variance = self._take(tensors, 'variance', shape).astype(np.float64)
+        if not (self.variance > 0).all():
+            raise NavMonitorError("the fitted score 'gaussian' is inconsistent; fit it again")
         self._complete()
 
     def notes(self) -> list[str]:

@@ -8,13 +8,15 @@ from typing import Any
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.energy import Energy
 from nav_monitor_ros.scores.gaussian import Gaussian
 from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
 from nav_monitor_ros.scores.pattern import Pattern
 
 SCORES: dict[str, type[Score]] = {
-    score.name: score for score in (Pattern, Gaussian, Energy, MaximumSoftmaxProbability)
+    score.name: score
+    for score in (Pattern, Gaussian, ChannelMeans, Energy, MaximumSoftmaxProbability)
 }
 
 
