@@ -13,8 +13,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.errors import NavMonitorError
@@ -276,7 +282,7 @@ def _preprocess(options: argparse.Namespace) -> Any:
             except ValueError:
                 raise NavMonitorError(f'--{name} must be numbers with commas between') from None
     if not {'height', 'width'} <= set(fields):
-        raise NavMonitorError('give the size of the network\'s input: --size HxW or --preprocess')
+        raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
     return Preprocess.from_dict(fields)
 
 

@@ -65,7 +65,7 @@ class Monitor:
         return Observation(
             self.judge.judge(activations),
             activations,
-            zlib.adler32(np.ascontiguousarray(resized)),
+            zlib.adler32(resized.tobytes()),
         )
 
     def spatial_layer(self, wanted: str = '') -> Layer:

@@ -169,19 +169,18 @@ def places(described, path=()):
 
 
 ABSENT = object()
-JUNK = [
-    ABSENT, None, 'text', '', -1, 0, 7, 0.5, 10**30, float('nan'), float('inf'), True, [], {},
-    [None], {'a': 1}, [[1, 2]],
-]
+JUNK = [ABSENT, None, 'text', -1, 0.5, 10**30, float('nan'), float('inf'), [], {}, [[1, 2]]]
 
 
-def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy):
+def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy, monkeypatch):
     """Every entry of the description, replaced by junk: refused in one line, or harmless."""
     good = read(bundle_copy)
     image = tiny.PREPROCESS.apply(tiny.images(0, 1)[0][0])[None]
     refusals = 0
     for path in list(places(good)):
-        if path[0] in ('provenance', 'files') and len(path) > 2:
+        only_for_people = path[0] in ('provenance', 'files') or path[1:2] in (('notes',), ('images',))
+        alike = isinstance(path[-1], int) and path[-1] > 0
+        if only_for_people or alike:
             continue
         for junk in JUNK:
             described = copy.deepcopy(good)
@@ -192,7 +191,7 @@ def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy):
                 del parent[path[-1]]
             else:
                 parent[path[-1]] = junk
-            write(bundle_copy, described)
+            monkeypatch.setattr(bundle_module.yaml, 'safe_load', lambda text, d=described: d)
             try:
                 loaded = load_bundle(bundle_copy)
                 running = loaded.classifier(device='cpu', trusted_packages=['tiny'])
@@ -207,7 +206,7 @@ def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy):
                 assert 0 < verdict.p_value <= 1, (path, junk)
                 # A threshold that is never reached would switch the monitor off in silence.
                 assert path[:2] != ('calibration', 'p_thresholds') or junk == 0.5, (path, junk)
-    assert refusals > 300
+    assert refusals > 200
 
 
 def test_classes_that_were_added_or_removed_are_noticed(bundle_copy):

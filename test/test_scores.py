@@ -13,6 +13,7 @@ from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
 CLASSES, WIDTH = 4, 70  # more than one word of bits, and not a whole number of words
+OPTIONS = {'channel_means': {'layers': ['stem', 'body']}}  # that a score cannot do without
 
 
 def make_data(seed, n, *, width=WIDTH, classes=CLASSES):
@@ -25,17 +26,25 @@ def make_data(seed, n, *, width=WIDTH, classes=CLASSES):
     wrong = rng.random(n) < 0.2
     labels[wrong] = (labels[wrong] + 1) % classes
     head = Head(weight, np.zeros(classes, np.float32))
-    return Activations(logits, features), labels, head
+    means = {
+        'stem': rng.gamma(2.0, size=(n, 3)).astype(np.float32),
+        'body': (features[:, :5] + rng.normal(size=(n, 5))).astype(np.float32),
+    }
+    return Activations(logits, features, means), labels, head
 
 
 def fitted(name, activations, labels, head, **options):
-    score = make_score(
-        name, options, classes=head.weight.shape[0], width=head.weight.shape[1], head=head
-    )
+    score = empty(name, head, **options)
     score.prepare(activations)
     score.update(activations, labels)
     score.finish()
     return score
+
+
+def empty(name, head, **options):
+    classes, width = head.weight.shape
+    settings = {**OPTIONS.get(name, {}), **options}
+    return make_score(name, settings, classes=classes, width=width, head=head)
 
 
 def slow_distances(training, labels, test, *, monitored=None):
@@ -91,7 +100,7 @@ def test_merging_parts_in_any_order_equals_one_stream(name, cut, seed):
     order = np.random.default_rng(seed).permutation(300)
     parts = []
     for rows in (order[:cut], order[cut:]):
-        part = make_score(name, {}, classes=CLASSES, width=WIDTH, head=head)
+        part = empty(name, head)
         part.prepare(training)
         part.update(training[rows], labels[rows])
         parts.append(part)
@@ -190,7 +199,7 @@ def test_gaussian_equals_the_likelihood_under_the_predicted_class():
 
 def test_large_means_do_not_cost_the_variance_its_digits():
     training, labels, head = make_data(0, 500)
-    shifted = Activations(training.logits, training.features + np.float32(4096))
+    shifted = Activations(training.logits, training.features + np.float32(4096), training.means)
     plain = fitted('gaussian', training, labels, head)
     moved = fitted('gaussian', shifted, labels, head)
     np.testing.assert_allclose(moved.variance, plain.variance, rtol=0.01)
@@ -213,6 +222,32 @@ def test_a_class_without_correct_images_uses_the_pooled_gaussian_and_says_so():
     assert score.count[2] == 0
     assert 'classes [2]' in score.notes()[0]
     assert np.isfinite(score.score(training)).all()
+
+
+# Channel means.
+
+
+def test_channel_means_equal_the_mahalanobis_distance_of_each_layer():
+    training, labels, head = make_data(0, 500)
+    test, _, _ = make_data(1, 20)
+    score = fitted('channel_means', training, labels, head, shrinkage=0.05)
+    expected = np.zeros(20)
+    for layer in ('stem', 'body'):
+        mean = training.means[layer].mean(axis=0, dtype=np.float64)
+        covariance = np.cov(training.means[layer].T.astype(np.float64), bias=True)
+        channels = len(mean)
+        shrunk = 0.95 * covariance + 0.05 * np.trace(covariance) / channels * np.eye(channels)
+        deviation = test.means[layer] - mean
+        expected += np.einsum(
+            'ni,ij,nj->n', deviation, np.linalg.inv(shrunk), deviation
+        ) / channels
+    np.testing.assert_allclose(score.score(test), expected, rtol=1e-4)
+
+
+def test_channel_means_without_a_layer_to_watch_are_refused():
+    training, labels, head = make_data(0, 50)
+    with pytest.raises(NavMonitorError, match='leave this score out'):
+        fitted('channel_means', training, labels, head, layers=[])
 
 
 # Patterns.

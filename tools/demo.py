@@ -112,11 +112,6 @@ class Processes:
         process.kill()
         process.wait()
 
-    def end(self, name: str) -> None:
-        """End an executable as a user would."""
-        self._running[name].terminate()
-        _await_end(self._running.pop(name))
-
     def check(self) -> None:
         """Raise DemoError if one of them has ended by itself."""
         for name, process in self._running.items():
@@ -132,19 +127,15 @@ class Processes:
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
-            _await_end(process)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self._running.clear()
 
     def _log(self, name: str) -> Path:
         return self._logs / f'{name}.log'
-
-
-def _await_end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _executables() -> Path:
@@ -321,8 +312,6 @@ class Demo:
         for scene in RETURN:
             self._watch(scene)
         record.end_ns = time.time_ns()
-        self._processes.end('camera')
-        self._display.say('the end; the monitor counts its images')
         self._pause(COUNTED_AFTER)
 
     def _start_camera(self, scenes: Sequence[Scene]) -> None:

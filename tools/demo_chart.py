@@ -123,7 +123,7 @@ def _draw_alert(axes: Axes, record: Record) -> None:
     axes.set_xlim(0, _seconds(record, end))
     axes.set_ylim(-0.5, 0.5)
     axes.set_yticks([0], ['ood_alert'])
-    axes.set_xlabel('seconds since the first image', color=MUTED)
+    axes.set_xlabel('seconds since the first image', color=MUTED, loc='left')
     axes.tick_params(axis='y', length=0)
     axes.tick_params(axis='x', colors=MUTED)
     axes.spines[:].set_visible(False)

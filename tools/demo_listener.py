@@ -157,6 +157,8 @@ class Listener(Node):
                 self._record.received = int(values['received'])
                 self._record.dropped = int(values['dropped_unjudged'])
                 self._record.lost = int(values['lost_in_transport'])
+            elif status.name.endswith(': inference') and 'judged' in values:
+                self._record.judged = int(values['judged'])
 
     def _see_overlay(self, message: Image) -> None:
         self._album.add_overlay(_nanoseconds(message.header), _pixels(message))

@@ -54,7 +54,8 @@ table { border-collapse: collapse; width: 100%; min-width: 720px; font-size: 15p
   font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 600; color: var(--muted); font-size: 13px;
   border-bottom: 1px solid var(--line); padding: 6px 12px 10px; vertical-align: bottom; }
-td { text-align: right; white-space: nowrap; padding: 9px 12px; border-bottom: 1px solid var(--line); }
+td { text-align: right; white-space: nowrap; padding: 9px 12px;
+  border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; }
 td:first-child { font-weight: 600; }
@@ -144,7 +145,7 @@ $overlays
 <section>
 <h2>Inside the network</h2>
 <p>The topic <code>~/activations</code>: the maps of one layer, strongest first, on a scale fixed by
-the training images; magenta is above everything seen in training.</p>
+the training images; magenta is above what is usual there.</p>
 <div class="pictures small">
 $activations
 </div>
@@ -229,10 +230,10 @@ def write_page(
             for title, command in COMMANDS
         ),
         footer=escape(
-            f'{summary.received} images reached the monitor, {summary.judged} were judged, '
-            f'{summary.dropped} replaced by a newer one before that, {summary.lost} lost on the '
-            'way. Everything on this page was received by a plain ROS 2 node; the numbers are in '
-            'summary.json.'
+            f'{summary.received} images reached the monitor: {summary.judged} were judged, '
+            f'{summary.dropped} replaced by a newer one before that; {summary.lost} were lost on '
+            'the way. Everything on this page was received by a plain ROS 2 node; the numbers are '
+            'in summary.json.'
         ),
     )
     path.write_text(page, encoding='utf-8')
@@ -313,13 +314,24 @@ def _figures(
     record: Record, pictures: Iterable[CapturedPicture], view: str
 ) -> Iterator[str]:
     for picture in pictures:
-        if picture.view == view:
+        if picture.view == view and not _is_repetition(record, picture.segment):
             title, text = _caption(record, picture)
             source = _data_uri('image/png', picture.path.read_bytes())
             yield (
                 f'<figure><img alt="{escape(title)}" src="{source}">'
                 f'<figcaption><b>{escape(title)}</b>{escape(text)}</figcaption></figure>'
             )
+
+
+def _is_repetition(record: Record, number: int) -> bool:
+    """Return whether a segment is known images again, with more strange ones to come."""
+    around = record.segments[max(0, number - 1) : number + 2 : 2]
+    return (
+        record.segments[number].kind is Kind.KNOWN
+        and number > 0
+        and all(segment.kind is Kind.STRANGE for segment in around)
+        and len(around) == 2
+    )
 
 
 def _caption(record: Record, picture: CapturedPicture) -> tuple[str, str]:

@@ -65,7 +65,9 @@ class Record:
     state: str = ''
     detail: str = ''
     p_threshold: float = 0.0
-    received: int = 0  # images that reached the monitor, as its diagnostics count them
+    # As the monitor's diagnostics count them:
+    received: int = 0  # images that reached it
+    judged: int = 0
     dropped: int = 0  # of these, replaced by a newer one before they were judged
     lost: int = 0  # images that the middleware reports as lost on the way
     end_ns: int = 0  # 0 while the run lasts
@@ -170,7 +172,7 @@ def summarise(record: Record) -> Summary:
         segments=segments,
         expectations=tuple(_expectations(record, segments)),
         received=record.received,
-        judged=len(record.frames),
+        judged=record.judged,
         dropped=record.dropped,
         lost=record.lost,
         latency_ms_median=median,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nav_monitor_ros.decision.evidence import Debounce
 from nav_monitor_ros.decision.verdict import Alert, Reason, State
@@ -34,6 +35,19 @@ class AlertRules:
                 'image_timeout and inference_timeout must be above 0 s, frozen_timeout not below'
             )
         Debounce(self.enter_count, self.exit_count)
+
+
+@dataclass
+class _Session:
+    """What was seen since the monitor began to listen; times in seconds."""
+
+    start: float
+    last_arrival: float | None = None
+    unanswered_since: float | None = None  # arrival of the oldest image without a result
+    last_judged: float | None = None
+    last_stamp: int | None = None  # nanoseconds
+    last_fingerprint: int | None = None
+    identical_since: float | None = None
 
 
 class AlertMachine:
@@ -68,7 +82,7 @@ class AlertMachine:
         """Return how far the stream is on its way to out-of-distribution, in [0, 1]."""
         return self._stream.evidence
 
-    def change_rules(self, **changes: float | bool) -> None:
+    def change_rules(self, **changes: Any) -> None:
         """Change rules while running; what was counted so far is kept.
 
         Raises:
@@ -106,9 +120,9 @@ class AlertMachine:
 
     def image_arrived(self, now: float) -> None:
         """An image came, whatever is in it."""
-        self._last_arrival = now
-        if self._unanswered_since is None:
-            self._unanswered_since = now
+        self._seen.last_arrival = now
+        if self._seen.unanswered_since is None:
+            self._seen.unanswered_since = now
 
     def judged(self, flagged: bool, stamp_ns: int, fingerprint: int, now: float) -> None:
         """A frame was judged.
@@ -119,16 +133,17 @@ class AlertMachine:
             fingerprint: A checksum of the pixels.
             now: Seconds.
         """
-        self._unanswered_since = None
+        seen = self._seen
+        seen.unanswered_since = None
         self._failure = None
-        if self._last_stamp is not None and stamp_ns < self._last_stamp:
+        if seen.last_stamp is not None and stamp_ns < seen.last_stamp:
             self._stream.doubt()  # a clock jumped or a bag was looped: frames are no neighbours
-            self._identical_since = None
-        elif fingerprint != self._last_fingerprint:
-            self._identical_since = None
-        elif self._identical_since is None:
-            self._identical_since = self._last_judged
-        self._last_stamp, self._last_fingerprint, self._last_judged = stamp_ns, fingerprint, now
+            seen.identical_since = None
+        elif fingerprint != seen.last_fingerprint:
+            seen.identical_since = None
+        elif seen.identical_since is None:
+            seen.identical_since = seen.last_judged
+        seen.last_stamp, seen.last_fingerprint, seen.last_judged = stamp_ns, fingerprint, now
         self._stream.update(flagged)
         self._latched |= self._rules.latch and self._stream.is_ood
         # The stream is asked again from here on; a fault seen at the next look takes it back.
@@ -136,7 +151,7 @@ class AlertMachine:
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A frame could not be judged; the alert says so until one can."""
-        self._unanswered_since = None
+        self._seen.unanswered_since = None
         self._failure = (reason, detail)
         self._distrust()
 
@@ -169,20 +184,20 @@ class AlertMachine:
         return None
 
     def _faulty(self, now: float) -> tuple[Reason, str] | None:
-        rules = self._rules
-        if self._unanswered_since is not None:
-            waiting = now - self._unanswered_since
+        rules, seen = self._rules, self._seen
+        if seen.unanswered_since is not None:
+            waiting = now - seen.unanswered_since
             if waiting > rules.inference_timeout:
                 return Reason.INFERENCE_TIMEOUT, f'an image has waited {waiting:.1f} s for a verdict'
-        if self._last_arrival is None:
-            waited = now - self._session_start
+        if seen.last_arrival is None:
+            waited = now - seen.start
             return Reason.NO_IMAGE, f'no image in the {waited:.1f} s since activation'
-        silent = now - self._last_arrival
+        silent = now - seen.last_arrival
         if silent > rules.image_timeout:
             return Reason.STALE_IMAGE, f'no image for {silent:.1f} s'
         if self._failure is not None:
             return self._failure
-        frozen_since = self._identical_since
+        frozen_since = seen.identical_since
         if rules.frozen_timeout and frozen_since is not None:
             still = now - frozen_since
             if still >= rules.frozen_timeout:
@@ -208,13 +223,7 @@ class AlertMachine:
         return None
 
     def _begin_session(self, now: float) -> None:
-        self._session_start = now
-        self._last_arrival: float | None = None
-        self._unanswered_since: float | None = None
-        self._last_judged: float | None = None
-        self._last_stamp: int | None = None
-        self._last_fingerprint: int | None = None
-        self._identical_since: float | None = None
+        self._seen = _Session(now)
         self._failure = None
         self._distrust()
 

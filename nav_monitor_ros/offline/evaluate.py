@@ -148,12 +148,12 @@ def tables(evaluation: Evaluation) -> list[Table]:
     alarms = Table(title=f'False alarms on {inside}', title_justify='left')
     for heading in ('score', 'measured', '95 % interval', 'budget'):
         alarms.add_column(heading, justify='right' if heading != 'score' else 'left')
-    for score, figures in evaluation.false_alarms.items():
+    for score, alarm in evaluation.false_alarms.items():
         alarms.add_row(
             score,
-            f'{figures.rate:.2%}',
-            f'{figures.low:.2%} .. {figures.high:.2%}',
-            f'{figures.budget:.2%}',
+            f'{alarm.rate:.2%}',
+            f'{alarm.low:.2%} .. {alarm.high:.2%}',
+            f'{alarm.budget:.2%}',
         )
     return [*result, alarms]
 

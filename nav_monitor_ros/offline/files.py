@@ -187,7 +187,7 @@ def _from_files(
             f'({", ".join(sorted(IMAGE_SUFFIXES))})'
         )
     return ImageSource(
-        str(folder), lambda place: _read_file(files[place]), np.arange(len(files)), labels,
+        str(folder), lambda place: read_file(files[place]), np.arange(len(files)), labels,
         class_names,
     )
 
@@ -196,7 +196,12 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _read_file(path: Path) -> np.ndarray:
+def read_file(path: Path) -> np.ndarray:
+    """Return a picture, uint8 (H, W, 3) RGB.
+
+    Raises:
+        NavMonitorError: It cannot be read.
+    """
     try:
         encoded = np.fromfile(path, np.uint8)
     except OSError as error:

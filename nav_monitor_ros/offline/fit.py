@@ -221,10 +221,11 @@ def _layer_ranges(
                 values[name].append(flat[:: max(1, flat.size // 4096)])
     finally:
         classifier.tap(kept)
-    return {
-        name: tuple(float(edge) for edge in np.percentile(np.concatenate(parts), (1, 99)))
-        for name, parts in values.items()
-    }
+    ranges = {}
+    for name, parts in values.items():
+        low, high = np.percentile(np.concatenate(parts), (1, 99))
+        ranges[name] = float(low), float(high)
+    return ranges
 
 
 def _describe_source(source: ImageSource) -> dict[str, Any]:

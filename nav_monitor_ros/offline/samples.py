@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.files import open_idx
+from nav_monitor_ros.offline.files import open_idx, read_file
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 
 FASHION_MNIST = Path('/usr/share/datasets/fashion-mnist')  # Debian: dataset-fashion-mnist
@@ -98,7 +98,7 @@ def _digits(name: str, _options: Mapping[str, str]) -> ImageSource:
 def _fashion(name: str, options: Mapping[str, str]) -> ImageSource:
     if not FASHION_MNIST.is_dir():
         raise NavMonitorError(
-            f'sample:{name} needs Debian\'s package: apt-get install dataset-fashion-mnist'
+            f"sample:{name} needs Debian's package: apt-get install dataset-fashion-mnist"
         )
     source = open_idx(FASHION_MNIST, {'split': options.get('split', 'test')})
     return replace(source, name=f'sample:{name}', class_names=FASHION_CLASSES)
@@ -134,10 +134,10 @@ def _skimage_pictures(name: str, files: tuple[str, ...]) -> list[np.ndarray]:
         ) from None
     folder = Path(skimage.__file__).parent / 'data'
     # Some releases leave some pictures to a download; what is not there is left out.
-    pictures = [cv2.imread(str(folder / file)) for file in files if (folder / file).is_file()]
+    pictures = [read_file(folder / file) for file in files if (folder / file).is_file()]
     if not pictures:
         raise NavMonitorError(f'sample:{name}: this scikit-image ships none of its pictures')
-    return [cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) for picture in pictures]
+    return pictures
 
 
 def _chance(name: str, options: Mapping[str, str]) -> tuple[np.random.Generator, int]:

@@ -231,5 +231,6 @@ def _vector(output: torch.Tensor) -> torch.Tensor:
     return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
 
 
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+def _to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
+    assert tensor is not None  # the hooks have run
     return tensor.detach().float().cpu().numpy()

@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
-
-from diagnostic_msgs.msg import DiagnosticArray
 
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
@@ -39,23 +38,26 @@ class AlertPublisher:
         self._node = node
         self._lock = threading.Lock()
         self._machine = AlertMachine(rules, time.monotonic())
-        latched = {
-            'depth': 1,
-            'reliability': ReliabilityPolicy.RELIABLE,
-            'durability': DurabilityPolicy.TRANSIENT_LOCAL,
-        }
         self._bool_publisher = node.create_publisher(
             Bool,
             'ood_alert',
             QoSProfile(
-                **latched,
+                depth=1,
+                reliability=ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL,
                 deadline=Duration(seconds=DEADLINE_PERIODS / rate),
                 liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
                 liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
             ),
         )
         self._status_publisher = node.create_publisher(
-            DiagnosticArray, '~/ood_status', QoSProfile(**latched)
+            DiagnosticArray,
+            '~/ood_status',
+            QoSProfile(
+                depth=1,
+                reliability=ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL,
+            ),
         )
         self._said: Alert | None = None
         self._last_frame_id = ''

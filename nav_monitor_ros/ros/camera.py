@@ -24,8 +24,8 @@ from std_msgs.msg import Header
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.sources import open_source
-from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
+from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import declare
 
 _FROM_RGB = {

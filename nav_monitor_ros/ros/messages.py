@@ -44,7 +44,7 @@ def compressed_message(header: Header, rgb: np.ndarray) -> CompressedImage:
 def byte_array(pixels: np.ndarray) -> array:
     """Return the bytes as the one type that rclpy takes without looking at each of them."""
     data = array('B')
-    data.frombytes(memoryview(pixels).cast('B'))
+    data.frombytes(pixels.data.cast('B'))
     return data
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import CompressedImage, Image
 
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
@@ -108,5 +109,5 @@ class ImageSubscription:
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._note_lost),
         )
 
-    def _note_lost(self, event: object) -> None:
+    def _note_lost(self, event: Any) -> None:
         self.lost += event.total_count_change

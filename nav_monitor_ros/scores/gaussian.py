@@ -36,8 +36,8 @@ class Gaussian(Score):
         self._sum = np.zeros((classes, width))
         self._squares = np.zeros((classes, width))
         self._origin = np.zeros(width)
-        self.mean = np.zeros((classes, width))  # float64 (C, D)
-        self.variance = np.ones((classes, width))  # float64 (C, D)
+        self.mean: np.ndarray = np.zeros((classes, width))  # float64 (C, D)
+        self.variance: np.ndarray = np.ones((classes, width))  # float64 (C, D)
         self._log_norm = np.zeros(classes)
 
     @property
@@ -81,7 +81,7 @@ class Gaussian(Score):
         variance = np.tile(total, (self.classes, 1))
         mean[some] = self._sum[some] / self.count[some, None]
         variance[several] = self._squares[several] / self.count[several, None] - mean[several] ** 2
-        lowest = self.floor * max(float(total.mean()), np.finfo(np.float32).tiny)
+        lowest = self.floor * max(float(total.mean()), float(np.finfo(np.float32).tiny))
         self.mean = (mean + self._origin).astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
         self._complete()

@@ -93,7 +93,8 @@ class Pattern(Score):
         self._monitored_count = self.monitored.sum(axis=1)
         self._seen: list[list[np.ndarray]] = [[] for _ in range(classes)]
         self.patterns = np.zeros((0, self._mask.shape[1]), np.uint64)  # (P, words), by class
-        self.offsets = np.zeros(classes + 1, np.int64)  # class c's rows: offsets[c]:offsets[c + 1]
+        # class c's rows: offsets[c]:offsets[c + 1]
+        self.offsets: np.ndarray = np.zeros(classes + 1, np.int64)
         self._on_rate = np.zeros(width)
 
     @property

@@ -87,13 +87,15 @@ def _camera_picture(image: np.ndarray, width: int) -> np.ndarray:
 
 def _banner(banner: np.ndarray, verdict: Verdict | None, alert: Alert) -> None:
     banner[:] = OF_STATE[alert.state]
+    # White on orange would be too faint to read.
+    ink = BACKGROUND if alert.state is State.SUSPECT else WHITE
     width = banner.shape[1]
     state = _SYMBOLS[alert.state] + alert.state.value
     state_left = width - _MARGIN - text_width(state, 15, bold=True)
-    put_text(banner, state, state_left, 28, 15, WHITE, bold=True)
+    put_text(banner, state, state_left, 28, 15, ink, bold=True)
     reason = alert.reason.value.replace('_', ' ')
     put_text(
-        banner, reason, width - _MARGIN - text_width(reason, 10), 52, 10, WHITE
+        banner, reason, width - _MARGIN - text_width(reason, 10), 52, 10, ink
     )
     room = state_left - 2 * _MARGIN
     if verdict is None:
@@ -102,9 +104,9 @@ def _banner(banner: np.ndarray, verdict: Verdict | None, alert: Alert) -> None:
         headline = f'{verdict.class_name}  {100 * verdict.confidence:.0f} %'
         facts = f'p = {_p_text(verdict.p_value)}, {verdict.decisive} score'
         facts += f'; most unusual: {verdict.fired}' if verdict.is_ood else ''
-    put_text(banner, headline, _MARGIN, 28, 15, WHITE, bold=True, room=room)
+    put_text(banner, headline, _MARGIN, 28, 15, ink, bold=True, room=room)
     reason_left = width - _MARGIN - text_width(reason, 10)
-    put_text(banner, facts, _MARGIN, 52, 10, WHITE, room=reason_left - 2 * _MARGIN)
+    put_text(banner, facts, _MARGIN, 52, 10, ink, room=reason_left - 2 * _MARGIN)
 
 
 def _pattern_panel(panel: np.ndarray, explanation: Explanation | None) -> None:

@@ -68,7 +68,7 @@ def draw_activations(
     framed[:] = BACKGROUND
     left = (width - picture.shape[1]) // 2
     framed[_LEGEND : _LEGEND + picture.shape[0], left : left + picture.shape[1]] = picture
-    note = f'{int(invalid.sum())} values are not finite' if invalid.any() else ''
+    note = f'not finite: {int(invalid.sum())} values' if invalid.any() else ''
     shape = ' x '.join(map(str, maps.shape))
     what = 'channels' if spatial else 'neurons'
     shown = f'{len(chosen)} of {len(maps)} {what}, ' + (
