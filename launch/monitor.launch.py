@@ -1,92 +1,218 @@
-"""Start the monitor, and RViz if asked."""
+"""Start the monitor, and RViz if asked.
+
+Usage:
+    ros2 launch nav_monitor_ros monitor.launch.py bundle:=traffic_signs image_topic:=/cam/image_raw
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = get_package_share_directory('nav_monitor_ros')
-BOOLEANS = ['true', 'false']
+RESPAWN_DELAY = 2.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
-
-# name, default, description, choices
-ARGUMENTS = [
-    ('image_topic', '/camera/image_raw',
-     'Images to watch. With image_transport compressed, its /compressed companion.', None),
-    ('image_transport', '', f'raw or compressed{OR_FILE}.', ['', 'raw', 'compressed']),
-    ('params_file', f'{SHARE}/config/monitor.yaml', 'Parameter file.', None),
-    ('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.', None),
-    ('device', '', f'auto, cpu or cuda:N{OR_FILE}.', None),
-    ('namespace', '', 'Namespace of the node; ood_alert moves into it.', None),
-    ('node_name', 'nav_monitor', 'Name of the node.', None),
-    ('use_sim_time', 'false', 'Stamp what is not copied from images by /clock.', BOOLEANS),
-    ('autostart', '', f'Configure and activate at start{OR_FILE}.', ['', *BOOLEANS]),
-    ('respawn', 'true', 'Start the node again when its process ends.', BOOLEANS),
-    ('log_level', 'info', 'Lowest severity that is logged.',
-     ['debug', 'info', 'warn', 'error', 'fatal']),
-    ('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
-    ('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.', None),
-]
+# Other launch files, Nav2's among them, write Python's spelling.
+BOOLEANS = ('true', 'false', 'True', 'False')
 
 
-def generate_launch_description():
-    """Declare the arguments; the nodes follow once their values are known."""
+class Argument(NamedTuple):
+    """One launch argument; a tuple, since launch hides this module from ``dataclass``."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument(
+        'image_topic', '/camera/image_raw',
+        'Images to watch. With image_transport compressed, its /compressed companion.',
+    ),
+    Argument(
+        'image_transport', '', f'raw or compressed{OR_FILE}.', ('', 'raw', 'compressed'),
+    ),
+    Argument(
+        'params_file', f'{SHARE}/config/monitor.yaml',
+        'Parameter file; the arguments below take precedence over it.',
+    ),
+    Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+    Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
+    Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
+    Argument('node_name', 'nav_monitor', 'Name of the node.'),
+    Argument(
+        'use_sim_time', '', f'Stamp what is not copied from images by /clock{OR_FILE}.',
+        ('', *BOOLEANS),
+    ),
+    Argument('autostart', '', f'Configure and activate at start{OR_FILE}.', ('', *BOOLEANS)),
+    Argument('respawn', 'true', 'Start the node again when its process ends.', BOOLEANS),
+    Argument(
+        'log_level', 'info', 'Lowest severity that is logged.',
+        ('debug', 'info', 'warn', 'error', 'fatal'),
+    ),
+    Argument('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
+    Argument('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.'),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; the nodes follow once their values are known.
+
+    Returns:
+        What ``ros2 launch`` runs.
+    """
     declared = [
         DeclareLaunchArgument(
-            name, default_value=default, description=description,
-            **({'choices': choices} if choices else {}),
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=list(argument.choices) or None,
         )
-        for name, default, description, choices in ARGUMENTS
+        for argument in ARGUMENTS
     ]
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
-def start(context):
-    """Return the actions for the arguments given."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    overrides = {'use_sim_time': given['use_sim_time'] == 'true'}
-    for name in ('bundle', 'device', 'image_transport'):
-        if given[name]:
-            overrides[name] = given[name]
-    if given['autostart']:
-        overrides['autostart'] = given['autostart'] == 'true'
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Choose what to run.
+
+    Args:
+        context: Holds the arguments given.
+
+    Returns:
+        The monitor, and RViz or why there is none.
+
+    Raises:
+        RuntimeError: A file that was asked for is not there.
+    """
+    given = {
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in ARGUMENTS
+    }
     monitor = Node(
         package='nav_monitor_ros',
         executable='monitor',
         name=given['node_name'],
         namespace=given['namespace'],
-        parameters=[given['params_file'], overrides],
-        remappings=[('image', given['image_topic'])],
+        parameters=parameters(given),
+        remappings=[('image', given['image_topic'])] if given['image_topic'] else [],
         arguments=['--ros-args', '--log-level', given['log_level']],
-        respawn=given['respawn'] == 'true',
-        respawn_delay=2.0,
-        output='screen',
+        respawn=is_true(given['respawn']),
+        respawn_delay=RESPAWN_DELAY,
+        output='both',
         emulate_tty=True,
     )
-    return [monitor, *rviz(given)]
+    return [monitor, *rviz(given, context.launch_configurations.get('ros_namespace', ''))]
 
 
-def rviz(given):
-    """Return RViz where it is wanted and installed, and a line that says so where it is not."""
-    if given['rviz'] != 'true':
+def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
+    """Collect the node's parameters, those that take precedence last.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        The parameter file if there is one, and the arguments that are not empty.
+    """
+    # Typed, because launch would turn a bundle called 2024 into a number.
+    overrides = {
+        name: ParameterValue(given[name], value_type=str)
+        for name in ('bundle', 'device', 'image_transport')
+        if given[name]
+    }
+    overrides.update(
+        (name, ParameterValue(is_true(given[name]), value_type=bool))
+        for name in ('autostart', 'use_sim_time')
+        if given[name]
+    )
+    files = [existing('params_file', given['params_file'])] if given['params_file'] else []
+    return [*files, overrides] if overrides else files
+
+
+def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
+    """Show the pictures where that is wanted and possible.
+
+    Args:
+        given: Values of the arguments, by name.
+        outer: Namespace that a launch file around this one has pushed.
+
+    Returns:
+        RViz; a line that says so where it is not installed; nothing where it is not wanted.
+    """
+    if not is_true(given['rviz']):
         return []
     try:
         get_package_share_directory('rviz2')
     except PackageNotFoundError:
-        return [LogInfo(msg='rviz:=true, but rviz2 is not installed: install ros-$ROS_DISTRO-rviz2')]
-    name = '/'.join(part for part in (given['namespace'].strip('/'), given['node_name']) if part)
+        return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
+    namespace = absolute(given['namespace'], outer)
+    node = absolute(given['node_name'], namespace)
+    # The configuration names the topics as they are without any argument.
+    shown = {
+        '/nav_monitor/overlay': f'{node}/overlay',
+        '/nav_monitor/activations': f'{node}/activations',
+        '/camera/image_raw': absolute(given['image_topic'] or 'image', namespace),
+    }
     return [
         Node(
             package='rviz2',
             executable='rviz2',
             name='rviz2_nav_monitor',
-            arguments=['-d', given['rviz_config']],
-            # The configuration shows /nav_monitor; another name or namespace is mapped onto it.
-            remappings=[
-                (f'/nav_monitor/{picture}', f'/{name}/{picture}')
-                for picture in ('overlay', 'activations')
-            ],
-            output='screen',
+            arguments=['-d', existing('rviz_config', given['rviz_config'])],
+            remappings=list(shown.items()),
+            output='both',
         )
     ]
+
+
+def absolute(name: str, namespace: str) -> str:
+    """Resolve a name as ROS does.
+
+    Args:
+        name: Absolute, or relative to the namespace; empty for the namespace itself.
+        namespace: Itself taken from the root.
+
+    Returns:
+        The absolute name, without a slash at its end.
+    """
+    parts = name if name.startswith('/') else f'{namespace}/{name}'
+    return '/' + '/'.join(part for part in parts.split('/') if part)
+
+
+def existing(argument: str, value: str) -> str:
+    """Check that a file is there: launch only warns, and a monitor would run on its defaults.
+
+    Args:
+        argument: Name of the launch argument that names the file.
+        value: The file.
+
+    Returns:
+        Its path.
+
+    Raises:
+        RuntimeError: There is no such file.
+    """
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise RuntimeError(f'{argument}: there is no file {path}; give an existing one')
+    return str(path)
+
+
+def is_true(value: str) -> bool:
+    """Read one of ``BOOLEANS``.
+
+    Args:
+        value: As it was given.
+
+    Returns:
+        What it says.
+    """
+    return value.lower() == 'true'

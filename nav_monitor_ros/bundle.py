@@ -157,7 +157,9 @@ def load_bundle(bundle: str | Path) -> Bundle:
         return _assemble(folder, described)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f'lacks {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
-        raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: {what}; fit it again') from None
+        raise NavMonitorError(
+            f'{folder / DESCRIPTION} is malformed: {what}; fit it again'
+        ) from None
 
 
 def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: str) -> None:

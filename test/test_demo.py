@@ -123,7 +123,8 @@ def test_quick_demo_finds_every_alert_where_it_should_be(quick_run):
     assert list(segments) == NAMES
     assert 0 < segments['triangles']['settled_ms'] <= 1000
     assert segments['triangles']['settled_frames'] >= 3  # enter_count
-    assert 500 <= segments['no camera']['settled_ms'] <= 1000  # image_timeout is 0.5 s
+    # image_timeout is 0.5 s, and the last image came a little before the camera's death
+    assert 400 <= segments['no camera']['settled_ms'] <= 1000
     assert segments['no camera']['frames'] == 0
     for name in ('digits 1', 'digits 2', 'digits 3', 'digits 4'):
         assert segments[name]['flagged_share'] < 0.1 and segments[name]['frames'] > 40

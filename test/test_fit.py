@@ -335,7 +335,7 @@ def test_separation_of_a_known_case():
     figures = separate(
         np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), np.array([8.5, 9.5, 10, 11]), detected=0.5
     )
-    assert figures.auroc == 39 / 40
+    assert figures.auroc == pytest.approx(39 / 40)
     assert figures.fpr_at_95_ood == 0.1  # all four are caught from 8.5 on, where 9 is flagged too
     assert figures.fpr_at_95_id == 0.25  # to keep 95 % of ten images all ten have to pass, and 8.5
     perfect = separate(np.zeros(5), np.ones(3), detected=1.0)
@@ -388,13 +388,12 @@ def test_the_digit_recognizer_network_is_fitted(tmp_path):
     load_weights(network, weights)
     preprocess = Preprocess(28, 28, color='gray', mean=(0.5,), std=(0.5,), interpolation='area')
     classifier = Classifier(network, preprocess)
-    data = open_source('sample:digits?limit=300&seed=1')
+    data, calibration = split(open_source('sample:digits?limit=160'), 0.3, 0)
     monitor, verdict = check_foreign(
-        tmp_path / 'b', classifier, spec, data, open_source('sample:digits?limit=100&seed=2'),
-        'digit_recognizer',
+        tmp_path / 'b', classifier, spec, data, calibration, 'digit_recognizer'
     )
-    assert len(monitor.bundle.class_names) == 10
-    assert monitor.bundle.provenance['correctly_classified'] > 200  # its weights are its own
+    assert monitor.bundle.class_names == tuple('0123456789')
+    assert monitor.bundle.provenance['correctly_classified'] > 0.8 * len(data)
     assert verdict.class_index == data.labels[0]
 
 
@@ -408,11 +407,11 @@ def test_an_efficientnet_is_fitted_to_photos(tmp_path):
     network = spec.build(['efficientnet_lite_pytorch'])
     load_weights(network, weights)
     classifier = Classifier(
-        network, Preprocess(96, 96, fit='center_crop', mean=(0.5,) * 3, std=(0.5,) * 3)
+        network, Preprocess(64, 64, fit='center_crop', mean=(0.5,) * 3, std=(0.5,) * 3)
     )
     monitor, verdict = check_foreign(
-        tmp_path / 'b', classifier, spec, open_source('sample:photos?count=24'),
-        open_source('sample:photos?count=60&seed=1'), 'efficientnet_lite_pytorch',
+        tmp_path / 'b', classifier, spec, open_source('sample:photos?count=16'),
+        open_source('sample:photos?count=30&seed=1'), 'efficientnet_lite_pytorch',
     )
     assert len(monitor.bundle.class_names) == 1000 == monitor.classifier.classes
     assert monitor.bundle.provenance['labels'] == 'network predictions'

@@ -215,7 +215,7 @@ class Display:
         )
 
     def _table(self) -> Table:
-        table = Table(box=None, padding=(0, 1), caption=self._doing, caption_justify='left')
+        table = Table(box=None, padding=(0, 1, 0, 0), caption=self._doing, caption_justify='left')
         for heading, side, width in (
             ('segment', 'left', 11), ('state', 'left', 7), ('reason', 'left', 15),
             ('class', 'left', 5), ('p-value', 'right', 7), ('latency', 'right', 7),
@@ -403,11 +403,11 @@ class Demo:
         console.print()
         table = Table(
             title='What came of it', title_justify='left', title_style='bold', box=None,
-            padding=(0, 1),
+            padding=(0, 2, 0, 0),
         )
         table.add_column('segment')
-        for heading in ('frames', 'flagged', 'ood_alert right after', 'wrong after', 'latency'):
-            table.add_column(heading, justify='right')
+        for heading in ('frames', 'flagged', 'ood_alert', 'wrong after', 'latency'):
+            table.add_column(heading, justify='left' if heading == 'ood_alert' else 'right')
         for segment in summary.segments:
             table.add_row(*_summary_row(segment))
         console.print(table)
@@ -441,12 +441,12 @@ def _summary_row(segment: SegmentSummary) -> Iterator[str]:
     yield '-' if segment.flagged_share is None else f'{segment.flagged_share:.1%}'
     value = segment.kind != Kind.KNOWN.value
     if segment.settled_ms is None:
-        yield f'{value}: never'
+        yield f'never {value}'
     elif segment.settled_ms == 0.0:
-        yield f'{value}: was already'
+        yield f'{value} already'
     else:
         frames = f' ({segment.settled_frames} frames)' if segment.settled_frames else ''
-        yield f'{value}: {segment.settled_ms:.0f} ms{frames}'
+        yield f'{value} after {segment.settled_ms:.0f} ms{frames}'
     yield str(segment.relapses)
     yield '-' if segment.latency_ms_median is None else f'{segment.latency_ms_median:.1f} ms'
 
@@ -476,8 +476,8 @@ def _prepare_output(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for pattern in (
-            'overlay_*.png', 'activations_*.png', 'index.html', 'summary.json', 'monitor.log',
-            'camera.log', 'camera_script.yaml',
+            'overlay_*.png', 'activations_*.png', 'index.html', 'timeline.svg', 'summary.json',
+            'monitor.log', 'camera.log', 'camera_script.yaml',
         ):  # fmt: skip
             for path in folder.glob(pattern):
                 path.unlink()
@@ -504,7 +504,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         '--output', type=Path, default=Path('demo_output'), metavar='DIR',
         help='folder for the page, the pictures, the numbers and the logs (default: %(default)s)',
     )
-    parser.add_argument('--quick', action='store_true', help='a run of about 30 seconds')
+    parser.add_argument('--quick', action='store_true', help='a short run: 2.5 s a segment')
     options = parser.parse_args(arguments)
     if not 2 <= options.seconds_per_segment <= 60:
         parser.error('--seconds-per-segment must be 2 to 60')

@@ -1,4 +1,7 @@
-"""Write the generated parts of the documentation: parameter tables and the parameter file.
+"""Write the generated parts of the documentation: tables of the README and the parameter file.
+
+The table of scores comes from docs/measured/digits.json, the metrics.json of the `nav_monitor
+evaluate` command that the README gives.
 
     python tools/write_docs.py            writes them
     python tools/write_docs.py --check    exits with status 1 if one of them is out of date
@@ -7,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -19,9 +23,34 @@ from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E40
 from nav_monitor_ros.ros.parameters import PARAMETERS, markdown_table, yaml_file  # noqa: E402
 
 
+def scores_table() -> str:
+    """Return what was measured on the shipped digits, as a Markdown table."""
+    measured = json.loads((ROOT / 'docs' / 'measured' / 'digits.json').read_text(encoding='utf-8'))
+    sources = {name: name.replace('_', '-') for name in measured['separation']}
+    lines = [
+        '| score | '
+        + ' | '.join(
+            f'{title}: AUROC | FPR at 95 % recall | flagged' for title in sources.values()
+        )
+        + ' | digits flagged (budget 1 %) |',
+        '|---' * (2 + 3 * len(sources)) + '|',
+    ]
+    for score, alarms in measured['false_alarms'].items():
+        cells = [f'`{score}`']
+        for name in sources:
+            figures = measured['separation'][name][score]
+            cells += [
+                f'{100 * figures[key]:.2f} %' for key in ('auroc', 'fpr_at_95_ood', 'detected')
+            ]
+        cells.append(f'{100 * alarms["rate"]:.2f} %')
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
 def generated(readme: str) -> str:
     """Return the README with its marked sections written anew."""
     sections = {
+        'scores': scores_table(),
         'monitor parameters': markdown_table(PARAMETERS),
         'camera parameters': markdown_table(CAMERA_PARAMETERS),
         'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),

@@ -188,7 +188,7 @@ class AlertMachine:
         if seen.unanswered_since is not None:
             waiting = now - seen.unanswered_since
             if waiting > rules.inference_timeout:
-                return Reason.INFERENCE_TIMEOUT, f'an image has waited {waiting:.1f} s for a verdict'
+                return Reason.INFERENCE_TIMEOUT, f'an image waits for its verdict, {waiting:.1f} s'
         if seen.last_arrival is None:
             waited = now - seen.start
             return Reason.NO_IMAGE, f'no image in the {waited:.1f} s since activation'

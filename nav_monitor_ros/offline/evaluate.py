@@ -132,7 +132,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
             f'{inside} ({evaluation.images[inside]})',
             title_justify='left',
         )
-        table.add_column('score')
+        table.add_column('score', no_wrap=True)
         for heading in (
             'AUROC', 'AUPR', 'FPR at 95 % OOD recall', 'FPR at 95 % ID recall', 'detected'
         ):

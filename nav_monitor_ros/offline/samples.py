@@ -20,7 +20,7 @@ FASHION_CLASSES = (
 )
 PHOTOS = (
     'astronaut.png', 'camera.png', 'chelsea.png', 'coffee.png', 'coins.png', 'motorcycle_left.png',
-    'rocket.jpg', 'hubble_deep_field.jpg', 'retina.jpg', 'ihc.png', 'page.png', 'moon.png',
+    'rocket.jpg', 'hubble_deep_field.jpg', 'retina.jpg', 'ihc.png', 'moon.png',
 )
 TEXTURES = ('brick.png', 'grass.png', 'gravel.png')
 _FINE = 16  # triangles are drawn this many times larger and averaged down

@@ -25,6 +25,8 @@ def show(bundle: Bundle, console: Console) -> None:
     arguments = ', '.join(f'{k}={v!r}' for k, v in bundle.network.arguments.items())
     names = ', '.join(bundle.class_names[:LISTED_CLASSES])
     more = len(bundle.class_names) - LISTED_CLASSES
+    names += f' and {more} more' if more > 0 else ''
+    preprocessing = ', '.join(f'{k} {v}' for k, v in bundle.preprocess.to_dict().items())
     first = next(iter(bundle.scores.values()))
     _print_rows(
         console,
@@ -32,9 +34,9 @@ def show(bundle: Bundle, console: Console) -> None:
         [
             ('folder', f'{bundle.folder} ({size:.1f} MB)'),
             ('network', f'{bundle.network.spec}({arguments})'),
-            ('preprocessing', ', '.join(f'{k} {v}' for k, v in bundle.preprocess.to_dict().items())),
+            ('preprocessing', preprocessing),
             ('monitored layer', f'{bundle.layer}, {first.width} neurons'),
-            (f'{len(bundle.class_names)} classes', names + (f' and {more} more' if more > 0 else '')),
+            (f'{len(bundle.class_names)} classes', names),
             *(('note', note) for score in bundle.scores.values() for note in score.notes()),
             (
                 'false alarms',

@@ -217,7 +217,9 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
     checked = {name: BY_NAME[name].check(value) for name, value in values.items()}
     roi = checked['roi']
     if len(roi) != 4:
-        raise NavMonitorError(f'parameter roi has {len(roi)} numbers; it must be x, y, width, height')
+        raise NavMonitorError(
+            f'parameter roi has {len(roi)} numbers; it must be x, y, width, height'
+        )
     if (roi[2] == 0) != (roi[3] == 0):
         raise NavMonitorError(
             f'parameter roi is {roi}; width and height must both be 0 or both above 0'

@@ -38,7 +38,10 @@ class ImageSubscription:
     """
 
     def __init__(
-        self, node: LifecycleNode, transport: str, callback: Callable[[Image | CompressedImage], None]
+        self,
+        node: LifecycleNode,
+        transport: str,
+        callback: Callable[[Image | CompressedImage], None],
     ) -> None:
         """Subscribe to the node's relative name ``image``.
 

@@ -1,0 +1,395 @@
+"""The command line as its own process: what it writes, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from nav_monitor_ros import __version__
+from nav_monitor_ros.bundle import load_bundle
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ('fit', 'evaluate', 'show', 'train')
+FILES = {'bundle.yaml', 'model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md'}
+
+
+def environment():
+    paths = [str(ROOT), str(ROOT / 'test'), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+    return {
+        **os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), 'OMP_NUM_THREADS': '1',
+        'COLUMNS': '200',
+    }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run_cold(*arguments, cwd=ROOT):
+    """Run ``nav_monitor`` as a person does."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'nav_monitor_ros.cli', *map(str, arguments)], cwd=cwd,
+        env=environment(), capture_output=True, text=True, check=False, timeout=300,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+# Imports what the commands import, then forks one process for each command: importing torch takes
+# seconds, and there are many commands.
+STARTER = """
+import json, os, runpy, sys
+import nav_monitor_ros.bundle, nav_monitor_ros.offline.evaluate, nav_monitor_ros.offline.train
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(order['cwd'])
+        for number, name in ((0, os.devnull), (1, order['out']), (2, order['err'])):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+        sys.argv[1:] = order['arguments']
+        runpy.run_module('nav_monitor_ros.cli', run_name='__main__', alter_sys=True)
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """Return a function that runs ``nav_monitor`` as a process of its own, quickly."""
+    folder = tmp_path_factory.mktemp('output')
+    starter = subprocess.Popen(
+        [sys.executable, '-c', STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=environment(), cwd=ROOT,
+    )
+
+    def run_warm(*arguments, cwd=ROOT):
+        out, err = (folder / f'{name}-{time.monotonic_ns()}' for name in ('out', 'err'))
+        order = {
+            'arguments': [*map(str, arguments)], 'cwd': str(cwd), 'out': str(out), 'err': str(err)
+        }
+        starter.stdin.write(json.dumps(order) + '\n')
+        starter.stdin.flush()
+        return Ended(int(starter.stdout.readline()), out.read_text(), err.read_text())
+
+    yield run_warm
+    starter.stdin.close()
+    starter.wait(30)
+    starter.stdout.close()
+
+
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory):
+    """Return a folder with weights and images as a person has them."""
+    folder = tmp_path_factory.mktemp('desk')
+    for number, (image, label) in enumerate(zip(*tiny.images(1, 120), strict=True)):
+        path = folder / 'train' / tiny.CLASSES[label] / f'{number}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image[:, :, ::-1])
+    for name, seed in (('held_out', 2), ('test', 3)):
+        pixels, labels = tiny.images(seed, 80)
+        np.savez(folder / f'{name}.npz', x=pixels, y=labels)
+    np.savez(folder / 'strange.npz', x=tiny.strange(4, 40))
+    save_file(tiny.network().state_dict(), folder / 'bars.safetensors')
+    save_file(tiny.Bars(classes=4).state_dict(), folder / 'four.safetensors')
+    torch.save(tiny.network(), folder / 'whole.pth')
+    (folder / 'classes.txt').write_text('left\nmiddle\nright\n')
+    (folder / 'two.txt').write_text('left\nright\n')
+    (folder / 'empty').mkdir()
+    (folder / 'input.yaml').write_text(
+        'height: 12\nwidth: 12\nmean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\n'
+    )
+    (folder / 'not_yaml').write_text('a: [')
+    return folder
+
+
+FIT = {
+    '--model': 'tiny:Bars', '--weights': 'bars.safetensors', '--data': 'train',
+    '--calibration': 'held_out.npz', '--size': '12x12', '--mean': '0.5,0.5,0.5',
+    '--std': '0.25,0.25,0.25', '--false-alarm-rate': '0.1', '--output': 'fitted',
+}
+
+
+def fit_arguments(**changes):
+    """Return the arguments of a fit that works, with some options changed."""
+    options = {**FIT, **{f'--{name.replace("_", "-")}': value for name, value in changes.items()}}
+    return ['fit', *(part for pair in options.items() if pair[1] is not None for part in pair)]
+
+
+def refused(ended, command):
+    """Return the one line with which a command that ended with status 2 was refused."""
+    assert ended.status == 2, ended
+    assert ended.out == ''
+    assert ended.err.endswith('\n') and ended.err.count('\n') == 1, ended.err
+    assert ended.err.startswith(f'nav_monitor {command}: ')
+    return ended.err.strip()
+
+
+# What works.
+
+
+@pytest.fixture(scope='module')
+def fitted(desk):
+    """Return how a cold fit ended."""
+    return run_cold(*fit_arguments(), cwd=desk)
+
+
+def test_fit_writes_a_complete_bundle(desk, fitted):
+    assert fitted.status == 0, fitted.err
+    assert {path.name for path in (desk / 'fitted').iterdir()} == FILES
+    bundle = load_bundle(desk / 'fitted')
+    assert bundle.name == 'fitted' and bundle.class_names == tiny.CLASSES
+    assert bundle.provenance['correctly_classified'] == 120
+    assert bundle.provenance['weights'] == 'bars.safetensors'
+    assert 'wrote fitted' in fitted.out and 'nav_monitor show fitted' in fitted.out
+    assert f"bundle:={desk / 'fitted'}" in fitted.out and "trusted_packages:=['tiny']" in fitted.out
+    assert 'Traceback' not in fitted.err and 'Warning' not in fitted.err
+    assert not list(desk.glob('.fitted*'))
+
+
+def test_fit_takes_options_from_files_and_flags(desk, run):
+    ended = run(
+        *fit_arguments(
+            size=None, mean=None, std=None, preprocess='input.yaml', classes='classes.txt',
+            model_arg='width=24', layer='fc1', scores='pattern,energy', option='pattern.gamma=2',
+            fuse='pattern', name='bars', output='chosen', calibration='held_out.npz?limit=70',
+        ),
+        cwd=desk,
+    )
+    assert ended.status == 0, ended.err
+    bundle = load_bundle(desk / 'chosen')
+    assert (bundle.name, bundle.layer) == ('bars', 'fc1')
+    assert list(bundle.scores) == ['pattern', 'energy']
+    assert bundle.scores['pattern'].gamma == 2
+    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.network.arguments == {'width': 24}
+    assert bundle.preprocess.std == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.usefixtures('fitted')
+def test_show_lists_what_is_in_a_bundle(desk):
+    ended = run_cold('show', 'fitted', cwd=desk)
+    assert ended.status == 0, ended.err
+    assert ended.err == ''
+    for word in ('Bundle fitted', 'tiny:Bars()', 'left, middle, right', 'relu2', 'p <= '):
+        assert word in ended.out
+
+
+@pytest.mark.usefixtures('fitted')
+def test_evaluate_writes_its_figures(desk, run):
+    ended = run(
+        'evaluate', 'fitted', '--trust', 'tiny', '--inside', 'test.npz', '--ood',
+        'lying=strange.npz', '--ood', 'noise=sample:noise?count=30', '--output', 'report',
+        cwd=desk,
+    )
+    assert ended.status == 0, ended.err
+    metrics = json.loads((desk / 'report' / 'metrics.json').read_text())
+    assert metrics['bundle'] == 'fitted' and metrics['accuracy'] == 1.0
+    assert metrics['images'] == {'test.npz': 80, 'lying': 40, 'noise': 30}
+    assert metrics['separation']['lying']['fused']['auroc'] > 0.95
+    assert 'accuracy on test.npz: 100.00%' in ended.out
+    assert 'AUROC' in ended.out and 'False alarms on test.npz' in ended.out
+    assert [path.name for path in (desk / 'report').iterdir()] == ['metrics.json']
+
+
+def test_train_fits_a_reference_network(tmp_path, run):
+    ended = run(
+        'train', 'digits', '--epochs', '1', '--test', 'sample:digits?limit=200', '--terms',
+        'Terms of the test.', '--output', 'digits', cwd=tmp_path,
+    )
+    assert ended.status == 0, ended.err
+    assert {path.name for path in (tmp_path / 'digits').iterdir()} == FILES
+    bundle = load_bundle(tmp_path / 'digits')
+    assert bundle.class_names == tuple('0123456789')
+    assert bundle.provenance['test_accuracy'] > 0.5
+    assert bundle.provenance['data']['images'] == 4400
+    assert bundle.provenance['calibration']['images'] == 600
+    assert 'Terms of the test.' in (tmp_path / 'digits' / 'MODEL_CARD.md').read_text()
+    assert 'epoch 1 of 1: loss' in ended.err
+
+
+def test_the_version_is_printed():
+    assert run_cold('--version') == Ended(0, f'{__version__}\n', '')
+
+
+# Help.
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_the_help_of_every_command_shows_an_example(command):
+    ended = run_cold(command, '--help')
+    assert ended.status == 0 and ended.err == ''
+    _, _, example = ended.out.rpartition('example')
+    assert f'\n  nav_monitor {command} ' in example
+
+
+def test_the_help_lists_the_commands():
+    ended = run_cold('--help')
+    assert ended.status == 0
+    assert all(f'\n    {command} ' in ended.out for command in COMMANDS)
+
+
+# What cannot be used: status 2 and one line.
+
+
+def test_a_person_sees_one_line_and_no_traceback(desk):
+    said = refused(run_cold(*fit_arguments(weights='four.safetensors'), cwd=desk), 'fit')
+    assert 'four.safetensors do not fit the network' in said and '(4, 24)' in said
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'data': 'nothing'}, "source 'nothing': nothing does not exist"),
+        ({'calibration': 'nothing.npz'}, 'nothing.npz does not exist'),
+        ({'data': 'empty'}, 'empty holds no images'),
+        ({'data': 'train?limit=0'}, 'holds no images'),
+        ({'data': 'train?colour=red'}, "no option 'colour'"),
+        ({'weights': 'none.pth'}, 'weights none.pth do not exist'),
+        ({'weights': 'train'}, 'weights train do not exist'),
+        ({'weights': 'whole.pth'}, 'code in them is not run'),
+        ({'weights': 'classes.txt'}, 'not .safetensors, .pt'),
+        ({'model': 'bars'}, 'package.module:factory'),
+        ({'model': 'missing_package:Bars'}, "'missing_package' cannot be imported"),
+        ({'model': 'tiny:Rings'}, "'tiny' has no 'Rings'"),
+        ({'model_arg': 'classes'}, "'classes' is not of the form KEY=VALUE"),
+        ({'model_arg': 'depth=3'}, 'depth=3'),
+        ({'layer': 'layer4'}, "no layer 'layer4'; it has penultimate, 1 conv, 2 relu1, 3 pool"),
+        ({'layer': '8'}, '7 fc2'),
+        ({'scores': 'pattern,knn'}, "no score 'knn'; there are pattern"),
+        ({'fuse': 'knn'}, 'fitted are'),
+        ({'option': 'knn.k=3'}, 'SCORE.KEY=VALUE'),
+        ({'option': 'pattern.depth=3'}, 'depth'),
+        ({'option': 'pattern.select=many'}, 'pattern'),
+        ({'option': 'pattern.quantile=7'}, 'quantile'),
+        ({'size': None}, '--size HxW'),
+        ({'size': '12'}, '--size 12: write HEIGHTxWIDTH'),
+        ({'size': '12x'}, 'HEIGHTxWIDTH'),
+        ({'size': '0x12'}, 'no usable input size'),
+        ({'size': '5x5'}, 'cannot take an image of shape (3, 5, 5)'),
+        ({'color': 'gray'}, 'mean and std'),
+        ({'mean': 'a,b,c'}, '--mean must be numbers'),
+        ({'std': '0,1,1'}, 'above 0'),
+        ({'scale': 'nan'}, 'finite'),
+        ({'resize_to': '20'}, 'resize_to'),
+        ({'preprocess': 'not_yaml'}, 'not_yaml'),
+        ({'preprocess': 'classes.txt'}, 'not a mapping'),
+        ({'preprocess': 'none.yaml'}, 'none.yaml'),
+        ({'classes': 'none.txt'}, 'none.txt'),
+        ({'classes': 'two.txt'}, '2 class names are given, but the network has 3'),
+        ({'false_alarm_rate': '0.001'}, 'calibration images are too few'),
+        ({'false_alarm_rate': '0'}, 'between 0 and 1'),
+        ({'confidence': 'nan'}, 'between 0 and 1'),
+        ({'device': 'tpu'}, "device 'tpu'"),
+        ({'threads': '-1'}, 'threads'),
+        ({'seed': '-1'}, 'seed'),
+        ({'output': 'train'}, 'train exists and is not a bundle'),
+        ({'output': 'classes.txt'}, 'classes.txt exists and is not a bundle'),
+        ({'output': 'classes.txt/b'}, 'cannot write classes.txt/b'),
+    ],
+)
+def test_a_fit_that_cannot_be_done_ends_with_status_2_and_one_line(desk, run, changes, said):
+    before = {path for path in desk.rglob('*') if path.relative_to(desk).parts[0] != 'fitted'}
+    changes = {'output': 'refused', **changes}
+    assert said in refused(run(*fit_arguments(**changes), cwd=desk), 'fit')
+    after = {path for path in desk.rglob('*') if path.relative_to(desk).parts[0] != 'fitted'}
+    assert after == before
+
+
+@pytest.mark.usefixtures('fitted')
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['nothing', '--inside', 'test.npz', '--ood', 'a=strange.npz'], "bundle 'nothing'"),
+        (['fitted', '--inside', 'test.npz', '--ood', 'a=strange.npz'], '--trust tiny'),
+        (['fitted', '--inside', 'none', '--ood', 'a=strange.npz'], 'none does not exist'),
+        (['fitted', '--inside', 'test.npz', '--ood', 'strange.npz'], 'write NAME=SOURCE'),
+        (['fitted', '--inside', 'test.npz', '--ood', 'a=empty'], 'holds no images'),
+        (
+            ['fitted', '--inside', 'test.npz', '--ood', 'a=strange.npz', '--trust', 'tiny',
+             '--output', 'classes.txt'],
+            'cannot write classes.txt',
+        ),
+    ],
+)
+def test_an_evaluation_that_cannot_be_done_is_refused(desk, run, arguments, said):
+    ended = run('evaluate', *arguments, cwd=desk)
+    assert ended.status == 2 and said in ended.err and 'Traceback' not in ended.err
+    if 'write classes' not in said:  # there the figures have been printed
+        refused(ended, 'evaluate')
+
+
+@pytest.mark.parametrize(
+    ('bundle', 'said'),
+    [
+        ('nothing', "bundle 'nothing' is neither a folder nor a shipped bundle"),
+        ('train', 'train is not a bundle: it has no bundle.yaml'),
+        ('', 'no bundle is given'),
+    ],
+)
+def test_a_bundle_that_is_missing_is_refused(desk, run, bundle, said):
+    assert said in refused(run('show', bundle, cwd=desk), 'show')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['traffic_signs'], 'give --data SOURCE'),
+        (['digits', '--data', 'held_out.npz', '--exclude', 'held_out.npz'], 'too few'),
+        (['digits', '--data', 'strange.npz'], 'must have labels from 0 to 9'),
+        (['digits', '--data', 'none'], 'none does not exist'),
+        (['digits', '--data', 'held_out.npz', '--epochs', '-1'], 'epochs'),
+        (['digits', '--data', 'held_out.npz', '--threads', '-1'], 'threads'),
+        (['digits', '--data', 'held_out.npz', '--seed', '-1'], 'seed'),
+    ],
+)
+def test_a_training_that_cannot_be_done_is_refused(desk, run, arguments, said):
+    assert said in refused(run('train', *arguments, '--output', 'trained', cwd=desk), 'train')
+    assert not (desk / 'trained').exists()
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [], ['nothing'], ['fit'], ['fit', '--colour', 'red'], ['show'], ['show', 'a', '--all'],
+        ['evaluate', 'b'], ['train', 'cats', '--output', 'x'],
+        ['fit', '--resize-to', 'big'],
+    ],
+)
+def test_unknown_and_missing_options_are_refused_with_the_usage(run, arguments):
+    ended = run(*arguments)
+    assert ended.status == 2 and ended.out == ''
+    *usage, last = ended.err.strip().splitlines()
+    assert usage[0].startswith('usage: nav_monitor')
+    assert last.startswith('nav_monitor') and ' error: ' in last
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'nav_monitor_ros.cli', 'train', 'digits', '--output', 'digits'],
+        cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
+    )
+    with contextlib.closing(process.stderr) as stream:
+        assert 'epoch 1 of' in stream.readline()
+        process.send_signal(2)
+        rest = stream.read()
+    assert process.wait(60) == 130
+    assert rest.splitlines()[-1] == 'interrupted; nothing was written' and 'Traceback' not in rest
+    assert not list(tmp_path.iterdir())
