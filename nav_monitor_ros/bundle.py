@@ -174,9 +174,7 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
     """
-    taken = folder.exists() and not (folder / DESCRIPTION).is_file()
-    if taken and (not folder.is_dir() or any(folder.iterdir())):
-        raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
+    check_output(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
@@ -201,6 +199,17 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_output(folder: Path) -> None:
+    """Check that a bundle may be written to a folder, before hours of work go into it.
+
+    Raises:
+        NavMonitorError: The folder holds something else than a bundle.
+    """
+    taken = folder.exists() and not (folder / DESCRIPTION).is_file()
+    if taken and (not folder.is_dir() or any(folder.iterdir())):
+        raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
 
 
 def _swap(scratch: Path, folder: Path) -> None:

@@ -40,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO,
+        level=logging.WARNING,  # on bad input standard error has one line, the reason
         format='%(message)s',
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
     )
     try:
+        _check_numbers(options)
         options.run(options)
     except NavMonitorError as error:
         print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
@@ -53,6 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print('interrupted; nothing was written', file=sys.stderr)
         return 130
     return 0
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    for name in ('threads', 'seed', 'epochs'):
+        if getattr(options, name, 0) < 0:
+            raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -204,7 +211,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle import save_bundle
+    from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.fit import fit
     from nav_monitor_ros.offline.sources import open_source
@@ -214,6 +221,7 @@ def _fit(options: argparse.Namespace) -> None:
     spec = NetworkSpec(options.model, dict(map(_pair, options.model_arg)))
     preprocess = _preprocess(options)
     choices = _fit_options(options)
+    check_output(options.output)
     data, calibration = open_source(options.data), open_source(options.calibration)
     # Whoever types the package's name on the command line trusts it.
     network = spec.build([spec.package])
@@ -233,11 +241,9 @@ def _fit(options: argparse.Namespace) -> None:
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.offline.fit import FitOptions
+    from nav_monitor_ros.scores.registry import SCORES
 
-    defaults = FitOptions()
-    scores: dict[str, dict[str, Any]] = {
-        name: {} for name in (_listed(options.scores) or defaults.scores)
-    }
+    scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
     for text in options.option:
         key, value = _pair(text)
         score, dot, name = key.partition('.')
@@ -246,11 +252,10 @@ def _fit_options(options: argparse.Namespace) -> Any:
                 f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
             )
         scores[score][name] = value
-    fuse = _listed(options.fuse) or tuple(name for name in defaults.fuse if name in scores)
     return FitOptions(
         name=options.name or options.output.name,
-        scores=scores,
-        fuse=fuse or tuple(scores),
+        scores=scores if options.scores or options.option else None,
+        fuse=_listed(options.fuse) or None,
         false_alarm_rate=options.false_alarm_rate,
         confidence=options.confidence,
         class_names=_class_names(options.classes),
@@ -323,7 +328,7 @@ def _show(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle import save_bundle
+    from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
     from nav_monitor_ros.offline.sources import open_source
@@ -333,6 +338,7 @@ def _train(options: argparse.Namespace) -> None:
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+    check_output(options.output)
     if options.threads:
         torch.set_num_threads(options.threads)
     data = open_source(where)
@@ -385,7 +391,8 @@ class _ProgressBars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:  # stopping prints an empty line otherwise
+            self._progress.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         if what not in self._tasks:

@@ -50,8 +50,9 @@ def images(seed, count):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, count)
     ramp = np.linspace(200, 40, SIDE)
-    pixels = np.where(labels[:, None, None], ramp[::-1], ramp) + rng.normal(0, 15, (count, SIDE, SIDE))
-    return np.clip(pixels, 0, 240).astype(np.uint8), labels
+    bright = np.where(labels[:, None, None], ramp[::-1], ramp)
+    noisy = bright + rng.normal(0, 15, (count, SIDE, SIDE))
+    return np.clip(noisy, 0, 240).astype(np.uint8), labels
 
 
 def make_bundle(folder):

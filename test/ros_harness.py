@@ -1,4 +1,4 @@
-"""Real processes over DDS for the tests: executables on one side, a plain rclpy node on the other."""
+"""Real processes over DDS for the tests, and a plain rclpy node that listens to them."""
 
 from __future__ import annotations
 

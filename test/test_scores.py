@@ -220,7 +220,7 @@ def test_a_class_without_correct_images_uses_the_pooled_gaussian_and_says_so():
     labels[training.predicted == 2] = 3
     score = fitted('gaussian', training, labels, head)
     assert score.count[2] == 0
-    assert 'classes [2]' in score.notes()[0]
+    assert 'classes 2 have' in score.notes()[0]
     assert np.isfinite(score.score(training)).all()
 
 
@@ -301,7 +301,7 @@ def test_a_class_never_predicted_correctly_makes_everything_out_of_pattern():
     frame = training[training.predicted == 2][:1]
     assert score.score_frame(frame) == WIDTH + 1
     assert score.nearest(frame.features[0], 2)[2] == WIDTH + 1
-    assert 'classes [2] have no pattern' in ' '.join(score.notes())
+    assert 'classes 2 have no pattern' in ' '.join(score.notes())
 
 
 def test_the_nearest_pattern_is_one_that_training_had():

@@ -345,7 +345,8 @@ def _caption(record: Record, picture: CapturedPicture) -> tuple[str, str]:
     verdict = 'not to be believed' if frame.alert else 'to be believed'
     text = f'Classified as “{frame.class_name}”, p = {frame.p_value:.2g}: {verdict}.'
     if picture.moment:
-        text += f' The image came {after:.0f} ms after the first of its kind.'
+        # Pictures are drawn at a limited rate, so that this one may be a little after the alert.
+        text += f' The first picture under the alert, {after:.0f} ms into the segment.'
     return title, text
 
 

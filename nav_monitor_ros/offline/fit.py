@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -28,6 +28,8 @@ BATCH = 64
 SAMPLE = 4096  # images that the scores look at before the stream
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
+FUSED_MEMBERS = ('pattern', 'gaussian', 'channel_means', 'energy')
+
 Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
 
 
@@ -36,10 +38,9 @@ class FitOptions:
     """What to fit and how to calibrate it."""
 
     name: str = 'monitor'
-    scores: Mapping[str, Mapping[str, Any]] = field(
-        default_factory=lambda: {name: {} for name in SCORES}
-    )  # score name -> its options
-    fuse: tuple[str, ...] = ('pattern', 'gaussian', 'channel_means', 'energy')
+    scores: Mapping[str, Mapping[str, Any]] | None = None
+    # score name -> its options; None for all scores that the network allows
+    fuse: tuple[str, ...] | None = None  # None for those of FUSED_MEMBERS that are fitted
     false_alarm_rate: float = 0.01  # of in-distribution frames, each taken alone
     confidence: float = 0.95  # with which the rate holds
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
@@ -92,7 +93,7 @@ def fit(
         scores,
         run(classifier, first, progress, 'calibrating'),
         run(classifier, second, progress, 'calibrating the fused score'),
-        fuse_members=options.fuse,
+        fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
         confidence=options.confidence,
     )
@@ -144,12 +145,22 @@ def batches(
         progress(what, stop, total)
 
 
+def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
+    if options.fuse is not None:
+        return options.fuse
+    return tuple(name for name in FUSED_MEMBERS if name in scores) or tuple(scores)
+
+
 def _empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
+    early = early_layers(classifier.layers)
+    wanted = options.scores
+    if wanted is None:  # all but those that this network cannot give
+        wanted = {name: {} for name, score in SCORES.items() if early or score is not ChannelMeans}
     scores = {}
-    for name, settings in options.scores.items():
+    for name, settings in wanted.items():
         chosen = dict(settings)
         if SCORES.get(name) is ChannelMeans and not chosen.get('layers'):
-            chosen['layers'] = early_layers(classifier.layers)
+            chosen['layers'] = early
         scores[name] = make_score(
             name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
         )

@@ -146,8 +146,9 @@ def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource,
         count = round(len(source) * fraction)
         chosen[order[(np.arange(count) / max(fraction, 1e-9)).astype(int)]] = True
     if chosen.all() or not chosen.any():
+        groups = '' if source.groups is None else f' in {len(np.unique(source.groups))} groups'
         raise NavMonitorError(
-            f"source '{source.name}' has {len(source)} images, too few to be split"
+            f"source '{source.name}' has {len(source)} images{groups}, too few to be split"
         )
     return source.subset(np.flatnonzero(~chosen)), source.subset(np.flatnonzero(chosen))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,13 +113,13 @@ def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the last layer of each spatial resolution but the last, the network's early stages.
 
-    The last stage is left out where there are others: the penultimate layer stands for it.
+    Resolutions are told apart by powers of two, since padding changes them by a few pixels. The
+    last stage is left out where there are others: the penultimate layer stands for it.
     """
-    stages: dict[tuple[int, ...], str] = {}
+    stages: dict[int, str] = {}
     for layer in layers:
-        if len(layer.shape) == 3 and min(layer.shape[1:]) > 1:
-            stages.pop(layer.shape[1:], None)
-            stages[layer.shape[1:]] = layer.name
+        if len(layer.shape) == 3 and min(layer.shape[1:]) > 1 and 'Pad' not in layer.kind:
+            stages[round(math.log2(min(layer.shape[1:])))] = layer.name
     names = tuple(stages.values())
     return names[:-1] or names
 

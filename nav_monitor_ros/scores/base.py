@@ -108,6 +108,12 @@ class Score(ABC):
         return array
 
 
+def listed(numbers: np.ndarray) -> str:
+    """Return the first few numbers as text, with the count of the others."""
+    more = f' and {len(numbers) - 8} more' if len(numbers) > 8 else ''
+    return ', '.join(map(str, numbers[:8])) + more
+
+
 def known(batch: Activations, labels: np.ndarray) -> np.ndarray:
     """Return which images were classified correctly, bool (N,)."""
     return batch.predicted == labels

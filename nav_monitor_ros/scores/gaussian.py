@@ -9,7 +9,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, known
+from nav_monitor_ros.scores.base import Score, known, listed
 
 
 class Gaussian(Score):
@@ -120,8 +120,10 @@ class Gaussian(Score):
         lonely = np.flatnonzero(self.count < 2)
         if not len(lonely):
             return []
-        return [f'gaussian: classes {lonely.tolist()} have fewer than 2 correctly classified '
-                'images and use the pooled variance']
+        return [
+            f'gaussian: classes {listed(lonely)} have fewer than 2 correctly classified images and '
+            'use the pooled variance'
+        ]
 
     def _complete(self) -> None:
         self._half_precision = 0.5 / self.variance

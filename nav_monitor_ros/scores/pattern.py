@@ -10,7 +10,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
-from nav_monitor_ros.scores.base import Score, known
+from nav_monitor_ros.scores.base import Score, known, listed
 
 THRESHOLDS = ('auto', 'zero', 'quantile')
 ALWAYS_ON = 0.99  # a neuron above its threshold on more of the sample than this says nothing
@@ -252,7 +252,7 @@ class Pattern(Score):
             lines.append(f'pattern: {constant} neurons never changed over the training sample')
         if not counts.all():
             lines.append(
-                f'pattern: classes {np.flatnonzero(counts == 0).tolist()} have no pattern; every '
+                f'pattern: classes {listed(np.flatnonzero(counts == 0))} have no pattern; every '
                 'frame predicted as one of them is out of pattern'
             )
         return lines

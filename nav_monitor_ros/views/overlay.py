@@ -136,7 +136,7 @@ def _grid_layout(count: int, width: int, height: int) -> tuple[int, int]:
         columns = width // cell
         if columns and math.ceil(count / columns) * cell <= height:
             return columns, cell
-    return max(1, width // 2), 2
+    return max(1, width), 1
 
 
 def _bit_grid(

@@ -82,9 +82,9 @@ def _choose(maps: np.ndarray, count: int, order: str) -> np.ndarray:
     """Return the indices of the channels to show."""
     if order != 'strongest':
         return np.arange(min(count, len(maps)))
-    strength = np.nan_to_num(
-        np.abs(maps).mean(axis=(1, 2)), nan=np.inf, posinf=np.inf, neginf=np.inf
-    )
+    with np.errstate(over='ignore'):  # what overflows is the strongest
+        strength = np.abs(maps).mean(axis=(1, 2))
+    strength = np.nan_to_num(strength, nan=np.inf, posinf=np.inf)
     return np.argsort(-strength, kind='stable')[:count]
 
 
@@ -98,10 +98,9 @@ def _range(scale: tuple[float, float], colormap: str) -> tuple[float, float, str
 
 def _levels(tiles: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return uint8 levels: 0 .. 254 over the range, 255 above it."""
-    scaled = (np.nan_to_num(tiles, nan=low) - np.float32(low)) * np.float32(
-        _TOP_LEVEL / (high - low)
-    )
-    levels = np.clip(np.rint(scaled), 0, _TOP_LEVEL).astype(np.uint8)
+    factor = np.float32(min(_TOP_LEVEL / (high - low), np.finfo(np.float32).max))
+    scaled = (np.clip(tiles, low, high) - np.float32(low)) * factor
+    levels = np.rint(np.nan_to_num(scaled, copy=False)).astype(np.uint8)
     levels[tiles > high] = _TOP_LEVEL + 1
     return levels
 
