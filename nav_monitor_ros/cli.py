@@ -236,7 +236,7 @@ def _fit(options: argparse.Namespace) -> None:
             provenance={'weights': options.weights.name},
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
-    _report(bundle, options.output, spec.package)
+    _report(bundle, options.output, spec.package, classifier.device)
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
@@ -372,7 +372,7 @@ def _train(options: argparse.Namespace) -> None:
     save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
     if trained.test_accuracy is not None:
         print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
-    _report(bundle, options.output, '')
+    _report(bundle, options.output, '', classifier.device)
 
 
 class _ProgressBars:
@@ -402,7 +402,8 @@ class _ProgressBars:
         self._progress.update(self._tasks[what], completed=done)
 
 
-def _report(bundle: Any, folder: Path, package: str) -> None:
+def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
+    print(f'computed on {device}')
     for score in bundle.scores.values():
         for note in score.notes():
             print(note)

@@ -11,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.log import log_to_ros
 from nav_monitor_ros.ros.node import MonitorNode
 
 
@@ -31,6 +32,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.logging.get_logger('nav_monitor').fatal(str(error))
         rclpy.shutdown()
         return 1
+    log_to_ros(node.get_logger())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     failed = threading.Event()

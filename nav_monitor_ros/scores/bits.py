@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 WORD = 64  # bits in one packed word
@@ -11,6 +13,10 @@ _POPCOUNT_16 = (
     if hasattr(np, 'bitwise_count')
     else np.array([bin(value).count('1') for value in range(1 << 16)], np.uint8)
 )
+
+
+if _POPCOUNT_16 is not None:
+    logging.getLogger(__name__).info('numpy 1 has no popcount; patterns are counted by a table')
 
 
 def pack(bits: np.ndarray) -> np.ndarray:

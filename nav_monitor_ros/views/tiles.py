@@ -16,6 +16,7 @@ COLORMAPS = ('viridis', 'inferno')
 _LEGEND = 52  # rows of the legend, pixels
 _MARGIN = 8  # pixels
 _TOP_LEVEL = 254  # level of the upper end of the range; 255 lies above it
+_SMALLEST = 1e-12  # a range no wider is that of a layer that did nothing in training
 _LABEL_ROOM = 30  # pixels a tile needs to bear its number
 
 
@@ -91,15 +92,14 @@ def _choose(maps: np.ndarray, count: int, order: str) -> np.ndarray:
 def _range(scale: tuple[float, float], colormap: str) -> tuple[float, float, str]:
     low, high = scale
     if low < 0:
-        reach = max(-low, high, 1e-12)
+        reach = max(-low, high, _SMALLEST)
         return -reach, reach, 'diverging'
-    return 0.0, high if high > 0 else 1.0, colormap
+    return 0.0, high if high > _SMALLEST else 1.0, colormap
 
 
 def _levels(tiles: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return uint8 levels: 0 .. 254 over the range, 255 above it."""
-    factor = np.float32(min(_TOP_LEVEL / (high - low), np.finfo(np.float32).max))
-    scaled = (np.clip(tiles, low, high) - np.float32(low)) * factor
+    scaled = (np.clip(tiles, low, high) - np.float32(low)) * np.float32(_TOP_LEVEL / (high - low))
     levels = np.rint(np.nan_to_num(scaled, copy=False)).astype(np.uint8)
     levels[tiles > high] = _TOP_LEVEL + 1
     return levels

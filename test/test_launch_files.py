@@ -1,0 +1,343 @@
+"""What `ros2 launch` and RViz read, and the middleware's profile."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, yaml_file
+
+ROOT = Path(__file__).parents[1]
+LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
+NAMES = (
+    'image_topic', 'image_transport', 'params_file', 'bundle', 'device', 'namespace', 'node_name',
+    'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz', 'rviz_config',
+)
+# An empty string leaves the parameter file's value.
+OVERRIDES = ('bundle', 'device', 'image_transport', 'autostart', 'use_sim_time')
+
+
+class _Typed(NamedTuple):
+    """Stands in for launch_ros' ParameterValue where there is no launch."""
+
+    given: object
+    value_type: type
+
+    def evaluate(self, _context):
+        return self.value_type(self.given)
+
+
+class _Action:
+    """Stands in for every other name that the launch file imports."""
+
+    def __init__(self, *positional, **named):
+        self.positional, self.named = positional, named
+
+
+def _stand_ins() -> dict[str, types.ModuleType]:
+    """Return modules in place of launch and launch_ros, which no package index has."""
+    names = {
+        'launch': ('LaunchContext', 'LaunchDescription', 'LaunchDescriptionEntity'),
+        'launch.actions': ('DeclareLaunchArgument', 'LogInfo', 'OpaqueFunction'),
+        'launch.substitutions': ('LaunchConfiguration',),
+        'launch_ros': (),
+        'launch_ros.actions': ('Node',),
+        'launch_ros.parameter_descriptions': (),
+    }
+    modules = {name: types.ModuleType(name) for name in names}
+    for name, attributes in names.items():
+        for attribute in attributes:
+            setattr(modules[name], attribute, type(attribute, (_Action,), {}))
+    modules['launch_ros.parameter_descriptions'].ParameterValue = _Typed
+    return modules
+
+
+@pytest.fixture
+def launch_file(monkeypatch):
+    """Return the launch file as a module, over the real launch where there is one."""
+    pytest.importorskip('ament_index_python')
+    if importlib.util.find_spec('launch_ros') is None:
+        for name, module in _stand_ins().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    spec = importlib.util.spec_from_file_location('monitor_launch', LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)  # not in sys.modules, as launch does it
+    return module
+
+
+@pytest.fixture
+def given(launch_file):
+    """Return the values of all arguments where none is given."""
+    return {argument.name: argument.default for argument in launch_file.ARGUMENTS}
+
+
+def overrides(launch_file, given):
+    """Return the parameter files, and the parameters that take precedence over them."""
+    parameters = launch_file.parameters(given)
+    files = [entry for entry in parameters if isinstance(entry, str)]
+    values = {}
+    for entry in parameters:
+        if not isinstance(entry, str):
+            values.update({name: value.evaluate(None) for name, value in entry.items()})
+    return files, values
+
+
+# ------------------------------------------------------------------ the launch file
+
+
+def test_launch_file_compiles_and_evaluates_no_text():
+    tree = ast.parse(LAUNCH_FILE.read_text())
+    compile(tree, str(LAUNCH_FILE), 'exec')
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert 'OpaqueFunction' in used
+    assert not used & {'eval', 'exec', 'compile', 'PythonExpression', 'Command'}
+
+
+@pytest.mark.ros
+def test_arguments_are_those_promised_each_with_a_description(launch_file):
+    assert tuple(argument.name for argument in launch_file.ARGUMENTS) == NAMES
+    for argument in launch_file.ARGUMENTS:
+        assert len(argument.description) > 10
+        assert not argument.choices or argument.default in argument.choices
+
+
+@pytest.mark.ros
+def test_closed_arguments_have_choices_and_those_of_the_parameters(launch_file):
+    choices = {a.name: set(a.choices) for a in launch_file.ARGUMENTS if a.choices}
+    booleans = {'true', 'false', 'True', 'False'}
+    assert choices == {
+        'image_transport': {'', *BY_NAME['image_transport'].choices},
+        'use_sim_time': {'', *booleans},
+        'autostart': {'', *booleans},
+        'respawn': booleans,
+        'rviz': booleans,
+        'log_level': {'debug', 'info', 'warn', 'error', 'fatal'},
+    }
+
+
+@pytest.mark.ros
+def test_without_arguments_every_parameter_is_the_files(launch_file, given):
+    assert [given[name] for name in OVERRIDES] == [''] * len(OVERRIDES)
+    files, values = overrides(launch_file, given)
+    assert len(files) == 1
+    assert Path(files[0]).samefile(ROOT / 'config' / 'monitor.yaml')
+    assert values == {}
+
+
+@pytest.mark.ros
+def test_arguments_become_parameters_of_the_right_type(launch_file, given):
+    given.update(
+        bundle='2024', device='cpu', image_transport='compressed', autostart='False',
+        use_sim_time='true', params_file='',
+    )
+    files, values = overrides(launch_file, given)
+    assert files == []
+    # A bundle whose name reads as a number stays a name.
+    assert values == {
+        'bundle': '2024', 'device': 'cpu', 'image_transport': 'compressed', 'autostart': False,
+        'use_sim_time': True,
+    }
+    assert set(values) == set(OVERRIDES)
+    for name in set(OVERRIDES) - {'use_sim_time'}:  # which every node has
+        assert BY_NAME[name].check(values[name]) == values[name]
+
+
+@pytest.mark.ros
+def test_a_parameter_file_that_is_not_there_stops_the_launch(launch_file, given, tmp_path):
+    given['params_file'] = str(tmp_path / 'typo.yaml')
+    with pytest.raises(RuntimeError, match=r'^params_file: there is no file .*typo\.yaml; [^\n]+$'):
+        launch_file.parameters(given)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ('name', 'namespace', 'resolved'),
+    [
+        ('nav_monitor', '', '/nav_monitor'),
+        ('nav_monitor', '/', '/nav_monitor'),
+        ('nav_monitor', 'robot/', '/robot/nav_monitor'),
+        ('', '/robot', '/robot'),
+        ('/cam/image', '/robot', '/cam/image'),
+    ],
+)
+def test_names_are_resolved_as_ros_does(launch_file, name, namespace, resolved):
+    assert launch_file.absolute(name, namespace) == resolved
+
+
+@pytest.mark.ros
+def test_rviz_is_started_only_where_it_is_wanted(launch_file, given):
+    assert launch_file.rviz(given, '') == []
+
+
+@pytest.mark.ros
+def test_rviz_that_is_not_installed_is_said(launch_file, given, monkeypatch):
+    def missing(package):
+        raise launch_file.PackageNotFoundError(package)
+
+    monkeypatch.setattr(launch_file, 'get_package_share_directory', missing)
+    [action] = launch_file.rviz({**given, 'rviz': 'true'}, '')
+    assert type(action).__name__ == 'LogInfo'
+
+
+@pytest.mark.ros
+def test_rviz_shows_the_node_that_was_started(launch_file, given, monkeypatch):
+    started = []
+    monkeypatch.setattr(launch_file, 'get_package_share_directory', lambda package: '')
+    monkeypatch.setattr(launch_file, 'Node', lambda **named: started.append(named))
+    given.update(rviz='True', namespace='front', node_name='watch', image_topic='rgb')
+    launch_file.rviz(given, '/robot')
+    assert dict(started[0]['remappings']) == {
+        '/nav_monitor/overlay': '/robot/front/watch/overlay',
+        '/nav_monitor/activations': '/robot/front/watch/activations',
+        '/camera/image_raw': '/robot/front/rgb',
+    }
+    # What is mapped is what the configuration names.
+    assert set(dict(started[0]['remappings'])) == set(rviz_topics())
+
+
+@pytest.mark.ros
+def test_launch_accepts_the_file_where_there_is_one():
+    pytest.importorskip('launch_ros', reason='the launch system is on no package index')
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    source = PythonLaunchDescriptionSource(str(LAUNCH_FILE))
+    description = source.try_get_launch_description_without_context()
+    assert tuple(a.name for a in description.get_launch_arguments()) == NAMES
+
+
+@pytest.mark.ros
+@pytest.mark.skipif(not shutil.which('ros2'), reason='no ros2 command here')
+def test_ros2_launch_shows_the_arguments_and_says_what_is_wrong(tmp_path):
+    command = ['ros2', 'launch', 'nav_monitor_ros', 'monitor.launch.py']
+    shown = subprocess.run([*command, '--show-args'], capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    assert [name for name in NAMES if f"'{name}':" not in shown.stdout] == []
+    refused = subprocess.run(
+        [*command, f'params_file:={tmp_path}/typo.yaml'],
+        capture_output=True, text=True, timeout=120,
+    )
+    assert refused.returncode == 1
+    assert 'params_file: there is no file' in refused.stdout + refused.stderr
+
+
+def test_parameter_file_is_the_table_at_its_defaults_for_any_node_name():
+    text = (ROOT / 'config' / 'monitor.yaml').read_text()
+    assert text == yaml_file()
+    defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
+    assert check_all(defaults) == defaults
+
+
+# ------------------------------------------------------------------ RViz
+
+
+def rviz_config() -> dict:
+    return yaml.safe_load((ROOT / 'config' / 'monitor.rviz').read_text())
+
+
+def rviz_displays() -> list[dict]:
+    return rviz_config()['Visualization Manager']['Displays']
+
+
+def rviz_topics() -> list[str]:
+    return [display['Topic']['Value'] for display in rviz_displays()]
+
+
+def test_rviz_shows_the_overlay_and_the_activations_and_offers_the_camera():
+    displays = {d['Name']: d for d in rviz_displays()}
+    assert {d['Class'] for d in displays.values()} == {'rviz_default_plugins/Image'}
+    assert {name: (d['Enabled'], d['Topic']['Value']) for name, d in displays.items()} == {
+        'Overlay': (True, '/nav_monitor/overlay'),
+        'Activations': (True, '/nav_monitor/activations'),
+        'Camera': (False, '/camera/image_raw'),
+    }
+
+
+def test_rviz_asks_for_a_quality_of_service_that_is_offered():
+    for display in rviz_displays():
+        topic = display['Topic']
+        assert topic['Durability Policy'] == 'Volatile'
+        assert (topic['History Policy'], topic['Depth']) == ('Keep Last', 1)
+        # The node's pictures are reliable; a camera may offer no more than best effort.
+        wanted = 'Best Effort' if display['Name'] == 'Camera' else 'Reliable'
+        assert topic['Reliability Policy'] == wanted
+
+
+def test_every_panel_has_its_place_in_the_window():
+    config = rviz_config()
+    names = [panel['Name'] for panel in (*config['Panels'], *rviz_displays())]
+    state = bytes.fromhex(config['Window Geometry']['QMainWindow State'])
+    for name in names:
+        assert name.encode('utf-16-be') in state  # as Qt writes names
+        assert config['Window Geometry'][name] == {'collapsed': False}
+
+
+# ------------------------------------------------------------------ Fast DDS
+
+PROFILE = ROOT / 'config' / 'fastdds.xml'
+SEGMENT = 32 * 2**20  # bytes
+# Prints the size of the largest shared-memory segment that this process has from Fast DDS.
+OWN_SEGMENT = """
+import os, rclpy
+rclpy.init()
+node = rclpy.create_node('profile')
+with open('/proc/self/maps') as maps:
+    paths = {line.split()[-1] for line in maps if '/dev/shm/fast' in line}
+print(max((os.stat(path).st_size for path in paths if os.path.exists(path)), default=0))
+node.destroy_node()
+rclpy.shutdown()
+"""
+
+
+def test_profile_uses_the_transports_that_it_describes_and_no_others():
+    tree = ElementTree.fromstring(PROFILE.read_text())
+    ns = {'d': 'http://www.eprosima.com'}
+    described = {
+        transport.findtext('d:transport_id', namespaces=ns): transport
+        for transport in tree.findall('.//d:transport_descriptor', ns)
+    }
+    used = [element.text for element in tree.findall('.//d:userTransports/d:transport_id', ns)]
+    assert used == list(described)
+    kinds = {t.findtext('d:type', namespaces=ns): t for t in described.values()}
+    assert set(kinds) == {'SHM', 'UDPv4'}
+    assert int(kinds['SHM'].findtext('d:segment_size', namespaces=ns)) == SEGMENT
+    [participant] = tree.findall('.//d:participant', ns)
+    assert participant.get('is_default_profile') == 'true'
+    assert participant.findtext('.//d:useBuiltinTransports', namespaces=ns) == 'false'
+
+
+def run_with_profile(profile: Path | None) -> subprocess.CompletedProcess:
+    names = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+    env = {name: value for name, value in os.environ.items() if name not in names}
+    if profile:
+        env.update(dict.fromkeys(names, str(profile)))
+    return subprocess.run(
+        [sys.executable, '-c', OWN_SEGMENT], capture_output=True, text=True, timeout=120,
+        env={**env, 'ROS_DOMAIN_ID': '99'},
+    )
+
+
+@pytest.mark.ros
+@pytest.mark.skipif(
+    os.environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp') != 'rmw_fastrtps_cpp',
+    reason='another middleware')
+def test_profile_gives_a_process_the_large_segment():
+    pytest.importorskip('rclpy')
+    default = run_with_profile(None)
+    assert default.returncode == 0, default.stderr
+    assert 0 < int(default.stdout) < SEGMENT / 4
+    profiled = run_with_profile(PROFILE)
+    assert profiled.returncode == 0, profiled.stderr
+    assert 'XMLPARSER' not in profiled.stderr  # where Fast DDS says what it does not understand
+    assert int(profiled.stdout) >= SEGMENT
