@@ -290,7 +290,9 @@ def test_what_is_no_number_is_crossed_out_and_comes_first(value):
     picture = draw(constant(0.5, value))
     first = picture[52 : 52 + 200, 8:300]
     assert mask(first, colors.WHITE).mean() > 0.2 and mask(first, (0, 0, 0)).mean() > 0.2
-    assert mask(picture[:52], colors.MAGENTA).sum() > mask(draw(constant(0.5))[:52], colors.MAGENTA).sum()
+    note, facts = (made[28:46, :200].astype(int) for made in (picture, draw(constant(0.5))))
+    assert (note[..., 0] - note[..., 1]).max() > 80  # magenta letters say how many
+    assert (facts[..., 0] - facts[..., 1]).max() < 30
 
 
 def test_pixels_stay_where_they_are_in_a_map():
@@ -337,7 +339,7 @@ def test_no_maps_are_too_odd_for_tiles(
 
 
 @given(
-    neurons=st.integers(1, 2048), scale=st.sampled_from(SCALES),
+    neurons=st.sampled_from([1, 2, 10, 769, 2048, 120_000]), scale=st.sampled_from(SCALES),
     kind=st.sampled_from(['constant', 'random', 'huge', 'nan', 'inf', 'mixed']),
     width=st.sampled_from([64, 320, 640]),
 )
@@ -363,7 +365,7 @@ def odd_values(kind, shape):
 
 def check_tiles(picture, width):
     assert picture.dtype == np.uint8 and picture.shape[1:] == (width, 3)
-    assert 52 < picture.shape[0] <= 60 + 2 * width + 100
+    assert 52 < picture.shape[0] <= 60 + 200 * width
     assert picture.std() > 1
 
 

@@ -168,7 +168,7 @@ def _score_panel(panel: np.ndarray, verdict: Verdict) -> None:
     width = panel.shape[1]
     put_text(panel, 'How unusual (p-value, tick: threshold)', 0, 20, 9, MUTED, room=width)
     names = [verdict.decisive, *(name for name in verdict.scores if name != verdict.decisive)]
-    label = min(90, width // 4)
+    label = min(104, width // 3)
     bar_left, bar_right = label, width - 74
     row = 32
     for name in names[:6]:

@@ -117,8 +117,9 @@ def _layout(count: int, shape: tuple[int, ...], width: int) -> tuple[int, tuple[
     """Return how many columns of tiles there are, and the rows and columns of a tile's pixels."""
     height, breadth = shape
     aspect = breadth / height
-    columns = max(1, min(count, math.ceil(math.sqrt(count * 4 / 3 / aspect))))
-    side = max(2, (width - 2 * _MARGIN) // columns)
+    room = width - 2 * _MARGIN
+    columns = max(1, min(count, math.ceil(math.sqrt(count * 4 / 3 / aspect)), room // 2))
+    side = max(2, room // columns)
     return columns, (max(2, round(side / aspect)), side)
 
 
