@@ -178,7 +178,9 @@ def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy, monkeypatch)
     image = tiny.PREPROCESS.apply(tiny.images(0, 1)[0][0])[None]
     refusals = 0
     for path in list(places(good)):
-        only_for_people = path[0] in ('provenance', 'files') or path[1:2] in (('notes',), ('images',))
+        only_for_people = path[0] in ('provenance', 'files') or path[1:2] in (
+            ('notes',), ('images',)
+        )
         alike = isinstance(path[-1], int) and path[-1] > 0
         if only_for_people or alike:
             continue

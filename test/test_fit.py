@@ -169,7 +169,8 @@ def test_what_it_was_made_of_is_noted():
 @pytest.mark.parametrize(
     ('spec', 'label'),
     [
-        ('/home/ann/photos', 'photos'), ('photos/train/', 'train'), ('sample:digits', 'sample:digits'),
+        ('/home/ann/photos', 'photos'), ('photos/train/', 'train'),
+        ('sample:digits', 'sample:digits'),
         ('/a/b.npz?split=train&group=x/y', 'b.npz?split=train&group=x/y'), ('x', 'x'),
     ],
 )

@@ -1,4 +1,4 @@
-"""The table of ROS parameters: types, ranges, combinations, and the file that is written from it."""
+"""The table of ROS parameters: types, ranges, combinations, and what is written from it."""
 
 from __future__ import annotations
 

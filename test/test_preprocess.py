@@ -107,7 +107,8 @@ def test_center_crop_keeps_the_largest_central_region():
 def test_stretching_keeps_everything():
     left, right = marked(40, 100, 0, 0, 40, 50), marked(40, 100, 0, 50, 40, 50)
     preprocess = Preprocess(10, 10, **PLAIN)
-    for image, bright, dark in ((left, slice(0, 4), slice(6, 10)), (right, slice(6, 10), slice(0, 4))):
+    first, last = slice(0, 4), slice(6, 10)  # the columns between them mix both halves
+    for image, bright, dark in ((left, first, last), (right, last, first)):
         assert (preprocess.resized(image)[:, bright] == 255).all()
         assert not preprocess.resized(image)[:, dark].any()
 
@@ -197,8 +198,8 @@ def test_the_image_is_left_as_it_was():
 
 def test_a_description_survives_yaml():
     preprocess = Preprocess(
-        224, 192, fit='center_crop', resize_to=256, color='bgr', scale=1.0, mean=(104.0, 117.0, 123.0),
-        std=(1.0, 1.0, 1.0), interpolation='area',
+        224, 192, fit='center_crop', resize_to=256, color='bgr', scale=1.0,
+        mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0), interpolation='area',
     )
     assert Preprocess.from_dict(yaml.safe_load(yaml.safe_dump(preprocess.to_dict()))) == preprocess
 

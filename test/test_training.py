@@ -64,7 +64,9 @@ def test_excluded_images_take_no_part():
 
 def test_training_and_calibration_share_no_image():
     trained = train('digits', from_arrays('noise', BLANK, np.arange(60) % 10), epochs=1)
-    fit, calibration = (set(p.places.tolist()) for p in (trained.fit_data, trained.calibration_data))
+    fit, calibration = (
+        set(part.places.tolist()) for part in (trained.fit_data, trained.calibration_data)
+    )
     assert not fit & calibration and len(fit | calibration) == 60
     assert len(calibration) == round(60 * TASKS['digits'].held_out)
 
@@ -73,7 +75,9 @@ def test_groups_never_straddle_training_and_calibration():
     tracks = np.arange(60) // 3
     data = from_arrays('tracks', BLANK, np.arange(60) % 10, groups=tracks)
     trained = train('digits', data, epochs=1)
-    fit, calibration = (set(p.groups.tolist()) for p in (trained.fit_data, trained.calibration_data))
+    fit, calibration = (
+        set(part.groups.tolist()) for part in (trained.fit_data, trained.calibration_data)
+    )
     assert not fit & calibration
     assert len(fit | calibration) == 20 and len(calibration) == round(20 * 0.12)
 

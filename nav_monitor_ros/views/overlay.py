@@ -3,232 +3,224 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.verdict import Alert, Explanation, State, Verdict
+from nav_monitor_ros.decision.verdict import Alert, State, Verdict
+from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.colors import (
     BACKGROUND,
-    BLUE,
     FAINT,
     MUTED,
     OF_STATE,
-    ORANGE,
+    ON_STATE,
     PANEL,
-    VERMILLION,
     WHITE,
+    Color,
+    paint,
 )
-from nav_monitor_ros.views.text import put_text, text_width
+from nav_monitor_ros.views.explanation import draw_neurons, draw_patterns, draw_scores, p_text
+from nav_monitor_ros.views.text import placeholder
 
-MIN_WIDTH = 320  # pixels; narrower pictures would not be legible
-_BANNER = 66  # rows of the banner, pixels
-_PANEL = 224  # rows of the panel below the image, pixels
-_MARGIN = 12  # pixels
-_DECADES = 4.0  # range of the p-value bars, powers of ten
-_LARGEST_Z = 10.0  # range of the z-score bars, standard deviations
-_SYMBOLS = {State.OK: '', State.SUSPECT: '? ', State.OOD: '! ', State.INVALID: 'X '}
+MIN_WIDTH = 560  # pixels; narrower pictures would not be legible
+MAX_WIDTH = 3840  # pixels
+DESIGN_WIDTH = 640  # pixels; wider pictures are enlarged, narrower ones lose room
+
+# Lengths in pixels of the design.
+_BANNER = 64
+_MARGIN = 12
+_SIDE = 0.54  # of the width, an image beside the scores
+_PATTERNS = 164
+_EVIDENCE = 310  # rows that scores and neurons need
+_WIDE = 1.85  # images wider than this, over their height, stand above the scores
+_LEAST_HEIGHT = 0.2  # of the width, of an image above the scores
 
 
 def draw_overlay(
-    image: np.ndarray, verdict: Verdict | None, alert: Alert, *, width: int = 640
+    image: np.ndarray | None, verdict: Verdict | None, alert: Alert, *, width: int = 640
 ) -> np.ndarray:
     """Draw one frame with its verdict.
 
-    From top to bottom: a banner with class, confidence, state, reason and p-value; the image; a
-    panel with the pattern of the monitored neurons, as the nearest stored one has it and as it is,
-    the neurons that deviate most, and every score's p-value against its threshold.
+    A banner in the state's colour names class, confidence, p-value, state and reason. Below it
+    stand the image, the pattern of the monitored neurons as training had it and as it is, every
+    score's p-value, and the neurons that deviate most. A frame without a verdict is shown grey
+    with the reason. The picture's size depends on the width and the image's shape only.
 
     Args:
-        image: uint8 (H, W, 3) RGB, of any size.
+        image: uint8 (H, W, 3) RGB, of any size; None where there is none.
         verdict: The frame's; None where nothing could be judged.
         alert: What ``ood_alert`` says at this frame.
-        width: Of the picture, pixels, at least ``MIN_WIDTH``.
+        width: Of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
 
     Returns:
         uint8 (height, width, 3) RGB.
     """
-    width = max(width, MIN_WIDTH)
-    camera = _camera_picture(image, width)
-    height = camera.shape[0]
-    picture = np.empty((_BANNER + height + _PANEL, width, 3), np.uint8)
-    picture[:] = BACKGROUND
-    _banner(picture[:_BANNER], verdict, alert)
-    picture[_BANNER : _BANNER + height] = camera
-    color = OF_STATE[alert.state]
-    if alert.value:
-        cv2.rectangle(picture, (2, _BANNER), (width - 3, _BANNER + height - 1), color, 5)
-    panel = picture[_BANNER + height :]
+    width = min(max(int(width), MIN_WIDTH), MAX_WIDTH)
+    unit = max(1.0, width / DESIGN_WIDTH)
+    pixels = None if image is None else _as_rgb(image)
+    rows, columns = (3, 4) if pixels is None else pixels.shape[:2]
+    beside = columns <= _WIDE * rows
+    camera_width, camera_height = _camera_size(width / unit, rows, columns, beside)
+    below = _BANNER + camera_height + 2 * _MARGIN
+    height = below + (_PATTERNS if beside else _EVIDENCE) + _MARGIN
+    if beside:
+        height = max(height, _BANNER + _EVIDENCE + 2 * _MARGIN)
+    picture = np.empty((round(height * unit), width, 3), np.uint8)
+    paint(picture, BACKGROUND)
+    canvas = Canvas(picture, unit)
+    _banner(canvas.area(0, 0, canvas.width + 1, _BANNER), verdict, alert)
+    _camera(canvas, pixels, verdict, alert, camera_width, camera_height)
+    patterns_right = _MARGIN + camera_width if beside else canvas.width / 2 - _MARGIN / 2
+    evidence_left = patterns_right + 1.5 * _MARGIN
+    evidence_top = _BANNER + _MARGIN if beside else below
+    patterns = canvas.area(_MARGIN, below, patterns_right, height - _MARGIN)
+    evidence = canvas.area(evidence_left, evidence_top, canvas.width - _MARGIN, height - _MARGIN)
     if verdict is None:
-        _note(panel, 'no verdict on this image', alert.detail)
-    else:
-        half = (width * 47) // 100
-        _pattern_panel(panel[:, :half], verdict.explanation)
-        _score_panel(panel[:, half:], verdict)
+        _no_verdict(patterns, evidence, alert)
+        return picture
+    draw_patterns(patterns, verdict.explanation)
+    end = draw_scores(evidence.area(0, 0, evidence.width, 0.52 * evidence.height), verdict)
+    draw_neurons(
+        evidence.area(0, end + 10, evidence.width, evidence.height), verdict.explanation
+    )
     return picture
 
 
-def _camera_picture(image: np.ndarray, width: int) -> np.ndarray:
-    """Return the image in a frame of the picture's width and a moderate height."""
-    rows, columns = image.shape[:2]
-    height = int(np.clip(round(width * rows / columns), width // 4, width))
-    ratio = min(width / columns, height / rows)
-    size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
-    if ratio < 1:
-        method = cv2.INTER_AREA
-    else:
-        method = cv2.INTER_NEAREST if ratio > 3 else cv2.INTER_LINEAR
-    scaled = image if size == (columns, rows) else cv2.resize(image, size, interpolation=method)
-    frame = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    frame[top : top + size[1], left : left + size[0]] = scaled
-    return frame
+def _as_rgb(image: np.ndarray) -> np.ndarray | None:
+    """Return the image as uint8 (H, W, 3); None where it has no pixels."""
+    if image.ndim not in (2, 3) or not image.size:
+        return None
+    if image.dtype != np.uint8:
+        image = np.clip(np.nan_to_num(image), 0, 255).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] < 3:
+        image = np.repeat(image.reshape(*image.shape[:2], -1)[:, :, :1], 3, axis=2)
+    return image[:, :, :3]
 
 
-def _banner(banner: np.ndarray, verdict: Verdict | None, alert: Alert) -> None:
-    banner[:] = OF_STATE[alert.state]
-    # White on orange would be too faint to read.
-    ink = BACKGROUND if alert.state is State.SUSPECT else WHITE
-    width = banner.shape[1]
-    state = _SYMBOLS[alert.state] + alert.state.value
-    state_left = width - _MARGIN - text_width(state, 15, bold=True)
-    put_text(banner, state, state_left, 28, 15, ink, bold=True)
+def _camera_size(width: float, rows: int, columns: int, beside: bool) -> tuple[int, int]:
+    """Return the width and height of the image's place, pixels of the design."""
+    if beside:
+        side = int(_SIDE * width)
+        return side, round(side * min(1.0, rows / columns))
+    whole = int(width) - 2 * _MARGIN
+    return whole, round(whole * max(_LEAST_HEIGHT, rows / columns))
+
+
+def _banner(canvas: Canvas, verdict: Verdict | None, alert: Alert) -> None:
+    ink = ON_STATE[alert.state]
+    paint(canvas.pixels, OF_STATE[alert.state])
+    canvas.stamp(_icon(alert.state, canvas.real(40)), _MARGIN, 12)
+    left, right = _MARGIN + 52, canvas.width - _MARGIN
+    state_left = canvas.text_ending_at(alert.state.value, right, 29, 16, ink, bold=True)
+    topic_left = canvas.text_ending_at(f'ood_alert: {alert.value}', right, 51, 9, ink)
     reason = alert.reason.value.replace('_', ' ')
-    put_text(
-        banner, reason, width - _MARGIN - text_width(reason, 10), 52, 10, ink
-    )
-    room = state_left - 2 * _MARGIN
+    facts = f'{reason}: {alert.detail}' if alert.detail else reason
+    room = state_left - left - _MARGIN
     if verdict is None:
-        headline, facts = 'do not trust perception', alert.detail
+        canvas.text('no verdict', left, 29, 16, ink, bold=True, room=room)
     else:
-        headline = f'{verdict.class_name}  {100 * verdict.confidence:.0f} %'
-        facts = f'p = {_p_text(verdict.p_value)}, {verdict.decisive} score'
-        facts += f'; most unusual: {verdict.fired}' if verdict.is_ood else ''
-    put_text(banner, headline, _MARGIN, 28, 15, ink, bold=True, room=room)
-    reason_left = width - _MARGIN - text_width(reason, 10)
-    put_text(banner, facts, _MARGIN, 52, 10, ink, room=reason_left - 2 * _MARGIN)
+        _headline(canvas.area(left, 0, left + room, _BANNER), verdict, ink)
+        facts = f'p = {p_text(verdict.p_value)}    {facts}'
+    canvas.text(facts, left, 51, 10, ink, room=topic_left - left - _MARGIN)
 
 
-def _pattern_panel(panel: np.ndarray, explanation: Explanation | None) -> None:
-    if explanation is None:
-        _note(panel, 'no pattern score in this bundle', '')
+def _headline(canvas: Canvas, verdict: Verdict, ink: Color) -> None:
+    """Write the class, and how sure the classifier is of it, as far as there is room."""
+    name = verdict.class_name.replace('_', ' ')
+    known = math.isfinite(verdict.confidence)
+    percent = f'{100 * verdict.confidence:.0f} %' if known else 'unknown'
+    confidence = f'confidence {percent}'
+    wanted = canvas.text_width(name, 16, bold=True) + canvas.text_width(confidence, 10) + 14
+    if wanted > canvas.width:
+        confidence = percent
+    room = canvas.width - canvas.text_width(confidence, 10) - 14
+    end = canvas.text(name, 0, 29, 16, ink, bold=True, room=room)
+    canvas.text(confidence, min(end, room) + 12, 29, 10, ink)
+
+
+@lru_cache(maxsize=16)
+def _icon(state: State, side: int) -> np.ndarray:
+    """Return a disc with the state's sign on the state's colour, uint8 (side, side, 3)."""
+    large = 8 * side
+    icon = np.empty((large, large, 3), np.uint8)
+    icon[:] = OF_STATE[state]
+    cv2.circle(icon, (large // 2, large // 2), large // 2 - 4, ON_STATE[state], -1)
+    stroke = large // 9
+    for stroke_points in _SIGNS[state]:
+        points = (np.array(stroke_points) * large).astype(np.int32)
+        cv2.polylines(icon, [points], False, OF_STATE[state], stroke, cv2.LINE_AA)
+    return cv2.resize(icon, (side, side), interpolation=cv2.INTER_AREA)
+
+
+# Strokes of a tick, a question mark, an exclamation mark and a cross, over the disc's side.
+_SIGNS: dict[State, tuple[tuple[tuple[float, float], ...], ...]] = {
+    State.OK: (((0.27, 0.52), (0.44, 0.68), (0.73, 0.34)),),
+    State.SUSPECT: (
+        ((0.35, 0.36), (0.39, 0.27), (0.5, 0.23), (0.61, 0.27), (0.65, 0.36), (0.61, 0.45),
+         (0.5, 0.52), (0.5, 0.6)),
+        ((0.5, 0.77), (0.5, 0.775)),
+    ),
+    State.OOD: (((0.5, 0.22), (0.5, 0.58)), ((0.5, 0.76), (0.5, 0.765))),
+    State.INVALID: (((0.33, 0.33), (0.67, 0.67)), ((0.67, 0.33), (0.33, 0.67))),
+}  # fmt: skip
+
+
+def _camera(
+    canvas: Canvas,
+    pixels: np.ndarray | None,
+    verdict: Verdict | None,
+    alert: Alert,
+    width: int,
+    height: int,
+) -> None:
+    """Put the image into its place, framed in the state's colour while it is not OK."""
+    top = _BANNER + _MARGIN
+    if alert.state is not State.OK:
+        canvas.frame(
+            _MARGIN - 4, top - 4, _MARGIN + width + 4, top + height + 4, 4, OF_STATE[alert.state]
+        )
+    place = canvas.area(_MARGIN, top, _MARGIN + width, top + height)
+    if pixels is None or (verdict is None and not pixels.any()):
+        text = 'no image' if pixels is None else 'no image, or a black one'
+        place.pixels[:] = placeholder(place.pixels.shape[:2], text)
         return
-    width = panel.shape[1]
-    differing = explanation.pattern != explanation.nearest
-    put_text(panel, 'Neurons on (light) and off (dark)', _MARGIN, 20, 9, MUTED, room=width - 12)
-    half = (width - 3 * _MARGIN) // 2
-    columns, cell = _grid_layout(len(explanation.pattern), half, 130)
-    for place, (title, bits) in enumerate(
-        (('nearest in training', explanation.nearest), ('this frame', explanation.pattern))
-    ):
-        left = _MARGIN + place * (half + _MARGIN)
-        put_text(panel, title, left, 40, 9, WHITE, room=half)
-        grid = _bit_grid(bits, differing, explanation.monitored, columns, cell)
-        panel[50 : 50 + grid.shape[0], left : left + grid.shape[1]] = grid
-    counted = int(explanation.monitored.sum())
-    summary = f'{int(differing.sum())} of {counted} differ'
-    put_text(panel, summary, _MARGIN, panel.shape[0] - 12, 10, WHITE, room=width - 2 * _MARGIN)
+    place.pixels[:] = 0
+    _fit(place.pixels, pixels)
+    if verdict is None:
+        gray = cv2.cvtColor(place.pixels, cv2.COLOR_RGB2GRAY) // 2
+        place.pixels[:] = gray[:, :, None]
+        plate = place.area(0, place.height - 24, place.width + 1, place.height + 1)
+        paint(plate.pixels, PANEL)
+        plate.text('last image; not judged', 8, 16, 9, WHITE)
 
 
-def _grid_layout(count: int, width: int, height: int) -> tuple[int, int]:
-    """Return the number of columns and the cells' side in pixels, as large as room allows."""
-    for cell in range(24, 1, -1):
-        columns = width // cell
-        if columns and math.ceil(count / columns) * cell <= height:
-            return columns, cell
-    return max(1, width), 1
+def _fit(place: np.ndarray, pixels: np.ndarray) -> None:
+    """Put the image, enlarged or reduced in proportion, into the middle of its place."""
+    rows, columns = pixels.shape[:2]
+    ratio = min(place.shape[1] / columns, place.shape[0] / rows)
+    size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
+    if ratio >= 2:
+        method = cv2.INTER_NEAREST
+    elif ratio > 0.5:
+        method = cv2.INTER_LINEAR
+    else:
+        method = cv2.INTER_AREA
+        # Averaging all pixels of a large image would cost more than everything else.
+        step = int(0.5 / ratio)
+        pixels = np.ascontiguousarray(pixels[::step, ::step])
+    scaled = cv2.resize(pixels, size, interpolation=method)
+    top, left = (place.shape[0] - size[1]) // 2, (place.shape[1] - size[0]) // 2
+    place[top : top + size[1], left : left + size[0]] = scaled
 
 
-def _bit_grid(
-    bits: np.ndarray, differing: np.ndarray, monitored: np.ndarray, columns: int, cell: int
-) -> np.ndarray:
-    """Draw bits as cells; those that differ are vermillion, hollow where off."""
-    rows = math.ceil(len(bits) / columns)
-    colors = np.array([(64, 68, 76), (196, 200, 208), (46, 49, 55), VERMILLION], np.uint8)
-    kinds = np.where(monitored, bits.astype(int), 2)
-    kinds[differing] = 3
-    flat = np.empty((rows * columns, 3), np.uint8)
-    flat[:] = BACKGROUND
-    flat[: len(bits)] = colors[kinds]
-    grid = flat.reshape(rows, columns, 3).repeat(cell, axis=0).repeat(cell, axis=1)
-    if cell >= 5:
-        hollow = np.zeros(rows * columns, bool)
-        hollow[: len(bits)] = differing & ~bits
-        mask = hollow.reshape(rows, columns).repeat(cell, axis=0).repeat(cell, axis=1)
-        inside = np.zeros((cell, cell), bool)
-        inside[2 : cell - 2 - (cell > 3), 2 : cell - 2 - (cell > 3)] = True
-        grid[mask & np.tile(inside, (rows, columns))] = BACKGROUND
-    if cell >= 3:
-        grid[cell - 1 :: cell] = BACKGROUND
-        grid[:, cell - 1 :: cell] = BACKGROUND
-    return grid[:140]
-
-
-def _score_panel(panel: np.ndarray, verdict: Verdict) -> None:
-    width = panel.shape[1]
-    put_text(panel, 'How unusual (p-value, tick: threshold)', 0, 20, 9, MUTED, room=width)
-    names = [verdict.decisive, *(name for name in verdict.scores if name != verdict.decisive)]
-    label = min(104, width // 3)
-    bar_left, bar_right = label, width - 74
-    row = 32
-    for name in names[:6]:
-        value = verdict.scores[name].p_value
-        flagged = name == verdict.decisive and verdict.is_ood
-        put_text(
-            panel, name, 0, row + 9, 9, WHITE, bold=name == verdict.decisive, room=label - 6
-        )
-        _bar(
-            panel, row, bar_left, bar_right,
-            _share(-math.log10(value) if value > 0 else math.nan, _DECADES),
-            VERMILLION if flagged else BLUE,
-        )
-        if name == verdict.decisive and verdict.threshold > 0:
-            share = _share(-math.log10(verdict.threshold), _DECADES)
-            tick = bar_left + round(share * (bar_right - bar_left))
-            cv2.line(panel, (tick, row - 3), (tick, row + 12), WHITE, 2)
-        put_text(panel, _p_text(value), bar_right + 8, row + 9, 9, WHITE, room=66)
-        row += 16
-    if verdict.explanation is not None:
-        _neuron_rows(panel, verdict.explanation, row + 14, bar_left, bar_right)
-
-
-def _neuron_rows(
-    panel: np.ndarray, explanation: Explanation, row: int, left: int, right: int
-) -> None:
-    put_text(
-        panel, 'Most deviating neurons (z-score)', 0, row, 9, MUTED, room=panel.shape[1]
-    )
-    row += 12
-    for neuron in explanation.neurons:
-        if row + 12 > panel.shape[0]:
-            return
-        changed = neuron.bit != neuron.expected_bit
-        put_text(panel, f'{neuron.index}', 0, row + 9, 9, WHITE, room=left - 6)
-        _bar(
-            panel, row, left, right, _share(abs(neuron.z), _LARGEST_Z),
-            ORANGE if changed else FAINT,
-        )
-        put_text(panel, f'{neuron.z:+.1f}', right + 8, row + 9, 9, WHITE, room=66)
-        row += 16
-
-
-def _bar(
-    panel: np.ndarray, row: int, left: int, right: int, share: float,
-    color: tuple[int, int, int],
-) -> None:
-    panel[row : row + 10, left:right] = PANEL
-    panel[row : row + 10, left : left + round(share * (right - left))] = color
-
-
-def _share(value: float, whole: float) -> float:
-    """Return value / whole within [0, 1]; 1 where the value is no number."""
-    return 1.0 if math.isnan(value) else min(1.0, max(0.0, value / whole))
-
-
-def _note(panel: np.ndarray, headline: str, detail: str) -> None:
-    put_text(panel, headline, _MARGIN, 34, 12, WHITE, room=panel.shape[1] - 2 * _MARGIN)
-    put_text(panel, detail, _MARGIN, 60, 10, MUTED, room=panel.shape[1] - 2 * _MARGIN)
-
-
-def _p_text(p_value: float) -> str:
-    return f'{p_value:.2f}' if p_value >= 0.1 else f'{p_value:.2g}'
+def _no_verdict(patterns: Canvas, evidence: Canvas, alert: Alert) -> None:
+    patterns.text('No neuron pattern: no image was judged', 0, 12, 9, MUTED)
+    evidence.text('Nothing can be judged', 0, 14, 11, WHITE, bold=True)
+    reason = alert.reason.value.replace('_', ' ')
+    evidence.text(f'reason: {reason}', 0, 40, 10, WHITE)
+    end = evidence.paragraph(alert.detail, 0, 62, 9, MUTED, lines=8)
+    evidence.fill(0, end, evidence.width, end + 1, FAINT)
+    said = 'do not trust perception' if alert.value else 'perception may be trusted'
+    evidence.paragraph(f'ood_alert says {alert.value}: {said}.', 0, end + 24, 9, WHITE, lines=3)

@@ -3,21 +3,74 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from nav_monitor_ros.views.colors import BACKGROUND, FAINT, MAGENTA, MUTED, TABLES, WHITE
-from nav_monitor_ros.views.text import put_text, text_width
+from nav_monitor_ros.views.canvas import Canvas
+from nav_monitor_ros.views.colors import (
+    ABOVE,
+    BACKGROUND,
+    BELOW,
+    HIGHEST,
+    LOWEST,
+    MUTED,
+    NOT_A_NUMBER,
+    ORANGE,
+    WHITE,
+    level_table,
+    paint,
+)
+from nav_monitor_ros.views.text import placeholder, put_text, text_width
 
 ORDERS = ('strongest', 'index')
 COLORMAPS = ('viridis', 'inferno')
-_LEGEND = 52  # rows of the legend, pixels
-_MARGIN = 8  # pixels
-_TOP_LEVEL = 254  # level of the upper end of the range; 255 lies above it
-_SMALLEST = 1e-12  # a range no wider is that of a layer that did nothing in training
-_LABEL_ROOM = 30  # pixels a tile needs to bear its number
+MIN_WIDTH = 320  # pixels
+MAX_WIDTH = 3840  # pixels
+
+_DESIGN_WIDTH = 640  # pixels; wider pictures have a larger legend
+_LEGEND = 64  # rows of the legend, pixels of the design
+_MARGIN = 12  # around the tiles, pixels
+_ASPECT = 0.75  # largest height of the tiles over their width, where that many can be fitted
+_GAP = 2  # between tiles, pixels
+_LABEL = 12  # rows above a tile that bear its channel's number, pixels
+_LABELLED = 30  # pixels of the narrowest tile that bears its number
+_LARGEST_CELL = 56  # pixels of one neuron of a layer without extent
+_ROW_LABEL = 44  # columns left of such a layer's rows for their first index, pixels
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Which value has which colour; the same in every frame."""
+
+    low: float
+    high: float
+    colormap: str
+    note: str  # what the reader has to know of it
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """How tiles are laid out; all lengths are pixels."""
+
+    rows: int
+    columns: int
+    tile: tuple[int, int]  # height and width
+    label: int  # rows above each tile for its number; 0 where there are none
+    gap: int
+    gutter: int = 0  # columns left of all tiles for the rows' first indices
+
+    @property
+    def places(self) -> int:
+        """Return how many tiles there is room for."""
+        return self.rows * self.columns
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Return the height and width of a tile with its label and gaps."""
+        return self.tile[0] + self.label + self.gap, self.tile[1] + self.gap
 
 
 def draw_activations(
@@ -33,157 +86,281 @@ def draw_activations(
     """Draw the maps of one layer for one image.
 
     Colours mean the same in every frame: the scale is the range that the layer had in training,
-    symmetric with a diverging map where the layer is signed. Values above the range are magenta,
-    values that are no numbers are crossed out.
+    from 0 up, or symmetric around 0 and diverging from near white where the layer is signed.
+    Values above the range are magenta, below it cyan; values that are no numbers are hatched.
 
     Args:
-        maps: float32 (C, h, w), or (D,) for a layer without spatial extent.
-        scale: 1st and 99th percentile of the layer's values in training.
+        maps: float32 (C, h, w), or (D,) for a layer without spatial extent, whose neurons are
+            drawn as one cell each, by index.
+        scale: Low and high percentile of the layer's values in training.
         layer: Its name, for the legend.
         channels: How many tiles at most.
-        order: ``strongest`` (largest mean activation first) or ``index``.
+        order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
         colormap: ``viridis`` or ``inferno``, for layers without negative values.
-        width: Of the picture, pixels.
+        width: Of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
 
     Returns:
         uint8 (H, width, 3) RGB.
     """
-    spatial = maps.ndim == 3
-    chosen = _choose(maps, channels if spatial else maps.size, order if spatial else 'index')
-    tiles = maps[chosen] if spatial else maps[chosen].reshape(-1, 1, 1)
-    low, high, table = _range(scale, colormap)
-    invalid = ~np.isfinite(tiles)
-    levels = _levels(tiles, low, high)
-    columns, side = _layout(len(tiles), tiles.shape[1:], width)
-    grid = _tiled(levels, columns, side)
-    picture = cv2.applyColorMap(grid, _colored(table)[:, None])
-    _blank(picture, len(tiles), columns, side)
-    if invalid.any():
-        marked = _tiled(invalid.astype(np.uint8), columns, side, empty=0) > 0
-        stripes = np.add.outer(np.arange(grid.shape[0]), np.arange(grid.shape[1])) % 8 < 3
-        picture[marked] = np.where(stripes[marked][:, None], WHITE, 0)
-    _rule(picture, columns, side)
-    if spatial and min(side) >= _LABEL_ROOM:
-        _number(picture, chosen, columns, side)
-    framed = np.empty((picture.shape[0] + _LEGEND + _MARGIN, width, 3), np.uint8)
-    framed[:] = BACKGROUND
-    left = (width - picture.shape[1]) // 2
-    framed[_LEGEND : _LEGEND + picture.shape[0], left : left + picture.shape[1]] = picture
-    note = f'not finite: {int(invalid.sum())} values' if invalid.any() else ''
-    shape = ' x '.join(map(str, maps.shape))
-    what = 'channels' if spatial else 'neurons'
-    shown = f'{len(chosen)} of {len(maps)} {what}, ' + (
-        'strongest first' if order == 'strongest' and spatial else 'by index'
-    )
-    _legend(framed, layer, f'{shape}   {shown}', note, low, high, table)
-    return framed
+    width = min(max(int(width), MIN_WIDTH), MAX_WIDTH)
+    shape = maps.shape
+    if not maps.size:
+        return placeholder((width // 3, width), f'{layer}: no values, shape {_shape_text(shape)}')
+    spatial = maps.ndim > 1
+    tiles = _as_tiles(maps)
+    grid = _grid(min(len(tiles), max(1, channels)) if spatial else len(tiles),
+                 tiles.shape[1:], width, spatial)
+    count = min(grid.places, len(tiles), max(1, channels) if spatial else len(tiles))
+    strongest = spatial and order == 'strongest'
+    chosen = _strongest(tiles, count) if strongest else np.arange(count)
+    limits = _scale(float(scale[0]), float(scale[1]), colormap)
+    levels, invalid = _levels(_reduced(tiles[chosen], grid.tile), limits)
+    facts = (
+        f'{_shape_text(shape)}: {count} of {len(tiles)} channels, '
+        if spatial
+        else f'{count} of {len(tiles)} neurons, '
+    ) + ('strongest first' if strongest else 'by index')
+    note = 'values that are no numbers: hatched' if invalid else limits.note
+    legend = _legend(width, layer, facts, note, limits)
+    picture, place = _framed(legend, grid)
+    _draw_tiles(place, levels, grid, level_table(limits.colormap), hatched=invalid)
+    if not spatial:
+        _number_rows(picture[len(legend) :], grid)
+    elif grid.label:
+        _number_tiles(place, grid, chosen)
+    return picture
 
 
-def _choose(maps: np.ndarray, count: int, order: str) -> np.ndarray:
-    """Return the indices of the channels to show."""
-    if order != 'strongest':
-        return np.arange(min(count, len(maps)))
-    with np.errstate(over='ignore'):  # what overflows is the strongest
-        strength = np.abs(maps).mean(axis=(1, 2))
-    strength = np.nan_to_num(strength, nan=np.inf, posinf=np.inf)
-    return np.argsort(-strength, kind='stable')[:count]
+def _as_tiles(maps: np.ndarray) -> np.ndarray:
+    """Return float32 (C, h, w), whatever the layer's shape."""
+    maps = np.asarray(maps, np.float32)
+    if maps.ndim < 2:
+        return maps.reshape(-1, 1, 1)
+    if maps.ndim == 2:
+        return maps[None]
+    return maps.reshape(len(maps), -1, maps.shape[-1])
 
 
-def _range(scale: tuple[float, float], colormap: str) -> tuple[float, float, str]:
-    low, high = scale
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return ' x '.join(map(str, shape)) or 'scalar'
+
+
+def _strongest(tiles: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices of the channels with the largest root mean square, int64 (count,)."""
+    flat = tiles.reshape(len(tiles), -1)
+    energy = np.einsum('ci,ci->c', flat, flat)
+    energy[np.isnan(energy)] = np.inf  # what is broken must be seen
+    return np.argsort(-energy, kind='stable')[:count]
+
+
+@lru_cache(maxsize=64)
+def _scale(low: float, high: float, colormap: str) -> _Scale:
+    if not (math.isfinite(low) and math.isfinite(high)) or high < low:
+        return _Scale(0.0, 1.0, colormap, 'no training range is known: 0 to 1 is shown')
     if low < 0:
-        reach = max(-low, high, _SMALLEST)
-        return -reach, reach, 'diverging'
-    return 0.0, high if high > _SMALLEST else 1.0, colormap
+        reach = max(-low, abs(high), 1e-30)
+        return _Scale(-reach, reach, 'diverging', '')
+    if high < 1e-30:
+        return _Scale(0.0, 1.0, colormap, 'always 0 in training: 0 to 1 is shown')
+    return _Scale(0.0, high, colormap, '')
 
 
-def _levels(tiles: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return uint8 levels: 0 .. 254 over the range, 255 above it."""
-    scaled = (np.clip(tiles, low, high) - np.float32(low)) * np.float32(_TOP_LEVEL / (high - low))
-    levels = np.rint(np.nan_to_num(scaled, copy=False)).astype(np.uint8)
-    levels[tiles > high] = _TOP_LEVEL + 1
-    return levels
+def _reduced(tiles: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+    """Leave pixels out of maps that are much larger than their tiles."""
+    steps = [max(1, size // (2 * side)) for size, side in zip(tiles.shape[1:], tile, strict=True)]
+    return tiles[:, :: steps[0], :: steps[1]]
+
+
+def _levels(tiles: np.ndarray, scale: _Scale) -> tuple[np.ndarray, bool]:
+    """Return the level of every value, uint8, and whether any is no number."""
+    gain = (HIGHEST - LOWEST) / (scale.high - scale.low)
+    offset = LOWEST + 0.5 - gain * scale.low  # 0.5: the conversion to uint8 cuts off
+    # The sum is finite only if all values are, and costs less than to look at each.
+    with np.errstate(over='ignore', invalid='ignore'):
+        broken = not math.isfinite(float(tiles.sum()))
+        scaled = tiles * np.float32(gain)
+        scaled += np.float32(offset)
+        invalid = ~np.isfinite(tiles) if broken else None
+    if invalid is not None:
+        scaled[invalid] = NOT_A_NUMBER
+    np.clip(scaled, BELOW, ABOVE, out=scaled)
+    levels = scaled.astype(np.uint8)
+    if invalid is None or not invalid.any():
+        return levels, False
+    levels[invalid] = NOT_A_NUMBER
+    return levels, True
+
+
+@lru_cache(maxsize=64)
+def _grid(count: int, shape: tuple[int, int], width: int, spatial: bool) -> _Grid:
+    """Return the layout with the largest tiles that is not higher than _ASPECT allows."""
+    if not spatial:
+        return _cells(count, width)
+    room = width - 2 * _MARGIN
+    candidates = [_tiles_in(columns, count, shape, room) for columns in range(1, count + 1)]
+    fitting = [
+        grid for grid in candidates
+        if grid.tile[1] > 0 and grid.rows * grid.cell[0] <= _ASPECT * room
+    ]
+    if fitting:
+        return max(fitting, key=lambda grid: (grid.tile[0] * grid.tile[1], -grid.columns))
+    # So many channels that no tile would be left of them: as many as can be seen.
+    columns = max(1, min(count, room // 6))
+    grid = _tiles_in(columns, count, shape, room)
+    rows = max(1, min(grid.rows, int(_ASPECT * room) // grid.cell[0]))
+    return _Grid(rows, columns, grid.tile, 0, grid.gap)
+
+
+def _tiles_in(columns: int, count: int, shape: tuple[int, int], room: int) -> _Grid:
+    """Return the layout with so many columns."""
+    gap = _GAP if room // columns >= 12 else 1 if room // columns >= 4 else 0
+    side = room // columns - gap
+    height, breadth = shape
+    if side >= 3 * breadth:
+        side -= side % breadth  # pixels of one size
+    high = min(max(round(side * height / breadth), min(side, 10)), int(_ASPECT * room) - _LABEL)
+    label = _LABEL if side >= _LABELLED else 0
+    return _Grid(math.ceil(count / columns), columns, (max(1, high), side), label, gap)
+
+
+def _cells(count: int, width: int) -> _Grid:
+    """Return the layout of single neurons: square cells, a round number of them a row."""
+    room = width - 2 * _MARGIN - _ROW_LABEL
+    best = _Grid(1, 1, (1, 1), 0, 0, _ROW_LABEL)
+    for columns in (count, 10, 16, 20, 32, 50, 64, 100, 128, 200, 256, room):
+        pitch = min(room // columns, _LARGEST_CELL)
+        if pitch < 1 or (columns == count and count > 16):
+            continue
+        rows = min(math.ceil(count / columns), max(1, int(_ASPECT * room) // pitch))
+        gap = min(_GAP, pitch // 4)
+        grid = _Grid(rows, columns, (pitch - gap, pitch - gap), 0, gap, _ROW_LABEL)
+        shown, most = min(grid.places, count), min(best.places, count)
+        if (shown, grid.tile[0]) > (most, best.tile[0]):
+            best = grid
+    return best
+
+
+def _framed(legend: np.ndarray, grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return a picture with the legend, and the place in it where the tiles go."""
+    top, width = legend.shape[:2]
+    rows, columns = grid.rows * grid.cell[0], grid.columns * grid.cell[1]
+    left = _MARGIN + grid.gutter
+    if not grid.gutter:
+        left = (width - columns + grid.gap) // 2
+    picture = np.empty((top + rows + _MARGIN, width, 3), np.uint8)
+    picture[:top] = legend
+    paint(picture[top:], BACKGROUND)
+    return picture, picture[top : top + rows, left : left + columns]
+
+
+def _draw_tiles(
+    place: np.ndarray, levels: np.ndarray, grid: _Grid, table: np.ndarray, *, hatched: bool
+) -> None:
+    """Enlarge the levels to tiles and colour them."""
+    count, height, breadth = levels.shape
+    tile_height, tile_width = grid.tile
+    padded = levels
+    if count < grid.places:
+        padded = np.zeros((grid.places, height, breadth), np.uint8)
+        padded[:count] = levels
+    plane = padded.reshape(grid.rows, grid.columns, height, breadth).swapaxes(1, 2)
+    plane = plane.reshape(grid.rows * height, grid.columns * breadth)
+    size = grid.columns * tile_width, grid.rows * tile_height
+    plane = cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST)
+    colored = cv2.applyColorMap(plane, table[:, None])
+    if hatched:
+        _hatch(colored, plane == NOT_A_NUMBER)
+    cells = _cells_of(place, grid)
+    cells[:, grid.label : grid.label + tile_height, :, :tile_width] = colored.reshape(
+        grid.rows, tile_height, grid.columns, tile_width, 3
+    )
+    paint(cells[-1, :, grid.columns - (grid.places - count) :], BACKGROUND)
+
+
+def _cells_of(place: np.ndarray, grid: _Grid) -> np.ndarray:
+    """Return the tiles' place as (rows, cell height, columns, cell width, 3), not copied."""
+    return place.reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], 3)
+
+
+def _hatch(colored: np.ndarray, where: np.ndarray) -> None:
+    """Mark values that are no numbers with diagonal stripes."""
+    colored[where & _stripes(*where.shape)] = WHITE
+
+
+@lru_cache(maxsize=4)
+def _stripes(rows: int, columns: int) -> np.ndarray:
+    """Return diagonal stripes, bool (rows, columns)."""
+    return np.add.outer(np.arange(rows), np.arange(columns)) % 6 < 2
+
+
+def _number_tiles(place: np.ndarray, grid: _Grid, chosen: np.ndarray) -> None:
+    """Write every tile's channel above it."""
+    numbers = _numbers(1 << int(chosen.max()).bit_length(), grid.tile[1])
+    labels = np.empty((grid.places, *numbers.shape[1:]), np.uint8)
+    labels[: len(chosen)] = numbers[chosen]
+    labels[len(chosen) :] = BACKGROUND
+    labels = labels.reshape(grid.rows, grid.columns, *numbers.shape[1:])
+    cells = _cells_of(place, grid)
+    cells[:, : grid.label, :, : numbers.shape[2]] = labels.swapaxes(1, 2)
 
 
 @lru_cache(maxsize=8)
-def _colored(table: str) -> np.ndarray:
-    """Return the colours of all levels, uint8 (256, 3)."""
-    colors = TABLES[table].copy()
-    colors[_TOP_LEVEL + 1] = MAGENTA
-    return colors
+def _numbers(count: int, room: int) -> np.ndarray:
+    """Return the numbers below ``count`` as they are written, uint8 (count, rows, columns, 3)."""
+    height = 7
+    columns = min(room, text_width(str(count - 1), height) + 2)
+    written = np.empty((count, _LABEL, columns, 3), np.uint8)
+    written[:] = BACKGROUND
+    for number in range(count):
+        put_text(written[number], str(number), 0, _LABEL - 3, height, MUTED)
+    return written
 
 
-def _layout(count: int, shape: tuple[int, ...], width: int) -> tuple[int, tuple[int, int]]:
-    """Return how many columns of tiles there are, and the rows and columns of a tile's pixels."""
-    height, breadth = shape
-    aspect = breadth / height
-    room = width - 2 * _MARGIN
-    columns = max(1, min(count, math.ceil(math.sqrt(count * 4 / 3 / aspect)), room // 2))
-    side = max(2, room // columns)
-    return columns, (max(2, round(side / aspect)), side)
+def _number_rows(picture: np.ndarray, grid: _Grid) -> None:
+    """Write the first index of the rows at their left, as many as are legible."""
+    pitch = grid.cell[0]
+    step = math.ceil(14 / pitch)
+    right = _MARGIN + grid.gutter - 8
+    for row in range(0, grid.rows, step):
+        index = str(row * grid.columns)
+        baseline = row * pitch + max(8, (grid.tile[0] + 8) // 2)
+        put_text(picture, index, right - text_width(index, 8), baseline, 8, MUTED)
 
 
-def _tiled(
-    levels: np.ndarray, columns: int, side: tuple[int, int], empty: int = 0
-) -> np.ndarray:
-    """Return all tiles in one plane, each enlarged to ``side``, uint8."""
-    count, height, breadth = levels.shape
-    rows = -(-count // columns)
-    padded = np.full((rows * columns, height, breadth), empty, np.uint8)
-    padded[:count] = levels
-    plane = padded.reshape(rows, columns, height, breadth).swapaxes(1, 2)
-    plane = np.ascontiguousarray(plane).reshape(rows * height, columns * breadth)
-    size = columns * side[1], rows * side[0]
-    return cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST)
+@lru_cache(maxsize=16)
+def _legend(width: int, layer: str, facts: str, note: str, scale: _Scale) -> np.ndarray:
+    """Return the rows above the tiles, uint8 (rows, width, 3), not to be written on."""
+    unit = max(1.0, width / _DESIGN_WIDTH)
+    legend = np.empty((round(_LEGEND * unit), width, 3), np.uint8)
+    paint(legend, BACKGROUND)
+    canvas = Canvas(legend, unit)
+    right = canvas.width - _MARGIN
+    bar = min(200, 0.4 * canvas.width)
+    room = right - bar - 3 * _MARGIN
+    canvas.text(layer, _MARGIN, 24, 11, WHITE, bold=True, room=room)
+    canvas.text(facts, _MARGIN, 41, 9, MUTED, room=room)
+    canvas.text(note, _MARGIN, 57, 8, ORANGE, room=room)
+    _color_bar(canvas, right - bar, right, scale)
+    legend.flags.writeable = False
+    return legend
 
 
-def _blank(picture: np.ndarray, count: int, columns: int, side: tuple[int, int]) -> None:
-    """Clear the places behind the last tile."""
-    last = (count - 1) // columns
-    picture[last * side[0] :, (count - last * columns) * side[1] :] = BACKGROUND
-
-
-def _rule(picture: np.ndarray, columns: int, side: tuple[int, int]) -> None:
-    """Draw the gaps between tiles, where there is room for them."""
-    if min(side) >= 8:
-        picture[:: side[0]] = BACKGROUND
-        picture[:, :: side[1]] = BACKGROUND
-
-
-def _number(
-    picture: np.ndarray, chosen: np.ndarray, columns: int, side: tuple[int, int]
-) -> None:
-    for place, channel in enumerate(chosen):
-        row, column = divmod(place, columns)
-        label = _label(int(channel))
-        top, left = row * side[0] + 1, column * side[1] + 1
-        picture[top : top + label.shape[0], left : left + label.shape[1]] = label
-
-
-@lru_cache(maxsize=4096)
-def _label(channel: int) -> np.ndarray:
-    """Return a channel's number on a dark patch, uint8 (h, w, 3)."""
-    text = str(channel)
-    patch = np.zeros((11, text_width(text, 7) + 4, 3), np.uint8)
-    put_text(patch, text, 2, 9, 7, WHITE)
-    return patch
-
-
-def _legend(
-    picture: np.ndarray, layer: str, facts: str, note: str, low: float, high: float, table: str
-) -> None:
-    width = picture.shape[1]
-    bar = min(180, width // 3)
-    left = width - _MARGIN - bar
-    put_text(picture, layer, _MARGIN, 20, 11, WHITE, bold=True, room=left - 3 * _MARGIN)
-    put_text(
-        picture, note or facts, _MARGIN, 40, 9, MAGENTA if note else MUTED,
-        room=left - 3 * _MARGIN,
-    )
-    ramp = np.linspace(0, _TOP_LEVEL, bar - 14).astype(np.uint8)
-    picture[10:24, left : left + bar - 14] = _colored(table)[ramp]
-    picture[10:24, left + bar - 12 : left + bar] = MAGENTA
-    cv2.rectangle(picture, (left - 1, 9), (left + bar, 24), FAINT, 1)
-    put_text(picture, f'{low:.3g}', left, 40, 9, MUTED)
-    end = f'{high:.3g}'
-    put_text(picture, end, left + bar - 14 - text_width(end, 9) // 2, 40, 9, MUTED)
+def _color_bar(canvas: Canvas, left: float, right: float, scale: _Scale) -> None:
+    """Draw the colours from low to high, and at their ends what lies outside."""
+    table = level_table(scale.colormap)
+    cap, gap = 12, 3
+    ends = (left + cap + gap, right - cap - gap)
+    ramp = canvas.area(ends[0], 12, ends[1], 26).pixels
+    ramp[:] = table[np.linspace(LOWEST, HIGHEST, ramp.shape[1]).round().astype(int)]
+    canvas.area(left, 12, left + cap, 26).pixels[:] = table[BELOW]
+    canvas.area(right - cap, 12, right, 26).pixels[:] = table[ABOVE]
+    middle = (scale.low + scale.high) / 2
+    for value, place in zip((scale.low, middle, scale.high), (0.0, 0.5, 1.0), strict=True):
+        tick = ends[0] + place * (ends[1] - ends[0])
+        text = f'{value:.3g}'
+        width = canvas.text_width(text, 8)
+        canvas.fill(tick - 0.5, 26, tick + 0.5, 30, MUTED)
+        start = min(max(left, tick - width / 2), right - width)
+        canvas.text(text, start, 41, 8, MUTED, room=width + 1)
+    canvas.text('below', left, 56, 8, MUTED)
+    canvas.text_ending_at('above training', right, 56, 8, MUTED)
