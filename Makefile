@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint types pins clean
+.PHONY: help setup demo test test-oldest lint pins clean
 
 export PYTHON NAV_MONITOR_ROS
 # What the caller's shell has sourced must not decide what is run here.
@@ -19,8 +19,7 @@ help:
 	@echo 'make demo         watch a camera feed being classified and strange input being flagged'
 	@echo 'make test         all tests, then test-oldest and lint'
 	@echo 'make test-oldest  the tests without ROS, under the oldest numpy and OpenCV of robots'
-	@echo 'make lint         ruff: mistakes, style and docstrings'
-	@echo 'make types        mypy'
+	@echo 'make lint         ruff and mypy'
 	@echo 'make setup        what the others do first; then: . ./env.sh'
 	@echo 'make pins         write requirements/constraints.txt from .venv'
 	@echo 'make clean        remove what set-up and runs have made'
@@ -47,10 +46,7 @@ test-oldest:
 	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros' test; }
 
 lint: setup
-	@. ./env.sh && ruff check .
-
-types: setup
-	@. ./env.sh && mypy
+	@. ./env.sh && ruff check . && mypy
 
 pins: setup
 	@.venv/bin/python tools/pins.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tiny
@@ -87,12 +89,15 @@ def test_a_verdict_holds_every_score_and_decides_by_one(judge, normal):
 
 @pytest.mark.parametrize('decisive', ['pattern', 'gaussian', 'energy', 'msp', 'fused'])
 def test_any_score_may_decide(tiny_bundle, unusual, decisive):
-    judge = tiny_bundle.judge(decisive=decisive)
+    names = list(tiny_bundle.calibration.thresholds)
+    own = {name: 0.01 * number for number, name in enumerate(names, start=1)}
+    calibration = dataclasses.replace(tiny_bundle.calibration, thresholds=own)
+    judge = Judge(tiny_bundle.scores, calibration, tiny.CLASSES, decisive=decisive)
     verdict = judge.judge(unusual[:1])
     assert verdict.decisive == decisive
     assert verdict.p_value == verdict.scores[decisive].p_value
-    assert verdict.threshold == judge.calibration.thresholds[decisive]
-    assert verdict.is_ood == (verdict.p_value <= verdict.threshold)
+    assert verdict.threshold == own[decisive]
+    assert verdict.is_ood == (verdict.p_value <= own[decisive])
 
 
 def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):

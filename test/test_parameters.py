@@ -87,6 +87,12 @@ def test_nan_and_infinity_are_refused(parameter, value):
     assert f'is {value}' in refused(parameter, value)
 
 
+@pytest.mark.parametrize('low', [None, 0.0])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_nan_and_infinity_are_refused_without_an_upper_end_too(low, value):
+    refused(Parameter('p', 'float', 1.0, '', low=low), value)
+
+
 @pytest.mark.parametrize('parameter', NUMBERS, ids=named)
 def test_ranges_end_where_they_say(parameter):
     step = 1 if parameter.type == 'int' else 1e-6
