@@ -99,9 +99,6 @@ class LiveViews:
         """Say on the overlay that nothing can be judged, over the last image there was."""
         with self._lock:
             if self._overlay.is_due(time.monotonic()):
-                last = self._last_rgb
-                rgb = np.zeros((480, 640, 3), np.uint8) if last is None else last
-                self._overlay.publish(
-                    header, draw_overlay(rgb, None, alert), 1.0 / values['view_rate']
-                )
+                picture = draw_overlay(self._last_rgb, None, alert)
+                self._overlay.publish(header, picture, 1.0 / values['view_rate'])
                 self.drawn += 1
