@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.bundle import Bundle
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
@@ -99,35 +99,3 @@ class Monitor:
         if self.classifier.taps != (layer.name,):
             self.classifier.tap([layer.name])
         return layer
-
-
-def load_monitor(
-    bundle: str,
-    *,
-    device: str = 'auto',
-    threads: int = 1,
-    trusted_packages: Sequence[str] = (),
-    decisive: str = FUSED,
-    top: int = 3,
-) -> Monitor:
-    """Read a bundle and take it into service.
-
-    Args:
-        bundle: A folder or the name of a shipped bundle.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Of torch on the CPU; 0 leaves torch's choice.
-        trusted_packages: Packages whose network code may be imported.
-        decisive: The score that decides.
-        top: How many classes a verdict lists.
-
-    Raises:
-        NavMonitorError: The bundle cannot be used.
-    """
-    return Monitor(
-        load_bundle(bundle),
-        device=device,
-        threads=threads,
-        trusted_packages=trusted_packages,
-        decisive=decisive,
-        top=top,
-    )

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 from nav_monitor_ros.ros.messages import status_message
+from nav_monitor_ros.ros.qos import latched
 
 DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
@@ -41,23 +42,14 @@ class AlertPublisher:
         self._bool_publisher = node.create_publisher(
             Bool,
             'ood_alert',
-            QoSProfile(
-                depth=1,
-                reliability=ReliabilityPolicy.RELIABLE,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL,
+            latched(
                 deadline=Duration(seconds=DEADLINE_PERIODS / rate),
                 liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
                 liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
             ),
         )
         self._status_publisher = node.create_publisher(
-            DiagnosticArray,
-            '~/ood_status',
-            QoSProfile(
-                depth=1,
-                reliability=ReliabilityPolicy.RELIABLE,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL,
-            ),
+            DiagnosticArray, '~/ood_status', latched()
         )
         self._said: Alert | None = None
         self._last_frame_id = ''

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -17,6 +16,7 @@ from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.monitor import Monitor, Observation
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.ros.messages import compressed_message, image_message
+from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.tiles import draw_activations
 
@@ -25,9 +25,11 @@ class _View:
     """One picture, as an image and as a compressed image, at a limited rate."""
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
-        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
-        self._raw = node.create_publisher(Image, f'~/{name}', qos)
-        self._compressed = node.create_publisher(CompressedImage, f'~/{name}/compressed', qos)
+        topic = f'~/{name}'
+        self._raw = node.create_publisher(Image, topic, reliable(1))
+        self._compressed = node.create_publisher(
+            CompressedImage, f'{topic}/compressed', reliable(1)
+        )
         self._next = 0.0  # steady seconds before which nothing is drawn
 
     @property

@@ -12,7 +12,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -29,6 +28,7 @@ from nav_monitor_ros.ros.messages import (
     label_info_message,
 )
 from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, declare, plain
+from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.subscription import ImageSubscription
 
 if TYPE_CHECKING:
@@ -67,16 +67,8 @@ class MonitorNode(LifecycleNode):
         self._lost_before = 0
         self._last_message = 0.0  # steady seconds
         self._alerts = AlertPublisher(self, self._rules(), self._values['alert_rate'])
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._label_info = self.create_publisher(
-            LabelInfo,
-            '~/label_info',
-            QoSProfile(
-                depth=1,
-                reliability=ReliabilityPolicy.RELIABLE,
-                durability=DurabilityPolicy.TRANSIENT_LOCAL,
-            ),
-        )
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
+        self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self.create_service(Trigger, '~/reset_alert', self._reset_alert)
         self.create_service(SetBool, '~/set_enabled', self._set_enabled)
         # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
@@ -163,14 +155,15 @@ class MonitorNode(LifecycleNode):
 
     def _configure(self) -> None:
         # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.monitor import load_monitor
+        from nav_monitor_ros.bundle import load_bundle
+        from nav_monitor_ros.monitor import Monitor
         from nav_monitor_ros.ros.worker import FrameOutputs
 
         values = self._values
         started = time.monotonic()
         try:
-            monitor = load_monitor(
-                values['bundle'],
+            monitor = Monitor(
+                load_bundle(values['bundle']),
                 device=values['device'],
                 threads=values['torch_threads'],
                 trusted_packages=[name for name in values['trusted_packages'] if name],

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
@@ -23,6 +22,7 @@ from nav_monitor_ros.ros.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.live_views import LiveViews
 from nav_monitor_ros.ros.mailbox import Mailbox, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
+from nav_monitor_ros.ros.qos import reliable
 
 
 class FrameOutputs:
@@ -30,9 +30,8 @@ class FrameOutputs:
 
     def __init__(self, node: LifecycleNode) -> None:
         """Create the publishers."""
-        qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self._prediction = node.create_publisher(Classification, '~/prediction', qos)
-        self._score = node.create_publisher(Float32, '~/ood_score', qos)
+        self._prediction = node.create_publisher(Classification, '~/prediction', reliable(10))
+        self._score = node.create_publisher(Float32, '~/ood_score', reliable(10))
         self.views = LiveViews(node)
 
     def publish(self, message: Image | CompressedImage, verdict: Verdict) -> None:
