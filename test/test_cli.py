@@ -327,6 +327,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
         ({'output': 'train'}, 'train exists and is not a bundle'),
+        ({'output': 'train', 'data': 'nothing'}, 'train exists'),  # before any work is done
         ({'output': 'classes.txt'}, 'classes.txt exists and is not a bundle'),
         ({'output': 'classes.txt/b'}, 'cannot write classes.txt/b'),
     ],

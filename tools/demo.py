@@ -163,6 +163,7 @@ class Display:
         self._doing = ''
         self._started = time.monotonic()
         self._next = 0.0
+        self._shown: dict[int, tuple[str, str]] = {}  # segment -> its newest state and reason
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> Display:
@@ -231,12 +232,9 @@ class Display:
         frames = record.frames_of(number)
         newest = frames[-1] if frames else None
         is_now = number == len(record.segments) - 1
-        if is_now or newest is None:
-            state, reason = record.state, record.reason
-        else:
-            state, reason = newest.state, newest.reason
-        if not is_now and record.segments[number].kind is Kind.SILENT:
-            state, reason = 'INVALID', 'stale_image'
+        if is_now:
+            self._shown[number] = record.state, record.reason
+        state, reason = self._shown.get(number, ('', ''))
         alert = record.alert if is_now else record.alert_at(record.end_of(number))
         color = COLORS.get(state, '')
         yield Text(record.segments[number].name, style='bold' if is_now else '')
@@ -408,7 +406,7 @@ class Demo:
         console.print()
         table = Table(
             title='What came of it', title_justify='left', title_style='bold', box=None,
-            padding=(0, 2, 0, 0),
+            padding=(0, 1, 0, 0),
         )
         table.add_column('segment')
         for heading in ('frames', 'flagged', 'ood_alert', 'wrong after', 'latency'):
