@@ -14,6 +14,7 @@ import numpy as np
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, watched_layers
 from nav_monitor_ros.decision.calibration import calibrate
+from nav_monitor_ros.decision.conformal import p_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.perception.activations import Activations
@@ -78,6 +79,9 @@ def fit(
     class_names = _class_names(classifier, data, options)
     labels = _labels(data, class_names)
     scores = _empty_scores(classifier, options)
+    first, second = split(calibration, 0.5, options.seed)
+    # Too small a calibration set is refused before the work begins, not after it.
+    p_threshold(min(len(first), len(second)), options.false_alarm_rate, options.confidence)
     classifier.watch(watched_layers(scores))
     rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(data))
@@ -88,7 +92,6 @@ def fit(
     correct = _stream(classifier, data, labels, scores, progress)
     for score in scores.values():
         score.finish()
-    first, second = split(calibration, 0.5, options.seed)
     calibrated = calibrate(
         scores,
         run(classifier, first, progress, 'calibrating'),

@@ -181,6 +181,15 @@ class Preprocess:
     def _cropped(self, image: np.ndarray) -> np.ndarray:
         if not self.resize_to:
             return self._scaled(_central(image, self.height, self.width), self.height, self.width)
+        # What is cropped away anyway is not scaled first: a strip of 2 x 4000 pixels would grow to
+        # hundreds of megabytes. The margin keeps the filter's reach.
+        widest = 4 * max(self.height, self.width)
+        narrow = min(self.height, self.width)
+        rows, columns = image.shape[:2]
+        if columns * narrow > rows * widest:
+            image = _central(image, narrow, widest)
+        elif rows * narrow > columns * widest:
+            image = _central(image, widest, narrow)
         # As torchvision's Resize(shorter side) and CenterCrop, with their rounding.
         rows, columns = image.shape[:2]
         short = self.resize_to
