@@ -109,13 +109,18 @@ class AlertPublisher:
         before, self._said = self._said, alert
         changed = before is None or (before.value, before.reason) != (alert.value, alert.reason)
         if changed:
-            text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
-            # Two calls, because rclpy refuses one that changes its severity.
-            if alert.value:
-                self._node.get_logger().warning(text)
-            else:
-                self._node.get_logger().info(text)
+            self._log(alert, before)
         return alert, changed
+
+    def _log(self, alert: Alert, before: Alert | None) -> None:
+        text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
+        # A call of its own for each severity, because rclpy refuses one that changes it.
+        if alert.value:
+            self._node.get_logger().warning(text)
+        elif before is not None and before.value:
+            self._node.get_logger().info(text)
+        else:  # suspect and back, as often as single frames are flagged
+            self._node.get_logger().debug(text)
 
     def _publish_status(
         self,

@@ -154,13 +154,13 @@ class MonitorNode(LifecycleNode):
         return failure
 
     def _configure(self) -> None:
+        started = time.monotonic()
         # Imported here: torch takes seconds to load, and the alert must be heard before.
         from nav_monitor_ros.bundle import load_bundle
         from nav_monitor_ros.monitor import Monitor
         from nav_monitor_ros.ros.worker import FrameOutputs
 
         values = self._values
-        started = time.monotonic()
         try:
             monitor = Monitor(
                 load_bundle(values['bundle']),
