@@ -301,8 +301,8 @@ class Demo:
         self._start_camera(SCENES)
         for scene in SCENES:
             self._watch(scene)
-        # A process that dies while it writes to Fast DDS's shared memory can hold up everybody
-        # else's messages for a second. That is not what is measured here: half-way between images.
+        # Half-way between two images: where a process dies while it publishes, Fast DDS has been
+        # seen to hold up another process's wait for a second. That is not what is measured here.
         newest = record.frames[-1]
         self._wait(lambda: record.frames[-1] is not newest, 5.0, 'one more verdict')
         self._pause(0.5 / RATE)

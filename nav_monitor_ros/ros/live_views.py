@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class LiveViews:
         """Create the publishers."""
         self._overlay = _View(node, 'overlay')
         self._activations = _View(node, 'activations')
+        self._node = node
+        self._trouble = ''
         self._lock = threading.Lock()
         self._last_rgb: np.ndarray | None = None
         self.drawn = 0  # pictures drawn since the start
@@ -78,29 +81,51 @@ class LiveViews:
         values: Mapping[str, Any],
     ) -> None:
         """Draw and publish what is due."""
-        period = 1.0 / values['view_rate']
-        with self._lock:
-            if self._overlay.is_due(time.monotonic()):
-                self._last_rgb = image.rgb()
-                picture = draw_overlay(self._last_rgb, observation.verdict, alert)
-                self._overlay.publish(header, picture, period)
-                self.drawn += 1
-            for layer, maps in observation.activations.maps.items():
-                picture = draw_activations(
-                    maps[0],
-                    scale=monitor.bundle.layer_ranges[layer],
-                    layer=layer,
-                    channels=values['activation_channels'],
-                    order=values['activation_order'],
-                    colormap=values['activation_colormap'],
-                )
-                self._activations.publish(header, picture, period)
-                self.drawn += 1
+        with self._lock, self._harmless():
+            self._show(header, image, observation, alert, monitor, values)
 
     def show_fault(self, header: Header, alert: Alert, values: Mapping[str, Any]) -> None:
         """Say on the overlay that nothing can be judged, over the last image there was."""
-        with self._lock:
+        with self._lock, self._harmless():
             if self._overlay.is_due(time.monotonic()):
                 picture = draw_overlay(self._last_rgb, None, alert)
                 self._overlay.publish(header, picture, 1.0 / values['view_rate'])
                 self.drawn += 1
+
+    def _show(
+        self,
+        header: Header,
+        image: RawImage,
+        observation: Observation,
+        alert: Alert,
+        monitor: Monitor,
+        values: Mapping[str, Any],
+    ) -> None:
+        period = 1.0 / values['view_rate']
+        if self._overlay.is_due(time.monotonic()):
+            self._last_rgb = image.rgb()
+            picture = draw_overlay(self._last_rgb, observation.verdict, alert)
+            self._overlay.publish(header, picture, period)
+            self.drawn += 1
+        for layer, maps in observation.activations.maps.items():
+            picture = draw_activations(
+                maps[0],
+                scale=monitor.bundle.layer_ranges[layer],
+                layer=layer,
+                channels=values['activation_channels'],
+                order=values['activation_order'],
+                colormap=values['activation_colormap'],
+            )
+            self._activations.publish(header, picture, period)
+            self.drawn += 1
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Log what goes wrong with a picture: the verdict is out, and pictures are for people."""
+        try:
+            yield
+        except Exception as error:
+            text = f'no picture: {type(error).__name__}: {" ".join(str(error).split())}'
+            if text != self._trouble:  # once, not at every frame
+                self._trouble = text
+                self._node.get_logger().error(text)
