@@ -140,8 +140,8 @@ def test_the_alert_follows_a_camera_from_start_to_death_and_back(graph):
     info = graph.wait(lambda: graph.heard['/nav_monitor/label_info'], 10, 'label_info')[0]
     assert [c.class_name for c in info.class_map] == list('0123456789')
 
-    # Half-way between two images: a process that dies while it writes to Fast DDS's shared memory
-    # can hold up the messages of all others for a second.
+    # Half-way between two images: a process that is killed while it publishes can hold up what
+    # others receive for a second (docs/architecture.md).
     count = len(graph.statuses)
     graph.wait(lambda: len(graph.statuses) > count, 5, 'one more verdict')
     time.sleep(0.015)

