@@ -328,6 +328,8 @@ class MonitorNode(LifecycleNode):
             )
         if silent > SILENCE:
             return DiagnosticStatus.ERROR, f'no image for {silent:.0f} s', values
+        if not received:
+            return DiagnosticStatus.STALE, 'no image yet', values
         return DiagnosticStatus.OK, f'{rate:.0f} images a second', values
 
     def _inference_status(self) -> tuple[bytes, str, Mapping[str, object]]:
