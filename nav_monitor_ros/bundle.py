@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,12 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
 
-SCHEMA = 1
+SCHEMA = 2
 DESCRIPTION = 'bundle.yaml'
 WEIGHTS = 'model.safetensors'
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
+HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 _HASHED = (WEIGHTS, FITTED, CARD)
 
 
@@ -50,6 +51,7 @@ class Bundle:
     calibration: Calibration
     layer_ranges: Mapping[str, tuple[float, float]]  # 1st and 99th percentile in training
     provenance: Mapping[str, Any]
+    background: int | None = None  # output of the network that stands for no class
     folder: Path | None = None  # where it was read from
 
     def classifier(
@@ -58,6 +60,7 @@ class Bundle:
         device: str = 'auto',
         threads: int = 1,
         trusted_packages: Sequence[str] = (),
+        scores: Iterable[str] | None = None,
     ) -> Classifier:
         """Return the network with its weights, ready to run.
 
@@ -65,6 +68,7 @@ class Bundle:
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             threads: Of torch on the CPU; 0 leaves torch's choice.
             trusted_packages: Packages whose network code may be imported.
+            scores: Names of the scores whose needs each forward pass is to meet; None for all.
 
         Raises:
             NavMonitorError: The network cannot be built, or is not the one that was fitted.
@@ -77,10 +81,11 @@ class Bundle:
             network,
             self.preprocess,
             layer=self.layer,
-            watch=watched_layers(self.scores),
+            background=self.background,
             device=select_device(device),
             threads=threads,
         )
+        equip(classifier, [self.scores[name] for name in scores or self.scores])
         if classifier.classes != len(self.class_names):
             raise NavMonitorError(
                 f'bundle {self.folder} names {len(self.class_names)} classes, but its network has '
@@ -103,9 +108,15 @@ class Bundle:
         return Judge(self.scores, self.calibration, self.class_names, decisive=decisive, top=top)
 
 
-def watched_layers(scores: Mapping[str, Score]) -> tuple[str, ...]:
-    """Return the layers whose channel means the scores need."""
-    return tuple(dict.fromkeys(layer for score in scores.values() for layer in score.watched))
+def equip(classifier: Classifier, scores: Iterable[Score]) -> None:
+    """Have every forward pass yield what the scores need.
+
+    Raises:
+        NavMonitorError: The network cannot give it.
+    """
+    scores = list(scores)
+    classifier.watch(layer for score in scores for layer in score.watched)
+    classifier.sample_dropout(max((score.passes for score in scores), default=0))
 
 
 def shipped_bundles() -> dict[str, Path]:
@@ -279,7 +290,13 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     class_names = tuple(str(name) for name in described['class_names'])
     # The head's weights belong to the network; the scores have a copy among their own tensors, so
     # that they can be read without building it.
-    head = Head(tensors['head/weight'], tensors['head/bias']) if monitor['head'] else None
+    head = None
+    if monitor['head'] is not None:
+        if monitor['head'] not in HEADS:
+            raise ValueError(f"monitor.head is '{monitor['head']}', not one of {HEADS}")
+        head = Head(
+            tensors['head/weight'], tensors['head/bias'], rectified=monitor['head'] == HEADS[1]
+        )
     width = int(monitor['width'])
     if head is not None and (
         head.weight.shape != (len(class_names), width) or head.bias.shape != (len(class_names),)
@@ -297,6 +314,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     return Bundle(
         name=str(described['name']),
         network=NetworkSpec(str(network['spec']), dict(network.get('arguments') or {})),
+        background=None if network['background'] is None else int(network['background']),
         preprocess=Preprocess.from_dict(described['preprocess']),
         layer=str(monitor['layer']),
         class_names=class_names,
@@ -351,13 +369,14 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         'network': {
             'spec': bundle.network.spec,
             'arguments': dict(bundle.network.arguments),
+            'background': bundle.background,
         },
         'preprocess': bundle.preprocess.to_dict(),
         'class_names': list(bundle.class_names),
         'monitor': {
             'layer': bundle.layer,
             'width': first.width,
-            'head': first.head is not None,
+            'head': None if first.head is None else HEADS[first.head.rectified],
             'scores': {name: score.settings for name, score in bundle.scores.items()},
             'notes': [note for score in bundle.scores.values() for note in score.notes()],
         },

@@ -99,6 +99,9 @@ def _add_fit(commands: Any) -> None:
                          help='layer to monitor, name or number (default: penultimate)')
     network.add_argument('--classes', type=Path, metavar='FILE',
                          help='class names, one a line, in the order of the outputs')
+    network.add_argument('--background', type=int, metavar='INDEX',
+                         help='output of a background class that the network was trained with, '
+                         'such as -1 for the last')
     images = fit.add_argument_group('images')
     images.add_argument('--data', required=True, metavar='SOURCE',
                         help="training images; without labels, the network's predictions serve")
@@ -181,7 +184,7 @@ def _add_train(commands: Any) -> None:
         "  nav_monitor train traffic_signs --data 'gtsrb.npz?is_val=0&group=y,track' \\\n"
         "      --test 'gtsrb.npz?is_val=1' --output my_signs",
     )
-    train.add_argument('task', choices=('digits', 'traffic_signs'))
+    train.add_argument('task', choices=('digits', 'traffic_signs', 'fashion'))
     train.add_argument('--data', metavar='SOURCE',
                        help='labelled images (default for digits: sample:digits)')
     train.add_argument('--exclude', metavar='SOURCE',
@@ -191,6 +194,8 @@ def _add_train(commands: Any) -> None:
                        help='origin and terms of the data, for the model card')
     train.add_argument('--weights', type=Path, metavar='FILE',
                        help='use these weights of an earlier training and fit the monitor only')
+    train.add_argument('--decoy', action='store_true',
+                       help='add a background class, made from the training images alone')
     train.add_argument('--epochs', type=int, default=0, help='(default: as many as the task needs)')
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
@@ -227,8 +232,8 @@ def _fit(options: argparse.Namespace) -> None:
     network = spec.build([spec.package])
     load_weights(network, options.weights)
     classifier = Classifier(
-        network, preprocess, layer=options.layer, device=select_device(options.device),
-        threads=options.threads,
+        network, preprocess, layer=options.layer, background=options.background,
+        device=select_device(options.device), threads=options.threads,
     )
     with _ProgressBars() as progress:
         bundle = fit(
@@ -348,12 +353,14 @@ def _train(options: argparse.Namespace) -> None:
     with _ProgressBars(console) as progress:
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
-            epochs=options.epochs, seed=options.seed, progress=progress, log=console.print,
+            decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
+            log=console.print,
         )
     task = trained.task
+    spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
-        trained.network, task.preprocess, device=select_device(options.device),
-        threads=options.threads,
+        trained.network, task.preprocess, background=-1 if options.decoy else None,
+        device=select_device(options.device), threads=options.threads,
     )
     provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
     if trained.test_accuracy is not None:
@@ -361,12 +368,12 @@ def _train(options: argparse.Namespace) -> None:
         provenance['test_accuracy'] = round(trained.test_accuracy, 5)
     with _ProgressBars(console) as progress:
         bundle = fit(
-            classifier, task.spec, trained.fit_data, trained.calibration_data,
+            classifier, spec, trained.fit_data, trained.calibration_data,
             FitOptions(name=options.task, class_names=task.class_names, seed=options.seed),
             progress=progress, provenance=provenance,
         )
     about = (
-        f'The reference network `{task.spec.spec}`, trained and fitted by '
+        f'The reference network `{spec.spec}`, trained and fitted by '
         f'`nav_monitor train {options.task}`. {options.terms}'
     )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros import __version__
-from nav_monitor_ros.bundle import Bundle, watched_layers
+from nav_monitor_ros.bundle import Bundle, equip
 from nav_monitor_ros.decision.calibration import calibrate
 from nav_monitor_ros.decision.conformal import p_threshold
 from nav_monitor_ros.errors import NavMonitorError
@@ -21,7 +21,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.layers import early_layers
 from nav_monitor_ros.perception.network import NetworkSpec
-from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
@@ -82,13 +82,16 @@ def fit(
     first, second = split(calibration, 0.5, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
     p_threshold(min(len(first), len(second)), options.false_alarm_rate, options.confidence)
-    classifier.watch(watched_layers(scores))
     rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(data))
     ranges = _layer_ranges(classifier, data.subset(order[:RANGE_SAMPLE]))
-    sample = run(classifier, data.subset(np.sort(order[:SAMPLE])), progress, 'sampling')
-    for score in scores.values():
-        score.prepare(sample)
+    equip_with_possible(classifier, scores, required=options.scores is not None)
+    chosen = np.sort(order[:SAMPLE])
+    sample = run(classifier, data.subset(chosen), progress, 'sampling')
+    prepare(
+        scores, sample, None if labels is None else labels[chosen],
+        required=options.scores is not None,
+    )
     correct = _stream(classifier, data, labels, scores, progress)
     for score in scores.values():
         score.finish()
@@ -109,6 +112,7 @@ def fit(
         scores=scores,
         calibration=calibrated,
         layer_ranges=ranges,
+        background=classifier.background,
         provenance={
             'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             'data': _describe_source(data),
@@ -148,6 +152,53 @@ def batches(
         progress(what, stop, total)
 
 
+def equip_with_possible(
+    classifier: Classifier, scores: dict[str, Score], *, required: bool
+) -> None:
+    """Have every forward pass yield what the scores need, without scores that ask too much.
+
+    Args:
+        classifier: The network.
+        scores: Those that the network cannot serve are taken out.
+        required: Raise instead.
+
+    Raises:
+        NavMonitorError: The network cannot serve a score, and ``required``.
+    """
+    for name, score in list(scores.items()):
+        try:
+            equip(classifier, [score])
+        except NavMonitorError:
+            if required:
+                raise
+            del scores[name]
+    equip(classifier, scores.values())
+
+
+def prepare(
+    scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *, required: bool
+) -> None:
+    """Show the scores a sample of the training images.
+
+    Args:
+        scores: Those that the network cannot serve are taken out.
+        sample: N images.
+        labels: int64 (N,); None stands for the network's predictions.
+        required: Raise instead of taking scores out.
+
+    Raises:
+        NotApplicableError: The network cannot serve a score, and ``required``.
+        NavMonitorError: The layer is not fit to be monitored.
+    """
+    for name, score in list(scores.items()):
+        try:
+            score.prepare(sample, sample.predicted if labels is None else labels)
+        except NotApplicableError:
+            if required:
+                raise
+            del scores[name]
+
+
 def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
     if options.fuse is not None:
         return options.fuse
@@ -156,9 +207,8 @@ def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[st
 
 def _empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
     early = early_layers(classifier.layers)
-    wanted = options.scores
-    if wanted is None:  # all but those that this network cannot give
-        wanted = {name: {} for name, score in SCORES.items() if early or score is not ChannelMeans}
+    # Without a choice all of them; those that the network cannot serve are taken out later.
+    wanted = {name: {} for name in SCORES} if options.scores is None else options.scores
     scores = {}
     for name, settings in wanted.items():
         chosen = dict(settings)

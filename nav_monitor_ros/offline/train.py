@@ -14,11 +14,15 @@ from torch import nn
 from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.decoys import decoys
 from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.offline.samples import FASHION_CLASSES
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.perception.reference import DigitsNet, TrafficSignNet
+from nav_monitor_ros.perception.reference import DigitsNet, FashionResNet, TrafficSignNet
+
+DECOY_EVERY = 5  # training images for each decoy
 
 TRAFFIC_SIGNS = (
     'speed_limit_20', 'speed_limit_30', 'speed_limit_50', 'speed_limit_60', 'speed_limit_70',
@@ -49,10 +53,14 @@ class Task:
     batch: int = 128
     learning_rate: float = 3e-3  # peak of the one-cycle schedule
 
-    @property
-    def spec(self) -> NetworkSpec:
-        """Return how a bundle builds the network."""
-        return NetworkSpec(f'{self.network.__module__}:{self.network.__name__}')
+    def spec(self, *, decoy: bool = False) -> NetworkSpec:
+        """Return how a bundle builds the network, with or without a background class."""
+        arguments = {'classes': len(self.class_names) + 1} if decoy else {}
+        return NetworkSpec(f'{self.network.__module__}:{self.network.__name__}', arguments)
+
+    def build(self, *, decoy: bool) -> nn.Module:
+        """Return the network, untrained; a background class is its last output."""
+        return self.network(classes=len(self.class_names) + decoy)
 
 
 TASKS: dict[str, Task] = {
@@ -79,6 +87,17 @@ TASKS: dict[str, Task] = {
         batch=64,
         rotation=10.0, shift=0.1, zoom=0.15, photometric=0.4,
     ),
+    'fashion': Task(
+        network=FashionResNet,
+        preprocess=Preprocess(
+            28, 28, fit='center_crop', color='gray', mean=(0.286,), std=(0.353,),
+            interpolation='area',
+        ),
+        class_names=FASHION_CLASSES,
+        held_out=0.12,
+        epochs=8,
+        rotation=3.0, shift=0.06, zoom=0.06, photometric=0.0,
+    ),
 }
 
 
@@ -100,6 +119,7 @@ def train(
     exclude: ImageSource | None = None,
     test: ImageSource | None = None,
     weights: Path | None = None,
+    decoy: bool = False,
     epochs: int = 0,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
@@ -114,6 +134,7 @@ def train(
         exclude: Images that must take no part, neither in training nor in calibration.
         test: Images to measure the accuracy on; they influence nothing.
         weights: Of an earlier training with the same data and seed; they are used as they are.
+        decoy: Add a background class, of images made from the training images alone.
         epochs: 0 for the task's own number.
         seed: Of the split, the initial weights and the augmentation.
         progress: Is told how far the work is.
@@ -129,9 +150,9 @@ def train(
         data = without(data, exclude)
     fit_data, calibration_data = split(data, task.held_out, seed)
     if weights is None:
-        network = _trained(task, fit_data, epochs or task.epochs, seed, progress, log)
+        network = _trained(task, fit_data, decoy, epochs or task.epochs, seed, progress, log)
     else:
-        network = task.network().eval()
+        network = task.build(decoy=decoy).eval()
         load_weights(network, weights)
     accuracy = None if test is None else _accuracy(task, network, test)
     return TrainedNetwork(task, network, fit_data, calibration_data, accuracy)
@@ -140,6 +161,7 @@ def train(
 def _trained(
     task: Task,
     data: ImageSource,
+    decoy: bool,
     epochs: int,
     seed: int,
     progress: Progress,
@@ -147,11 +169,11 @@ def _trained(
 ) -> nn.Module:
     images, labels = _load(task, data)
     torch.manual_seed(seed)
-    network = task.network()
+    network = task.build(decoy=decoy)
     _arrange(network, torch.channels_last)
     # The average of the weights over the steps generalises better than the last ones.
     averaged = copy.deepcopy(network).eval()
-    _optimise(task, network, averaged, images, labels, epochs, seed, progress, log)
+    _optimise(task, network, averaged, images, labels, decoy, epochs, seed, progress, log)
     _arrange(averaged, torch.contiguous_format)
     return averaged
 
@@ -180,6 +202,7 @@ def _optimise(
     averaged: nn.Module,
     images: np.ndarray,
     labels: torch.Tensor,
+    decoy: bool,
     epochs: int,
     seed: int,
     progress: Progress,
@@ -197,10 +220,15 @@ def _optimise(
         losses = []
         for step in range(steps):
             rows = order[step * task.batch : (step + 1) * task.batch]
-            batch = torch.from_numpy(_augmented(task, images[rows], rng))
+            pixels, targets = images[rows], labels[rows]
+            if decoy:
+                made = decoys(pixels, targets.numpy(), -(-len(rows) // DECOY_EVERY), rng)
+                background = torch.full((len(made),), len(task.class_names))
+                pixels, targets = np.concatenate([pixels, made]), torch.cat([targets, background])
+            batch = torch.from_numpy(_augmented(task, pixels, rng))
             optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(
-                network(batch.contiguous(memory_format=torch.channels_last)), labels[rows]
+                network(batch.contiguous(memory_format=torch.channels_last)), targets
             )
             loss.backward()
             optimizer.step()
@@ -254,6 +282,7 @@ def _accuracy(task: Task, network: nn.Module, test: ImageSource) -> float:
     images, labels = _load(task, test)
     for start in range(0, len(images), 256):
         batch = np.stack([task.preprocess.normalised(p) for p in images[start : start + 256]])
-        predicted = network(torch.from_numpy(batch)).argmax(1)
+        outputs = network(torch.from_numpy(batch))[:, : len(task.class_names)]
+        predicted = outputs.argmax(1)
         correct += int((predicted == labels[start : start + 256]).sum())
     return correct / len(images)

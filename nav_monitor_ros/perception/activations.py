@@ -10,22 +10,35 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Head:
-    """The last linear layer: ``logits = features @ weight.T + bias``."""
+    """The last linear layer: ``logits = entering(features) @ weight.T + bias``."""
 
     weight: np.ndarray  # float32 (C, D)
     bias: np.ndarray  # float32 (C,)
+    rectified: bool = False  # a ReLU stands between the monitored features and the layer
+
+    def entering(self, features: np.ndarray) -> np.ndarray:
+        """Return what enters the layer, for features (N, D), of their shape and type."""
+        return np.maximum(features, 0) if self.rectified else features
+
+    def logits(self, entering: np.ndarray) -> np.ndarray:
+        """Return the logits (N, C) of what enters the layer (N, D)."""
+        return entering @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True)
 class Activations:
     """The outputs of one forward pass over N images, on the CPU."""
 
-    logits: np.ndarray  # float32 (N, C), before any softmax
+    logits: np.ndarray  # float32 (N, C), before any softmax, without the background class
     features: np.ndarray  # float32 (N, D), the monitored layer, penultimate unless chosen otherwise
     means: Mapping[str, np.ndarray] = field(default_factory=dict)
     # watched layer's name -> float32 (N, channels), the mean over positions of each channel
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     # layer name -> float32 (N, channels, height, width) or (N, width), only for tapped layers
+    samples: np.ndarray | None = None
+    # float32 (N, K, C), logits of K passes with dropout on, where they were asked for
+    background: np.ndarray | None = None
+    # float32 (N,), the logit of the background class of a network that was trained with one
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -43,6 +56,8 @@ class Activations:
             self.features[index],
             {name: means[index] for name, means in self.means.items()},
             {name: maps[index] for name, maps in self.maps.items()},
+            None if self.samples is None else self.samples[index],
+            None if self.background is None else self.background[index],
         )
 
     @staticmethod
@@ -52,4 +67,11 @@ class Activations:
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
             {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
+            samples=_joined([part.samples for part in parts]),
+            background=_joined([part.background for part in parts]),
         )
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if len(present) == len(parts) else None

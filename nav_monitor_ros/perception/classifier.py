@@ -11,6 +11,7 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.dropout import StochasticHead
 from nav_monitor_ros.perception.layers import PENULTIMATE, Layer, dissect, find_layer
 from nav_monitor_ros.perception.preprocess import Preprocess
 
@@ -63,6 +64,7 @@ class Classifier:
         *,
         layer: str = PENULTIMATE,
         watch: Sequence[str] = (),
+        background: int | None = None,
         device: torch.device | str = 'cpu',
         threads: int = 1,
     ) -> None:
@@ -73,13 +75,17 @@ class Classifier:
             preprocess: How pixels become the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             watch: Layers whose channel means every forward pass yields.
+            background: Which output stands for everything that is none of the classes, for a
+                network that was trained with such an output; -1 is the last one. It is not among
+                the classes.
             device: Where to compute.
             threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
                 choice. More threads than idle cores make small networks very much slower.
 
         Raises:
-            NavMonitorError: The network cannot take such images, the layer does not exist, or the
-                penultimate layer is asked of a network without a linear head.
+            NavMonitorError: The network cannot take such images, the layer or the background output
+                does not exist, or the penultimate layer is asked of a network without a linear
+                head.
         """
         if threads:
             torch.set_num_threads(threads)
@@ -90,7 +96,10 @@ class Classifier:
         self.input_shape = (channels, preprocess.height, preprocess.width)
         anatomy = dissect(self._network, self.input_shape)
         self.layers: tuple[Layer, ...] = anatomy.layers
-        self.classes: int = anatomy.classes
+        self.background = _background(background, anatomy.classes)
+        # Columns of the classes proper among the network's outputs.
+        self._columns = [i for i in range(anatomy.classes) if i != self.background]
+        self.classes: int = len(self._columns)
         self._modules = dict(self._network.named_modules())
         self._taps: tuple[str, ...] = ()
         self._tapped: dict[str, torch.Tensor] = {}
@@ -101,6 +110,9 @@ class Classifier:
         self._feature: torch.Tensor | None = None
         self._head_input: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
+        self._stochastic: StochasticHead | None = None
+        self._passes = 0
+        self._before_dropout: torch.Tensor | None = None
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -123,11 +135,14 @@ class Classifier:
             result = self._network(tensor.to(self.device))
             logits = result if self._logits is None else self._logits
             feature = self._head_input if self._feature is None else self._feature
+            outputs = _to_numpy(logits)
             return Activations(
-                _to_numpy(logits),
+                self._classes_of(outputs),
                 _to_numpy(feature),
                 {name: _to_numpy(self._means[name]) for name in self._watched},
                 {name: _to_numpy(self._tapped[name]) for name in self._taps},
+                self._samples(),
+                None if self.background is None else outputs[:, self.background],
             )
 
     def watch(self, layers: Iterable[str]) -> None:
@@ -143,6 +158,29 @@ class Classifier:
             if name not in self._watched:
                 self._watched += (name,)
                 self._modules[name].register_forward_hook(self._keep_means(name))
+
+    def sample_dropout(self, passes: int, seed: int = 0) -> None:
+        """Have every forward pass yield the logits of K passes with dropout on.
+
+        Args:
+            passes: K; 0 switches it off.
+            seed: Of the dropout masks, which are the same for every image.
+
+        Raises:
+            NavMonitorError: The network has no dropout layer, or what follows it cannot be repeated
+                alone.
+        """
+        if self._stochastic is None and passes:
+            probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
+            self._stochastic = StochasticHead(self._network, probe.to(self.device))
+
+            def hook(_module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+                self._before_dropout = inputs[0].clone()
+
+            self._modules[self._stochastic.first].register_forward_pre_hook(hook)
+        self._passes = passes
+        if self._stochastic is not None:
+            self._stochastic.draw(passes, seed)
 
     def tap(self, layers: Iterable[str]) -> None:
         """Choose the layers whose maps the next forward passes keep.
@@ -168,6 +206,15 @@ class Classifier:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the network's weights, on the CPU."""
         return {name: t.detach().cpu() for name, t in self._network.state_dict().items()}
+
+    def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the outputs without the background class, along the last axis."""
+        return outputs if self.background is None else outputs[..., self._columns]
+
+    def _samples(self) -> np.ndarray | None:
+        if self._stochastic is None or not self._passes or self._before_dropout is None:
+            return None
+        return self._classes_of(_to_numpy(self._stochastic(self._before_dropout)))
 
     def _keep(self, name: str):
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
@@ -213,16 +260,25 @@ class Classifier:
         if self._head_name is None:
             return None
         entering = _to_numpy(self._head_input)
-        same = probe.features.shape == entering.shape and (
-            np.allclose(probe.features, entering, atol=1e-5)
-            or np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5)
-        )
-        if not same:
+        if probe.features.shape != entering.shape:
+            return None
+        direct = np.allclose(probe.features, entering, atol=1e-5)
+        if not direct and not np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5):
             return None
         linear = self._modules[self._head_name]
         weight = _to_numpy(linear.weight)
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
-        return Head(weight, bias)
+        return Head(weight[self._columns], bias[self._columns], rectified=not direct)
+
+
+def _background(wanted: int | None, outputs: int) -> int | None:
+    if wanted is None:
+        return None
+    if outputs < 2 or not -outputs <= wanted < outputs:
+        raise NavMonitorError(
+            f'the network has {outputs} outputs, so its background class cannot be number {wanted}'
+        )
+    return wanted % outputs
 
 
 def _vector(output: torch.Tensor) -> torch.Tensor:

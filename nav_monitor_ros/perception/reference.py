@@ -69,3 +69,47 @@ class TrafficSignNet(nn.Module):
         maps = self.pool3(self.conv6(self.conv5(maps)))
         features = self.relu(self.fc1(self.flatten(maps)))
         return self.fc2(self.dropout(features))
+
+
+class _Residual(nn.Module):
+    """Two convolutions with a shortcut, the first of stride 2; He et al., CVPR 2016."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
+        )
+        self.relu2 = nn.ReLU()
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        inner = self.relu1(self.bn1(self.conv1(maps)))
+        return self.relu2(self.bn2(self.conv2(inner)) + self.shortcut(maps))
+
+
+class FashionResNet(nn.Module):
+    """Clothes: gray 28 x 28 to 10 classes, 128 features after global average pooling.
+
+    Pooled ReLU maps are positive on every image, so that an on/off pattern at 0 says nothing: the
+    case of every ResNet.
+    """
+
+    def __init__(self, classes: int = 10, width: int = 128) -> None:
+        """Build it; ``width`` is the number of penultimate features."""
+        super().__init__()
+        self.stem = _block(1, 24)
+        self.stage1 = _Residual(24, 48)
+        self.stage2 = _Residual(48, 96)
+        self.stage3 = _Residual(96, width)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of images (N, 1, 28, 28)."""
+        maps = self.stage3(self.stage2(self.stage1(self.stem(images))))
+        return self.fc(self.flatten(self.pool(maps)))

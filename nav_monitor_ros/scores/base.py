@@ -12,6 +12,10 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 
 
+class NotApplicableError(NavMonitorError):
+    """The network cannot give what a score needs; other scores can be fitted to it."""
+
+
 class Score(ABC):
     """Says how unusual an image's activations are; larger is more unusual.
 
@@ -19,9 +23,13 @@ class Score(ABC):
     batch, ``merge`` with the same score built elsewhere from other images, ``finish`` once. Then
     ``score`` and ``score_frame`` may be called from any thread. ``tensors`` and ``settings``
     hold all of it, and ``restore`` brings it back bit for bit.
+
+    A ``windowed`` score looks at the frames before as well: to it a batch is a stream that starts
+    afresh, ``score_frame`` goes on from the last frame, and one thread at a time may call it.
     """
 
     name: ClassVar[str]
+    windowed: ClassVar[bool] = False
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start an empty score.
@@ -42,12 +50,25 @@ class Score(ABC):
         return ()
 
     @property
+    def passes(self) -> int:
+        """Return how many passes with dropout on the score needs, 0 for none."""
+        return 0
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword options, as plain YAML values."""
         return {}
 
-    def prepare(self, sample: Activations) -> None:
-        """Look at a bounded sample of the training images before the stream."""
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Look at a bounded sample of the training images before the stream.
+
+        Args:
+            sample: N images.
+            labels: int64 (N,), the true classes.
+
+        Raises:
+            NotApplicableError: The network cannot give what the score needs.
+        """
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Take a batch of training images in.
@@ -71,8 +92,11 @@ class Score(ABC):
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
 
+    def forget(self) -> None:
+        """Forget the frames before, after a gap in the stream."""
+
     def score_frame(self, frame: Activations) -> float:
-        """Return the score of one image; equal to ``score(frame)[0]``."""
+        """Return the score of one image; up to rounding the one that it has in a batch."""
         return float(self.score(frame)[0])
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -89,6 +113,22 @@ class Score(ABC):
     def notes(self) -> list[str]:
         """Return one line for each thing a person should know of what was fitted."""
         return []
+
+    def _require_head(self) -> Head:
+        """Return the head's weights.
+
+        Raises:
+            NotApplicableError: They do not act on the monitored layer.
+        """
+        if self.head is None:
+            raise NotApplicableError(
+                f'{self.name}: needs the weights of the last layer, which do not act on the '
+                'monitored layer; monitor the penultimate layer or leave this score out (--scores)'
+            )
+        return self.head
+
+    def _inconsistent(self) -> NavMonitorError:
+        return NavMonitorError(f"the fitted score '{self.name}' is inconsistent; fit it again")
 
     def _take(
         self, tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]

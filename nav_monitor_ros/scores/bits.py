@@ -51,3 +51,14 @@ def popcount(words: np.ndarray) -> np.ndarray:
 def distinct(words: np.ndarray) -> np.ndarray:
     """Return the distinct rows of uint64 (N, W), sorted."""
     return np.unique(words, axis=0) if len(words) else words
+
+
+def hashes(words: np.ndarray) -> np.ndarray:
+    """Return a well-mixed hash of each row, uint64 (N,), by SplitMix64's finalizer (Vigna)."""
+    mixed = np.zeros(len(words), np.uint64)
+    for column in words.T:
+        mixed = mixed ^ column
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = mixed ^ (mixed >> np.uint64(31))
+    return mixed

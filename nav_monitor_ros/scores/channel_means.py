@@ -9,7 +9,8 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.moments import Scatter, whitening
 
 
 class ChannelMeans(Score):
@@ -56,10 +57,7 @@ class ChannelMeans(Score):
             )
         self.layers = tuple(layers)
         self.shrinkage = float(shrinkage)
-        self._count = 0
-        self._origin: dict[str, np.ndarray] = {}
-        self._sum: dict[str, np.ndarray] = {}
-        self._products: dict[str, np.ndarray] = {}
+        self._scatter: dict[str, Scatter] = {}
         self.mean: dict[str, np.ndarray] = {}  # layer -> float32 (C_l,)
         self.whitening: dict[str, np.ndarray] = {}  # layer -> float32 (C_l, C_l), rows whiten
 
@@ -73,51 +71,39 @@ class ChannelMeans(Score):
         """Return the constructor's keyword options."""
         return {'layers': list(self.layers), 'shrinkage': self.shrinkage}
 
-    def prepare(self, sample: Activations) -> None:
-        """Take the sample's means as the origin, so that sums of squares lose no digits."""
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Choose the origin of the sums."""
         if not self.layers:
-            raise NavMonitorError(
+            raise NotApplicableError(
                 'channel_means: the network has no layers with spatial extent to watch; '
                 'leave this score out (--scores)'
             )
         for layer in self.layers:
-            origin = sample.means[layer].mean(axis=0, dtype=np.float64)
-            self._origin[layer] = origin
-            self._sum[layer] = np.zeros_like(origin)
-            self._products[layer] = np.zeros((len(origin), len(origin)))
+            self._scatter[layer] = Scatter(sample.means[layer].shape[1])
+            self._scatter[layer].centre(sample.means[layer])
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
-        self._count += len(batch)
         for layer in self.layers:
-            centred = batch.means[layer].astype(np.float64) - self._origin[layer]
-            self._sum[layer] += centred.sum(axis=0)
-            self._products[layer] += centred.T @ centred
+            self._scatter[layer].add(batch.means[layer])
 
     def merge(self, other: Score) -> None:
         """Add the sums of ``other``."""
         assert isinstance(other, ChannelMeans)
-        self._count += other._count
         for layer in self.layers:
-            self._sum[layer] += other._sum[layer]
-            self._products[layer] += other._products[layer]
+            self._scatter[layer].merge(other._scatter[layer])
 
     def finish(self) -> None:
         """Turn sums into means and whitening matrices."""
-        if not self._count:
-            raise NavMonitorError('channel_means: no training image was seen')
         for layer in self.layers:
-            offset = self._sum[layer] / self._count
-            covariance = self._products[layer] / self._count - np.outer(offset, offset)
-            channels = len(offset)
-            # A layer that never changes has no scale of its own; any deviation is large then.
-            variance = max(float(np.trace(covariance)) / channels, 1e-12)
-            covariance = (1 - self.shrinkage) * covariance
-            covariance += self.shrinkage * variance * np.eye(channels)
-            lower = np.linalg.cholesky(covariance)
-            whitening = np.linalg.solve(lower, np.eye(channels)) / np.sqrt(channels)
-            self.mean[layer] = (self._origin[layer] + offset).astype(np.float32)
-            self.whitening[layer] = whitening.astype(np.float32)
+            scatter = self._scatter[layer]
+            if not scatter.count:
+                raise NavMonitorError('channel_means: no training image was seen')
+            mean = scatter.mean()
+            self.mean[layer] = mean.astype(np.float32)
+            self.whitening[layer] = whitening(scatter.about(mean), self.shrinkage) / np.float32(
+                np.sqrt(len(mean))
+            )
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""

@@ -10,6 +10,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.moments import ClassMoments
 
 
 class Gaussian(Score):
@@ -33,9 +34,7 @@ class Gaussian(Score):
             raise NavMonitorError(f'gaussian: floor must be above 0, not {floor}')
         self.floor = float(floor)
         self.count = np.zeros(classes, np.int64)
-        self._sum = np.zeros((classes, width))
-        self._squares = np.zeros((classes, width))
-        self._origin = np.zeros(width)
+        self._moments = ClassMoments(classes, width)
         self.mean: np.ndarray = np.zeros((classes, width))  # float64 (C, D)
         self.variance: np.ndarray = np.ones((classes, width))  # float64 (C, D)
         self._log_norm = np.zeros(classes)
@@ -45,44 +44,31 @@ class Gaussian(Score):
         """Return the constructor's keyword options."""
         return {'floor': self.floor}
 
-    def prepare(self, sample: Activations) -> None:
-        """Take the sample's mean as the origin, so that sums of squares lose no digits."""
-        self._origin = sample.features.mean(axis=0, dtype=np.float64)
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Choose the origin of the sums."""
+        self._moments.centre(sample.features)
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add the correctly classified images to their classes' sums."""
         keep = known(batch, labels)
-        centred = batch.features[keep].astype(np.float64) - self._origin
-        members = np.zeros((self.classes, len(centred)))
-        members[labels[keep], np.arange(len(centred))] = 1.0
-        self.count += members.sum(axis=1).astype(np.int64)
-        self._sum += members @ centred
-        self._squares += members @ centred**2
+        self._moments.add(batch.features[keep], labels[keep])
 
     def merge(self, other: Score) -> None:
         """Add the sums of ``other``."""
         assert isinstance(other, Gaussian)
-        self.count += other.count
-        self._sum += other._sum
-        self._squares += other._squares
+        self._moments.merge(other._moments)
 
     def finish(self) -> None:
         """Turn sums into means and variances."""
+        self.count = self._moments.count
         if not self.count.any():
             raise NavMonitorError(
                 'gaussian: no training image was classified correctly; check labels, class order '
                 'and preprocessing'
             )
-        pooled_mean = self._sum.sum(axis=0) / self.count.sum()
-        total = self._squares.sum(axis=0) / self.count.sum() - pooled_mean**2
-        some = self.count > 0
-        several = self.count > 1
-        mean = np.tile(pooled_mean, (self.classes, 1))
-        variance = np.tile(total, (self.classes, 1))
-        mean[some] = self._sum[some] / self.count[some, None]
-        variance[several] = self._squares[several] / self.count[several, None] - mean[several] ** 2
-        lowest = self.floor * max(float(total.mean()), float(np.finfo(np.float32).tiny))
-        self.mean = (mean + self._origin).astype(np.float32).astype(np.float64)
+        variance, pooled = self._moments.variance()
+        lowest = self.floor * max(float(pooled.mean()), float(np.finfo(np.float32).tiny))
+        self.mean = self._moments.mean().astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
         self._complete()
 

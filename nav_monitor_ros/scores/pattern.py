@@ -11,9 +11,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
 
-THRESHOLDS = ('auto', 'zero', 'quantile')
-ALWAYS_ON = 0.99  # a neuron above its threshold on more of the sample than this says nothing
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
 _CONSOLIDATE = 1 << 16  # rows kept per class before duplicates are dropped
 
@@ -69,10 +68,7 @@ class Pattern(Score):
             NavMonitorError: An option is out of range, or ``select`` lacks the head's weights.
         """
         super().__init__(classes=classes, width=width, head=head)
-        if threshold not in THRESHOLDS:
-            raise NavMonitorError(f"pattern: threshold '{threshold}' is not one of {THRESHOLDS}")
-        if not 0 < quantile < 1:
-            raise NavMonitorError(f'pattern: quantile must lie between 0 and 1, not {quantile}')
+        check_rule(self.name, threshold, quantile)
         if not 0 <= select < 1:
             raise NavMonitorError(f'pattern: select must be at least 0 and below 1, not {select}')
         if gamma < 0 or max_patterns < 0:
@@ -108,31 +104,17 @@ class Pattern(Score):
             'max_patterns': self.max_patterns,
         }
 
-    def prepare(self, sample: Activations) -> None:
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Set the thresholds.
 
         Raises:
             NavMonitorError: ``zero`` is asked of a layer where it says nothing, or the layer is
                 constant.
         """
-        features = sample.features
-        on_rate = (features > 0).mean(axis=0)
-        vacuous = bool(np.median(on_rate) > ALWAYS_ON)
-        if vacuous and self.threshold_rule == 'zero':
-            raise NavMonitorError(
-                f'pattern: {np.mean(on_rate > ALWAYS_ON):.0%} of the monitored neurons are above '
-                '0 on almost every training image, so a pattern at 0 says nothing (as after '
-                'global average pooling); use threshold auto or quantile'
-            )
-        if self.threshold_rule == 'quantile' or vacuous:
-            self.thresholds = np.quantile(features, self.quantile, axis=0).astype(np.float32)
-        patterns = features > self.thresholds
-        if not (patterns != patterns[:1]).any():
-            raise NavMonitorError(
-                'pattern: no monitored neuron ever changes over the training sample; '
-                'choose another layer'
-            )
-        self._on_rate = patterns.mean(axis=0)
+        self.thresholds = choose_thresholds(
+            self.name, sample.features, self.threshold_rule, self.quantile
+        )
+        self._on_rate = (sample.features > self.thresholds).mean(axis=0)
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Store the patterns of the correctly classified images."""
@@ -234,14 +216,7 @@ class Pattern(Score):
     def notes(self) -> list[str]:
         """Say which thresholds are used and which classes or neurons carry nothing."""
         counts = np.diff(self.offsets)
-        rule = (
-            'on above 0'
-            if not self.thresholds.any()
-            else f'on above its {self.quantile:g} quantile in training (a pattern at 0 would say '
-            'nothing: almost every neuron is always positive)'
-            if self.threshold_rule == 'auto'
-            else f'on above its {self.quantile:g} quantile in training'
-        )
+        rule = describe_rule(self.thresholds, self.threshold_rule, self.quantile)
         lines = [
             f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} a class) over '
             f'{self._monitored_count.min()} to {self._monitored_count.max()} of {self.width} '
@@ -288,16 +263,5 @@ class Pattern(Score):
         rows = bits.distinct(np.concatenate([empty, *self._seen[label]]))
         if self.max_patterns and len(rows) > self.max_patterns:
             # The rows with the smallest hashes: the same ones whatever the order of the images.
-            rows = rows[np.sort(np.argsort(_hash(rows), kind='stable')[: self.max_patterns])]
+            rows = rows[np.sort(np.argsort(bits.hashes(rows), kind='stable')[: self.max_patterns])]
         return rows
-
-
-def _hash(words: np.ndarray) -> np.ndarray:
-    """Return a well-mixed hash of each row, uint64 (N,), by SplitMix64's finalizer (Vigna)."""
-    mixed = np.zeros(len(words), np.uint64)
-    for column in words.T:
-        mixed = mixed ^ column
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed

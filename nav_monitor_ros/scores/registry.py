@@ -7,16 +7,37 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Head
+from nav_monitor_ros.scores.ash import ActivationShaping
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.box import Box
 from nav_monitor_ros.scores.channel_means import ChannelMeans
+from nav_monitor_ros.scores.decoy import Decoy
 from nav_monitor_ros.scores.energy import Energy
+from nav_monitor_ros.scores.fdbd import DecisionBoundaryDistance
 from nav_monitor_ros.scores.gaussian import Gaussian
+from nav_monitor_ros.scores.gen import GeneralisedEntropy
+from nav_monitor_ros.scores.knn import NearestNeighbours
+from nav_monitor_ros.scores.mahalanobis import Mahalanobis
+from nav_monitor_ros.scores.max_logit import MaximumLogit
+from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
 from nav_monitor_ros.scores.pattern import Pattern
+from nav_monitor_ros.scores.pattern_soft import SoftPattern
+from nav_monitor_ros.scores.react import React
+from nav_monitor_ros.scores.relative_mahalanobis import RelativeMahalanobis
+from nav_monitor_ros.scores.scale import Scale
+from nav_monitor_ros.scores.she import SimplifiedHopfieldEnergy
+from nav_monitor_ros.scores.vim import VirtualLogitMatching
+from nav_monitor_ros.scores.window_kl import WindowDivergence
 
 SCORES: dict[str, type[Score]] = {
     score.name: score
-    for score in (Pattern, Gaussian, ChannelMeans, Energy, MaximumSoftmaxProbability)
+    for score in (
+        Pattern, SoftPattern, Gaussian, WindowDivergence, Box, Mahalanobis, RelativeMahalanobis,
+        NearestNeighbours, ChannelMeans, VirtualLogitMatching, SimplifiedHopfieldEnergy,
+        MaximumSoftmaxProbability, MaximumLogit, Energy, GeneralisedEntropy,
+        DecisionBoundaryDistance, React, ActivationShaping, Scale, MonteCarloDropout, Decoy,
+    )
 }
 
 

@@ -1,0 +1,149 @@
+"""The stochastic end of a network: what runs from its first dropout layer on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_ROWS = 4096  # images times passes that run at once
+
+
+class StochasticHead:
+    """Runs the layers from the first dropout on many times over, with dropout on.
+
+    The features that enter the first dropout layer do not depend on chance and are computed once;
+    only what follows is repeated, all passes in one batch. The masks are drawn once, from a seed:
+    the same image gives the same result, alone or in a batch, live or replayed.
+    """
+
+    def __init__(self, network: nn.Module, probe: torch.Tensor) -> None:
+        """Find the layers and check that running them one after the other is what the network does.
+
+        Args:
+            network: In evaluation mode.
+            probe: Images that it can take, (2 or more, channels, height, width).
+
+        Raises:
+            NavMonitorError: The network has no dropout layer, or what follows the first one is not
+                a chain of layers.
+        """
+        names, entering, result = _trace(network, probe)
+        modules = dict(network.named_modules())
+        first = next((i for i, name in enumerate(names) if isinstance(modules[name], _DROPOUTS)), -1)
+        if first < 0:
+            raise NavMonitorError(
+                'mc_dropout: the network has no dropout layer; leave this score out (--scores)'
+            )
+        self.first = names[first]
+        self._chain = [modules[name] for name in names[first:]]
+        unsupported = {type(m).__name__ for m in self._chain if isinstance(m, _DROPOUTS[1:])}
+        try:
+            with torch.inference_mode():
+                output = entering[self.first]
+                for module in self._chain:
+                    output = module(output)
+        except (RuntimeError, ValueError, TypeError):  # of layers that were not meant to be chained
+            output = None
+        if unsupported or output is None or output.shape != result.shape or not torch.allclose(
+            output, result, rtol=1e-3, atol=1e-4
+        ):
+            raise NavMonitorError(
+                f'mc_dropout: what follows the dropout layer {self.first} is not a plain chain of '
+                'layers with ordinary dropout; leave this score out (--scores)'
+            )
+        self._masks: list[torch.Tensor | None] = []
+        self._passes = 0
+
+    def draw(self, passes: int, seed: int) -> None:
+        """Draw the masks of K passes.
+
+        Args:
+            passes: K.
+            seed: Of the masks.
+        """
+        self._passes, self._seed = passes, seed
+        self._masks = []
+
+    @torch.inference_mode()
+    def __call__(self, entering: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of K passes.
+
+        Args:
+            entering: What enters the first dropout layer, float32 (N, ...).
+
+        Returns:
+            float32 (N, K, outputs).
+        """
+        if not self._masks:
+            self._draw_for(entering)
+        block = max(1, _ROWS // self._passes)
+        return torch.cat(
+            [self._run(entering[i : i + block]) for i in range(0, len(entering), block)]
+        )
+
+    def _run(self, entering: torch.Tensor) -> torch.Tensor:
+        images, passes = len(entering), self._passes
+        rows = entering
+        for position, (module, mask) in enumerate(zip(self._chain, self._masks, strict=True)):
+            if mask is None:
+                rows = module(rows)
+                continue
+            spread = rows.unsqueeze(1) if position == 0 else rows.unflatten(0, (images, passes))
+            rows = (spread * mask).flatten(0, 1)
+        return rows.unflatten(0, (images, passes))
+
+    def _draw_for(self, entering: torch.Tensor) -> None:
+        generator = torch.Generator().manual_seed(self._seed)
+        masks: list[torch.Tensor | None] = []
+        row = entering[:1].clone()  # a layer may work in place
+        for module in self._chain:
+            if isinstance(module, nn.Dropout):
+                keep = 1 - module.p
+                chance = torch.rand(self._passes, *row.shape[1:], generator=generator)
+                mask = (chance < keep).float() / keep if keep else torch.zeros_like(chance)
+                masks.append(mask.to(entering.device))
+            else:
+                masks.append(None)
+            row = module(row)
+        self._masks = masks
+
+
+def _trace(
+    network: nn.Module, probe: torch.Tensor
+) -> tuple[Sequence[str], Mapping[str, torch.Tensor], torch.Tensor]:
+    """Return the leaf modules in the order in which they run, what enters them, and the result.
+
+    The result is what the last linear layer gives, before any softmax.
+    """
+    names: list[str] = []
+    entering: dict[str, torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
+
+    def hook(name: str):
+        def note(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+            names.append(name)
+            if inputs and torch.is_tensor(inputs[0]):
+                entering[name] = inputs[0].clone()
+            if torch.is_tensor(output):
+                outputs[name] = output.clone()
+
+        return note
+
+    leaves = {name: m for name, m in network.named_modules() if not any(True for _ in m.children())}
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves.items()]
+    try:
+        with torch.inference_mode():
+            result = network(probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    linear = [i for i, name in enumerate(names) if isinstance(leaves[name], nn.Linear)]
+    if linear:
+        names = names[: linear[-1] + 1]
+        result = outputs[names[-1]]
+    return names, entering, result

@@ -1,0 +1,26 @@
+"""Energy after pruning and scaling the features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nav_monitor_ros.scores.scale import Scale
+
+
+class ActivationShaping(Scale):
+    """Free energy of the logits of the largest features alone, times ``exp(s1 / s2)``.
+
+    All but the largest features, a share ``percentile``, are set to 0; s1 is the sum of the
+    features before, s2 after. Features that equal the smallest kept one are kept.
+    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) a frame.
+    Source: Djurisic et al., Extremely Simple Activation Shaping, ICLR 2023, variant ASH-S
+    (percentile 0.65).
+    """
+
+    name = 'ash'
+    default_percentile = 0.65
+
+    def _shape(self, entering: np.ndarray, largest: np.ndarray) -> np.ndarray:
+        if not largest.shape[1]:
+            return np.zeros_like(entering)
+        return np.where(entering >= largest.min(axis=1, keepdims=True), entering, 0)

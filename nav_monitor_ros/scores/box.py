@@ -1,0 +1,141 @@
+"""Boxes around clusters of the features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.moments import ClassMoments
+
+
+class Box(Score):
+    """Distance of the features to the nearest box of the predicted class.
+
+    The features of each class's correctly classified training images are clustered by k-means, and
+    the smallest axis-parallel box around each cluster is stored. A frame inside a box of its
+    predicted class has score 0, any other one the smallest Euclidean distance to such a box, each
+    neuron in units of its standard deviation over all training images. The source asks only
+    whether a frame is inside. The clusters' centres come from the sample that ``prepare`` sees, the
+    boxes from all images. A class without images has one box around all training images.
+
+    Needs features (N, D); O(K D) a frame for K clusters.
+    Source: Henzinger, Lukina and Schilling, Outside the Box, ECAI 2020.
+    """
+
+    name = 'box'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, clusters: int = 4
+    ) -> None:
+        """Start empty; ``clusters`` is K, the boxes of a class at most."""
+        super().__init__(classes=classes, width=width, head=head)
+        if clusters < 1:
+            raise NavMonitorError(f'box: clusters must be at least 1, not {clusters}')
+        self.clusters = int(clusters)
+        shape = (classes, self.clusters, width)
+        self._centres = np.full(shape, np.inf)
+        self._moments = ClassMoments(1, width)
+        self.low = np.full(shape, np.inf, np.float32)
+        self.high = np.full(shape, -np.inf, np.float32)
+        self.scale = np.ones(width, np.float32)
+        self._lonely = np.zeros(0, np.int64)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'clusters': self.clusters}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Cluster each class's part of the sample."""
+        from sklearn.cluster import KMeans
+
+        self._moments.centre(sample.features)
+        self._centres[:, 0] = sample.features.mean(axis=0)  # for classes that it lacks
+        keep = known(sample, labels)
+        for label in np.unique(labels[keep]):
+            # Sorted and distinct, so that neither order nor repetition of the images matters.
+            rows = np.unique(sample.features[keep & (labels == label)], axis=0)
+            count = min(self.clusters, len(rows))
+            means = KMeans(count, n_init=2, random_state=0).fit(rows).cluster_centers_
+            self._centres[label, :count] = means
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Widen the boxes by the correctly classified images."""
+        keep = known(batch, labels)
+        features, labels = batch.features[keep], labels[keep]
+        self._moments.add(features, np.zeros(len(features), np.int64))
+        for label in np.unique(labels):
+            rows = features[labels == label]
+            distances = np.square(rows[:, None] - self._centres[label]).sum(axis=2)
+            nearest = distances.argmin(axis=1)
+            np.minimum.at(self.low[label], nearest, rows)
+            np.maximum.at(self.high[label], nearest, rows)
+
+    def merge(self, other: Score) -> None:
+        """Widen the boxes by those of ``other``."""
+        assert isinstance(other, Box)
+        self._moments.merge(other._moments)
+        self.low = np.minimum(self.low, other.low)
+        self.high = np.maximum(self.high, other.high)
+
+    def finish(self) -> None:
+        """Give classes without images a box, and find the neurons' scale."""
+        if not self._moments.count.any():
+            raise NavMonitorError(
+                'box: no training image was classified correctly; check labels, class order and '
+                'preprocessing'
+            )
+        empty = self.low[:, :, 0] > self.high[:, :, 0]
+        alone = empty.all(axis=1)
+        low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))
+        # Empty boxes repeat the class's first one, so that all classes have as many.
+        for label in range(self.classes):
+            if alone[label]:
+                self.low[label], self.high[label] = low, high
+            else:
+                first = int(np.flatnonzero(~empty[label])[0])
+                self.low[label, empty[label]] = self.low[label, first]
+                self.high[label, empty[label]] = self.high[label, first]
+        _, variance = self._moments.variance()
+        floor = 1e-4 * max(float(variance.mean()), 1e-12)
+        self.scale = np.sqrt(np.maximum(variance, floor)).astype(np.float32)
+        self._lonely = np.flatnonzero(alone)
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        predicted = batch.predicted
+        features = batch.features
+        best = np.full(len(batch), np.inf)
+        for cluster in range(self.clusters):
+            low, high = self.low[predicted, cluster], self.high[predicted, cluster]
+            outside = (features - np.clip(features, low, high)) / self.scale
+            best = np.minimum(best, np.square(outside, dtype=np.float64).sum(axis=1))
+        return np.sqrt(best)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the boxes and the neurons' scale."""
+        return {'low': self.low, 'high': self.high, 'scale': self.scale, 'lonely': self._lonely}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back the boxes and the neurons' scale."""
+        shape = (self.classes, self.clusters, self.width)
+        self.low = self._take(tensors, 'low', shape)
+        self.high = self._take(tensors, 'high', shape)
+        self.scale = self._take(tensors, 'scale', (self.width,))
+        self._lonely = self._take(tensors, 'lonely', (None,))
+        if not (self.low <= self.high).all() or not (self.scale > 0).all():
+            raise self._inconsistent()
+
+    def notes(self) -> list[str]:
+        """Name the classes that have no boxes of their own."""
+        if not len(self._lonely):
+            return []
+        return [
+            f'box: classes {listed(self._lonely)} have no correctly classified image and one box '
+            'around all images'
+        ]

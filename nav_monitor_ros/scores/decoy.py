@@ -1,0 +1,37 @@
+"""Probability of the background class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.energy import free_energy
+
+
+class Decoy(Score):
+    """``log p_background``, for a network that was trained with a background class.
+
+    The softmax runs over the classes and the background; the background never counts as the
+    predicted class. Needs logits (N, C) and the background's logit (N,); O(C) a frame.
+    Source: the reject class of Hendrycks, Mazeika and Dietterich, Deep Anomaly Detection with
+    Outlier Exposure, ICLR 2019 (section 4); ``nav_monitor train --decoy`` makes its images from the
+    training images alone.
+    """
+
+    name = 'decoy'
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Check that the network has a background class."""
+        if sample.background is None:
+            raise NotApplicableError(
+                'decoy: the network has no background class (--background); leave this score out '
+                '(--scores)'
+            )
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        assert batch.background is not None  # of the network that was fitted
+        background = batch.background.astype(np.float64)
+        # log(e^b / (e^b + sum e^l)) = -log(1 + e^(log sum e^l - b)), without overflow.
+        return -np.logaddexp(0.0, -free_energy(batch.logits) - background)

@@ -1,0 +1,79 @@
+"""Distance to the decision boundaries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+
+
+class DecisionBoundaryDistance(Score):
+    """Mean distance to the boundaries with the other classes, over the distance to the mean.
+
+    ``-1 / (C - 1) * sum_{c != c*} (logit_c* - logit_c) / |w_c* - w_c| / |f - mean|`` with c* the
+    predicted class and the mean of all training features. Needs logits (N, C), features (N, D) and
+    the head's weights (C, D); O(C + D) a frame.
+    Source: Liu and Qin, Fast Decision Boundary based Out-of-Distribution Detector, ICML 2024.
+    """
+
+    name = 'fdbd'
+
+    def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head)
+        self._count = 0
+        self._sum = np.zeros(width)
+        self.mean = np.zeros(width, np.float32)
+        self._gaps = np.ones((classes, classes)) if head is None else _distances(head.weight)
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Check that there are boundaries."""
+        self._require_head()
+        if self.classes < 2:
+            raise NotApplicableError('fdbd: a network of one class has no decision boundary')
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Add all images, correctly classified or not."""
+        entering = self._require_head().entering(batch.features)
+        self._count += len(batch)
+        self._sum += entering.sum(axis=0, dtype=np.float64)
+
+    def merge(self, other: Score) -> None:
+        """Add the sums of ``other``."""
+        assert isinstance(other, DecisionBoundaryDistance)
+        self._count += other._count
+        self._sum += other._sum
+
+    def finish(self) -> None:
+        """Turn the sum into the mean."""
+        if not self._count:
+            raise NavMonitorError('fdbd: no training image was seen')
+        self.mean = (self._sum / self._count).astype(np.float32)
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        logits = batch.logits.astype(np.float64)
+        deviation = self._require_head().entering(batch.features) - self.mean
+        norm = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
+        lead = logits.max(axis=1, keepdims=True) - logits
+        boundaries = (lead / self._gaps[batch.predicted]).sum(axis=1) / (self.classes - 1)
+        return -boundaries / np.maximum(norm, 1e-8)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the mean."""
+        return {'mean': self.mean}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back the mean."""
+        self.mean = self._take(tensors, 'mean', (self.width,))
+
+
+def _distances(weight: np.ndarray) -> np.ndarray:
+    """Return |w_a - w_b| of all pairs of classes, float64 (C, C), 1 where there is no boundary."""
+    weight = weight.astype(np.float64)
+    distances = np.stack([np.linalg.norm(weight - row, axis=1) for row in weight])
+    return np.where(distances > 0, distances, 1.0)

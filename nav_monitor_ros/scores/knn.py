@@ -1,0 +1,141 @@
+"""Distance to the nearest training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores import bits
+from nav_monitor_ros.scores.base import Score
+
+_BLOCK = 1 << 24  # similarities computed at once
+
+
+class NearestNeighbours(Score):
+    """Distance to the k-th nearest training image, features scaled to unit length.
+
+    ``|f / |f| - f_(k) / |f_(k)||`` over a bank of training images: all of them, or the ``bank``
+    ones with the smallest hashes of their features, a uniform sample that depends neither on the
+    images' order nor on how they were spread over machines. The bank is kept in half precision.
+
+    Needs features (N, D); O(M D) a frame for a bank of M images.
+    Source: Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022.
+    """
+
+    name = 'knn'
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        width: int,
+        head: Head | None,
+        neighbours: int = 10,
+        bank: int = 4096,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            classes: As for every score; not used.
+            width: D, the number of monitored neurons.
+            head: As for every score; not used.
+            neighbours: k.
+            bank: Images kept at most, 0 for all.
+
+        Raises:
+            NavMonitorError: An option is out of range.
+        """
+        super().__init__(classes=classes, width=width, head=head)
+        if neighbours < 1 or bank < 0:
+            raise NavMonitorError('knn: neighbours must be at least 1 and bank not negative')
+        self.neighbours = int(neighbours)
+        self.bank_size = int(bank)
+        self._seen: list[np.ndarray] = []
+        self.bank = np.zeros((0, width), np.float16)
+        self._complete()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'neighbours': self.neighbours, 'bank': self.bank_size}
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Add all images, correctly classified or not."""
+        self._seen.append(_unit(batch.features).astype(np.float16))
+        if self.bank_size and sum(map(len, self._seen)) > 4 * self.bank_size:
+            self._seen = [self._chosen()]
+
+    def merge(self, other: Score) -> None:
+        """Add the images of ``other``."""
+        assert isinstance(other, NearestNeighbours)
+        self._seen += other._seen
+
+    def finish(self) -> None:
+        """Close the bank."""
+        self.bank = self._chosen()
+        if not len(self.bank):
+            raise NavMonitorError('knn: no training image was seen')
+        self._complete()
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        points = _unit(batch.features)
+        k = min(self.neighbours, len(self._rows))
+        block = max(1, _BLOCK // len(self._rows))
+        return np.concatenate(
+            [np.zeros(0)]
+            + [
+                _kth_distance(points[i : i + block], self._rows, self._squares, k)
+                for i in range(0, len(points), block)
+            ]
+        )
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the bank."""
+        return {'bank': self.bank}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back the bank."""
+        self.bank = self._take(tensors, 'bank', (None, self.width))
+        if not len(self.bank):
+            raise self._inconsistent()
+        self._complete()
+
+    def notes(self) -> list[str]:
+        """Say how large the bank is."""
+        return [f'knn: distance to neighbour {self.neighbours} of {len(self.bank)} images']
+
+    def _chosen(self) -> np.ndarray:
+        rows = np.concatenate([np.zeros((0, self.width), np.float16), *self._seen])
+        # Sorted by hash: which rows are kept, and in which order, does not depend on theirs.
+        order = np.argsort(bits.hashes(_words(rows)), kind='stable')
+        return rows[order[: self.bank_size or None]]
+
+    def _complete(self) -> None:
+        self._rows = self.bank.astype(np.float32)
+        self._squares = np.square(self._rows).sum(axis=1)
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    """Return features (N, D) scaled to length 1, float32; zero stays zero."""
+    norm = np.sqrt(np.square(features, dtype=np.float64).sum(axis=1, keepdims=True))
+    return (features / np.maximum(norm, 1e-12)).astype(np.float32)
+
+
+def _words(rows: np.ndarray) -> np.ndarray:
+    """Return the bits of rows (N, D) of half precision as words, uint64 (N, W)."""
+    padded = np.zeros((len(rows), -(-rows.shape[1] // 4) * 4), np.float16)
+    padded[:, : rows.shape[1]] = rows
+    return padded.view(np.uint64)
+
+
+def _kth_distance(
+    points: np.ndarray, bank: np.ndarray, bank_squares: np.ndarray, k: int
+) -> np.ndarray:
+    squares = bank_squares - 2 * (points @ bank.T)
+    kth = np.partition(squares, k - 1, axis=1)[:, k - 1].astype(np.float64)
+    return np.sqrt(np.maximum(kth + np.square(points, dtype=np.float64).sum(axis=1), 0.0))

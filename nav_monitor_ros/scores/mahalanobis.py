@@ -1,0 +1,107 @@
+"""Mahalanobis distance of the features to the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.moments import ClassMoments, Scatter, whitening
+
+
+class Mahalanobis(Score):
+    """Smallest squared Mahalanobis distance of the features to a class's mean.
+
+    ``min_c (f - mean_c)^T S^-1 (f - mean_c)`` with the mean of each class's training images and
+    their common within-class covariance S, shrunk towards its mean variance by ``shrinkage``.
+    Needs features (N, D); O(D^2 + C D) a frame, tensors of D^2 + C D numbers.
+    Source: Lee et al., A Simple Unified Framework, NeurIPS 2018, without input perturbation.
+    """
+
+    name = 'mahalanobis'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, shrinkage: float = 0.001
+    ) -> None:
+        """Start empty; ``shrinkage`` in (0, 1)."""
+        super().__init__(classes=classes, width=width, head=head)
+        if not 0 < shrinkage < 1:
+            raise NavMonitorError(
+                f'{self.name}: shrinkage must lie between 0 and 1, not {shrinkage}'
+            )
+        self.shrinkage = float(shrinkage)
+        self._moments = ClassMoments(classes, width)
+        self._scatter = Scatter(width)
+        self.centre = np.zeros(width, np.float32)  # mean of all images
+        self.whitening = np.eye(width, dtype=np.float32)
+        self.means = np.zeros((0, width), np.float32)  # whitened, of the classes that have images
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'shrinkage': self.shrinkage}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Choose the origin of the sums."""
+        self._moments.centre(sample.features)
+        self._scatter.centre(sample.features)
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Add all images, correctly classified or not."""
+        self._moments.add(batch.features, labels)
+        self._scatter.add(batch.features)
+
+    def merge(self, other: Score) -> None:
+        """Add the sums of ``other``."""
+        assert isinstance(other, Mahalanobis)
+        self._moments.merge(other._moments)
+        self._scatter.merge(other._scatter)
+
+    def finish(self) -> None:
+        """Turn sums into means and the whitening matrix."""
+        if not self._scatter.count:
+            raise NavMonitorError(f'{self.name}: no training image was seen')
+        self.centre = self._scatter.mean().astype(np.float32)
+        present = self._moments.count > 0
+        means = self._moments.mean()[present]
+        offset = means - self._scatter.mean()
+        share = self._moments.count[present] / self._scatter.count
+        between = (offset * share[:, None]).T @ offset
+        total = self._scatter.about(self._scatter.mean())
+        self.whitening = whitening(total - between, self.shrinkage)
+        self.means = ((means - self.centre) @ self.whitening.T.astype(np.float64)).astype(
+            np.float32
+        )
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        deviation = batch.features - self.centre
+        return _nearest(white(deviation, self.whitening), self.means)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return means and the whitening matrix."""
+        return {'centre': self.centre, 'whitening': self.whitening, 'means': self.means}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back means and the whitening matrix."""
+        self.centre = self._take(tensors, 'centre', (self.width,))
+        self.whitening = self._take(tensors, 'whitening', (self.width, self.width))
+        self.means = self._take(tensors, 'means', (None, self.width))
+        if not 0 < len(self.means) <= self.classes:
+            raise self._inconsistent()
+
+
+def white(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return whitened deviations (N, D), float64."""
+    return (deviation @ matrix.T).astype(np.float64)
+
+
+def _nearest(points: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Return the smallest squared distance of each point (N, D) to a mean (C, D), float64 (N,)."""
+    means = means.astype(np.float64)
+    squares = np.square(points).sum(axis=1) - 2 * (points @ means.T).T
+    return np.maximum((squares + np.square(means).sum(axis=1)[:, None]).min(axis=0), 0.0)

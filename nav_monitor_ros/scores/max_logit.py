@@ -1,0 +1,22 @@
+"""Largest logit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.scores.base import Score
+
+
+class MaximumLogit(Score):
+    """``-max_c logit_c``: small where the predicted class is strongly supported.
+
+    Needs logits (N, C); O(C) a frame. Source: Hendrycks et al., Scaling Out-of-Distribution
+    Detection for Real-World Settings, ICML 2022.
+    """
+
+    name = 'max_logit'
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        return -batch.logits.max(axis=1).astype(np.float64)

@@ -1,0 +1,83 @@
+"""Uncertainty by dropout at run time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+
+MEASURES = ('entropy', 'mutual_information')
+
+
+class MonteCarloDropout(Score):
+    """Uncertainty of the class over K passes with dropout on.
+
+    With p_k the softmax of pass k: ``entropy`` is that of the mean of p_k over the passes (all
+    uncertainty), ``mutual_information`` is it less the mean of the entropies of p_k (the part by
+    which the passes disagree). Features up to the first dropout layer are computed once; only what
+    follows runs K times, in one batch. The masks are the same for every frame.
+
+    Needs samples (N, K, C); O(K C D) a frame for a single linear layer behind the dropout.
+    Source: Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.,
+    2011, for the mutual information.
+    """
+
+    name = 'mc_dropout'
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        width: int,
+        head: Head | None,
+        count: int = 50,
+        measure: str = 'entropy',
+    ) -> None:
+        """Start; ``count`` is K, ``measure`` one of ``MEASURES``."""
+        super().__init__(classes=classes, width=width, head=head)
+        if count < 2 or measure not in MEASURES:
+            raise NavMonitorError(
+                f'mc_dropout: count must be at least 2 and measure one of {", ".join(MEASURES)}, '
+                f"not {count} and '{measure}'"
+            )
+        self.count = int(count)
+        self.measure = measure
+
+    @property
+    def passes(self) -> int:
+        """Return K."""
+        return self.count
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'count': self.count, 'measure': self.measure}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Check that the passes are there."""
+        if sample.samples is None:
+            raise NotApplicableError(
+                'mc_dropout: the network has no dropout layer that can be repeated alone; leave '
+                'this score out (--scores)'
+            )
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        assert batch.samples is not None  # ``passes`` asks for them
+        raised = np.exp(batch.samples - batch.samples.max(axis=2, keepdims=True))
+        probabilities = raised / raised.sum(axis=2, keepdims=True)
+        total = _entropy(probabilities.mean(axis=1))
+        if self.measure == 'entropy':
+            return total
+        return np.maximum(total - _entropy(probabilities).mean(axis=1), 0.0)
+
+
+def _entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy in nats over the last axis, float64."""
+    probabilities = probabilities.astype(np.float64)
+    # p log p is 0 where p is 0.
+    return -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(axis=-1)

@@ -1,0 +1,111 @@
+"""Sums from which means, variances and covariances are made; they add up over machines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class ClassMoments:
+    """Count, sum and sum of squares for each class and neuron."""
+
+    def __init__(self, classes: int, width: int) -> None:
+        """Start empty."""
+        self.count = np.zeros(classes, np.int64)
+        self.origin = np.zeros(width)
+        self.sum = np.zeros((classes, width))
+        self.squares = np.zeros((classes, width))
+
+    def centre(self, features: np.ndarray) -> None:
+        """Take the mean of a sample (N, D) as the origin, so that sums of squares lose no digits."""
+        self.origin = features.mean(axis=0, dtype=np.float64)
+
+    def add(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Add images: features (N, D), labels int64 (N,)."""
+        centred = features.astype(np.float64) - self.origin
+        members = np.zeros((len(self.count), len(centred)))
+        members[labels, np.arange(len(centred))] = 1.0
+        self.count += members.sum(axis=1).astype(np.int64)
+        self.sum += members @ centred
+        self.squares += members @ centred**2
+
+    def merge(self, other: ClassMoments) -> None:
+        """Add the sums of ``other``, which has the same origin."""
+        self.count += other.count
+        self.sum += other.sum
+        self.squares += other.squares
+
+    def mean(self) -> np.ndarray:
+        """Return the mean of each class, float64 (C, D); that of all images for an empty class."""
+        mean = np.tile(self.sum.sum(axis=0) / max(1, self.count.sum()), (len(self.count), 1))
+        some = self.count > 0
+        mean[some] = self.sum[some] / self.count[some, None]
+        return mean + self.origin
+
+    def variance(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the variances of each class, float64 (C, D), and of all images, (D,).
+
+        A class with fewer than two images has those of all images.
+        """
+        total = max(1, self.count.sum())
+        pooled = self.squares.sum(axis=0) / total - (self.sum.sum(axis=0) / total) ** 2
+        variance = np.tile(pooled, (len(self.count), 1))
+        several = self.count > 1
+        count = self.count[several, None]
+        variance[several] = self.squares[several] / count - (self.sum[several] / count) ** 2
+        return np.maximum(variance, 0.0), np.maximum(pooled, 0.0)
+
+
+class Scatter:
+    """Count, sum and sum of outer products of all images."""
+
+    def __init__(self, width: int) -> None:
+        """Start empty."""
+        self.count = 0
+        self.origin = np.zeros(width)
+        self.sum = np.zeros(width)
+        self.products = np.zeros((width, width))
+
+    def centre(self, features: np.ndarray) -> None:
+        """Take the mean of a sample (N, D) as the origin, so that products lose no digits."""
+        self.origin = features.mean(axis=0, dtype=np.float64)
+
+    def add(self, features: np.ndarray) -> None:
+        """Add images, (N, D)."""
+        centred = features.astype(np.float64) - self.origin
+        self.count += len(centred)
+        self.sum += centred.sum(axis=0)
+        self.products += centred.T @ centred
+
+    def merge(self, other: Scatter) -> None:
+        """Add the sums of ``other``, which has the same origin."""
+        self.count += other.count
+        self.sum += other.sum
+        self.products += other.products
+
+    def mean(self) -> np.ndarray:
+        """Return the mean, float64 (D,)."""
+        return self.origin + self.sum / self.count
+
+    def about(self, point: np.ndarray) -> np.ndarray:
+        """Return the mean outer product of the deviations from ``point``, float64 (D, D)."""
+        offset = self.sum / self.count
+        gap = self.mean() - point
+        covariance = self.products / self.count - np.outer(offset, offset)
+        return covariance + np.outer(gap, gap)
+
+
+def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Return W with ``W.T @ W`` the inverse of a shrunk covariance, float32 (D, D).
+
+    The covariance is shrunk towards its mean variance, so that it can be inverted whatever the
+    number of images: ``(1 - shrinkage) * S + shrinkage * mean(diag S) * I``.
+
+    Args:
+        covariance: float64 (D, D), symmetric, positive semi-definite.
+        shrinkage: In (0, 1).
+    """
+    size = len(covariance)
+    # Features that never change have no scale of their own; any deviation is large then.
+    variance = max(float(np.trace(covariance)) / size, 1e-12)
+    shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(size)
+    return np.linalg.solve(np.linalg.cholesky(shrunk), np.eye(size)).astype(np.float32)

@@ -1,0 +1,103 @@
+"""Likelihood of the on/off pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score, known
+from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
+
+
+class SoftPattern(Score):
+    """Negative log-likelihood of the on/off pattern under the predicted class's bit rates.
+
+    ``-sum_i log p_ci`` over the neurons that are on and ``-sum_i log(1 - p_ci)`` over those that
+    are off, with ``p_ci = (on_ci + 1) / (n_c + 2)`` (Laplace's rule) from the n_c correctly
+    classified training images of the predicted class c. The soft form of ``pattern``: a neuron
+    that is nearly always on counts much when it is off, one that is on half of the time counts
+    little. Neurons are taken as independent (naive Bayes). A class without images has p = 1/2.
+
+    Needs features (N, D); O(D) a frame. Thresholds as for ``pattern`` (Cheng et al., DATE 2019).
+    """
+
+    name = 'pattern_soft'
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        width: int,
+        head: Head | None,
+        threshold: str = 'auto',
+        quantile: float = 0.5,
+    ) -> None:
+        """Start empty; ``threshold`` and ``quantile`` are those of ``pattern``."""
+        super().__init__(classes=classes, width=width, head=head)
+        check_rule(self.name, threshold, quantile)
+        self.threshold_rule = threshold
+        self.quantile = float(quantile)
+        self.thresholds = np.zeros(width, np.float32)
+        self._count = np.zeros(classes, np.int64)
+        self._on = np.zeros((classes, width), np.int64)
+        self._complete()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'threshold': self.threshold_rule, 'quantile': self.quantile}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Set the thresholds."""
+        self.thresholds = choose_thresholds(
+            self.name, sample.features, self.threshold_rule, self.quantile
+        )
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Count the correctly classified images' bits."""
+        keep = known(batch, labels)
+        on = batch.features[keep] > self.thresholds
+        np.add.at(self._on, labels[keep], on)
+        self._count += np.bincount(labels[keep], minlength=self.classes)
+
+    def merge(self, other: Score) -> None:
+        """Add the counts of ``other``."""
+        assert isinstance(other, SoftPattern)
+        self._count += other._count
+        self._on += other._on
+
+    def finish(self) -> None:
+        """Turn counts into log-likelihoods."""
+        self._complete()
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        predicted = batch.predicted
+        on = batch.features > self.thresholds
+        return self._off_cost[predicted] + (on * self._on_cost[predicted]).sum(axis=1)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return thresholds and counts."""
+        return {'thresholds': self.thresholds, 'count': self._count, 'on': self._on}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back thresholds and counts."""
+        self.thresholds = self._take(tensors, 'thresholds', (self.width,))
+        self._count = self._take(tensors, 'count', (self.classes,))
+        self._on = self._take(tensors, 'on', (self.classes, self.width))
+        if (self._on < 0).any() or (self._on > self._count[:, None]).any():
+            raise self._inconsistent()
+        self._complete()
+
+    def notes(self) -> list[str]:
+        """Say when a neuron is on."""
+        rule = describe_rule(self.thresholds, self.threshold_rule, self.quantile)
+        return [f'pattern_soft: a neuron is {rule}']
+
+    def _complete(self) -> None:
+        rate = (self._on + 1) / (self._count + 2)[:, None]
+        self._off_cost = -np.log(1 - rate).sum(axis=1)  # (C,): all neurons off
+        self._on_cost = np.log(1 - rate) - np.log(rate)  # (C, D): what each that is on adds

@@ -1,0 +1,58 @@
+"""Energy after clipping the features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.energy import free_energy
+
+
+class React(Score):
+    """Free energy of the logits of ``min(features, c)``, where c is a quantile of all features.
+
+    Unfamiliar images often excite a few neurons far beyond what training had, and get large logits
+    by that; clipping takes it away. c is the ``quantile`` over images and neurons of the sample
+    that ``prepare`` sees. Needs features (N, D) and the head's weights (C, D); O(C D) a frame.
+    Source: Sun, Guo and Li, ReAct, NeurIPS 2021 (quantile 0.9).
+    """
+
+    name = 'react'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, quantile: float = 0.9
+    ) -> None:
+        """Start empty; ``quantile`` in (0, 1]."""
+        super().__init__(classes=classes, width=width, head=head)
+        if not 0 < quantile <= 1:
+            raise NavMonitorError(f'react: quantile must lie between 0 and 1, not {quantile}')
+        self.quantile = float(quantile)
+        self.clip = np.array([np.inf], np.float32)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'quantile': self.quantile}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Set the clipping value."""
+        entering = self._require_head().entering(sample.features)
+        self.clip = np.array([np.quantile(entering, self.quantile)], np.float32)
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        head = self._require_head()
+        return free_energy(head.logits(np.minimum(head.entering(batch.features), self.clip)))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the clipping value."""
+        return {'clip': self.clip}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back the clipping value."""
+        self.clip = self._take(tensors, 'clip', (1,))

@@ -1,0 +1,49 @@
+"""Mahalanobis distance to the classes, less that to everything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.mahalanobis import Mahalanobis, white
+from nav_monitor_ros.scores.moments import whitening
+
+
+class RelativeMahalanobis(Mahalanobis):
+    """Mahalanobis distance to the nearest class, less that to all training images together.
+
+    ``min_c M_c(f) - M_0(f)``, with M_0 by the mean and covariance of all images whatever their
+    class: directions in which all images vary say nothing about a class and cancel out.
+    Needs features (N, D); O(D^2 + C D) a frame, tensors of 2 D^2 + C D numbers.
+    Source: Ren et al., A Simple Fix to Mahalanobis Distance, 2021 (arXiv:2106.09022).
+    """
+
+    name = 'relative_mahalanobis'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, shrinkage: float = 0.001
+    ) -> None:
+        """Start empty; ``shrinkage`` in (0, 1), of both covariances."""
+        super().__init__(classes=classes, width=width, head=head, shrinkage=shrinkage)
+        self.background = np.eye(width, dtype=np.float32)  # whitens all images
+
+    def finish(self) -> None:
+        """Turn sums into means and the whitening matrices."""
+        super().finish()
+        self.background = whitening(self._scatter.about(self._scatter.mean()), self.shrinkage)
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        whole = white(batch.features - self.centre, self.background)
+        return super().score(batch) - np.square(whole).sum(axis=1)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return means and both whitening matrices."""
+        return {**super().tensors(), 'background': self.background}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back means and both whitening matrices."""
+        super().restore(tensors)
+        self.background = self._take(tensors, 'background', (self.width, self.width))

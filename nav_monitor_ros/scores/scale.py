@@ -1,0 +1,73 @@
+"""Energy after scaling the features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.energy import free_energy
+
+_LARGEST = 50.0  # exponent at which the scale is cut; features without a positive sum would give inf
+
+
+class Scale(Score):
+    """Free energy of the logits of ``features * exp(s1 / s2)``.
+
+    s1 is the sum of the frame's features, s2 that of the largest ones, all but a share
+    ``percentile``. A frame whose activation is spread over many neurons has a larger s1 / s2.
+    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) a frame.
+    Source: Xu et al., Scaling for Training Time and Post-hoc Out-of-distribution Detection
+    Enhancement, ICLR 2024 (percentile 0.85).
+    """
+
+    name = 'scale'
+    default_percentile = 0.85
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        width: int,
+        head: Head | None,
+        percentile: float | None = None,
+    ) -> None:
+        """Start; ``percentile`` in [0, 1)."""
+        super().__init__(classes=classes, width=width, head=head)
+        self.percentile = self.default_percentile if percentile is None else float(percentile)
+        if not 0 <= self.percentile < 1:
+            raise NavMonitorError(
+                f'{self.name}: percentile must be at least 0 and below 1, not {percentile}'
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'percentile': self.percentile}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Check that the features are what the score is made for."""
+        if (self._require_head().entering(sample.features) < 0).any():
+            raise NotApplicableError(
+                f'{self.name}: is defined for non-negative features, and those of this layer are '
+                'not; leave this score out (--scores)'
+            )
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        head = self._require_head()
+        entering = head.entering(batch.features)
+        count = entering.shape[1] - round(entering.shape[1] * self.percentile)
+        largest = np.partition(entering, -count, axis=1)[:, -count:] if count else entering[:, :0]
+        shaped = self._shape(entering, largest)
+        ratio = entering.sum(axis=1) / np.maximum(largest.sum(axis=1), 1e-12)
+        return free_energy(
+            head.logits(shaped * np.exp(np.minimum(ratio, _LARGEST))[:, None].astype(np.float32))
+        )
+
+    def _shape(self, entering: np.ndarray, largest: np.ndarray) -> np.ndarray:
+        """Return the features to scale, (N, D), of which ``largest`` (N, k) are the largest."""
+        return entering

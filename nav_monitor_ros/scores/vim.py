@@ -1,0 +1,117 @@
+"""Virtual-logit matching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.moments import Scatter
+
+
+class VirtualLogitMatching(Score):
+    """The features' part outside the training images' principal subspace, against the logits.
+
+    ``alpha * |R^T (f - u)| - log sum_c exp(logit_c)``: u is the point where all logits are those of
+    the bias alone (``-pinv(W) b``), R spans what is orthogonal to the ``subspace`` leading
+    eigenvectors of the training features' second moments about u, and alpha makes the first part
+    as large as the largest logit on average over the sample that ``prepare`` sees.
+
+    Needs features (N, D), logits (N, C) and the head's weights; O(D^2) a frame.
+    Source: Wang et al., ViM, CVPR 2022.
+    """
+
+    name = 'vim'
+
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, subspace: int = 0
+    ) -> None:
+        """Start empty.
+
+        Args:
+            classes: C, the number of classes.
+            width: D, the number of monitored neurons.
+            head: The head's weights on the monitored features.
+            subspace: Dimension of the principal subspace, below D; 0 for the source's rule: 1000
+                from D = 2048 on, 512 from 768 on, else D / 2.
+
+        Raises:
+            NavMonitorError: ``subspace`` is out of range.
+        """
+        super().__init__(classes=classes, width=width, head=head)
+        if not 0 <= subspace < width:
+            raise NavMonitorError(
+                f'vim: subspace must be at least 0 and below the {width} neurons, not {subspace}'
+            )
+        self.subspace = int(subspace)
+        self._scatter = Scatter(width)
+        self.origin = np.zeros(width, np.float32)
+        if head is not None:
+            weight = head.weight.astype(np.float64)
+            self.origin = -(np.linalg.pinv(weight) @ head.bias).astype(np.float32)
+        self.residual = np.zeros((width, 0), np.float32)  # R
+        self.alpha = np.ones(1)
+        self._sample: Activations | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return the constructor's keyword options."""
+        return {'subspace': self.subspace}
+
+    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
+        """Keep the sample, which alpha is chosen by."""
+        self._scatter.centre(self._require_head().entering(sample.features))
+        self._sample = sample
+
+    def update(self, batch: Activations, labels: np.ndarray) -> None:
+        """Add all images, correctly classified or not."""
+        self._scatter.add(self._require_head().entering(batch.features))
+
+    def merge(self, other: Score) -> None:
+        """Add the sums of ``other``."""
+        assert isinstance(other, VirtualLogitMatching)
+        self._scatter.merge(other._scatter)
+
+    def finish(self) -> None:
+        """Find the subspace and alpha."""
+        if not self._scatter.count or self._sample is None:
+            raise NavMonitorError('vim: no training image was seen')
+        _, vectors = np.linalg.eigh(self._scatter.about(self.origin.astype(np.float64)))
+        # eigh sorts by rising eigenvalue: the residual comes first.
+        self.residual = vectors[:, : self.width - self._dimension()].astype(np.float32)
+        norm = self._residual_norm(self._sample)
+        largest = self._sample.logits.max(axis=1).astype(np.float64)
+        # Features without any residual on the sample: a frame with one is infinitely far; keep 1.
+        alpha = largest.sum() / norm.sum() if norm.sum() > 1e-9 else 1.0
+        self.alpha = np.array([max(alpha, 1e-9)])
+        self._sample = None
+
+    def score(self, batch: Activations) -> np.ndarray:
+        """Return the score of each image, float64 (N,)."""
+        return self.alpha[0] * self._residual_norm(batch) + free_energy(batch.logits)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return origin, residual space and alpha."""
+        return {'origin': self.origin, 'residual': self.residual, 'alpha': self.alpha}
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take back origin, residual space and alpha."""
+        self.origin = self._take(tensors, 'origin', (self.width,))
+        self.residual = self._take(
+            tensors, 'residual', (self.width, self.width - self._dimension())
+        )
+        self.alpha = self._take(tensors, 'alpha', (1,))
+
+    def _dimension(self) -> int:
+        if self.subspace:
+            return self.subspace
+        return 1000 if self.width >= 2048 else 512 if self.width >= 768 else self.width // 2
+
+    def _residual_norm(self, batch: Activations) -> np.ndarray:
+        deviation = self._require_head().entering(batch.features) - self.origin
+        return np.sqrt(np.square(deviation @ self.residual, dtype=np.float64).sum(axis=1))
