@@ -57,7 +57,11 @@ setup(
         'torch>=2.1',
         'torchvision>=0.16',
     ],
-    extras_require={'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20']},
+    extras_require={
+        'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20'],
+        'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
+        'report': ['matplotlib>=3.5'],  # nav_monitor evaluate --output
+    },
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -21,6 +21,7 @@ from safetensors.torch import save_file as save_torch_file
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.conformal import Conformal
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.classifier import Classifier, select_device
@@ -99,13 +100,22 @@ class Bundle:
             )
         return classifier
 
-    def judge(self, *, decisive: str = FUSED, top: int = 3) -> Judge:
+    def judge(
+        self, *, decisive: str = FUSED, also: Sequence[str] = (), top: int = 3
+    ) -> Judge:
         """Return the fitted scores with their calibration, ready to judge.
 
+        Args:
+            decisive: The score whose p-value decides.
+            also: Scores that verdicts name besides, ``all`` for all of them.
+            top: How many classes a verdict lists.
+
         Raises:
-            NavMonitorError: ``decisive`` is not a score of this bundle.
+            NavMonitorError: One of them is not a score of this bundle.
         """
-        return Judge(self.scores, self.calibration, self.class_names, decisive=decisive, top=top)
+        return Judge(
+            self.scores, self.calibration, self.class_names, decisive=decisive, also=also, top=top
+        )
 
 
 def equip(classifier: Classifier, scores: Iterable[Score]) -> None:
@@ -341,23 +351,43 @@ def _calibration(
     described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
 ) -> Calibration:
     fuse = tuple(described['fuse'])
-    thresholds = {str(name): float(p) for name, p in described['p_thresholds'].items()}
-    if not set(fuse) <= set(scores) or set(thresholds) != {*scores, FUSED}:
-        raise ValueError('calibration and scores name different scores')
-    if not fuse:
-        raise ValueError('fuse names no score')
-    # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
-    for name, p in thresholds.items():
-        if not 0 < p < 1:
-            raise ValueError(f'p_thresholds: {name} is {p}, not between 0 and 1')
+    members = {name: Mondrian.restored(_part(tensors, f'{name}/')) for name in scores}
+    marginals = {name: Conformal(tensors[f'{name}/marginal']) for name in fuse}
+    fused = Mondrian.restored(_part(tensors, f'{FUSED}/'))
+    classes = next(iter(scores.values())).classes
+    if not fuse or not set(fuse) <= set(scores):
+        raise ValueError('fuse names scores that are not there')
+    thresholds = {}
+    for name, mondrian in {**members, FUSED: fused}.items():
+        listed = described['fused' if name == FUSED else 'scores']['p_thresholds']
+        per_cell = np.array([float(p) for p in listed])
+        # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
+        if not ((per_cell > 0) & (per_cell < 1)).all():
+            raise ValueError(f'p_thresholds of {name} are {listed}, not between 0 and 1')
+        if len(mondrian.classes_cells) != classes or len(per_cell) != len(mondrian.cells):
+            raise ValueError(f'the calibration of {name} has other classes or cells')
+        thresholds[name] = per_cell[mondrian.classes_cells]
     return Calibration(
         alpha=float(described['false_alarm_rate']),
         confidence=float(described['confidence']),
         fuse=fuse,
-        members={name: Conformal(tensors[name]) for name in scores},
-        fused=Conformal(tensors[FUSED]),
+        members=members,
+        marginals=marginals,
+        fused=fused,
         thresholds=thresholds,
     )
+
+
+def _describe_cells(mondrian: Mondrian, thresholds: np.ndarray) -> dict[str, Any]:
+    """Return how many images a calibration has, and its classes' cells with their thresholds."""
+    cells = mondrian.classes_cells
+    first = [int(np.flatnonzero(cells == number)[0]) for number in range(len(mondrian.cells))]
+    return {
+        'images': len(mondrian),
+        'cells': [np.flatnonzero(cells == number).tolist() for number in range(len(first))],
+        'cell_images': [len(cell) for cell in mondrian.cells],
+        'p_thresholds': [float(thresholds[label]) for label in first],
+    }
 
 
 def _describe(bundle: Bundle) -> dict[str, Any]:
@@ -383,12 +413,12 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         'calibration': {
             'false_alarm_rate': calibration.alpha,
             'confidence': calibration.confidence,
-            'images': {
-                'scores': len(next(iter(calibration.members.values()))),
-                'fused': len(calibration.fused),
-            },
             'fuse': list(calibration.fuse),
-            'p_thresholds': {name: float(p) for name, p in calibration.thresholds.items()},
+            'scores': _describe_cells(
+                next(iter(calibration.members.values())),
+                next(p for name, p in calibration.thresholds.items() if name != FUSED),
+            ),
+            'fused': _describe_cells(calibration.fused, calibration.thresholds[FUSED]),
         },
         'layer_ranges': {
             layer: [float(f'{low:.6g}'), float(f'{high:.6g}')]

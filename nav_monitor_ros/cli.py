@@ -125,13 +125,16 @@ def _add_fit(commands: Any) -> None:
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
                          help='members of the fused score '
-                         '(default: pattern,gaussian,channel_means,energy)')
+                         '(default: pattern,relative_mahalanobis,channel_means,react)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
                          help='of in-distribution frames, each taken alone (default: 0.01)')
     monitor.add_argument('--confidence', type=float, default=0.95,
                          help='with which that rate holds (default: 0.95)')
+    monitor.add_argument('--class-images', type=int, metavar='N',
+                         help='calibration images with which a class is calibrated on its own '
+                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     _add_running(fit)
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
@@ -154,7 +157,15 @@ def _add_evaluate(commands: Any) -> None:
                           help='in-distribution images that were used for nothing else')
     evaluate.add_argument('--ood', action='append', required=True, metavar='NAME=SOURCE',
                           help='out-of-distribution images; may be repeated')
-    evaluate.add_argument('--output', type=Path, metavar='DIR', help='where metrics.json goes')
+    evaluate.add_argument('--scores', metavar='A,B,...',
+                          help='scores to compare besides those that are fused (default: all)')
+    evaluate.add_argument('--peers', metavar='SOURCE',
+                          help="compare with pytorch-ood's detectors as well, fitted to these "
+                          'labelled training images')
+    evaluate.add_argument('--rate', type=float, default=30.0, metavar='HZ',
+                          help='frames a second where sources are played as video (default: 30)')
+    evaluate.add_argument('--output', type=Path, metavar='DIR',
+                          help='where metrics.json and report.html go')
     _add_trust(evaluate)
     _add_running(evaluate)
     evaluate.set_defaults(run=_evaluate)
@@ -263,6 +274,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         fuse=_listed(options.fuse) or None,
         false_alarm_rate=options.false_alarm_rate,
         confidence=options.confidence,
+        class_images=options.class_images,
         class_names=_class_names(options.classes),
         seed=options.seed,
     )
@@ -299,6 +311,8 @@ def _preprocess(options: argparse.Namespace) -> Any:
 def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
+    from nav_monitor_ros.offline.evaluation_report import evaluation_report
+    from nav_monitor_ros.offline.report import write_report
     from nav_monitor_ros.offline.sources import open_source
 
     outside = {}
@@ -307,20 +321,33 @@ def _evaluate(options: argparse.Namespace) -> None:
         if not equals:
             raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
         outside[name] = open_source(source)
+    if options.rate <= 0:
+        raise NavMonitorError(f'--rate {options.rate}: must be above 0')
     inside = open_source(options.inside)
+    peers = open_source(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
+    judge = bundle.judge(also=_listed(options.scores) or ('all',))
     classifier = bundle.classifier(
-        device=options.device, threads=options.threads, trusted_packages=options.trust
+        device=options.device, threads=options.threads, trusted_packages=options.trust,
+        scores=judge.scores,
     )
     with _ProgressBars() as progress:
-        result = evaluate(classifier, bundle.judge(), inside, outside, progress=progress)
+        result, judged = evaluate(
+            classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
+            progress=progress,
+        )
     console = Console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
     for table in tables(result):
         console.print(table)
     if options.output is not None:
-        _write_json(options.output / 'metrics.json', {'bundle': bundle.name, **result.to_dict()})
+        metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
+        _write_json(options.output / 'metrics.json', metrics)
+        with _ProgressBars() as progress:
+            report = evaluation_report(bundle, judge, inside, outside, result, judged)
+            write_report(options.output / 'report.html', report)
+        print(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ class Monitor:
         threads: int = 1,
         trusted_packages: Sequence[str] = (),
         decisive: str = FUSED,
+        also: Sequence[str] = (),
         top: int = 3,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
@@ -45,11 +46,13 @@ class Monitor:
                 ``Bundle.judge``.
         """
         self.bundle = bundle
-        self.judge = bundle.judge(decisive=decisive, top=top)
+        self.judge = bundle.judge(decisive=decisive, also=also, top=top)
         self.classifier = bundle.classifier(
-            device=device, threads=threads, trusted_packages=trusted_packages
+            device=device, threads=threads, trusted_packages=trusted_packages,
+            scores=self.judge.scores,
         )
         self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
+        self.judge.forget()
 
     def look(self, image: RawImage) -> Observation:
         """Classify an image and judge it.

@@ -227,7 +227,9 @@ def test_evaluate_writes_its_figures(desk, run):
     assert metrics['separation']['lying']['fused']['auroc'] > 0.95
     assert 'accuracy on test.npz: 100.00%' in ended.out
     assert 'AUROC' in ended.out and 'False alarms on test.npz' in ended.out
-    assert [path.name for path in (desk / 'report').iterdir()] == ['metrics.json']
+    assert sorted(path.name for path in (desk / 'report').iterdir()) == [
+        'metrics.json', 'report.html'
+    ]
 
 
 def test_train_fits_a_reference_network(tmp_path, run):
@@ -299,9 +301,9 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'model_arg': 'depth=3'}, 'depth=3'),
         ({'layer': 'layer4'}, "no layer 'layer4'; it has penultimate, 1 conv, 2 relu1, 3 pool"),
         ({'layer': '8'}, '7 fc2'),
-        ({'scores': 'pattern,knn'}, "no score 'knn'; there are pattern"),
-        ({'fuse': 'knn'}, 'fitted are'),
-        ({'option': 'knn.k=3'}, 'SCORE.KEY=VALUE'),
+        ({'scores': 'pattern,knm'}, "no score 'knm'; there are pattern"),
+        ({'fuse': 'knm'}, 'fitted are'),
+        ({'option': 'knm.k=3'}, 'SCORE.KEY=VALUE'),
         ({'option': 'pattern.depth=3'}, 'depth'),
         ({'option': 'pattern.select=many'}, 'pattern'),
         ({'option': 'pattern.quantile=7'}, 'quantile'),

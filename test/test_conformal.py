@@ -8,6 +8,7 @@ from scipy.stats import binom
 
 from nav_monitor_ros.decision.calibration import FUSED, calibrate, fuse
 from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
+from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.energy import Energy
@@ -106,16 +107,17 @@ def test_the_fused_score_is_calibrated_on_images_of_its_own():
     calibration = calibrate(
         scores, first, second, fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95
     )
-    assert len(calibration.members['energy']) == 500
+    assert len(calibration.members['energy']) == 1200
+    assert len(calibration.marginals['energy']) == 500
     assert len(calibration.fused) == 700
     expected = sum(
-        calibration.members[name].surprises(scores[name].score(second)) for name in scores
+        calibration.marginals[name].surprises(scores[name].score(second)) for name in scores
     )
-    np.testing.assert_array_equal(calibration.fused.scores, np.sort(expected))
+    np.testing.assert_array_equal(calibration.fused.pooled.scores, np.sort(expected))
 
 
 def test_fusing_is_fishers_sum():
-    calibrated = {'a': Conformal(np.arange(100.0)), 'b': Conformal(np.arange(100.0))}
+    calibrated = {name: Conformal(np.arange(100.0)) for name in 'ab'}
     scores = {'a': np.array([50.0, -1.0]), 'b': np.array([20.0, -1.0])}
     np.testing.assert_allclose(
         fuse(calibrated, scores, ['a', 'b']), [-np.log(51 / 101 * 81 / 101), 0.0]
@@ -155,8 +157,10 @@ def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
         fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95,
     )
     fresh = _activations(rng, 50_000)
-    p = calibration.p_values({name: s.score(fresh) for name, s in _scores().items()})
-    assert np.mean(p[FUSED] <= calibration.thresholds[FUSED]) <= 0.012
+    p = calibration.p_values(
+        {name: s.score(fresh) for name, s in _scores().items()}, fresh.predicted
+    )
+    assert np.mean(p[FUSED] <= calibration.thresholds[FUSED][fresh.predicted]) <= 0.012
 
 
 def test_an_unknown_member_is_refused():

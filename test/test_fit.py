@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -102,14 +103,21 @@ def test_without_labels_the_networks_predictions_serve():
 def test_the_calibration_holds_exactly_the_images_of_its_half():
     calibration = tiny.source(2, 81)
     bundle = fit_tiny(tiny.source(1, 150), calibration)
-    first, second = split(calibration, 0.5, 0)
-    scores = bundle.scores['gaussian'].score(run(tiny.classifier(), first))
-    assert np.array_equal(bundle.calibration.members['gaussian'].scores, np.sort(scores))
-    assert len(bundle.calibration.members['gaussian']) == len(first)
+    second, first = split(calibration, 1 / 3, 0)
+    running = bundle.scores['channel_means'].watched
+    classifier = tiny.classifier()
+    classifier.watch(running)
+    scores = bundle.scores['react'].score(run(classifier, first))
+    assert np.array_equal(bundle.calibration.marginals['react'].scores, np.sort(scores))
+    everything = bundle.scores['gaussian'].score(run(classifier, calibration))
+    assert np.array_equal(
+        bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)
+    )
+    assert len(bundle.calibration.members['gaussian']) == 81 and len(first) == 27
     assert len(bundle.calibration.fused) == len(second)
-    for name, conformal in bundle.calibration.members.items():
-        threshold = p_threshold(len(conformal), 0.1, 0.95)
-        assert bundle.calibration.thresholds[name] == threshold
+    for name, mondrian in bundle.calibration.members.items():
+        threshold = p_threshold(len(mondrian), 0.1, 0.95)
+        assert (bundle.calibration.thresholds[name] == threshold).all()
 
 
 def test_layer_ranges_are_percentiles_of_the_training_images():
@@ -134,7 +142,7 @@ def test_progress_is_told_from_nothing_to_everything():
     told = []
     fit_tiny(tiny.source(1, 150), progress=lambda *args: told.append(args))
     whole = {what: total for what, _, total in told}
-    assert whole['fitting'] == 150 and whole['calibrating'] == 40
+    assert whole['fitting'] == 150 and whole['calibrating their fusion'] == 53
     for what, total in whole.items():
         done = [d for w, d, _ in told if w == what]
         assert done[0] == 0 and done[-1] == total and done == sorted(done)
@@ -225,12 +233,13 @@ def test_data_whose_labels_are_all_wrong_are_refused():
 
 def test_too_few_calibration_images_are_answered_with_the_number_needed():
     needed = images_needed(0.01, 0.95)
-    with pytest.raises(NavMonitorError, match=f'40 calibration images are too few.*{needed}'):
+    said = f'80 calibration images .*are too few.*{needed} and half as many'
+    with pytest.raises(NavMonitorError, match=said):
         fit_tiny(tiny.source(1, 60), options=FitOptions())
     enough = images_needed(0.1, 0.95)
-    fit_tiny(tiny.source(1, 60), tiny.source(2, 2 * enough))
+    fit_tiny(tiny.source(1, 60), tiny.source(2, math.ceil(1.5 * enough) + 1))
     with pytest.raises(NavMonitorError, match='too few'):
-        fit_tiny(tiny.source(1, 60), tiny.source(2, 2 * enough - 2))
+        fit_tiny(tiny.source(1, 60), tiny.source(2, math.floor(1.5 * enough) - 2))
 
 
 def test_a_single_calibration_image_is_refused():
@@ -239,8 +248,8 @@ def test_a_single_calibration_image_is_refused():
 
 
 def test_unknown_scores_and_members_are_refused():
-    with pytest.raises(NavMonitorError, match="no score 'knn'"):
-        fit_tiny(tiny.source(1, 20), options=FitOptions(scores={'knn': {}}))
+    with pytest.raises(NavMonitorError, match="no score 'knm'"):
+        fit_tiny(tiny.source(1, 20), options=FitOptions(scores={'knm': {}}))
     with pytest.raises(NavMonitorError, match='score .pattern.*depth'):
         fit_tiny(tiny.source(1, 20), options=FitOptions(scores={'pattern': {'depth': 3}}))
     with pytest.raises(NavMonitorError, match='fitted are'):
@@ -267,7 +276,7 @@ def test_the_card_tells_what_the_bundle_promises(tiny_bundle):
     card = model_card(tiny_bundle, about='Bars for tests.')
     assert card.startswith('# tiny\n\nBars for tests.\n')
     assert 'at most 5.00% with 95% confidence' in card
-    assert f'at most {tiny_bundle.calibration.thresholds["fused"]:.5f}' in card
+    assert f'at most {tiny_bundle.calibration.thresholds["fused"][0]:.5f}' in card
     assert f'{tiny.WIDTH} neurons' in card
     assert all(name in card for name in tiny_bundle.scores)
     assert tiny_bundle.provenance['data']['sha256'] in card
@@ -297,12 +306,12 @@ def evaluated(tiny_bundle):
     outside = {
         'lying': from_arrays('lying', tiny.strange(5, 100)), 'same': tiny.source(6, 200)
     }
-    return evaluate(classifier, tiny_bundle.judge(), inside, outside)
+    return evaluate(classifier, tiny_bundle.judge(also=['all']), inside, outside)[0]
 
 
 def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
     classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
-    judge = tiny_bundle.judge()
+    judge = tiny_bundle.judge(also=['all'])
     normal = run(classifier, tiny.source(5, 300))
     strange = run(classifier, from_arrays('lying', tiny.strange(5, 100)))
     for name in judge.scores:
@@ -310,10 +319,12 @@ def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
         scores = [*judge.scores[name].score(normal), *judge.scores[name].score(strange)]
         figures = evaluated.separation['lying'][name]
         assert figures.auroc == pytest.approx(roc_auc_score(truth, scores))
-        threshold = judge.calibration.thresholds[name]
-        assert figures.detected == np.mean(judge.p_values(strange)[name] <= threshold)
+        thresholds = judge.calibration.thresholds[name]
+        assert figures.detected == np.mean(
+            judge.p_values(strange)[name] <= thresholds[strange.predicted]
+        )
         assert evaluated.false_alarms[name].rate == np.mean(
-            judge.p_values(normal)[name] <= threshold
+            judge.p_values(normal)[name] <= thresholds[normal.predicted]
         )
     assert evaluated.accuracy == 1.0
     assert evaluated.images == {'tiny-5': 300, 'lying': 100, 'same': 200}
@@ -356,14 +367,15 @@ def test_results_are_plain_values_and_tables(evaluated):
         console.print(table)
     text = out.getvalue()
     assert 'lying (100 images) against tiny-5 (300)' in text
-    assert 'False alarms on tiny-5' in text and '5.00%' in text
+    assert 'False alarms on tiny-5' in text and '5.00 %' in text
 
 
 def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):
     classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
     inside = from_arrays('unlabelled', tiny.images(5, 40)[0])
-    result = evaluate(classifier, tiny_bundle.judge(), inside, {'lying': tiny.source(6, 20)})
-    assert result.accuracy is None
+    judge = tiny_bundle.judge(also=['all'])
+    result, _ = evaluate(classifier, judge, inside, {'lying': tiny.source(6, 20)})
+    assert result.accuracy is None and not result.coverage and not result.out_of_pattern
 
 
 # Networks that other people trained.

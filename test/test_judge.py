@@ -80,29 +80,35 @@ def test_huge_logits_are_no_problem(judge, normal):
 
 def test_a_verdict_holds_every_score_and_decides_by_one(judge, normal):
     verdict = judge.judge(normal[:1])
-    assert set(verdict.scores) == {*judge.scores, FUSED}
+    assert set(verdict.scores) == {*judge.calibration.fuse, FUSED}
+    assert verdict.members == judge.calibration.fuse
     assert verdict.decisive == FUSED
     assert verdict.p_value == verdict.scores[FUSED].p_value
-    assert verdict.threshold == judge.calibration.thresholds[FUSED]
+    assert verdict.threshold == judge.calibration.thresholds[FUSED][verdict.class_index]
     assert all(0 < value.p_value <= 1 for value in verdict.scores.values())
 
 
-@pytest.mark.parametrize('decisive', ['pattern', 'gaussian', 'energy', 'msp', 'fused'])
+@pytest.mark.parametrize(
+    'decisive', ['pattern', 'gaussian', 'knn', 'window_kl', 'vim', 'msp', 'fused']
+)
 def test_any_score_may_decide(tiny_bundle, unusual, decisive):
     names = list(tiny_bundle.calibration.thresholds)
-    own = {name: 0.01 * number for number, name in enumerate(names, start=1)}
+    own = {
+        name: 0.01 * number + 0.001 * np.arange(3) for number, name in enumerate(names, start=1)
+    }
     calibration = dataclasses.replace(tiny_bundle.calibration, thresholds=own)
     judge = Judge(tiny_bundle.scores, calibration, tiny.CLASSES, decisive=decisive)
     verdict = judge.judge(unusual[:1])
     assert verdict.decisive == decisive
     assert verdict.p_value == verdict.scores[decisive].p_value
-    assert verdict.threshold == own[decisive]
-    assert verdict.is_ood == (verdict.p_value <= own[decisive])
+    assert verdict.threshold == own[decisive][verdict.class_index]
+    assert verdict.is_ood == (verdict.p_value <= verdict.threshold)
+    assert verdict.fired in verdict.members and verdict.fired in verdict.why
 
 
 def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):
-    with pytest.raises(NavMonitorError, match="no score 'knn'; it has fused, pattern, gaussian"):
-        tiny_bundle.judge(decisive='knn')
+    with pytest.raises(NavMonitorError, match="no score 'knm'; it has fused, pattern, pattern_soft"):
+        tiny_bundle.judge(decisive='knm')
 
 
 def test_normal_frames_are_trusted_and_strange_ones_are_not(judge, normal, unusual):
@@ -138,12 +144,14 @@ def test_the_scores_are_those_of_the_fitted_scores(judge, unusual):
     for name, score in judge.scores.items():
         assert verdict.scores[name].score == score.score_frame(frame) == score.score(frame)[0]
         assert verdict.scores[name].p_value == judge.calibration.members[name].p_value(
-            verdict.scores[name].score
+            verdict.scores[name].score, verdict.class_index
         )
 
 
-def test_the_explanation_is_that_of_the_pattern_and_gaussian_scores(judge, normal, unusual):
-    pattern, gaussian = judge.scores['pattern'], judge.scores['gaussian']
+def test_the_explanation_is_that_of_the_pattern_and_gaussian_scores(
+    tiny_bundle, judge, normal, unusual
+):
+    pattern, gaussian = tiny_bundle.scores['pattern'], tiny_bundle.scores['gaussian']
     for frame in [*frames(unusual[:20]), *frames(normal[:20])]:
         verdict = judge.judge(frame)
         told = verdict.explanation

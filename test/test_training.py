@@ -129,7 +129,7 @@ def test_traffic_signs_are_trained_in_colour():
 
 def test_every_task_describes_its_network():
     for task in TASKS.values():
-        network = task.spec.build()
+        network = task.spec().build()
         assert isinstance(network, task.network)
         classifier = Classifier(network, task.preprocess)
         assert classifier.classes == len(task.class_names)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.decision.conformal import Conformal, p_threshold
+from nav_monitor_ros.decision.conformal import Conformal, images_needed
+from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
@@ -22,33 +23,44 @@ class Calibration:
     alpha: float  # largest share of false alarms among in-distribution frames
     confidence: float  # with which that holds
     fuse: tuple[str, ...]  # members of the fused score
-    members: Mapping[str, Conformal]  # of every score
-    fused: Conformal  # of the fusion, on images that no member was calibrated on
-    thresholds: Mapping[str, float]  # p-value at or below which a frame is out-of-distribution
+    members: Mapping[str, Mondrian]  # of every score, on all calibration images
+    marginals: Mapping[str, Conformal]  # of the members, by which they are fused, on some of them
+    fused: Mondrian  # of the fusion, on the other ones
+    thresholds: Mapping[str, np.ndarray]
+    # float64 (C,): p-value at or below which a frame predicted as each class is out-of-distribution
 
-    def p_values(self, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def p_values(
+        self, scores: Mapping[str, np.ndarray], labels: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Return the p-values of many images.
 
         Args:
-            scores: float64 (N,) of every score.
+            scores: float64 (N,) of every score, or of some of them.
+            labels: int64 (N,), the predicted classes.
 
         Returns:
-            float64 (N,) of every score and of ``fused``.
+            float64 (N,) of each of these scores, and of ``fused`` if all of its members are there.
         """
-        p_values = {name: self.members[name].p_values(values) for name, values in scores.items()}
-        p_values[FUSED] = self.fused.p_values(self.statistic(scores))
+        p_values = {
+            name: self.members[name].p_values(values, labels) for name, values in scores.items()
+        }
+        if set(self.fuse) <= set(scores):
+            p_values[FUSED] = self.fused.p_values(self.statistic(scores), labels)
         return p_values
 
     def statistic(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the fused score of many images, float64 (N,), from the scores of its members."""
-        return fuse(self.members, scores, self.fuse)
+        return fuse(self.marginals, scores, self.fuse)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the sorted calibration scores, float64."""
-        return {
-            FUSED: self.fused.scores,
-            **{name: conformal.scores for name, conformal in self.members.items()},
+        """Return the sorted calibration scores and the classes' cells."""
+        cells = {
+            f'{name}/{key}': array
+            for name, mondrian in {FUSED: self.fused, **self.members}.items()
+            for key, array in mondrian.tensors().items()
         }
+        marginals = {f'{name}/marginal': c.scores for name, c in self.marginals.items()}
+        return {**cells, **marginals}
 
 
 def fuse(
@@ -57,6 +69,9 @@ def fuse(
     members: Sequence[str],
 ) -> np.ndarray:
     """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
+
+    The members are ranked among all calibration images, whatever their class: within classes there
+    are too few for the tails (docs/judging.md).
 
     Args:
         calibrated: Calibration of each score; its ``surprises`` are summed.
@@ -68,36 +83,67 @@ def fuse(
 
 def calibrate(
     scores: Mapping[str, Score],
-    members_images: Activations,
+    marginal_images: Activations,
     fused_images: Activations,
     *,
     fuse_members: Sequence[str],
     alpha: float,
     confidence: float,
+    class_images: int | None = None,
 ) -> Calibration:
-    """Calibrate every score, and their fusion on images of its own.
+    """Calibrate every score, and their fusion on images that it was not made with.
 
     Args:
         scores: Fitted scores.
-        members_images: Held-out in-distribution images for the single scores.
-        fused_images: Other held-out in-distribution images, for the fusion.
+        marginal_images: Held-out in-distribution images by which the members are fused.
+        fused_images: Other held-out in-distribution images, for the fusion's own p-values. Those of
+            the single scores, which nothing but fitting has gone into, come from both.
         fuse_members: Names of the scores to fuse.
         alpha: False-alarm budget a frame.
         confidence: With which the budget is to hold.
+        class_images: Images with which a class is calibrated on its own; None for as many as let it
+            use half of its budget.
 
     Raises:
-        NavMonitorError: A member is unknown, or there are too few images for the budget.
+        NavMonitorError: A member is unknown or looks at more than one frame, or there are too few
+            images for the budget.
     """
     unknown = sorted(set(fuse_members) - set(scores))
     if unknown or not fuse_members:
         raise NavMonitorError(
             f'the fused score cannot be made of {list(fuse_members)}; fitted are {list(scores)}'
         )
-    members = {name: Conformal(score.score(members_images)) for name, score in scores.items()}
-    held_out = {name: scores[name].score(fused_images) for name in fuse_members}
-    fused = Conformal(fuse(members, held_out, fuse_members))
-    thresholds = {
-        name: p_threshold(len(conformal), alpha, confidence)
-        for name, conformal in {**members, FUSED: fused}.items()
+    windowed = [name for name in fuse_members if scores[name].windowed]
+    if windowed:
+        raise NavMonitorError(
+            f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
+            '--fuse'
+        )
+    least = max(
+        images_needed(alpha, confidence),
+        images_for_a_class(alpha, confidence) if class_images is None else class_images,
+    )
+    marginal_scores, fused_scores = (
+        {name: score.score(images) for name, score in scores.items()}
+        for images in (marginal_images, fused_images)
+    )
+    classes = fused_images.logits.shape[1]
+    labels = np.concatenate([marginal_images.predicted, fused_images.predicted])
+    cells = make_cells(labels, classes, least)
+    members = {
+        name: Mondrian(np.concatenate([marginal_scores[name], fused_scores[name]]), labels, cells)
+        for name in scores
     }
-    return Calibration(alpha, confidence, tuple(fuse_members), members, fused, thresholds)
+    marginals = {name: Conformal(marginal_scores[name]) for name in fuse_members}
+    fused = Mondrian(
+        fuse(marginals, fused_scores, fuse_members),
+        fused_images.predicted,
+        make_cells(fused_images.predicted, classes, least),
+    )
+    thresholds = {
+        name: mondrian.thresholds(alpha, confidence)
+        for name, mondrian in {**members, FUSED: fused}.items()
+    }
+    return Calibration(
+        alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds
+    )

@@ -50,7 +50,6 @@ class Conformal:
         below = np.searchsorted(self.scores, scores, 'left')
         return (1 + len(self.scores) - below) / (len(self.scores) + 1)
 
-
     def surprises(self, scores: np.ndarray) -> np.ndarray:
         """Return -log p of each score, with a tail beyond the calibration scores, float64 (N,).
 
@@ -103,11 +102,7 @@ def p_threshold(n: int, alpha: float, confidence: float) -> float:
     Raises:
         NavMonitorError: n is too small for this budget; the message says how many are needed.
     """
-    if not (0 < alpha < 1 and 0 < confidence < 1):
-        raise NavMonitorError(
-            f'the false-alarm budget ({alpha}) and its confidence ({confidence}) must lie '
-            'between 0 and 1'
-        )
+    check_budget(alpha, confidence)
     needed = images_needed(alpha, confidence)
     if n < needed:
         raise NavMonitorError(
@@ -121,6 +116,19 @@ def p_threshold(n: int, alpha: float, confidence: float) -> float:
     while k >= 0 and binom.cdf(k, n, alpha) > 1 - confidence:
         k -= 1
     return (k + 1) / (n + 1)
+
+
+def check_budget(alpha: float, confidence: float) -> None:
+    """Check that both lie between 0 and 1.
+
+    Raises:
+        NavMonitorError: One of them does not.
+    """
+    if not (0 < alpha < 1 and 0 < confidence < 1):
+        raise NavMonitorError(
+            f'the false-alarm budget ({alpha}) and its confidence ({confidence}) must lie '
+            'between 0 and 1'
+        )
 
 
 def images_needed(alpha: float, confidence: float) -> int:

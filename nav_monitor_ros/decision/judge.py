@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,10 @@ class InvalidActivationsError(NavMonitorError):
 
 
 class Judge:
-    """Fitted scores with their calibration, ready to judge frames. Safe to share by threads."""
+    """Fitted scores with their calibration, ready to judge frames.
+
+    Safe to share by threads, unless a score looks at more than one frame (``Score.windowed``).
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Judge:
         class_names: Sequence[str],
         *,
         decisive: str = FUSED,
+        also: Sequence[str] = (),
         top: int = 3,
     ) -> None:
         """Take fitted scores into service.
@@ -40,20 +45,28 @@ class Judge:
             calibration: Of these very scores.
             class_names: C names.
             decisive: The score whose p-value decides: ``fused`` or one of ``scores``.
+            also: Scores that every verdict names besides; ``all`` stands for all of them. Scores
+                that nobody asks for cost nothing.
             top: How many classes a verdict lists.
 
         Raises:
-            NavMonitorError: ``decisive`` is not among the scores.
+            NavMonitorError: ``decisive``, or one of ``also``, is not among the scores.
         """
-        if decisive != FUSED and decisive not in scores:
-            raise NavMonitorError(
-                f"the bundle has no score '{decisive}'; it has {', '.join([FUSED, *scores])}"
-            )
-        self.scores = dict(scores)
+        every = (FUSED, *scores)
+        also = every if 'all' in also else tuple(also)
+        for name in (decisive, *also):
+            if name not in every:
+                raise NavMonitorError(
+                    f"the bundle has no score '{name}'; it has {', '.join(every)}"
+                )
         self.calibration = calibration
         self.class_names = tuple(class_names)
         self.decisive = decisive
-        self.threshold = calibration.thresholds[decisive]
+        self._fuses = FUSED in (decisive, *also)
+        self.members = calibration.fuse if decisive == FUSED else (decisive,)
+        wanted = {*self.members, *also, *(calibration.fuse if self._fuses else ())}
+        self.scores = {name: score for name, score in scores.items() if name in wanted}
+        self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
         self.top = min(top, len(self.class_names))
         self._pattern = next((s for s in scores.values() if isinstance(s, Pattern)), None)
         self._gaussian = next((s for s in scores.values() if isinstance(s, Gaussian)), None)
@@ -65,21 +78,26 @@ class Judge:
             frame: The activations of exactly one image.
 
         Raises:
-            InvalidActivationsError: A logit or feature is NaN or infinite.
+            InvalidActivationsError: A logit or feature, or what a score makes of them, is NaN or
+                infinite.
         """
         _require_numbers(frame)
-        scores = {name: score.score_frame(frame) for name, score in self.scores.items()}
-        values = {
-            name: ScoreValue(score, self.calibration.members[name].p_value(score))
-            for name, score in scores.items()
-        }
-        statistic = float(
-            self.calibration.statistic({name: np.array([s]) for name, s in scores.items()})[0]
-        )
-        values[FUSED] = ScoreValue(statistic, self.calibration.fused.p_value(statistic))
+        predicted = int(frame.predicted[0])
+        values = {}
+        for name, fitted in self.scores.items():
+            score = fitted.score_frame(frame)
+            if not math.isfinite(score):
+                raise InvalidActivationsError(f"the score '{name}' of this frame is {score}")
+            p_value = self.calibration.members[name].p_value(score, predicted)
+            values[name] = ScoreValue(score, p_value)
+        if self._fuses:
+            statistic = float(
+                self.calibration.statistic({n: np.array([v.score]) for n, v in values.items()})[0]
+            )
+            p_value = self.calibration.fused.p_value(statistic, predicted)
+            values[FUSED] = ScoreValue(statistic, p_value)
         probabilities = _softmax(frame.logits[0])
         best = np.argsort(-probabilities, kind='stable')[: self.top]
-        predicted = int(frame.predicted[0])
         return Verdict(
             class_index=predicted,
             class_name=self.class_names[predicted],
@@ -87,16 +105,28 @@ class Judge:
             top=tuple((int(index), float(probabilities[index])) for index in best),
             scores=values,
             decisive=self.decisive,
-            threshold=self.threshold,
+            members=self.members,
+            threshold=float(self.thresholds[predicted]),
             explanation=self._explain(frame, predicted),
         )
 
-    def p_values(self, batch: Activations) -> dict[str, np.ndarray]:
-        """Return the p-values of many images for every score and ``fused``, float64 (N,) each."""
+    def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:
+        """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)
-        return self.calibration.p_values(
-            {name: score.score(batch) for name, score in self.scores.items()}
-        )
+        scores = {name: score.score(batch) for name, score in self.scores.items()}
+        if self._fuses:
+            scores[FUSED] = self.calibration.statistic(scores)
+        return scores
+
+    def p_values(self, batch: Activations) -> dict[str, np.ndarray]:
+        """Return the p-values of many images for the scores of ``scores_of``, float64 (N,) each."""
+        scores = {name: s for name, s in self.scores_of(batch).items() if name != FUSED}
+        return self.calibration.p_values(scores, batch.predicted)
+
+    def forget(self) -> None:
+        """Forget the frames before, after a gap in the stream."""
+        for score in self.scores.values():
+            score.forget()
 
     def _explain(self, frame: Activations, predicted: int) -> Explanation | None:
         if self._pattern is None:

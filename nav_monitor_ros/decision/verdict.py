@@ -77,7 +77,8 @@ class Verdict:
     top: tuple[tuple[int, float], ...]  # (class index, softmax probability), best first
     scores: Mapping[str, ScoreValue]
     decisive: str  # the name of the score that decides, a key of ``scores``
-    threshold: float  # p-values at or below it are out-of-distribution
+    threshold: float  # decisive p-values at or below it are out-of-distribution
+    members: tuple[str, ...] = ()  # what the decisive score is made of, itself if of nothing else
     explanation: Explanation | None = None
 
     @property
@@ -93,8 +94,23 @@ class Verdict:
     @property
     def fired(self) -> str:
         """Return the name of the member score with the smallest p-value, for the reason text."""
-        members = [name for name in self.scores if name != self.decisive] or [self.decisive]
+        members = self.members or (self.decisive,)
         return min(members, key=lambda name: self.scores[name].p_value)
+
+    @property
+    def why(self) -> str:
+        """Return one line for a person: which score fired, and what the neurons do."""
+        fired = self.scores[self.fired]
+        parts = [f'{self.fired} {fired.score:.4g} (p {fired.p_value:.2g})']
+        if self.explanation is not None:
+            parts.append(
+                f'{self.explanation.distance} of {int(self.explanation.monitored.sum())} neurons '
+                f"differ from the nearest pattern of '{self.class_name}'"
+            )
+            deviating = [f'{n.index} (z {n.z:+.1f})' for n in self.explanation.neurons[:3]]
+            if deviating:
+                parts.append('most deviating: ' + ', '.join(deviating))
+        return '; '.join(parts)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nav_monitor_ros.bundle import Bundle
 
 _USE = """\
@@ -41,10 +43,9 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         '## Calibration',
         f'False alarms among in-distribution frames, each taken alone: at most '
         f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
-        f'exchangeable with the calibration images ({len(next(iter(calibration.members.values())))}'
-        f' for the single scores, {len(calibration.fused)} others for the fused one). A frame '
-        f'counts as out-of-distribution where the fused p-value is at most '
-        f'{calibration.thresholds["fused"]:.5f}.',
+        f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score, '
+        f'{len(next(iter(calibration.members.values())))} for the single ones). '
+        f'{_cells(bundle)}',
         '## Provenance',
         '\n'.join(f'- {key}: {_line(value)}' for key, value in provenance.items()),
     ]
@@ -55,3 +56,18 @@ def _line(value: object) -> str:
     if isinstance(value, dict):
         return ', '.join(f'{key} {item}' for key, item in value.items())
     return str(value)
+
+
+def _cells(bundle: Bundle) -> str:
+    mondrian, thresholds = bundle.calibration.fused, bundle.calibration.thresholds['fused']
+    if len(mondrian.cells) == 1:
+        return (
+            'A frame counts as out-of-distribution where the fused p-value is at most '
+            f'{thresholds[0]:.5f}.'
+        )
+    counts = np.bincount(mondrian.classes_cells)
+    own = int((counts == 1).sum())
+    return (
+        f'{own} classes have images enough for p-values of their own, the other '
+        f'{len(thresholds) - own} share theirs.'
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def decoys(images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def decoys(
+    images: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
     """Make images that share the training images' pixels but show no class.
 
     One third each: the tiles of one image in another order; two images of different classes side

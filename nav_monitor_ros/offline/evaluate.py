@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,14 +12,25 @@ from rich.table import Table
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.evidence import Debounce
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.fit import Progress, run
-from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.images import ImageSource, without
+from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.scores.pattern import Pattern
 
 RECALL = 0.95
+GAMMAS = (0, 1, 2, 3)  # distances at which the out-of-pattern table is made
+TIMED = 300  # frames judged alone for the cost
+STREAMS = 200  # places in an OOD source from which a stream is played
+STREAM_FRAMES = 90  # after which a stream counts as undetected
+
+Scores = Mapping[str, np.ndarray]  # score -> float64 (N,)
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class Separation:
     aupr: float  # average precision with OOD as the positive class
     fpr_at_95_ood: float  # in-distribution images flagged where 95 % of the OOD images are
     fpr_at_95_id: float  # OOD images accepted where 95 % of the in-distribution images are
-    detected: float  # OOD images flagged at the calibrated threshold
+    detected: float | None  # OOD images flagged at the calibrated threshold; None without one
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,26 @@ class FalseAlarms:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How many misclassified images are among those that a monitor objects to."""
+
+    images: int
+    flagged: int
+    misclassified: int
+    misclassified_flagged: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What three flagged frames in a row (the node's default) make of a source played as video."""
+
+    false_alarms_per_hour: float  # on the in-distribution source, in its order
+    hours: float  # of it
+    frames_to_alert: dict[str, float | None]  # OOD source -> median; None if most never alert
+    frames_to_alert_p95: dict[str, float | None]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The result of one evaluation."""
 
@@ -50,10 +82,24 @@ class Evaluation:
     accuracy: float | None  # on the in-distribution source, None without labels
     false_alarms: dict[str, FalseAlarms]  # by score
     separation: dict[str, dict[str, Separation]]  # OOD source -> score -> figures
+    coverage: dict[str, Coverage]  # by score, at its threshold; empty without labels
+    out_of_pattern: dict[int, Coverage]  # by gamma, of the score ``pattern``; empty without labels
+    streams: dict[str, Stream]  # by score
+    microseconds: dict[str, float]  # by score, median for one frame given its activations
+    fused: tuple[str, ...]  # members of the fused score
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores and p-values of every image, for whoever wants to look closer."""
+
+    activations: Mapping[str, Activations]  # source -> images, the in-distribution one first
+    scores: Mapping[str, Scores]
+    p_values: Mapping[str, Scores]  # of the bundle's scores; other detectors have none
 
 
 def evaluate(
@@ -62,46 +108,46 @@ def evaluate(
     inside: ImageSource,
     outside: Mapping[str, ImageSource],
     *,
+    peers_training: ImageSource | None = None,
+    rate: float = 30.0,
     progress: Progress = lambda what, done, total: None,
-) -> Evaluation:
+) -> tuple[Evaluation, Judged]:
     """Run all sources through the network and compare the scores.
 
     Args:
-        classifier: The bundle's network.
+        classifier: The bundle's network, with all that the scores need.
         judge: The bundle's fitted scores.
         inside: In-distribution images that were used for nothing else.
         outside: Out-of-distribution sources by name.
+        peers_training: Labelled training images for the detectors of pytorch-ood, which are then
+            compared too; images that lie in ``inside`` as well are left out of them.
+        rate: Frames a second, where sources are played as video.
         progress: Is told how far the work is.
+
+    Raises:
+        NavMonitorError: pytorch-ood is asked for and missing, or its training images have no
+            labels.
     """
-    normal = run(classifier, inside, progress, f'in-distribution ({inside.name})')
-    accuracy = None
-    if inside.labels is not None:
-        accuracy = float((normal.predicted == inside.labels).mean())
-    normal_scores, normal_p = _judge_all(judge, normal)
-    thresholds = judge.calibration.thresholds
-    separation = {}
+    peers: Sequence[Peer] = ()
+    if peers_training is not None:
+        peers = _fitted_peers(classifier, peers_training, inside, progress)
+    activations = {inside.name: run(classifier, inside, progress, inside.name)}
     for name, source in outside.items():
-        strange_scores, strange_p = _judge_all(judge, run(classifier, source, progress, name))
-        separation[name] = {
-            score: separate(
-                normal_scores[score],
-                strange_scores[score],
-                detected=float((strange_p[score] <= thresholds[score]).mean()),
-            )
-            for score in normal_scores
+        activations[name] = run(classifier, source, progress, name)
+    scores, p_values = {}, {}
+    for name, batch in activations.items():
+        progress(f'judging {name}', 0, 1)
+        scores[name] = {
+            **judge.scores_of(batch), **{peer.name: peer.score(batch) for peer in peers}
         }
-    return Evaluation(
-        images={inside.name: len(inside), **{name: len(s) for name, s in outside.items()}},
-        accuracy=accuracy,
-        false_alarms={
-            score: _false_alarms(p <= thresholds[score], judge.calibration.alpha)
-            for score, p in normal_p.items()
-        },
-        separation=separation,
-    )
+        p_values[name] = judge.p_values(batch)
+    judged = Judged(activations, scores, p_values)
+    return _figures(judge, peers, inside, judged, rate), judged
 
 
-def separate(normal: np.ndarray, strange: np.ndarray, *, detected: float) -> Separation:
+def separate(
+    normal: np.ndarray, strange: np.ndarray, *, detected: float | None = None
+) -> Separation:
     """Return how well scores separate.
 
     Args:
@@ -122,52 +168,272 @@ def separate(normal: np.ndarray, strange: np.ndarray, *, detected: float) -> Sep
     )
 
 
-def tables(evaluation: Evaluation) -> list[Table]:
-    """Return the tables that a person reads."""
-    inside, *_ = evaluation.images
-    result = []
-    for name, scores in evaluation.separation.items():
-        table = Table(
-            title=f'{name} ({evaluation.images[name]} images) against '
-            f'{inside} ({evaluation.images[inside]})',
-            title_justify='left',
-        )
-        table.add_column('score', no_wrap=True)
-        for heading in (
-            'AUROC', 'AUPR', 'FPR at 95 % OOD recall', 'FPR at 95 % ID recall', 'detected'
-        ):
-            table.add_column(heading, justify='right')
-        best = max(scores, key=lambda score: scores[score].auroc)
-        for score, figures in scores.items():
-            table.add_row(
-                score,
-                *(f'{100 * value:.2f} %' for value in asdict(figures).values()),
-                style='bold' if score == best else None,
-            )
-        result.append(table)
-    alarms = Table(title=f'False alarms on {inside}', title_justify='left')
-    for heading in ('score', 'measured', '95 % interval', 'budget'):
-        alarms.add_column(heading, justify='right' if heading != 'score' else 'left')
-    for score, alarm in evaluation.false_alarms.items():
-        alarms.add_row(
-            score,
-            f'{alarm.rate:.2%}',
-            f'{alarm.low:.2%} .. {alarm.high:.2%}',
-            f'{alarm.budget:.2%}',
-        )
-    return [*result, alarms]
+def _fitted_peers(
+    classifier: Classifier, training: ImageSource, inside: ImageSource, progress: Progress
+) -> list[Peer]:
+    if training.labels is None:
+        raise NavMonitorError(f'--peers {training.name}: the images need labels')
+    kept = without(training, inside)
+    if kept.labels is None or not len(kept):
+        raise NavMonitorError(f'--peers {training.name}: all of its images lie in --inside too')
+    batch = run(classifier, kept, progress, 'training images of the peers')
+    progress('fitting the peers', 0, 1)
+    return fit_peers(batch, kept.labels, classifier.head)
 
 
-def _judge_all(
-    judge: Judge, activations: Activations
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return scores and p-values of every score and of the fused one."""
-    scores = {name: score.score(activations) for name, score in judge.scores.items()}
-    p_values = judge.calibration.p_values(scores)
-    scores[FUSED] = judge.calibration.statistic(scores)
-    return scores, p_values
+def _figures(
+    judge: Judge, peers: Sequence[Peer], inside: ImageSource, judged: Judged, rate: float
+) -> Evaluation:
+    normal = judged.activations[inside.name]
+    flagged = {name: _flags(judge, judged, name) for name in judged.activations}
+    names = list(judged.scores[inside.name])
+    outside = [name for name in judged.activations if name != inside.name]
+    labels = inside.labels
+    wrong = None if labels is None else normal.predicted != labels
+    return Evaluation(
+        images={name: len(batch) for name, batch in judged.activations.items()},
+        accuracy=None if wrong is None else float(1 - wrong.mean()),
+        false_alarms={
+            score: _false_alarms(flags, judge.calibration.alpha)
+            for score, flags in flagged[inside.name].items()
+        },
+        separation={
+            name: {
+                score: separate(
+                    judged.scores[inside.name][score],
+                    judged.scores[name][score],
+                    detected=float(flagged[name][score].mean()) if score in flagged[name] else None,
+                )
+                for score in names
+            }
+            for name in outside
+        },
+        coverage={} if wrong is None else {
+            score: _coverage(flags, wrong) for score, flags in flagged[inside.name].items()
+        },
+        out_of_pattern={} if wrong is None else out_of_pattern(judge, normal, wrong),
+        streams={
+            score: _stream(flags, {name: flagged[name][score] for name in outside}, rate)
+            for score, flags in flagged[inside.name].items()
+        },
+        microseconds=_costs(judge, peers, normal),
+        fused=judge.calibration.fuse,
+    )
+
+
+def _flags(judge: Judge, judged: Judged, source: str) -> dict[str, np.ndarray]:
+    """Return for each of the bundle's scores which images are flagged, bool (N,)."""
+    predicted = judged.activations[source].predicted
+    return {
+        score: p_values <= judge.calibration.thresholds[score][predicted]
+        for score, p_values in judged.p_values[source].items()
+    }
+
+
+def out_of_pattern(judge: Judge, normal: Activations, wrong: np.ndarray) -> dict[int, Coverage]:
+    """Return the two columns of Cheng et al. (DATE 2019), by gamma.
+
+    Args:
+        judge: With the score ``pattern``; without it the result is empty.
+        normal: N images.
+        wrong: bool (N,), which of them are misclassified.
+    """
+    pattern = next((s for s in judge.scores.values() if isinstance(s, Pattern)), None)
+    if pattern is None:
+        return {}
+    distances = pattern.score(normal)
+    gammas = sorted({*GAMMAS, pattern.gamma})
+    return {gamma: _coverage(distances > gamma, wrong) for gamma in gammas}
+
+
+def _coverage(flagged: np.ndarray, wrong: np.ndarray) -> Coverage:
+    return Coverage(
+        len(flagged), int(flagged.sum()), int(wrong.sum()), int((flagged & wrong).sum())
+    )
 
 
 def _false_alarms(flagged: np.ndarray, budget: float) -> FalseAlarms:
     interval = binomtest(int(flagged.sum()), len(flagged)).proportion_ci(0.95, 'exact')
     return FalseAlarms(float(flagged.mean()), float(interval.low), float(interval.high), budget)
+
+
+def _stream(normal: np.ndarray, strange: Mapping[str, np.ndarray], rate: float) -> Stream:
+    """Play flags as video: the in-distribution ones in their order, the others from many places."""
+    rules = AlertRules()
+    debounce, alarms = Debounce(rules.enter_count, rules.exit_count), 0
+    for flag in normal:
+        before = debounce.is_ood
+        debounce.update(bool(flag))
+        alarms += debounce.is_ood and not before
+    hours = len(normal) / rate / 3600
+    delays = {name: _delays(flags, rules) for name, flags in strange.items()}
+    return Stream(
+        false_alarms_per_hour=alarms / hours,
+        hours=hours,
+        frames_to_alert={name: _finite(np.median(d)) for name, d in delays.items()},
+        frames_to_alert_p95={
+            # A delay that was reached, not one between two of them: infinity is among them.
+            name: _finite(np.quantile(d, 0.95, method='higher')) for name, d in delays.items()
+        },
+    )
+
+
+def _delays(flags: np.ndarray, rules: AlertRules) -> np.ndarray:
+    starts = np.unique(np.linspace(0, len(flags) - 1, STREAMS).astype(int))
+    delays = []
+    for start in starts:
+        # The source begins again at its end, so that all streams are equally long.
+        debounce = Debounce(rules.enter_count, rules.exit_count)
+        delay = np.inf
+        for frame in range(STREAM_FRAMES):
+            debounce.update(bool(flags[(start + frame) % len(flags)]))
+            if debounce.is_ood:
+                delay = frame + 1
+                break
+        delays.append(delay)
+    return np.array(delays)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _costs(judge: Judge, peers: Sequence[Peer], normal: Activations) -> dict[str, float]:
+    """Return the median time of each score for one frame, in microseconds.
+
+    The fused score's is that of its members and of their fusion, each a frame alone.
+    """
+    frames = [normal[i : i + 1] for i in range(min(TIMED, len(normal)))]
+    makers: dict[str, Callable[[Activations], object]] = {
+        **{name: score.score_frame for name, score in judge.scores.items()},
+        **{peer.name: peer.score for peer in peers},
+    }
+    costs = {name: _median_time(maker, frames) for name, maker in makers.items()}
+    if set(judge.calibration.fuse) <= set(judge.scores):
+        members = {name: judge.scores[name] for name in judge.calibration.fuse}
+
+        def fused(frame: Activations) -> None:
+            judge.calibration.statistic(
+                {name: np.array([score.score_frame(frame)]) for name, score in members.items()}
+            )
+
+        costs[FUSED] = _median_time(fused, frames)
+    return costs
+
+
+def _median_time(function: Callable[[Activations], object], frames: Sequence[Activations]) -> float:
+    times = []
+    for frame in frames:
+        start = time.perf_counter()
+        function(frame)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times) * 1e6)
+
+
+def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return what a person reads: (caption, headings, rows of text), names in the first column."""
+    inside, *outside = evaluation.images
+    scores = list(next(iter(evaluation.separation.values()))) if outside else []
+    # Over all sources: the one number by which scores are compared.
+    mean = {
+        score: np.mean([evaluation.separation[name][score].auroc for name in outside])
+        for score in scores
+    }
+    order = sorted(scores, key=lambda score: -mean[score])
+    tables = []
+    if len(outside) > 1:
+        tables.append((
+            f'All {len(outside)} out-of-distribution sources',
+            ['score', 'mean AUROC', 'mean FPR at 95 % OOD recall', 'worst AUROC', 'us a frame'],
+            [
+                [
+                    score,
+                    _percent(mean[score]),
+                    _percent(np.mean(
+                        [evaluation.separation[n][score].fpr_at_95_ood for n in outside]
+                    )),
+                    _percent(min(evaluation.separation[n][score].auroc for n in outside)),
+                    f'{evaluation.microseconds[score]:.0f}',
+                ]
+                for score in order
+            ],
+        ))
+    for name in outside:
+        tables.append((
+            f'{name} ({evaluation.images[name]} images) against '
+            f'{inside} ({evaluation.images[inside]})',
+            ['score', 'AUROC', 'AUPR', 'FPR at 95 % OOD recall', 'FPR at 95 % ID recall',
+             'detected'],
+            [
+                [score, *map(_percent, asdict(evaluation.separation[name][score]).values())]
+                for score in order
+            ],
+        ))
+    tables.append((
+        f'False alarms on {inside}, each frame alone',
+        ['score', 'measured', '95 % interval', 'budget'],
+        [
+            [score, _percent(a.rate), f'{_percent(a.low)} .. {_percent(a.high)}',
+             _percent(a.budget)]
+            for score, a in evaluation.false_alarms.items()
+        ],
+    ))
+    if evaluation.coverage:
+        rows: list[tuple[str, Coverage]] = [
+            *((f'pattern, gamma {g}', c) for g, c in evaluation.out_of_pattern.items()),
+            *((f'{score}, at its threshold', c) for score, c in evaluation.coverage.items()),
+        ]
+        tables.append((
+            f'Misclassified images on {inside}',
+            ['monitor', 'out of pattern', 'misclassified among them', 'misclassified in all'],
+            [[name, *_coverage_cells(coverage)] for name, coverage in rows],
+        ))
+    streams = evaluation.streams
+    if outside and streams:
+        hours = next(iter(streams.values())).hours
+        tables.append((
+            f'Played as video: false alarms an hour on {inside} ({hours * 60:.1f} min of it); '
+            'median frames to the alert',
+            ['score', 'false alarms an hour', *outside],
+            [
+                [
+                    score, f'{s.false_alarms_per_hour:.1f}',
+                    *(_delay(s.frames_to_alert[name]) for name in outside),
+                ]
+                for score, s in streams.items()
+            ],
+        ))
+    return tables
+
+
+def tables(evaluation: Evaluation) -> list[Table]:
+    """Return ``text_tables`` for the terminal; our default is bold, other libraries' are dim."""
+    result = []
+    for caption, headings, rows in text_tables(evaluation):
+        table = Table(title=caption, title_justify='left')
+        for heading in headings:
+            table.add_column(heading, justify='left' if heading == headings[0] else 'right',
+                             no_wrap=heading == headings[0])
+        for row in rows:
+            fused = row[0].split(',')[0] == FUSED
+            style = 'bold' if fused else 'dim' if row[0].startswith(PREFIX) else None
+            table.add_row(*row, style=style)
+        result.append(table)
+    return result
+
+
+def _coverage_cells(coverage: Coverage) -> list[str]:
+    among = coverage.misclassified_flagged / coverage.flagged if coverage.flagged else 0.0
+    return [
+        f'{coverage.flagged} of {coverage.images} = {_percent(coverage.flagged / coverage.images)}',
+        f'{coverage.misclassified_flagged} = {_percent(among)}' if coverage.flagged else 'none',
+        str(coverage.misclassified),
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return '' if share is None else f'{100 * share:.2f} %'
+
+
+def _delay(frames: float | None) -> str:
+    return 'never' if frames is None else f'{frames:g}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
 from nav_monitor_ros.decision.calibration import calibrate
-from nav_monitor_ros.decision.conformal import p_threshold
+from nav_monitor_ros.decision.conformal import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.perception.activations import Activations
@@ -27,9 +28,11 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 
 BATCH = 64
 SAMPLE = 4096  # images that the scores look at before the stream
+MARGINAL_SHARE = 1 / 3  # of the calibration images, by which scores are fused; see calibrate
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
-FUSED_MEMBERS = ('pattern', 'gaussian', 'channel_means', 'energy')
+# Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
+FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'channel_means', 'react')
 
 Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
 
@@ -44,6 +47,8 @@ class FitOptions:
     fuse: tuple[str, ...] | None = None  # None for those of FUSED_MEMBERS that are fitted
     false_alarm_rate: float = 0.01  # of in-distribution frames, each taken alone
     confidence: float = 0.95  # with which the rate holds
+    class_images: int | None = None
+    # calibration images with which a class is calibrated on its own; None for as many as pay
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
 
@@ -79,9 +84,9 @@ def fit(
     class_names = _class_names(classifier, data, options)
     labels = _labels(data, class_names)
     scores = _empty_scores(classifier, options)
-    first, second = split(calibration, 0.5, options.seed)
+    second, first = split(calibration, MARGINAL_SHARE, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
-    p_threshold(min(len(first), len(second)), options.false_alarm_rate, options.confidence)
+    _check_calibration(calibration, len(second), options)
     rng = np.random.default_rng(options.seed)
     order = rng.permutation(len(data))
     ranges = _layer_ranges(classifier, data.subset(order[:RANGE_SAMPLE]))
@@ -97,11 +102,12 @@ def fit(
         score.finish()
     calibrated = calibrate(
         scores,
-        run(classifier, first, progress, 'calibrating'),
-        run(classifier, second, progress, 'calibrating the fused score'),
+        run(classifier, first, progress, 'calibrating the scores'),
+        run(classifier, second, progress, 'calibrating their fusion'),
         fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
         confidence=options.confidence,
+        class_images=options.class_images,
     )
     return Bundle(
         name=options.name,
@@ -150,6 +156,19 @@ def batches(
         )
         yield slice(start, stop), classifier(pixels)
         progress(what, stop, total)
+
+
+def _check_calibration(calibration: ImageSource, kept: int, options: FitOptions) -> None:
+    alpha, confidence = options.false_alarm_rate, options.confidence
+    check_budget(alpha, confidence)
+    needed = images_needed(alpha, confidence)
+    if kept < needed:
+        raise NavMonitorError(
+            f'{len(calibration)} calibration images ({calibration.name}) are too few for a '
+            f'false-alarm rate of {alpha:g} at {confidence:.0%} confidence: about '
+            f'{math.ceil(needed / (1 - MARGINAL_SHARE))} are needed, {needed} and half as many to '
+            'fuse the scores by; give more images or a larger rate'
+        )
 
 
 def equip_with_possible(
@@ -202,7 +221,8 @@ def prepare(
 def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
     if options.fuse is not None:
         return options.fuse
-    return tuple(name for name in FUSED_MEMBERS if name in scores) or tuple(scores)
+    members = tuple(name for name in FUSED_MEMBERS if name in scores)
+    return members or tuple(name for name, score in scores.items() if not score.windowed)
 
 
 def _empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -71,9 +72,14 @@ def _print_scores(bundle: Bundle, console: Console) -> None:
             ', '.join(f'{key} {value}' for key, value in settings.items()),
             'member' if name in calibration.fuse else '',
             str(len(conformal)),
-            f'p <= {calibration.thresholds[name]:.5f}',
+            _threshold(calibration.thresholds[name]),
         )
     console.print(table)
+
+
+def _threshold(per_class: np.ndarray) -> str:
+    low, high = f'{per_class.min():.5f}', f'{per_class.max():.5f}'
+    return f'p <= {high}' if low == high else f'p <= {low} to {high}, by class'
 
 
 def _print_layers(bundle: Bundle, console: Console) -> None:

@@ -11,12 +11,14 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 
-``limit=N`` and ``seed=S`` keep a random part of any source, ``classes=0,3`` some of its classes.
+``limit=N`` and ``seed=S`` keep a random part of any source, ``classes=0,3`` some of its classes,
+``without=0,3`` all others; ``transform=invert`` and ``transform=rotate90`` (a quarter turn to the
+left) change every image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from urllib.parse import parse_qsl
 
@@ -28,6 +30,11 @@ from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.samples import open_sample, whole_number
 
 _SAMPLE = 'sample:'
+_COMMON = ('limit', 'classes', 'without', 'transform')
+_TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    'invert': lambda image: 255 - image,
+    'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
+}
 
 
 def open_source(spec: str) -> ImageSource:
@@ -45,7 +52,7 @@ def open_source(spec: str) -> ImageSource:
         options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
     except ValueError:
         raise NavMonitorError(f"source '{spec}': write options as ?key=value&key=value") from None
-    own = {key: value for key, value in options.items() if key not in ('limit', 'classes')}
+    own = {key: value for key, value in options.items() if key not in _COMMON}
     if location.startswith(_SAMPLE):
         source = open_sample(location.removeprefix(_SAMPLE), own)
     else:
@@ -54,21 +61,37 @@ def open_source(spec: str) -> ImageSource:
     source = replace(source, name=spec)
     source = _keep_classes(source, options)
     source = _keep_some(source, options)
+    source = _transformed(source, options)
     if not len(source):
         raise NavMonitorError(f"source '{spec}' holds no images")
     return source
 
 
 def _keep_classes(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
-    if 'classes' not in options:
+    for key in ('classes', 'without'):
+        if key not in options:
+            continue
+        if source.labels is None:
+            raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
+        try:
+            numbers = [int(number) for number in options[key].split(',')]
+        except ValueError:
+            raise NavMonitorError(f"source '{source.name}': write {key}=0,3,7") from None
+        named = np.isin(source.labels, numbers)
+        source = source.subset(np.flatnonzero(named if key == 'classes' else ~named))
+    return source
+
+
+def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'transform' not in options:
         return source
-    if source.labels is None:
-        raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
-    try:
-        wanted = [int(number) for number in options['classes'].split(',')]
-    except ValueError:
-        raise NavMonitorError(f"source '{source.name}': write classes=0,3,7") from None
-    return source.subset(np.flatnonzero(np.isin(source.labels, wanted)))
+    if options['transform'] not in _TRANSFORMS:
+        raise NavMonitorError(
+            f"source '{source.name}': transform is '{options['transform']}', not one of "
+            f'{", ".join(_TRANSFORMS)}'
+        )
+    transform, read = _TRANSFORMS[options['transform']], source.read
+    return replace(source, read=lambda place: transform(read(place)))
 
 
 def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:

@@ -9,7 +9,9 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+_DROPOUTS = (
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
+)
 _ROWS = 4096  # images times passes that run at once
 
 
@@ -34,30 +36,34 @@ class StochasticHead:
         """
         names, entering, result = _trace(network, probe)
         modules = dict(network.named_modules())
-        first = next((i for i, name in enumerate(names) if isinstance(modules[name], _DROPOUTS)), -1)
-        if first < 0:
+        found = [i for i, name in enumerate(names) if isinstance(modules[name], _DROPOUTS)]
+        if not found:
             raise NavMonitorError(
                 'mc_dropout: the network has no dropout layer; leave this score out (--scores)'
             )
-        self.first = names[first]
-        self._chain = [modules[name] for name in names[first:]]
-        unsupported = {type(m).__name__ for m in self._chain if isinstance(m, _DROPOUTS[1:])}
-        try:
-            with torch.inference_mode():
-                output = entering[self.first]
-                for module in self._chain:
-                    output = module(output)
-        except (RuntimeError, ValueError, TypeError):  # of layers that were not meant to be chained
-            output = None
-        if unsupported or output is None or output.shape != result.shape or not torch.allclose(
-            output, result, rtol=1e-3, atol=1e-4
-        ):
+        self.first = names[found[0]]
+        self._chain = [modules[name] for name in names[found[0]:]]
+        plain = not any(isinstance(module, _DROPOUTS[1:]) for module in self._chain)
+        if not plain or not self._repeats(entering, result):
             raise NavMonitorError(
                 f'mc_dropout: what follows the dropout layer {self.first} is not a plain chain of '
                 'layers with ordinary dropout; leave this score out (--scores)'
             )
         self._masks: list[torch.Tensor | None] = []
         self._passes = 0
+
+    def _repeats(self, entering: Mapping[str, torch.Tensor], result: torch.Tensor) -> bool:
+        """Return whether the chain, run alone, gives what the network gave."""
+        try:
+            with torch.inference_mode():
+                output = entering[self.first]
+                for module in self._chain:
+                    output = module(output)
+            return output.shape == result.shape and torch.allclose(
+                output, result, rtol=1e-3, atol=1e-4
+            )
+        except Exception:  # layers that were not meant to be chained may raise anything
+            return False
 
     def draw(self, passes: int, seed: int) -> None:
         """Draw the masks of K passes.

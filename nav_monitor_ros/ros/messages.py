@@ -59,14 +59,12 @@ def prediction_message(header: Header, verdict: Verdict) -> Classification:
     )
 
 
-def label_info_message(
-    header: Header, class_names: Sequence[str], threshold: float
-) -> LabelInfo:
-    """Return the names behind the class ids."""
+def label_info_message(header: Header, class_names: Sequence[str]) -> LabelInfo:
+    """Return the names behind the class ids; no confidence threshold hides a class."""
     return LabelInfo(
         header=header,
         class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
-        threshold=threshold,
+        threshold=0.0,
     )
 
 
@@ -123,6 +121,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, object]:
         'decisive_score': verdict.decisive,
         'frame_is_ood': verdict.is_ood,
         'fired_score': verdict.fired,
+        'why': verdict.why,
     }
     for name, value in verdict.scores.items():
         values[f'score/{name}'] = value.score

@@ -168,6 +168,7 @@ class MonitorNode(LifecycleNode):
                 threads=values['torch_threads'],
                 trusted_packages=[name for name in values['trusted_packages'] if name],
                 decisive=values['score'],
+                also=[name for name in values['extra_scores'] if name],
                 top=values['top_k'],
             )
             monitor.spatial_layer(values['activation_layer'])
@@ -179,9 +180,7 @@ class MonitorNode(LifecycleNode):
         self._outputs = self._outputs or FrameOutputs(self)
         self._alerts.tell(lambda machine, now: machine.model_loaded())
         header = Header(stamp=self.get_clock().now().to_msg())
-        self._label_info.publish(
-            label_info_message(header, monitor.bundle.class_names, monitor.judge.threshold)
-        )
+        self._label_info.publish(label_info_message(header, monitor.bundle.class_names))
         self.get_logger().info(
             f"bundle '{monitor.bundle.name}' ({len(monitor.bundle.class_names)} classes) on "
             f'{monitor.classifier.device}, loaded in {time.monotonic() - started:.1f} s'
@@ -191,6 +190,7 @@ class MonitorNode(LifecycleNode):
         from nav_monitor_ros.ros.worker import Worker
 
         assert self._monitor is not None and self._outputs is not None
+        self._monitor.judge.forget()
         self._worker = Worker(
             self, self._monitor, self._alerts, self._outputs, lambda: self._values
         )
@@ -369,7 +369,7 @@ class MonitorNode(LifecycleNode):
                 'classes': len(bundle.class_names),
                 'scores': ' '.join(bundle.scores),
                 'decisive_score': self._monitor.judge.decisive,
-                'p_threshold': self._monitor.judge.threshold,
+                'fused_scores': ' '.join(bundle.calibration.fuse),
                 'false_alarm_rate': bundle.calibration.alpha,
             },
         )

@@ -112,6 +112,11 @@ PARAMETERS: tuple[Parameter, ...] = (
         'when the node is configured.',
     ),
     Parameter(
+        'extra_scores', 'string[]', [''],
+        'Scores of the bundle that `~/ood_status` names besides those that decide; `all` for all '
+        'of them. Each costs time (empty names are ignored). Read when the node is configured.',
+    ),
+    Parameter(
         'autostart', 'bool', True,
         'Configure and activate at start. If false, a lifecycle manager does.',
         read_only=True,

@@ -20,7 +20,10 @@ class ActivationShaping(Scale):
     name = 'ash'
     default_percentile = 0.65
 
-    def _shape(self, entering: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    def _shape(
+        self, entering: np.ndarray, largest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         if not largest.shape[1]:
-            return np.zeros_like(entering)
-        return np.where(entering >= largest.min(axis=1, keepdims=True), entering, 0)
+            return np.zeros_like(entering), np.zeros(len(entering))
+        pruned = np.where(entering >= largest.min(axis=1, keepdims=True), entering, 0)
+        return pruned, pruned.sum(axis=1)

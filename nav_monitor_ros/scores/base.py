@@ -130,6 +130,12 @@ class Score(ABC):
     def _inconsistent(self) -> NavMonitorError:
         return NavMonitorError(f"the fitted score '{self.name}' is inconsistent; fit it again")
 
+    def _nothing_correct(self) -> NavMonitorError:
+        return NavMonitorError(
+            f'{self.name}: no training image was classified correctly; check labels, class order '
+            'and preprocessing'
+        )
+
     def _take(
         self, tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]
     ) -> np.ndarray:

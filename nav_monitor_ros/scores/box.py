@@ -19,9 +19,9 @@ class Box(Score):
     The features of each class's correctly classified training images are clustered by k-means, and
     the smallest axis-parallel box around each cluster is stored. A frame inside a box of its
     predicted class has score 0, any other one the smallest Euclidean distance to such a box, each
-    neuron in units of its standard deviation over all training images. The source asks only
+    neuron in units of its standard deviation over all of those images. The source asks only
     whether a frame is inside. The clusters' centres come from the sample that ``prepare`` sees, the
-    boxes from all images. A class without images has one box around all training images.
+    boxes from all images. A class without images has one box around all of them.
 
     Needs features (N, D); O(K D) a frame for K clusters.
     Source: Henzinger, Lukina and Schilling, Outside the Box, ECAI 2020.
@@ -86,10 +86,7 @@ class Box(Score):
     def finish(self) -> None:
         """Give classes without images a box, and find the neurons' scale."""
         if not self._moments.count.any():
-            raise NavMonitorError(
-                'box: no training image was classified correctly; check labels, class order and '
-                'preprocessing'
-            )
+            raise self._nothing_correct()
         empty = self.low[:, :, 0] > self.high[:, :, 0]
         alone = empty.all(axis=1)
         low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))

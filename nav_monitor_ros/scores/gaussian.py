@@ -31,7 +31,7 @@ class Gaussian(Score):
         """Start empty; ``floor`` is a fraction of the mean variance."""
         super().__init__(classes=classes, width=width, head=head)
         if not floor > 0:
-            raise NavMonitorError(f'gaussian: floor must be above 0, not {floor}')
+            raise NavMonitorError(f'{self.name}: floor must be above 0, not {floor}')
         self.floor = float(floor)
         self.count = np.zeros(classes, np.int64)
         self._moments = ClassMoments(classes, width)
@@ -62,12 +62,9 @@ class Gaussian(Score):
         """Turn sums into means and variances."""
         self.count = self._moments.count
         if not self.count.any():
-            raise NavMonitorError(
-                'gaussian: no training image was classified correctly; check labels, class order '
-                'and preprocessing'
-            )
+            raise self._nothing_correct()
         variance, pooled = self._moments.variance()
-        lowest = self.floor * max(float(pooled.mean()), float(np.finfo(np.float32).tiny))
+        lowest = max(self.floor * float(pooled.mean()), float(np.finfo(np.float32).tiny))
         self.mean = self._moments.mean().astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
         self._complete()
@@ -98,7 +95,7 @@ class Gaussian(Score):
         self.mean = self._take(tensors, 'mean', shape).astype(np.float64)
         self.variance = self._take(tensors, 'variance', shape).astype(np.float64)
         if not (self.variance > 0).all():
-            raise NavMonitorError("the fitted score 'gaussian' is inconsistent; fit it again")
+            raise self._inconsistent()
         self._complete()
 
     def notes(self) -> list[str]:
@@ -107,8 +104,8 @@ class Gaussian(Score):
         if not len(lonely):
             return []
         return [
-            f'gaussian: classes {listed(lonely)} have fewer than 2 correctly classified images and '
-            'use the pooled variance'
+            f'{self.name}: classes {listed(lonely)} have fewer than 2 correctly classified images '
+            'and use the pooled variance'
         ]
 
     def _complete(self) -> None:

@@ -16,7 +16,7 @@ class ClassMoments:
         self.squares = np.zeros((classes, width))
 
     def centre(self, features: np.ndarray) -> None:
-        """Take the mean of a sample (N, D) as the origin, so that sums of squares lose no digits."""
+        """Take the mean of a sample (N, D) as the origin, so that squares lose no digits."""
         self.origin = features.mean(axis=0, dtype=np.float64)
 
     def add(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -95,7 +95,7 @@ class Scatter:
 
 
 def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
-    """Return W with ``W.T @ W`` the inverse of a shrunk covariance, float32 (D, D).
+    """Return the symmetric W with ``W @ W`` the inverse of a shrunk covariance, float32 (D, D).
 
     The covariance is shrunk towards its mean variance, so that it can be inverted whatever the
     number of images: ``(1 - shrinkage) * S + shrinkage * mean(diag S) * I``.
@@ -104,8 +104,10 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
         covariance: float64 (D, D), symmetric, positive semi-definite.
         shrinkage: In (0, 1).
     """
-    size = len(covariance)
+    values, vectors = np.linalg.eigh(covariance)
+    values = np.maximum(values, 0.0)  # rounding leaves some below 0 where images repeat
     # Features that never change have no scale of their own; any deviation is large then.
-    variance = max(float(np.trace(covariance)) / size, 1e-12)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * variance * np.eye(size)
-    return np.linalg.solve(np.linalg.cholesky(shrunk), np.eye(size)).astype(np.float32)
+    variance = max(float(values.mean()), 1e-12)
+    shrunk = (1 - shrinkage) * values + shrinkage * variance
+    # The symmetric one of all such matrices: it does not hang on the eigenvectors' signs and order.
+    return ((vectors / np.sqrt(shrunk)) @ vectors.T).astype(np.float32)

@@ -19,6 +19,6 @@ class MaximumSoftmaxProbability(Score):
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        shifted = batch.logits.astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        return np.log(np.exp(shifted).sum(axis=1))
+        logits = np.sort(batch.logits.astype(np.float64), axis=1)
+        # By log1p of the other classes alone: where the largest one is 1, their sum is still there.
+        return np.log1p(np.exp(logits[:, :-1] - logits[:, -1:]).sum(axis=1))

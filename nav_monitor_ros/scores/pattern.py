@@ -136,10 +136,7 @@ class Pattern(Score):
         self.patterns = np.concatenate(distinct)
         self.offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])])
         if not len(self.patterns):
-            raise NavMonitorError(
-                'pattern: no training image was classified correctly; check labels, class order '
-                'and preprocessing'
-            )
+            raise self._nothing_correct()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return each image's distance in bits, float64 (N,)."""
@@ -211,7 +208,7 @@ class Pattern(Score):
             and bool((np.diff(self.offsets) >= 0).all())
         )
         if not valid:
-            raise NavMonitorError("the fitted score 'pattern' is inconsistent; fit it again")
+            raise self._inconsistent()
 
     def notes(self) -> list[str]:
         """Say which thresholds are used and which classes or neurons carry nothing."""

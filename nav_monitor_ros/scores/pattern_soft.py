@@ -71,6 +71,8 @@ class SoftPattern(Score):
 
     def finish(self) -> None:
         """Turn counts into log-likelihoods."""
+        if not self._count.any():
+            raise self._nothing_correct()
         self._complete()
 
     def score(self, batch: Activations) -> np.ndarray:

@@ -11,7 +11,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.energy import free_energy
 
-_LARGEST = 50.0  # exponent at which the scale is cut; features without a positive sum would give inf
+_LARGEST = 50.0  # exponent at which the scale is cut, for features without a positive sum
 
 
 class Scale(Score):
@@ -62,12 +62,14 @@ class Scale(Score):
         entering = head.entering(batch.features)
         count = entering.shape[1] - round(entering.shape[1] * self.percentile)
         largest = np.partition(entering, -count, axis=1)[:, -count:] if count else entering[:, :0]
-        shaped = self._shape(entering, largest)
-        ratio = entering.sum(axis=1) / np.maximum(largest.sum(axis=1), 1e-12)
+        shaped, kept = self._shape(entering, largest)
+        ratio = entering.sum(axis=1) / np.maximum(kept, 1e-12)
         return free_energy(
             head.logits(shaped * np.exp(np.minimum(ratio, _LARGEST))[:, None].astype(np.float32))
         )
 
-    def _shape(self, entering: np.ndarray, largest: np.ndarray) -> np.ndarray:
-        """Return the features to scale, (N, D), of which ``largest`` (N, k) are the largest."""
-        return entering
+    def _shape(
+        self, entering: np.ndarray, largest: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features to scale, (N, D), and s2, (N,); ``largest`` is (N, k)."""
+        return entering, largest.sum(axis=1)

@@ -42,6 +42,8 @@ class SimplifiedHopfieldEnergy(Score):
 
     def finish(self) -> None:
         """Turn sums into means; a class without images has the mean of all."""
+        if not self._moments.count.any():
+            raise self._nothing_correct()
         self.mean = self._moments.mean().astype(np.float32)
 
     def score(self, batch: Activations) -> np.ndarray:

@@ -7,7 +7,11 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 
 RULES = ('auto', 'zero', 'quantile')
-ALWAYS_ON = 0.99  # a neuron above its threshold on more of the sample than this says nothing
+ALWAYS_ON = 0.99  # a neuron above 0 on more of the sample than this says nothing
+# ReLU layers fire on a third to half of all images. Where the median neuron does on more than this,
+# pooling has made the values positive, and what a zero says is how weak the response is, not which:
+# images that excite nothing then look familiar (docs/judging.md).
+MOSTLY_ON = 0.8
 
 
 def check_rule(score: str, rule: str, quantile: float) -> None:
@@ -31,7 +35,7 @@ def choose_thresholds(
         score: Name of the score, for messages.
         features: float32 (N, D), a sample of training images.
         rule: ``zero``; ``quantile``, of each neuron; ``auto``, which is ``zero`` unless that says
-            nothing, as after global average pooling of ReLU maps.
+            little, as after global average pooling of ReLU maps.
         quantile: Where quantiles are used.
 
     Raises:
@@ -39,15 +43,14 @@ def choose_thresholds(
             constant.
     """
     on_rate = (features > 0).mean(axis=0)
-    vacuous = bool(np.median(on_rate) > ALWAYS_ON)
-    if vacuous and rule == 'zero':
+    if rule == 'zero' and np.median(on_rate) > ALWAYS_ON:
         raise NavMonitorError(
             f'{score}: {np.mean(on_rate > ALWAYS_ON):.0%} of the monitored neurons are above '
             '0 on almost every training image, so a pattern at 0 says nothing (as after '
             'global average pooling); use threshold auto or quantile'
         )
     thresholds = np.zeros(features.shape[1], np.float32)
-    if rule == 'quantile' or vacuous:
+    if rule == 'quantile' or (rule == 'auto' and np.median(on_rate) > MOSTLY_ON):
         thresholds = np.quantile(features, quantile, axis=0).astype(np.float32)
     patterns = features > thresholds
     if not (patterns != patterns[:1]).any():
@@ -65,6 +68,6 @@ def describe_rule(thresholds: np.ndarray, rule: str, quantile: float) -> str:
     if rule == 'auto':
         return (
             f'on above its {quantile:g} quantile in training (a pattern at 0 would say '
-            'nothing: almost every neuron is always positive)'
+            'little: most neurons are positive on most images)'
         )
     return f'on above its {quantile:g} quantile in training'

@@ -20,7 +20,8 @@ class VirtualLogitMatching(Score):
     ``alpha * |R^T (f - u)| - log sum_c exp(logit_c)``: u is the point where all logits are those of
     the bias alone (``-pinv(W) b``), R spans what is orthogonal to the ``subspace`` leading
     eigenvectors of the training features' second moments about u, and alpha makes the first part
-    as large as the largest logit on average over the sample that ``prepare`` sees.
+    as large as the largest logit on average over the sample that ``prepare`` sees (1 where the
+    sample has no such part, and never below 0).
 
     Needs features (N, D), logits (N, C) and the head's weights; O(D^2) a frame.
     Source: Wang et al., ViM, CVPR 2022.
@@ -86,9 +87,11 @@ class VirtualLogitMatching(Score):
         self.residual = vectors[:, : self.width - self._dimension()].astype(np.float32)
         norm = self._residual_norm(self._sample)
         largest = self._sample.logits.max(axis=1).astype(np.float64)
-        # Features without any residual on the sample: a frame with one is infinitely far; keep 1.
-        alpha = largest.sum() / norm.sum() if norm.sum() > 1e-9 else 1.0
-        self.alpha = np.array([max(alpha, 1e-9)])
+        deviation = self._require_head().entering(self._sample.features) - self.origin
+        length = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
+        # Where the sample has no residual but rounding, its scale is not known.
+        alpha = largest.sum() / norm.sum() if norm.sum() > 1e-5 * length.sum() else 1.0
+        self.alpha = np.array([max(alpha, 1e-9)])  # not negative, where all logits are
         self._sample = None
 
     def score(self, batch: Activations) -> np.ndarray:

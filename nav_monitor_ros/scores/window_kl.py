@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.gaussian import Gaussian
 
 _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number, its features)
 
 
-class WindowDivergence(Score):
+class WindowDivergence(Gaussian):
     """Kullback-Leibler divergence of the last frames' features from the predicted class's.
 
     ``sum_i 0.5 * (log(s_i / v_i) + (v_i + (m_i - mean_i)^2) / s_i - 1)``: m, v are mean and
@@ -56,7 +54,7 @@ class WindowDivergence(Score):
         Raises:
             NavMonitorError: An option is out of range.
         """
-        super().__init__(classes=classes, width=width, head=head)
+        super().__init__(classes=classes, width=width, head=head, floor=floor)
         if window < 2 or max_age < window:
             raise NavMonitorError(
                 f'window_kl: window must be at least 2 and max_age at least that, not {window} '
@@ -64,33 +62,13 @@ class WindowDivergence(Score):
             )
         self.window = int(window)
         self.max_age = int(max_age)
-        self._gaussian = Gaussian(classes=classes, width=width, head=head, floor=floor)
         self._recent: _Recent = {}
         self._number = 0
 
     @property
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword options."""
-        return {
-            'window': self.window, 'max_age': self.max_age, 'floor': self._gaussian.floor
-        }
-
-    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums."""
-        self._gaussian.prepare(sample, labels)
-
-    def update(self, batch: Activations, labels: np.ndarray) -> None:
-        """Add the correctly classified images to their classes' sums."""
-        self._gaussian.update(batch, labels)
-
-    def merge(self, other: Score) -> None:
-        """Add the sums of ``other``."""
-        assert isinstance(other, WindowDivergence)
-        self._gaussian.merge(other._gaussian)
-
-    def finish(self) -> None:
-        """Turn sums into means and variances."""
-        self._gaussian.finish()
+        return {'window': self.window, 'max_age': self.max_age, **super().settings}
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image of a stream that starts here, float64 (N,)."""
@@ -111,17 +89,10 @@ class WindowDivergence(Score):
         """Let the stream start afresh."""
         self._recent = {}
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Return counts, means and variances."""
-        return self._gaussian.tensors()
-
-    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back counts, means and variances."""
-        self._gaussian.restore(tensors)
-
     def notes(self) -> list[str]:
         """Say what the score has to be calibrated on."""
         return [
+            *super().notes(),
             f'window_kl: over {self.window} frames; holds its false-alarm rate on streams only if '
             'the calibration images come in the order in which a camera saw them'
         ]
@@ -131,10 +102,10 @@ class WindowDivergence(Score):
         frames.append((number, features))
         while frames[0][0] <= number - self.max_age:
             frames.popleft()
-        mean, variance = self._gaussian.mean[label], self._gaussian.variance[label]
+        mean, variance = self.mean[label], self.variance[label]
         deviation = np.stack([f for _, f in frames]) - mean
         missing = self.window - len(frames)
         shift = deviation.sum(axis=0) / self.window
         spread = (np.square(deviation).sum(axis=0) + missing * variance) / self.window - shift**2
-        ratio = np.maximum(spread / variance, self._gaussian.floor)
+        ratio = np.maximum(spread / variance, self.floor)
         return float(0.5 * (ratio - 1 - np.log(ratio) + shift**2 / variance).sum())

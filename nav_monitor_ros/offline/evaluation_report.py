@@ -1,0 +1,91 @@
+"""From an evaluation to what its report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.bundle import Bundle
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.offline.evaluate import Evaluation, Judged, text_tables
+from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.report import Picture, ReportData
+
+PICTURES = 24  # misses shown of all sources together, and as many false alarms
+
+
+def evaluation_report(
+    bundle: Bundle,
+    judge: Judge,
+    inside: ImageSource,
+    outside: Mapping[str, ImageSource],
+    evaluation: Evaluation,
+    judged: Judged,
+) -> ReportData:
+    """Return the report of an evaluation.
+
+    Args:
+        bundle: What was evaluated.
+        judge: Its scores.
+        inside: The in-distribution source.
+        outside: The out-of-distribution sources by name.
+        evaluation: The figures.
+        judged: Every image's scores.
+    """
+    calibration = bundle.calibration
+    lines = [
+        f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
+        f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
+        f'Default score: {judge.decisive}, made of {", ".join(calibration.fuse)}.',
+        f'Budget: at most {calibration.alpha:.2%} of in-distribution frames are flagged, with '
+        f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images.',
+    ]
+    if evaluation.accuracy is not None:
+        lines.append(f'Accuracy on {inside.name}: {evaluation.accuracy:.2%}.')
+    shares = [max(1, PICTURES // max(1, len(outside)))] * len(outside)
+    missed = [
+        picture
+        for (name, source), share in zip(outside.items(), shares, strict=True)
+        for picture in _pictures(judge, judged, name, source, share, flagged=False)
+    ]
+    return ReportData(
+        title=bundle.name,
+        lines=tuple(lines),
+        inside=inside.name,
+        default=judge.decisive,
+        scores=judged.scores,
+        p_values=judged.p_values,
+        thresholds={
+            name: float(np.median(per_class))
+            for name, per_class in calibration.thresholds.items()
+        },
+        tables=tuple(text_tables(evaluation)),
+        missed=tuple(missed),
+        false_alarms=tuple(
+            _pictures(judge, judged, inside.name, inside, PICTURES, flagged=True)
+        ),
+    )
+
+
+def _pictures(
+    judge: Judge, judged: Judged, name: str, source: ImageSource, count: int, *, flagged: bool
+) -> list[Picture]:
+    """Return the most strongly flagged images, or those that were furthest from being flagged."""
+    batch, p_values = judged.activations[name], judged.p_values[name][judge.decisive]
+    is_flagged = p_values <= judge.thresholds[batch.predicted]
+    order = np.argsort(p_values if flagged else -p_values, kind='stable')
+    chosen = order[is_flagged[order] == flagged][:count]
+    logits = batch.logits[chosen].astype(np.float64)
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = raised.max(axis=1) / raised.sum(axis=1)
+    return [
+        Picture(
+            name,
+            source.image(int(index)),
+            judge.class_names[int(batch.predicted[index])],
+            float(sure),
+            float(p_values[index]),
+        )
+        for index, sure in zip(chosen, confidence, strict=True)
+    ]
