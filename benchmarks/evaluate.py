@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,14 +29,16 @@ LEFT_OUT = '0,6,16,19,21,24,27,32,39,41'
 
 def main() -> None:
     """Run all evaluations."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'evaluate')
     parser.add_argument('--only', default='', help='names with commas between; default: all')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    wanted = options.only.split(',') if options.only else list(evaluations(options.data, options.work))
-    for name in wanted:
+    known = evaluations(options.data, options.work)
+    for name in options.only.split(',') if options.only else known:
         run(name, options.data, options.work)
 
 
@@ -138,7 +141,7 @@ def unpack_cifar10(folder: Path, target: Path) -> None:
 def nav_monitor(*arguments: str) -> None:
     """Run one command of the product, visibly."""
     command = [shutil.which('nav_monitor') or sys.exit('source env.sh first'), *arguments]
-    print('+', ' '.join(command[0:1] + [f"'{a}'" if '?' in a else a for a in arguments]), flush=True)
+    print('+', shlex.join(['nav_monitor', *arguments]), flush=True)
     subprocess.run(command, check=True)
 
 

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_fit, _add_evaluate, _add_show, _add_train):
+    for add in (_add_fit, _add_evaluate, _add_show, _add_train, _add_benchmark):
         add(commands)
     return parser
 
@@ -213,6 +213,29 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(run=_train)
 
 
+def _add_benchmark(commands: Any) -> None:
+    benchmark = commands.add_parser(
+        'benchmark',
+        help='measure how long judging takes',
+        formatter_class=_FORMATS,
+        description='Measure, on this machine and against the forward pass in the same run:\n'
+        '  judge  the scores and the whole verdict of one frame',
+        epilog='example:\n  nav_monitor benchmark judge --features 512 --patterns 5000',
+    )
+    benchmark.add_argument('what', choices=('judge',))
+    for name, default, text in (
+        ('features', 512, 'monitored neurons'),
+        ('patterns', 5000, 'stored for each class'),
+        ('classes', 43, 'of the network'),
+        ('frames', 2000, 'timed, each alone'),
+    ):
+        benchmark.add_argument(f'--{name}', type=int, default=default, metavar='N',
+                               help=f'{text} (default: {default})')
+    benchmark.add_argument('--threads', type=int, default=1, help='of torch (default: 1)')
+    benchmark.add_argument('--json', type=Path, metavar='FILE', help='write the figures there')
+    benchmark.set_defaults(run=_benchmark)
+
+
 def _add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group('running')
     running.add_argument('--device', default='auto', help='auto, cpu or cuda:N (default: auto)')
@@ -355,6 +378,19 @@ def _show(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.show import show
 
     show(load_bundle(options.bundle), Console())
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.benchmark import judge_benchmark, table
+
+    with _ProgressBars() as progress:
+        result = judge_benchmark(
+            features=options.features, patterns=options.patterns, classes=options.classes,
+            frames=options.frames, threads=max(1, options.threads), progress=progress,
+        )
+    Console().print(table(result))
+    if options.json is not None:
+        _write_json(options.json, result)
 
 
 def _train(options: argparse.Namespace) -> None:

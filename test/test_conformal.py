@@ -8,7 +8,6 @@ from scipy.stats import binom
 
 from nav_monitor_ros.decision.calibration import FUSED, calibrate, fuse
 from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
-from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.energy import Energy

@@ -107,7 +107,8 @@ def test_any_score_may_decide(tiny_bundle, unusual, decisive):
 
 
 def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):
-    with pytest.raises(NavMonitorError, match="no score 'knm'; it has fused, pattern, pattern_soft"):
+    said = "no score 'knm'; it has fused, pattern, pattern_soft"
+    with pytest.raises(NavMonitorError, match=said):
         tiny_bundle.judge(decisive='knm')
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
@@ -10,7 +10,7 @@ from scipy.stats import norm
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
-from nav_monitor_ros.scores.registry import SCORES, make_score
+from nav_monitor_ros.scores.registry import make_score
 
 CLASSES, WIDTH = 4, 70  # more than one word of bits, and not a whole number of words
 OPTIONS = {'channel_means': {'layers': ['stem', 'body']}}  # that a score cannot do without

@@ -35,6 +35,7 @@ class Conformal:
         self._tail_start = float(self.scores[min(n - 1, math.floor(n * (1 - TAIL)))])
         excess = self.scores[self.scores > self._tail_start] - self._tail_start
         self._tail_scale, self._tail_shape = _generalised_pareto(excess)
+        self._tail_surprise = -math.log(self.p_value(float(np.nextafter(self._tail_start, np.inf))))
 
     def __len__(self) -> int:
         """Return n."""
@@ -50,6 +51,15 @@ class Conformal:
         below = np.searchsorted(self.scores, scores, 'left')
         return (1 + len(self.scores) - below) / (len(self.scores) + 1)
 
+    def surprise(self, score: float) -> float:
+        """Return what ``surprises`` gives for one score, fast enough for every frame."""
+        excess = (score - self._tail_start) / self._tail_scale
+        if not excess > 0:
+            return -math.log(self.p_value(score))
+        shape = self._tail_shape
+        growth = math.log1p(shape * excess) / shape if shape else excess
+        return self._tail_surprise + growth
+
     def surprises(self, scores: np.ndarray) -> np.ndarray:
         """Return -log p of each score, with a tail beyond the calibration scores, float64 (N,).
 
@@ -63,8 +73,7 @@ class Conformal:
         shape = self._tail_shape
         beyond = np.maximum(excess, 0.0)
         growth = np.log1p(shape * beyond) / shape if shape else beyond
-        start = -math.log(self.p_value(np.nextafter(self._tail_start, np.inf)))
-        return np.where(excess > 0, start + growth, -np.log(self.p_values(scores)))
+        return np.where(excess > 0, self._tail_surprise + growth, -np.log(self.p_values(scores)))
 
 
 def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:

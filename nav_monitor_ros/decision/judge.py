@@ -84,15 +84,19 @@ class Judge:
         _require_numbers(frame)
         predicted = int(frame.predicted[0])
         values = {}
+        explanation = self._explain(frame, predicted)
         for name, fitted in self.scores.items():
-            score = fitted.score_frame(frame)
+            if fitted is self._pattern and explanation is not None:
+                score = float(explanation.distance)  # the search for the nearest pattern found it
+            else:
+                score = fitted.score_frame(frame)
             if not math.isfinite(score):
                 raise InvalidActivationsError(f"the score '{name}' of this frame is {score}")
             p_value = self.calibration.members[name].p_value(score, predicted)
             values[name] = ScoreValue(score, p_value)
         if self._fuses:
-            statistic = float(
-                self.calibration.statistic({n: np.array([v.score]) for n, v in values.items()})[0]
+            statistic = self.calibration.statistic_of_frame(
+                {name: value.score for name, value in values.items()}
             )
             p_value = self.calibration.fused.p_value(statistic, predicted)
             values[FUSED] = ScoreValue(statistic, p_value)
@@ -107,7 +111,7 @@ class Judge:
             decisive=self.decisive,
             members=self.members,
             threshold=float(self.thresholds[predicted]),
-            explanation=self._explain(frame, predicted),
+            explanation=explanation,
         )
 
     def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:

@@ -431,7 +431,7 @@ def _coverage_cells(coverage: Coverage) -> list[str]:
     ]
 
 
-def _percent(share: float | None) -> str:
+def _percent(share: float | np.floating | None) -> str:
     return '' if share is None else f'{100 * share:.2f} %'
 
 

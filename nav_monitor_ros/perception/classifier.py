@@ -172,12 +172,16 @@ class Classifier:
         """
         if self._stochastic is None and passes:
             probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
-            self._stochastic = StochasticHead(self._network, probe.to(self.device))
+            stochastic = StochasticHead(
+                self._network, probe.to(self.device), self._head_name
+            )
+            self._stochastic = stochastic
 
             def hook(_module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-                self._before_dropout = inputs[0].clone()
+                # A later layer that works in place would change it, a linear one does not.
+                self._before_dropout = inputs[0] if stochastic.is_linear else inputs[0].clone()
 
-            self._modules[self._stochastic.first].register_forward_pre_hook(hook)
+            self._modules[stochastic.first].register_forward_pre_hook(hook)
         self._passes = passes
         if self._stochastic is not None:
             self._stochastic.draw(passes, seed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -23,18 +24,19 @@ class StochasticHead:
     the same image gives the same result, alone or in a batch, live or replayed.
     """
 
-    def __init__(self, network: nn.Module, probe: torch.Tensor) -> None:
+    def __init__(self, network: nn.Module, probe: torch.Tensor, head: str | None) -> None:
         """Find the layers and check that running them one after the other is what the network does.
 
         Args:
             network: In evaluation mode.
             probe: Images that it can take, (2 or more, channels, height, width).
+            head: Name of the layer whose output are the logits; None for the network's own output.
 
         Raises:
             NavMonitorError: The network has no dropout layer, or what follows the first one is not
                 a chain of layers.
         """
-        names, entering, result = _trace(network, probe)
+        names, entering, result = _trace(network, probe, head)
         modules = dict(network.named_modules())
         found = [i for i, name in enumerate(names) if isinstance(modules[name], _DROPOUTS)]
         if not found:
@@ -43,6 +45,9 @@ class StochasticHead:
             )
         self.first = names[found[0]]
         self._chain = [modules[name] for name in names[found[0]:]]
+        last = self._chain[-1]
+        alone = len(self._chain) == 2 and isinstance(last, nn.Linear)
+        self._linear = last if alone and isinstance(last, nn.Linear) else None
         plain = not any(isinstance(module, _DROPOUTS[1:]) for module in self._chain)
         if not plain or not self._repeats(entering, result):
             raise NavMonitorError(
@@ -64,6 +69,11 @@ class StochasticHead:
             )
         except Exception:  # layers that were not meant to be chained may raise anything
             return False
+
+    @property
+    def is_linear(self) -> bool:
+        """Return whether only a linear layer follows the dropout."""
+        return self._linear is not None
 
     def draw(self, passes: int, seed: int) -> None:
         """Draw the masks of K passes.
@@ -88,12 +98,18 @@ class StochasticHead:
         if not self._masks:
             self._draw_for(entering)
         block = max(1, _ROWS // self._passes)
+        if len(entering) <= block:
+            return self._run(entering)
         return torch.cat(
             [self._run(entering[i : i + block]) for i in range(0, len(entering), block)]
         )
 
     def _run(self, entering: torch.Tensor) -> torch.Tensor:
         images, passes = len(entering), self._passes
+        if self._linear is not None and self._masks[0] is not None:
+            # Most heads: without going through the layers' hooks and reshaping, twice as fast.
+            spread = entering.unsqueeze(1) * self._masks[0]
+            return functional.linear(spread, self._linear.weight, self._linear.bias)
         rows = entering
         for position, (module, mask) in enumerate(zip(self._chain, self._masks, strict=True)):
             if mask is None:
@@ -120,12 +136,9 @@ class StochasticHead:
 
 
 def _trace(
-    network: nn.Module, probe: torch.Tensor
+    network: nn.Module, probe: torch.Tensor, head: str | None
 ) -> tuple[Sequence[str], Mapping[str, torch.Tensor], torch.Tensor]:
-    """Return the leaf modules in the order in which they run, what enters them, and the result.
-
-    The result is what the last linear layer gives, before any softmax.
-    """
+    """Return the leaf modules in the order in which they run, what enters them, and the logits."""
     names: list[str] = []
     entering: dict[str, torch.Tensor] = {}
     outputs: dict[str, torch.Tensor] = {}
@@ -148,8 +161,7 @@ def _trace(
     finally:
         for handle in handles:
             handle.remove()
-    linear = [i for i, name in enumerate(names) if isinstance(leaves[name], nn.Linear)]
-    if linear:
-        names = names[: linear[-1] + 1]
-        result = outputs[names[-1]]
+    if head is not None:
+        names = names[: len(names) - names[::-1].index(head)]
+        result = outputs[head]
     return names, entering, result

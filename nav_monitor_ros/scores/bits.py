@@ -48,6 +48,21 @@ def popcount(words: np.ndarray) -> np.ndarray:
     return _POPCOUNT_16[np.ascontiguousarray(words).view(np.uint16)].sum(axis=-1, dtype=np.int64)
 
 
+def distances(columns: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the Hamming distances of one pattern to many, uint16 (P,).
+
+    Args:
+        columns: uint64 (W, P), the patterns word by word: the sum over words then runs along
+            contiguous memory, several times faster than over the rows of (P, W).
+        query: uint64 (W,).
+    """
+    differing = columns ^ query[:, None]
+    if _POPCOUNT_16 is None:
+        return np.bitwise_count(differing).sum(axis=0, dtype=np.uint16)
+    counts = _POPCOUNT_16[differing.view(np.uint16)]
+    return counts.reshape(*columns.shape, 4).sum(axis=(0, 2), dtype=np.uint16)
+
+
 def distinct(words: np.ndarray) -> np.ndarray:
     """Return the distinct rows of uint64 (N, W), sorted."""
     return np.unique(words, axis=0) if len(words) else words

@@ -40,10 +40,10 @@ class Box(Score):
         shape = (classes, self.clusters, width)
         self._centres = np.full(shape, np.inf)
         self._moments = ClassMoments(1, width)
-        self.low = np.full(shape, np.inf, np.float32)
-        self.high = np.full(shape, -np.inf, np.float32)
+        self.low: np.ndarray = np.full(shape, np.inf, np.float32)
+        self.high: np.ndarray = np.full(shape, -np.inf, np.float32)
         self.scale = np.ones(width, np.float32)
-        self._lonely = np.zeros(0, np.int64)
+        self._lonely: np.ndarray = np.zeros(0, np.int64)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Box(Score):
         """Give classes without images a box, and find the neurons' scale."""
         if not self._moments.count.any():
             raise self._nothing_correct()
-        empty = self.low[:, :, 0] > self.high[:, :, 0]
+        empty: np.ndarray = (self.low > self.high).any(axis=2)
         alone = empty.all(axis=1)
         low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))
         # Empty boxes repeat the class's first one, so that all classes have as many.

@@ -110,8 +110,7 @@ class ChannelMeans(Score):
         total = np.zeros(len(batch))
         for layer in self.layers:
             deviation = batch.means[layer] - self.mean[layer]
-            # Not a matrix product: BLAS adds in another order for one row than for many.
-            white = np.einsum('nc,kc->nk', deviation, self.whitening[layer])
+            white = deviation @ self.whitening[layer].T
             total += np.square(white, dtype=np.float64).sum(axis=1)
         return total
 

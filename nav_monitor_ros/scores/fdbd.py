@@ -27,7 +27,7 @@ class DecisionBoundaryDistance(Score):
         super().__init__(classes=classes, width=width, head=head)
         self._count = 0
         self._sum = np.zeros(width)
-        self.mean = np.zeros(width, np.float32)
+        self.mean: np.ndarray = np.zeros(width, np.float32)
         self._gaps = np.ones((classes, classes)) if head is None else _distances(head.weight)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:

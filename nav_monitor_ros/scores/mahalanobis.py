@@ -38,7 +38,9 @@ class Mahalanobis(Score):
         self._scatter = Scatter(width)
         self.centre = np.zeros(width, np.float32)  # mean of all images
         self.whitening = np.eye(width, dtype=np.float32)
-        self.means = np.zeros((0, width), np.float32)  # whitened, of the classes that have images
+        # whitened, of the classes that have images
+        self.means: np.ndarray = np.zeros((0, width), np.float32)
+        self._complete()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -76,11 +78,12 @@ class Mahalanobis(Score):
         self.means = ((means - self.centre) @ self.whitening.T.astype(np.float64)).astype(
             np.float32
         )
+        self._complete()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
         deviation = batch.features - self.centre
-        return _nearest(white(deviation, self.whitening), self.means)
+        return self._nearest(white(deviation, self.whitening))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means and the whitening matrix."""
@@ -93,15 +96,18 @@ class Mahalanobis(Score):
         self.means = self._take(tensors, 'means', (None, self.width))
         if not 0 < len(self.means) <= self.classes:
             raise self._inconsistent()
+        self._complete()
+
+    def _complete(self) -> None:
+        self._points = self.means.astype(np.float64)
+        self._squares = np.square(self._points).sum(axis=1)
+
+    def _nearest(self, points: np.ndarray) -> np.ndarray:
+        """Return the smallest squared distance of each point (N, D) to a mean, float64 (N,)."""
+        distances = self._squares - 2 * (points @ self._points.T)
+        return np.maximum(distances.min(axis=1) + np.square(points).sum(axis=1), 0.0)
 
 
 def white(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return whitened deviations (N, D), float64."""
     return (deviation @ matrix.T).astype(np.float64)
-
-
-def _nearest(points: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Return the smallest squared distance of each point (N, D) to a mean (C, D), float64 (N,)."""
-    means = means.astype(np.float64)
-    squares = np.square(points).sum(axis=1) - 2 * (points @ means.T).T
-    return np.maximum((squares + np.square(means).sum(axis=1)[:, None]).min(axis=0), 0.0)

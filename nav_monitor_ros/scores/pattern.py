@@ -92,6 +92,7 @@ class Pattern(Score):
         # class c's rows: offsets[c]:offsets[c + 1]
         self.offsets: np.ndarray = np.zeros(classes + 1, np.int64)
         self._on_rate = np.zeros(width)
+        self._complete()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,6 +138,7 @@ class Pattern(Score):
         self.offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])])
         if not len(self.patterns):
             raise self._nothing_correct()
+        self._complete()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return each image's distance in bits, float64 (N,)."""
@@ -151,7 +153,10 @@ class Pattern(Score):
     def score_frame(self, frame: Activations) -> float:
         """Return one image's distance in bits."""
         label = int(frame.predicted[0])
-        return float(self._smallest(self._words(frame.features, np.array([label])), label)[0])
+        stored = self._columns[:, self.offsets[label] : self.offsets[label + 1]]
+        if not stored.shape[1]:
+            return float(self._monitored_count[label] + 1)
+        return float(bits.distances(stored, self._query(frame.features[0], label)).min())
 
     def out_of_pattern(self, batch: Activations) -> np.ndarray:
         """Return which images are farther than ``gamma`` from every stored pattern, bool (N,)."""
@@ -169,14 +174,15 @@ class Pattern(Score):
             monitored for this class, and their distance. Without any stored pattern the nearest
             one is all off.
         """
-        query = self._words(features[None], np.array([label]))
-        stored = self.patterns[self.offsets[label] : self.offsets[label + 1]]
-        pattern = bits.unpack(query[0], self.width)
-        if not len(stored):
+        query = self._query(features, label)
+        start, stop = self.offsets[label], self.offsets[label + 1]
+        pattern = bits.unpack(query, self.width)
+        if start == stop:
             return pattern, np.zeros(self.width, bool), int(self._monitored_count[label]) + 1
-        distances = bits.popcount(stored ^ query)
+        distances = bits.distances(self._columns[:, start:stop], query)
         best = int(distances.argmin())
-        return pattern, bits.unpack(stored[best], self.width), int(distances[best])
+        nearest = bits.unpack(self.patterns[start + best], self.width)
+        return pattern, nearest, int(distances[best])
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return thresholds, selected neurons and packed patterns."""
@@ -209,6 +215,7 @@ class Pattern(Score):
         )
         if not valid:
             raise self._inconsistent()
+        self._complete()
 
     def notes(self) -> list[str]:
         """Say which thresholds are used and which classes or neurons carry nothing."""
@@ -237,6 +244,13 @@ class Pattern(Score):
 
     def _words(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return bits.pack(features > self.thresholds) & self._mask[labels]
+
+    def _query(self, features: np.ndarray, label: int) -> np.ndarray:
+        """Return the pattern of one frame's features (D,), uint64 (words,)."""
+        return bits.pack(features > self.thresholds) & self._mask[label]
+
+    def _complete(self) -> None:
+        self._columns = np.ascontiguousarray(self.patterns.T)  # word by word, for single frames
 
     def _smallest(self, queries: np.ndarray, label: int) -> np.ndarray:
         stored = self.patterns[self.offsets[label] : self.offsets[label + 1]]

@@ -55,7 +55,7 @@ class VirtualLogitMatching(Score):
         if head is not None:
             weight = head.weight.astype(np.float64)
             self.origin = -(np.linalg.pinv(weight) @ head.bias).astype(np.float32)
-        self.residual = np.zeros((width, 0), np.float32)  # R
+        self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
         self.alpha = np.ones(1)
         self._sample: Activations | None = None
 
