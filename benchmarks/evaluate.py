@@ -119,14 +119,15 @@ def run(name: str, data: Path, work: Path) -> None:
     metrics['images'] = {'inside': first[1], **dict(others)}
     metrics['inside'] = what['inside'].replace(f'{data}/', '')
     metrics['bundle'] = name
-    (MEASURED / f'{name}.json').write_text(json.dumps(_rounded(metrics), indent=1) + '\n')
+    (MEASURED / f'{name}.json').write_text(json.dumps(rounded(metrics), indent=1) + '\n')
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
+    """Return plain values with floats cut to six digits."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return float(f'{value:.6g}') if isinstance(value, float) else value
 
 

@@ -64,7 +64,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='nav_monitor', description='Fit, evaluate and inspect monitors of image classifiers.'
+        prog='nav_monitor', description='Fit, evaluate and inspect monitors of image classifiers.',
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=28),
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -125,7 +126,7 @@ def _add_fit(commands: Any) -> None:
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
                          help='members of the fused score '
-                         '(default: pattern,relative_mahalanobis,channel_means,react)')
+                         '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
@@ -343,6 +344,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         name, equals, source = text.partition('=')
         if not equals:
             raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
+        if name in outside or name == options.inside:
+            raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
         outside[name] = open_source(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')

@@ -23,7 +23,7 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import load_bundle
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ('fit', 'evaluate', 'show', 'train')
+COMMANDS = ('fit', 'evaluate', 'show', 'train', 'benchmark')
 FILES = {'bundle.yaml', 'model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md'}
 
 
@@ -232,7 +232,48 @@ def test_evaluate_writes_its_figures(desk, run):
     ]
 
 
-def test_train_fits_a_reference_network(tmp_path, run):
+@pytest.mark.usefixtures('fitted')
+def test_evaluate_compares_with_the_detectors_of_another_library(desk, run):
+    pytest.importorskip('pytorch_ood')
+    ended = run(
+        'evaluate', 'fitted', '--trust', 'tiny', '--inside', 'test.npz', '--ood',
+        'lying=strange.npz', '--peers', 'train', '--scores', 'msp', '--output', 'peers',
+        cwd=desk,
+    )
+    assert ended.status == 0, ended.err
+    metrics = json.loads((desk / 'peers' / 'metrics.json').read_text())
+    scores = metrics['separation']['lying']
+    assert scores['pytorch-ood EnergyBased']['detected'] is None  # it has no threshold
+    assert scores['msp']['detected'] is not None and 'knn' not in scores
+    assert 'pytorch-ood EnergyBased' in metrics['microseconds']
+    assert 'pytorch-ood EnergyBased' in ended.out
+
+
+def test_benchmark_measures_against_the_forward_pass(tmp_path, run):
+    ended = run(
+        'benchmark', 'judge', '--features', '40', '--patterns', '30', '--classes', '4', '--frames',
+        '20', '--json', 'judge.json', cwd=tmp_path,
+    )
+    assert ended.status == 0, ended.err
+    result = json.loads((tmp_path / 'judge.json').read_text())
+    assert result['features'] == 40 and result['patterns'] == 30
+    timed = result['timed']
+    assert {'pattern', 'knn', 'vim', 'window_kl'} <= set(timed)
+    assert any(name.startswith('fused verdict') for name in timed)
+    assert 'traffic_signs: 50 passes with dropout' in timed
+    for figures in timed.values():
+        assert 0 <= figures['median_us'] <= figures['p99_us']
+    assert timed['forward pass, ResNet-18, 224 x 224']['share'] == 1.0
+
+
+@pytest.mark.parametrize('sizes', [['--features', '0'], ['--classes', '1'], ['--frames', '-3']])
+def test_a_benchmark_of_nothing_is_refused(tmp_path, run, sizes):
+    said = refused(run('benchmark', 'judge', *sizes, cwd=tmp_path), 'benchmark')
+    assert 'at least' in said
+
+
+@pytest.mark.parametrize('decoy', [False, True])
+def test_train_fits_a_reference_network(tmp_path, run, decoy):
     # 4 of 33 groups are held out; they alone are large, as calibration needs 600 images.
     groups = np.random.default_rng(0).permutation(33)
     groups = np.concatenate([groups[:4].repeat(150), groups[4:].repeat(9)])
@@ -240,7 +281,8 @@ def test_train_fits_a_reference_network(tmp_path, run):
     np.savez(tmp_path / 'digits.npz', x=pixels, y=labels, track=groups)
     ended = run(
         'train', 'digits', '--data', 'digits.npz?group=track', '--epochs', '8', '--test',
-        'digits.npz?track=0', '--terms', 'Terms of the test.', '--output', 'digits', cwd=tmp_path,
+        'digits.npz?track=0', '--terms', 'Terms of the test.', '--output', 'digits',
+        *(['--decoy'] if decoy else []), cwd=tmp_path,
     )
     assert ended.status == 0, ended.err
     assert {path.name for path in (tmp_path / 'digits').iterdir()} == FILES
@@ -251,6 +293,14 @@ def test_train_fits_a_reference_network(tmp_path, run):
     assert bundle.provenance['calibration']['images'] == 600
     assert 'Terms of the test.' in (tmp_path / 'digits' / 'MODEL_CARD.md').read_text()
     assert 'epoch 8 of 8: loss' in ended.err
+    assert ('decoy' in bundle.scores) == decoy and 'mc_dropout' in bundle.scores
+    assert bundle.background == (10 if decoy else None)
+    classifier = bundle.classifier(device='cpu')
+    assert classifier.classes == 10
+    verdict = bundle.judge(decisive='decoy' if decoy else 'mc_dropout').judge(
+        classifier(np.zeros((1, 1, 28, 28), np.float32))
+    )
+    assert 0 < verdict.p_value <= 1 and len(verdict.top) == 3
 
 
 def test_the_version_is_printed():
@@ -271,7 +321,8 @@ def test_the_help_of_every_command_shows_an_example(command):
 def test_the_help_lists_the_commands():
     ended = run_cold('--help')
     assert ended.status == 0
-    assert all(f'\n    {command} ' in ended.out for command in COMMANDS)
+    listed = {line.split()[0] for line in ended.out.splitlines() if line.startswith('    ')}
+    assert set(COMMANDS) <= listed
 
 
 # What cannot be used: status 2 and one line.
@@ -322,7 +373,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'preprocess': 'none.yaml'}, 'none.yaml'),
         ({'classes': 'none.txt'}, 'none.txt'),
         ({'classes': 'two.txt'}, '2 class names are given, but the network has 3'),
-        ({'false_alarm_rate': '0.001'}, 'calibration images are too few'),
+        ({'false_alarm_rate': '0.001'}, 'are too few for a false-alarm rate'),
         ({'false_alarm_rate': '0'}, 'between 0 and 1'),
         ({'confidence': 'nan'}, 'between 0 and 1'),
         ({'device': 'tpu'}, "device 'tpu'"),

@@ -107,8 +107,8 @@ def test_the_calibration_holds_exactly_the_images_of_its_half():
     running = bundle.scores['channel_means'].watched
     classifier = tiny.classifier()
     classifier.watch(running)
-    scores = bundle.scores['react'].score(run(classifier, first))
-    assert np.array_equal(bundle.calibration.marginals['react'].scores, np.sort(scores))
+    scores = bundle.scores['energy'].score(run(classifier, first))
+    assert np.array_equal(bundle.calibration.marginals['energy'].scores, np.sort(scores))
     everything = bundle.scores['gaussian'].score(run(classifier, calibration))
     assert np.array_equal(
         bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)

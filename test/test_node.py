@@ -34,6 +34,9 @@ from std_msgs.msg import Bool, Float32, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from vision_msgs.msg import Classification, LabelInfo  # noqa: E402
 
+from nav_monitor_ros.offline.fit import FUSED_MEMBERS  # noqa: E402
+from nav_monitor_ros.scores.registry import SCORES  # noqa: E402
+
 pytestmark = pytest.mark.ros
 
 START = 60.0  # seconds that a process may take to come up on a busy machine
@@ -259,8 +262,39 @@ def test_strange_images_alert_with_the_explanation(trusted):
     told = values(status.status[0])
     assert told['state'] == 'OOD' and status.status[0].level == b'\x02'
     assert float(told['p_value']) <= float(told['p_threshold'])
-    assert told['fired_score'] in ('pattern', 'gaussian', 'energy', 'msp')
+    assert told['fired_score'] in FUSED_MEMBERS and told['why'].startswith(told['fired_score'])
+    assert 'neurons differ from the nearest pattern' in told['why']
+    # Scores that nobody asked for are not computed.
+    assert {key for key in told if key.startswith('score/')} == {
+        f'score/{name}' for name in ({*FUSED_MEMBERS, 'fused'} - {'channel_means'})
+    }
     assert 'nearest_pattern_distance' in told and ':z=' in told['deviating_neurons']
+
+
+@pytest.mark.parametrize('decisive', ['knn', 'window_kl', 'pattern_soft'])
+def test_any_score_decides_by_parameter(graph, moody_bundle, decisive):
+    graph.start_monitor(
+        *moody_arguments(moody_bundle, score=decisive, extra_scores=['all']), env=python_path()
+    )
+    feed = Feed(graph)
+    graph.wait_alert(False, START)
+    told = values(graph.statuses[-1].status[0])
+    assert told['decisive_score'] == told['fired_score'] == decisive
+    assert told['p_value'] == told[f'p_value/{decisive}']
+    named = {key.removeprefix('score/') for key in told if key.startswith('score/')}
+    # This network has neither dropout nor a background class nor early layers to watch.
+    assert named == {*SCORES, 'fused'} - {'mc_dropout', 'decoy', 'channel_means'}
+    feed.play_plain(120)
+    graph.wait_reason('ood', 10)
+    assert values(graph.statuses[-1].status[0])['fired_score'] == decisive
+
+
+def test_dropout_decides_by_parameter(graph):
+    graph.start_monitor('-p', 'bundle:=digits', '-p', 'score:=mc_dropout')
+    graph.start_camera('sample:digits')
+    graph.wait_alert(False, START)
+    told = values(graph.statuses[-1].status[0])
+    assert told['decisive_score'] == 'mc_dropout' and float(told['score/mc_dropout']) >= 0
 
 
 def test_a_camera_that_freezes_alerts(graph, moody_bundle):

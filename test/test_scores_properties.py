@@ -43,7 +43,9 @@ SUMS = {
 }
 EXACT_PARTS = {'box': {'low', 'high', 'lonely'}}
 # A matrix product adds in another order for one row than for many.
-PRODUCTS = {'channel_means', 'knn', 'mahalanobis', 'relative_mahalanobis', 'react', 'ash', 'scale', 'vim'}
+PRODUCTS = {
+    'channel_means', 'knn', 'mahalanobis', 'relative_mahalanobis', 'react', 'ash', 'scale', 'vim',
+}
 quick = settings(max_examples=20, deadline=None)
 
 

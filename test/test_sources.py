@@ -492,3 +492,30 @@ def test_a_subset_of_a_subset_keeps_images_and_labels_together():
     inner = source.subset(np.array([8, 6, 4])).subset(np.array([2, 0]))
     assert inner.labels.tolist() == [4, 8] and inner.groups.tolist() == [2, 4]
     assert np.array_equal(inner.image(1), images[8])
+
+
+# What is done to any source.
+
+
+def test_classes_can_be_left_out():
+    source = open_source('sample:digits?without=0,1,2,3,4,5,6,7&limit=50')
+    assert set(source.labels.tolist()) == {8, 9} and len(source) == 50
+    with pytest.raises(NavMonitorError, match='write without=0,3,7'):
+        open_source('sample:digits?without=zero')
+    with pytest.raises(NavMonitorError, match='no labels'):
+        open_source('sample:noise?without=0')
+
+
+def test_images_can_be_inverted_and_turned():
+    plain = open_source('sample:digits?limit=5')
+    inverted = open_source('sample:digits?limit=5&transform=invert')
+    turned = open_source('sample:digits?limit=5&transform=rotate90')
+    assert inverted.labels.tolist() == plain.labels.tolist()
+    for index in range(5):
+        assert np.array_equal(inverted.image(index), 255 - plain.image(index))
+        # A quarter turn to the left: the right column becomes the top row.
+        assert np.array_equal(turned.image(index)[0], plain.image(index)[:, -1])
+        assert turned.image(index).flags.c_contiguous
+    assert plain.fingerprint() != inverted.fingerprint()
+    with pytest.raises(NavMonitorError, match="transform is 'flip', not one of invert, rotate90"):
+        open_source('sample:digits?transform=flip')

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.decoys import decoys
 from nav_monitor_ros.offline.images import from_arrays
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.offline.train import TASKS, TRAFFIC_SIGNS, train
@@ -50,6 +51,50 @@ def test_the_same_seed_trains_the_same_network():
     assert not torch.equal(weights[0]['fc1.weight'], weights[2]['fc1.weight'])
     assert first.fit_data.places.tolist() == again.fit_data.places.tolist()
     assert first.fit_data.places.tolist() != other.fit_data.places.tolist()
+
+
+def test_a_background_class_is_one_more_output_that_no_image_is_classified_as(digits):
+    data, test = digits.subset(np.arange(400)), digits.subset(np.arange(400, 500))
+    trained = train('digits', data, test=test, decoy=True, epochs=6)
+    assert trained.network.fc2.out_features == 11
+    assert trained.test_accuracy > 0.3  # of ten classes: the background is never the answer
+    spec = trained.task.spec(decoy=True)
+    assert spec.arguments == {'classes': 11}
+    classifier = Classifier(trained.network, trained.task.preprocess, background=-1)
+    assert classifier.classes == 10
+
+
+def test_decoys_are_made_of_the_training_images_alone():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (4, 12, 12, 3), np.uint8)
+    images[2:] += 180
+    labels = np.array([0, 0, 1, 1])
+    made = decoys(images, labels, 60, rng)
+    assert made.shape == (60, 12, 12, 3) and made.dtype == np.uint8
+    known = {image.tobytes() for image in images}
+    assert not any(image.tobytes() in known for image in made)
+    values = set(np.unique(images).tolist())
+    for number, image in enumerate(made):
+        found = set(np.unique(image).tolist())
+        if number % 3 < 2:  # moved about, and side by side
+            assert found <= values
+        else:  # laid over each other: between the two
+            assert min(found) >= 50 and max(found) <= 190
+    joined_classes = [set(np.unique(image).tolist()) for image in made[1::3]]
+    assert all(min(v) < 100 < max(v) for v in joined_classes)  # of both classes
+
+
+def test_decoys_of_a_single_class_are_shuffled_tiles():
+    image = np.arange(144, dtype=np.uint8).reshape(1, 12, 12, 1)
+    made = decoys(image, np.array([0]), 9, np.random.default_rng(1))
+    for decoy in made:
+        assert not np.array_equal(decoy, image[0])
+        assert sorted(decoy.reshape(-1)) == sorted(image.reshape(-1))
+
+
+def test_no_decoys_are_made_where_none_are_asked_for():
+    image = np.zeros((3, 12, 12, 1), np.uint8)
+    assert decoys(image, np.zeros(3, int), 0, np.random.default_rng(1)).shape == (0, 12, 12, 1)
 
 
 def test_excluded_images_take_no_part():

@@ -1,7 +1,6 @@
-"""Write the generated parts of the documentation: tables of the README and the parameter file.
+"""Write the generated parts of the documentation: tables of measurements, parameters, encodings.
 
-The table of scores comes from docs/measured/digits.json, the metrics.json of the `nav_monitor
-evaluate` command that the README gives.
+Measurements come from docs/measured/, which the commands in benchmarks/ write.
 
     python tools/write_docs.py            writes them
     python tools/write_docs.py --check    exits with status 1 if one of them is out of date
@@ -10,57 +9,56 @@ evaluate` command that the README gives.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / 'tools'))
+
+import measured  # noqa: E402
 
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.parameters import PARAMETERS, markdown_table, yaml_file  # noqa: E402
 
 
-def scores_table() -> str:
-    """Return what was measured on the shipped digits, as a Markdown table."""
-    measured = json.loads((ROOT / 'docs' / 'measured' / 'digits.json').read_text(encoding='utf-8'))
-    sources = {name: name.replace('_', '-') for name in measured['separation']}
-    lines = [
-        '| score | '
-        + ' | '.join(
-            f'{title}: AUROC | FPR at 95 % recall | flagged' for title in sources.values()
-        )
-        + ' | digits flagged (budget 1 %) |',
-        '|---' * (2 + 3 * len(sources)) + '|',
-    ]
-    for score, alarms in measured['false_alarms'].items():
-        cells = [f'`{score}`']
-        for name in sources:
-            figures = measured['separation'][name][score]
-            cells += [
-                f'{100 * figures[key]:.2f} %' for key in ('auroc', 'fpr_at_95_ood', 'detected')
-            ]
-        cells.append(f'{100 * alarms["rate"]:.2f} %')
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
-
-
-def generated(readme: str) -> str:
-    """Return the README with its marked sections written anew."""
-    sections = {
-        'scores': scores_table(),
-        'monitor parameters': markdown_table(PARAMETERS),
-        'camera parameters': markdown_table(CAMERA_PARAMETERS),
-        'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
+def sections() -> dict[str, dict[str, str]]:
+    """Return what stands between <!-- name --> and <!-- end --> in each file."""
+    return {
+        'README.md': {
+            'scores': measured.overview(),
+            'monitor parameters': markdown_table(PARAMETERS),
+            'camera parameters': markdown_table(CAMERA_PARAMETERS),
+            'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
+        },
+        'docs/judging.md': {
+            'fusion path': measured.fusion_path(),
+            'fusion ways': measured.fusion_ways(),
+        },
+        'docs/evaluation.md': {
+            **{f'evaluation {name}': measured.evaluation(name) for name in measured.NETWORKS},
+            **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
+        },
+        'docs/study.md': {
+            'triangles': measured.triangles(),
+            'gammas': measured.gammas(),
+            'columns': measured.columns(),
+            'budget': measured.budget(),
+        },
     }
-    for name, text in sections.items():
+
+
+def generated(file: str, text: str, parts: Mapping[str, str]) -> str:
+    """Return a file's text with its marked sections written anew."""
+    for name, part in parts.items():
         pattern = re.compile(f'(<!-- {name} -->\n).*?(<!-- end -->)', re.DOTALL)
-        if not pattern.search(readme):
-            raise SystemExit(f'README.md lacks the section <!-- {name} -->')
-        readme = pattern.sub(lambda match, text=text: f'{match[1]}{text}\n{match[2]}', readme)
-    return readme
+        if not pattern.search(text):
+            raise SystemExit(f'{file} lacks the section <!-- {name} -->')
+        text = pattern.sub(lambda match, part=part: f'{match[1]}{part}\n{match[2]}', text)
+    return text
 
 
 def main() -> int:
@@ -68,11 +66,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--check', action='store_true', help='write nothing, compare only')
     check = parser.parse_args().check
-    readme = ROOT / 'README.md'
     files = {
-        readme: generated(readme.read_text(encoding='utf-8')),
-        ROOT / 'config' / 'monitor.yaml': yaml_file(),
+        ROOT / name: generated(name, (ROOT / name).read_text(encoding='utf-8'), parts)
+        for name, parts in sections().items()
     }
+    files[ROOT / 'config' / 'monitor.yaml'] = yaml_file()
     stale = [
         path for path, text in files.items()
         if not path.exists() or path.read_text(encoding='utf-8') != text

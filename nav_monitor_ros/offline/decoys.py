@@ -22,18 +22,19 @@ def decoys(
     Returns:
         uint8 (count, h, w, channels).
     """
-    makers = (_shuffled, _joined, _overlaid)
+    makers = (shuffled, joined, overlaid)
     made = []
     for number in range(count):
         first = int(rng.integers(len(images)))
         others = np.flatnonzero(labels != labels[first])
         second = int(rng.choice(others)) if len(others) else first
-        maker = makers[number % 3] if len(others) else _shuffled
+        maker = makers[number % 3] if len(others) else shuffled
         made.append(maker(images[first], images[second], rng))
     return np.stack(made) if made else images[:0]
 
 
-def _shuffled(first: np.ndarray, _second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def shuffled(first: np.ndarray, _second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put the tiles of an image, 2 x 2 to 4 x 4 of them, in another order."""
     parts = int(rng.integers(2, 5))
     rows = np.array_split(np.arange(first.shape[0]), parts)
     columns = np.array_split(np.arange(first.shape[1]), parts)
@@ -51,7 +52,8 @@ def _shuffled(first: np.ndarray, _second: np.ndarray, rng: np.random.Generator) 
     return result
 
 
-def _joined(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def joined(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Put a part of one image beside or below a part of another."""
     result = first.copy()
     axis = int(rng.integers(2))
     size = first.shape[axis]
@@ -61,7 +63,8 @@ def _joined(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> 
     return result
 
 
-def _overlaid(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def overlaid(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lay two images over each other."""
     share = rng.uniform(0.35, 0.65)
     mixed = share * first.astype(np.float32) + (1 - share) * second.astype(np.float32)
     return np.round(mixed).astype(np.uint8)

@@ -23,6 +23,7 @@ from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.scores.pattern import Pattern
+from nav_monitor_ros.scores.registry import SCORES
 
 RECALL = 0.95
 GAMMAS = (0, 1, 2, 3)  # distances at which the out-of-pattern table is made
@@ -343,8 +344,9 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
     tables = []
     if len(outside) > 1:
         tables.append((
-            f'All {len(outside)} out-of-distribution sources',
-            ['score', 'mean AUROC', 'mean FPR at 95 % OOD recall', 'worst AUROC', 'us a frame'],
+            f'All {len(outside)} out-of-distribution sources. FPR95: share of in-distribution '
+            'images flagged where 95 % of the others are' + _windowed_note(scores),
+            ['score', 'mean AUROC', 'mean FPR95', 'worst AUROC', 'us a frame'],
             [
                 [
                     score,
@@ -362,8 +364,7 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
         tables.append((
             f'{name} ({evaluation.images[name]} images) against '
             f'{inside} ({evaluation.images[inside]})',
-            ['score', 'AUROC', 'AUPR', 'FPR at 95 % OOD recall', 'FPR at 95 % ID recall',
-             'detected'],
+            ['score', 'AUROC', 'AUPR', 'FPR95', 'FPR95, ID', 'detected'],
             [
                 [score, *map(_percent, asdict(evaluation.separation[name][score]).values())]
                 for score in order
@@ -420,6 +421,12 @@ def tables(evaluation: Evaluation) -> list[Table]:
             table.add_row(*row, style=style)
         result.append(table)
     return result
+
+
+def _windowed_note(scores: Sequence[str]) -> str:
+    """Say which scores have seen more than the image that they are compared on."""
+    windowed = [name for name in scores if name in SCORES and SCORES[name].windowed]
+    return f'. Looking at several frames: {", ".join(windowed)}' if windowed else ''
 
 
 def _coverage_cells(coverage: Coverage) -> list[str]:

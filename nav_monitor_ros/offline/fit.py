@@ -32,7 +32,7 @@ MARGINAL_SHARE = 1 / 3  # of the calibration images, by which scores are fused; 
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
 # Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
-FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'channel_means', 'react')
+FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
 Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
 
@@ -83,23 +83,17 @@ def fit(
     """
     class_names = _class_names(classifier, data, options)
     labels = _labels(data, class_names)
-    scores = _empty_scores(classifier, options)
+    scores = empty_scores(classifier, options)
     second, first = split(calibration, MARGINAL_SHARE, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
     _check_calibration(calibration, len(second), options)
     rng = np.random.default_rng(options.seed)
-    order = rng.permutation(len(data))
-    ranges = _layer_ranges(classifier, data.subset(order[:RANGE_SAMPLE]))
-    equip_with_possible(classifier, scores, required=options.scores is not None)
-    chosen = np.sort(order[:SAMPLE])
-    sample = run(classifier, data.subset(chosen), progress, 'sampling')
-    prepare(
-        scores, sample, None if labels is None else labels[chosen],
-        required=options.scores is not None,
+    ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
+    required = options.scores is not None
+    equip_with_possible(classifier, scores, required=required)
+    correct = fit_scores(
+        classifier, data, labels, scores, required=required, seed=options.seed, progress=progress
     )
-    correct = _stream(classifier, data, labels, scores, progress)
-    for score in scores.values():
-        score.finish()
     calibrated = calibrate(
         scores,
         run(classifier, first, progress, 'calibrating the scores'),
@@ -129,6 +123,42 @@ def fit(
             **(provenance or {}),
         },
     )
+
+
+def fit_scores(
+    classifier: Classifier,
+    data: ImageSource,
+    labels: np.ndarray | None,
+    scores: dict[str, Score],
+    *,
+    required: bool,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Fit the scores to the training images in one stream, after a look at a sample of them.
+
+    Args:
+        classifier: Equipped with what the scores need.
+        data: Training images.
+        labels: int64 (N,), as the network numbers the classes; None for its own predictions.
+        scores: Empty; those that the network cannot serve are taken out.
+        required: Raise instead of taking scores out.
+        seed: Of the sample.
+        progress: Is told how far the work is.
+
+    Returns:
+        How many images are classified correctly.
+
+    Raises:
+        NavMonitorError: What was seen is not enough for a score.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
+    sample = run(classifier, data.subset(chosen), progress, 'sampling')
+    prepare(scores, sample, None if labels is None else labels[chosen], required=required)
+    correct = _stream(classifier, data, labels, scores, progress)
+    for score in scores.values():
+        score.finish()
+    return correct
 
 
 def run(
@@ -225,7 +255,12 @@ def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[st
     return members or tuple(name for name, score in scores.items() if not score.windowed)
 
 
-def _empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
+def empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
+    """Return the scores that are to be fitted, empty.
+
+    Raises:
+        NavMonitorError: No score has such a name or option.
+    """
     early = early_layers(classifier.layers)
     # Without a choice all of them; those that the network cannot serve are taken out later.
     wanted = {name: {} for name in SCORES} if options.scores is None else options.scores

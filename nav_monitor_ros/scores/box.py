@@ -87,7 +87,7 @@ class Box(Score):
         """Give classes without images a box, and find the neurons' scale."""
         if not self._moments.count.any():
             raise self._nothing_correct()
-        empty: np.ndarray = (self.low > self.high).any(axis=2)
+        empty = np.isinf(self.low[:, :, 0])
         alone = empty.all(axis=1)
         low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))
         # Empty boxes repeat the class's first one, so that all classes have as many.

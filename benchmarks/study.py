@@ -1,0 +1,272 @@
+"""The old question, settled: can a monitor tell triangles from digits? And is the budget kept?
+
+Writes docs/measured/study.json, from which tools/write_docs.py makes the tables of docs/study.md.
+
+- triangles: three networks (seeds) with dropout and three with a background class as well, each
+  with its monitor fitted anew; every method on the same 5,000 digits and 5,000 triangles.
+- patterns: the two columns of Cheng et al. (DATE 2019), gamma 0 to 3, on MNIST's test digits for
+  the three networks and on the held-out tracks of traffic signs for the shipped one.
+- budget: how often the promised false-alarm bound holds, over many random splits into calibration
+  and test images.
+
+    python benchmarks/study.py --data DIR [--work DIR]
+
+DIR holds mnist.npz and gtsrb.npz. Networks that --work lacks are trained (five epochs each).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from evaluate import MEASURED, ROOT, nav_monitor, rounded
+from scipy.stats import t as student
+
+from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.decision.calibration import calibrate
+from nav_monitor_ros.offline.evaluate import separate
+from nav_monitor_ros.offline.fit import FitOptions, fit, run
+from nav_monitor_ros.offline.sources import open_source
+from nav_monitor_ros.offline.train import TASKS, train
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
+from nav_monitor_ros.scores.pattern import Pattern
+
+SEEDS = (0, 1, 2)
+EPOCHS = 5
+GAMMAS = (0, 1, 2, 3)
+SPLITS = 200  # of the budget's part
+STORED = 300  # raw feature vectors a class
+
+
+def main() -> None:
+    """Run all parts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--data', type=Path, required=True)
+    parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'study')
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    mnist, signs = f'{options.data}/mnist.npz', f'{options.data}/gtsrb.npz'
+    tracks = f'{signs}?group=y,track'
+    triangles: dict[str, list[dict[str, Any]]] = {}
+    patterns: list[dict[str, Any]] = []
+    for kind in ('plain', 'decoy'):
+        for seed in SEEDS:
+            print(f'{kind}, seed {seed}', flush=True)
+            bundle, classifier, training = network(kind, seed, mnist, options.work)
+            for method, figures in compare(bundle, classifier, training).items():
+                triangles.setdefault(f'{kind}: {method}', []).append(figures)
+            if kind == 'plain':
+                test = open_source(f'{mnist}?split=test')
+                patterns.append(columns(bundle, run(classifier, test), test.labels))
+    shipped = load_bundle('traffic_signs')
+    held_out = open_source(f'{signs}?is_val=1')
+    classifier = shipped.classifier(device='cpu')
+    result = {
+        'triangles': {method: summary(runs) for method, runs in triangles.items()},
+        'patterns': {
+            'digits': {gamma: summary([p[gamma] for p in patterns]) for gamma in GAMMAS},
+            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.labels),
+        },
+        'budget': {
+            'digits': budget('digits', 'sample:digits', f'{mnist}?split=train'),
+            'traffic_signs': budget('traffic_signs', f'{tracks}&is_val=1', f'{tracks}&is_val=0'),
+        },
+    }
+    print(json.dumps(rounded(result), indent=1))
+    (MEASURED / 'study.json').write_text(json.dumps(rounded(result), indent=1) + '\n')
+
+
+def network(
+    kind: str, seed: int, mnist: str, work: Path
+) -> tuple[Bundle, Classifier, tuple[Activations, np.ndarray]]:
+    """Return a network with its monitor, and training images with their labels."""
+    folder = work / f'digits_{kind}_{seed}'
+    decoy = kind == 'decoy'
+    if not (folder / 'model.safetensors').exists():
+        nav_monitor(
+            'train', 'digits', '--data', f'{mnist}?split=train', '--exclude', 'sample:digits',
+            '--epochs', str(EPOCHS), '--seed', str(seed), '--output', str(folder),
+            *(['--decoy'] if decoy else []),
+        )
+    trained = train(
+        'digits', open_source(f'{mnist}?split=train'), exclude=open_source('sample:digits'),
+        weights=folder / 'model.safetensors', decoy=decoy, seed=seed,
+    )
+    task = TASKS['digits']
+    classifier = Classifier(
+        trained.network, task.preprocess, background=-1 if decoy else None
+    )
+    bundle = fit(
+        classifier, task.spec(decoy=decoy), trained.fit_data, trained.calibration_data,
+        FitOptions(class_names=task.class_names, seed=seed),
+    )
+    some = trained.fit_data.subset(np.arange(0, len(trained.fit_data), 8))
+    assert some.labels is not None
+    return bundle, classifier, (run(classifier, some), some.labels)
+
+
+def compare(
+    bundle: Bundle, classifier: Classifier, training: tuple[Activations, np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Return what each method makes of triangles among digits."""
+    judge = bundle.judge(also=['all'])
+    digits = run(classifier, open_source('sample:digits'))
+    triangles = run(classifier, open_source('sample:triangles?count=5000'))
+    figures = {}
+    scores = {name: (judge.scores_of(digits)[name], values)
+              for name, values in judge.scores_of(triangles).items()}
+    for name, (normal, strange) in scores.items():
+        thresholds = bundle.calibration.thresholds[name]
+        p_digits, p_triangles = (judge.p_values(batch)[name] for batch in (digits, triangles))
+        figures[name] = {
+            **described(normal, strange),
+            'detected': float((p_triangles <= thresholds[triangles.predicted]).mean()),
+            'false_alarms': float((p_digits <= thresholds[digits.predicted]).mean()),
+        }
+    pattern = bundle.scores['pattern']
+    for gamma in GAMMAS:
+        normal, strange = (pattern.score(batch) > gamma for batch in (digits, triangles))
+        figures[f'pattern, gamma {gamma}'] = {
+            'detected': float(strange.mean()), 'false_alarms': float(normal.mean())
+        }
+    figures['Hamming distance of raw floats'] = described(
+        *(raw_hamming(training, batch) for batch in (digits, triangles))
+    )
+    figures['one Gaussian over the layer, KL'] = described(
+        *(layer_divergence(training, batch) for batch in (digits, triangles))
+    )
+    mutual = MonteCarloDropout(
+        classes=classifier.classes, width=classifier.width, head=classifier.head,
+        measure='mutual_information',
+    )
+    figures['mc_dropout, mutual information'] = described(
+        mutual.score(digits), mutual.score(triangles)
+    )
+    return figures
+
+
+def described(normal: np.ndarray, strange: np.ndarray) -> dict[str, float]:
+    """Return AUROC and FPR at 95 % recall."""
+    separation = separate(normal, strange)
+    return {'auroc': separation.auroc, 'fpr95': separation.fpr_at_95_ood}
+
+
+def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
+    """Return how many neurons differ at all from the nearest stored feature vector of the class.
+
+    Two floats are hardly ever equal, unless both are 0.
+    """
+    stored, labels = training
+    distances = np.empty(len(batch))
+    for label in range(batch.logits.shape[1]):
+        rows = stored.features[(labels == label) & (stored.predicted == label)][:STORED]
+        members = np.flatnonzero(batch.predicted == label)
+        for index in members:
+            distances[index] = (rows != batch.features[index]).sum(axis=1).min()
+    return distances
+
+
+def layer_divergence(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
+    """Return the KL divergence of a frame's mean and variance over all neurons from its class's."""
+    stored, labels = training
+    mean, variance = stored.features.mean(axis=1), stored.features.var(axis=1)
+    classes = range(batch.logits.shape[1])
+    class_mean = np.array([mean[labels == label].mean() for label in classes])[batch.predicted]
+    class_variance = np.array([variance[labels == label].mean() for label in classes])[
+        batch.predicted
+    ]
+    own_mean, own_variance = batch.features.mean(axis=1), batch.features.var(axis=1)
+    return 0.5 * (
+        np.log(class_variance / own_variance)
+        + (own_variance + (own_mean - class_mean) ** 2) / class_variance - 1
+    )
+
+
+def columns(bundle: Bundle, batch: Activations, labels: np.ndarray | None) -> dict[int, dict]:
+    """Return for each gamma the share out of pattern, and of misclassified images among them."""
+    pattern = bundle.scores['pattern']
+    assert isinstance(pattern, Pattern) and labels is not None
+    distances, wrong = pattern.score(batch), batch.predicted != labels
+    return {
+        gamma: {
+            'out_of_pattern': float((distances > gamma).mean()),
+            'misclassified_among_them': float(wrong[distances > gamma].mean()),
+            'misclassified_found': float((distances > gamma)[wrong].mean()),
+            'misclassified': float(wrong.mean()),
+        }
+        for gamma in GAMMAS
+    }
+
+
+def budget(bundle_name: str, test: str, training: str) -> dict[str, Any]:
+    """Return how often the false-alarm bound holds over random splits.
+
+    The held-out calibration images and the test images, none of which the network or the scores
+    were fitted to, are thrown together and divided anew, whole groups where there are groups: two
+    thirds to calibrate with, one third to count false alarms on.
+    """
+    bundle = load_bundle(bundle_name)
+    classifier = bundle.classifier(device='cpu', scores=bundle.calibration.fuse)
+    exclude = open_source(test) if bundle_name == 'digits' else None
+    weights = ROOT / 'bundles' / bundle_name / 'model.safetensors'
+    held_out = train(
+        bundle_name, open_source(training), exclude=exclude, weights=weights
+    ).calibration_data
+    sources = [held_out, open_source(test)]
+    batch = Activations.concatenate([run(classifier, source) for source in sources])
+    groups = np.concatenate([
+        np.arange(len(s)) + 1_000_000 * k if s.groups is None else s.groups + 1_000_000 * k
+        for k, s in enumerate(sources)
+    ])
+    scores = {name: bundle.scores[name] for name in bundle.calibration.fuse}
+    result: dict[str, Any] = {'images': len(batch), 'groups': len(np.unique(groups))}
+    ways: Mapping[str, dict[str, Any]] = {
+        'pooled': {'class_images': len(batch)}, 'by class': {'class_images': 299},
+    }
+    for way, how in ways.items():
+        rates = []
+        for seed in range(SPLITS):
+            unique = np.random.default_rng(seed).permutation(np.unique(groups))
+            cut = np.cumsum([len(unique) * 2 // 9, len(unique) * 4 // 9])
+            marginal, fused, fresh = (
+                np.flatnonzero(np.isin(groups, part)) for part in np.split(unique, cut)
+            )
+            calibration = calibrate(
+                scores, batch[marginal], batch[fused], fuse_members=bundle.calibration.fuse,
+                alpha=0.01, confidence=0.95, **how,
+            )
+            rest = batch[fresh]
+            p = calibration.p_values({n: s.score(rest) for n, s in scores.items()}, rest.predicted)
+            flagged = p['fused'] <= calibration.thresholds['fused'][rest.predicted]
+            rates.append(float(flagged.mean()))
+        result[way] = {
+            'splits': SPLITS,
+            'bound_held': float(np.mean(np.array(rates) <= 0.01)),
+            'mean_rate': float(np.mean(rates)),
+            'largest_rate': float(np.max(rates)),
+        }
+    return result
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return mean and half width of the 95 % confidence interval (Student's t) of each figure."""
+    result = {}
+    for key in runs[0]:
+        values = np.array([run_[key] for run_ in runs])
+        half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+        result[key] = {'mean': float(values.mean()), 'half_width': float(half)}
+    return result
+
+
+if __name__ == '__main__':
+    main()
