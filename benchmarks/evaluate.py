@@ -119,6 +119,7 @@ def run(name: str, data: Path, work: Path) -> None:
     metrics['images'] = {'inside': first[1], **dict(others)}
     metrics['inside'] = what['inside'].replace(f'{data}/', '')
     metrics['bundle'] = name
+    del metrics['out_of_pattern_of_class']
     (MEASURED / f'{name}.json').write_text(json.dumps(rounded(metrics), indent=1) + '\n')
 
 

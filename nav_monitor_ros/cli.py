@@ -156,8 +156,9 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument('bundle', help='folder or name of a shipped bundle')
     evaluate.add_argument('--inside', required=True, metavar='SOURCE',
                           help='in-distribution images that were used for nothing else')
-    evaluate.add_argument('--ood', action='append', required=True, metavar='NAME=SOURCE',
-                          help='out-of-distribution images; may be repeated')
+    evaluate.add_argument('--ood', action='append', default=[], metavar='NAME=SOURCE',
+                          help='out-of-distribution images; may be repeated, or left out to see '
+                          'false alarms and patterns alone')
     evaluate.add_argument('--scores', metavar='A,B,...',
                           help='scores to compare besides those that are fused (default: all)')
     evaluate.add_argument('--peers', metavar='SOURCE',

@@ -85,6 +85,7 @@ class Evaluation:
     separation: dict[str, dict[str, Separation]]  # OOD source -> score -> figures
     coverage: dict[str, Coverage]  # by score, at its threshold; empty without labels
     out_of_pattern: dict[int, Coverage]  # by gamma, of the score ``pattern``; empty without labels
+    out_of_pattern_of_class: dict[str, dict[int, Coverage]]  # the same of images predicted as each
     streams: dict[str, Stream]  # by score
     microseconds: dict[str, float]  # by score, median for one frame given its activations
     fused: tuple[str, ...]  # members of the fused score
@@ -213,6 +214,11 @@ def _figures(
             score: _coverage(flags, wrong) for score, flags in flagged[inside.name].items()
         },
         out_of_pattern={} if wrong is None else out_of_pattern(judge, normal, wrong),
+        out_of_pattern_of_class={} if wrong is None else {
+            judge.class_names[label]: out_of_pattern(judge, normal[rows], wrong[rows])
+            for label in np.unique(normal.predicted)
+            for rows in [np.flatnonzero(normal.predicted == label)]
+        },
         streams={
             score: _stream(flags, {name: flagged[name][score] for name in outside}, rate)
             for score, flags in flagged[inside.name].items()
