@@ -163,6 +163,33 @@ def fusion_path() -> str:
     return table(['added', 'alone', 'fused with those above'], rows)
 
 
+def pooled_patterns() -> str:
+    """Return what patterns at 0 and at the median say of corrupted images, on pooled features."""
+    spread = read('fusion')['thresholds_on_pooled_features']
+    rows = [
+        [f'`pattern.threshold={rule}`', *(f'{auroc:.1f}' for auroc in spread[f'pattern {rule}'])]
+        for rule in ('zero', 'quantile')
+    ]
+    return table(['a neuron is on above', 'lowest AUROC', 'highest AUROC (%)'], rows)
+
+
+def cost() -> str:
+    """Return what judging one frame costs."""
+    result = read('judge')
+    rows = [
+        [
+            name if ' ' in name else f'`{name}`', f'{figures["median_us"]:.0f} us',
+            f'{figures["p99_us"]:.0f} us', f'{100 * figures["share"]:.2f} %',
+        ]
+        for name, figures in result['timed'].items()
+    ]
+    sizes = (
+        f'one frame, {result["features"]} features, {result["patterns"]} patterns for each of '
+        f'{result["classes"]} classes'
+    )
+    return table([sizes, 'median', 'p99', 'of the forward pass'], rows)
+
+
 def fusion_ways() -> str:
     """Return other ways to combine scores."""
     rows = [

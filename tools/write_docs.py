@@ -35,7 +35,9 @@ def sections() -> dict[str, dict[str, str]]:
             'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
         },
         'docs/judging.md': {
+            'pooled patterns': measured.pooled_patterns(),
             'fusion path': measured.fusion_path(),
+            'cost': measured.cost(),
             'fusion ways': measured.fusion_ways(),
         },
         'docs/evaluation.md': {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from scipy.stats import binomtest
+from scipy.stats import binomtest, chi2
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from nav_monitor_ros.decision.alert import AlertRules
@@ -70,7 +70,8 @@ class Stream:
     """What three flagged frames in a row (the node's default) make of a source played as video."""
 
     false_alarms_per_hour: float  # on the in-distribution source, in its order
-    hours: float  # of it
+    at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
+    hours: float  # of the source at that rate
     frames_to_alert: dict[str, float | None]  # OOD source -> median; None if most never alert
     frames_to_alert_p95: dict[str, float | None]
 
@@ -276,6 +277,7 @@ def _stream(normal: np.ndarray, strange: Mapping[str, np.ndarray], rate: float) 
     delays = {name: _delays(flags, rules) for name, flags in strange.items()}
     return Stream(
         false_alarms_per_hour=alarms / hours,
+        at_most_per_hour=float(chi2.ppf(0.95, 2 * (alarms + 1)) / 2 / hours),
         hours=hours,
         frames_to_alert={name: _finite(np.median(d)) for name, d in delays.items()},
         frames_to_alert_p95={
@@ -388,23 +390,26 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
     if evaluation.coverage:
         rows: list[tuple[str, Coverage]] = [
             *((f'pattern, gamma {g}', c) for g, c in evaluation.out_of_pattern.items()),
-            *((f'{score}, at its threshold', c) for score, c in evaluation.coverage.items()),
+            *evaluation.coverage.items(),
         ]
+        wrong = rows[0][1].misclassified
         tables.append((
-            f'Misclassified images on {inside}',
-            ['monitor', 'out of pattern', 'misclassified among them', 'misclassified in all'],
+            f'Mistakes on {inside}: {wrong} of {evaluation.images[inside]} images are '
+            'misclassified. Flagged by patterns farther than gamma, and by every score at its '
+            'calibrated threshold',
+            ['monitor', 'flagged', 'share', 'mistakes', 'of the flagged', 'of all mistakes'],
             [[name, *_coverage_cells(coverage)] for name, coverage in rows],
         ))
     streams = evaluation.streams
     if outside and streams:
         hours = next(iter(streams.values())).hours
         tables.append((
-            f'Played as video: false alarms an hour on {inside} ({hours * 60:.1f} min of it); '
-            'median frames to the alert',
-            ['score', 'false alarms an hour', *outside],
+            f'Played as video: false alarms an hour on {inside} ({hours * 60:.1f} min of it) and '
+            'their 95 % upper bound; median frames to the alert',
+            ['score', 'false alarms', 'at most', *outside],
             [
                 [
-                    score, f'{s.false_alarms_per_hour:.1f}',
+                    score, f'{s.false_alarms_per_hour:.0f}', f'{s.at_most_per_hour:.0f}',
                     *(_delay(s.frames_to_alert[name]) for name in outside),
                 ]
                 for score, s in streams.items()
@@ -436,11 +441,13 @@ def _windowed_note(scores: Sequence[str]) -> str:
 
 
 def _coverage_cells(coverage: Coverage) -> list[str]:
-    among = coverage.misclassified_flagged / coverage.flagged if coverage.flagged else 0.0
+    found = coverage.misclassified_flagged
     return [
-        f'{coverage.flagged} of {coverage.images} = {_percent(coverage.flagged / coverage.images)}',
-        f'{coverage.misclassified_flagged} = {_percent(among)}' if coverage.flagged else 'none',
-        str(coverage.misclassified),
+        str(coverage.flagged),
+        _percent(coverage.flagged / coverage.images),
+        str(found),
+        _percent(found / coverage.flagged if coverage.flagged else None),
+        _percent(found / coverage.misclassified if coverage.misclassified else None),
     ]
 
 

@@ -1,0 +1,142 @@
+"""The evaluation's figures on cases that can be counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline import evaluate as module
+from nav_monitor_ros.offline.evaluate import evaluate, out_of_pattern, text_tables
+from nav_monitor_ros.offline.fit import run
+from nav_monitor_ros.offline.images import from_arrays
+
+
+@pytest.fixture(scope='module')
+def judge(tiny_bundle):
+    return tiny_bundle.judge(also=['all'])
+
+
+@pytest.fixture(scope='module')
+def running(tiny_bundle, judge):
+    return tiny_bundle.classifier(
+        device='cpu', trusted_packages=['tiny'], scores=judge.scores
+    )
+
+
+@pytest.fixture(scope='module')
+def result(running, judge):
+    pixels, labels = tiny.images(5, 300)
+    labels = labels.copy()
+    labels[:30] = (labels[:30] + 1) % 3  # the network is wrong on these
+    inside = from_arrays('inside', pixels, labels)
+    outside = {'lying': from_arrays('lying', tiny.strange(5, 80))}
+    return evaluate(running, judge, inside, outside), labels
+
+
+def test_coverage_counts_flagged_mistakes(result, running, judge):
+    (evaluation, judged), labels = result
+    batch = judged.activations['inside']
+    wrong = batch.predicted != labels
+    assert evaluation.accuracy == pytest.approx(1 - wrong.mean())
+    for score, coverage in evaluation.coverage.items():
+        thresholds = judge.calibration.thresholds[score]
+        flagged = judged.p_values['inside'][score] <= thresholds[batch.predicted]
+        assert coverage.flagged == flagged.sum() and coverage.images == 300
+        assert coverage.misclassified == wrong.sum()
+        assert coverage.misclassified_flagged == (flagged & wrong).sum()
+
+
+def test_patterns_beyond_gamma_are_counted_for_all_and_for_each_predicted_class(result, judge):
+    (evaluation, judged), labels = result
+    batch = judged.activations['inside']
+    wrong = batch.predicted != labels
+    # By the definition, one pair of patterns at a time.
+    pattern = judge.scores['pattern']
+    distances = []
+    for features, label in zip(batch.features, batch.predicted, strict=True):
+        _, _, distance = pattern.nearest(features, int(label))
+        distances.append(distance)
+    distances = np.array(distances)
+    for gamma in (0, 1, 2, 3):
+        coverage = evaluation.out_of_pattern[gamma]
+        assert coverage.flagged == (distances > gamma).sum()
+        assert coverage.misclassified_flagged == ((distances > gamma) & wrong).sum()
+        parts = [c[gamma] for c in evaluation.out_of_pattern_of_class.values()]
+        assert sum(part.flagged for part in parts) == coverage.flagged
+        assert sum(part.misclassified for part in parts) == coverage.misclassified
+    for label, name in enumerate(tiny.CLASSES):
+        rows = batch.predicted == label
+        assert evaluation.out_of_pattern_of_class[name][1].images == rows.sum()
+        assert evaluation.out_of_pattern_of_class[name][1].flagged == (distances[rows] > 1).sum()
+
+
+def test_without_patterns_there_is_nothing_to_count(tiny_bundle, running):
+    judge = tiny_bundle.judge(decisive='msp')
+    batch = run(running, tiny.source(5, 20))
+    assert out_of_pattern(judge, batch, np.zeros(20, bool)) == {}
+
+
+def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
+    flags = np.zeros(1000, bool)
+    flags[[10, 11]] = True  # two in a row: no alarm
+    flags[100:103] = True  # three: one alarm
+    flags[104] = True  # not yet cleared: the same alarm
+    flags[500:510] = True  # one alarm
+    strange = {'always': np.ones(50, bool), 'never': np.zeros(50, bool)}
+    stream = module._stream(flags, strange, 10.0)
+    assert stream.hours == pytest.approx(100 / 3600)
+    assert stream.false_alarms_per_hour == pytest.approx(2 * 36)
+    # Two events: the exact 95 % upper bound of a Poisson mean is 6.296.
+    assert stream.at_most_per_hour == pytest.approx(6.2958 * 36, rel=1e-4)
+    assert stream.frames_to_alert == {'always': 3.0, 'never': None}
+    assert stream.frames_to_alert_p95 == {'always': 3.0, 'never': None}
+
+
+def test_the_delay_is_that_of_every_starting_place():
+    flags = np.array([True, True, True, False] * 20)
+    delays = module._delays(flags, module.AlertRules())
+    # From the first flag of three 3 frames, from the second 6, from the third 5, from the gap 4.
+    assert sorted(set(delays.tolist())) == [3.0, 4.0, 5.0, 6.0]
+
+
+def test_every_score_is_timed_and_every_table_has_its_columns(result):
+    (evaluation, _), _ = result
+    assert set(evaluation.microseconds) == set(evaluation.separation['lying'])
+    assert all(cost > 0 for cost in evaluation.microseconds.values())
+    for caption, headings, rows in text_tables(evaluation):
+        assert rows and all(len(row) == len(headings) for row in rows), caption
+
+
+def test_without_strange_images_there_are_false_alarms_only(running, judge):
+    evaluation, judged = evaluate(running, judge, tiny.source(5, 60), {})
+    assert evaluation.separation == {} and set(judged.scores) == {'tiny-5'}
+    assert set(evaluation.false_alarms) == {*judge.scores, 'fused'}
+    captions = [caption for caption, _, _ in text_tables(evaluation)]
+    assert len(captions) == 2 and captions[0].startswith('False alarms')
+
+
+def test_peers_need_labels_and_images_of_their_own(running, judge):
+    inside = tiny.source(5, 60)
+    unlabelled = from_arrays('unlabelled', tiny.images(1, 20)[0])
+    with pytest.raises(NavMonitorError, match='unlabelled: the images need labels'):
+        evaluate(running, judge, inside, {}, peers_training=unlabelled)
+    with pytest.raises(NavMonitorError, match='all of its images lie in --inside too'):
+        evaluate(running, judge, inside, {}, peers_training=inside)
+
+
+def test_images_of_inside_are_left_out_of_what_peers_are_fitted_to(running, judge, monkeypatch):
+    seen = {}
+
+    def fit_peers(training, labels, head):
+        seen['count'] = len(training)
+        return []
+
+    monkeypatch.setattr(module, 'fit_peers', fit_peers)
+    pixels, labels = tiny.images(7, 100)
+    evaluate(
+        running, judge, from_arrays('some', pixels[:30], labels[:30]), {},
+        peers_training=from_arrays('all', pixels, labels),
+    )
+    assert seen['count'] == 70
