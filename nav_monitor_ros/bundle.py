@@ -357,15 +357,22 @@ def _calibration(
     classes = next(iter(scores.values())).classes
     if not fuse or not set(fuse) <= set(scores):
         raise ValueError('fuse names scores that are not there')
+    listed = described['p_thresholds']
+    if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
+        raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
     thresholds = {}
     for name, mondrian in {**members, FUSED: fused}.items():
-        listed = described['fused' if name == FUSED else 'scores']['p_thresholds']
-        per_cell = np.array([float(p) for p in listed])
+        if len(mondrian.classes_cells) != classes:
+            raise ValueError(f'the calibration of {name} has other classes')
+        if name not in listed:
+            continue
+        per_cell = np.array([float(p) for p in listed[name]])
         # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
-        if not ((per_cell > 0) & (per_cell < 1)).all():
-            raise ValueError(f'p_thresholds of {name} are {listed}, not between 0 and 1')
-        if len(mondrian.classes_cells) != classes or len(per_cell) != len(mondrian.cells):
-            raise ValueError(f'the calibration of {name} has other classes or cells')
+        if not ((per_cell > 0) & (per_cell < 1)).all() or len(per_cell) != len(mondrian.cells):
+            raise ValueError(
+                f'p_thresholds of {name} are {listed[name]}, not one between 0 and 1 for each of '
+                f'{len(mondrian.cells)} cells'
+            )
         thresholds[name] = per_cell[mondrian.classes_cells]
     return Calibration(
         alpha=float(described['false_alarm_rate']),
@@ -375,18 +382,22 @@ def _calibration(
         marginals=marginals,
         fused=fused,
         thresholds=thresholds,
+        independent=int(described['fused']['independent_images']),
     )
 
 
-def _describe_cells(mondrian: Mondrian, thresholds: np.ndarray) -> dict[str, Any]:
-    """Return how many images a calibration has, and its classes' cells with their thresholds."""
+def _per_cell(mondrian: Mondrian, per_class: np.ndarray) -> list[float]:
     cells = mondrian.classes_cells
-    first = [int(np.flatnonzero(cells == number)[0]) for number in range(len(mondrian.cells))]
+    return [float(per_class[np.flatnonzero(cells == n)[0]]) for n in range(len(mondrian.cells))]
+
+
+def _describe_cells(mondrian: Mondrian) -> dict[str, Any]:
+    """Return how many images a calibration has, and its classes' cells."""
+    cells = mondrian.classes_cells
     return {
         'images': len(mondrian),
-        'cells': [np.flatnonzero(cells == number).tolist() for number in range(len(first))],
+        'cells': [np.flatnonzero(cells == n).tolist() for n in range(len(mondrian.cells))],
         'cell_images': [len(cell) for cell in mondrian.cells],
-        'p_thresholds': [float(thresholds[label]) for label in first],
     }
 
 
@@ -414,11 +425,15 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             'false_alarm_rate': calibration.alpha,
             'confidence': calibration.confidence,
             'fuse': list(calibration.fuse),
-            'scores': _describe_cells(
-                next(iter(calibration.members.values())),
-                next(p for name, p in calibration.thresholds.items() if name != FUSED),
-            ),
-            'fused': _describe_cells(calibration.fused, calibration.thresholds[FUSED]),
+            'scores': _describe_cells(next(iter(calibration.members.values()))),
+            'fused': {
+                **_describe_cells(calibration.fused),
+                'independent_images': calibration.independent,
+            },
+            'p_thresholds': {
+                name: _per_cell({**calibration.members, FUSED: calibration.fused}[name], per_class)
+                for name, per_class in calibration.thresholds.items()
+            },
         },
         'layer_ranges': {
             layer: [float(f'{low:.6g}'), float(f'{high:.6g}')]

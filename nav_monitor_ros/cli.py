@@ -436,7 +436,10 @@ def _train(options: argparse.Namespace) -> None:
     with _ProgressBars(console) as progress:
         bundle = fit(
             classifier, spec, trained.fit_data, trained.calibration_data,
-            FitOptions(name=options.task, class_names=task.class_names, seed=options.seed),
+            FitOptions(
+                name=options.task, class_names=task.class_names, seed=options.seed,
+                false_alarm_rate=task.false_alarm_rate,
+            ),
             progress=progress, provenance=provenance,
         )
     about = (

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
+from nav_monitor_ros.decision.calibration import calibrate_scores
+from nav_monitor_ros.decision.conformal import (
+    Conformal,
+    images_needed,
+    independent_images,
+    p_threshold,
+)
+from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
+from nav_monitor_ros.errors import NavMonitorError
 
 
 def labels_of(*counts):
@@ -146,6 +154,87 @@ def test_tensors_that_contradict_each_other_are_refused(spoiled):
     good = Mondrian(np.arange(4.0), np.array([0, 0, 1, 1]), np.array([0, 1])).tensors()
     with pytest.raises(ValueError, match='inconsistent'):
         Mondrian.restored({**good, **spoiled})
+
+
+# Images that come in groups.
+
+
+def test_independent_images_are_worth_their_number():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=1000)
+    assert independent_images(scores, np.arange(1000)) == 1000
+    # Groups that mean nothing cost next to nothing.
+    assert independent_images(scores, np.arange(1000) // 10) > 700
+
+
+def test_copies_are_worth_one_each():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=200)
+    worth = independent_images(np.repeat(scores, 10), np.repeat(np.arange(200), 10))
+    assert 190 <= worth <= 200
+    assert independent_images(scores, np.zeros(200)) == 1
+
+
+@given(st.lists(st.integers(-2, 2), min_size=1, max_size=40), st.data())
+def test_the_worth_is_a_number_of_images(scores, data):
+    groups = data.draw(
+        st.lists(st.integers(0, 5), min_size=len(scores), max_size=len(scores))
+    )
+    assert 1 <= independent_images(np.array(scores, float), np.array(groups)) <= len(scores)
+
+
+def track_scores(rng, tracks, frames=10):
+    """Return two scores of tracks whose frames are nearly alike, and each frame's track."""
+    track = rng.normal(size=tracks).repeat(frames)
+    scores = {name: track + 0.1 * rng.normal(size=len(track)) for name in 'ab'}
+    return scores, np.arange(tracks).repeat(frames)
+
+
+def calibrated(rng, tracks, *, grouped, alpha=0.02):
+    first, first_groups = track_scores(rng, tracks // 2)
+    second, second_groups = track_scores(rng, tracks)
+    return calibrate_scores(
+        first, np.zeros(len(first_groups), int), second, np.zeros(len(second_groups), int),
+        classes=1, marginal_groups=first_groups if grouped else None,
+        fused_groups=second_groups if grouped else None, fuse_members=['a', 'b'], alpha=alpha,
+        confidence=0.9,
+    )
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_the_budget_of_tracks_is_kept_where_they_are_known(grouped):
+    rng = np.random.default_rng(0)
+    fresh, _ = track_scores(rng, 20_000, frames=1)
+    labels = np.zeros(20_000, int)
+    held = []
+    for _ in range(60):
+        calibration = calibrated(rng, 150, grouped=grouped)
+        p = calibration.p_values(fresh, labels)['fused']
+        held.append(np.mean(p <= calibration.thresholds['fused'][0]) <= 0.02)
+    assert (np.mean(held) >= 0.85) == grouped  # promised: 90 %
+
+
+def test_too_few_tracks_are_refused_with_what_they_are_worth():
+    rng = np.random.default_rng(0)
+    with pytest.raises(NavMonitorError, match=r'1000 calibration images are worth \d+ independent'):
+        calibrated(rng, 100, grouped=True, alpha=0.01)
+    assert calibrated(rng, 100, grouped=False, alpha=0.01).independent == 1000
+
+
+def test_a_single_score_with_too_few_independent_images_has_no_threshold_and_cannot_decide():
+    rng = np.random.default_rng(0)
+    groups = np.arange(40).repeat(10)
+    independent = {'good': rng.normal(size=400)}
+    alike = {'bad': rng.normal(size=40).repeat(10)}
+    scores = {**independent, **alike}
+    labels = np.zeros(400, int)
+    calibration = calibrate_scores(
+        scores, labels, scores, labels, classes=1, marginal_groups=groups, fused_groups=groups,
+        fuse_members=['good'], alpha=0.02, confidence=0.95,
+    )
+    assert set(calibration.thresholds) == {'good', 'fused'}
+    with pytest.raises(NavMonitorError, match="score 'bad' cannot decide"):
+        Judge({'good': None, 'bad': None}, calibration, ['one'], decisive='bad')
 
 
 # One frame.

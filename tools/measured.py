@@ -258,11 +258,16 @@ def budget() -> str:
     """Return how often the promised bound held."""
     rows = []
     for name, result in read('study')['budget'].items():
-        for way in ('pooled', 'by class'):
-            figures = result[way]
+        for way, figures in result.items():
             rows.append([
-                f'{name.replace("_", " ")}, {way}', str(figures['splits']),
+                f'{name.replace("_", " ")}, {way}',
+                f'{figures["calibrated_on"]} / {figures["tested_on"]}',
+                f'{percent(figures["budget"], 0)} %',
                 f'{percent(figures["bound_held"], 1)} %', f'{percent(figures["mean_rate"])} %',
                 f'{percent(figures["largest_rate"])} %',
             ])
-    return table(['calibrated', 'splits', 'bound held', 'mean rate', 'largest rate'], rows)
+    headings = [
+        'calibrated', 'images to calibrate / to count', 'budget', 'splits within', 'mean rate',
+        'largest rate',
+    ]
+    return table(headings, rows)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.decision.conformal import Conformal, images_needed
+from nav_monitor_ros.decision.conformal import Conformal, images_needed, independent_images
 from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
@@ -27,7 +28,9 @@ class Calibration:
     marginals: Mapping[str, Conformal]  # of the members, by which they are fused, on some of them
     fused: Mondrian  # of the fusion, on the other ones
     thresholds: Mapping[str, np.ndarray]
-    # float64 (C,): p-value at or below which a frame predicted as each class is out-of-distribution
+    # float64 (C,): p-value at or below which a frame predicted as each class is
+    # out-of-distribution; lacks single scores for which there are too few independent images
+    independent: int  # how many independent images the fused score's are worth
 
     def p_values(
         self, scores: Mapping[str, np.ndarray], labels: np.ndarray
@@ -90,6 +93,8 @@ def calibrate(
     marginal_images: Activations,
     fused_images: Activations,
     *,
+    marginal_groups: np.ndarray | None = None,
+    fused_groups: np.ndarray | None = None,
     fuse_members: Sequence[str],
     alpha: float,
     confidence: float,
@@ -102,6 +107,9 @@ def calibrate(
         marginal_images: Held-out in-distribution images by which the members are fused.
         fused_images: Other held-out in-distribution images, for the fusion's own p-values. Those of
             the single scores, which nothing but fitting has gone into, come from both.
+        marginal_groups: (N,), equal values for images that belong together, such as the frames of
+            one track; None if all are independent.
+        fused_groups: (M,), likewise.
         fuse_members: Names of the scores to fuse.
         alpha: False-alarm budget a frame.
         confidence: With which the budget is to hold.
@@ -112,42 +120,120 @@ def calibrate(
         NavMonitorError: A member is unknown or looks at more than one frame, or there are too few
             images for the budget.
     """
-    unknown = sorted(set(fuse_members) - set(scores))
-    if unknown or not fuse_members:
-        raise NavMonitorError(
-            f'the fused score cannot be made of {list(fuse_members)}; fitted are {list(scores)}'
-        )
-    windowed = [name for name in fuse_members if scores[name].windowed]
+    windowed = [name for name in fuse_members if name in scores and scores[name].windowed]
     if windowed:
         raise NavMonitorError(
             f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
             '--fuse'
         )
-    least = max(
-        images_needed(alpha, confidence),
-        images_for_a_class(alpha, confidence) if class_images is None else class_images,
-    )
-    marginal_scores, fused_scores = (
-        {name: score.score(images) for name, score in scores.items()}
-        for images in (marginal_images, fused_images)
-    )
-    classes = fused_images.logits.shape[1]
-    labels = np.concatenate([marginal_images.predicted, fused_images.predicted])
-    cells = make_cells(labels, classes, least)
-    members = {
-        name: Mondrian(np.concatenate([marginal_scores[name], fused_scores[name]]), labels, cells)
-        for name in scores
-    }
-    marginals = {name: Conformal(marginal_scores[name]) for name in fuse_members}
-    fused = Mondrian(
-        fuse(marginals, fused_scores, fuse_members),
+    return calibrate_scores(
+        {name: score.score(marginal_images) for name, score in scores.items()},
+        marginal_images.predicted,
+        {name: score.score(fused_images) for name, score in scores.items()},
         fused_images.predicted,
-        make_cells(fused_images.predicted, classes, least),
+        classes=fused_images.logits.shape[1],
+        marginal_groups=marginal_groups,
+        fused_groups=fused_groups,
+        fuse_members=fuse_members,
+        alpha=alpha,
+        confidence=confidence,
+        class_images=class_images,
     )
-    thresholds = {
-        name: mondrian.thresholds(alpha, confidence)
-        for name, mondrian in {**members, FUSED: fused}.items()
+
+
+def calibrate_scores(
+    marginal_scores: Mapping[str, np.ndarray],
+    marginal_labels: np.ndarray,
+    fused_scores: Mapping[str, np.ndarray],
+    fused_labels: np.ndarray,
+    *,
+    classes: int,
+    marginal_groups: np.ndarray | None = None,
+    fused_groups: np.ndarray | None = None,
+    fuse_members: Sequence[str],
+    alpha: float,
+    confidence: float,
+    class_images: int | None = None,
+) -> Calibration:
+    """Calibrate scores that are computed already; see ``calibrate``.
+
+    Args:
+        marginal_scores: float64 (N,) of each score, of the images by which members are fused.
+        marginal_labels: int64 (N,), their predicted classes.
+        fused_scores: float64 (M,) of each score, of the other calibration images.
+        fused_labels: int64 (M,).
+        classes: C.
+        marginal_groups: As for ``calibrate``, like all that follow.
+        fused_groups: Likewise.
+        fuse_members: Members.
+        alpha: Budget.
+        confidence: Of it.
+        class_images: For a cell.
+
+    Raises:
+        NavMonitorError: A member is unknown, or there are too few images for the budget.
+    """
+    unknown = sorted(set(fuse_members) - set(marginal_scores))
+    if unknown or not fuse_members:
+        raise NavMonitorError(
+            f'the fused score cannot be made of {list(fuse_members)}; fitted are '
+            f'{list(marginal_scores)}'
+        )
+    marginals = {name: Conformal(marginal_scores[name]) for name in fuse_members}
+    statistic = fuse(marginals, fused_scores, fuse_members)
+    independent = len(statistic)
+    if fused_groups is not None:
+        independent = independent_images(statistic, fused_groups)
+    _require_independent(len(statistic), independent, alpha, confidence)
+    least = math.ceil(
+        (images_for_a_class(alpha, confidence) if class_images is None else class_images)
+        * len(statistic) / independent
+    )
+    least = max(images_needed(alpha, confidence), least)
+    labels = np.concatenate([marginal_labels, fused_labels])
+    groups = None
+    if marginal_groups is not None and fused_groups is not None:
+        groups = np.concatenate([marginal_groups, fused_groups])
+    cells = make_cells(labels, classes, least)
+    values = {
+        name: np.concatenate([marginal_scores[name], fused_scores[name]])
+        for name in marginal_scores
     }
+    members = {name: Mondrian(scores, labels, cells) for name, scores in values.items()}
+    fused_cells = make_cells(fused_labels, classes, least)
+    fused = Mondrian(statistic, fused_labels, fused_cells)
+    thresholds = {}
+    for name, mondrian in members.items():
+        sizes = _sizes(values[name], cells[labels], groups)
+        if min(sizes) >= images_needed(alpha, confidence):
+            thresholds[name] = mondrian.thresholds(alpha, confidence, sizes)
+    sizes = _sizes(statistic, fused_cells[fused_labels], fused_groups)
+    for size, cell in zip(sizes, fused.cells, strict=True):
+        _require_independent(len(cell), size, alpha, confidence)
+    thresholds[FUSED] = fused.thresholds(alpha, confidence, sizes)
     return Calibration(
-        alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds
+        alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds, independent
+    )
+
+
+def _sizes(scores: np.ndarray, cells: np.ndarray, groups: np.ndarray | None) -> list[int]:
+    """Return how many independent images each cell is worth."""
+    count = int(cells.max()) + 1
+    if groups is None:
+        return np.bincount(cells, minlength=count).tolist()
+    return [
+        independent_images(scores[cells == cell], groups[cells == cell]) for cell in range(count)
+    ]
+
+
+def _require_independent(images: int, independent: int, alpha: float, confidence: float) -> None:
+    needed = images_needed(alpha, confidence)
+    if needed <= independent:
+        return
+    what = f'{images} calibration images'
+    if independent < images:
+        what += f' are worth {independent} independent ones, for those of one group are alike; they'
+    raise NavMonitorError(
+        f'{what} are too few for a false-alarm rate of {alpha:g} at {confidence:.0%} confidence: '
+        f'{needed} are needed; give more images or a larger rate'
     )

@@ -127,6 +127,35 @@ def p_threshold(n: int, alpha: float, confidence: float) -> float:
     return (k + 1) / (n + 1)
 
 
+def independent_images(scores: np.ndarray, groups: np.ndarray) -> int:
+    """Return how many independent images n calibration images in groups are worth.
+
+    Frames of one track resemble each other: where one scores high, its neighbours do. The bound of
+    ``p_threshold`` counts independent images, so n is divided by the design effect, the variance of
+    the share of high scores over the variance that independent images would have. High is the
+    upper ``TAIL``: further up there are too few groups to tell.
+    Source: Kish, Survey Sampling, 1965; Rao and Scott, Biometrics 48, 1992.
+
+    Args:
+        scores: float (n,).
+        groups: (n,), equal values for images that belong together.
+
+    Returns:
+        At most n; n where no group holds two images.
+    """
+    n = len(scores)
+    high = scores >= np.quantile(scores, 1 - TAIL)
+    _, places = np.unique(groups, return_inverse=True)
+    sizes, highs = np.bincount(places), np.bincount(places, high)
+    rate, count = high.mean(), len(sizes)
+    if count == n or rate == 1:
+        return n
+    if count == 1:
+        return 1
+    variance = np.square(highs - rate * sizes).sum() / n**2 * count / (count - 1)
+    return min(n, math.floor(n / max(1.0, variance * n / (rate * (1 - rate)))))
+
+
 def check_budget(alpha: float, confidence: float) -> None:
     """Check that both lie between 0 and 1.
 

@@ -50,7 +50,8 @@ class Judge:
             top: How many classes a verdict lists.
 
         Raises:
-            NavMonitorError: ``decisive``, or one of ``also``, is not among the scores.
+            NavMonitorError: ``decisive``, or one of ``also``, is not among the scores, or there are
+                too few calibration images for ``decisive``.
         """
         every = (FUSED, *scores)
         also = every if 'all' in also else tuple(also)
@@ -66,6 +67,11 @@ class Judge:
         self.members = calibration.fuse if decisive == FUSED else (decisive,)
         wanted = {*self.members, *also, *(calibration.fuse if self._fuses else ())}
         self.scores = {name: score for name, score in scores.items() if name in wanted}
+        if decisive not in calibration.thresholds:
+            raise NavMonitorError(
+                f"the score '{decisive}' cannot decide: for it the bundle has too few independent "
+                'calibration images; take another one or fit with more'
+            )
         self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
         self.top = min(top, len(self.class_names))
         self._pattern = next((s for s in scores.values() if isinstance(s, Pattern)), None)

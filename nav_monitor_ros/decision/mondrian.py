@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -95,17 +95,21 @@ class Mondrian:
             result[members == number] = cell.p_values(scores[members == number])
         return result
 
-    def thresholds(self, alpha: float, confidence: float) -> np.ndarray:
+    def thresholds(
+        self, alpha: float, confidence: float, sizes: Sequence[int] | None = None
+    ) -> np.ndarray:
         """Return the largest p-value that is out-of-distribution, float64 (C,), for each class.
 
         Args:
             alpha: False-alarm budget a frame.
             confidence: With which it holds in each cell.
+            sizes: How many independent images each cell is worth; None for all of them.
 
         Raises:
             NavMonitorError: A cell has too few images for the budget.
         """
-        cells = np.array([p_threshold(len(cell), alpha, confidence) for cell in self.cells])
+        sizes = [len(cell) for cell in self.cells] if sizes is None else sizes
+        cells = np.array([p_threshold(size, alpha, confidence) for size in sizes])
         return cells[self.classes_cells]
 
 

@@ -43,8 +43,8 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         '## Calibration',
         f'False alarms among in-distribution frames, each taken alone: at most '
         f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
-        f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score, '
-        f'{len(next(iter(calibration.members.values())))} for the single ones). '
+        f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score'
+        f'{_worth(bundle)}, {len(next(iter(calibration.members.values())))} for the single ones). '
         f'{_cells(bundle)}',
         '## Provenance',
         '\n'.join(f'- {key}: {_line(value)}' for key, value in provenance.items()),
@@ -56,6 +56,15 @@ def _line(value: object) -> str:
     if isinstance(value, dict):
         return ', '.join(f'{key} {item}' for key, item in value.items())
     return str(value)
+
+
+def _worth(bundle: Bundle) -> str:
+    calibration = bundle.calibration
+    if calibration.independent == len(calibration.fused):
+        return ''
+    return (
+        f', worth {calibration.independent} independent ones since those of one group are alike'
+    )
 
 
 def _cells(bundle: Bundle) -> str:

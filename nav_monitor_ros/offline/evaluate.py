@@ -235,6 +235,7 @@ def _flags(judge: Judge, judged: Judged, source: str) -> dict[str, np.ndarray]:
     return {
         score: p_values <= judge.calibration.thresholds[score][predicted]
         for score, p_values in judged.p_values[source].items()
+        if score in judge.calibration.thresholds
     }
 
 

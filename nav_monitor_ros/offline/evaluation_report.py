@@ -39,7 +39,11 @@ def evaluation_report(
         f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
         f'Default score: {judge.decisive}, made of {", ".join(calibration.fuse)}.',
         f'Budget: at most {calibration.alpha:.2%} of in-distribution frames are flagged, with '
-        f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images.',
+        f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images'
+        + (
+            '.' if calibration.independent == len(calibration.fused)
+            else f', worth {calibration.independent} independent ones.'
+        ),
     ]
     if evaluation.accuracy is not None:
         lines.append(f'Accuracy on {inside.name}: {evaluation.accuracy:.2%}.')

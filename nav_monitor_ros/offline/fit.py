@@ -98,6 +98,8 @@ def fit(
         scores,
         run(classifier, first, progress, 'calibrating the scores'),
         run(classifier, second, progress, 'calibrating their fusion'),
+        marginal_groups=first.groups,
+        fused_groups=second.groups,
         fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
         confidence=options.confidence,

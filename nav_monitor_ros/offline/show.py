@@ -72,12 +72,14 @@ def _print_scores(bundle: Bundle, console: Console) -> None:
             ', '.join(f'{key} {value}' for key, value in settings.items()),
             'member' if name in calibration.fuse else '',
             str(len(conformal)),
-            _threshold(calibration.thresholds[name]),
+            _threshold(calibration.thresholds.get(name)),
         )
     console.print(table)
 
 
-def _threshold(per_class: np.ndarray) -> str:
+def _threshold(per_class: np.ndarray | None) -> str:
+    if per_class is None:
+        return 'too few independent images'
     low, high = f'{per_class.min():.5f}', f'{per_class.max():.5f}'
     return f'p <= {high}' if low == high else f'p <= {low} to {high}, by class'
 

@@ -51,6 +51,7 @@ class Task:
     zoom: float  # share, largest
     photometric: float  # share, largest change of brightness and contrast
     batch: int = 128
+    false_alarm_rate: float = 0.01  # that the calibration images are enough for
     learning_rate: float = 3e-3  # peak of the one-cycle schedule
 
     def spec(self, *, decoy: bool = False) -> NetworkSpec:
@@ -86,6 +87,8 @@ TASKS: dict[str, Task] = {
         epochs=30,
         batch=64,
         rotation=10.0, shift=0.1, zoom=0.15, photometric=0.4,
+        # Ten frames of a track are worth two independent images; there are some 200 tracks.
+        false_alarm_rate=0.02,
     ),
     'fashion': Task(
         network=FashionResNet,
