@@ -56,11 +56,14 @@ def distances(columns: np.ndarray, query: np.ndarray) -> np.ndarray:
             contiguous memory, several times faster than over the rows of (P, W).
         query: uint64 (W,).
     """
-    differing = columns ^ query[:, None]
-    if _POPCOUNT_16 is None:
-        return np.bitwise_count(differing).sum(axis=0, dtype=np.uint16)
-    counts = _POPCOUNT_16[differing.view(np.uint16)]
-    return counts.reshape(*columns.shape, 4).sum(axis=(0, 2), dtype=np.uint16)
+    total = np.zeros(columns.shape[1], np.uint16)
+    for column, word in zip(columns, query, strict=True):  # a word of all patterns fits the cache
+        differing = column ^ word
+        if _POPCOUNT_16 is None:
+            total += np.bitwise_count(differing)
+        else:
+            total += _POPCOUNT_16[differing.view(np.uint16)].reshape(-1, 4).sum(axis=1)
+    return total
 
 
 def distinct(words: np.ndarray) -> np.ndarray:
