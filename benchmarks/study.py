@@ -1,4 +1,4 @@
-"""The old question, settled: can a monitor tell triangles from digits? And is the budget kept?
+"""The old question again: can a monitor tell triangles from digits? And is the budget kept?
 
 Writes docs/measured/study.json, from which tools/write_docs.py makes the tables of docs/study.md.
 

@@ -100,6 +100,14 @@ class Bundle:
             )
         return classifier
 
+    def notes(self) -> list[str]:
+        """Return one line for each thing that a person should know of what was fitted."""
+        left_out = self.provenance.get('left_out') or {}
+        return [
+            *(note for score in self.scores.values() for note in score.notes()),
+            *(f'{name} is left out: {reason}' for name, reason in left_out.items()),
+        ]
+
     def judge(
         self, *, decisive: str = FUSED, also: Sequence[str] = (), top: int = 3
     ) -> Judge:
@@ -419,7 +427,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             'width': first.width,
             'head': None if first.head is None else HEADS[first.head.rectified],
             'scores': {name: score.settings for name, score in bundle.scores.items()},
-            'notes': [note for score in bundle.scores.values() for note in score.notes()],
+            'notes': bundle.notes(),
         },
         'calibration': {
             'false_alarm_rate': calibration.alpha,

@@ -28,7 +28,9 @@ from nav_monitor_ros.errors import NavMonitorError
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
     'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
-    'or sample:NAME; options follow as ?key=value&key=value (limit, seed, classes, split, ...)'
+    'or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); options follow as '
+    '?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, classes=0,3, without=0,3, '
+    'transform=invert|rotate90, group=NAME (frames of one track), NAME=VALUE (.npz)'
 )
 
 
@@ -350,6 +352,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = open_source(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
+    if options.peers and not outside:
+        raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     inside = open_source(options.inside)
     peers = open_source(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
@@ -481,14 +485,28 @@ class _ProgressBars:
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
     print(f'computed on {device}')
-    for score in bundle.scores.values():
-        for note in score.notes():
-            print(note)
+    for note in bundle.notes():
+        print(note)
+    _report_accuracy(bundle)
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros'):
         print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
               f"trusted_packages:=['{package}']")
+
+
+def _report_accuracy(bundle: Any) -> None:
+    """Say how many training images are classified correctly, and what was left out."""
+    provenance = bundle.provenance
+    correct, images = provenance['correctly_classified'], provenance['data']['images']
+    if provenance['labels'] == 'data':
+        print(f'{correct} of {images} training images are classified correctly '
+              f'({correct / images:.1%}); patterns and statistics are theirs')
+        if correct < images / 2:
+            print('warning: that is little; check labels, class order, weights and preprocessing')
+    shared = provenance.get('calibration_images_shared_with_data')
+    if shared:
+        print(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _class_names(path: Path | None) -> tuple[str, ...] | None:

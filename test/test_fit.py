@@ -228,6 +228,36 @@ def test_data_whose_labels_are_all_wrong_are_refused():
         fit_tiny(from_arrays('shifted', pixels, (labels + 1) % 3))
 
 
+# What must not be calibrated on.
+
+
+def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
+    pixels, labels = tiny.images(2, 90)
+    data_pixels, data_labels = tiny.images(1, 150)
+    mixed = from_arrays(
+        'mixed', np.concatenate([pixels, data_pixels[:30]]),
+        np.concatenate([labels, data_labels[:30]]),
+    )
+    bundle = fit_tiny(tiny.source(1, 150), mixed)
+    assert len(bundle.calibration.members['gaussian']) == 90
+    assert bundle.provenance['calibration_images_shared_with_data'] == 30
+    assert bundle.provenance['calibration']['images'] == 90
+    assert 'calibration_images_shared_with_data' not in fit_tiny(
+        tiny.source(1, 150)
+    ).provenance
+
+
+def test_a_calibration_on_the_training_images_is_refused():
+    with pytest.raises(NavMonitorError, match='all images of the calibration source'):
+        fit_tiny(tiny.source(1, 150), tiny.source(1, 150))
+
+
+def test_what_the_network_cannot_serve_is_left_out_with_its_reason():
+    bundle = fit_tiny(tiny.source(1, 150))
+    assert set(bundle.provenance['left_out']) == {'mc_dropout', 'decoy'}
+    assert 'mc_dropout is left out: the network has no dropout layer' in bundle.notes()
+
+
 # Too little.
 
 

@@ -519,3 +519,16 @@ def test_images_can_be_inverted_and_turned():
     assert plain.fingerprint() != inverted.fingerprint()
     with pytest.raises(NavMonitorError, match="transform is 'flip', not one of invert, rotate90"):
         open_source('sample:digits?transform=flip')
+
+
+def test_parts_are_disjoint_and_make_up_the_whole():
+    parts = [open_source(f'sample:digits?part={n}/3&seed=4') for n in (1, 2, 3)]
+    places = np.concatenate([part.places for part in parts])
+    assert sorted(places.tolist()) == list(range(5000))
+    assert {len(part) for part in parts} == {1666, 1667}
+    assert parts[0].places.tolist() != sorted(range(0, 5000, 3))  # by chance
+    few = open_source('sample:digits?part=1/3&seed=4&limit=9')
+    assert len(few) == 9 and set(few.places) <= set(parts[0].places)
+    for wrong in ('0/3', '4/3', '1', 'a/b', '1/0'):
+        with pytest.raises(NavMonitorError, match='write part=1/3'):
+            open_source(f'sample:digits?part={wrong}')

@@ -48,7 +48,8 @@ class Calibration:
             name: self.members[name].p_values(values, labels) for name, values in scores.items()
         }
         if set(self.fuse) <= set(scores):
-            p_values[FUSED] = self.fused.p_values(self.statistic(scores), labels)
+            fused = self.fused.p_values(self.statistic(scores), labels)
+            return {FUSED: fused, **p_values}
         return p_values
 
     def statistic(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:

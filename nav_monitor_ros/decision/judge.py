@@ -124,9 +124,7 @@ class Judge:
         """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)
         scores = {name: score.score(batch) for name, score in self.scores.items()}
-        if self._fuses:
-            scores[FUSED] = self.calibration.statistic(scores)
-        return scores
+        return {FUSED: self.calibration.statistic(scores), **scores} if self._fuses else scores
 
     def p_values(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return the p-values of many images for the scores of ``scores_of``, float64 (N,) each."""

@@ -24,7 +24,6 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         about: Paragraphs on the network, its data and their terms.
     """
     calibration = bundle.calibration
-    notes = [note for score in bundle.scores.values() for note in score.notes()]
     provenance = bundle.provenance
     sections = [
         f'# {bundle.name}',
@@ -36,7 +35,7 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
                 f'- monitored layer: {bundle.layer}, '
                 f'{next(iter(bundle.scores.values())).width} neurons',
                 f'- scores: {", ".join(bundle.scores)}; fused: {", ".join(calibration.fuse)}',
-                *(f'- {note}' for note in notes),
+                *(f'- {note}' for note in bundle.notes()),
                 f'- labels: {provenance.get("labels", "unknown")}',
             ]
         ),
@@ -47,7 +46,9 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         f'{_worth(bundle)}, {len(next(iter(calibration.members.values())))} for the single ones). '
         f'{_cells(bundle)}',
         '## Provenance',
-        '\n'.join(f'- {key}: {_line(value)}' for key, value in provenance.items()),
+        '\n'.join(
+            f'- {key}: {_line(value)}' for key, value in provenance.items() if key != 'left_out'
+        ),
     ]
     return '\n\n'.join(section.strip() for section in sections) + '\n'
 

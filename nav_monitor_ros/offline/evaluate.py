@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,8 @@ GAMMAS = (0, 1, 2, 3)  # distances at which the out-of-pattern table is made
 TIMED = 300  # frames judged alone for the cost
 STREAMS = 200  # places in an OOD source from which a stream is played
 STREAM_FRAMES = 90  # after which a stream counts as undetected
+
+_log = logging.getLogger(__name__)
 
 Scores = Mapping[str, np.ndarray]  # score -> float64 (N,)
 
@@ -179,7 +182,18 @@ def _fitted_peers(
     kept = without(training, inside)
     if kept.labels is None or not len(kept):
         raise NavMonitorError(f'--peers {training.name}: all of its images lie in --inside too')
+    if len(kept) < len(training):
+        _log.warning(
+            '%d of %d images of --peers lie in --inside too and are left out',
+            len(training) - len(kept), len(training),
+        )
     batch = run(classifier, kept, progress, 'training images of the peers')
+    accuracy = float((batch.predicted == kept.labels).mean())
+    if accuracy < 0.5:
+        _log.warning(
+            'the network is right on %.1f %% of --peers: are these its training images?',
+            100 * accuracy,
+        )
     progress('fitting the peers', 0, 1)
     return fit_peers(batch, kept.labels, classifier.head)
 
@@ -425,8 +439,10 @@ def tables(evaluation: Evaluation) -> list[Table]:
     for caption, headings, rows in text_tables(evaluation):
         table = Table(title=caption, title_justify='left')
         for heading in headings:
-            table.add_column(heading, justify='left' if heading == headings[0] else 'right',
-                             no_wrap=heading == headings[0])
+            first = heading == headings[0]
+            table.add_column(
+                heading, justify='left' if first else 'right', no_wrap=first, overflow='fold'
+            )
         for row in rows:
             fused = row[0].split(',')[0] == FUSED
             style = 'bold' if fused else 'dim' if row[0].startswith(PREFIX) else None

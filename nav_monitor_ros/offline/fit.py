@@ -17,7 +17,7 @@ from nav_monitor_ros.bundle import Bundle, equip
 from nav_monitor_ros.decision.calibration import calibrate
 from nav_monitor_ros.decision.conformal import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.images import ImageSource, split
+from nav_monitor_ros.offline.images import ImageSource, split, without
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.layers import early_layers
@@ -52,6 +52,11 @@ class FitOptions:
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if self.class_images is not None and self.class_images < 1:
+            raise NavMonitorError(f'--class-images {self.class_images}: must be at least 1')
+
 
 def fit(
     classifier: Classifier,
@@ -69,7 +74,8 @@ def fit(
         classifier: The network to monitor, with its weights and preprocessing.
         network: How to build it again.
         data: Training images; without labels the network's own predictions serve as such.
-        calibration: In-distribution images that neither the network nor the scores were fitted on.
+        calibration: In-distribution images that neither the network nor the scores were fitted on;
+            those that lie in ``data`` too are left out, compared by their pixels.
         options: Scores, fusion and budget.
         progress: Is told how far the work is.
         provenance: What else to note in the bundle.
@@ -78,20 +84,28 @@ def fit(
         The bundle, not yet on disk.
 
     Raises:
-        NavMonitorError: Labels do not fit the network, an image lies in both sources, or there is
-            too little data for the scores or the budget.
+        NavMonitorError: Labels do not fit the network, or there is too little data for the scores
+            or the budget.
     """
     class_names = _class_names(classifier, data, options)
-    labels = _labels(data, class_names)
+    labels = _labels(classifier, data, class_names)
     scores = empty_scores(classifier, options)
-    second, first = split(calibration, MARGINAL_SHARE, options.seed)
+    described = _describe_source(data)
+    held_out = without(calibration, data)
+    shared = len(calibration) - len(held_out)
+    if not len(held_out):
+        raise NavMonitorError(
+            f'all images of the calibration source {calibration.name} are training images too; '
+            'calibrate on images that nothing was trained on'
+        )
+    second, first = split(held_out, MARGINAL_SHARE, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
-    _check_calibration(calibration, len(second), options)
+    _check_calibration(held_out, len(second), shared, options)
     rng = np.random.default_rng(options.seed)
     ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
     required = options.scores is not None
-    equip_with_possible(classifier, scores, required=required)
-    correct = fit_scores(
+    left_out = equip_with_possible(classifier, scores, required=required)
+    correct, more = fit_scores(
         classifier, data, labels, scores, required=required, seed=options.seed, progress=progress
     )
     calibrated = calibrate(
@@ -117,10 +131,12 @@ def fit(
         background=classifier.background,
         provenance={
             'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            'data': _describe_source(data),
+            'data': described,
             'labels': 'network predictions' if data.labels is None else 'data',
             'correctly_classified': int(correct),
-            'calibration': _describe_source(calibration),
+            'calibration': _describe_source(held_out),
+            **({'calibration_images_shared_with_data': shared} if shared else {}),
+            'left_out': {**left_out, **more},
             'versions': _versions(),
             **(provenance or {}),
         },
@@ -136,7 +152,7 @@ def fit_scores(
     required: bool,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
-) -> int:
+) -> tuple[int, dict[str, str]]:
     """Fit the scores to the training images in one stream, after a look at a sample of them.
 
     Args:
@@ -149,18 +165,20 @@ def fit_scores(
         progress: Is told how far the work is.
 
     Returns:
-        How many images are classified correctly.
+        How many images are classified correctly, and why scores were taken out, by name.
 
     Raises:
         NavMonitorError: What was seen is not enough for a score.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
     sample = run(classifier, data.subset(chosen), progress, 'sampling')
-    prepare(scores, sample, None if labels is None else labels[chosen], required=required)
+    left_out = prepare(
+        scores, sample, None if labels is None else labels[chosen], required=required
+    )
     correct = _stream(classifier, data, labels, scores, progress)
     for score in scores.values():
         score.finish()
-    return correct
+    return correct, left_out
 
 
 def run(
@@ -190,13 +208,17 @@ def batches(
         progress(what, stop, total)
 
 
-def _check_calibration(calibration: ImageSource, kept: int, options: FitOptions) -> None:
+def _check_calibration(
+    calibration: ImageSource, kept: int, shared: int, options: FitOptions
+) -> None:
     alpha, confidence = options.false_alarm_rate, options.confidence
     check_budget(alpha, confidence)
     needed = images_needed(alpha, confidence)
     if kept < needed:
+        without_shared = f' that are not training images too ({shared} are)' if shared else ''
         raise NavMonitorError(
-            f'{len(calibration)} calibration images ({calibration.name}) are too few for a '
+            f'{len(calibration)} calibration images ({calibration.name}){without_shared} are too '
+            'few for a '
             f'false-alarm rate of {alpha:g} at {confidence:.0%} confidence: about '
             f'{math.ceil(needed / (1 - MARGINAL_SHARE))} are needed, {needed} and half as many to '
             'fuse the scores by; give more images or a larger rate'
@@ -205,7 +227,7 @@ def _check_calibration(calibration: ImageSource, kept: int, options: FitOptions)
 
 def equip_with_possible(
     classifier: Classifier, scores: dict[str, Score], *, required: bool
-) -> None:
+) -> dict[str, str]:
     """Have every forward pass yield what the scores need, without scores that ask too much.
 
     Args:
@@ -213,22 +235,28 @@ def equip_with_possible(
         scores: Those that the network cannot serve are taken out.
         required: Raise instead.
 
+    Returns:
+        Why scores were taken out, by name.
+
     Raises:
         NavMonitorError: The network cannot serve a score, and ``required``.
     """
+    left_out = {}
     for name, score in list(scores.items()):
         try:
             equip(classifier, [score])
-        except NavMonitorError:
+        except NavMonitorError as error:
             if required:
                 raise
             del scores[name]
+            left_out[name] = _reason(error)
     equip(classifier, scores.values())
+    return left_out
 
 
 def prepare(
     scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *, required: bool
-) -> None:
+) -> dict[str, str]:
     """Show the scores a sample of the training images.
 
     Args:
@@ -237,17 +265,28 @@ def prepare(
         labels: int64 (N,); None stands for the network's predictions.
         required: Raise instead of taking scores out.
 
+    Returns:
+        Why scores were taken out, by name.
+
     Raises:
         NotApplicableError: The network cannot serve a score, and ``required``.
         NavMonitorError: The layer is not fit to be monitored.
     """
+    left_out = {}
     for name, score in list(scores.items()):
         try:
             score.prepare(sample, sample.predicted if labels is None else labels)
-        except NotApplicableError:
+        except NotApplicableError as error:
             if required:
                 raise
             del scores[name]
+            left_out[name] = _reason(error)
+    return left_out
+
+
+def _reason(error: NavMonitorError) -> str:
+    """Return why a score cannot be fitted, without its name and the remedy."""
+    return str(error).partition(': ')[2].partition('; ')[0]
 
 
 def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
@@ -309,7 +348,9 @@ def _class_names(
     return tuple(names)
 
 
-def _labels(data: ImageSource, class_names: Sequence[str]) -> np.ndarray | None:
+def _labels(
+    classifier: Classifier, data: ImageSource, class_names: Sequence[str]
+) -> np.ndarray | None:
     """Return the images' classes as the network numbers them, or None without labels."""
     if data.labels is None:
         return None
@@ -319,9 +360,14 @@ def _labels(data: ImageSource, class_names: Sequence[str]) -> np.ndarray | None:
         if set(data.class_names) <= set(index):
             labels = np.array([index[name] for name in data.class_names])[labels]
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        background = (
+            '' if classifier.background is None else
+            f' besides the background class, output {classifier.background}'
+        )
         raise NavMonitorError(
             f'{data.name} has labels from {labels.min()} to {labels.max()}, but the network has '
-            f'classes 0 to {len(class_names) - 1}; check --data and --model'
+            f'classes 0 to {len(class_names) - 1}{background}; check --data, --model and '
+            '--background'
         )
     return labels
 

@@ -260,8 +260,11 @@ def _page(data: ReportData) -> str:
              _separation(data, name, curves[name], areas[name], looks))
             for n, name in enumerate(outside)
         ),
-        ('missed', 'Out-of-distribution images that were not flagged',
-         '<p>Those with the largest p-values: the worst misses.</p>' + _pictures(data.missed)),
+        *(
+            [('missed', 'Out-of-distribution images that were not flagged',
+              '<p>Those with the largest p-values: the worst misses.</p>'
+              + _pictures(data.missed))] if outside else []
+        ),
         ('false-alarms', f'Images of {data.inside} that were flagged',
          '<p>Those with the smallest p-values: the worst false alarms.</p>'
          + _pictures(data.false_alarms)),

@@ -44,7 +44,8 @@ def open_sample(name: str, options: Mapping[str, str]) -> ImageSource:
     unknown = sorted(set(options) - set(known) - {'seed'})
     if unknown:
         raise NavMonitorError(
-            f"sample:{name} has no option '{unknown[0]}'; it has {', '.join(known) or 'none'}"
+            f"sample:{name} has no option '{unknown[0]}'; it has "
+            + ', '.join([*known, 'seed', 'limit', 'part', 'classes', 'without', 'transform'])
         )
     return maker(name, options)
 

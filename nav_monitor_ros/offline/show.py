@@ -38,13 +38,17 @@ def show(bundle: Bundle, console: Console) -> None:
             ('preprocessing', preprocessing),
             ('monitored layer', f'{bundle.layer}, {first.width} neurons'),
             (f'{len(bundle.class_names)} classes', names),
-            *(('note', note) for score in bundle.scores.values() for note in score.notes()),
+            *(('note', note) for note in bundle.notes()),
             (
                 'false alarms',
                 f'at most {calibration.alpha:.2%} of in-distribution frames, '
-                f'with {calibration.confidence:.0%} confidence',
+                f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, worth '
+                f'{calibration.independent} independent ones, calibrate the fused score',
             ),
-            *((key.replace('_', ' '), _line(value)) for key, value in bundle.provenance.items()),
+            *(
+                (key.replace('_', ' '), _line(value))
+                for key, value in bundle.provenance.items() if key != 'left_out'
+            ),
         ],
     )
     _print_scores(bundle, console)
@@ -63,7 +67,7 @@ def _print_rows(console: Console, title: str, rows: Iterable[tuple[str, str]]) -
 def _print_scores(bundle: Bundle, console: Console) -> None:
     calibration = bundle.calibration
     table = Table(title='Scores', title_justify='left')
-    for heading in ('score', 'options', 'fused', 'calibration images', 'out-of-distribution at'):
+    for heading in ('score', 'options', 'fused', 'images', 'flagged at'):
         table.add_column(heading, overflow='fold')
     for name, conformal in {**calibration.members, 'fused': calibration.fused}.items():
         settings = bundle.scores[name].settings if name in bundle.scores else {}

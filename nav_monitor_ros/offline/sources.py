@@ -11,7 +11,8 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 
-``limit=N`` and ``seed=S`` keep a random part of any source, ``classes=0,3`` some of its classes,
+``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
+disjoint random parts (with the same seed), ``classes=0,3`` some of its classes,
 ``without=0,3`` all others; ``transform=invert`` and ``transform=rotate90`` (a quarter turn to the
 left) change every image.
 """
@@ -30,7 +31,7 @@ from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.samples import open_sample, whole_number
 
 _SAMPLE = 'sample:'
-_COMMON = ('limit', 'classes', 'without', 'transform')
+_COMMON = ('limit', 'part', 'classes', 'without', 'transform')
 _TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     'invert': lambda image: 255 - image,
     'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
@@ -95,9 +96,15 @@ def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource
 
 
 def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
-    if 'limit' not in options:
+    if 'limit' not in options and 'part' not in options:
         return source
-    limit = whole_number(source.name, options, 'limit', 0)
     seed = whole_number(source.name, options, 'seed', 0)
-    order = np.random.default_rng(seed).permutation(len(source))
-    return source.subset(np.sort(order[:limit]))
+    kept = np.random.default_rng(seed).permutation(len(source))
+    if 'part' in options:
+        number, _, count = options['part'].partition('/')
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise NavMonitorError(f"source '{source.name}': write part=1/3 for the first of three")
+        kept = kept[int(number) - 1 :: int(count)]
+    if 'limit' in options:
+        kept = kept[: whole_number(source.name, options, 'limit', 0)]
+    return source.subset(np.sort(kept))

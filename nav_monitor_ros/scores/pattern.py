@@ -223,8 +223,7 @@ class Pattern(Score):
         rule = describe_rule(self.thresholds, self.threshold_rule, self.quantile)
         lines = [
             f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} a class) over '
-            f'{self._monitored_count.min()} to {self._monitored_count.max()} of {self.width} '
-            f'neurons; a neuron is {rule}'
+            f'{self._some_neurons()}; a neuron is {rule}'
         ]
         constant = int(((self._on_rate == 0) | (self._on_rate == 1)).sum())
         if constant:
@@ -235,6 +234,12 @@ class Pattern(Score):
                 'frame predicted as one of them is out of pattern'
             )
         return lines
+
+    def _some_neurons(self) -> str:
+        low, high = self._monitored_count.min(), self._monitored_count.max()
+        if low == self.width:
+            return f'all {self.width} neurons'
+        return f'{low} to {high} of {self.width} neurons'
 
     def _choose_neurons(self) -> np.ndarray:
         if not self.select or self.head is None:
