@@ -42,8 +42,8 @@ def show(bundle: Bundle, console: Console) -> None:
             (
                 'false alarms',
                 f'at most {calibration.alpha:.2%} of in-distribution frames, '
-                f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, worth '
-                f'{calibration.independent} independent ones, calibrate the fused score',
+                f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, '
+                f'worth {calibration.independent} independent ones, calibrate the fused score',
             ),
             *(
                 (key.replace('_', ' '), _line(value))
