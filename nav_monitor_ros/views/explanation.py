@@ -84,9 +84,10 @@ def draw_scores(canvas: Canvas, verdict: Verdict) -> float:
     """
     canvas.text('Scores (bar: -log10 p)', 0, 12, 9, MUTED)
     names = [verdict.decisive, *(name for name in verdict.scores if name != verdict.decisive)]
-    labels = {name: name.replace('_', ' ') for name in names}
+    # 'relative mahalanobis' would leave no room for its bar.
+    labels = {name: name.replace('_', ' ').replace('relative', 'rel.') for name in names}
     left = min(
-        0.44 * canvas.width,
+        0.5 * canvas.width,
         10 + max(canvas.text_width(labels[name], 9, bold=name == names[0]) for name in names),
     )
     right = canvas.width - 58
