@@ -48,8 +48,10 @@ def test_p_values_of_exchangeable_images_are_super_uniform(scores, level):
 
 
 def test_nan_and_nothing_are_refused():
-    with pytest.raises(NavMonitorError, match='not a number'):
+    with pytest.raises(NavMonitorError, match='not a finite number'):
         Conformal(np.array([1.0, np.nan]))
+    with pytest.raises(NavMonitorError, match='not a finite number'):
+        Conformal(np.array([1.0, np.inf]))
     with pytest.raises(NavMonitorError, match='needs images'):
         Conformal(np.array([]))
 

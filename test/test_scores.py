@@ -327,6 +327,15 @@ def test_inconsistent_offsets_are_refused():
         make_score('pattern', {}, classes=CLASSES, width=WIDTH, head=head).restore(tensors)
 
 
+@pytest.mark.parametrize(('key', 'kind'), [('offsets', np.float32), ('patterns', np.float32)])
+def test_tensors_of_another_type_are_refused(key, kind):
+    training, labels, head = make_data(0, 100)
+    tensors = fitted('pattern', training, labels, head).tensors()
+    tensors[key] = tensors[key].astype(kind)
+    with pytest.raises(NavMonitorError, match=f"'{key}' of type float32; fit it again"):
+        empty('pattern', head).restore(tensors)
+
+
 # Bits.
 
 

@@ -24,13 +24,14 @@ class Conformal:
         """Take the calibration scores, float (n,), in any order.
 
         Raises:
-            NavMonitorError: There are none, or one is not a number.
+            NavMonitorError: There are none, or one is not a finite number.
         """
         self.scores = np.sort(np.asarray(scores, np.float64))
         if not len(self.scores):
             raise NavMonitorError('calibration needs images; give a calibration source')
-        if np.isnan(self.scores).any():
-            raise NavMonitorError('a calibration score is not a number; check the network')
+        if not np.isfinite(self.scores).all():
+            # Infinite ones would rank every frame as usual.
+            raise NavMonitorError('a calibration score is not a finite number; check the network')
         n = len(self.scores)
         self._tail_start = float(self.scores[min(n - 1, math.floor(n * (1 - TAIL)))])
         excess = self.scores[self.scores > self._tail_start] - self._tail_start

@@ -137,9 +137,24 @@ class Score(ABC):
         )
 
     def _take(
-        self, tensors: Mapping[str, np.ndarray], key: str, shape: tuple[int | None, ...]
+        self,
+        tensors: Mapping[str, np.ndarray],
+        key: str,
+        shape: tuple[int | None, ...],
+        *,
+        kind: str = 'biuf',
     ) -> np.ndarray:
-        """Return one stored array, checked; None in ``shape`` stands for any length."""
+        """Return one stored array, checked; None in ``shape`` stands for any length.
+
+        Args:
+            tensors: All of them.
+            key: The array's name.
+            shape: That it has to have.
+            kind: Letters of numpy's kinds of types that it may have.
+
+        Raises:
+            NavMonitorError: It is missing, or has another shape or type.
+        """
         if key not in tensors:
             raise NavMonitorError(f"the fitted score '{self.name}' lacks '{key}'; fit it again")
         array = tensors[key]
@@ -150,6 +165,10 @@ class Score(ABC):
             raise NavMonitorError(
                 f"the fitted score '{self.name}' has '{key}' of shape {array.shape}, not "
                 f'{tuple("any" if n is None else n for n in shape)}; fit it again'
+            )
+        if array.dtype.kind not in kind:
+            raise NavMonitorError(
+                f"the fitted score '{self.name}' has '{key}' of type {array.dtype}; fit it again"
             )
         return array
 

@@ -205,9 +205,9 @@ class Pattern(Score):
         self._mask = bits.pack(self.monitored)
         self._monitored_count = self.monitored.sum(axis=1)
         words = self._mask.shape[1]
-        stored = self._take(tensors, 'patterns', (None, words))
-        self.patterns = np.ascontiguousarray(stored).view(np.uint64)
-        self.offsets = self._take(tensors, 'offsets', (self.classes + 1,))
+        stored = self._take(tensors, 'patterns', (None, words), kind='i')
+        self.patterns = np.ascontiguousarray(stored, np.int64).view(np.uint64)
+        self.offsets = self._take(tensors, 'offsets', (self.classes + 1,), kind='i')
         valid = (
             self.offsets[0] == 0
             and self.offsets[-1] == len(self.patterns)
