@@ -339,7 +339,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
     from nav_monitor_ros.offline.evaluation_report import evaluation_report
-    from nav_monitor_ros.offline.report import write_report
+    from nav_monitor_ros.offline.report import require_matplotlib, write_report
     from nav_monitor_ros.offline.sources import open_source
 
     outside = {}
@@ -352,6 +352,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = open_source(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
+    if options.output is not None:
+        require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     inside = open_source(options.inside)

@@ -164,6 +164,15 @@ def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
     assert np.mean(p[FUSED] <= calibration.thresholds[FUSED][fresh.predicted]) <= 0.012
 
 
+def test_several_members_need_images_to_be_fused_by():
+    rng = np.random.default_rng(2)
+    with pytest.raises(NavMonitorError, match='several scores are fused by images of their own'):
+        calibrate(
+            _scores(), None, _activations(rng, 500), fuse_members=['energy', 'msp'], alpha=0.01,
+            confidence=0.95,
+        )
+
+
 def test_an_unknown_member_is_refused():
     rng = np.random.default_rng(2)
     with pytest.raises(NavMonitorError, match='pattern'):

@@ -247,6 +247,24 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
     ).provenance
 
 
+def test_a_single_score_is_calibrated_on_all_images():
+    bundle = fit_tiny(
+        tiny.source(1, 150), tiny.source(2, 80),
+        options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
+    )
+    assert len(bundle.calibration.fused) == len(bundle.calibration.members['msp']) == 80
+    # The fusion of one score is that score: every image has the same p-value by both.
+    batch = run(tiny.classifier(), tiny.source(5, 100))
+    p_values = bundle.judge(also=['msp']).p_values(batch)
+    np.testing.assert_array_equal(p_values['fused'], p_values['msp'])
+    enough = images_needed(0.1, 0.95)
+    with pytest.raises(NavMonitorError, match=f'{enough} are needed; give more'):
+        fit_tiny(
+            tiny.source(1, 150), tiny.source(2, enough - 1),
+            options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
+        )
+
+
 def test_a_calibration_on_the_training_images_is_refused():
     with pytest.raises(NavMonitorError, match='all images of the calibration source'):
         fit_tiny(tiny.source(1, 150), tiny.source(1, 150))

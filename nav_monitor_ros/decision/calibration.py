@@ -91,7 +91,7 @@ def fuse(
 
 def calibrate(
     scores: Mapping[str, Score],
-    marginal_images: Activations,
+    marginal_images: Activations | None,
     fused_images: Activations,
     *,
     marginal_groups: np.ndarray | None = None,
@@ -105,7 +105,8 @@ def calibrate(
 
     Args:
         scores: Fitted scores.
-        marginal_images: Held-out in-distribution images by which the members are fused.
+        marginal_images: Held-out in-distribution images by which the members are fused; None where
+            there is but one, whose ranks its surprise does not change.
         fused_images: Other held-out in-distribution images, for the fusion's own p-values. Those of
             the single scores, which nothing but fitting has gone into, come from both.
         marginal_groups: (N,), equal values for images that belong together, such as the frames of
@@ -128,8 +129,10 @@ def calibrate(
             '--fuse'
         )
     return calibrate_scores(
-        {name: score.score(marginal_images) for name, score in scores.items()},
-        marginal_images.predicted,
+        None if marginal_images is None else {
+            name: score.score(marginal_images) for name, score in scores.items()
+        },
+        None if marginal_images is None else marginal_images.predicted,
         {name: score.score(fused_images) for name, score in scores.items()},
         fused_images.predicted,
         classes=fused_images.logits.shape[1],
@@ -143,8 +146,8 @@ def calibrate(
 
 
 def calibrate_scores(
-    marginal_scores: Mapping[str, np.ndarray],
-    marginal_labels: np.ndarray,
+    marginal_scores: Mapping[str, np.ndarray] | None,
+    marginal_labels: np.ndarray | None,
     fused_scores: Mapping[str, np.ndarray],
     fused_labels: np.ndarray,
     *,
@@ -159,8 +162,9 @@ def calibrate_scores(
     """Calibrate scores that are computed already; see ``calibrate``.
 
     Args:
-        marginal_scores: float64 (N,) of each score, of the images by which members are fused.
-        marginal_labels: int64 (N,), their predicted classes.
+        marginal_scores: float64 (N,) of each score, of the images by which members are fused; None
+            for a single member.
+        marginal_labels: int64 (N,), their predicted classes; None likewise.
         fused_scores: float64 (M,) of each score, of the other calibration images.
         fused_labels: int64 (M,).
         classes: C.
@@ -174,12 +178,25 @@ def calibrate_scores(
     Raises:
         NavMonitorError: A member is unknown, or there are too few images for the budget.
     """
-    unknown = sorted(set(fuse_members) - set(marginal_scores))
+    unknown = sorted(set(fuse_members) - set(fused_scores))
     if unknown or not fuse_members:
         raise NavMonitorError(
             f'the fused score cannot be made of {list(fuse_members)}; fitted are '
-            f'{list(marginal_scores)}'
+            f'{list(fused_scores)}'
         )
+    values, labels, groups = dict(fused_scores), fused_labels, fused_groups
+    if marginal_scores is None or marginal_labels is None:
+        if len(fuse_members) > 1:
+            raise NavMonitorError('several scores are fused by images of their own; give some')
+        marginal_scores = fused_scores
+    else:
+        values = {
+            name: np.concatenate([marginal_scores[name], scores])
+            for name, scores in fused_scores.items()
+        }
+        labels = np.concatenate([marginal_labels, fused_labels])
+        if marginal_groups is not None and fused_groups is not None:
+            groups = np.concatenate([marginal_groups, fused_groups])
     marginals = {name: Conformal(marginal_scores[name]) for name in fuse_members}
     statistic = fuse(marginals, fused_scores, fuse_members)
     independent = len(statistic)
@@ -191,15 +208,7 @@ def calibrate_scores(
         * len(statistic) / independent
     )
     least = max(images_needed(alpha, confidence), least)
-    labels = np.concatenate([marginal_labels, fused_labels])
-    groups = None
-    if marginal_groups is not None and fused_groups is not None:
-        groups = np.concatenate([marginal_groups, fused_groups])
     cells = make_cells(labels, classes, least)
-    values = {
-        name: np.concatenate([marginal_scores[name], fused_scores[name]])
-        for name in marginal_scores
-    }
     members = {name: Mondrian(scores, labels, cells) for name, scores in values.items()}
     fused_cells = make_cells(fused_labels, classes, least)
     fused = Mondrian(statistic, fused_labels, fused_cells)

@@ -98,7 +98,10 @@ def fit(
             f'all images of the calibration source {calibration.name} are training images too; '
             'calibrate on images that nothing was trained on'
         )
-    second, first = split(held_out, MARGINAL_SHARE, options.seed)
+    alone = len(_fused_members(scores, options)) == 1  # nothing to fuse: all images calibrate it
+    first, second = None, held_out
+    if not alone:
+        second, first = split(held_out, MARGINAL_SHARE, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
     _check_calibration(held_out, len(second), shared, options)
     rng = np.random.default_rng(options.seed)
@@ -110,9 +113,9 @@ def fit(
     )
     calibrated = calibrate(
         scores,
-        run(classifier, first, progress, 'calibrating the scores'),
+        None if first is None else run(classifier, first, progress, 'calibrating the scores'),
         run(classifier, second, progress, 'calibrating their fusion'),
-        marginal_groups=first.groups,
+        marginal_groups=None if first is None else first.groups,
         fused_groups=second.groups,
         fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
@@ -218,10 +221,14 @@ def _check_calibration(
         without_shared = f' that are not training images too ({shared} are)' if shared else ''
         raise NavMonitorError(
             f'{len(calibration)} calibration images ({calibration.name}){without_shared} are too '
-            'few for a '
-            f'false-alarm rate of {alpha:g} at {confidence:.0%} confidence: about '
-            f'{math.ceil(needed / (1 - MARGINAL_SHARE))} are needed, {needed} and half as many to '
-            'fuse the scores by; give more images or a larger rate'
+            f'few for a false-alarm rate of {alpha:g} at {confidence:.0%} confidence: '
+            + (
+                f'{needed} are needed'
+                if kept == len(calibration) else
+                f'about {math.ceil(needed / (1 - MARGINAL_SHARE))} are needed, {needed} and half '
+                'as many to fuse the scores by'
+            )
+            + '; give more images or a larger rate'
         )
 
 

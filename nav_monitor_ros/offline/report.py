@@ -205,6 +205,20 @@ in-distribution one: 50 % is guessing. Everything on this page lies in this one 
 """)
 
 
+def require_matplotlib() -> None:
+    """Check that reports can be written, before hours of work go into one.
+
+    Raises:
+        NavMonitorError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise NavMonitorError(
+            "the report needs matplotlib: pip install 'nav_monitor_ros[report]'"
+        ) from None
+
+
 def write_report(path: Path, data: ReportData) -> None:
     """Write a report, complete or not at all.
 
@@ -217,13 +231,10 @@ def write_report(path: Path, data: ReportData) -> None:
     Raises:
         NavMonitorError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        import matplotlib
-        import matplotlib.figure
-    except ImportError:
-        raise NavMonitorError(
-            "the report needs matplotlib: pip install 'nav_monitor_ros[report]'"
-        ) from None
+    require_matplotlib()
+    import matplotlib
+    import matplotlib.figure
+
     with matplotlib.rc_context():
         # What a user has set for plots of their own does not count here.
         matplotlib.rcdefaults()
