@@ -5,7 +5,7 @@ writes the metrics.json of each to docs/measured/, from which tools/write_docs.p
 
     python benchmarks/evaluate.py --data DIR [--work DIR] [--only digits,...]
 
-DIR holds mnist.npz, gtsrb.npz, cifar10/ and images/, as docs/judging.md lists them.
+DIR holds mnist.npz, gtsrb.npz, cifar10/ and images/, as docs/evaluation.md lists them.
 """
 
 from __future__ import annotations

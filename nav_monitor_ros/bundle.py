@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
-from nav_monitor_ros.decision.conformal import Conformal
+from nav_monitor_ros.decision.conformal import Conformal, check_budget
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.errors import NavMonitorError
@@ -325,7 +325,10 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         score = make_score(
             name, settings or {}, classes=len(class_names), width=width, head=head
         )
-        score.restore(_part(tensors, f'scores/{name}/'))
+        stored = _part(tensors, f'scores/{name}/')
+        score.restore(stored)
+        if set(stored) != set(score.tensors()):
+            raise ValueError(f'settings and stored arrays of {name} contradict each other')
         scores[name] = score
     if not scores:
         raise NavMonitorError(f'bundle {folder} has no scores; fit it again')
@@ -349,9 +352,9 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
 
 def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
-        if tensor.dtype.kind == 'f' and np.isnan(tensor).any():
+        if tensor.dtype.kind == 'f' and not np.isfinite(tensor).all():
             raise NavMonitorError(
-                f'{folder / FITTED}: {name} holds values that are not numbers; fit it again'
+                f'{folder / FITTED}: {name} holds values that are not finite numbers; fit it again'
             )
 
 
@@ -359,12 +362,19 @@ def _calibration(
     described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
 ) -> Calibration:
     fuse = tuple(described['fuse'])
+    alpha, confidence = float(described['false_alarm_rate']), float(described['confidence'])
+    check_budget(alpha, confidence)
     members = {name: Mondrian.restored(_part(tensors, f'{name}/')) for name in scores}
-    marginals = {name: Conformal(tensors[f'{name}/marginal']) for name in fuse}
     fused = Mondrian.restored(_part(tensors, f'{FUSED}/'))
     classes = next(iter(scores.values())).classes
-    if not fuse or not set(fuse) <= set(scores):
-        raise ValueError('fuse names scores that are not there')
+    if not fuse or len(set(fuse)) < len(fuse) or not set(fuse) <= set(scores):
+        raise ValueError('fuse names scores that are not there, or one of them twice')
+    if any(scores[name].windowed for name in fuse):
+        raise ValueError('fuse names a score that looks at more than one frame')
+    # The fused score was calibrated with these very members.
+    if {key for key in tensors if key.endswith('/marginal')} != {f'{n}/marginal' for n in fuse}:
+        raise ValueError('fuse names other scores than the fused one was calibrated with')
+    marginals = {name: Conformal(tensors[f'{name}/marginal']) for name in fuse}
     listed = described['p_thresholds']
     if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
         raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
@@ -376,15 +386,18 @@ def _calibration(
             continue
         per_cell = np.array([float(p) for p in listed[name]])
         # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
-        if not ((per_cell > 0) & (per_cell < 1)).all() or len(per_cell) != len(mondrian.cells):
+        sizes = np.array([len(cell) for cell in mondrian.cells])
+        if len(per_cell) != len(sizes) or not (
+            (per_cell >= 1 / (sizes + 1)) & (per_cell < 1)
+        ).all():
             raise ValueError(
-                f'p_thresholds of {name} are {listed[name]}, not one between 0 and 1 for each of '
-                f'{len(mondrian.cells)} cells'
+                f'p_thresholds of {name} are {listed[name]}, not one that p-values reach for each '
+                f'of {len(sizes)} cells'
             )
         thresholds[name] = per_cell[mondrian.classes_cells]
     return Calibration(
-        alpha=float(described['false_alarm_rate']),
-        confidence=float(described['confidence']),
+        alpha=alpha,
+        confidence=confidence,
         fuse=fuse,
         members=members,
         marginals=marginals,

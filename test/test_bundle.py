@@ -215,6 +215,51 @@ def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy, monkeypatch)
     assert refusals > 200
 
 
+@pytest.mark.parametrize('wrong', [[1e-300], [1e-5], [], [0.01, 0.01], [1.0]])
+def test_a_threshold_that_no_p_value_reaches_is_refused(bundle_copy, wrong):
+    described = read(bundle_copy)
+    described['calibration']['p_thresholds']['fused'] = wrong
+    write(bundle_copy, described)
+    assert 'p_thresholds of fused' in refused(bundle_copy)
+
+
+@pytest.mark.parametrize('fuse', [['energy'], ['energy', 'energy'], ['window_kl'], []])
+def test_other_members_than_were_calibrated_are_refused(bundle_copy, fuse):
+    described = read(bundle_copy)
+    described['calibration']['fuse'] = fuse
+    write(bundle_copy, described)
+    assert 'fuse names' in refused(bundle_copy)
+
+
+def test_a_budget_that_is_none_is_refused(bundle_copy):
+    described = read(bundle_copy)
+    described['calibration']['false_alarm_rate'] = 7.0
+    write(bundle_copy, described)
+    assert 'between 0 and 1' in refused(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    'name', ['scores/box/high', 'scores/box/scale', 'calibration/fused/scores']
+)
+def test_infinite_tensors_which_would_switch_a_score_off_are_refused(bundle_copy, name):
+    tensors = load_file(bundle_copy / 'monitor.safetensors')
+    tensors[name] = np.full_like(tensors[name], np.inf)
+    save_file(tensors, bundle_copy / 'monitor.safetensors')
+    sign(bundle_copy)
+    assert f'{name} holds values that are not finite' in refused(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    'name', ['scores/vim/alpha', 'scores/mahalanobis/whitening', 'scores/vim/residual']
+)
+def test_tensors_of_zeros_which_would_switch_a_score_off_are_refused(bundle_copy, name):
+    tensors = load_file(bundle_copy / 'monitor.safetensors')
+    tensors[name] = np.zeros_like(tensors[name])
+    save_file(tensors, bundle_copy / 'monitor.safetensors')
+    sign(bundle_copy)
+    assert 'is inconsistent; fit it again' in refused(bundle_copy)
+
+
 def test_classes_that_were_added_or_removed_are_noticed(bundle_copy):
     good = read(bundle_copy)
     for names in (good['class_names'][:-1], [*good['class_names'], 'above']):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -162,6 +162,15 @@ def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
         {name: s.score(fresh) for name, s in _scores().items()}, fresh.predicted
     )
     assert np.mean(p[FUSED] <= calibration.thresholds[FUSED][fresh.predicted]) <= 0.012
+
+
+@given(st.floats(1e-4, 0.9), st.floats(0.01, 0.999))
+@settings(deadline=None, max_examples=200)
+def test_the_images_needed_are_those_for_which_there_is_a_threshold(alpha, confidence):
+    n = images_needed(alpha, confidence)
+    assert 0 < p_threshold(n, alpha, confidence) <= 1
+    with pytest.raises(NavMonitorError, match='are needed'):
+        p_threshold(n - 1, alpha, confidence)
 
 
 def test_several_members_need_images_to_be_fused_by():

@@ -175,6 +175,13 @@ def test_copies_are_worth_one_each():
     assert independent_images(scores, np.zeros(200)) == 1
 
 
+def test_scores_that_are_mostly_tied_are_not_worth_more_for_that():
+    scores = np.zeros(1000)
+    scores[:20] = 1.0  # all of the high ones are in one group of 50
+    assert independent_images(scores, np.arange(1000) // 20) < 100
+    assert independent_images(np.zeros(1000), np.arange(1000) // 20) == 50
+
+
 @given(st.lists(st.integers(-2, 2), min_size=1, max_size=40), st.data())
 def test_the_worth_is_a_number_of_images(scores, data):
     groups = data.draw(

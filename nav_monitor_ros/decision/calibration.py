@@ -209,7 +209,14 @@ def calibrate_scores(
     )
     least = max(images_needed(alpha, confidence), least)
     cells = make_cells(labels, classes, least)
-    members = {name: Mondrian(scores, labels, cells) for name, scores in values.items()}
+    members = {}
+    for name, scores in values.items():
+        if not np.isfinite(scores).all():
+            raise NavMonitorError(
+                f"the score '{name}' of a calibration image is not a finite number; leave it out "
+                '(--scores) or check the network'
+            )
+        members[name] = Mondrian(scores, labels, cells)
     fused_cells = make_cells(fused_labels, classes, least)
     fused = Mondrian(statistic, fused_labels, fused_cells)
     thresholds = {}
@@ -218,8 +225,10 @@ def calibrate_scores(
         if min(sizes) >= images_needed(alpha, confidence):
             thresholds[name] = mondrian.thresholds(alpha, confidence, sizes)
     sizes = _sizes(statistic, fused_cells[fused_labels], fused_groups)
-    for size, cell in zip(sizes, fused.cells, strict=True):
-        _require_independent(len(cell), size, alpha, confidence)
+    if min(sizes) < images_needed(alpha, confidence):
+        # A class whose groups are more alike than the others' has too few; all together have not.
+        fused = Mondrian(statistic, fused_labels, np.zeros(classes, np.int64))
+        sizes = [independent]
     thresholds[FUSED] = fused.thresholds(alpha, confidence, sizes)
     return Calibration(
         alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds, independent

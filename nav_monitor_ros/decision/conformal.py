@@ -86,9 +86,9 @@ def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:
     if not len(excess):
         return 1.0, 0.0  # no scale to be had: a score counts by its own unit
     mean, variance = float(excess.mean()), float(excess.var())
-    if variance <= mean**2:
+    if not variance > mean * mean:
         return mean, 0.0
-    ratio = mean**2 / variance
+    ratio = mean * mean / variance if math.isfinite(variance) else 0.0
     return mean * (1 + ratio) / 2, (1 - ratio) / 2
 
 
@@ -125,7 +125,7 @@ def p_threshold(n: int, alpha: float, confidence: float) -> float:
     k = int(binom.ppf(1 - confidence, n, alpha))  # smallest k with CDF(k) >= 1 - confidence
     while k >= 0 and binom.cdf(k, n, alpha) > 1 - confidence:
         k -= 1
-    return (k + 1) / (n + 1)
+    return (max(k, 0) + 1) / (n + 1)  # with n images enough k is at least 0 but for rounding
 
 
 def independent_images(scores: np.ndarray, groups: np.ndarray) -> int:
@@ -145,14 +145,17 @@ def independent_images(scores: np.ndarray, groups: np.ndarray) -> int:
         At most n; n where no group holds two images.
     """
     n = len(scores)
-    high = scores >= np.quantile(scores, 1 - TAIL)
+    limit = np.quantile(scores, 1 - TAIL)
+    high = scores >= limit
+    if high.all():  # tied at the lowest score
+        high = scores > limit
     _, places = np.unique(groups, return_inverse=True)
     sizes, highs = np.bincount(places), np.bincount(places, high)
     rate, count = high.mean(), len(sizes)
-    if count == n or rate == 1:
+    if count == n:
         return n
-    if count == 1:
-        return 1
+    if count == 1 or rate == 0:
+        return count
     variance = np.square(highs - rate * sizes).sum() / n**2 * count / (count - 1)
     return min(n, math.floor(n / max(1.0, variance * n / (rate * (1 - rate)))))
 
@@ -172,4 +175,8 @@ def check_budget(alpha: float, confidence: float) -> None:
 
 def images_needed(alpha: float, confidence: float) -> int:
     """Return the smallest calibration set that can keep the budget: (1 - alpha)^n <= 1 - conf."""
-    return math.ceil(math.log(1 - confidence) / math.log(1 - alpha))
+    n = math.ceil(math.log1p(-confidence) / math.log1p(-alpha))
+    # By the very count that p_threshold makes, against rounding.
+    while n * math.log1p(-alpha) > math.log1p(-confidence):
+        n += 1
+    return n

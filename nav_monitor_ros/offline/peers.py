@@ -33,7 +33,9 @@ class Peer:
                 self.predict(batch[start : start + _BLOCK])
                 for start in range(0, len(batch), _BLOCK)
             ]
-        return torch.cat(parts).double().numpy()
+        scores = torch.cat(parts).double().numpy()
+        # What is not a number counts as most unusual: a comparison must not fall over it.
+        return np.nan_to_num(scores, nan=float(np.finfo(np.float64).max))
 
 
 def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> list[Peer]:

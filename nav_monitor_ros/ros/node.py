@@ -242,6 +242,8 @@ class MonitorNode(LifecycleNode):
 
     def _set_enabled(self, request: SetBool.Request, response: SetBool.Response):
         self._enabled = request.data
+        if self._monitor is not None:
+            self._monitor.judge.forget()  # frames of before the gap
         alert = self._alerts.tell(lambda machine, now: machine.enable(request.data, now))
         response.success = True
         response.message = alert.reason.value

@@ -142,7 +142,7 @@ class Score(ABC):
         key: str,
         shape: tuple[int | None, ...],
         *,
-        kind: str = 'biuf',
+        kind: str = 'f',
     ) -> np.ndarray:
         """Return one stored array, checked; None in ``shape`` stands for any length.
 
@@ -150,7 +150,7 @@ class Score(ABC):
             tensors: All of them.
             key: The array's name.
             shape: That it has to have.
-            kind: Letters of numpy's kinds of types that it may have.
+            kind: Letters of numpy's kinds of types that it may have, 'f' for floating point.
 
         Raises:
             NavMonitorError: It is missing, or has another shape or type.

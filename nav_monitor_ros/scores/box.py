@@ -124,7 +124,7 @@ class Box(Score):
         self.low = self._take(tensors, 'low', shape)
         self.high = self._take(tensors, 'high', shape)
         self.scale = self._take(tensors, 'scale', (self.width,))
-        self._lonely = self._take(tensors, 'lonely', (None,))
+        self._lonely = self._take(tensors, 'lonely', (None,), kind='i')
         if not (self.low <= self.high).all() or not (self.scale > 0).all():
             raise self._inconsistent()
 

@@ -123,12 +123,16 @@ class ChannelMeans(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back means and whitening matrices."""
+        if not self.layers:
+            raise self._inconsistent()
         for layer in self.layers:
             self.mean[layer] = self._take(tensors, f'mean/{layer}', (None,))
             channels = len(self.mean[layer])
             self.whitening[layer] = self._take(
                 tensors, f'whitening/{layer}', (channels, channels)
             )
+            if not (np.diag(self.whitening[layer]) > 0).all():
+                raise self._inconsistent()
 
     def notes(self) -> list[str]:
         """Name the watched layers."""

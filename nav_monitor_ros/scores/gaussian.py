@@ -90,7 +90,7 @@ class Gaussian(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back counts, means and variances."""
-        self.count = self._take(tensors, 'count', (self.classes,))
+        self.count = self._take(tensors, 'count', (self.classes,), kind='i')
         shape = (self.classes, self.width)
         self.mean = self._take(tensors, 'mean', shape).astype(np.float64)
         self.variance = self._take(tensors, 'variance', shape).astype(np.float64)

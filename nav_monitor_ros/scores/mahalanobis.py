@@ -94,7 +94,8 @@ class Mahalanobis(Score):
         self.centre = self._take(tensors, 'centre', (self.width,))
         self.whitening = self._take(tensors, 'whitening', (self.width, self.width))
         self.means = self._take(tensors, 'means', (None, self.width))
-        if not 0 < len(self.means) <= self.classes:
+        whitens = bool((np.diag(self.whitening) > 0).all())
+        if not whitens or not 0 < len(self.means) <= self.classes:
             raise self._inconsistent()
         self._complete()
 

@@ -198,7 +198,9 @@ class Pattern(Score):
         """Take back thresholds, selected neurons and packed patterns."""
         self.thresholds = self._take(tensors, 'thresholds', (self.width,))
         self._on_rate = self._take(tensors, 'on_rate', (self.width,)).astype(np.float64)
-        packed = self._take(tensors, 'monitored', (self.classes, -(-self.width // 8)))
+        packed = self._take(
+            tensors, 'monitored', (self.classes, -(-self.width // 8)), kind='u'
+        )
         self.monitored = np.unpackbits(
             packed, axis=1, count=self.width, bitorder='little'
         ).astype(bool)

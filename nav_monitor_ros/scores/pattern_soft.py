@@ -88,8 +88,8 @@ class SoftPattern(Score):
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back thresholds and counts."""
         self.thresholds = self._take(tensors, 'thresholds', (self.width,))
-        self._count = self._take(tensors, 'count', (self.classes,))
-        self._on = self._take(tensors, 'on', (self.classes, self.width))
+        self._count = self._take(tensors, 'count', (self.classes,), kind='i')
+        self._on = self._take(tensors, 'on', (self.classes, self.width), kind='i')
         if (self._on < 0).any() or (self._on > self._count[:, None]).any():
             raise self._inconsistent()
         self._complete()

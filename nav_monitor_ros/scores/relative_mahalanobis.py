@@ -47,3 +47,5 @@ class RelativeMahalanobis(Mahalanobis):
         """Take back means and both whitening matrices."""
         super().restore(tensors)
         self.background = self._take(tensors, 'background', (self.width, self.width))
+        if not (np.diag(self.background) > 0).all():
+            raise self._inconsistent()

@@ -109,6 +109,8 @@ class VirtualLogitMatching(Score):
             tensors, 'residual', (self.width, self.width - self._dimension())
         )
         self.alpha = self._take(tensors, 'alpha', (1,))
+        if not self.alpha[0] > 0 or (self.residual.size and not self.residual.any()):
+            raise self._inconsistent()
 
     def _dimension(self) -> int:
         if self.subspace:

@@ -93,8 +93,8 @@ class WindowDivergence(Gaussian):
         """Say what the score has to be calibrated on."""
         return [
             *super().notes(),
-            f'window_kl: over {self.window} frames; holds its false-alarm rate on streams only if '
-            'the calibration images come in the order in which a camera saw them'
+            f'window_kl: over {self.window} frames; promises no false-alarm rate, since windows '
+            'overlap and calibration images seldom come in the order of a camera'
         ]
 
     def _next(self, recent: _Recent, number: int, features: np.ndarray, label: int) -> float:
