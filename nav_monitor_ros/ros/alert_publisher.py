@@ -95,6 +95,20 @@ class AlertPublisher:
         with self._lock:
             self._machine.image_arrived(time.monotonic())
 
+    def deliver(self, timeout: float) -> bool:
+        """Wait until every reliable subscriber has the last alert.
+
+        A process that ends at once takes with it what was published but not yet sent again to a
+        subscriber that missed it.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether all have it.
+        """
+        return self._bool_publisher.wait_for_all_acked(Duration(seconds=timeout))
+
     def repeat(self) -> Alert:
         """Look at the clock and publish the alert, changed or not."""
         with self._lock:

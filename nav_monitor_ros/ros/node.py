@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 RULES = tuple(AlertRules.__dataclass_fields__)  # parameters of the same names
 FOLLOW_PERIOD = 0.5  # seconds between looks at the image's publishers
 DIAGNOSTICS_PERIOD = 1.0  # seconds
+GOODBYE = 1.0  # seconds that the last True may take to reach everybody
 SILENCE = 2.0  # seconds without an image that diagnostics call a fault of the transport
 _Transition = Callable[[], None]
 
@@ -101,8 +102,11 @@ class MonitorNode(LifecycleNode):
 
     def stop(self) -> None:
         """Say True for the last time and stop working."""
-        self._stop_work()
-        self._alerts.tell(lambda machine, now: machine.activate(False, now))
+        try:
+            self._stop_work()
+        finally:
+            self._alerts.tell(lambda machine, now: machine.activate(False, now))
+            self._alerts.deliver(GOODBYE)
 
     # Transitions. rclpy swallows their exceptions, so each one is logged here.
 
