@@ -20,6 +20,7 @@ from safetensors.torch import save_file as save_torch_file
 
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.conformal import Conformal, check_budget
+from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.errors import NavMonitorError
@@ -109,7 +110,12 @@ class Bundle:
         ]
 
     def judge(
-        self, *, decisive: str = FUSED, also: Sequence[str] = (), top: int = 3
+        self,
+        *,
+        decisive: str = FUSED,
+        also: Sequence[str] = (),
+        top: int = 3,
+        evidence_level: float = STRANGE,
     ) -> Judge:
         """Return the fitted scores with their calibration, ready to judge.
 
@@ -117,12 +123,15 @@ class Bundle:
             decisive: The score whose p-value decides.
             also: Scores that verdicts name besides, ``all`` for all of them.
             top: How many classes a verdict lists.
+            evidence_level: P-value at or below which a frame counts as evidence.
 
         Raises:
-            NavMonitorError: One of them is not a score of this bundle.
+            NavMonitorError: One of them is not a score of this bundle, or the level is out of
+                range.
         """
         return Judge(
-            self.scores, self.calibration, self.class_names, decisive=decisive, also=also, top=top
+            self.scores, self.calibration, self.class_names,
+            decisive=decisive, also=also, top=top, evidence_level=evidence_level,
         )
 
 

@@ -10,10 +10,14 @@ import numpy as np
 
 from nav_monitor_ros.bundle import Bundle
 from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.perception.image import ImageError, RawImage
 from nav_monitor_ros.perception.layers import Layer, find_layer
+
+WHITE = 254  # gray levels from which a pixel counts as saturated
+SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
+        evidence_level: float = STRANGE,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
@@ -46,7 +51,9 @@ class Monitor:
                 ``Bundle.judge``.
         """
         self.bundle = bundle
-        self.judge = bundle.judge(decisive=decisive, also=also, top=top)
+        self.judge = bundle.judge(
+            decisive=decisive, also=also, top=top, evidence_level=evidence_level
+        )
         self.classifier = bundle.classifier(
             device=device, threads=threads, trusted_packages=trusted_packages,
             scores=self.judge.scores,
@@ -54,16 +61,21 @@ class Monitor:
         self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
         self.judge.forget()
 
-    def look(self, image: RawImage) -> Observation:
+    def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
             image: Of any size.
+            least_contrast: Standard deviation, in gray levels of 255, below which an image counts
+                as blank; 0 looks at every image.
 
         Raises:
+            ImageError: The image is blank or saturated.
             InvalidActivationsError: The network gave values that are not numbers.
         """
         resized = self.bundle.preprocess.resized(image.pixels, image.order)
+        if least_contrast:
+            _require_contrast(resized, least_contrast)
         activations = self.classifier(self.bundle.preprocess.normalised(resized)[None])
         return Observation(
             self.judge.judge(activations),
@@ -102,3 +114,18 @@ class Monitor:
         if self.classifier.taps != (layer.name,):
             self.classifier.tap([layer.name])
         return layer
+
+
+def _require_contrast(resized: np.ndarray, least: float) -> None:
+    contrast = float(resized.std())
+    if contrast < least:
+        raise ImageError(
+            f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
+            'covered, or the camera blinded? (blank_contrast)'
+        )
+    share = float((resized >= WHITE).mean())
+    if share > SATURATED:
+        raise ImageError(
+            f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '
+            '(blank_contrast)'
+        )

@@ -97,7 +97,8 @@ def trusted(graph, moody_bundle):
 
 def moody_arguments(bundle, **parameters):
     given = {
-        'bundle': str(bundle), 'trusted_packages': ['moody'], 'frozen_timeout': 0, **parameters
+        'bundle': str(bundle), 'trusted_packages': ['moody'], 'frozen_timeout': 0,
+        'blank_contrast': 0, **parameters
     }
     return [
         argument
@@ -187,7 +188,7 @@ def test_the_alert_is_repeated_at_its_rate_and_offers_a_deadline_and_a_lease(tru
 
 def test_the_alert_goes_on_under_a_simulated_clock_that_stands_still(graph, moody_bundle):
     graph.start_monitor(
-        *moody_arguments(moody_bundle, use_sim_time=True), env=python_path()
+        *moody_arguments(moody_bundle, use_sim_time=True, stamp_tolerance=0), env=python_path()
     )
     Feed(graph)
     graph.wait_alert(False, START)
@@ -406,7 +407,7 @@ def test_bad_parameters_are_refused_at_run_time_and_change_nothing(trusted):
 
 
 def test_good_parameters_take_effect_and_whole_numbers_serve_as_floats(trusted):
-    assert set_parameters(trusted, image_timeout=2, enter_count=100).successful
+    assert set_parameters(trusted, image_timeout=2, enter_count=100, enter_window=100).successful
     trusted.feed.play(None)
     time.sleep(1.0)
     assert trusted.alerts[-1] is False  # one second of silence is fine now

@@ -23,15 +23,21 @@ from nav_monitor_ros.ros.parameters import (
     plain,
     yaml_file,
 )
+from nav_monitor_ros.ros.safety_stop_parameters import SAFETY_STOP_PARAMETERS
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
-ALL = [*PARAMETERS, *CAMERA_PARAMETERS]
+ALL = [*PARAMETERS, *CAMERA_PARAMETERS, *SAFETY_STOP_PARAMETERS]
 NUMBERS = [p for p in ALL if p.type in ('int', 'float')]
 
 
 def named(parameter):
     return parameter.name
+
+
+def holds_one(parameter):
+    low, high = parameter.low, parameter.high
+    return (low is None or low <= 1) and (high is None or high >= 1)
 
 
 def refused(parameter, value):
@@ -51,7 +57,7 @@ def test_every_default_passes_its_own_check_unchanged(parameter):
     assert checked == parameter.default and type(checked) is type(parameter.default)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float'], ids=named)
+@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
 def test_whole_numbers_serve_as_floats(parameter):
     checked = parameter.check(1)
     assert checked == 1.0 and type(checked) is float
@@ -63,7 +69,7 @@ def test_only_whole_numbers_are_whole_numbers(parameter, value):
     assert 'it must be of type int' in refused(parameter, value)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float'], ids=named)
+@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
 @pytest.mark.parametrize('value', [True, '1.0', None, [1.0]])
 def test_a_bool_or_a_text_is_no_number(parameter, value):
     assert 'it must be of type float' in refused(parameter, value)
@@ -81,7 +87,7 @@ def test_other_things_are_no_text(parameter, value):
     assert 'it must be of type string' in refused(parameter, value)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float'], ids=named)
+@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 def test_nan_and_infinity_are_refused(parameter, value):
     assert f'is {value}' in refused(parameter, value)
@@ -224,7 +230,10 @@ def test_the_documented_table_has_one_row_for_each_parameter():
                for row, p in zip(rows, PARAMETERS, strict=True))
 
 
-@pytest.mark.parametrize('table', [PARAMETERS, CAMERA_PARAMETERS], ids=['monitor', 'camera'])
+@pytest.mark.parametrize(
+    'table', [PARAMETERS, CAMERA_PARAMETERS, SAFETY_STOP_PARAMETERS],
+    ids=['monitor', 'camera', 'safety_stop'],
+)
 def test_names_are_unique_and_descriptions_are_sentences(table):
     names = [parameter.name for parameter in table]
     assert len(set(names)) == len(names)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nav_monitor_ros.decision.evidence import Debounce
+from nav_monitor_ros.decision.cameras import CameraWatch
+from nav_monitor_ros.decision.drift import Drift
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
 from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -15,26 +19,31 @@ _STATES = {
     Reason.OOD: State.OOD,
     Reason.LATCHED: State.OOD,
 }  # every other reason means that nothing can be judged
+STAMP_STEP = 1e-3  # seconds; images whose stamps differ by less are dated by their arrival
+JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less
 
 
 @dataclass(frozen=True)
-class AlertRules:
+class AlertRules(EvidenceRules):
     """When the alert changes."""
 
-    enter_count: int = 3  # flagged frames in a row that raise the alert
-    exit_count: int = 5  # clear frames in a row that lower it
     latch: bool = False  # an out-of-distribution alert stays until it is reset
     image_timeout: float = 0.5  # seconds without an image until the last one is stale
     frozen_timeout: float = 1.0  # seconds of identical images that count as frozen; 0: never
     inference_timeout: float = 1.0  # seconds that an image may wait for its verdict
+    stamp_tolerance: float = 1.0  # seconds that a stamp may be off the clock; 0: any
+    drift_window: float = 600.0  # seconds that the test for drift looks back on; 0: no test
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        super().__post_init__()
         if self.image_timeout <= 0 or self.inference_timeout <= 0 or self.frozen_timeout < 0:
             raise NavMonitorError(
                 'image_timeout and inference_timeout must be above 0 s, frozen_timeout not below'
             )
-        Debounce(self.enter_count, self.exit_count)
+        if self.stamp_tolerance < 0:
+            raise NavMonitorError('stamp_tolerance must not be below 0 s')
+        Drift(self.drift_window)
 
 
 @dataclass
@@ -48,6 +57,8 @@ class _Session:
     last_stamp: int | None = None  # nanoseconds
     last_fingerprint: int | None = None
     identical_since: float | None = None
+    cameras: CameraWatch = field(default_factory=CameraWatch)
+    two_cameras: bool = False
 
 
 class AlertMachine:
@@ -56,13 +67,14 @@ class AlertMachine:
     All times are seconds on one steady clock of the caller's. False is said only while fresh
     frames are being judged in-distribution: after the start and after every fault, ``exit_count``
     clear frames in a row have to come first. Faults raise the alert at once; only
-    out-of-distribution frames are debounced. Not thread-safe.
+    out-of-distribution frames have to add up. Not thread-safe.
     """
 
     def __init__(self, rules: AlertRules, now: float) -> None:
         """Start inactive and enabled."""
         self._rules = rules
-        self._stream = Debounce(rules.enter_count, rules.exit_count)
+        self._stream = collect(rules)
+        self._drift = Drift(rules.drift_window)
         self._enabled = True
         self._active = False
         self._model_error = ''
@@ -80,17 +92,30 @@ class AlertMachine:
     @property
     def evidence(self) -> float:
         """Return how far the stream is on its way to out-of-distribution, in [0, 1]."""
-        return self._stream.evidence
+        return self._stream.level
+
+    @property
+    def calibration_stale(self) -> str:
+        """Return in one line how the camera's world has left that of the calibration, or nothing.
+
+        Does not raise the alert: single frames may all be in-distribution.
+        """
+        return self._drift.finding
 
     def change_rules(self, **changes: Any) -> None:
-        """Change rules while running; what was counted so far is kept.
+        """Change rules while running; what was collected so far is kept where it still counts.
 
         Raises:
             NavMonitorError: A rule is out of range; all rules stay as they were.
         """
-        self._rules = replace(self._rules, **changes)
-        self._stream.enter_count = self._rules.enter_count
-        self._stream.exit_count = self._rules.exit_count
+        before, self._rules = self._rules, replace(self._rules, **changes)
+        if self._rules.evidence == before.evidence:
+            self._stream.rules = self._rules
+        else:
+            was_ood, self._stream = self._stream.is_ood, collect(self._rules)
+            self._stream.is_ood = was_ood  # until clear frames say otherwise
+        if self._rules.drift_window != before.drift_window:
+            self._drift = Drift(self._rules.drift_window)
         if not self._rules.latch:
             self._latched = False
 
@@ -124,11 +149,15 @@ class AlertMachine:
         if self._seen.unanswered_since is None:
             self._seen.unanswered_since = now
 
-    def judged(self, flagged: bool, stamp_ns: int, fingerprint: int, now: float) -> None:
+    def image_from(self, camera: Hashable, now: float) -> None:
+        """Note which camera an image came from; equal for the images of one publisher."""
+        self._seen.two_cameras = self._seen.cameras.image_from(camera, now)
+
+    def judged(self, frame: FrameEvidence, stamp_ns: int, fingerprint: int, now: float) -> None:
         """A frame was judged.
 
         Args:
-            flagged: Whether the frame, taken alone, is out-of-distribution.
+            frame: What it says of the stream.
             stamp_ns: The image's stamp, nanoseconds.
             fingerprint: A checksum of the pixels.
             now: Seconds.
@@ -136,18 +165,31 @@ class AlertMachine:
         seen = self._seen
         seen.unanswered_since = None
         self._failure = None
-        if seen.last_stamp is not None and stamp_ns < seen.last_stamp:
-            self._stream.doubt()  # a clock jumped or a bag was looped: frames are no neighbours
+        elapsed = self._elapsed(stamp_ns, now)
+        if seen.last_stamp is not None and stamp_ns < seen.last_stamp - JUMP * 1e9:
+            # A clock jumped or a bag was looped: this frame and the last are no neighbours.
+            self._distrust()
+            self._stream.restart()
             seen.identical_since = None
         elif fingerprint != seen.last_fingerprint:
             seen.identical_since = None
         elif seen.identical_since is None:
             seen.identical_since = seen.last_judged
         seen.last_stamp, seen.last_fingerprint, seen.last_judged = stamp_ns, fingerprint, now
-        self._stream.update(flagged)
+        self._stream.update(frame, elapsed)
+        if not self._stream.is_ood:
+            self._drift.update(frame.p_value, elapsed)
         self._latched |= self._rules.latch and self._stream.is_ood
         # The stream is asked again from here on; a fault seen at the next look takes it back.
         self._trusted |= self._stream.is_clear or self._stream.is_ood
+
+    def _elapsed(self, stamp_ns: int, now: float) -> float:
+        """Return the seconds since the frame before, by the stamps where they go on."""
+        seen = self._seen
+        if seen.last_stamp is None or seen.last_judged is None:
+            return math.inf
+        by_stamp = (stamp_ns - seen.last_stamp) / 1e9
+        return by_stamp if by_stamp >= STAMP_STEP else max(0.0, now - seen.last_judged)
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A frame could not be judged; the alert says so until one can."""
@@ -197,6 +239,11 @@ class AlertMachine:
             return Reason.STALE_IMAGE, f'no image for {silent:.1f} s'
         if self._failure is not None:
             return self._failure
+        if seen.two_cameras:
+            return (
+                Reason.BAD_IMAGE,
+                'images of two cameras come in turn on one topic; give each its own monitor',
+            )
         frozen_since = seen.identical_since
         if rules.frozen_timeout and frozen_since is not None:
             still = now - frozen_since
@@ -213,12 +260,12 @@ class AlertMachine:
         if not self._trusted:
             return (
                 Reason.WARMING_UP,
-                f'{stream.clear_run} of {stream.exit_count} clear frames in a row',
+                f'{stream.clear_run} of {self._rules.exit_count} clear frames in a row',
             )
         if stream.is_suspect:
             return (
                 Reason.SUSPECT,
-                f'{stream.flagged_run} of {stream.enter_count} flagged frames in a row',
+                f'odd frames add up to {stream.level:.0%} of what raises the alert',
             )
         return None
 
@@ -226,6 +273,7 @@ class AlertMachine:
         self._seen = _Session(now)
         self._failure = None
         self._distrust()
+        self._stream.restart()
 
     def _distrust(self) -> None:
         self._trusted = False

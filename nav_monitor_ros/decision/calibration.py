@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nav_monitor_ros.decision.conformal import Conformal, images_needed, independent_images
+from nav_monitor_ros.decision.e_values import STRANGE, EValues
 from nav_monitor_ros.decision.mondrian import Mondrian, images_for_a_class, make_cells
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
@@ -59,6 +60,23 @@ class Calibration:
     def statistic_of_frame(self, scores: Mapping[str, float]) -> float:
         """Return what ``statistic`` gives for one image, fast enough for every frame."""
         return sum(self.marginals[name].surprise(scores[name]) for name in self.fuse)
+
+    def e_values(self, name: str, level: float = STRANGE) -> EValues:
+        """Return what p-values of a score that has thresholds are worth as evidence.
+
+        Args:
+            name: ``fused`` or a member.
+            level: P-value at or below which a frame is strange.
+
+        Raises:
+            NavMonitorError: ``level`` is not in (0, 1).
+        """
+        mondrian = self.fused if name == FUSED else self.members[name]
+        limits = self.thresholds[name]
+        sizes = [len(mondrian.cell(label)) for label in range(len(limits))]
+        # As much as the fused score's images are worth, those of any other are taken to be.
+        independent = [max(1, size * self.independent // len(self.fused)) for size in sizes]
+        return EValues(sizes, independent, limits, self.confidence, level)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the sorted calibration scores and the classes' cells."""

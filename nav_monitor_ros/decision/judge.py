@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.verdict import Explanation, Neuron, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
@@ -37,6 +38,7 @@ class Judge:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
+        evidence_level: float = STRANGE,
     ) -> None:
         """Take fitted scores into service.
 
@@ -48,10 +50,11 @@ class Judge:
             also: Scores that every verdict names besides; ``all`` stands for all of them. Scores
                 that nobody asks for cost nothing.
             top: How many classes a verdict lists.
+            evidence_level: P-value at or below which a frame counts as evidence, in (0, 1).
 
         Raises:
-            NavMonitorError: ``decisive``, or one of ``also``, is not among the scores, or there are
-                too few calibration images for ``decisive``.
+            NavMonitorError: ``decisive``, or one of ``also``, is not among the scores, there are
+                too few calibration images for ``decisive``, or ``evidence_level`` is out of range.
         """
         every = (FUSED, *scores)
         also = every if 'all' in also else tuple(also)
@@ -73,6 +76,7 @@ class Judge:
                 'calibration images; take another one or fit with more'
             )
         self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
+        self.e_values = calibration.e_values(decisive, evidence_level)
         self.top = min(top, len(self.class_names))
         self._pattern = next((s for s in scores.values() if isinstance(s, Pattern)), None)
         self._gaussian = next((s for s in scores.values() if isinstance(s, Gaussian)), None)
@@ -117,6 +121,7 @@ class Judge:
             decisive=self.decisive,
             members=self.members,
             threshold=float(self.thresholds[predicted]),
+            e_value=self.e_values.e_value(values[self.decisive].p_value, predicted),
             explanation=explanation,
         )
 

@@ -8,6 +8,8 @@ from enum import Enum
 
 import numpy as np
 
+from nav_monitor_ros.decision.evidence import FrameEvidence
+
 
 class State(str, Enum):
     """How much to believe the classifier."""
@@ -78,6 +80,7 @@ class Verdict:
     scores: Mapping[str, ScoreValue]
     decisive: str  # the name of the score that decides, a key of ``scores``
     threshold: float  # decisive p-values at or below it are out-of-distribution
+    e_value: float = 1.0  # what the frame is worth as evidence of a strange stream
     members: tuple[str, ...] = ()  # what the decisive score is made of, itself if of nothing else
     explanation: Explanation | None = None
 
@@ -90,6 +93,11 @@ class Verdict:
     def is_ood(self) -> bool:
         """Return whether the frame, taken alone, is out-of-distribution."""
         return self.p_value <= self.threshold
+
+    @property
+    def evidence(self) -> FrameEvidence:
+        """Return what the frame says of the stream."""
+        return FrameEvidence(self.p_value, self.is_ood, self.e_value)
 
     @property
     def fired(self) -> str:

@@ -13,14 +13,14 @@ from rich.table import Table
 from scipy.stats import binomtest, chi2
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.evidence import Debounce
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.fit import Progress, run
 from nav_monitor_ros.offline.images import ImageSource, without
 from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
+from nav_monitor_ros.offline.streams import alarms, delay, frames_of
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.scores.pattern import Pattern
@@ -235,11 +235,23 @@ def _figures(
             for rows in [np.flatnonzero(normal.predicted == label)]
         },
         streams={
-            score: _stream(flags, {name: flagged[name][score] for name in outside}, rate)
-            for score, flags in flagged[inside.name].items()
+            score: _stream(
+                _frames(judge, judged, inside.name, score),
+                {name: _frames(judge, judged, name, score) for name in outside},
+                rate,
+            )
+            for score in flagged[inside.name]
         },
         microseconds=_costs(judge, peers, normal),
         fused=judge.calibration.fuse,
+    )
+
+
+def _frames(judge: Judge, judged: Judged, source: str, score: str) -> list[FrameEvidence]:
+    """Return what the images of a source say of a stream, by one score."""
+    return frames_of(
+        judge.calibration, score, judged.p_values[source][score],
+        judged.activations[source].predicted,
     )
 
 
@@ -280,19 +292,17 @@ def _false_alarms(flagged: np.ndarray, budget: float) -> FalseAlarms:
     return FalseAlarms(float(flagged.mean()), float(interval.low), float(interval.high), budget)
 
 
-def _stream(normal: np.ndarray, strange: Mapping[str, np.ndarray], rate: float) -> Stream:
-    """Play flags as video: the in-distribution ones in their order, the others from many places."""
-    rules = AlertRules()
-    debounce, alarms = Debounce(rules.enter_count, rules.exit_count), 0
-    for flag in normal:
-        before = debounce.is_ood
-        debounce.update(bool(flag))
-        alarms += debounce.is_ood and not before
+def _stream(
+    normal: Sequence[FrameEvidence], strange: Mapping[str, Sequence[FrameEvidence]], rate: float
+) -> Stream:
+    """Play frames as video: the in-distribution ones in their order, others from many places."""
+    rules = EvidenceRules()
+    count = alarms(normal, rules, rate)
     hours = len(normal) / rate / 3600
-    delays = {name: _delays(flags, rules) for name, flags in strange.items()}
+    delays = {name: _delays(frames, rules, rate) for name, frames in strange.items()}
     return Stream(
-        false_alarms_per_hour=alarms / hours,
-        at_most_per_hour=float(chi2.ppf(0.95, 2 * (alarms + 1)) / 2 / hours),
+        false_alarms_per_hour=count / hours,
+        at_most_per_hour=float(chi2.ppf(0.95, 2 * (count + 1)) / 2 / hours),
         hours=hours,
         frames_to_alert={name: _finite(np.median(d)) for name, d in delays.items()},
         frames_to_alert_p95={
@@ -302,20 +312,13 @@ def _stream(normal: np.ndarray, strange: Mapping[str, np.ndarray], rate: float) 
     )
 
 
-def _delays(flags: np.ndarray, rules: AlertRules) -> np.ndarray:
-    starts = np.unique(np.linspace(0, len(flags) - 1, STREAMS).astype(int))
-    delays = []
-    for start in starts:
-        # The source begins again at its end, so that all streams are equally long.
-        debounce = Debounce(rules.enter_count, rules.exit_count)
-        delay = np.inf
-        for frame in range(STREAM_FRAMES):
-            debounce.update(bool(flags[(start + frame) % len(flags)]))
-            if debounce.is_ood:
-                delay = frame + 1
-                break
-        delays.append(delay)
-    return np.array(delays)
+def _delays(frames: Sequence[FrameEvidence], rules: EvidenceRules, rate: float) -> np.ndarray:
+    starts = np.unique(np.linspace(0, len(frames) - 1, STREAMS).astype(int))
+    # The source begins again at its end, so that all streams are equally long.
+    return np.array([
+        delay([frames[(start + n) % len(frames)] for n in range(STREAM_FRAMES)], rules, rate)
+        for start in starts
+    ])
 
 
 def _finite(value: float) -> float | None:

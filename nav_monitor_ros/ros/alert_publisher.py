@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
@@ -61,6 +61,11 @@ class AlertPublisher:
         assert self._said is not None
         return self._said
 
+    @property
+    def calibration_stale(self) -> str:
+        """Return in one line how the camera's world has left the calibration's, or nothing."""
+        return self._machine.calibration_stale
+
     def tell(
         self,
         event: Callable[[AlertMachine, float], None],
@@ -90,10 +95,12 @@ class AlertPublisher:
                 self._publish_status(alert, header, verdict, extra())
             return alert
 
-    def image_arrived(self) -> None:
-        """Note the arrival of an image; nothing is published."""
+    def image_arrived(self, camera: Hashable) -> None:
+        """Note the arrival of an image of some camera; nothing is published."""
         with self._lock:
-            self._machine.image_arrived(time.monotonic())
+            now = time.monotonic()
+            self._machine.image_arrived(now)
+            self._machine.image_from(camera, now)
 
     def deliver(self, timeout: float) -> bool:
         """Wait until every reliable subscriber has the last alert.
@@ -148,7 +155,11 @@ class AlertPublisher:
                 stamp=self._node.get_clock().now().to_msg(), frame_id=self._last_frame_id
             )
         self._last_frame_id = header.frame_id
-        values = {'evidence': self._machine.evidence, **extra}
+        values = {
+            'evidence': self._machine.evidence,
+            'calibration_stale': self._machine.calibration_stale or 'no',
+            **extra,
+        }
         self._status_publisher.publish(
             status_message(
                 header,

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from sensor_msgs.msg import CompressedImage, Image
 
 T = TypeVar('T')
+
+
+class Delivery(NamedTuple):
+    """An image as it came in."""
+
+    message: Image | CompressedImage
+    age: float  # seconds by which its stamp is behind the node's clock; below 0: ahead of it
 
 
 @dataclass(frozen=True)

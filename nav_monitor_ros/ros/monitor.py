@@ -41,7 +41,10 @@ def main(args: list[str] | None = None) -> int:
     )
     thread.start()
     while not stop.wait(node.alert_period):
-        node.beat()
+        try:
+            node.beat()
+        except Exception as error:  # silence would be worse than whatever this is
+            node.get_logger().error(f'heartbeat: {type(error).__name__}: {error}')
     executor.shutdown(timeout_sec=1.0)
     thread.join()
     _say_goodbye(node)

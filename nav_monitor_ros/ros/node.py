@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.decision.alert import AlertRules
-from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.decision.verdict import Alert, Reason
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
+from nav_monitor_ros.ros.mailbox import Delivery
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -95,6 +96,12 @@ class MonitorNode(LifecycleNode):
 
     def beat(self) -> None:
         """Repeat the alert; to be called every ``alert_period``, from any thread."""
+        worker = self._worker
+        if worker is not None and worker.died:
+            detail = 'the thread that judges images died and was started anew'
+            self._alerts.tell(lambda machine, now: machine.failed(Reason.INFERENCE_ERROR, detail))
+            self.get_logger().error(detail)
+            worker.revive()
         alert = self._alerts.repeat()
         if self._outputs is not None and not self._is_judging(alert):
             header = Header(stamp=self.get_clock().now().to_msg())
@@ -174,6 +181,7 @@ class MonitorNode(LifecycleNode):
                 decisive=values['score'],
                 also=[name for name in values['extra_scores'] if name],
                 top=values['top_k'],
+                evidence_level=values['evidence_level'],
             )
             monitor.spatial_layer(values['activation_layer'])
         except Exception as error:
@@ -228,11 +236,13 @@ class MonitorNode(LifecycleNode):
 
     # What the executor's thread is called for.
 
-    def _receive(self, message: Image | CompressedImage) -> None:
+    def _receive(self, message: Image | CompressedImage, camera: Hashable) -> None:
         self._last_message = time.monotonic()
-        self._alerts.image_arrived()
+        self._alerts.image_arrived(camera)
         if self._worker is not None and self._enabled:
-            self._worker.mailbox.put(message, self._last_message)
+            stamp = message.header.stamp
+            behind = self.get_clock().now().nanoseconds - stamp.sec * 1_000_000_000 - stamp.nanosec
+            self._worker.mailbox.put(Delivery(message, behind / 1e9), self._last_message)
 
     def _follow_publishers(self) -> None:
         if self._subscription is not None:
@@ -365,9 +375,10 @@ class MonitorNode(LifecycleNode):
             level = DiagnosticStatus.ERROR if self._trouble else DiagnosticStatus.STALE
             return level, self._trouble or 'no bundle loaded', {'bundle': self._values['bundle']}
         bundle = self._monitor.bundle
+        stale = self._alerts.calibration_stale
         return (
-            DiagnosticStatus.OK,
-            f'bundle {bundle.name}',
+            DiagnosticStatus.WARN if stale else DiagnosticStatus.OK,
+            f'calibration stale: {stale}' if stale else f'bundle {bundle.name}',
             {
                 'bundle': str(bundle.folder),
                 'network': bundle.network.spec,

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.evidence import SCHEMES
 from nav_monitor_ros.errors import NavMonitorError
 
 if TYPE_CHECKING:
@@ -144,8 +146,37 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=1.0, high=100.0, read_only=True, unit='Hz',
     ),
     Parameter(
+        'evidence', 'string', 'e_cusum',
+        'How odd frames add up to an alert: `e_cusum` (e-values, with a budget of false alarms) or '
+        '`k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
+        choices=SCHEMES,
+    ),
+    Parameter(
+        'false_alarms_per_hour', 'float', 1.0,
+        'Budget of `e_cusum`: what lies `1 / evidence_rate` apart being independent, the alert '
+        'rises at most so often without cause.',
+        low=1e-6, high=1e6, unit='1/h',
+    ),
+    Parameter(
+        'evidence_rate', 'float', 15.0,
+        'So many frames a second count as independent in `e_cusum`; frames that come faster count '
+        'less each. Lower it where the scene changes slowly: fewer false alarms, later alerts.',
+        low=0.001, high=1000.0, unit='Hz',
+    ),
+    Parameter(
+        'evidence_level', 'float', STRANGE,
+        'P-value at or below which a frame is evidence in `e_cusum`; raised to the smallest that '
+        'the bundle can give, lowered to its threshold. Read when the node is configured.',
+        low=1e-6, high=0.5,
+    ),
+    Parameter(
         'enter_count', 'int', 3,
-        'Out-of-distribution frames in a row that raise the alert.',
+        'Flagged frames that raise the alert in `k_of_n`.',
+        low=1, high=1000, unit='frames',
+    ),
+    Parameter(
+        'enter_window', 'int', 3,
+        'The last frames among which `k_of_n` counts; not below `enter_count`.',
         low=1, high=1000, unit='frames',
     ),
     Parameter(
@@ -173,6 +204,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         'inference_timeout', 'float', 1.0,
         'Time that an image may wait for its verdict.',
         low=0.01, high=60.0, unit='s',
+    ),
+    Parameter(
+        'stamp_tolerance', 'float', 1.0,
+        "So far may an image's stamp be from the node's clock, either way, or it is stale; 0 takes "
+        'any stamp (bags played without `use_sim_time`, cameras with a clock of their own).',
+        low=0.0, high=3600.0, unit='s',
+    ),
+    Parameter(
+        'blank_contrast', 'float', 2.0,
+        'Standard deviation of the gray levels (of 255) below which an image is blank '
+        '(`bad_image`), as from a covered lens; also refuses images that are almost all white. 0 '
+        'judges every image.',
+        low=0.0, high=255.0, unit='gray levels',
+    ),
+    Parameter(
+        'drift_window', 'float', 600.0,
+        'Time over which p-values are tested for having become too small as a whole, which '
+        '`/diagnostics` then calls a stale calibration; 0 switches the test off.',
+        low=0.0, high=86400.0, unit='s',
     ),
     Parameter(
         'top_k', 'int', 3,
@@ -279,15 +329,25 @@ def markdown_table(table: Sequence[Parameter]) -> str:
     return '\n'.join(lines)
 
 
-def yaml_file() -> str:
-    """Return a complete, commented parameter file with all defaults."""
+def yaml_file(
+    table: Sequence[Parameter] = PARAMETERS,
+    node: str = 'nav_monitor',
+    module: str = 'parameters',
+) -> str:
+    """Return a complete, commented parameter file with all defaults.
+
+    Args:
+        table: The parameters.
+        node: Whose they are.
+        module: Where the table stands, in nav_monitor_ros/ros.
+    """
     lines = [
-        '# Parameters of nav_monitor, all at their defaults. Written by tools/write_docs.py from',
-        '# nav_monitor_ros/ros/parameters.py; copy it and change the copy.',
+        f'# Parameters of {node}, all at their defaults. Written by tools/write_docs.py from',
+        f'# nav_monitor_ros/ros/{module}.py; copy it and change the copy.',
         '/**:',
         '  ros__parameters:',
     ]
-    for p in PARAMETERS:
+    for p in table:
         facts = [p.type, p.unit, p.range.replace('`', ''), 'read-only' if p.read_only else '']
         lines.append('')
         lines.extend(f'    # {text}' for text in textwrap.wrap(p.description.replace('`', ''), 92))

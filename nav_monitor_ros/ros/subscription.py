@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,14 @@ class ImageSubscription:
         self,
         node: LifecycleNode,
         transport: str,
-        callback: Callable[[Image | CompressedImage], None],
+        callback: Callable[[Image | CompressedImage, Hashable], None],
     ) -> None:
         """Subscribe to the node's relative name ``image``.
 
         Args:
             node: Owns the subscription.
             transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
-            callback: Is given each message.
+            callback: Is given each message and who sent it: equal for one camera's messages.
         """
         self._node = node
         self._callback = callback
@@ -111,10 +111,14 @@ class ImageSubscription:
         self._subscription = self._node.create_subscription(
             self.type,
             self.topic,
-            self._callback,
+            self._pass_on,
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(message_lost=self._note_lost),
         )
+
+    def _pass_on(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+        # Before Kilted the middleware does not tell publishers apart; frames mostly do.
+        self._callback(message, (message.header.frame_id, repr(info.get('publisher_gid'))))
 
     def _note_lost(self, event: Any) -> None:
         self.lost += event.total_count_change

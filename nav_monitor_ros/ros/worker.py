@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
@@ -16,13 +17,20 @@ from vision_msgs.msg import Classification
 
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.perception.image import ImageError, RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.live_views import LiveViews
-from nav_monitor_ros.ros.mailbox import Mailbox, Parcel
+from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.qos import reliable
+
+_NUMBERS = re.compile(r'[\d.]+')
+
+
+class StaleImageError(NavMonitorError):
+    """An image's stamp is too far from the node's clock."""
 
 
 class FrameOutputs:
@@ -60,7 +68,7 @@ class Worker:
             outputs: Publishes what else a frame gives.
             values: Returns the parameters in force.
         """
-        self.mailbox: Mailbox[Image | CompressedImage] = Mailbox()
+        self.mailbox: Mailbox[Delivery] = Mailbox()
         self.judged = 0
         self.failed = 0
         self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
@@ -72,10 +80,21 @@ class Worker:
         self._values = values
         self._stopped = False
         self._last_trouble = ''
-        self._thread = threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
+        self._last_seen: tuple[int, float, list[int]] | None = None  # stamp, arrival, region
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         """Begin to work."""
+        self._thread.start()
+
+    @property
+    def died(self) -> bool:
+        """Return whether the thread ended without having been dismissed."""
+        return not self._stopped and not self._thread.is_alive()
+
+    def revive(self) -> None:
+        """Go on with a new thread after the old one has died."""
+        self._thread = self._new_thread()
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
@@ -94,40 +113,45 @@ class Worker:
             self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
+
     def _run(self) -> None:
         while (parcel := self.mailbox.take()) is not None:
             try:
                 self._look(parcel)
+            except StaleImageError as error:
+                self._fail(parcel, Reason.STALE_IMAGE, str(error))
             except ImageError as error:
                 self._fail(parcel, Reason.BAD_IMAGE, str(error))
             except InvalidActivationsError as error:
                 self._fail(parcel, Reason.INFERENCE_ERROR, str(error))
-            except Exception as error:  # whatever a foreign network raises, the node lives on
+            except BaseException as error:  # a foreign network may even raise SystemExit
                 text = ' '.join(str(error).split())[:300]
                 self._fail(
                     parcel, Reason.INFERENCE_ERROR, f'{type(error).__name__}: {text}'.rstrip(': ')
                 )
 
-    def _look(self, parcel: Parcel[Image | CompressedImage]) -> None:
-        message = parcel.content
+    def _look(self, parcel: Parcel[Delivery]) -> None:
+        message, age = parcel.content
         values = self._values()
+        _require_fresh(age, values['stamp_tolerance'])
         image = _decode(message, values['max_pixels'])
         self.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
         views = self._outputs.views
         views.prepare(self._monitor, values)
-        observation = self._monitor.look(region)
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        self._forget_across_a_gap((stamp_ns, parcel.arrived, values['roi']), values)
+        observation = self._monitor.look(region, least_contrast=values['blank_contrast'])
         if self._stopped:
             return
         verdict = observation.verdict
-        stamp = message.header.stamp
         alert = self._alerts.tell(
             lambda machine, now: machine.judged(
-                verdict.is_ood,
-                stamp.sec * 1_000_000_000 + stamp.nanosec,
-                observation.fingerprint,
-                now,
+                verdict.evidence, stamp_ns, observation.fingerprint, now
             ),
             header=message.header,
             verdict=verdict,
@@ -138,24 +162,46 @@ class Worker:
         self._outputs.publish(message, verdict)
         views.show(message.header, image, observation, alert, self._monitor, values)
 
-    def _note_latency(self, parcel: Parcel[Image | CompressedImage]) -> float:
+    def _forget_across_a_gap(
+        self, seen: tuple[int, float, list[int]], values: Mapping[str, Any]
+    ) -> None:
+        """Let scores that look at several frames begin anew where frames are no neighbours."""
+        before, self._last_seen = self._last_seen, seen
+        if before is not None and (
+            seen[0] < before[0]
+            or seen[1] - before[1] > values['image_timeout']
+            or seen[2] != before[2]
+        ):
+            self._monitor.judge.forget()
+
+    def _note_latency(self, parcel: Parcel[Delivery]) -> float:
         latency = time.monotonic() - parcel.arrived
         self.latencies.append(latency)
         return latency
 
     def _fail(
-        self, parcel: Parcel[Image | CompressedImage], reason: Reason, detail: str
+        self, parcel: Parcel[Delivery], reason: Reason, detail: str
     ) -> None:
         if self._stopped:
             return
         self.failed += 1
-        header = parcel.content.header
+        header = parcel.content.message.header
         self._alerts.tell(
             lambda machine, _now: machine.failed(reason, detail), header=header
         )
-        if detail != self._last_trouble:  # once, not thirty times a second
-            self._last_trouble = detail
+        trouble = f'{reason.value}: {_NUMBERS.sub("#", detail)}'
+        if trouble != self._last_trouble:  # once, not thirty times a second
+            self._last_trouble = trouble
             self._node.get_logger().error(f'{reason.value}: {detail}')
+
+
+def _require_fresh(age: float, tolerance: float) -> None:
+    if tolerance and abs(age) > tolerance:
+        where = 'behind' if age > 0 else 'ahead of'
+        raise StaleImageError(
+            f"the image's stamp is {abs(age):.1f} s {where} the node's clock; set the camera's "
+            'clock, use_sim_time for a bag, or stamp_tolerance to 0'
+        )
 
 
 def _decode(message: Image | CompressedImage, max_pixels: int) -> RawImage:
