@@ -1,5 +1,7 @@
 """A network that misbehaves when it is shown certain images, for tests of the node."""
 
+import ctypes
+import threading
 import time
 
 import numpy as np
@@ -14,7 +16,8 @@ from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 SIDE = 8
-NAN, RAISE, HANG = 251, 252, 253  # the colour of a plain image that makes it misbehave
+# The colour of a plain image that makes it misbehave.
+DIE, EXIT, NAN, RAISE, HANG = 249, 250, 251, 252, 253
 HANG_SECONDS = 3.0
 
 
@@ -36,6 +39,10 @@ class Moody(nn.Module):
     def forward(self, images):
         color = round(float(images[-1].mean()) * 255)
         plain = float(images[-1].std()) < 0.001
+        if plain and color == DIE:
+            threading.Timer(0.005, end_thread, [threading.get_ident()]).start()
+        if plain and color == EXIT:
+            raise SystemExit(3)
         if plain and color == RAISE:
             raise RuntimeError('a kernel failed')
         if plain and color == HANG:
@@ -43,6 +50,13 @@ class Moody(nn.Module):
         if plain and color == NAN:
             images = images * float('nan')
         return self.fc2(self.relu(self.fc1(self.flatten(images))))
+
+
+def end_thread(number):
+    """Raise SystemExit in a thread, wherever it is."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(number), ctypes.py_object(SystemExit)
+    )
 
 
 def images(seed, count):

@@ -57,7 +57,9 @@ def test_every_default_passes_its_own_check_unchanged(parameter):
     assert checked == parameter.default and type(checked) is type(parameter.default)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
+@pytest.mark.parametrize(
+    'parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named
+)
 def test_whole_numbers_serve_as_floats(parameter):
     checked = parameter.check(1)
     assert checked == 1.0 and type(checked) is float
@@ -69,7 +71,7 @@ def test_only_whole_numbers_are_whole_numbers(parameter, value):
     assert 'it must be of type int' in refused(parameter, value)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
+@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float'], ids=named)
 @pytest.mark.parametrize('value', [True, '1.0', None, [1.0]])
 def test_a_bool_or_a_text_is_no_number(parameter, value):
     assert 'it must be of type float' in refused(parameter, value)
@@ -87,7 +89,7 @@ def test_other_things_are_no_text(parameter, value):
     assert 'it must be of type string' in refused(parameter, value)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float' and holds_one(p)], ids=named)
+@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'float'], ids=named)
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
 def test_nan_and_infinity_are_refused(parameter, value):
     assert f'is {value}' in refused(parameter, value)

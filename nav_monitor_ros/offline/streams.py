@@ -8,11 +8,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nav_monitor_ros.decision.calibration import Calibration
+from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
 
 
 def frames_of(
-    calibration: Calibration, score: str, p_values: np.ndarray, labels: np.ndarray
+    calibration: Calibration,
+    score: str,
+    p_values: np.ndarray,
+    labels: np.ndarray,
+    level: float = STRANGE,
 ) -> list[FrameEvidence]:
     """Return what images say of a stream.
 
@@ -21,9 +26,10 @@ def frames_of(
         score: One that has thresholds.
         p_values: float64 (N,), of that score.
         labels: int64 (N,), the predicted classes.
+        level: P-value at or below which a frame is evidence.
     """
     flagged = p_values <= calibration.thresholds[score][labels]
-    e_values = calibration.e_values(score).e_values(p_values, labels)
+    e_values = calibration.e_values(score, level).e_values(p_values, labels)
     return [
         FrameEvidence(*frame)
         for frame in zip(p_values.tolist(), flagged.tolist(), e_values.tolist(), strict=True)
