@@ -58,6 +58,7 @@ setup(
         'torchvision>=0.16',
     ],
     extras_require={
+        'bags': ['backports-zstd>=1', 'lz4>=4', 'rosbags>=0.11,<0.12'],  # sources PATH:TOPIC
         'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
         'report': ['matplotlib>=3.5'],  # nav_monitor evaluate --output
@@ -68,6 +69,7 @@ setup(
             'camera = nav_monitor_ros.ros.camera:main',
             'monitor = nav_monitor_ros.ros.monitor:main',
             'nav_monitor = nav_monitor_ros.cli:main',
+            'safety_stop = nav_monitor_ros.ros.safety_stop:main',
         ],
     },
 )

@@ -148,8 +148,8 @@ class Graph:
 
     @property
     def reason(self) -> str:
-        """Return the newest status's reason."""
-        return self.statuses[-1].status[0].message
+        """Return the newest status's reason, or nothing."""
+        return self.statuses[-1].status[0].message if self.statuses else ''
 
     def describe(self) -> str:
         """Return what a person needs to understand a failure."""

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from nav_monitor_ros.ros import safety_stop_parameters
 from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, yaml_file
 
 ROOT = Path(__file__).parents[1]
@@ -66,11 +67,15 @@ def _stand_ins() -> dict[str, types.ModuleType]:
 @pytest.fixture
 def launch_file(monkeypatch):
     """Return the launch file as a module, over the real launch where there is one."""
+    return load_launch_file(LAUNCH_FILE, monkeypatch)
+
+
+def load_launch_file(path, monkeypatch):
     pytest.importorskip('ament_index_python')
     if importlib.util.find_spec('launch_ros') is None:
         for name, module in _stand_ins().items():
             monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location('monitor_launch', LAUNCH_FILE)
+    spec = importlib.util.spec_from_file_location('launch_file', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)  # not in sys.modules, as launch does it
     return module
@@ -96,9 +101,10 @@ def overrides(launch_file, given):
 # ------------------------------------------------------------------ the launch file
 
 
-def test_launch_file_compiles_and_evaluates_no_text():
-    tree = ast.parse(LAUNCH_FILE.read_text())
-    compile(tree, str(LAUNCH_FILE), 'exec')
+@pytest.mark.parametrize('path', sorted((ROOT / 'launch').glob('*.py')), ids=lambda p: p.name)
+def test_launch_file_compiles_and_evaluates_no_text(path):
+    tree = ast.parse(path.read_text())
+    compile(tree, str(path), 'exec')
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert 'OpaqueFunction' in used
     assert not used & {'eval', 'exec', 'compile', 'PythonExpression', 'Command'}
@@ -239,6 +245,93 @@ def test_parameter_file_is_the_table_at_its_defaults_for_any_node_name():
     defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
     assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
     assert check_all(defaults) == defaults
+
+
+# ------------------------------------------------------------------ the gate
+
+SAFETY_STOP_LAUNCH = ROOT / 'launch' / 'safety_stop.launch.py'
+SAFETY_STOP_NAMES = (
+    'params_file', 'namespace', 'cmd_vel_in', 'cmd_vel_out', 'stamped', 'respawn', 'use_sim_time',
+    'log_level',
+)
+
+
+@pytest.fixture
+def gate_launch(monkeypatch):
+    return load_launch_file(SAFETY_STOP_LAUNCH, monkeypatch)
+
+
+@pytest.fixture
+def gate_given(gate_launch):
+    return {argument.name: argument.default for argument in gate_launch.ARGUMENTS}
+
+
+@pytest.mark.ros
+def test_the_gates_arguments_are_those_promised_each_with_a_description(gate_launch):
+    assert tuple(argument.name for argument in gate_launch.ARGUMENTS) == SAFETY_STOP_NAMES
+    for argument in gate_launch.ARGUMENTS:
+        assert len(argument.description) > 10
+        assert not argument.choices or argument.default in argument.choices
+
+
+@pytest.mark.ros
+def test_without_arguments_the_gate_has_its_file_and_its_names(gate_launch, gate_given):
+    [file], values = overrides(gate_launch, gate_given)
+    assert Path(file).parts[-3:] == ('nav_monitor_ros', 'config', 'safety_stop.yaml')
+    assert values == {}
+    assert gate_launch.remappings(gate_given) == [
+        ('cmd_vel_in', 'cmd_vel_in'), ('cmd_vel', 'cmd_vel')]
+
+
+@pytest.mark.ros
+def test_the_gates_arguments_become_parameters_and_names(gate_launch, gate_given):
+    gate_given.update(
+        params_file='', stamped='True', use_sim_time='false', cmd_vel_in='cmd_vel_smoothed',
+        cmd_vel_out='/base/cmd_vel',
+    )
+    assert overrides(gate_launch, gate_given) == ([], {'stamped': True, 'use_sim_time': False})
+    assert gate_launch.remappings(gate_given) == [
+        ('cmd_vel_in', 'cmd_vel_smoothed'), ('cmd_vel', '/base/cmd_vel')]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        (
+            {'cmd_vel_in': 'cmd_vel', 'cmd_vel_out': ''},
+            'cmd_vel_in and cmd_vel_out are both cmd_vel',
+        ),
+        ({'params_file': 'typo.yaml'}, 'params_file: there is no file typo.yaml'),
+    ],
+)
+def test_what_would_not_stop_the_robot_stops_the_launch(gate_launch, gate_given, change, said):
+    gate_given.update(change)
+    read = gate_launch.parameters if 'params_file' in change else gate_launch.remappings
+    with pytest.raises(RuntimeError, match=f'^{said}'):
+        read(gate_given)
+
+
+def test_the_gates_parameter_file_is_its_table_at_its_defaults():
+    text = (ROOT / 'config' / 'safety_stop.yaml').read_text()
+    table = safety_stop_parameters.SAFETY_STOP_PARAMETERS
+    assert text == yaml_file(table, 'safety_stop', 'safety_stop_parameters')
+    defaults = {parameter.name: parameter.default for parameter in table}
+    assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
+    assert safety_stop_parameters.check_all(defaults) == defaults
+
+
+def test_twist_mux_gets_a_lock_that_silence_closes_and_that_holds_every_topic_back():
+    read = yaml.safe_load((ROOT / 'config' / 'twist_mux.yaml').read_text())
+    parameters = read['/**']['ros__parameters']
+    lock = parameters['locks']['ood_alert']
+    assert lock['topic'] == 'ood_alert'
+    # With 0, age would never be looked at; a whole number ends twist_mux.
+    assert type(lock['timeout']) is float and lock['timeout'] > 0
+    assert lock['priority'] == 255
+    for topic in parameters['topics'].values():
+        assert type(topic['timeout']) is float and topic['timeout'] > 0
+        assert 0 < topic['priority'] < lock['priority']
 
 
 # ------------------------------------------------------------------ RViz

@@ -17,10 +17,10 @@ import nav_monitor_ros
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'nav_monitor_ros'
-EXECUTABLES = ('camera', 'monitor', 'nav_monitor')
+EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 # The rooms in the order in which a frame passes them: each may import from those before it.
-ROOMS = ('errors', 'perception', 'scores', 'decision', 'views', 'bundle', 'monitor', 'offline',
-         'ros', 'cli')
+ROOMS = ('errors', 'plain_yaml', 'perception', 'scores', 'decision', 'views', 'bundle', 'monitor',
+         'offline', 'ros', 'cli')
 # What the other rooms use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}
 needs_set_up = pytest.mark.skipif(
@@ -29,6 +29,7 @@ needs_set_up = pytest.mark.skipif(
 # Modules whose distribution has another name.
 DISTRIBUTIONS = {
     'PIL': 'pillow',
+    'backports': 'backports-zstd',
     'cv2': 'opencv-python-headless',
     'skimage': 'scikit-image',
     'sklearn': 'scikit-learn',

@@ -23,6 +23,7 @@ import measured  # noqa: E402
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.parameters import PARAMETERS, markdown_table, yaml_file  # noqa: E402
+from nav_monitor_ros.ros.safety_stop_parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
 
 
 def sections() -> dict[str, dict[str, str]]:
@@ -73,6 +74,9 @@ def main() -> int:
         for name, parts in sections().items()
     }
     files[ROOT / 'config' / 'monitor.yaml'] = yaml_file()
+    files[ROOT / 'config' / 'safety_stop.yaml'] = yaml_file(
+        SAFETY_STOP_PARAMETERS, 'safety_stop', 'safety_stop_parameters'
+    )
     stale = [
         path for path, text in files.items()
         if not path.exists() or path.read_text(encoding='utf-8') != text

@@ -1,0 +1,248 @@
+"""The gate between velocity commands and the wheels: what may pass, and how it stops."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from nav_monitor_ros.errors import NavMonitorError
+
+STOP_MODES = ('hard', 'ramp')
+
+
+class GateReason(str, Enum):
+    """Why the gate does what it does; a closed list, the first that holds is given."""
+
+    ALERT = 'alert'  # somebody said True
+    ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
+    ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # the middleware saw silence
+    ALERT_SILENT = 'alert_silent'  # the gate's own clock saw silence
+    NO_ALERT_YET = 'no_alert_yet'  # nothing was heard since the start
+    LATCHED = 'latched'  # all is well again, and nobody has reset the gate
+    PASSING = 'passing'
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """A velocity command."""
+
+    linear: tuple[float, float, float] = (0.0, 0.0, 0.0)  # x, y, z, m/s
+    angular: tuple[float, float, float] = (0.0, 0.0, 0.0)  # about x, y, z, rad/s
+
+    @property
+    def is_finite(self) -> bool:
+        """Return whether no component is NaN or infinite."""
+        return all(math.isfinite(component) for component in (*self.linear, *self.angular))
+
+    @property
+    def is_zero(self) -> bool:
+        """Return whether nothing is to move."""
+        return not any((*self.linear, *self.angular))
+
+
+ZERO = Velocity()
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """When the gate stops, and how."""
+
+    alert_timeout: float = 0.5  # seconds of silence that stop; a True counts as long
+    command_timeout: float = 0.5  # seconds without a command after which zero is sent, once
+    stop_mode: str = 'hard'  # hard: zero at once; ramp: by the decelerations below
+    linear_deceleration: float = 1.0  # m/s^2
+    angular_deceleration: float = 2.0  # rad/s^2
+    latch: bool = False  # a stop stays until it is reset
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        positive = ('alert_timeout', 'command_timeout', 'linear_deceleration',
+                    'angular_deceleration')
+        for name in positive:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise NavMonitorError(f'{name} is {value}; it must be above 0')
+        if self.stop_mode not in STOP_MODES:
+            raise NavMonitorError(
+                f"stop_mode is '{self.stop_mode}'; it must be one of {', '.join(STOP_MODES)}"
+            )
+
+
+class Gate:
+    """Takes what is heard in, with its time; says which velocity to send.
+
+    All times are seconds on one steady clock of the caller's. Commands pass only while the newest
+    alert is False and fresh, no True was heard for ``alert_timeout``, and no publisher of the
+    alert is known to be dead or hung. So a False never outvotes another publisher's True that is
+    younger than that, whoever else publishes, and no count of publishers is needed, which
+    discovery would give late.
+
+    With ``latch`` every stop stays until ``reset``, the one at the start too: else a restart of
+    the process would release what it had latched. Not thread-safe.
+    """
+
+    def __init__(self, rules: GateRules, now: float) -> None:
+        """Start stopped."""
+        self._rules = rules
+        self._heard: float | None = None  # when the newest alert came
+        self._newest = True  # what it said
+        self._last_true: float | None = None
+        self._deadline_missed = False
+        self._lost_publishers = 0
+        self._latched = rules.latch
+        self._last_command: float | None = None  # None too once its silence was answered
+        self._output = ZERO  # sent last, or lower where a command asked for less meanwhile
+        self._output_time = now  # until when the ramp is done
+        self._reason = GateReason.NO_ALERT_YET
+
+    @property
+    def rules(self) -> GateRules:
+        """Return the rules in force."""
+        return self._rules
+
+    def change_rules(self, **changes: Any) -> None:
+        """Change rules while running.
+
+        Raises:
+            NavMonitorError: A rule is out of range; all rules stay as they were.
+        """
+        self._rules = replace(self._rules, **changes)
+        self._latched &= self._rules.latch
+
+    def alert_heard(self, value: bool, now: float) -> None:
+        """An alert came: True means do not trust perception."""
+        self._heard, self._newest = now, value
+        self._deadline_missed = False
+        if value:
+            self._last_true = now
+
+    def deadline_missed(self) -> None:
+        """The middleware saw no alert in time; holds until the next one comes."""
+        self._deadline_missed = True
+
+    def liveliness_changed(self, lost: int) -> None:
+        """The middleware counted the publishers of the alert that are dead or hang.
+
+        Args:
+            lost: How many there are; any of them stops until it lives again or is gone from the
+                graph, since the others do not speak for it.
+        """
+        self._lost_publishers = lost
+
+    def silence(self, now: float) -> float | None:
+        """Return the seconds since the newest alert, or None if there was none."""
+        return None if self._heard is None else now - self._heard
+
+    def look(self, now: float) -> GateReason:
+        """Return whether commands pass at this moment, or why not."""
+        reason = self._trouble(now)
+        if reason is None:
+            reason = GateReason.LATCHED if self._latched else GateReason.PASSING
+        elif self._rules.latch:
+            self._latched = True
+        if self._reason is GateReason.PASSING and reason is not GateReason.PASSING:
+            self._output_time = now  # a ramp begins
+        self._reason = reason
+        return reason
+
+    def reset(self, now: float) -> GateReason:
+        """Release a latched stop.
+
+        Returns:
+            ``PASSING``; anything else is why the stop stays.
+        """
+        if self._trouble(now) is None:
+            self._latched = False
+        return self.look(now)
+
+    def command(self, velocity: Velocity, now: float) -> Velocity | None:
+        """A command came.
+
+        Args:
+            velocity: What is asked for; counts as zero if a component is NaN or infinite.
+            now: Seconds.
+
+        Returns:
+            The velocity to send now; None while stopped, when only ``tick`` sends.
+        """
+        wanted = velocity if velocity.is_finite else ZERO
+        self._last_command = now
+        if self.look(now) is not GateReason.PASSING:
+            # A ramp gives way to whoever wants to go slower still.
+            self._output = _lesser(self._slowed(now), wanted)
+            return None
+        self._output = wanted
+        return wanted
+
+    def tick(self, now: float) -> Velocity | None:
+        """Look at the clock; to be called regularly, and at once when something was heard.
+
+        Returns:
+            The velocity to send; None if there is nothing to say.
+        """
+        if self.look(now) is not GateReason.PASSING:
+            self._output = self._slowed(now)
+            return self._output
+        silent = self._last_command is not None and (
+            now - self._last_command > self._rules.command_timeout
+        )
+        if not silent:
+            return None
+        self._last_command = None
+        self._output = ZERO
+        return ZERO
+
+    def _trouble(self, now: float) -> GateReason | None:
+        timeout = self._rules.alert_timeout
+        if self._last_true is not None and now - self._last_true <= timeout:
+            return GateReason.ALERT
+        if self._lost_publishers:
+            return GateReason.ALERT_LIVELINESS_LOST
+        if self._heard is None:
+            return GateReason.NO_ALERT_YET
+        if self._deadline_missed:
+            return GateReason.ALERT_DEADLINE_MISSED
+        # After its time a True is silence too. Written so that a clock that gives NaN stops.
+        if self._newest or not now - self._heard <= timeout:
+            return GateReason.ALERT_SILENT
+        return None
+
+    def _slowed(self, now: float) -> Velocity:
+        """Return the output after slowing down until now."""
+        if self._rules.stop_mode == 'hard' or self._output.is_zero:
+            return ZERO
+        seconds = max(0.0, now - self._output_time)
+        self._output_time = now
+        linear, angular = self._output.linear, self._output.angular
+        return Velocity(
+            _toward_zero(linear, seconds * self._rules.linear_deceleration),
+            _toward_zero(angular, seconds * self._rules.angular_deceleration),
+        )
+
+
+def _toward_zero(
+    components: tuple[float, float, float], step: float
+) -> tuple[float, float, float]:
+    x, y, z = (
+        math.copysign(abs(value) - step, value) if abs(value) > step else 0.0
+        for value in components
+    )
+    return x, y, z
+
+
+def _lesser(velocity: Velocity, limit: Velocity) -> Velocity:
+    """Return, for each component, the smaller of the two; zero where they differ in direction."""
+
+    def smaller(
+        ours: tuple[float, float, float], theirs: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
+        x, y, z = (
+            min(a, b, key=abs) if a * b > 0 else 0.0 for a, b in zip(ours, theirs, strict=True)
+        )
+        return x, y, z
+
+    return Velocity(
+        smaller(velocity.linear, limit.linear), smaller(velocity.angular, limit.angular)
+    )
