@@ -79,7 +79,8 @@ class Soak:
         self.marks: list[tuple[float, float, str]] = []  # begin, end, fault
         self.started = time.monotonic()
         self.frames = 0
-        self._resources: dict[str, str] = {}
+        self.totals: dict[str, int] = defaultdict(int)  # over all activations of all processes
+        self._counted: dict[str, int] = defaultdict(int)
         graph.listen(Twist, '/cmd_vel')
         graph.listen(Float32, '/nav_monitor/ood_score')
         self._start_monitor()
@@ -235,14 +236,22 @@ class Soak:
             sample['threads'] = float(lines['Threads'])
         except (OSError, KeyError):
             pass  # between two processes
-        for message in self._graph.heard['/diagnostics'][-1:]:
+        for message in self._graph.heard['/diagnostics'][-3:]:  # safety_stop speaks there too
             told = {k: v for s in message.status for k, v in values(s).items()}
             for key in ('latency_ms_median', 'latency_ms_p99', 'rate_hz'):
                 if key in told:
                     sample[key] = float(told[key])
-            self._resources.update({k: told[k] for k in ('dropped_unjudged',) if k in told})
+            for key in ('received', 'dropped_unjudged', 'lost_in_transport'):
+                if key in told:
+                    self._count(key, int(told[key]))
         self.samples.append(sample)
         self._forget()
+
+    def _count(self, key: str, value: int) -> None:
+        """Add up a counter that begins again with each activation."""
+        before = self._counted[key]
+        self.totals[key] += value - before if value >= before else value
+        self._counted[key] = value
 
     def _forget(self) -> None:
         """Keep the listener's own memory small."""
@@ -275,6 +284,7 @@ class Soak:
             'minutes': (time.monotonic() - self.started) / 60,
             'seed': seed,
             'frames_judged': self.frames,
+            **self.totals,
             'faults': {
                 name: {
                     'count': tally.count, 'missed': tally.missed,
