@@ -35,8 +35,8 @@ class EValues:
             independent: How many independent images these are worth.
             limits: float64 (C,): what is strange must not be above.
             confidence: With which the rate is bounded, in (0, 1).
-            strange: P-value at or below which a frame is strange; raised where a class has no
-                p-values so small.
+            strange: P-value at or below which a frame is strange; raised to ``1 / (m + 1)`` where
+                a class is worth m independent images: of rarer frames they cannot tell how rare.
 
         Raises:
             NavMonitorError: ``strange`` is not in (0, 1).
@@ -46,12 +46,12 @@ class EValues:
         # Imported here: only a start needs it, and the command line shall not wait for it.
         from scipy.special import betaincinv
 
-        n = np.asarray(sizes, np.float64)
+        n, worth = np.asarray(sizes, np.float64), np.asarray(independent, np.float64)
+        wanted = np.minimum(limits, np.maximum(strange, 1 / (worth + 1)))
         # In units of 1 / (n + 1), the p-value of what scores above all calibration images.
-        ranks = np.floor(np.minimum(strange, limits) * (n + 1) + 1e-9).clip(1)
+        ranks = np.floor(wanted * (n + 1) + 1e-9).clip(1)
         self.levels = ranks / (n + 1)  # float64 (C,)
         # Clopper and Pearson's upper bound, where ranks - 1 calibration images score as high.
-        worth = np.asarray(independent, np.float64)
         seen = (ranks - 1) * worth / n
         self.rates = betaincinv(seen + 1, np.maximum(worth - seen, 1e-9), confidence)  # (C,)
         self._strange = KEPT + (1 - KEPT) / self.rates

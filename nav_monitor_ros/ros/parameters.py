@@ -165,8 +165,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'evidence_level', 'float', STRANGE,
-        'P-value at or below which a frame is evidence in `e_cusum`; raised to the smallest that '
-        'the bundle can give, lowered to its threshold. Read when the node is configured.',
+        'P-value at or below which a frame is evidence in `e_cusum`; raised where the bundle has '
+        "too few calibration images for it, lowered to the bundle's threshold. Read when the node "
+        'is configured.',
         low=1e-6, high=0.5,
     ),
     Parameter(
