@@ -44,8 +44,11 @@ BATCH = 512
 DEFAULT = AlertRules()
 DEFAULT_LEVEL = STRANGE
 # What is compared: scheme, evidence_rate, evidence_level (None: the bundle's frame threshold).
-E_CUSUMS = list(itertools.product((30.0, 15.0, 5.0, 1.0), (None, 0.003, 0.001)))
+E_CUSUMS: list[tuple[float, float | str | None]] = [
+    *itertools.product((30.0, 15.0, 5.0, 1.0), (None, 0.003, 0.001)), (15.0, 'power'),
+]
 COUNTS = ((3, 3), (4, 5), (8, 10))
+KAPPA = 0.1  # of the usual e-value, kappa p^(kappa - 1)
 
 
 def wander(count: int, spread: float, frames: float, rng: np.random.Generator) -> np.ndarray:
@@ -103,10 +106,18 @@ class Core:
         return np.concatenate(p_values), np.concatenate(labels)
 
     def frames(
-        self, stream: tuple[np.ndarray, np.ndarray], level: float | None
+        self, stream: tuple[np.ndarray, np.ndarray], level: float | str | None
     ) -> list[FrameEvidence]:
-        """Return what a stream's frames say; ``level`` None is the bundle's own threshold."""
-        return frames_of(self.judge.calibration, FUSED, *stream, level=level or 0.5)
+        """Return what a stream's frames say.
+
+        Args:
+            stream: P-values and classes.
+            level: That of strange frames; None is the bundle's own threshold, ``power`` gives each
+                p-value the usual e-value, which has no level.
+        """
+        if level == 'power':
+            return [FrameEvidence(p, False, KAPPA * p ** (KAPPA - 1)) for p in stream[0].tolist()]
+        return frames_of(self.judge.calibration, FUSED, *stream, level=float(level or 0.5))
 
 
 def alarms_of_machine(frames: list[FrameEvidence]) -> int:
@@ -148,14 +159,14 @@ def digits_streams(core: Core, hours: float) -> dict[str, tuple[np.ndarray, np.n
     return streams
 
 
-def triangle_streams(core: Core) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
-    """Return streams of triangles with the frames of each."""
+def triangle_streams(core: Core, count: int = 300) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    """Return so many streams of triangles, one after the other, with the frames of each."""
     triangles = open_source('sample:triangles?count=2000')
     rng = np.random.default_rng(1)
-    order = np.concatenate([rng.permutation(len(triangles))[:90] for _ in range(300)])
+    order = np.concatenate([rng.permutation(len(triangles))[:90] for _ in range(count)])
     fresh = core.look(triangles.image(n) for n in range(len(triangles)))
     held = core.look(
-        frame for place in range(300)
+        frame for place in range(count)
         for frame in jitter(triangles.image(place), 90, np.random.default_rng([2, place]))
     )
     return {

@@ -1,0 +1,150 @@
+"""What was measured of the alert (docs/measured/), as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from measured import percent, read, table
+
+
+def faults() -> str:
+    """Return every fault with its reason, its times and its recovery."""
+    return table(
+        ['fault', 'reason', 'True after', 'by contract', 'wheels still after', 'recovery', 'after'],
+        [
+            (
+                row['fault'],
+                f'`{row["reason"]}`' if row['reason'] else 'silence',
+                _seconds(row['to_true']) if row['to_true'] is not None else 'never: silent',
+                _seconds(row['within']),
+                _seconds(row['to_zero']),
+                row['recovery'],
+                f'{row["to_recovery"]:.1f} s',
+            )
+            for row in read('faults')
+        ],
+    )
+
+
+def streams() -> str:
+    """Return false alarms and delays of every way to add frames up, on digits."""
+    measured = read('streams')
+    hours = measured['hours']
+    return table(
+        [
+            'evidence', 'rate', 'level',
+            *(f'{name}, 1/h' for name in hours),
+            'another triangle each frame', 'one triangle',
+        ],
+        [
+            (
+                *_scheme(row),
+                *(f'{row["false_alarms_per_hour"][name]:.1f}' for name in hours),
+                *(_delay(row['delays'][name]) for name in row['delays']),
+            )
+            for row in measured['digits']
+        ],
+    )
+
+
+def tracks() -> str:
+    """Return the same of the signs: alarms for each 100 tracks."""
+    measured = read('streams')
+    per_hour = 3600 / measured['track_seconds']
+    return table(
+        ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'another photograph each frame'],
+        [
+            (
+                *_scheme(row),
+                f'{100 * row["false_alarms_per_hour"]["tracks"] / per_hour:.1f}',
+                *(_delay(delay) for delay in row['delays'].values()),
+            )
+            for row in measured['signs']
+        ],
+    )
+
+
+def machine() -> str:
+    """Return what the whole state machine made of the streams of digits."""
+    measured = read('streams')
+    return '; '.join(
+        f'{name}: {count} in {measured["hours"][name]:.1f} h'
+        for name, count in measured['false_alarms_of_the_state_machine'].items()
+    )
+
+
+def soak() -> str:
+    """Return what the soak saw of each kind of fault."""
+    measured = read('soak')
+    rows = [
+        (
+            name, str(fault['count']), str(fault['missed']),
+            _span(fault['seconds_to_stop']), _span(fault['seconds_to_recover']),
+        )
+        for name, fault in measured['faults'].items()
+    ]
+    lives = measured['memory']
+    growth = max((life['mb_at_the_end'] - life['mb_after_a_minute'] for life in lives), default=0)
+    count = sum(fault['count'] for fault in measured['faults'].values())
+    return '\n\n'.join([
+        table(['fault', 'count', 'missed', 'wheels still after', 'turning again after'], rows),
+        f'{measured["minutes"]:.0f} minutes, {measured["frames_judged"]} frames judged '
+        f'({measured.get("dropped_unjudged", 0)} dropped unjudged, '
+        f'{measured.get("lost_in_transport", 0)} lost in transport), {count} faults: '
+        f'**{measured["missed_alerts"]} missed alerts, {len(measured["crashes"])} crashes, '
+        f'{len(measured["false_alarms"])} false alarms**. Over {len(lives)} lives of the monitor '
+        f'of two minutes and more, memory grew by at most {growth:.1f} MB from its first minute to '
+        f'its end ({lives[0]["mb_at_the_end"]:.0f} MB). Latency from image to alert: median '
+        f'{measured["latency_ms_median"]:.1f} ms, p99 {measured["latency_ms_p99_median"]:.1f} ms '
+        f'(the worst p99 over ten seconds: {measured["latency_ms_p99_worst"]:.0f} ms).',
+    ])
+
+
+def garbage() -> str:
+    """Return what random bytes did to the running node."""
+    seen = read('garbage')
+    return (
+        f'In {seen["minutes"]:.0f} minutes the running node was sent {seen["images"]} images whose '
+        f'every field was random and {seen["parameter_sets"]} sets of random parameters '
+        f'({seen["parameter_sets_accepted"]} of them valid). It '
+        f'{"lived on" if seen["alive"] else "DIED"}, said False {seen["false_said"]} times, its '
+        f'memory went from {seen["mb_settled"]:.0f} to {seen["mb_at_the_end"]:.0f} MB, and a '
+        f'camera that came afterwards was {"" if seen["judges_again"] else "NOT "}trusted as usual.'
+    )
+
+
+def fuzz() -> str:
+    """Return what the fuzzers did."""
+    return table(
+        ['target', 'minutes', 'executions', 'findings left'],
+        [
+            (f'`{name}`', f'{run["minutes"]:.0f}', f'{run["executions"]:,}', str(run['findings']))
+            for name, run in read('fuzz').items()
+            if isinstance(run, dict) and 'executions' in run
+        ],
+    )
+
+
+def _scheme(row: dict[str, Any]) -> tuple[str, str, str]:
+    if row['evidence'] == 'k_of_n':
+        return f'{row["enter_count"]} of {row["enter_window"]}', '', 'threshold'
+    level = 'threshold' if row['level'] is None else str(row['level'])
+    if level == 'power':
+        level = 'e = 0.1 p^-0.9'
+    default = row['evidence_rate'] == 15 and row['level'] == 0.001
+    cells = ('e_cusum', f'{row["evidence_rate"]:g} Hz', level)
+    return tuple(f'**{cell}**' for cell in cells) if default else cells  # type: ignore[return-value]
+
+
+def _delay(delay: dict[str, float | None]) -> str:
+    median, p95, missed = delay['median'], delay['p95'], delay['missed']
+    shown = ' / '.join('never' if d is None else f'{d:.0f}' for d in (median, p95))
+    return f'{shown} ({percent(missed or 0, 0)} % never)' if missed else shown
+
+
+def _seconds(value: float) -> str:
+    return f'{value:.2f} s'
+
+
+def _span(values: list[float]) -> str:
+    return f'{values[0]:.2f} to {values[1]:.2f} s' if values else ''
