@@ -122,7 +122,7 @@ def test_quick_demo_finds_every_alert_where_it_should_be(quick_run):
     segments = {segment['name']: segment for segment in summary['segments']}
     assert list(segments) == NAMES
     assert 0 < segments['triangles']['settled_ms'] <= 1000
-    assert segments['triangles']['settled_frames'] >= 3  # enter_count
+    assert segments['triangles']['settled_frames'] >= 2  # one odd frame is never enough
     # image_timeout is 0.5 s, and the last image came a little before the camera's death
     assert 400 <= segments['no camera']['settled_ms'] <= 1000
     assert segments['no camera']['frames'] == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import evaluate as module
 from nav_monitor_ros.offline.evaluate import evaluate, out_of_pattern, text_tables
@@ -78,14 +79,22 @@ def test_without_patterns_there_is_nothing_to_count(tiny_bundle, running):
     assert out_of_pattern(judge, batch, np.zeros(20, bool)) == {}
 
 
+def said(flags):
+    """Return what frames say of which three in a row raise the alert, and two do not."""
+    return [
+        FrameEvidence(0.0005, True, 60.0) if flag else FrameEvidence(0.5, False, 0.5)
+        for flag in flags
+    ]
+
+
 def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
     flags = np.zeros(1000, bool)
     flags[[10, 11]] = True  # two in a row: no alarm
     flags[100:103] = True  # three: one alarm
     flags[104] = True  # not yet cleared: the same alarm
     flags[500:510] = True  # one alarm
-    strange = {'always': np.ones(50, bool), 'never': np.zeros(50, bool)}
-    stream = module._stream(flags, strange, 10.0)
+    strange = {'always': said([True] * 50), 'never': said([False] * 50)}
+    stream = module._stream(said(flags), strange, 10.0)
     assert stream.hours == pytest.approx(100 / 3600)
     assert stream.false_alarms_per_hour == pytest.approx(2 * 36)
     # Two events: the exact 95 % upper bound of a Poisson mean is 6.296.
@@ -95,10 +104,10 @@ def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
 
 
 def test_the_delay_is_that_of_every_starting_place():
-    flags = np.array([True, True, True, False] * 20)
-    delays = module._delays(flags, module.AlertRules())
-    # From the first flag of three 3 frames, from the second 6, from the third 5, from the gap 4.
-    assert sorted(set(delays.tolist())) == [3.0, 4.0, 5.0, 6.0]
+    delays = module._delays(said([True, True, True, False] * 20), module.EvidenceRules(), 10.0)
+    # From the first flag of three 3 frames; from all others 4, with the gap among them.
+    assert sorted(set(delays.tolist())) == [3.0, 4.0]
+    assert (delays == 3).sum() == 20
 
 
 def test_every_score_is_timed_and_every_table_has_its_columns(result):
