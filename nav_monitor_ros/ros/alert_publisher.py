@@ -51,6 +51,7 @@ class AlertPublisher:
         self._status_publisher = node.create_publisher(
             DiagnosticArray, '~/ood_status', latched()
         )
+        self.on_rise: Callable[[Alert], None] | None = None  # called when False becomes True
         self._said: Alert | None = None
         self._last_frame_id = ''
         self.tell(lambda machine, now: None)
@@ -131,6 +132,8 @@ class AlertPublisher:
         changed = before is None or (before.value, before.reason) != (alert.value, alert.reason)
         if changed:
             self._log(alert, before)
+        if alert.value and before is not None and not before.value and self.on_rise is not None:
+            self.on_rise(alert)
         return alert, changed
 
     def _log(self, alert: Alert, before: Alert | None) -> None:

@@ -34,6 +34,7 @@ from nav_monitor_ros.ros.subscription import ImageSubscription
 
 if TYPE_CHECKING:
     from nav_monitor_ros.monitor import Monitor
+    from nav_monitor_ros.ros.incidents import Incidents
     from nav_monitor_ros.ros.worker import FrameOutputs, Worker
 
 RULES = tuple(AlertRules.__dataclass_fields__)  # parameters of the same names
@@ -59,9 +60,11 @@ class MonitorNode(LifecycleNode):
         """
         super().__init__(name, **options)
         self._values = check_all(declare(self, PARAMETERS))
+        _check_folder(self._values)
         self._trouble = ''  # why the last transition failed
         self._monitor: Monitor | None = None
         self._outputs: FrameOutputs | None = None
+        self._incidents: Incidents | None = None
         self._worker: Worker | None = None
         self._subscription: ImageSubscription | None = None
         self._enabled = True
@@ -103,6 +106,8 @@ class MonitorNode(LifecycleNode):
             self.get_logger().error(detail)
             worker.revive()
         alert = self._alerts.repeat()
+        if self._incidents is not None:
+            self._incidents.beat(time.monotonic())
         if self._outputs is not None and not self._is_judging(alert):
             header = Header(stamp=self.get_clock().now().to_msg())
             self._outputs.views.show_fault(header, alert, self._values)
@@ -114,6 +119,8 @@ class MonitorNode(LifecycleNode):
         finally:
             self._alerts.tell(lambda machine, now: machine.activate(False, now))
             self._alerts.deliver(GOODBYE)
+            if self._incidents is not None:
+                self._incidents.close()
 
     # Transitions. rclpy swallows their exceptions, so each one is logged here.
 
@@ -169,6 +176,7 @@ class MonitorNode(LifecycleNode):
         # Imported here: torch takes seconds to load, and the alert must be heard before.
         from nav_monitor_ros.bundle import load_bundle
         from nav_monitor_ros.monitor import Monitor
+        from nav_monitor_ros.ros.incidents import Incidents
         from nav_monitor_ros.ros.worker import FrameOutputs
 
         values = self._values
@@ -184,11 +192,14 @@ class MonitorNode(LifecycleNode):
                 evidence_level=values['evidence_level'],
             )
             monitor.spatial_layer(values['activation_layer'])
+            incidents = Incidents(self, monitor.bundle, lambda: self._values)
         except Exception as error:
             detail = ' '.join(str(error).split()) or type(error).__name__
             self._alerts.tell(lambda machine, now: machine.model_failed(detail))
             raise
         self._monitor = monitor
+        self._incidents = incidents
+        self._alerts.on_rise = incidents.alert_rose
         self._outputs = self._outputs or FrameOutputs(self)
         self._alerts.tell(lambda machine, now: machine.model_loaded())
         header = Header(stamp=self.get_clock().now().to_msg())
@@ -202,9 +213,11 @@ class MonitorNode(LifecycleNode):
         from nav_monitor_ros.ros.worker import Worker
 
         assert self._monitor is not None and self._outputs is not None
+        assert self._incidents is not None
         self._monitor.judge.forget()
         self._worker = Worker(
-            self, self._monitor, self._alerts, self._outputs, lambda: self._values
+            self, self._monitor, self._alerts, self._outputs, self._incidents,
+            lambda: self._values,
         )
         self._frames_before = 0
         self._worker.start()
@@ -221,6 +234,10 @@ class MonitorNode(LifecycleNode):
     def _clean_up(self) -> None:
         self._deactivate()
         self._monitor = None
+        self._alerts.on_rise = None
+        incidents, self._incidents = self._incidents, None
+        if incidents is not None:
+            incidents.close()
         self._alerts.tell(lambda machine, now: machine.model_loaded())
 
     def _stop_work(self) -> None:
@@ -269,6 +286,8 @@ class MonitorNode(LifecycleNode):
         ours = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
         try:
             values = check_all({**self._values, **ours})
+            if values['incident_folder'] != self._values['incident_folder']:
+                _check_folder(values)
             if self._monitor is not None:
                 self._monitor.spatial_layer(values['activation_layer'])
             rules = {name: values[name] for name in RULES}
@@ -293,7 +312,10 @@ class MonitorNode(LifecycleNode):
             'ood': (
                 LEVELS[alert.state],
                 alert.reason.value,
-                {'alert': alert.value, 'state': alert.state.value, 'detail': alert.detail},
+                {
+                    'alert': alert.value, 'state': alert.state.value, 'detail': alert.detail,
+                    **(self._incidents.told() if self._incidents is not None else {}),
+                },
             ),
             'model': self._model_status(),
         }
@@ -394,3 +416,10 @@ class MonitorNode(LifecycleNode):
     def _is_judging(self, alert: Alert) -> bool:
         """Return whether frames are being judged, so that the worker draws the overlay."""
         return alert.state.value != 'INVALID' or alert.reason.value == 'warming_up'
+
+
+def _check_folder(values: Mapping[str, Any]) -> None:
+    if values['incident_folder']:
+        from nav_monitor_ros.offline.incidents import check_folder
+
+        check_folder(values['incident_folder'])

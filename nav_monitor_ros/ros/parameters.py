@@ -49,7 +49,7 @@ class Parameter:
         converted = self._convert(value)
         if self.choices and converted not in self.choices:
             raise NavMonitorError(
-                f"parameter {self.name} is '{converted}'; it must be one of "
+                f'parameter {self.name} is {_shown(converted)}; it must be one of '
                 f'{", ".join(self.choices)}'
             )
         numbers = converted if isinstance(converted, list) else [converted]
@@ -82,7 +82,7 @@ class Parameter:
             if kind == 'int' and isinstance(value, int):
                 return value
         raise NavMonitorError(
-            f'parameter {self.name} is {value!r}, a {_type_name(value)}; it must be of type {kind}'
+            f'parameter {self.name} is {_shown(value)}, a {_type_name(value)}; it must be of type {kind}'
         )
 
 
@@ -226,6 +226,38 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=0.0, high=86400.0, unit='s',
     ),
     Parameter(
+        'incident_folder', 'string', '',
+        'Folder into which the frames of before a rising alert are written, with their verdicts; '
+        'empty: none are.',
+    ),
+    Parameter(
+        'incident_seconds', 'float', 5.0,
+        'So far back goes an incident.',
+        low=0.1, high=60.0, unit='s',
+    ),
+    Parameter(
+        'incident_rate', 'float', 5.0,
+        'At most so many frames a second are kept for an incident; the one that raises the alert '
+        'always is.',
+        low=0.1, high=60.0, unit='Hz',
+    ),
+    Parameter(
+        'incident_limit', 'float', 200.0,
+        'Size of the folder beyond which its oldest incidents are removed.',
+        low=1.0, high=1e6, unit='MB',
+    ),
+    Parameter(
+        'incident_interval', 'float', 10.0,
+        'Time between two incidents, and between two snapshots.',
+        low=0.0, high=86400.0, unit='s',
+    ),
+    Parameter(
+        'snapshot_service', 'string', '',
+        "Name of a rosbag2 recorder's snapshot service (`/rosbag2_recorder/snapshot`, of `ros2 bag "
+        'record --snapshot-mode`) that is called when the alert rises; empty: none is. Read when '
+        'the node is configured.',
+    ),
+    Parameter(
         'top_k', 'int', 3,
         'Classes in `~/prediction`. Read when the node is configured.',
         low=1, high=1000,
@@ -282,8 +314,11 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
         )
     device = checked['device']
     number = device.removeprefix('cuda:')
-    if device not in {'auto', 'cpu', 'cuda'} and not (device != number and number.isdecimal()):
-        raise NavMonitorError(f"parameter device is '{device}'; it must be auto, cpu or cuda:N")
+    numbered = device != number and number.isascii() and number.isdecimal()
+    if device not in {'auto', 'cpu', 'cuda'} and not numbered:
+        raise NavMonitorError(
+            f'parameter device is {_shown(device)}; it must be auto, cpu or cuda:N'
+        )
     return checked
 
 
@@ -363,6 +398,12 @@ def _yaml_value(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value}"'
     return str(value)
+
+
+def _shown(value: Any) -> str:
+    """Return a value that somebody sent fit for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
 
 
 def _type_name(value: Any) -> str:

@@ -19,8 +19,10 @@ from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
+from nav_monitor_ros.offline.incidents import Moment
 from nav_monitor_ros.perception.image import ImageError, RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
+from nav_monitor_ros.ros.incidents import Incidents
 from nav_monitor_ros.ros.live_views import LiveViews
 from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
@@ -57,6 +59,7 @@ class Worker:
         monitor: Monitor,
         alerts: AlertPublisher,
         outputs: FrameOutputs,
+        incidents: Incidents,
         values: Callable[[], Mapping[str, Any]],
     ) -> None:
         """Prepare the thread; ``start`` starts it.
@@ -66,6 +69,7 @@ class Worker:
             monitor: Judges the images; this thread is the only one to use it.
             alerts: Is told what became of each image.
             outputs: Publishes what else a frame gives.
+            incidents: Keeps the last frames.
             values: Returns the parameters in force.
         """
         self.mailbox: Mailbox[Delivery] = Mailbox()
@@ -77,6 +81,7 @@ class Worker:
         self._monitor = monitor
         self._alerts = alerts
         self._outputs = outputs
+        self._incidents = incidents
         self._values = values
         self._stopped = False
         self._last_trouble = ''
@@ -160,6 +165,9 @@ class Worker:
         self._last_trouble = ''
         self.judged += 1
         self._outputs.publish(message, verdict)
+        self._incidents.frame(
+            Moment(parcel.arrived, stamp_ns, message.header.frame_id, image, verdict, alert)
+        )
         views.show(message.header, image, observation, alert, self._monitor, values)
 
     def _forget_across_a_gap(
