@@ -40,6 +40,7 @@ from std_srvs.srv import SetBool  # noqa: E402
 RECOVERY = 60.0  # seconds in which the wheels must turn again
 HEALTHY = (3.0, 12.0)  # seconds between faults
 LASTING = (1.0, 5.0)  # seconds that a fault lasts, beyond the time in which it has to be noticed
+NOTICED = 15.0  # seconds in which a reason must be given, the start of another camera included
 SAMPLE = 1.0  # seconds between samples of memory and latency
 
 
@@ -52,6 +53,7 @@ class Fault:
     end: Callable[[], None]
     within: float  # seconds in which the wheels must stand still
     weight: float = 1.0
+    reason: str = ''  # is waited for: a camera that is exchanged for a frozen one moves at first
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Soak:
         self.faults = [
             Fault('camera killed', self._stop_camera, self._start_camera, 0.6 + 0.5),
             Fault('camera frozen', lambda: self._swap_camera(hold=10**5),
-                  lambda: self._swap_camera(), 3.0),
+                  lambda: self._swap_camera(), 3.0, reason='frozen_image'),
             Fault('triangles', lambda: self._swap_camera('sample:triangles'),
                   lambda: self._swap_camera(), 3.0, 2.0),
             Fault('noise', lambda: self._swap_camera('sample:noise'),
@@ -167,6 +169,8 @@ class Soak:
             tally.missed += 1
         else:
             tally.stops.append(stopped - start)
+        if fault.reason and not self._wait(lambda: self._graph.reason == fault.reason, NOTICED):
+            tally.missed += 1
         lasting = time.monotonic() + self._random.uniform(*LASTING)
         # While a camera is exchanged its last images may still count for a moment.
         settled = max(time.monotonic(), start + fault.within)

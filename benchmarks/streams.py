@@ -31,6 +31,7 @@ from rich.progress import track
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.decision.verdict import Reason
@@ -193,18 +194,37 @@ def tracks(data: Path) -> list[list[np.ndarray]]:
     return videos
 
 
-def brightness(core: Core) -> dict[str, float]:
-    """Dim the light on digits slowly; return down to which share of it no alert rises."""
+def brightness(core: Core) -> dict[str, dict[str, float | None]]:
+    """Dim the light in steps.
+
+    Returns:
+        For each per cent of the light, which share of 200 digits raises the alert within a second,
+        and after how many seconds of another digit each second the calibration is called stale.
+    """
     digits = open_source('sample:digits')
-    light = np.repeat(np.linspace(1.0, 0.1, 120), 2 * RATE)  # another digit every 2 s, 4 minutes
-    frames = (
-        frame for place in range(120)
-        for frame in jitter(digits.image(place), 2 * RATE, np.random.default_rng([3, place]))
-    )
-    dimmed = ((f * share).astype(np.uint8) for f, share in zip(frames, light, strict=True))
-    stream = core.frames(core.look(dimmed), DEFAULT_LEVEL)
-    number = delay(stream, DEFAULT, RATE)
-    return {'alert_at': float(light[int(number) - 1]) if math.isfinite(number) else 0.0}
+    chosen = np.random.default_rng(4).permutation(len(digits))[:200]
+    measured = {}
+    for percent in (100, 90, 80, 70, 60, 50, 40, 30, 20, 10):
+        stream = core.frames(
+            core.look(
+                (frame * (percent / 100)).astype(np.uint8)
+                for place in chosen
+                for frame in jitter(
+                    digits.image(int(place)), RATE, np.random.default_rng([3, place])
+                )
+            ),
+            DEFAULT_LEVEL,
+        )
+        delays = [
+            delay(stream[start:start + RATE], DEFAULT, RATE)
+            for start in range(0, len(stream), RATE)
+        ]
+        drift, stale = Drift(DEFAULT.drift_window), None
+        for second, frame in enumerate(stream[::RATE], 1):
+            drift.update(frame.p_value, 1.0)
+            stale = second if drift.finding and stale is None else stale
+        measured[str(percent)] = {'alerts': float(np.isfinite(delays).mean()), 'stale_s': stale}
+    return measured
 
 
 def compare(
@@ -256,7 +276,14 @@ def main() -> None:
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--hours', type=float, default=3.0, help='of each stream of digits')
+    parser.add_argument(
+        '--brightness', action='store_true', help='measure that alone, and keep the rest as it is'
+    )
     options = parser.parse_args()
+    if options.brightness:
+        result = json.loads(OUTPUT.read_text(encoding='utf-8'))
+        write({**result, 'brightness': brightness(Core('digits'))})
+        return
     started = time.monotonic()
     digits, signs = Core('digits'), Core('traffic_signs')
     normal, strange = digits_streams(digits, options.hours), triangle_streams(digits)
@@ -286,6 +313,11 @@ def main() -> None:
         'machine': platform.machine(),
         'minutes': (time.monotonic() - started) / 60,
     }
+    write(result)
+
+
+def write(result: dict) -> None:
+    """Write what was measured."""
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
 

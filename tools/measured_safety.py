@@ -55,11 +55,12 @@ def tracks() -> str:
         ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'another photograph each frame'],
         [
             (
-                *_scheme(row),
+                *_scheme(row, 'threshold'),
                 f'{100 * row["false_alarms_per_hour"]["tracks"] / per_hour:.1f}',
                 *(_delay(delay) for delay in row['delays'].values()),
             )
             for row in measured['signs']
+            if row['level'] in (None, 'power')  # any other is raised to the threshold
         ],
     )
 
@@ -70,6 +71,25 @@ def machine() -> str:
     return '; '.join(
         f'{name}: {count} in {measured["hours"][name]:.1f} h'
         for name, count in measured['false_alarms_of_the_state_machine'].items()
+    )
+
+
+def brightness() -> str:
+    """Return which share of dimmed digits raise the alert."""
+    measured = read('streams')['brightness']
+    return table(
+        ['light', *(f'{light} %' for light in measured)],
+        [
+            (
+                'digits that raise the alert',
+                *(f'{percent(row["alerts"], 0)} %' for row in measured.values()),
+            ),
+            (
+                'calibration called stale after',
+                *('never' if row['stale_s'] is None else f'{row["stale_s"]} s'
+                  for row in measured.values()),
+            ),
+        ],
     )
 
 
@@ -125,13 +145,13 @@ def fuzz() -> str:
     )
 
 
-def _scheme(row: dict[str, Any]) -> tuple[str, str, str]:
+def _scheme(row: dict[str, Any], shown: str = '0.001') -> tuple[str, str, str]:
     if row['evidence'] == 'k_of_n':
         return f'{row["enter_count"]} of {row["enter_window"]}', '', 'threshold'
     level = 'threshold' if row['level'] is None else str(row['level'])
     if level == 'power':
         level = 'e = 0.1 p^-0.9'
-    default = row['evidence_rate'] == 15 and row['level'] == 0.001
+    default = row['evidence_rate'] == 15 and level == shown
     cells = ('e_cusum', f'{row["evidence_rate"]:g} Hz', level)
     return tuple(f'**{cell}**' for cell in cells) if default else cells  # type: ignore[return-value]
 

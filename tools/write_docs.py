@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / 'tools'))
 
 import measured  # noqa: E402
+import measured_safety  # noqa: E402
 
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E402
@@ -44,6 +45,16 @@ def sections() -> dict[str, dict[str, str]]:
         'docs/evaluation.md': {
             **{f'evaluation {name}': measured.evaluation(name) for name in measured.NETWORKS},
             **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
+        },
+        'docs/safety.md': {
+            **{
+                name: getattr(measured_safety, name)()
+                for name in (
+                    'streams', 'machine', 'tracks', 'brightness', 'faults', 'soak', 'garbage',
+                    'fuzz',
+                )
+            },
+            'safety_stop parameters': markdown_table(SAFETY_STOP_PARAMETERS),
         },
         'docs/study.md': {
             'triangles': measured.triangles(),
