@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
@@ -26,8 +25,9 @@ from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.classifier import Classifier, select_device
-from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.plain_yaml import read_yaml, write_yaml
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
 
@@ -77,8 +77,7 @@ class Bundle:
         """
         if self.folder is None:
             raise NavMonitorError(f"bundle '{self.name}' was not read from a folder")
-        network = self.network.build(trusted_packages)
-        load_weights(network, self.folder / WEIGHTS)
+        network = self.network.build(trusted_packages, self.folder / WEIGHTS)
         classifier = Classifier(
             network,
             self.preprocess,
@@ -87,7 +86,8 @@ class Bundle:
             device=select_device(device),
             threads=threads,
         )
-        equip(classifier, [self.scores[name] for name in scores or self.scores])
+        wanted = self.scores if scores is None else scores
+        equip(classifier, [self.scores[name] for name in wanted])
         if classifier.classes != len(self.class_names):
             raise NavMonitorError(
                 f'bundle {self.folder} names {len(self.class_names)} classes, but its network has '
@@ -142,6 +142,8 @@ def equip(classifier: Classifier, scores: Iterable[Score]) -> None:
         NavMonitorError: The network cannot give it.
     """
     scores = list(scores)
+    for score in scores:
+        score.check_layers({layer.name: layer.channels for layer in classifier.layers})
     classifier.watch(layer for score in scores for layer in score.watched)
     classifier.sample_dropout(max((score.passes for score in scores), default=0))
 
@@ -189,15 +191,20 @@ def load_bundle(bundle: str | Path) -> Bundle:
             contradict each other.
     """
     folder = find_bundle(str(bundle))
+    _require_own_files(folder)
     described = _read_description(folder)
     _check_hashes(folder, described)
     try:
         return _assemble(folder, described)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        what = f'lacks {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+        what = f'lacks {error}' if isinstance(error, KeyError) else error
         raise NavMonitorError(
-            f'{folder / DESCRIPTION} is malformed: {what}; fit it again'
+            f'{folder / DESCRIPTION} is malformed: {_brief(what)}; fit it again'
         ) from None
+    except MemoryError:
+        raise NavMonitorError(f'there is not memory enough for bundle {folder}') from None
+    except NavMonitorError as error:
+        raise NavMonitorError(_brief(error, 1000)) from None
 
 
 def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: str) -> None:
@@ -225,10 +232,7 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
         (scratch / CARD).write_text(card, encoding='utf-8')
         described = _describe(bundle)
         described['files'] = {name: _sha256(scratch / name) for name in _HASHED}
-        (scratch / DESCRIPTION).write_text(
-            yaml.safe_dump(described, sort_keys=False, allow_unicode=True, width=100),
-            encoding='utf-8',
-        )
+        write_yaml(scratch / DESCRIPTION, described)
         for file in scratch.iterdir():
             file.chmod(0o644)  # safetensors writes files that only their owner can read
         scratch.chmod(0o755)
@@ -272,21 +276,44 @@ def _share_folders() -> list[Path]:
     return [here.parents[1], *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]
 
 
+def _require_own_files(folder: Path) -> None:
+    """Check that a bundle's files are its own: links may lead to anybody's.
+
+    Raises:
+        NavMonitorError: One of them lies elsewhere.
+    """
+    if folder in shipped_bundles().values():
+        return  # colcon may have installed them as links
+    inside = folder.resolve()
+    for name in (DESCRIPTION, *_HASHED):
+        try:
+            own = (folder / name).resolve().is_relative_to(inside)
+        except (OSError, RuntimeError):  # links in a circle
+            own = False
+        if not own:
+            raise NavMonitorError(
+                f'{folder / name} is a link that leads out of the bundle; copy the bundle with its '
+                'links resolved (cp -rL)'
+            )
+
+
+def _brief(what: object, length: int = 300) -> str:
+    """Return a text of a file fit for a message."""
+    text = ' '.join(str(what).split())
+    return text if len(text) <= length else f'{text[:length]}...'
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
-    try:
-        described = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise NavMonitorError(f'{path} is not readable YAML: {reason}') from None
+    described = read_yaml(path)
     if not isinstance(described, dict):
         raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
     if described.get('schema') != SCHEMA:
         raise NavMonitorError(
-            f'{path} has schema {described.get("schema")!r}, and this version reads {SCHEMA}; '
-            'fit the monitor again or install the version that wrote it'
+            f'{path} has schema {_brief(repr(described.get("schema")))}, and this version reads '
+            f'{SCHEMA}; fit the monitor again or install the version that wrote it'
         )
     return described
 
@@ -315,6 +342,9 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     network = described['network']
     monitor = described['monitor']
     class_names = tuple(str(name) for name in described['class_names'])
+    _require_printable(
+        described['name'], network['spec'], monitor['layer'], *class_names, *monitor['scores']
+    )
     # The head's weights belong to the network; the scores have a copy among their own tensors, so
     # that they can be read without building it.
     head = None
@@ -325,6 +355,8 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
             tensors['head/weight'], tensors['head/bias'], rectified=monitor['head'] == HEADS[1]
         )
     width = int(monitor['width'])
+    if width < 1 or not class_names:
+        raise ValueError('it monitors no neurons or knows no classes')
     if head is not None and (
         head.weight.shape != (len(class_names), width) or head.bias.shape != (len(class_names),)
     ):
@@ -357,6 +389,12 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         provenance=dict(described['provenance']),
         folder=folder,
     )
+
+
+def _require_printable(*texts: object) -> None:
+    for text in texts:
+        if not str(text).isprintable():
+            raise ValueError(f'the name {_brief(repr(text))} has characters that cannot be shown')
 
 
 def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import (
@@ -23,6 +22,14 @@ from rich.progress import (
 )
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.cli_network import (
+    add_network,
+    add_preprocessing,
+    class_names_of,
+    key_value,
+    preprocess_of,
+)
+from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -71,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_fit, _add_evaluate, _add_show, _add_train, _add_benchmark):
+    for add in (_add_fit, _add_evaluate, _add_show, _add_train, add_view, _add_benchmark):
         add(commands)
     return parser
 
@@ -87,21 +94,9 @@ def _add_fit(commands: Any) -> None:
         '      --weights resnet18.pth --data photos/train --calibration photos/held_out \\\n'
         '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18',
     )
-    network = fit.add_argument_group('network')
-    network.add_argument(
-        '--model', required=True, metavar='SPEC',
-        help='torchvision:NAME or package.module:factory',
-    )
-    network.add_argument(
-        '--model-arg', action='append', default=[], metavar='KEY=VALUE',
-        help='argument of the factory; may be repeated',
-    )
-    network.add_argument('--weights', required=True, type=Path, metavar='FILE',
-                         help='.safetensors, .pt, .pth or .th')
+    network = add_network(fit, required=True)
     network.add_argument('--layer', default='penultimate',
                          help='layer to monitor, name or number (default: penultimate)')
-    network.add_argument('--classes', type=Path, metavar='FILE',
-                         help='class names, one a line, in the order of the outputs')
     network.add_argument('--background', type=int, metavar='INDEX',
                          help='output of a background class that the network was trained with, '
                          'such as -1 for the last')
@@ -110,20 +105,7 @@ def _add_fit(commands: Any) -> None:
                         help="training images; without labels, the network's predictions serve")
     images.add_argument('--calibration', required=True, metavar='SOURCE',
                         help='held-out in-distribution images')
-    images.add_argument('--preprocess', type=Path, metavar='FILE',
-                        help='YAML with the fields of the flags below')
-    images.add_argument('--size', metavar='HxW', help="the network's input, such as 224x224")
-    images.add_argument('--fit', choices=('stretch', 'center_crop', 'letterbox'),
-                        help='how other aspect ratios are brought to it (default: stretch)')
-    images.add_argument('--resize-to', type=int, metavar='N',
-                        help='shorter side before the centre crop')
-    images.add_argument('--color', choices=('rgb', 'bgr', 'gray'),
-                        help='channel order of the network (default: rgb)')
-    images.add_argument('--mean', metavar='R,G,B', help='(default: that of ImageNet)')
-    images.add_argument('--std', metavar='R,G,B', help='(default: that of ImageNet)')
-    images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
-    images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
-                        help='(default: antialias, as torchvision resizes)')
+    add_preprocessing(images)
     monitor = fit.add_argument_group('monitor')
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
@@ -261,8 +243,8 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.perception.classifier import Classifier, select_device
     from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 
-    spec = NetworkSpec(options.model, dict(map(_pair, options.model_arg)))
-    preprocess = _preprocess(options)
+    spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+    preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(options.output)
     data, calibration = open_source(options.data), open_source(options.calibration)
@@ -288,7 +270,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
 
     scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
     for text in options.option:
-        key, value = _pair(text)
+        key, value = key_value(text)
         score, dot, name = key.partition('.')
         if not dot or score not in scores:
             raise NavMonitorError(
@@ -302,37 +284,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
         false_alarm_rate=options.false_alarm_rate,
         confidence=options.confidence,
         class_images=options.class_images,
-        class_names=_class_names(options.classes),
+        class_names=class_names_of(options.classes),
         seed=options.seed,
     )
-
-
-def _preprocess(options: argparse.Namespace) -> Any:
-    from nav_monitor_ros.perception.preprocess import Preprocess
-
-    fields: dict[str, Any] = {}
-    if options.preprocess is not None:
-        loaded = _read_yaml(options.preprocess)
-        if not isinstance(loaded, dict):
-            raise NavMonitorError(f'{options.preprocess} is not a mapping of preprocessing fields')
-        fields.update(loaded)
-    if options.size:
-        height, _, width = options.size.partition('x')
-        if not (height.isdecimal() and width.isdecimal()):
-            raise NavMonitorError(f'--size {options.size}: write HEIGHTxWIDTH, such as 224x224')
-        fields.update(height=int(height), width=int(width))
-    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation'):
-        if getattr(options, name) is not None:
-            fields[name] = getattr(options, name)
-    for name in ('mean', 'std'):
-        if getattr(options, name) is not None:
-            try:
-                fields[name] = [float(n) for n in getattr(options, name).split(',')]
-            except ValueError:
-                raise NavMonitorError(f'--{name} must be numbers with commas between') from None
-    if not {'height', 'width'} <= set(fields):
-        raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
-    return Preprocess.from_dict(fields)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -511,23 +465,6 @@ def _report_accuracy(bundle: Any) -> None:
         print(f'warning: {shared} calibration images are training images too and were left out')
 
 
-def _class_names(path: Path | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NavMonitorError(f'class names {path}: {error}') from error
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'{path}: {" ".join(str(error).split())}') from error
-
-
 def _write_json(path: Path, content: object) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -541,16 +478,6 @@ def _write_json(path: Path, content: object) -> None:
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition('=')
-    if not equals or not key:
-        raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)  # numbers, booleans and lists as YAML writes them
-    except yaml.YAMLError:
-        return key, value
 
 
 if __name__ == '__main__':

@@ -195,7 +195,7 @@ def test_no_entry_can_be_spoiled_without_a_clear_error(bundle_copy, monkeypatch)
                 del parent[path[-1]]
             else:
                 parent[path[-1]] = junk
-            monkeypatch.setattr(bundle_module.yaml, 'safe_load', lambda text, d=described: d)
+            monkeypatch.setattr(bundle_module, 'read_yaml', lambda path, d=described: d)
             try:
                 loaded = load_bundle(bundle_copy)
                 running = loaded.classifier(device='cpu', trusted_packages=['tiny'])

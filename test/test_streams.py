@@ -13,9 +13,13 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 
 from streams import RATE, Core, alarms_of_machine, jitter, summary, triangle_streams  # noqa: E402
 
+from nav_monitor_ros.bundle import load_bundle  # noqa: E402
+from nav_monitor_ros.decision.alert import AlertMachine, AlertRules  # noqa: E402
 from nav_monitor_ros.decision.calibration import FUSED  # noqa: E402
 from nav_monitor_ros.decision.e_values import STRANGE  # noqa: E402
 from nav_monitor_ros.decision.evidence import EvidenceRules  # noqa: E402
+from nav_monitor_ros.monitor import Monitor  # noqa: E402
+from nav_monitor_ros.offline.bags import open_bag  # noqa: E402
 from nav_monitor_ros.offline.sources import open_source  # noqa: E402
 from nav_monitor_ros.offline.streams import alarms, delay, frames_of  # noqa: E402
 
@@ -70,3 +74,35 @@ def test_a_stream_says_the_same_twice_and_one_by_one_as_in_batches(core):
     assert np.array_equal(together, single)
     frames = frames_of(core.judge.calibration, FUSED, together, labels)
     assert [frame.p_value for frame in frames] == together.tolist()
+
+SHARED_BAGS = ROOT.parent / 'shared' / 'data' / 'bags'
+
+
+@pytest.mark.skipif(not SHARED_BAGS.is_dir(), reason='the KITTI bags are not on this machine')
+@pytest.mark.parametrize('name', ['kitti_drive_mcap', 'kitti_drive_sqlite3'])
+def test_a_bag_gives_the_same_verdicts_twice(name):
+    pytest.importorskip('rosbags')
+
+    def verdicts():
+        monitor = Monitor(load_bundle('traffic_signs'), device='cpu')
+        machine = AlertMachine(AlertRules(), 0.0)
+        machine.activate(True, 0.0)
+        told = []
+        with open_bag(SHARED_BAGS / name, ['/camera/color/image_raw/compressed']) as bag:
+            for image in bag:
+                now = image.received_ns / 1e9
+                seen = monitor.look(image.decode(), least_contrast=2.0)
+                machine.image_arrived(now)
+                machine.judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
+                alert = machine.alert(now)
+                told.append((
+                    image.stamp_ns, seen.verdict.class_name, seen.verdict.confidence,
+                    {n: (s.score, s.p_value) for n, s in seen.verdict.scores.items()},
+                    alert.value, alert.reason, machine.evidence,
+                ))
+        return told
+
+    first = verdicts()
+    assert len(first) >= 60
+    assert first == verdicts()
+    assert any(value for *_, value, _, _ in first)  # roads are no traffic signs

@@ -1,4 +1,4 @@
-"""Sources of images on disk: folders, arrays and idx files."""
+"""Sources of images on disk: folders, arrays, idx files and bags."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
+_BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
 # What numpy, zipfile and zlib raise where a file is damaged, encrypted or of another kind.
 _UNREADABLE = (
@@ -28,27 +29,52 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
 
     Args:
         spec: The whole specification, for messages.
-        location: A folder or an ``.npz`` file.
+        location: A folder, an ``.npz`` file, or a bag with its topic, ``PATH:TOPIC``.
         options: Those that are not common to all sources.
 
     Raises:
         NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
             file is malformed.
     """
-    path = Path(location).expanduser()
+    path, topic = _split_topic(location)
     if not location or not path.exists():
-        raise NavMonitorError(f"source '{spec}': {location or 'an empty path'} does not exist")
+        what = path if location else 'an empty path'
+        raise NavMonitorError(f"source '{spec}': {what} does not exist")
+    if topic or _is_bag(path):
+        if options:
+            raise NavMonitorError(f"source '{spec}': bags have no option '{next(iter(options))}'")
+        # Imported here: only bags need what it brings in.
+        from nav_monitor_ros.offline.bags import open_bag_source
+
+        return open_bag_source(spec, path, topic)
     if path.suffix == '.npz':
         return _open_npz(path, dict(options))
     if not path.is_dir():
         raise NavMonitorError(
-            f"source '{spec}': {path} is neither a folder nor an .npz file; bags are not read yet"
+            f"source '{spec}': {path} is neither a folder nor an .npz file, nor a bag by its name "
+            '(.mcap, .db3)'
         )
     if any(path.glob('*-idx3-ubyte*')):
         return open_idx(path, dict(options))
     if options:
         raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
     return _open_folder(path)
+
+
+def _split_topic(location: str) -> tuple[Path, str]:
+    """Return the path of a source, and the topic behind it, '' for none; names have no colon."""
+    whole = Path(location).expanduser()
+    path, colon, topic = location.rpartition(':')
+    if not colon or whole.exists():
+        return whole, ''
+    return Path(path).expanduser(), topic
+
+
+def _is_bag(path: Path) -> bool:
+    """Return whether a path looks like a bag, which a topic should have been given with."""
+    if (path / 'metadata.yaml').is_file():
+        return any(child.suffix in _BAG_SUFFIXES for child in path.iterdir())
+    return path.suffix in _BAG_SUFFIXES
 
 
 def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:

@@ -21,6 +21,7 @@ class ImageSource:
     labels: np.ndarray | None = None  # int64 (N,)
     class_names: tuple[str, ...] | None = None
     groups: np.ndarray | None = None  # (N,): equal values belong together
+    received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -41,6 +42,7 @@ class ImageSource:
             places=self.places[indices],
             labels=None if self.labels is None else self.labels[indices],
             groups=None if self.groups is None else self.groups[indices],
+            received_ns=None if self.received_ns is None else self.received_ns[indices],
         )
 
     def digest(self, index: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Sources of images: folders, arrays, idx files and built-in samples, all alike.
+"""Sources of images: folders, arrays, idx files, bags and built-in samples, all alike.
 
 A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
 
@@ -9,6 +9,8 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
   names the arrays whose equal values mark images that belong together, such as frames of one
   track;
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
+- ``PATH:TOPIC``, a bag of ROS 2 and one of its topics with images, which have no labels; see
+  ``nav_monitor_ros.offline.bags``;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three

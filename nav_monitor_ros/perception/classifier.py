@@ -203,6 +203,16 @@ class Classifier:
                          for name in names]
 
     @property
+    def network(self) -> nn.Module:
+        """Return the network itself, with the hooks of this classifier."""
+        return self._network
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Return which of the network's outputs are the classes, in their order."""
+        return tuple(self._columns)
+
+    @property
     def taps(self) -> tuple[str, ...]:
         """Return the names of the tapped layers."""
         return self._taps

@@ -392,6 +392,7 @@ _JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')  # skips fill bytes and garbag
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, of every process
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+_MOST_SCANS = 32  # progressive pictures have about ten, and each costs a pass over all pixels
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
@@ -430,6 +431,9 @@ def _encoded_size(encoded: bytes) -> tuple[int, int]:
     if size is None:
         raise ImageError(f'{codec.name} header is truncated or corrupt ({len(encoded)} bytes)')
     width, height, pixels_begin = size
+    scans = encoded.count(b'\xff\xda', pixels_begin) if codec.name == 'JPEG' else 0
+    if scans > _MOST_SCANS:
+        raise ImageError(f'JPEG data has {scans} scans, more than the {_MOST_SCANS} allowed')
     # libjpeg paints what is missing grey and calls it a picture.
     if encoded.find(codec.end, pixels_begin) < 0:
         raise ImageError(f'{codec.name} data is truncated: no end marker in {len(encoded)} bytes')

@@ -23,6 +23,11 @@ class Layer:
     kind: str  # class name of the module
     shape: tuple[int, ...]  # of the output for one image, without the batch axis
 
+    @property
+    def channels(self) -> int:
+        """Return the number of channels: maps have them first, a transformer's tokens last."""
+        return self.shape[0] if len(self.shape) > 2 else self.shape[-1]
+
 
 @dataclass(frozen=True)
 class Anatomy:

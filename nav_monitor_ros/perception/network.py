@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
+_SCRATCH = 1 << 22  # elements that a constructor may need besides, to draw weights with
+OWN_NETWORKS = f'{OWN_PACKAGE}.perception.reference'
 
 
 @dataclass(frozen=True)
@@ -31,19 +38,25 @@ class NetworkSpec:
         """Return the top-level package whose code the specification runs."""
         return self.spec.partition(':')[0].partition('.')[0]
 
-    def build(self, trusted_packages: Sequence[str] = ()) -> nn.Module:
-        """Return the network with fresh weights, in evaluation mode.
+    def build(
+        self, trusted_packages: Sequence[str] = (), weights: Path | None = None
+    ) -> nn.Module:
+        """Return the network, in evaluation mode, with the weights given or fresh ones.
 
         Args:
             trusted_packages: Top-level packages, besides torchvision and this one, whose code may
                 be imported. A bundle is data; only its user can allow it to name code.
+            weights: For ``load_weights``. A network whose package is not in ``trusted_packages``
+                may take no more memory than these fill: its arguments, which came with them, may
+                ask for more than there is.
 
         Returns:
             The network, on the CPU.
 
         Raises:
             NavMonitorError: The specification is malformed, its package is not trusted or not
-                installed, the factory does not exist, fails or returns something else.
+                installed, the factory does not exist, fails or returns something else, or the
+                weights do not fit.
         """
         module_name, colon, factory_name = self.spec.partition(':')
         if not colon or not module_name or not factory_name:
@@ -61,6 +74,17 @@ class NetworkSpec:
             if module_name == 'torchvision'
             else _imported_factory(module_name, factory_name)
         )
+        if weights is None:
+            return self._make(factory)
+        state = _read_state(weights)
+        allowance = sum(tensor.numel() for tensor in state.values())
+        trusted = self.package in trusted_packages
+        with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
+            network = self._make(factory)
+        _load(network, state, weights)
+        return network
+
+    def _make(self, factory: Any) -> nn.Module:
         arguments = ', '.join(f'{key}={value!r}' for key, value in self.arguments.items())
         try:
             network = factory(**self.arguments)
@@ -86,7 +110,10 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         NavMonitorError: The file is missing, unreadable, holds code, or does not fit.
     """
-    state = _read_state(path)
+    _load(network, _read_state(path), path)
+
+
+def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
     own = network.state_dict()
     missing = sorted(set(own) - set(state))
     unexpected = sorted(set(state) - set(own))
@@ -104,6 +131,26 @@ def load_weights(network: nn.Module, path: Path) -> None:
                 'and the other arguments'
             )
     network.load_state_dict(state)
+
+
+class _Allowance(TorchDispatchMode):
+    """Stops a constructor that asks for more memory than the weights it is made for could fill."""
+
+    def __init__(self, elements: int) -> None:
+        """Allow tensors of so many elements in all."""
+        super().__init__()
+        self._left = elements
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Count what an operation makes from nothing but a size, and then do it."""
+        parameters = func._schema.arguments
+        if parameters and parameters[0].name == 'size' and args:
+            self._left -= math.prod(max(0, int(length)) for length in args[0])
+            if self._left < 0:
+                raise ValueError('its arguments make it larger than its weights')
+        return func(*args, **(kwargs or {}))
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -142,15 +189,18 @@ def _torchvision_factory(name: str) -> Any:
     # Imported here: torchvision takes a second to load, and only its own networks need it.
     from torchvision import models
 
-    if name not in models.list_models():
+    # Those of its other modules, detectors and such, fetch weights from the internet by themselves.
+    if name not in models.list_models(module=models):
         raise NavMonitorError(
-            f"torchvision has no network '{name}'; "
-            "`python -c 'import torchvision; print(torchvision.models.list_models())'` lists them"
+            f"torchvision has no network '{name}' that classifies; `python -c 'from torchvision "
+            "import models; print(models.list_models(module=models))'` lists those that do"
         )
     return lambda **arguments: models.get_model(name, weights=None, **arguments)
 
 
 def _imported_factory(module_name: str, factory_name: str) -> Any:
+    if module_name.partition('.')[0] == OWN_PACKAGE and module_name != OWN_NETWORKS:
+        raise NavMonitorError(f"'{module_name}' holds no networks; {OWN_NETWORKS} does")
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
@@ -161,9 +211,28 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
         if not hasattr(found, part):
             raise NavMonitorError(f"'{module_name}' has no '{factory_name}'")
         found = getattr(found, part)
+        if part.startswith('_') or _leads_elsewhere(found, module_name):
+            raise NavMonitorError(
+                f"'{module_name}:{factory_name}' leads out of the package; name a network's class "
+                'or function'
+            )
     if not callable(found):
         raise NavMonitorError(f"'{module_name}:{factory_name}' cannot be called")
     return found
+
+
+def _leads_elsewhere(found: Any, module_name: str) -> bool:
+    """Return whether code reached through a module cannot be meant as a network's.
+
+    A module's imports are its attributes too: ``package:os.system`` would run commands. Of this
+    package, which nobody was asked to trust, only what the module itself defines counts.
+    """
+    home = str(getattr(found, '__module__', None))
+    if module_name == OWN_NETWORKS:
+        return home != OWN_NETWORKS
+    code = isinstance(found, (type, FunctionType, BuiltinFunctionType, MethodType))
+    standard = code and home.partition('.')[0] in sys.stdlib_module_names
+    return isinstance(found, ModuleType) or standard
 
 
 def _some(word: str, names: list[str]) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from nav_monitor_ros.errors import NavMonitorError
 
+LARGEST_INPUT = 1 << 21  # pixels that a network may look at
 FITS = ('stretch', 'center_crop', 'letterbox')
 COLORS = ('rgb', 'bgr', 'gray')
 INTERPOLATIONS = ('antialias', 'area', 'bilinear', 'nearest')
@@ -71,16 +72,18 @@ class Preprocess:
                     f"preprocessing: {name} is '{getattr(self, name)}'; it must be one of "
                     f'{", ".join(choices)}'
                 )
-        if not (0 < self.height <= 8192 and 0 < self.width <= 8192):
+        sides = self.height, self.width
+        if not (0 < min(sides) and max(sides) <= 8192 and math.prod(sides) <= LARGEST_INPUT):
             raise NavMonitorError(
                 f'preprocessing: {self.height} x {self.width} is no usable input size'
             )
-        if self.resize_to and (
-            self.fit != 'center_crop' or self.resize_to < max(self.height, self.width)
+        largest = max(self.height, self.width)
+        if self.resize_to and not (
+            self.fit == 'center_crop' and largest <= self.resize_to <= 4 * largest
         ):
             raise NavMonitorError(
                 f'preprocessing: resize_to is {self.resize_to}; it is for center_crop and must be '
-                'at least the input size'
+                'one to four times the input size'
             )
         channels = 1 if self.color == 'gray' else 3
         if len(self.mean) != channels or len(self.std) != channels:

@@ -82,7 +82,8 @@ class Parameter:
             if kind == 'int' and isinstance(value, int):
                 return value
         raise NavMonitorError(
-            f'parameter {self.name} is {_shown(value)}, a {_type_name(value)}; it must be of type {kind}'
+            f'parameter {self.name} is {_shown(value)}, a {_type_name(value)}; it must be of type '
+            f'{kind}'
         )
 
 

@@ -59,6 +59,16 @@ class Score(ABC):
         """Return the constructor's keyword options, as plain YAML values."""
         return {}
 
+    def check_layers(self, channels: Mapping[str, int]) -> None:
+        """Check a fitted score against the layers of the network that it is to serve with.
+
+        Args:
+            channels: Layer name -> channels.
+
+        Raises:
+            NavMonitorError: A layer is missing, or has other channels than were fitted.
+        """
+
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Look at a bounded sample of the training images before the stream.
 

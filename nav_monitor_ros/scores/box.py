@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,25 @@ class Box(Score):
         if clusters < 1:
             raise NavMonitorError(f'box: clusters must be at least 1, not {clusters}')
         self.clusters = int(clusters)
-        shape = (classes, self.clusters, width)
-        self._centres = np.full(shape, np.inf)
+        self._shape = (classes, self.clusters, width)
         self._moments = ClassMoments(1, width)
-        self.low: np.ndarray = np.full(shape, np.inf, np.float32)
-        self.high: np.ndarray = np.full(shape, -np.inf, np.float32)
-        self.scale = np.ones(width, np.float32)
+        self.scale: np.ndarray = np.ones(0, np.float32)
         self._lonely: np.ndarray = np.zeros(0, np.int64)
+
+    # Memory is taken with the first image, not on the word of a bundle.
+    @cached_property
+    def _centres(self) -> np.ndarray:
+        return np.full(self._shape, np.inf)
+
+    @cached_property
+    def low(self) -> np.ndarray:
+        """Smallest features in each box, float32 (C, K, D)."""
+        return np.full(self._shape, np.inf, np.float32)
+
+    @cached_property
+    def high(self) -> np.ndarray:
+        """Largest features in each box, float32 (C, K, D)."""
+        return np.full(self._shape, -np.inf, np.float32)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -120,9 +133,8 @@ class Box(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the boxes and the neurons' scale."""
-        shape = (self.classes, self.clusters, self.width)
-        self.low = self._take(tensors, 'low', shape)
-        self.high = self._take(tensors, 'high', shape)
+        self.low = self._take(tensors, 'low', self._shape)
+        self.high = self._take(tensors, 'high', self._shape)
         self.scale = self._take(tensors, 'scale', (self.width,))
         self._lonely = self._take(tensors, 'lonely', (None,), kind='i')
         if not (self.low <= self.high).all() or not (self.scale > 0).all():

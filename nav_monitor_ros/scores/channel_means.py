@@ -71,6 +71,15 @@ class ChannelMeans(Score):
         """Return the constructor's keyword options."""
         return {'layers': list(self.layers), 'shrinkage': self.shrinkage}
 
+    def check_layers(self, channels: Mapping[str, int]) -> None:
+        """Check that each watched layer has as many channels as means were fitted."""
+        for layer, mean in self.mean.items():
+            if channels.get(layer) != len(mean):
+                raise NavMonitorError(
+                    f'channel_means: was fitted to {len(mean)} channels of layer {layer}, of which '
+                    f'the network has {channels.get(layer, 0)}; fit the monitor again'
+                )
+
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""
         if not self.layers:

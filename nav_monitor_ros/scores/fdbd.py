@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
+
+MOST_CLASSES = 8192  # 512 MiB of distances
 
 
 class DecisionBoundaryDistance(Score):
@@ -28,13 +31,16 @@ class DecisionBoundaryDistance(Score):
         self._count = 0
         self._sum = np.zeros(width)
         self.mean: np.ndarray = np.zeros(width, np.float32)
-        self._gaps = np.ones((classes, classes)) if head is None else _distances(head.weight)
+
+    @cached_property
+    def _gaps(self) -> np.ndarray:
+        """|w_a - w_b| of all pairs of classes, float64 (C, C)."""
+        return _distances(self._require_head().weight)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Check that there are boundaries."""
         self._require_head()
-        if self.classes < 2:
-            raise NotApplicableError('fdbd: a network of one class has no decision boundary')
+        self._require_boundaries()
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
@@ -69,7 +75,17 @@ class DecisionBoundaryDistance(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the mean."""
+        self._require_boundaries()
         self.mean = self._take(tensors, 'mean', (self.width,))
+
+    def _require_boundaries(self) -> None:
+        if self.classes < 2:
+            raise NotApplicableError('fdbd: a network of one class has no decision boundary')
+        if self.classes > MOST_CLASSES:
+            raise NotApplicableError(
+                f'fdbd: keeps the distances of all pairs of classes, for at most {MOST_CLASSES}, '
+                f'not {self.classes}; leave this score out (--scores)'
+            )
 
 
 def _distances(weight: np.ndarray) -> np.ndarray:

@@ -33,11 +33,12 @@ class Gaussian(Score):
         if not floor > 0:
             raise NavMonitorError(f'{self.name}: floor must be above 0, not {floor}')
         self.floor = float(floor)
-        self.count = np.zeros(classes, np.int64)
         self._moments = ClassMoments(classes, width)
-        self.mean: np.ndarray = np.zeros((classes, width))  # float64 (C, D)
-        self.variance: np.ndarray = np.ones((classes, width))  # float64 (C, D)
-        self._log_norm = np.zeros(classes)
+        # int64 (C,), float64 (C, D) twice and (C,), when the stream is closed
+        self.count: np.ndarray = np.zeros(0, np.int64)
+        self.mean: np.ndarray = np.zeros((0, width))
+        self.variance: np.ndarray = np.ones((0, width))
+        self._log_norm = np.zeros(0)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -36,8 +36,8 @@ class Mahalanobis(Score):
         self.shrinkage = float(shrinkage)
         self._moments = ClassMoments(classes, width)
         self._scatter = Scatter(width)
-        self.centre = np.zeros(width, np.float32)  # mean of all images
-        self.whitening = np.eye(width, dtype=np.float32)
+        self.centre: np.ndarray = np.zeros(0, np.float32)  # (D,), mean of all images
+        self.whitening: np.ndarray = np.zeros((0, width), np.float32)  # (D, D)
         # whitened, of the classes that have images
         self.means: np.ndarray = np.zeros((0, width), np.float32)
         self._complete()

@@ -10,6 +10,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 
+MOST_PASSES = 1000
 MEASURES = ('entropy', 'mutual_information')
 
 
@@ -39,10 +40,10 @@ class MonteCarloDropout(Score):
     ) -> None:
         """Start; ``count`` is K, ``measure`` one of ``MEASURES``."""
         super().__init__(classes=classes, width=width, head=head)
-        if count < 2 or measure not in MEASURES:
+        if not 2 <= count <= MOST_PASSES or measure not in MEASURES:
             raise NavMonitorError(
-                f'mc_dropout: count must be at least 2 and measure one of {", ".join(MEASURES)}, '
-                f"not {count} and '{measure}'"
+                f'mc_dropout: count must be 2 to {MOST_PASSES} and measure one of '
+                f"{', '.join(MEASURES)}, not {count} and '{measure}'"
             )
         self.count = int(count)
         self.measure = measure

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 
 class ClassMoments:
-    """Count, sum and sum of squares for each class and neuron."""
+    """Count, sum and sum of squares for each class and neuron.
+
+    Memory is taken with the first image: a score that is read from a bundle needs none for sums,
+    whatever number of classes the bundle claims.
+    """
 
     def __init__(self, classes: int, width: int) -> None:
         """Start empty."""
-        self.count = np.zeros(classes, np.int64)
-        self.origin = np.zeros(width)
-        self.sum = np.zeros((classes, width))
-        self.squares = np.zeros((classes, width))
+        self._shape = classes, width
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """Images of each class, int64 (C,)."""
+        return np.zeros(self._shape[0], np.int64)
+
+    @cached_property
+    def origin(self) -> np.ndarray:
+        """What is subtracted from all features, float64 (D,)."""
+        return np.zeros(self._shape[1])
+
+    @cached_property
+    def sum(self) -> np.ndarray:
+        """Sums of the features less the origin, float64 (C, D)."""
+        return np.zeros(self._shape)
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """Sums of the squares of the same, float64 (C, D)."""
+        return np.zeros(self._shape)
 
     def centre(self, features: np.ndarray) -> None:
         """Take the mean of a sample (N, D) as the origin, so that squares lose no digits."""
@@ -56,14 +79,27 @@ class ClassMoments:
 
 
 class Scatter:
-    """Count, sum and sum of outer products of all images."""
+    """Count, sum and sum of outer products of all images; memory as for ``ClassMoments``."""
 
     def __init__(self, width: int) -> None:
         """Start empty."""
         self.count = 0
-        self.origin = np.zeros(width)
-        self.sum = np.zeros(width)
-        self.products = np.zeros((width, width))
+        self._width = width
+
+    @cached_property
+    def origin(self) -> np.ndarray:
+        """What is subtracted from all features, float64 (D,)."""
+        return np.zeros(self._width)
+
+    @cached_property
+    def sum(self) -> np.ndarray:
+        """Sum of the features less the origin, float64 (D,)."""
+        return np.zeros(self._width)
+
+    @cached_property
+    def products(self) -> np.ndarray:
+        """Sum of their outer products, float64 (D, D)."""
+        return np.zeros((self._width, self._width))
 
     def centre(self, features: np.ndarray) -> None:
         """Take the mean of a sample (N, D) as the origin, so that products lose no digits."""

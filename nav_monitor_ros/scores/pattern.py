@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -83,16 +84,30 @@ class Pattern(Score):
         self.select = float(select)
         self.gamma = int(gamma)
         self.max_patterns = int(max_patterns)
-        self.thresholds = np.zeros(width, np.float32)  # (D,)
-        self.monitored = self._choose_neurons()  # bool (C, D)
-        self._mask = bits.pack(self.monitored)
-        self._monitored_count = self.monitored.sum(axis=1)
-        self._seen: list[list[np.ndarray]] = [[] for _ in range(classes)]
-        self.patterns = np.zeros((0, self._mask.shape[1]), np.uint64)  # (P, words), by class
+        self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
+        words = -(-width // bits.WORD)
+        self.patterns: np.ndarray = np.zeros((0, words), np.uint64)  # (P, words), by class
         # class c's rows: offsets[c]:offsets[c + 1]
-        self.offsets: np.ndarray = np.zeros(classes + 1, np.int64)
-        self._on_rate = np.zeros(width)
-        self._complete()
+        self.offsets: np.ndarray = np.zeros(0, np.int64)
+        self._on_rate: np.ndarray = np.zeros(0)
+
+    # Memory is taken with the first image, not on the word of a bundle.
+    @cached_property
+    def monitored(self) -> np.ndarray:
+        """Which neurons count for each class, bool (C, D)."""
+        return self._choose_neurons()
+
+    @cached_property
+    def _mask(self) -> np.ndarray:
+        return bits.pack(self.monitored)
+
+    @cached_property
+    def _monitored_count(self) -> np.ndarray:
+        return self.monitored.sum(axis=1)
+
+    @cached_property
+    def _seen(self) -> list[list[np.ndarray]]:
+        return [[] for _ in range(self.classes)]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -206,8 +221,7 @@ class Pattern(Score):
         ).astype(bool)
         self._mask = bits.pack(self.monitored)
         self._monitored_count = self.monitored.sum(axis=1)
-        words = self._mask.shape[1]
-        stored = self._take(tensors, 'patterns', (None, words), kind='i')
+        stored = self._take(tensors, 'patterns', (None, self.patterns.shape[1]), kind='i')
         self.patterns = np.ascontiguousarray(stored, np.int64).view(np.uint64)
         self.offsets = self._take(tensors, 'offsets', (self.classes + 1,), kind='i')
         valid = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,16 @@ class SoftPattern(Score):
         check_rule(self.name, threshold, quantile)
         self.threshold_rule = threshold
         self.quantile = float(quantile)
-        self.thresholds = np.zeros(width, np.float32)
-        self._count = np.zeros(classes, np.int64)
-        self._on = np.zeros((classes, width), np.int64)
-        self._complete()
+        self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
+
+    # Memory is taken with the first image, not on the word of a bundle.
+    @cached_property
+    def _count(self) -> np.ndarray:
+        return np.zeros(self.classes, np.int64)
+
+    @cached_property
+    def _on(self) -> np.ndarray:
+        return np.zeros((self.classes, self.width), np.int64)
 
     @property
     def settings(self) -> dict[str, Any]:

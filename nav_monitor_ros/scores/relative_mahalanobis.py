@@ -27,7 +27,8 @@ class RelativeMahalanobis(Mahalanobis):
     ) -> None:
         """Start empty; ``shrinkage`` in (0, 1), of both covariances."""
         super().__init__(classes=classes, width=width, head=head, shrinkage=shrinkage)
-        self.background = np.eye(width, dtype=np.float32)  # whitens all images
+        # (D, D), whitens all images
+        self.background: np.ndarray = np.zeros((0, width), np.float32)
 
     def finish(self) -> None:
         """Turn sums into means and the whitening matrices."""

@@ -24,7 +24,7 @@ class SimplifiedHopfieldEnergy(Score):
         """Start empty."""
         super().__init__(classes=classes, width=width, head=head)
         self._moments = ClassMoments(classes, width)
-        self.mean = np.zeros((classes, width), np.float32)
+        self.mean: np.ndarray = np.zeros((0, width), np.float32)  # (C, D)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""

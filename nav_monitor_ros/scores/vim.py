@@ -51,10 +51,7 @@ class VirtualLogitMatching(Score):
             )
         self.subspace = int(subspace)
         self._scatter = Scatter(width)
-        self.origin = np.zeros(width, np.float32)
-        if head is not None:
-            weight = head.weight.astype(np.float64)
-            self.origin = -(np.linalg.pinv(weight) @ head.bias).astype(np.float32)
+        self.origin: np.ndarray = np.zeros(0, np.float32)  # u, (D,)
         self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
         self.alpha = np.ones(1)
         self._sample: Activations | None = None
@@ -82,12 +79,15 @@ class VirtualLogitMatching(Score):
         """Find the subspace and alpha."""
         if not self._scatter.count or self._sample is None:
             raise NavMonitorError('vim: no training image was seen')
+        head = self._require_head()
+        inverse = np.linalg.pinv(head.weight.astype(np.float64))
+        self.origin = -(inverse @ head.bias).astype(np.float32)
         _, vectors = np.linalg.eigh(self._scatter.about(self.origin.astype(np.float64)))
         # eigh sorts by rising eigenvalue: the residual comes first.
         self.residual = vectors[:, : self.width - self._dimension()].astype(np.float32)
         norm = self._residual_norm(self._sample)
         largest = self._sample.logits.max(axis=1).astype(np.float64)
-        deviation = self._require_head().entering(self._sample.features) - self.origin
+        deviation = head.entering(self._sample.features) - self.origin
         length = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
         # Where the sample has no residual but rounding, its scale is not known.
         alpha = largest.sum() / norm.sum() if norm.sum() > 1e-5 * length.sum() else 1.0

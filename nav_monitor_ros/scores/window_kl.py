@@ -11,6 +11,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.gaussian import Gaussian
 
+LONGEST_WINDOW = 1000  # frames that are kept of a class
+
 _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number, its features)
 
 
@@ -55,10 +57,10 @@ class WindowDivergence(Gaussian):
             NavMonitorError: An option is out of range.
         """
         super().__init__(classes=classes, width=width, head=head, floor=floor)
-        if window < 2 or max_age < window:
+        if not 2 <= window <= LONGEST_WINDOW or max_age < window:
             raise NavMonitorError(
-                f'window_kl: window must be at least 2 and max_age at least that, not {window} '
-                f'and {max_age}'
+                f'window_kl: window must be 2 to {LONGEST_WINDOW} and max_age at least that, not '
+                f'{window} and {max_age}'
             )
         self.window = int(window)
         self.max_age = int(max_age)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -49,6 +49,7 @@ class _Scale:
     high: float
     colormap: str
     note: str  # what the reader has to know of it
+    above: str = 'above training'  # what lies beyond it
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,9 @@ def draw_activations(
     order: str = 'strongest',
     colormap: str = 'viridis',
     width: int = 640,
+    given: np.ndarray | None = None,
+    note: str = '',
+    above: str = 'above training',
 ) -> np.ndarray:
     """Draw the maps of one layer for one image.
 
@@ -98,6 +102,10 @@ def draw_activations(
         order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
         colormap: ``viridis`` or ``inferno``, for layers without negative values.
         width: Of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
+        given: int (C,), an order of the channels that takes the place of ``order``, which then
+            names it.
+        note: What to say of the scale, in the place of the usual note.
+        above: What the legend calls values above the scale.
 
     Returns:
         uint8 (H, width, 3) RGB.
@@ -112,15 +120,18 @@ def draw_activations(
                  tiles.shape[1:], width, spatial)
     count = min(grid.places, len(tiles), max(1, channels) if spatial else len(tiles))
     strongest = spatial and order == 'strongest'
-    chosen = _strongest(tiles, count) if strongest else np.arange(count)
-    limits = _scale(float(scale[0]), float(scale[1]), colormap)
+    if given is not None and spatial:
+        strongest, chosen = False, np.asarray(given)[:count]
+    else:
+        chosen = _strongest(tiles, count) if strongest else np.arange(count)
+    limits = replace(_scale(float(scale[0]), float(scale[1]), colormap), above=above)
     levels, invalid = _levels(_reduced(tiles[chosen], grid.tile), limits)
     facts = (
         f'{_shape_text(shape)}: {count} of {len(tiles)} channels, '
         if spatial
         else f'{count} of {len(tiles)} neurons, '
-    ) + ('strongest first' if strongest else 'by index')
-    note = 'values that are no numbers: hatched' if invalid else limits.note
+    ) + ('strongest first' if strongest else _order_text(order, given))
+    note = 'values that are no numbers: hatched' if invalid else note or limits.note
     legend = _legend(width, layer, facts, note, limits)
     picture, place = _framed(legend, grid)
     _draw_tiles(place, levels, grid, level_table(limits.colormap), hatched=invalid)
@@ -129,6 +140,10 @@ def draw_activations(
     elif grid.label:
         _number_tiles(place, grid, chosen)
     return picture
+
+
+def _order_text(order: str, given: np.ndarray | None) -> str:
+    return 'by index' if given is None or order == 'index' else f'by {order}'
 
 
 def _as_tiles(maps: np.ndarray) -> np.ndarray:
@@ -363,4 +378,4 @@ def _color_bar(canvas: Canvas, left: float, right: float, scale: _Scale) -> None
         start = min(max(left, tick - width / 2), right - width)
         canvas.text(text, start, 41, 8, MUTED, room=width + 1)
     canvas.text('below', left, 56, 8, MUTED)
-    canvas.text_ending_at('above training', right, 56, 8, MUTED)
+    canvas.text_ending_at(scale.above, right, 56, 8, MUTED)

@@ -1,0 +1,125 @@
+"""A network on the command line: where it comes from, and how images are brought to it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def add_network(parser: argparse.ArgumentParser, *, required: bool) -> Any:
+    """Add the options that name a network.
+
+    Args:
+        parser: Of a command.
+        required: Whether the command needs them.
+
+    Returns:
+        Their group.
+    """
+    network = parser.add_argument_group('network')
+    network.add_argument(
+        '--model', required=required, metavar='SPEC',
+        help='torchvision:NAME or package.module:factory',
+    )
+    network.add_argument(
+        '--model-arg', action='append', default=[], metavar='KEY=VALUE',
+        help='argument of the factory; may be repeated',
+    )
+    network.add_argument('--weights', required=required, type=Path, metavar='FILE',
+                         help='.safetensors, .pt, .pth or .th')
+    network.add_argument('--classes', type=Path, metavar='FILE',
+                         help='class names, one a line, in the order of the outputs')
+    return network
+
+
+def add_preprocessing(images: Any) -> None:
+    """Add the options that say how pixels become the network's input to a group."""
+    images.add_argument('--preprocess', type=Path, metavar='FILE',
+                        help='YAML with the fields of the flags below')
+    images.add_argument('--size', metavar='HxW', help="the network's input, such as 224x224")
+    images.add_argument('--fit', choices=('stretch', 'center_crop', 'letterbox'),
+                        help='how other aspect ratios are brought to it (default: stretch)')
+    images.add_argument('--resize-to', type=int, metavar='N',
+                        help='shorter side before the centre crop')
+    images.add_argument('--color', choices=('rgb', 'bgr', 'gray'),
+                        help='channel order of the network (default: rgb)')
+    images.add_argument('--mean', metavar='R,G,B', help='(default: that of ImageNet)')
+    images.add_argument('--std', metavar='R,G,B', help='(default: that of ImageNet)')
+    images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
+    images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
+                        help='(default: antialias, as torchvision resizes)')
+
+
+def preprocess_of(options: argparse.Namespace) -> Any:
+    """Return the preprocessing that the options describe.
+
+    Raises:
+        NavMonitorError: They are incomplete or contradict each other.
+    """
+    from nav_monitor_ros.perception.preprocess import Preprocess
+
+    fields: dict[str, Any] = {}
+    if options.preprocess is not None:
+        loaded = _read_yaml_file(options.preprocess)
+        if not isinstance(loaded, dict):
+            raise NavMonitorError(f'{options.preprocess} is not a mapping of preprocessing fields')
+        fields.update(loaded)
+    if options.size:
+        height, _, width = options.size.partition('x')
+        if not (height.isdecimal() and width.isdecimal()):
+            raise NavMonitorError(f'--size {options.size}: write HEIGHTxWIDTH, such as 224x224')
+        fields.update(height=int(height), width=int(width))
+    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation'):
+        if getattr(options, name) is not None:
+            fields[name] = getattr(options, name)
+    for name in ('mean', 'std'):
+        if getattr(options, name) is not None:
+            try:
+                fields[name] = [float(n) for n in getattr(options, name).split(',')]
+            except ValueError:
+                raise NavMonitorError(f'--{name} must be numbers with commas between') from None
+    if not {'height', 'width'} <= set(fields):
+        raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
+    return Preprocess.from_dict(fields)
+
+
+def class_names_of(path: Path | None) -> tuple[str, ...] | None:
+    """Return the class names of a file, one a line, or None without a file.
+
+    Raises:
+        NavMonitorError: The file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NavMonitorError(f'class names {path}: {error}') from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Return what ``KEY=VALUE`` says, the value as YAML reads it.
+
+    Raises:
+        NavMonitorError: It is not of that form.
+    """
+    key, equals, value = text.partition('=')
+    if not equals or not key:
+        raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)  # numbers, booleans and lists as YAML writes them
+    except yaml.YAMLError:
+        return key, value
+
+
+def _read_yaml_file(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise NavMonitorError(f'{path}: {" ".join(str(error).split())}') from error

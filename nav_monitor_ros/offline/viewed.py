@@ -1,0 +1,174 @@
+"""A network that is looked into: that of a bundle, or any that ``fit`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.files import read_file
+from nav_monitor_ros.offline.sources import open_source
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.classifier import Classifier, select_device
+from nav_monitor_ros.perception.layers import Layer, find_layer
+from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+PERCENTILES = (1.0, 99.0)  # of one image's values, where no bundle knows the training's
+
+
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A network in service, with what is known of it."""
+
+    name: str
+    classifier: Classifier
+    class_names: tuple[str, ...]
+    bundle: Bundle | None  # None where no monitor was fitted
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return how pixels become the network's input."""
+        return self.classifier.preprocess
+
+    def layer(self, wanted: str = '') -> Layer:
+        """Return the layer with this name or number; by default the last one with extent.
+
+        Raises:
+            NavMonitorError: There is no such layer.
+        """
+        layers = self.classifier.layers
+        if wanted:
+            return find_layer(layers, wanted)
+        spatial = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+        return (spatial or list(layers))[-1]
+
+    def look(self, image: np.ndarray, layer: Layer) -> Activations:
+        """Run the network on one image and keep the maps of a layer.
+
+        Args:
+            image: uint8 (H, W, 3) RGB or (H, W), of any size.
+            layer: Whose maps are kept.
+        """
+        self.classifier.tap([layer.name])
+        try:
+            return self.classifier(self.preprocess.apply(image)[None])
+        finally:
+            self.classifier.tap(())
+
+    def seen(self, image: np.ndarray) -> np.ndarray:
+        """Return what the network sees of an image, uint8 (height, width, 3) RGB."""
+        pixels = self.preprocess.resized(image)
+        if self.preprocess.color == 'gray':
+            return pixels.repeat(3, axis=2)
+        return np.ascontiguousarray(pixels[..., ::-1]) if self.preprocess.color == 'bgr' else pixels
+
+    def scale(self, layer: Layer, maps: np.ndarray) -> tuple[tuple[float, float], str]:
+        """Return the range of a layer's colours, and in a few words where it comes from.
+
+        Args:
+            layer: The layer.
+            maps: Its values for the image that is shown.
+        """
+        if self.bundle is not None and layer.name in self.bundle.layer_ranges:
+            return self.bundle.layer_ranges[layer.name], 'scale: 1 to 99 % of training'
+        finite = maps[np.isfinite(maps)]
+        if not finite.size:
+            return (0.0, 0.0), 'no finite values'
+        low, high = np.percentile(finite, PERCENTILES)
+        return (float(low), float(high)), 'scale: 1 to 99 % of this image'
+
+
+def view_bundle(
+    name: str, *, trusted_packages: Sequence[str] = (), device: str = 'auto', threads: int = 1
+) -> Viewed:
+    """Open the network of a bundle.
+
+    Args:
+        name: A folder, or the name of a shipped bundle.
+        trusted_packages: Whose network code may be imported.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        threads: Of torch on the CPU.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used.
+    """
+    bundle = load_bundle(name)
+    classifier = bundle.classifier(
+        device=device, threads=threads, trusted_packages=trusted_packages, scores={}
+    )
+    return Viewed(bundle.name, classifier, bundle.class_names, bundle)
+
+
+def view_network(
+    spec: NetworkSpec,
+    weights: Path,
+    preprocess: Preprocess,
+    *,
+    class_names: Sequence[str] | None = None,
+    device: str = 'auto',
+    threads: int = 1,
+) -> Viewed:
+    """Open a network that no monitor was fitted to.
+
+    Args:
+        spec: Names it; whoever types the package's name trusts it.
+        weights: Its weights.
+        preprocess: How pixels become its input.
+        class_names: In the order of its outputs; by default their numbers.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        threads: Of torch on the CPU.
+
+    Raises:
+        NavMonitorError: The network cannot be built or run, or has other classes.
+    """
+    network = spec.build([spec.package])
+    load_weights(network, weights)
+    classifier = Classifier(
+        network, preprocess, device=select_device(device), threads=threads,
+        layer=_any_layer(network, preprocess),
+    )
+    names = tuple(class_names or map(str, range(classifier.classes)))
+    if len(names) != classifier.classes:
+        raise NavMonitorError(
+            f'{len(names)} class names for a network with {classifier.classes} classes'
+        )
+    return Viewed(spec.spec, classifier, names, None)
+
+
+def read_image(image: str, index: int = 0) -> np.ndarray:
+    """Return one image, uint8 (H, W, 3) RGB or (H, W).
+
+    Args:
+        image: A file, or a source of images.
+        index: Which one of a source, from 0.
+
+    Raises:
+        NavMonitorError: There is no such image.
+    """
+    path = Path(image).expanduser()
+    if path.is_file() and path.suffix.lower() not in ('.npz', '.db3', '.mcap', '.zstd'):
+        if index:
+            raise NavMonitorError(f'{path} is one image; --index is for sources of several')
+        return read_file(path)
+    source = open_source(image)
+    if not 0 <= index < len(source):
+        raise NavMonitorError(f"source '{image}' has images 0 to {len(source) - 1}, not {index}")
+    return source.image(index)
+
+
+def _any_layer(network: object, preprocess: Preprocess) -> str:
+    """Return a layer to monitor where nothing is monitored: the head's input or the last one."""
+    from torch import nn
+
+    from nav_monitor_ros.perception.layers import PENULTIMATE, dissect
+
+    assert isinstance(network, nn.Module)
+    anatomy = dissect(
+        network.eval(), (len(preprocess.mean), preprocess.height, preprocess.width)
+    )
+    return PENULTIMATE if anatomy.head is not None else '-1'

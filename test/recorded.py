@@ -1,0 +1,104 @@
+"""Bags of a few frames, written without ROS; what damages them stands with the tests."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+RAW, PACKED, IMU = '/camera/image_raw', '/camera/image_raw/compressed', '/imu'
+SIDE = 16  # pixels
+START = 1_700_000_000_000_000_000  # nanoseconds
+PERIOD = 33_333_333
+
+
+def frame(number: int) -> np.ndarray:
+    """Return a picture that tells its number, uint8 (16, 16, 3) RGB."""
+    return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+
+def write_bag(
+    folder: Path, storage: str, *, compression: str = '', frames: int = 12, chunks: int = 1
+) -> Path:
+    """Write a bag: raw frames, every third one as a PNG too, and a topic without images.
+
+    Args:
+        folder: Is made.
+        storage: ``mcap`` or ``sqlite3``.
+        compression: ``file``, ``message``, ``storage`` (MCAP's chunks) or ''.
+        frames: How many.
+        chunks: Of an MCAP file, by padding between frames.
+    """
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+    writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()])
+    if compression:
+        writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
+    image_type, packed_type = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
+    with writer:
+        raw = writer.add_connection(RAW, image_type, typestore=store)
+        packed = writer.add_connection(PACKED, packed_type, typestore=store)
+        text = writer.add_connection(IMU, 'std_msgs/msg/String', typestore=store)
+        for number in range(frames):
+            received = START + number * PERIOD
+            stamp_ns = received - 5_000_000
+            header = types['std_msgs/msg/Header'](
+                types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 1_000_000_000)), 'camera'
+            )
+            pixels = frame(number)
+            message = types[image_type](
+                header, SIDE, SIDE, 'rgb8', 0, 3 * SIDE, pixels.reshape(-1)
+            )
+            writer.write(raw, received, store.serialize_cdr(message, image_type))
+            if number % 3 == 0:
+                png = cv2.imencode('.png', pixels[:, :, ::-1])[1].reshape(-1)
+                message = types[packed_type](header, 'png', png)
+                writer.write(packed, received + 1, store.serialize_cdr(message, packed_type))
+            # MCAP's writer begins another chunk after 1 MiB.
+            padding = 'x' * ((1 << 20) if number % max(1, frames // chunks) == 0 else 8)
+            message = types['std_msgs/msg/String'](padding if chunks > 1 else 'nothing to see')
+            writer.write(text, received, store.serialize_cdr(message, 'std_msgs/msg/String'))
+    return folder
+
+
+def file_of(bag: Path) -> Path:
+    """Return the one file of a bag that holds its messages."""
+    return next(path for path in bag.iterdir() if path.name != 'metadata.yaml')
+
+
+def mcap_record(kind: int, content: bytes) -> bytes:
+    """Return a record of an MCAP file."""
+    return struct.pack('<BQ', kind, len(content)) + content
+
+
+def mcap_text(text: str) -> bytes:
+    """Return a text as MCAP has it."""
+    return struct.pack('<I', len(text.encode())) + text.encode()
+
+
+def mcap_chunk(records: bytes, size: int, compression: str, checksum: int = 0) -> bytes:
+    """Return a chunk record that claims a size, a compression and a checksum, 0 for none."""
+    return mcap_record(6, struct.pack('<QQQI', 0, 0, size, checksum) + mcap_text(compression)
+                       + struct.pack('<Q', len(records)) + records)
+
+
+def mcap_records(whole: bytes) -> list[tuple[int, bytes]]:
+    """Return the kinds of an MCAP file's records, and the records whole."""
+    found, place = [], 8
+    while place < len(whole) - 8:
+        kind, length = struct.unpack_from('<BQ', whole, place)
+        found.append((kind, whole[place : place + 9 + length]))
+        place += 9 + length
+    return found
+
+
+def unindexed(whole: bytes) -> bytes:
+    """Return an MCAP file without its summary and its message indexes."""
+    kept = [record for kind, record in mcap_records(whole) if kind in (1, 6)]
+    end = mcap_record(15, bytes(4)) + mcap_record(2, bytes(20))
+    return b''.join([whole[:8], *kept, end, whole[:8]])
