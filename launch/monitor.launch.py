@@ -159,6 +159,7 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
     shown = {
         '/nav_monitor/overlay': f'{node}/overlay',
         '/nav_monitor/activations': f'{node}/activations',
+        '/nav_monitor/activation_volume': f'{node}/activation_volume',
         '/camera/image_raw': absolute(given['image_topic'] or 'image', namespace),
     }
     return [

@@ -36,6 +36,7 @@ DESCRIPTION = 'bundle.yaml'
 WEIGHTS = 'model.safetensors'
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
+LONGEST_NAME = 500  # characters
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 _HASHED = (WEIGHTS, FITTED, CARD)
 
@@ -392,9 +393,12 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
 
 
 def _require_printable(*texts: object) -> None:
-    for text in texts:
-        if not str(text).isprintable():
-            raise ValueError(f'the name {_brief(repr(text))} has characters that cannot be shown')
+    for text in map(str, texts):
+        if not text.isprintable() or len(text) > LONGEST_NAME:
+            raise ValueError(
+                f'the name {_brief(repr(text), 80)} has characters that cannot be shown, or more '
+                f'than {LONGEST_NAME}'
+            )
 
 
 def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -12,14 +12,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.cli_network import (
@@ -29,6 +21,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
+from nav_monitor_ros.cli_progress import ProgressBars
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -255,7 +248,7 @@ def _fit(options: argparse.Namespace) -> None:
         network, preprocess, layer=options.layer, background=options.background,
         device=select_device(options.device), threads=options.threads,
     )
-    with _ProgressBars() as progress:
+    with ProgressBars() as progress:
         bundle = fit(
             classifier, spec, data, calibration, choices, progress=progress,
             provenance={'weights': options.weights.name},
@@ -318,7 +311,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         device=options.device, threads=options.threads, trusted_packages=options.trust,
         scores=judge.scores,
     )
-    with _ProgressBars() as progress:
+    with ProgressBars() as progress:
         result, judged = evaluate(
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
             progress=progress,
@@ -331,7 +324,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.output is not None:
         metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
         _write_json(options.output / 'metrics.json', metrics)
-        with _ProgressBars() as progress:
+        with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
         print(f'wrote {options.output / "report.html"}')
@@ -347,7 +340,7 @@ def _show(options: argparse.Namespace) -> None:
 def _benchmark(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.benchmark import judge_benchmark, table
 
-    with _ProgressBars() as progress:
+    with ProgressBars() as progress:
         result = judge_benchmark(
             features=options.features, patterns=options.patterns, classes=options.classes,
             frames=options.frames, threads=max(1, options.threads), progress=progress,
@@ -377,7 +370,7 @@ def _train(options: argparse.Namespace) -> None:
     exclude = open_source(options.exclude) if options.exclude else None
     test = open_source(options.test) if options.test else None
     console = Console(stderr=True)
-    with _ProgressBars(console) as progress:
+    with ProgressBars(console) as progress:
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
             decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
@@ -393,7 +386,7 @@ def _train(options: argparse.Namespace) -> None:
     if trained.test_accuracy is not None:
         provenance['test'] = source_label(options.test)
         provenance['test_accuracy'] = round(trained.test_accuracy, 5)
-    with _ProgressBars(console) as progress:
+    with ProgressBars(console) as progress:
         bundle = fit(
             classifier, spec, trained.fit_data, trained.calibration_data,
             FitOptions(
@@ -410,33 +403,6 @@ def _train(options: argparse.Namespace) -> None:
     if trained.test_accuracy is not None:
         print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     _report(bundle, options.output, '', classifier.device)
-
-
-class _ProgressBars:
-    """Shows how far the work is, on standard error and only where somebody watches."""
-
-    def __init__(self, console: Console | None = None) -> None:
-        self._progress = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), console=console or Console(stderr=True), transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _ProgressBars:
-        if self._progress.console.is_terminal:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress.live.is_started:  # stopping prints an empty line otherwise
-            self._progress.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            for task in self._tasks.values():
-                self._progress.remove_task(task)
-            self._tasks = {what: self._progress.add_task(what, total=total)}
-        self._progress.update(self._tasks[what], completed=done)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:

@@ -13,6 +13,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
+from nav_monitor_ros.cli_progress import ProgressBars
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -31,7 +32,10 @@ def add_view(commands: Any) -> None:
         epilog='example:\n  nav_monitor view grid digits --image sample:digits --output grid.png',
     )
     views = view.add_subparsers(dest='view', required=True, metavar='VIEW')
-    for add in (_add_layers, _add_grid, _add_volume, _add_order):
+    for add in (
+        _add_layers, _add_grid, _add_volume, _add_order, _add_weight_gradient, _add_backprop,
+        _add_saliency, _add_evolution,
+    ):
         add(views)
 
 
@@ -213,3 +217,243 @@ def _order(options: argparse.Namespace) -> None:
         print(f'{name:9s} neighbour distance {distance:10.4g}  {share:13s} '
               f'{" ".join(map(str, permutation[:12]))}{" ..." if len(permutation) > 12 else ""}')
     print(f'wrote {options.output}')
+
+
+def _add_weight_gradient(views: Any) -> None:
+    parser = views.add_parser(
+        'weight-gradient', help='what the filters of a convolution do for three classes',
+        formatter_class=_FORMATS,
+        description='Draw d logit / d weight of a convolution as a volume of filters, input '
+        'channels\nand places of the kernel, for the class that is missed most often, the one '
+        'most like it\nand the one least like it by the confusion matrix: on an image that is '
+        'classified\ncorrectly and on one that is missed. Below, how much each filter counts, mean '
+        '|gradient x weight|,\nand the accuracy while filters are zeroed.',
+        epilog='example:\n  nav_monitor view weight-gradient digits --images sample:digits '
+        '--layer conv4.0 \\\n      --output filters.png --output filters.html',
+    )
+    add_viewed(parser, image=False)
+    parser.add_argument('--images', required=True, metavar='SOURCE',
+                        help='labelled images, as `fit` takes them; without labels, the '
+                        "network's predictions count as right")
+    parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
+                        help='a convolution (default: the last one with extent)')
+    parser.add_argument('--reference', metavar='CLASS',
+                        help='the first class, name or number (default: missed most often)')
+    parser.add_argument('--measured', type=int, default=200, metavar='N',
+                        help='images for importance and accuracy, half each; 0 leaves them out '
+                        '(default: 200)')
+    _add_files(parser, 'FILE.png|FILE.html', several=True)
+    parser.set_defaults(run=_weight_gradient)
+
+
+def _weight_gradient(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.picture_files import require_suffix, write_page, write_png
+    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.view_gradients import (
+        comparison_lines,
+        comparison_page,
+        comparison_picture,
+    )
+    from nav_monitor_ros.offline.weight_gradients import compare_filters
+
+    require_suffix(options.output, ('.png', '.html'))
+    if options.measured < 0:
+        raise NavMonitorError(f'--measured {options.measured}: must not be negative')
+    source = open_source(options.images)
+    subject, _ = _open_subject(options)
+    wanted = options.reference
+    with ProgressBars() as progress:
+        compared = compare_filters(
+            subject.network, subject.preprocess, source, subject.class_names,
+            layer=options.layer, reference=None if wanted is None else subject.class_index(wanted),
+            measured=options.measured, seed=options.seed, progress=progress,
+        )
+    for line in comparison_lines(subject, compared):
+        print(line)
+    for path in options.output:
+        if path.suffix.lower() == '.html':
+            write_page(path, comparison_page(subject, compared))
+        else:
+            write_png(path, comparison_picture(subject, compared), options.colors)
+        print(f'wrote {path}')
+
+
+def _add_backprop(views: Any) -> None:
+    parser = views.add_parser(
+        'backprop', help='the gradient of a logit with respect to the image, in colours',
+        formatter_class=_FORMATS,
+        description="Draw the gradient of a class's logit with respect to the network's input: "
+        'where it is 0\nthe picture is exactly mid-grey. smoothgrad and integrated-gradients need '
+        'captum.',
+        epilog='example:\n  nav_monitor view backprop traffic_signs --image sign.png '
+        '--method all --output backprop.png',
+    )
+    add_viewed(parser)
+    _add_attribution(parser, 'gradient, smoothgrad, integrated-gradients')
+    parser.set_defaults(run=_backprop)
+
+
+def _backprop(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.view_gradients import backprop_picture, methods_of
+    from nav_monitor_ros.perception.attribution import SIGNED
+
+    _draw_attribution(options, backprop_picture, methods=methods_of(options.method, SIGNED))
+
+
+def _add_saliency(views: Any) -> None:
+    parser = views.add_parser(
+        'saliency', help='which pixels a logit comes from', formatter_class=_FORMATS,
+        description="Draw how much a class's logit depends on each pixel: the sum of absolute "
+        'values over\nchannels, clipped at the 99th percentile. All methods but gradient need '
+        'captum.',
+        epilog='example:\n  nav_monitor view saliency digits --image sample:digits '
+        '--method gradient,grad-cam \\\n      --output saliency.png',
+    )
+    add_viewed(parser)
+    _add_attribution(parser, 'gradient, smoothgrad, integrated-gradients, grad-cam')
+    parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
+                        help='whose maps grad-cam takes (default: the last one with extent)')
+    parser.set_defaults(run=_saliency)
+
+
+def _saliency(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.view_gradients import methods_of, saliency_picture
+
+    _draw_attribution(
+        options, saliency_picture, methods=methods_of(options.method), layer=options.layer
+    )
+
+
+def _add_attribution(parser: argparse.ArgumentParser, methods: str) -> None:
+    parser.add_argument('--class', dest='target', metavar='CLASS',
+                        help='whose logit, name or number (default: the predicted one)')
+    parser.add_argument('--method', default='gradient', metavar='A,B,...',
+                        help=f'of {methods}; or all (default: gradient)')
+    parser.add_argument('--side', type=int, default=300, metavar='PIXELS',
+                        help='longer side of each panel, 64 to 2048 (default: 300)')
+    _add_files(parser, 'FILE.png', several=False)
+
+
+def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) -> None:
+    from nav_monitor_ros.offline.picture_files import require_suffix, write_png
+    from nav_monitor_ros.offline.viewed import read_image
+
+    require_suffix([options.output], ('.png',))
+    if not 64 <= options.side <= 2048:
+        raise NavMonitorError(f'--side {options.side}: choose 64 to 2048 pixels')
+    image = read_image(options.image, options.index)
+    subject, _ = _open_subject(options)
+    target = None if options.target is None else subject.class_index(options.target)
+    picture = draw(
+        subject, image, target=target, seed=options.seed, side=options.side, **choices
+    )
+    write_png(options.output, picture, options.colors)
+    print(f'wrote {options.output}')
+
+
+def _add_evolution(views: Any) -> None:
+    parser = views.add_parser(
+        'evolution', help='the gradient of one image while the network learns',
+        formatter_class=_FORMATS,
+        description='Train a copy of the network on its cross entropy, and draw the gradient of '
+        "one image's\nlogit after more and more steps, with the loss and the logit. Nothing is "
+        'kept of the training.',
+        epilog='example:\n  nav_monitor view evolution digits --image sample:digits '
+        '--images sample:digits \\\n      --output evolution.gif --output evolution.html',
+    )
+    add_viewed(parser)
+    training = parser.add_argument_group('training')
+    training.add_argument('--images', required=True, metavar='SOURCE',
+                          help='labelled images to train on, as `fit` takes them; without labels, '
+                          "the network's predictions count as right")
+    training.add_argument('--from', dest='start', choices=('initialisation', 'weights'),
+                          default='initialisation',
+                          help='where to start (default: initialisation)')
+    training.add_argument('--steps', type=int, default=80, metavar='N', help='(default: 80)')
+    training.add_argument('--frames', type=int, default=24, metavar='N',
+                          help='at most, closer together early (default: 24)')
+    training.add_argument('--batch', type=int, default=32, metavar='N',
+                          help='images a step (default: 32)')
+    training.add_argument('--learning-rate', type=float, metavar='RATE',
+                          help='of Adam (default: 1e-3 from the initialisation, 1e-4 from the '
+                          'weights)')
+    training.add_argument('--measured', type=int, default=128, metavar='N',
+                          help='images that the loss is measured on (default: 128)')
+    parser.add_argument('--class', dest='target', metavar='CLASS',
+                        help='whose logit, name or number (default: what the trained network '
+                        'predicts)')
+    _add_files(parser, 'FILE.gif|FILE.html', several=True)
+    parser.set_defaults(run=_evolution)
+
+
+def _evolution(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.picture_files import require_suffix, write_gif, write_page
+    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.training_steps import TrainingOptions
+    from nav_monitor_ros.offline.view_evolution import (
+        LEARNING_RATES,
+        evolution_lines,
+        evolution_page,
+        evolution_pictures,
+        untrained,
+        watch,
+    )
+    from nav_monitor_ros.offline.viewed import read_image
+
+    require_suffix(options.output, ('.gif', '.html'))
+    image, source = read_image(options.image, options.index), open_source(options.images)
+    subject, build = _open_subject(options)
+    target = None if options.target is None else subject.class_index(options.target)
+    network = subject.network.network
+    if options.start == 'initialisation':
+        network = untrained(build, options.seed).to(subject.network.device)
+    rate = options.learning_rate
+    training = TrainingOptions(
+        steps=options.steps, frames=options.frames, batch=options.batch,
+        learning_rate=LEARNING_RATES[options.start] if rate is None else rate,
+        measured=options.measured, seed=options.seed,
+    )
+    with ProgressBars() as progress:
+        evolution, target = watch(
+            subject, network, source, image, training, target=target, progress=progress
+        )
+    for line in evolution_lines(evolution):
+        print(line)
+    pictures = evolution_pictures(subject, image, target, evolution)
+    for path in options.output:
+        if path.suffix.lower() == '.html':
+            write_page(path, evolution_page(subject, target, pictures, evolution))
+        else:
+            write_gif(path, pictures, pause_ms=250)
+        print(f'wrote {path}')
+
+
+def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:
+    parser.add_argument('--seed', type=int, default=0, help='of everything random (default: 0)')
+    if '.png' in kinds:
+        parser.add_argument('--colors', type=int, default=0, metavar='N',
+                            help='write a .png with a palette of N colours, 2 to 256: a smaller '
+                            'file, its colours no longer exact (default: all colours)')
+    parser.add_argument(
+        '--output', required=True, type=Path, metavar=kinds,
+        action='append' if several else 'store', help='may be repeated' if several else None,
+    )
+
+
+def _open_subject(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the network ready for gradients, and a function that makes it anew."""
+    from nav_monitor_ros.offline.view_gradients import Subject
+    from nav_monitor_ros.perception.network import NetworkSpec
+
+    viewed = open_viewed(options)
+    if viewed.bundle is not None:
+        spec, trusted = viewed.bundle.network, options.trust
+    else:
+        # Whoever types the package's name on the command line trusts it.
+        spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+        trusted = [spec.package]
+
+    def build() -> Any:
+        return spec.build(trusted)
+
+    return Subject.of(viewed, build), build

@@ -305,7 +305,7 @@ def test_a_layer_by_its_number_where_a_name_belongs_is_refused(bundle_copy):
     assert 'of layer 1' in refused(bundle_copy)
 
 
-@pytest.mark.parametrize('name', ['two\nlines', '\x1b[2J', 'a\x00b'])
+@pytest.mark.parametrize('name', ['two\nlines', '\x1b[2J', 'a\x00b', 'x' * 100_000])
 @pytest.mark.parametrize('where', [('name',), ('monitor', 'layer'), ('class_names', 0)])
 def test_names_that_a_terminal_would_obey_are_refused(bundle_copy, name, where):
     change(bundle_copy, *where, value=name)
@@ -318,6 +318,16 @@ def test_messages_stay_short_whatever_a_bundle_says(bundle_copy, name):
     refused(bundle_copy)
     change(bundle_copy, 'schema', value=name)
     assert 'has schema' in refused(bundle_copy)
+
+
+def test_a_networks_arguments_are_named_in_short(bundle_copy):
+    change(bundle_copy, 'network', 'arguments', value={'a\nb': 'x' * 100_000})
+    assert 'failed' in refused(bundle_copy)
+
+
+def test_a_layer_that_does_not_exist_is_named_in_short(bundle_copy):
+    change(bundle_copy, 'monitor', 'layer', value='x' * 400)
+    assert f"has no layer '{'x' * 80}...'" in refused(bundle_copy)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -208,6 +209,7 @@ def test_rviz_shows_the_node_that_was_started(launch_file, given, monkeypatch):
     assert dict(started[0]['remappings']) == {
         '/nav_monitor/overlay': '/robot/front/watch/overlay',
         '/nav_monitor/activations': '/robot/front/watch/activations',
+        '/nav_monitor/activation_volume': '/robot/front/watch/activation_volume',
         '/camera/image_raw': '/robot/front/rgb',
     }
     # What is mapped is what the configuration names.
@@ -349,13 +351,17 @@ def rviz_topics() -> list[str]:
     return [display['Topic']['Value'] for display in rviz_displays()]
 
 
-def test_rviz_shows_the_overlay_and_the_activations_and_offers_the_camera():
+def test_rviz_shows_the_pictures_and_the_volume_and_offers_the_camera():
     displays = {d['Name']: d for d in rviz_displays()}
-    assert {d['Class'] for d in displays.values()} == {'rviz_default_plugins/Image'}
+    assert {name: d['Class'].rpartition('/')[2] for name, d in displays.items()} == {
+        'Overlay': 'Image', 'Activations': 'Image', 'Camera': 'Image',
+        'Activation volume': 'PointCloud2',
+    }
     assert {name: (d['Enabled'], d['Topic']['Value']) for name, d in displays.items()} == {
         'Overlay': (True, '/nav_monitor/overlay'),
         'Activations': (True, '/nav_monitor/activations'),
         'Camera': (False, '/camera/image_raw'),
+        'Activation volume': (True, '/nav_monitor/activation_volume'),
     }
 
 
@@ -371,11 +377,30 @@ def test_rviz_asks_for_a_quality_of_service_that_is_offered():
 
 def test_every_panel_has_its_place_in_the_window():
     config = rviz_config()
-    names = [panel['Name'] for panel in (*config['Panels'], *rviz_displays())]
+    images = [d for d in rviz_displays() if d['Class'].endswith('/Image')]
+    names = [panel['Name'] for panel in (*config['Panels'], *images)]
     state = bytes.fromhex(config['Window Geometry']['QMainWindow State'])
     for name in names:
         assert name.encode('utf-16-be') in state  # as Qt writes names
         assert config['Window Geometry'][name] == {'collapsed': False}
+
+
+# ------------------------------------------------------------------ Foxglove
+
+
+def test_the_foxglove_layout_shows_topics_that_the_node_has():
+    layout = json.loads((ROOT / 'config' / 'monitor.foxglove.json').read_text())
+    panels = layout['configById']
+
+    def placed(part):
+        return [part] if isinstance(part, str) else placed(part['first']) + placed(part['second'])
+
+    assert sorted(placed(layout['layout'])) == sorted(panels)
+    text = json.dumps(panels)
+    for topic in ('/nav_monitor/overlay', '/nav_monitor/activations',
+                  '/nav_monitor/activation_volume', '/nav_monitor/ood_score.data',
+                  '/ood_alert.data'):
+        assert f'"{topic}"' in text
 
 
 # ------------------------------------------------------------------ Fast DDS

@@ -25,6 +25,7 @@ from nav_monitor_ros.perception.gradients import Differentiable, trainable_copy
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.gradient_comparison import common_reach, draw_comparison, draw_slices
 from nav_monitor_ros.views.gradient_panels import (
+    SIDE,
     Panel,
     blended,
     draw_panels,
@@ -116,6 +117,7 @@ def backprop_picture(
     target: int | None = None,
     methods: Sequence[str] = (GRADIENT,),
     seed: int = 0,
+    side: int = SIDE,
 ) -> np.ndarray:
     """Draw the gradient of a class's logit with respect to the input, in colours.
 
@@ -125,6 +127,7 @@ def backprop_picture(
         target: The class; by default the predicted one.
         methods: Of ``SIGNED``, one after the other.
         seed: Of smoothgrad's noise.
+        side: Of a panel, pixels.
 
     Returns:
         uint8 (h, w, 3) RGB; where a gradient is 0 its panel is exactly mid-grey.
@@ -143,7 +146,7 @@ def backprop_picture(
     rows = [[first, *panels] for panels in made]
     if subject.preprocess.channels == 1:
         rows = [[first, *(panel for panels in made for panel in panels)]]
-    return _picture(subject, 'backprop', target, rows)
+    return _picture(subject, 'backprop', target, rows, side)
 
 
 def saliency_picture(
@@ -154,6 +157,7 @@ def saliency_picture(
     methods: Sequence[str] = (GRADIENT,),
     layer: str = '',
     seed: int = 0,
+    side: int = SIDE,
 ) -> np.ndarray:
     """Draw where in the image the logit of a class comes from.
 
@@ -167,6 +171,7 @@ def saliency_picture(
         methods: Of ``METHODS``, one after the other.
         layer: Whose maps grad-cam takes.
         seed: Of smoothgrad's noise.
+        side: Of a panel, pixels.
 
     Returns:
         uint8 (h, w, 3) RGB.
@@ -182,7 +187,7 @@ def saliency_picture(
         panel = saliency_panel(made.values, made.method, made.facts)
         # Its blocks say little without the image below.
         panels.append(blended(seen, panel) if made.method == GRAD_CAM else panel)
-    return _picture(subject, 'saliency', target, [panels])
+    return _picture(subject, 'saliency', target, [panels], side)
 
 
 def comparison_title(subject: Subject, compared: Comparison) -> tuple[str, str]:
@@ -283,9 +288,10 @@ def _attributions(
 
 
 def _picture(
-    subject: Subject, what: str, target: int, rows: list[list[Panel]]
+    subject: Subject, what: str, target: int, rows: list[list[Panel]], side: int
 ) -> np.ndarray:
     return draw_panels(
         rows, f'{subject.name}: {what}',
         f"of the logit of '{subject.class_names[target]}' with respect to the normalised input",
+        side=side,
     )

@@ -112,7 +112,8 @@ def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
     if 1 <= abs(number) <= len(layers):
         return layers[number - 1 if number > 0 else number]
     listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
-    raise NavMonitorError(f"the network has no layer '{wanted}'; it has {PENULTIMATE}, {listed}")
+    shown = wanted if len(wanted) <= 80 else f'{wanted[:80]}...'
+    raise NavMonitorError(f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}")
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ class NetworkSpec:
         return network
 
     def _make(self, factory: Any) -> nn.Module:
-        arguments = ', '.join(f'{key}={value!r}' for key, value in self.arguments.items())
+        listed = ', '.join(f'{key}={value!r}' for key, value in self.arguments.items())
+        arguments = _one_line(listed)
         try:
             network = factory(**self.arguments)
         except Exception as error:
@@ -126,9 +127,9 @@ def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> 
     for name, tensor in state.items():
         if own[name].shape != tensor.shape:
             raise NavMonitorError(
-                f'weights {path} do not fit the network: {name} is {tuple(tensor.shape)} in the '
-                f'file and {tuple(own[name].shape)} in the network; check the number of classes '
-                'and the other arguments'
+                f'weights {path} do not fit the network: {_one_line(name)} is '
+                f'{tuple(tensor.shape)} in the file and {tuple(own[name].shape)} in the network; '
+                'check the number of classes and the other arguments'
             )
     network.load_state_dict(state)
 
@@ -239,8 +240,9 @@ def _some(word: str, names: list[str]) -> str:
     if not names:
         return ''
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return f'{word} {", ".join(names[:3])}{more}; '
+    return f'{word} {_one_line(", ".join(names[:3]))}{more}; '
 
 
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:300] or type(error).__name__
+def _one_line(text: object) -> str:
+    shown = ' '.join(str(text).split())[:300]
+    return shown or (type(text).__name__ if isinstance(text, Exception) else '')

@@ -1,4 +1,4 @@
-"""``~/overlay`` and ``~/activations``: drawn for whoever watches, and for nobody else."""
+"""``~/overlay``, ``~/activations`` and ``~/activation_volume``, for whoever watches them only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.monitor import Monitor, Observation
 from nav_monitor_ros.perception.image import RawImage
-from nav_monitor_ros.ros.messages import compressed_message, image_message
+from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.tiles import draw_activations
+from nav_monitor_ros.views.volume import cloud
 
 
 class _View:
@@ -53,6 +54,21 @@ class _View:
             self._compressed.publish(compressed_message(header, rgb))
 
 
+class _CloudView:
+    """The volume, as a point cloud, at a limited rate."""
+
+    def __init__(self, node: LifecycleNode, name: str) -> None:
+        self._publisher = node.create_publisher(PointCloud2, f'~/{name}', reliable(1))
+        self._next = 0.0  # steady seconds before which nothing is made
+
+    def is_due(self, now: float) -> bool:
+        return now >= self._next and self._publisher.get_subscription_count() > 0
+
+    def publish(self, header: Header, points: np.ndarray, period: float) -> None:
+        self._next = max(self._next + period, time.monotonic())
+        self._publisher.publish(cloud_message(header, points))
+
+
 class LiveViews:
     """Draws the pictures that are watched. Safe to use from several threads."""
 
@@ -60,6 +76,7 @@ class LiveViews:
         """Create the publishers."""
         self._overlay = _View(node, 'overlay')
         self._activations = _View(node, 'activations')
+        self._volume = _CloudView(node, 'activation_volume')
         self._node = node
         self._trouble = ''
         self._lock = threading.Lock()
@@ -68,7 +85,8 @@ class LiveViews:
 
     def prepare(self, monitor: Monitor, values: Mapping[str, Any]) -> None:
         """Have the monitor keep the maps that the next picture shows, if one is due."""
-        due = self._activations.is_due(time.monotonic())
+        now = time.monotonic()
+        due = self._activations.is_due(now) or self._volume.is_due(now)
         monitor.show_layer(values['activation_layer'] if due else None)
 
     def show(
@@ -108,16 +126,25 @@ class LiveViews:
             self._overlay.publish(header, picture, period)
             self.drawn += 1
         for layer, maps in observation.activations.maps.items():
-            picture = draw_activations(
-                maps[0],
-                scale=monitor.bundle.layer_ranges[layer],
-                layer=layer,
-                channels=values['activation_channels'],
-                order=values['activation_order'],
-                colormap=values['activation_colormap'],
-            )
-            self._activations.publish(header, picture, period)
-            self.drawn += 1
+            scale = monitor.bundle.layer_ranges[layer]
+            if self._activations.is_due(time.monotonic()):
+                picture = draw_activations(
+                    maps[0],
+                    scale=scale,
+                    layer=layer,
+                    channels=values['activation_channels'],
+                    order=values['activation_order'],
+                    colormap=values['activation_colormap'],
+                )
+                self._activations.publish(header, picture, period)
+                self.drawn += 1
+            if self._volume.is_due(time.monotonic()):
+                points = cloud(
+                    maps[0], scale, channels=values['activation_channels'],
+                    colormap=values['activation_colormap'],
+                )
+                self._volume.publish(header, points, period)
+                self.drawn += 1
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
@@ -38,6 +38,21 @@ def compressed_message(header: Header, rgb: np.ndarray) -> CompressedImage:
     _, encoded = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
     message.data = byte_array(encoded)
+    return message
+
+
+def cloud_message(header: Header, points: np.ndarray) -> PointCloud2:
+    """Return float32 (N, 5) points, as ``views.volume.cloud`` makes them, as a point cloud."""
+    fields = [
+        PointField(name=name, offset=4 * number, datatype=PointField.FLOAT32, count=1)
+        for number, name in enumerate(('x', 'y', 'z', 'intensity', 'rgb'))
+    ]
+    message = PointCloud2(
+        header=header, height=1, width=len(points), fields=fields, is_bigendian=False,
+        point_step=20, row_step=20 * len(points), is_dense=True,
+    )
+    if len(points):
+        message.data = byte_array(np.ascontiguousarray(points))
     return message
 
 

@@ -130,5 +130,12 @@ def slides_html(
 
 def data_uri(picture: np.ndarray) -> str:
     """Return a picture, uint8 (h, w, 3) RGB, as an address that holds it."""
-    encoded = cv2.imencode('.png', np.ascontiguousarray(picture[:, :, ::-1]))[1]
-    return 'data:image/png;base64,' + base64.b64encode(encoded.tobytes()).decode()
+    return 'data:image/png;base64,' + base64.b64encode(encoded_png(picture)).decode()
+
+
+def encoded_png(picture: np.ndarray) -> bytes:
+    """Return a picture, uint8 (h, w, 3) RGB, as a PNG file."""
+    # OpenCV's own choice is fast, and three times as large.
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
+    return encoded.tobytes()

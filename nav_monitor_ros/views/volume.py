@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.views.colors import level_table
+from nav_monitor_ros.views.colors import ABOVE, HIGHEST, LOWEST, level_table
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
 
+SHOWN = 0.05  # share of the scale that a voxel of a point cloud has to exceed
 _FORMAT = 'nav_monitor volume 1'
 _LARGEST_SIDE = 512  # of a slice's picture, pixels
 _PAGE_SLICES = 128  # along an axis; more are thinned out
@@ -116,6 +117,51 @@ def binary_volume(stack: np.ndarray, thresholds: np.ndarray | float, rule: str) 
     with np.errstate(invalid='ignore'):
         on = stack > thresholds
     return Volume(on.astype(np.uint8), 1, f'1 where the neuron is on: {rule}')
+
+
+def cloud(
+    maps: np.ndarray, scale: tuple[float, float], *, channels: int, colormap: str
+) -> np.ndarray:
+    """Return the voxels of a layer that are worth seeing as points.
+
+    The volume is one metre wide: columns along x, rows down along -y, channels away along z, each
+    channel as far from the next as the volume is deep by their number. Voxels at the low end of
+    the scale, most of a layer behind a ReLU, are left out.
+
+    Args:
+        maps: float32 (C, h, w), (tokens, D) or (D,).
+        scale: Low and high percentile of the layer's values in training.
+        channels: Only so many channels, the first ones, are shown.
+        colormap: ``viridis`` or ``inferno``, for layers without negative values; others diverge.
+
+    Returns:
+        float32 (N, 5): x, y, z, value, and the colour as four bytes B, G, R, 0.
+    """
+    stack = as_stack(maps)[:channels]
+    low, high = scale
+    signed = low < 0
+    reach = max(abs(low), abs(high)) if signed else high
+    reach = reach if np.isfinite(reach) and reach > 0 else 1.0
+    with np.errstate(invalid='ignore'):
+        shown = np.abs(stack) > SHOWN * reach if signed else stack > SHOWN * reach
+    channel, row, column = np.nonzero(shown)
+    values = stack[channel, row, column]
+    finite = np.where(np.isfinite(values), values, reach)
+    share = np.clip((finite / reach + 1) / 2 if signed else finite / reach, 0, 1)
+    levels = (LOWEST + np.rint(share * (HIGHEST - LOWEST))).astype(np.uint8)
+    levels[finite > reach] = ABOVE
+    colors = level_table('diverging' if signed else colormap)[levels]
+    points = np.empty((len(values), 5), np.float32)
+    _, rows, columns = stack.shape
+    unit = 1 / max(rows, columns)
+    points[:, 0] = column * unit
+    points[:, 1] = -row * unit
+    points[:, 2] = channel / max(1, len(stack))
+    points[:, 3] = values
+    packed = np.zeros((len(values), 4), np.uint8)
+    packed[:, :3] = colors[:, ::-1]
+    points[:, 4] = packed.view(np.float32)[:, 0]
+    return points
 
 
 def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequence[int]) -> str:
