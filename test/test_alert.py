@@ -207,6 +207,18 @@ def test_stamps_that_a_driver_mixed_up_change_nothing(trusted):
         assert trusted.look().reason is Reason.IN_DISTRIBUTION
 
 
+@pytest.mark.parametrize('step_ns', [0, 1, 1_000_000, 3_600 * 10**9])
+def test_odd_stamps_hide_no_strange_stream(step_ns):
+    stream = Stream(evidence='e_cusum')
+    stream.play([False] * 5)
+    for number in range(12):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(frame(True), int(stream.now * 1e9) if number == 0 else
+                              10**15 + number * step_ns, 1000 + number, stream.now)
+    assert stream.look().reason is Reason.OOD
+
+
 def test_images_of_two_cameras_in_turn_alert_until_one_is_gone(trusted):
     for number in range(6):
         trusted.machine.image_from('ab'[number % 2], trusted.now)

@@ -19,7 +19,6 @@ _STATES = {
     Reason.OOD: State.OOD,
     Reason.LATCHED: State.OOD,
 }  # every other reason means that nothing can be judged
-STAMP_STEP = 1e-3  # seconds; images whose stamps differ by less are dated by their arrival
 JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less
 
 
@@ -165,7 +164,8 @@ class AlertMachine:
         seen = self._seen
         seen.unanswered_since = None
         self._failure = None
-        elapsed = self._elapsed(stamp_ns, now)
+        # By the caller's clock: stamps may stand still, and would hide a strange stream.
+        elapsed = math.inf if seen.last_judged is None else max(0.0, now - seen.last_judged)
         if seen.last_stamp is not None and stamp_ns < seen.last_stamp - JUMP * 1e9:
             # A clock jumped or a bag was looped: this frame and the last are no neighbours.
             self._distrust()
@@ -182,14 +182,6 @@ class AlertMachine:
         self._latched |= self._rules.latch and self._stream.is_ood
         # The stream is asked again from here on; a fault seen at the next look takes it back.
         self._trusted |= self._stream.is_clear or self._stream.is_ood
-
-    def _elapsed(self, stamp_ns: int, now: float) -> float:
-        """Return the seconds since the frame before, by the stamps where they go on."""
-        seen = self._seen
-        if seen.last_stamp is None or seen.last_judged is None:
-            return math.inf
-        by_stamp = (stamp_ns - seen.last_stamp) / 1e9
-        return by_stamp if by_stamp >= STAMP_STEP else max(0.0, now - seen.last_judged)
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A frame could not be judged; the alert says so until one can."""
