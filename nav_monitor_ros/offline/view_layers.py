@@ -34,14 +34,15 @@ def layer_table(viewed: Viewed) -> Table:
     table.add_column('name', overflow='fold')
     table.add_column('kind')
     table.add_column('output of one image', justify='right')
-    table.add_column('1 % .. 99 % in training' if viewed.bundle else '', justify='right')
+    if viewed.bundle is not None:
+        table.add_column('1 % .. 99 % in training', justify='right')
     ranges = viewed.bundle.layer_ranges if viewed.bundle else {}
     for layer in viewed.classifier.layers:
-        low, high = ranges.get(layer.name, (None, None))
-        table.add_row(
-            str(layer.number), layer.name, layer.kind, ' x '.join(map(str, layer.shape)),
-            '' if low is None else f'{low:.4g} .. {high:.4g}',
-        )
+        row = [str(layer.number), layer.name, layer.kind, ' x '.join(map(str, layer.shape))]
+        if layer.name in ranges:
+            low, high = ranges[layer.name]
+            row.append(f'{low:.4g} .. {high:.4g}')
+        table.add_row(*row)
     table.caption = f'monitored: {viewed.classifier.layer}, {viewed.classifier.width} neurons'
     return table
 
@@ -108,7 +109,8 @@ def ordered_grids(
     distances = {name: neighbour_distance(maps, order) for name, order in orders.items()}
     grids = [
         draw_activations(
-            maps, scale=scale, layer=f'{layer.number} {layer.name}', channels=channels, order=name,
+            maps, scale=scale, layer=f'{layer.number} {layer.name} by {name}', channels=channels,
+            order=name,
             colormap=colormap, width=width, given=order,
             note=f'neighbour distance {distances[name]:.4g}',
             above='above training' if viewed.bundle else 'above',
