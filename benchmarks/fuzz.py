@@ -9,8 +9,9 @@ or refused with a NavMonitorError of one line; within bounds of time and memory;
 command, opening a network connection, unpickling, or opening a file outside the input's folder.
 Anything else is a finding: it is printed, kept in FOLDER, and makes the exit status 1.
 
-Memory is watched through /proc, so that bound holds on Linux only. SQLite and safetensors open
-files by themselves, unseen; what is opened by Python is seen.
+Memory is watched through the peak (VmHWM) in /proc, so that bound holds only where the kernel
+tells it. SQLite and safetensors open files by themselves, unseen; what is opened by Python is
+seen.
 """
 
 from __future__ import annotations

@@ -195,17 +195,19 @@ def _add_train(commands: Any) -> None:
 def _add_benchmark(commands: Any) -> None:
     benchmark = commands.add_parser(
         'benchmark',
-        help='measure how long judging takes',
+        help='measure how long judging and drawing take',
         formatter_class=_FORMATS,
-        description='Measure, on this machine and against the forward pass in the same run:\n'
-        '  judge  the scores and the whole verdict of one frame',
-        epilog='example:\n  nav_monitor benchmark judge --features 512 --patterns 5000',
+        description='Measure on this machine:\n'
+        '  judge  the scores and the whole verdict of one frame, against the forward pass\n'
+        '  views  drawing the live pictures',
+        epilog='examples:\n  nav_monitor benchmark judge --features 512 --patterns 5000\n'
+        '  nav_monitor benchmark views --frames 500',
     )
-    benchmark.add_argument('what', choices=('judge',))
+    benchmark.add_argument('what', choices=('judge', 'views'))
     for name, default, text in (
-        ('features', 512, 'monitored neurons'),
-        ('patterns', 5000, 'stored for each class'),
-        ('classes', 43, 'of the network'),
+        ('features', 512, 'judge: monitored neurons'),
+        ('patterns', 5000, 'judge: stored for each class'),
+        ('classes', 43, 'judge: of the network'),
         ('frames', 2000, 'timed, each alone'),
     ):
         benchmark.add_argument(f'--{name}', type=int, default=default, metavar='N',
@@ -339,13 +341,19 @@ def _show(options: argparse.Namespace) -> None:
 
 def _benchmark(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.benchmark import judge_benchmark, table
+    from nav_monitor_ros.offline.view_benchmark import views_benchmark, views_table
 
     with ProgressBars() as progress:
-        result = judge_benchmark(
-            features=options.features, patterns=options.patterns, classes=options.classes,
-            frames=options.frames, threads=max(1, options.threads), progress=progress,
-        )
-    Console().print(table(result))
+        if options.what == 'views':
+            result = views_benchmark(frames=options.frames, progress=progress)
+            shown = views_table(result)
+        else:
+            result = judge_benchmark(
+                features=options.features, patterns=options.patterns, classes=options.classes,
+                frames=options.frames, threads=max(1, options.threads), progress=progress,
+            )
+            shown = table(result)
+    Console().print(shown)
     if options.json is not None:
         _write_json(options.json, result)
 

@@ -90,6 +90,9 @@ def _add_drawing(parser: argparse.ArgumentParser, channels: int) -> None:
                         help=f'at most so many (default: {channels})')
     parser.add_argument('--colormap', choices=_COLORMAPS, default='viridis',
                         help='of unsigned maps (default: viridis)')
+    parser.add_argument('--color-scale', choices=('training', 'image'), default='training',
+                        help='what the colours span: 1 to 99 %% of the values in training, where '
+                        'a bundle knows them, or of those of this image (default: training)')
     parser.add_argument('--width', type=int, default=960, metavar='PIXELS',
                         help='of the picture (default: 960)')
 
@@ -138,6 +141,7 @@ def _grid(options: argparse.Namespace) -> None:
     picture = grid(
         viewed, read_image(options.image, options.index), layer, channels=options.channels,
         order=options.order, colormap=options.colormap, width=options.width,
+        scale=options.color_scale,
     )
     write_picture(options.output, picture)
     print(f'wrote {options.output}')
@@ -209,6 +213,7 @@ def _order(options: argparse.Namespace) -> None:
     picture, orders = ordered_grids(
         viewed, read_image(options.image, options.index), layer, channels=options.channels,
         colormap=options.colormap, width=options.width, row=options.row,
+        scale=options.color_scale,
     )
     write_picture(options.output, picture)
     original = orders['index'][1]
@@ -329,9 +334,19 @@ def _add_attribution(parser: argparse.ArgumentParser, methods: str) -> None:
                         help='whose logit, name or number (default: the predicted one)')
     parser.add_argument('--method', default='gradient', metavar='A,B,...',
                         help=f'of {methods}; or all (default: gradient)')
-    parser.add_argument('--side', type=int, default=300, metavar='PIXELS',
-                        help='longer side of each panel, 64 to 2048 (default: 300)')
+    _add_side(parser, 300)
     _add_files(parser, 'FILE.png', several=False)
+
+
+def _add_side(parser: argparse.ArgumentParser, default: int) -> None:
+    parser.add_argument('--side', type=_side, default=default, metavar='PIXELS',
+                        help=f'longer side of each panel, 100 to 2048 (default: {default})')
+
+
+def _side(text: str) -> int:
+    if not (text.isdecimal() and 100 <= int(text) <= 2048):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 100 to 2048")
+    return int(text)
 
 
 def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) -> None:
@@ -339,8 +354,6 @@ def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) ->
     from nav_monitor_ros.offline.viewed import read_image
 
     require_suffix([options.output], ('.png',))
-    if not 64 <= options.side <= 2048:
-        raise NavMonitorError(f'--side {options.side}: choose 64 to 2048 pixels')
     image = read_image(options.image, options.index)
     subject, _ = _open_subject(options)
     target = None if options.target is None else subject.class_index(options.target)
@@ -382,6 +395,7 @@ def _add_evolution(views: Any) -> None:
     parser.add_argument('--class', dest='target', metavar='CLASS',
                         help='whose logit, name or number (default: what the trained network '
                         'predicts)')
+    _add_side(parser, 250)
     _add_files(parser, 'FILE.gif|FILE.html', several=True)
     parser.set_defaults(run=_evolution)
 
@@ -419,7 +433,7 @@ def _evolution(options: argparse.Namespace) -> None:
         )
     for line in evolution_lines(evolution):
         print(line)
-    pictures = evolution_pictures(subject, image, target, evolution)
+    pictures = evolution_pictures(subject, image, target, evolution, side=options.side)
     for path in options.output:
         if path.suffix.lower() == '.html':
             write_page(path, evolution_page(subject, target, pictures, evolution))

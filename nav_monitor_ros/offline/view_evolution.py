@@ -17,7 +17,7 @@ from nav_monitor_ros.offline.training_steps import (
 )
 from nav_monitor_ros.offline.view_gradients import Subject
 from nav_monitor_ros.offline.weight_gradients import answers_to, in_rgb, seen_by
-from nav_monitor_ros.views.gradient_frames import Moment, draw_moments
+from nav_monitor_ros.views.gradient_frames import SIDE, Moment, draw_moments
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
 
@@ -78,9 +78,20 @@ def watch(
 
 
 def evolution_pictures(
-    subject: Subject, image: np.ndarray, target: int, evolution: Evolution
+    subject: Subject, image: np.ndarray, target: int, evolution: Evolution, *, side: int = SIDE
 ) -> list[np.ndarray]:
-    """Draw every frame of a training, uint8 (h, w, 3) RGB each, of one size."""
+    """Draw every frame of a training.
+
+    Args:
+        subject: The network, for names and colours.
+        image: The one that was watched.
+        target: Its class.
+        evolution: What was seen.
+        side: Of a panel, pixels.
+
+    Returns:
+        uint8 (h, w, 3) RGB each, of one size.
+    """
     moments = [
         Moment(
             frame.step, frame.loss, frame.logit, frame.probability,
@@ -90,7 +101,7 @@ def evolution_pictures(
     ]
     return draw_moments(
         moments, seen_by(subject.preprocess, image), f'{subject.name}: gradient while training',
-        subject.class_names[target], evolution.note,
+        subject.class_names[target], evolution.note, side=side,
     )
 
 

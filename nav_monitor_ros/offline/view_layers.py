@@ -56,6 +56,7 @@ def grid(
     order: str,
     colormap: str,
     width: int,
+    scale: str = 'training',
 ) -> np.ndarray:
     """Return the maps of a layer for one image as the node draws them, uint8 (H, width, 3) RGB.
 
@@ -67,20 +68,20 @@ def grid(
         order: ``strongest``, or one of ``ORDERS``.
         colormap: ``viridis`` or ``inferno``.
         width: Of the picture, pixels.
+        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
     """
     maps = viewed.look(image, layer).maps[layer.name][0]
-    scale, note = viewed.scale(layer, maps)
+    limits, trained = viewed.scale(layer, maps, scale)
     given = None if order == 'strongest' else channel_order(maps, order)
     return draw_activations(
-        maps, scale=scale, layer=f'{layer.number} {layer.name}', channels=channels, order=order,
-        colormap=colormap, width=width, given=given, note='' if viewed.bundle else note,
-        above='above training' if viewed.bundle else 'above',
+        maps, scale=limits, layer=f'{layer.number} {layer.name}', channels=channels, order=order,
+        colormap=colormap, width=width, given=given, trained=trained,
     )
 
 
 def ordered_grids(
     viewed: Viewed, image: np.ndarray, layer: Layer, *, channels: int, colormap: str, width: int,
-    row: int | None,
+    row: int | None, scale: str = 'training',
 ) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
     """Draw a layer's maps in every order.
 
@@ -92,6 +93,7 @@ def ordered_grids(
         colormap: ``viridis`` or ``inferno``.
         width: Of the picture, pixels.
         row: Of the slice that ``k-means`` and ``pca-rows`` look at; None for the middle one.
+        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
 
     Returns:
         The grids below each other, uint8 (H, width, 3) RGB; and by order the permutation,
@@ -104,16 +106,15 @@ def ordered_grids(
     rows = as_stack(maps).shape[1]
     if row is not None and not 0 <= row < rows:
         raise NavMonitorError(f'--row {row}: layer {layer.name} has rows 0 to {rows - 1}')
-    scale, _ = viewed.scale(layer, maps)
+    limits, trained = viewed.scale(layer, maps, scale)
     orders = {name: channel_order(maps, name, row) for name in ORDERS}
     distances = {name: neighbour_distance(maps, order) for name, order in orders.items()}
     grids = [
         draw_activations(
-            maps, scale=scale, layer=f'{layer.number} {layer.name} by {name}', channels=channels,
-            order=name,
-            colormap=colormap, width=width, given=order,
+            maps, scale=limits, layer=f'{layer.number} {layer.name} by {name}', channels=channels,
+            order=name, colormap=colormap, width=width, given=order,
             note=f'neighbour distance {distances[name]:.4g}',
-            above='above training' if viewed.bundle else 'above',
+            trained=trained,
         )
         for name, order in orders.items()
     ]

@@ -17,8 +17,7 @@ from nav_monitor_ros.perception.classifier import Classifier, select_device
 from nav_monitor_ros.perception.layers import Layer, find_layer
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
-
-PERCENTILES = (1.0, 99.0)  # of one image's values, where no bundle knows the training's
+from nav_monitor_ros.views.tiles import image_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,20 +66,19 @@ class Viewed:
             return pixels.repeat(3, axis=2)
         return np.ascontiguousarray(pixels[..., ::-1]) if self.preprocess.color == 'bgr' else pixels
 
-    def scale(self, layer: Layer, maps: np.ndarray) -> tuple[tuple[float, float], str]:
-        """Return the range of a layer's colours, and in a few words where it comes from.
+    def scale(
+        self, layer: Layer, maps: np.ndarray, wanted: str = 'training'
+    ) -> tuple[tuple[float, float], bool]:
+        """Return the range of a layer's colours, and whether it is that of training.
 
         Args:
             layer: The layer.
             maps: Its values for the image that is shown.
+            wanted: ``training``, where a bundle knows that range, or ``image``.
         """
-        if self.bundle is not None and layer.name in self.bundle.layer_ranges:
-            return self.bundle.layer_ranges[layer.name], 'scale: 1 to 99 % of training'
-        finite = maps[np.isfinite(maps)]
-        if not finite.size:
-            return (0.0, 0.0), 'no finite values'
-        low, high = np.percentile(finite, PERCENTILES)
-        return (float(low), float(high)), 'scale: 1 to 99 % of this image'
+        if wanted == 'training' and self.bundle is not None:
+            return self.bundle.layer_ranges[layer.name], True
+        return image_scale(maps), False
 
 
 def view_bundle(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.views.overlay import draw_overlay
-from nav_monitor_ros.views.tiles import draw_activations
+from nav_monitor_ros.views.tiles import draw_activations, image_scale
 from nav_monitor_ros.views.volume import cloud
 
 
@@ -69,6 +71,41 @@ class _CloudView:
         self._publisher.publish(cloud_message(header, points))
 
 
+@dataclass(frozen=True)
+class _Drawing:
+    """One layer of one frame, by the parameters in force."""
+
+    maps: np.ndarray  # float32 (C, h, w), (tokens, D) or (D,)
+    layer: str
+    monitor: Monitor
+    values: Mapping[str, Any]
+
+    def tiles(self) -> np.ndarray:
+        return draw_activations(
+            self.maps,
+            scale=self._scale,
+            layer=self.layer,
+            channels=self.values['activation_channels'],
+            order=self.values['activation_order'],
+            colormap=self.values['activation_colormap'],
+            trained=self.values['activation_scale'] == 'training',
+        )
+
+    def points(self) -> np.ndarray:
+        return cloud(
+            self.maps,
+            self._scale,
+            channels=self.values['activation_channels'],
+            colormap=self.values['activation_colormap'],
+        )
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        if self.values['activation_scale'] == 'image':
+            return image_scale(self.maps)
+        return self.monitor.bundle.layer_ranges[self.layer]
+
+
 class LiveViews:
     """Draws the pictures that are watched. Safe to use from several threads."""
 
@@ -82,6 +119,7 @@ class LiveViews:
         self._lock = threading.Lock()
         self._last_rgb: np.ndarray | None = None
         self.drawn = 0  # pictures drawn since the start
+        self.times: deque[float] = deque(maxlen=300)  # seconds that the last ones took to draw
 
     def prepare(self, monitor: Monitor, values: Mapping[str, Any]) -> None:
         """Have the monitor keep the maps that the next picture shows, if one is due."""
@@ -106,9 +144,8 @@ class LiveViews:
         """Say on the overlay that nothing can be judged, over the last image there was."""
         with self._lock, self._harmless():
             if self._overlay.is_due(time.monotonic()):
-                picture = draw_overlay(self._last_rgb, None, alert)
+                picture = self._timed(lambda: draw_overlay(self._last_rgb, None, alert))
                 self._overlay.publish(header, picture, 1.0 / values['view_rate'])
-                self.drawn += 1
 
     def _show(
         self,
@@ -121,30 +158,22 @@ class LiveViews:
     ) -> None:
         period = 1.0 / values['view_rate']
         if self._overlay.is_due(time.monotonic()):
-            self._last_rgb = image.rgb()
-            picture = draw_overlay(self._last_rgb, observation.verdict, alert)
+            self._last_rgb = rgb = image.rgb()
+            picture = self._timed(lambda: draw_overlay(rgb, observation.verdict, alert))
             self._overlay.publish(header, picture, period)
-            self.drawn += 1
         for layer, maps in observation.activations.maps.items():
-            scale = monitor.bundle.layer_ranges[layer]
+            drawing = _Drawing(maps[0], layer, monitor, values)
             if self._activations.is_due(time.monotonic()):
-                picture = draw_activations(
-                    maps[0],
-                    scale=scale,
-                    layer=layer,
-                    channels=values['activation_channels'],
-                    order=values['activation_order'],
-                    colormap=values['activation_colormap'],
-                )
-                self._activations.publish(header, picture, period)
-                self.drawn += 1
+                self._activations.publish(header, self._timed(drawing.tiles), period)
             if self._volume.is_due(time.monotonic()):
-                points = cloud(
-                    maps[0], scale, channels=values['activation_channels'],
-                    colormap=values['activation_colormap'],
-                )
-                self._volume.publish(header, points, period)
-                self.drawn += 1
+                self._volume.publish(header, self._timed(drawing.points), period)
+
+    def _timed(self, draw: Callable[[], np.ndarray]) -> np.ndarray:
+        start = time.perf_counter()
+        drawn = draw()
+        self.times.append(time.perf_counter() - start)
+        self.drawn += 1
+        return drawn
 
     @contextmanager
     def _harmless(self) -> Iterator[None]:

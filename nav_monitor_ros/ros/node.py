@@ -381,7 +381,10 @@ class MonitorNode(LifecycleNode):
             'failed': worker.failed,
         }
         if self._outputs is not None:
-            values['pictures_drawn'] = self._outputs.views.drawn
+            views = self._outputs.views
+            values['pictures_drawn'] = views.drawn
+            if views.times:
+                values['drawing_ms_p95'] = float(np.percentile(np.array(views.times) * 1000, 95))
         if not len(latencies):
             return DiagnosticStatus.STALE, 'no image judged yet', values
         values['latency_ms_median'] = float(np.median(latencies))

@@ -265,18 +265,18 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'view_rate', 'float', 10.0,
-        'At most so many `~/overlay` and `~/activations` pictures are made, and only for '
-        'subscribers.',
+        'At most so many `~/overlay` and `~/activations` pictures, and volumes, are made, and only '
+        'for subscribers.',
         low=0.1, high=120.0, unit='Hz',
     ),
     Parameter(
         'activation_layer', 'string', '',
-        'Layer that `~/activations` shows: a name or a 1-based number (`nav_monitor show BUNDLE` '
-        'lists them); empty for the last one with spatial extent.',
+        'Layer that `~/activations` and `~/activation_volume` show: a name or a 1-based number '
+        '(`nav_monitor view layers BUNDLE` lists them); empty for the last one with extent.',
     ),
     Parameter(
         'activation_channels', 'int', 64,
-        'Channels that `~/activations` shows at most.',
+        'Channels that are shown at most.',
         low=1, high=4096,
     ),
     Parameter(
@@ -288,6 +288,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         'activation_colormap', 'string', 'viridis',
         'Colours of unsigned maps.',
         choices=('viridis', 'inferno'),
+    ),
+    Parameter(
+        'activation_scale', 'string', 'training',
+        'What the colours span: `training`, the range that the layer had there, the same in every '
+        'frame; `image`, the range of each image by itself.',
+        choices=('training', 'image'),
     ),
 )
 

@@ -12,7 +12,7 @@ from nav_monitor_ros.views.chart import Line, draw_chart
 from nav_monitor_ros.views.colors import BACKGROUND, ORANGE, SKY, paint
 from nav_monitor_ros.views.gradient_panels import Panel, draw_panels, gradient_panels
 
-_SIDE = 250  # of a panel, pixels
+SIDE = 250  # of a panel unless said otherwise, pixels
 _CHARTS = 190  # rows of the charts
 _MARGIN = 14
 
@@ -29,7 +29,13 @@ class Moment:
 
 
 def draw_moments(
-    moments: Sequence[Moment], seen: np.ndarray, title: str, target: str, note: str = ''
+    moments: Sequence[Moment],
+    seen: np.ndarray,
+    title: str,
+    target: str,
+    note: str = '',
+    *,
+    side: int = SIDE,
 ) -> list[np.ndarray]:
     """Draw a training as pictures of one size.
 
@@ -42,6 +48,7 @@ def draw_moments(
         title: Of every picture.
         target: Name of the class whose logit is differentiated.
         note: What is wrong with the whole, for the last picture.
+        side: Of a panel, pixels.
 
     Returns:
         uint8 (H, W, 3) RGB each.
@@ -57,7 +64,7 @@ def draw_moments(
             f'step {moment.step} of {moments[-1].step}: loss {moment.loss:.4g}, '
             f'logit {moment.logit:+.4g}, probability {moment.probability:.1%}'
         )
-        top = draw_panels([panels], title, figures, side=_SIDE)
+        top = draw_panels([panels], title, figures, side=side)
         pictures.append(np.concatenate([top, _charts(moments, moment, top.shape[1])]))
     return pictures
 

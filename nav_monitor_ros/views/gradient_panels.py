@@ -33,7 +33,7 @@ SIDE = 300  # of a panel's picture unless said otherwise, pixels
 _MARGIN = 14
 _HEAD = 52  # rows of the title
 _CAPTION = 24  # rows above a panel's picture
-_FOOT = 86  # rows below it
+_FOOT = 72  # rows below it
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
@@ -29,7 +29,10 @@ ORDERS = ('strongest', 'index')
 COLORMAPS = ('viridis', 'inferno')
 MIN_WIDTH = 320  # pixels
 MAX_WIDTH = 3840  # pixels
+PERCENTILES = (1.0, 99.0)  # of one image's values
+SCALES = ('training', 'image')
 
+_SAMPLED = 1 << 14  # values that an image's own range is taken from
 _DESIGN_WIDTH = 640  # pixels; wider pictures have a larger legend
 _LEGEND = 64  # rows of the legend, pixels of the design
 _MARGIN = 12  # around the tiles, pixels
@@ -41,6 +44,25 @@ _LARGEST_CELL = 56  # pixels of one neuron of a layer without extent
 _ROW_LABEL = 44  # columns left of such a layer's rows for their first index, pixels
 
 
+def image_scale(maps: np.ndarray) -> tuple[float, float]:
+    """Return the range of one image's values, for where the training's is not wanted or known.
+
+    Args:
+        maps: float32, of any shape; what is not finite does not count.
+
+    Returns:
+        The 1st and the 99th percentile, of a sample where there are many values; NaN without any.
+    """
+    values = np.asarray(maps, np.float32).ravel()
+    # An odd step does not stay in one column.
+    sample = values[:: values.size // _SAMPLED | 1]
+    finite = sample[np.isfinite(sample)]
+    if not finite.size:
+        return math.nan, math.nan
+    low, high = np.percentile(finite, PERCENTILES)
+    return float(low), float(high)
+
+
 @dataclass(frozen=True)
 class _Scale:
     """Which value has which colour; the same in every frame."""
@@ -49,7 +71,7 @@ class _Scale:
     high: float
     colormap: str
     note: str  # what the reader has to know of it
-    above: str = 'above training'  # what lies beyond it
+    above: str  # what lies beyond it
 
 
 @dataclass(frozen=True)
@@ -85,18 +107,19 @@ def draw_activations(
     width: int = 640,
     given: np.ndarray | None = None,
     note: str = '',
-    above: str = 'above training',
+    trained: bool = True,
 ) -> np.ndarray:
     """Draw the maps of one layer for one image.
 
     Colours mean the same in every frame: the scale is the range that the layer had in training,
     from 0 up, or symmetric around 0 and diverging from near white where the layer is signed.
     Values above the range are magenta, below it cyan; values that are no numbers are hatched.
+    Where the scale is another one, the legend says so.
 
     Args:
         maps: float32 (C, h, w), or (D,) for a layer without spatial extent, whose neurons are
             drawn as one cell each, by index.
-        scale: Low and high percentile of the layer's values in training.
+        scale: Low and high percentile of the layer's values in training, or of the image's.
         layer: Its name, for the legend.
         channels: How many tiles at most.
         order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
@@ -105,7 +128,7 @@ def draw_activations(
         given: int (C,), an order of the channels that takes the place of ``order``, which then
             names it.
         note: What to say of the scale, in the place of the usual note.
-        above: What the legend calls values above the scale.
+        trained: Whether the scale is that of training rather than this image's own.
 
     Returns:
         uint8 (H, width, 3) RGB.
@@ -124,7 +147,7 @@ def draw_activations(
         strongest, chosen = False, np.asarray(given)[:count]
     else:
         chosen = _strongest(tiles, count) if strongest else np.arange(count)
-    limits = replace(_scale(float(scale[0]), float(scale[1]), colormap), above=above)
+    limits = _scale(float(scale[0]), float(scale[1]), colormap, trained)
     levels, invalid = _levels(_reduced(tiles[chosen], grid.tile), limits)
     facts = (
         f'{_shape_text(shape)}: {count} of {len(tiles)} channels, '
@@ -169,15 +192,19 @@ def _strongest(tiles: np.ndarray, count: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _scale(low: float, high: float, colormap: str) -> _Scale:
+def _scale(low: float, high: float, colormap: str, trained: bool) -> _Scale:
+    above = 'above training' if trained else 'above'
+    note = '' if trained else "the scale is this image's own: 1 to 99 % of its values"
     if not (math.isfinite(low) and math.isfinite(high)) or high < low:
-        return _Scale(0.0, 1.0, colormap, 'no training range is known: 0 to 1 is shown')
+        note = f'no {"training " if trained else ""}range is known: 0 to 1 is shown'
+        return _Scale(0.0, 1.0, colormap, note, above)
     if low < 0:
         reach = max(-low, abs(high), 1e-30)
-        return _Scale(-reach, reach, 'diverging', '')
+        return _Scale(-reach, reach, 'diverging', note, above)
     if high < 1e-30:
-        return _Scale(0.0, 1.0, colormap, 'always 0 in training: 0 to 1 is shown')
-    return _Scale(0.0, high, colormap, '')
+        note = f'always 0 in {"training" if trained else "this image"}: 0 to 1 is shown'
+        return _Scale(0.0, 1.0, colormap, note, above)
+    return _Scale(0.0, high, colormap, note, above)
 
 
 def _reduced(tiles: np.ndarray, tile: tuple[int, int]) -> np.ndarray:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from nav_monitor_ros.views.colors import ABOVE, HIGHEST, LOWEST, level_table
+from nav_monitor_ros.views.colors import (
+    ABOVE,
+    BELOW,
+    HIGHEST,
+    LOWEST,
+    NOT_A_NUMBER,
+    WHITE,
+    level_table,
+)
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
 
 SHOWN = 0.05  # share of the scale that a voxel of a point cloud has to exceed
+_MOST_POINTS = 1 << 18  # of a point cloud; 5 MB
 _FORMAT = 'nav_monitor volume 1'
 _LARGEST_SIDE = 512  # of a slice's picture, pixels
 _PAGE_SLICES = 128  # along an axis; more are thinned out
@@ -126,7 +137,8 @@ def cloud(
 
     The volume is one metre wide: columns along x, rows down along -y, channels away along z, each
     channel as far from the next as the volume is deep by their number. Voxels at the low end of
-    the scale, most of a layer behind a ReLU, are left out.
+    the scale, most of a layer behind a ReLU, are left out, unless the whole layer is there; values
+    that are no numbers are white. Rows and columns of very large layers are thinned out.
 
     Args:
         maps: float32 (C, h, w), (tokens, D) or (D,).
@@ -138,30 +150,61 @@ def cloud(
         float32 (N, 5): x, y, z, value, and the colour as four bytes B, G, R, 0.
     """
     stack = as_stack(maps)[:channels]
+    step = math.ceil(math.sqrt(stack.size / _MOST_POINTS)) or 1
+    values: np.ndarray = stack[:, ::step, ::step].ravel()
     low, high = scale
     signed = low < 0
     reach = max(abs(low), abs(high)) if signed else high
     reach = reach if np.isfinite(reach) and reach > 0 else 1.0
-    with np.errstate(invalid='ignore'):
-        shown = np.abs(stack) > SHOWN * reach if signed else stack > SHOWN * reach
-    channel, row, column = np.nonzero(shown)
-    values = stack[channel, row, column]
-    finite = np.where(np.isfinite(values), values, reach)
-    share = np.clip((finite / reach + 1) / 2 if signed else finite / reach, 0, 1)
-    levels = (LOWEST + np.rint(share * (HIGHEST - LOWEST))).astype(np.uint8)
-    levels[finite > reach] = ABOVE
-    colors = level_table('diverging' if signed else colormap)[levels]
-    points = np.empty((len(values), 5), np.float32)
-    _, rows, columns = stack.shape
-    unit = 1 / max(rows, columns)
-    points[:, 0] = column * unit
-    points[:, 1] = -row * unit
-    points[:, 2] = channel / max(1, len(stack))
+    # The sum is finite only if all values are, and costs less than to look at each.
+    with np.errstate(over='ignore', invalid='ignore'):
+        shown = np.abs(values) > SHOWN * reach if signed else values > SHOWN * reach
+        broken = None if math.isfinite(float(values.sum())) else ~np.isfinite(values)
+    if broken is not None:
+        shown |= broken
+    places = np.flatnonzero(shown)
+    if not len(places):
+        places = np.arange(len(values))
+    values = values[places]
+    points = np.empty((len(places), 5), np.float32)
+    points[:, :3] = _places(stack.shape, step)[places]
     points[:, 3] = values
-    packed = np.zeros((len(values), 4), np.uint8)
-    packed[:, :3] = colors[:, ::-1]
-    points[:, 4] = packed.view(np.float32)[:, 0]
+    gain = (HIGHEST - LOWEST) / (2 * reach if signed else reach)
+    offset = 0.5 + ((LOWEST + HIGHEST) / 2 if signed else LOWEST)  # 0.5: uint8 cuts off
+    with np.errstate(over='ignore', invalid='ignore'):
+        levels = np.clip(values * np.float32(gain) + np.float32(offset), LOWEST, HIGHEST + 0.5)
+        levels[values > reach] = ABOVE
+        if signed:
+            levels[values < -reach] = BELOW
+    if broken is not None:
+        levels[broken[places]] = NOT_A_NUMBER
+    points[:, 4] = _packed('diverging' if signed else colormap)[levels.astype(np.uint8)]
     return points
+
+
+@lru_cache(maxsize=4)
+def _places(shape: tuple[int, int, int], step: int) -> np.ndarray:
+    """Return where each voxel of a stack lies, float32 (N, 3), not to be written on."""
+    channels, rows, columns = shape
+    unit = 1 / max(rows, columns)
+    z, y, x = np.meshgrid(
+        np.arange(channels, dtype=np.float32) / max(1, channels),
+        np.arange(0, rows, step, dtype=np.float32) * -unit,
+        np.arange(0, columns, step, dtype=np.float32) * unit,
+        indexing='ij',
+    )
+    places = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+    places.flags.writeable = False
+    return places
+
+
+@lru_cache(maxsize=4)
+def _packed(colormap: str) -> np.ndarray:
+    """Return the colour of each level as point clouds hold it, float32 (256,)."""
+    packed = np.zeros((256, 4), np.uint8)
+    packed[:, :3] = level_table(colormap)[:, ::-1]
+    packed[NOT_A_NUMBER, :3] = WHITE  # black would not be seen
+    return packed.view('<f4')[:, 0]
 
 
 def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequence[int]) -> str:
