@@ -239,14 +239,21 @@ def _spoil_jpeg(data: bytes, chance: random.Random) -> bytes:
 
 
 def _spoil_png(data: bytes, chance: random.Random) -> bytes:
-    """Change, drop, repeat or add a chunk of a PNG, with the checksum that it has to have."""
+    """Change, drop, repeat or add a chunk of a PNG, with the checksum that it has to have.
+
+    Or leave all chunks as they are and have one of them claim another length.
+    """
     chunks, place = [], 8
     while place + 12 <= len(data):
         length = int.from_bytes(data[place : place + 4], 'big')
         chunks.append((data[place + 4 : place + 8], data[place + 8 : place + 8 + length]))
         place += 12 + length
     number = chance.randrange(len(chunks)) if chunks else 0
-    way = chance.randrange(5)
+    way = chance.randrange(6)
+    if chunks and way == 5:
+        place = 8 + sum(12 + len(content) for _, content in chunks[:number])
+        length = struct.pack('>I', chance.choice(NUMBERS) % (1 << 32))
+        return data[:place] + length + data[place + 4 :]
     if chunks and way == 0:
         kind, content = chunks[number]
         chunks[number] = kind, _spoil_bytes(content, chance, content)

@@ -226,6 +226,14 @@ def test_truncated_jpeg_is_refused_even_with_a_complete_thumbnail() -> None:
         decode_compressed('jpeg', encoded[:-2], max_pixels=MEGAPIXEL)
 
 
+@pytest.mark.parametrize('length', [len(PNG), 1 << 30, (1 << 32) - 1])
+def test_no_room_is_made_for_what_a_png_only_promises(length: int) -> None:
+    place = PNG.index(b'IDAT') - 4
+    promising = PNG[:place] + length.to_bytes(4, 'big') + PNG[place + 4 :]
+    with pytest.raises(ImageError, match=f'a part of {length} bytes at byte {place} of'):
+        decode_compressed('png', promising, max_pixels=MEGAPIXEL)
+
+
 def test_corrupt_png_is_refused() -> None:
     corrupt = bytearray(PNG)
     corrupt[len(PNG) // 2] ^= 0x55

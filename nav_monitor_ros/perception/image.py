@@ -382,9 +382,24 @@ class _Codec:
     # the whole file -> width, height, where the pixels' part begins at the earliest
 
 
+_PNG_AROUND = 12  # bytes of a chunk's length, name and checksum
+
+
 def _png_size(encoded: bytes) -> tuple[int, int, int] | None:
     if encoded[12:16] != b'IHDR' or len(encoded) < 24:
         return None
+    # OpenCV makes room for what a chunk's length promises before it looks for the chunk.
+    place = len(b'\x89PNG\r\n\x1a\n')
+    while place + 8 <= len(encoded):
+        length = int.from_bytes(encoded[place : place + 4], 'big')
+        if length > len(encoded) - place - _PNG_AROUND:
+            raise ImageError(
+                f'PNG data is truncated or corrupt: a part of {length} bytes at byte {place} of '
+                f'{len(encoded)}'
+            )
+        if encoded[place + 4 : place + 8] == b'IEND':
+            break
+        place += _PNG_AROUND + length
     return int.from_bytes(encoded[16:20], 'big'), int.from_bytes(encoded[20:24], 'big'), 24
 
 
