@@ -21,7 +21,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, table_console
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -318,7 +318,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
             progress=progress,
         )
-    console = Console()
+    console = table_console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
     for table in tables(result):
@@ -336,7 +336,7 @@ def _show(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import load_bundle
     from nav_monitor_ros.offline.show import show
 
-    show(load_bundle(options.bundle), Console())
+    show(load_bundle(options.bundle), table_console())
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -353,7 +353,7 @@ def _benchmark(options: argparse.Namespace) -> None:
                 frames=options.frames, threads=max(1, options.threads), progress=progress,
             )
             shown = table(result)
-    Console().print(shown)
+    table_console().print(shown)
     if options.json is not None:
         _write_json(options.json, result)
 

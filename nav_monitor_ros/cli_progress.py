@@ -1,6 +1,8 @@
-"""Progress of long work on the command line."""
+"""What the command line prints: tables, and the progress of long work."""
 
 from __future__ import annotations
+
+import os
 
 from rich.console import Console
 from rich.progress import (
@@ -11,6 +13,16 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+_WIDTH = 160  # columns where nobody watches and none are asked for
+
+
+def table_console() -> Console:
+    """Return a console for standard output that breaks no name when a file or a pipe reads it."""
+    console = Console()
+    if not console.is_terminal and 'COLUMNS' not in os.environ:
+        console = Console(width=_WIDTH)
+    return console
 
 
 class ProgressBars:

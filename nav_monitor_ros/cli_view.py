@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, table_console
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -108,11 +108,9 @@ def _add_layers(views: Any) -> None:
 
 
 def _layers(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from nav_monitor_ros.offline.view_layers import layer_table
 
-    Console().print(layer_table(open_viewed(options)))
+    table_console().print(layer_table(open_viewed(options)))
 
 
 def _add_grid(views: Any) -> None:
