@@ -11,13 +11,19 @@ import numpy as np
 from nav_monitor_ros.bundle import Bundle
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
-from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.decision.judge import InvalidActivationsError
+from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image import ImageError, RawImage
 from nav_monitor_ros.perception.layers import Layer, find_layer
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
+
+
+class StaleImageError(NavMonitorError):
+    """An image's stamp is too far from the clock."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,60 @@ class Monitor:
         if self.classifier.taps != (layer.name,):
             self.classifier.tap([layer.name])
         return layer
+
+
+class Neighbours:
+    """Tells which images follow each other, for the scores that look at several frames."""
+
+    def __init__(self) -> None:
+        """Begin without an image."""
+        self._last: tuple[int, float, tuple[int, ...]] | None = None
+
+    def broken(
+        self, stamp_ns: int, arrived: float, region: Sequence[int], longest_gap: float
+    ) -> bool:
+        """Return whether an image does not follow the last one, and take it as the last.
+
+        Args:
+            stamp_ns: The image's stamp, nanoseconds.
+            arrived: When it came, seconds.
+            region: That is looked at.
+            longest_gap: Seconds beyond which two images are no neighbours.
+        """
+        last, self._last = self._last, (stamp_ns, arrived, tuple(region))
+        return last is not None and (
+            stamp_ns < last[0] or arrived - last[1] > longest_gap or tuple(region) != last[2]
+        )
+
+
+def require_fresh(age: float, tolerance: float) -> None:
+    """Raise an error unless an image's stamp is near the clock.
+
+    Args:
+        age: Seconds that the stamp is behind the clock, negative where it is ahead.
+        tolerance: Seconds; 0 takes any stamp.
+
+    Raises:
+        StaleImageError: It is not.
+    """
+    if tolerance and abs(age) > tolerance:
+        where = 'behind' if age > 0 else 'ahead of'
+        raise StaleImageError(
+            f"the image's stamp is {abs(age):.1f} s {where} the node's clock; set the camera's "
+            'clock, use_sim_time for a bag, or stamp_tolerance to 0'
+        )
+
+
+def failure_of(error: BaseException) -> tuple[Reason, str]:
+    """Return why an image could not be judged: the reason, and one line for a person."""
+    if isinstance(error, StaleImageError):
+        return Reason.STALE_IMAGE, str(error)
+    if isinstance(error, ImageError):
+        return Reason.BAD_IMAGE, str(error)
+    if isinstance(error, InvalidActivationsError):
+        return Reason.INFERENCE_ERROR, str(error)
+    text = ' '.join(str(error).split())[:300]
+    return Reason.INFERENCE_ERROR, f'{type(error).__name__}: {text}'.rstrip(': ')
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:

@@ -12,15 +12,10 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
-from nav_monitor_ros.decision.verdict import Alert, State, Verdict
+from nav_monitor_ros.decision import status
+from nav_monitor_ros.decision.verdict import Alert, Verdict
 
-LEVELS = {
-    State.OK: DiagnosticStatus.OK,
-    State.SUSPECT: DiagnosticStatus.WARN,
-    State.OOD: DiagnosticStatus.ERROR,
-    State.INVALID: DiagnosticStatus.ERROR,
-}
-STALE_REASONS = {'no_image', 'stale_image', 'frozen_image', 'inactive', 'disabled', 'warming_up'}
+LEVELS = {state: bytes([level]) for state, level in status.LEVELS.items()}
 
 
 def image_message(header: Header, rgb: np.ndarray) -> Image:
@@ -92,15 +87,7 @@ def status_message(
     extra: Mapping[str, object],
 ) -> DiagnosticArray:
     """Return ``~/ood_status``: level, reason code and everything the verdict rests on."""
-    level = LEVELS[alert.state]
-    if alert.reason.value in STALE_REASONS:
-        level = DiagnosticStatus.STALE
-    values: dict[str, object] = {
-        'alert': alert.value, 'state': alert.state.value, 'detail': alert.detail
-    }
-    if verdict is not None:
-        values.update(_verdict_values(verdict))
-    values.update(extra)
+    level, values = bytes([status.status_level(alert)]), status.status_values(alert, verdict, extra)
     return diagnostics_message(
         header, [diagnostic(name, hardware_id, level, alert.reason.value, values)]
     )
@@ -115,7 +102,7 @@ def diagnostic(
         name=name,
         message=message,
         hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=_text(value)) for key, value in values.items()],
+        values=[KeyValue(key=key, value=status.value_text(value)) for key, value in values.items()],
     )
 
 
@@ -124,36 +111,3 @@ def diagnostics_message(
 ) -> DiagnosticArray:
     """Return several statuses under one header."""
     return DiagnosticArray(header=header, status=list(statuses))
-
-
-def _verdict_values(verdict: Verdict) -> dict[str, object]:
-    values: dict[str, object] = {
-        'class': verdict.class_name,
-        'class_index': verdict.class_index,
-        'confidence': verdict.confidence,
-        'p_value': verdict.p_value,
-        'p_threshold': verdict.threshold,
-        'decisive_score': verdict.decisive,
-        'frame_is_ood': verdict.is_ood,
-        'fired_score': verdict.fired,
-        'why': verdict.why,
-    }
-    for name, value in verdict.scores.items():
-        values[f'score/{name}'] = value.score
-        values[f'p_value/{name}'] = value.p_value
-    explanation = verdict.explanation
-    if explanation is not None:
-        differing = np.flatnonzero(explanation.pattern != explanation.nearest)
-        values['nearest_pattern_distance'] = explanation.distance
-        values['monitored_neurons'] = int(explanation.monitored.sum())
-        values['differing_neurons'] = ' '.join(map(str, differing[:32]))
-        values['deviating_neurons'] = ' '.join(
-            f'{neuron.index}:z={neuron.z:+.1f}' for neuron in explanation.neurons
-        )
-    return values
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'{value:.6g}' if isinstance(value, float) else str(value)

@@ -15,12 +15,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.monitor import Monitor
+from nav_monitor_ros.monitor import Monitor, Neighbours, failure_of, require_fresh
 from nav_monitor_ros.offline.incidents import Moment
-from nav_monitor_ros.perception.image import ImageError, RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.incidents import Incidents
 from nav_monitor_ros.ros.live_views import LiveViews
@@ -29,10 +27,6 @@ from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.qos import reliable
 
 _NUMBERS = re.compile(r'[\d.]+')
-
-
-class StaleImageError(NavMonitorError):
-    """An image's stamp is too far from the node's clock."""
 
 
 class FrameOutputs:
@@ -85,7 +79,7 @@ class Worker:
         self._values = values
         self._stopped = False
         self._last_trouble = ''
-        self._last_seen: tuple[int, float, list[int]] | None = None  # stamp, arrival, region
+        self._neighbours = Neighbours()
         self._thread = self._new_thread()
 
     def start(self) -> None:
@@ -125,22 +119,13 @@ class Worker:
         while (parcel := self.mailbox.take()) is not None:
             try:
                 self._look(parcel)
-            except StaleImageError as error:
-                self._fail(parcel, Reason.STALE_IMAGE, str(error))
-            except ImageError as error:
-                self._fail(parcel, Reason.BAD_IMAGE, str(error))
-            except InvalidActivationsError as error:
-                self._fail(parcel, Reason.INFERENCE_ERROR, str(error))
             except BaseException as error:  # a foreign network may even raise SystemExit
-                text = ' '.join(str(error).split())[:300]
-                self._fail(
-                    parcel, Reason.INFERENCE_ERROR, f'{type(error).__name__}: {text}'.rstrip(': ')
-                )
+                self._fail(parcel, *failure_of(error))
 
     def _look(self, parcel: Parcel[Delivery]) -> None:
         message, age = parcel.content
         values = self._values()
-        _require_fresh(age, values['stamp_tolerance'])
+        require_fresh(age, values['stamp_tolerance'])
         image = _decode(message, values['max_pixels'])
         self.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
@@ -149,7 +134,10 @@ class Worker:
         views.prepare(self._monitor, values)
         stamp = message.header.stamp
         stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        self._forget_across_a_gap((stamp_ns, parcel.arrived, values['roi']), values)
+        if self._neighbours.broken(
+            stamp_ns, parcel.arrived, values['roi'], values['image_timeout']
+        ):
+            self._monitor.judge.forget()
         observation = self._monitor.look(region, least_contrast=values['blank_contrast'])
         if self._stopped:
             return
@@ -170,18 +158,6 @@ class Worker:
         )
         views.show(message.header, image, observation, alert, self._monitor, values)
 
-    def _forget_across_a_gap(
-        self, seen: tuple[int, float, list[int]], values: Mapping[str, Any]
-    ) -> None:
-        """Let scores that look at several frames begin anew where frames are no neighbours."""
-        before, self._last_seen = self._last_seen, seen
-        if before is not None and (
-            seen[0] < before[0]
-            or seen[1] - before[1] > values['image_timeout']
-            or seen[2] != before[2]
-        ):
-            self._monitor.judge.forget()
-
     def _note_latency(self, parcel: Parcel[Delivery]) -> float:
         latency = time.monotonic() - parcel.arrived
         self.latencies.append(latency)
@@ -201,15 +177,6 @@ class Worker:
         if trouble != self._last_trouble:  # once, not thirty times a second
             self._last_trouble = trouble
             self._node.get_logger().error(f'{reason.value}: {detail}')
-
-
-def _require_fresh(age: float, tolerance: float) -> None:
-    if tolerance and abs(age) > tolerance:
-        where = 'behind' if age > 0 else 'ahead of'
-        raise StaleImageError(
-            f"the image's stamp is {abs(age):.1f} s {where} the node's clock; set the camera's "
-            'clock, use_sim_time for a bag, or stamp_tolerance to 0'
-        )
 
 
 def _decode(message: Image | CompressedImage, max_pixels: int) -> RawImage:

@@ -1,0 +1,72 @@
+"""What ``~/ood_status`` says of a frame, in the words of the ROS contract, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.decision.verdict import Alert, State, Verdict
+
+OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus
+LEVELS = {State.OK: OK, State.SUSPECT: WARN, State.OOD: ERROR, State.INVALID: ERROR}
+STALE_REASONS = {'no_image', 'stale_image', 'frozen_image', 'inactive', 'disabled', 'warming_up'}
+_MOST_DIFFERING = 32  # neurons that are listed
+
+
+def status_level(alert: Alert) -> int:
+    """Return the level of a status."""
+    return STALE if alert.reason.value in STALE_REASONS else LEVELS[alert.state]
+
+
+def status_values(
+    alert: Alert, verdict: Verdict | None, extra: Mapping[str, object]
+) -> dict[str, str]:
+    """Return everything that a verdict rests on, as the keys and values of a status.
+
+    Args:
+        alert: What is said.
+        verdict: Of the frame, if it could be judged.
+        extra: Further values.
+    """
+    values: dict[str, object] = {
+        'alert': alert.value, 'state': alert.state.value, 'detail': alert.detail
+    }
+    if verdict is not None:
+        values.update(_verdict_values(verdict))
+    values.update(extra)
+    return {key: value_text(value) for key, value in values.items()}
+
+
+def value_text(value: object) -> str:
+    """Return a value as diagnostics write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'{value:.6g}' if isinstance(value, float) else str(value)
+
+
+def _verdict_values(verdict: Verdict) -> dict[str, object]:
+    values: dict[str, object] = {
+        'class': verdict.class_name,
+        'class_index': verdict.class_index,
+        'confidence': verdict.confidence,
+        'p_value': verdict.p_value,
+        'p_threshold': verdict.threshold,
+        'decisive_score': verdict.decisive,
+        'frame_is_ood': verdict.is_ood,
+        'fired_score': verdict.fired,
+        'why': verdict.why,
+    }
+    for name, value in verdict.scores.items():
+        values[f'score/{name}'] = value.score
+        values[f'p_value/{name}'] = value.p_value
+    explanation = verdict.explanation
+    if explanation is not None:
+        differing = np.flatnonzero(explanation.pattern != explanation.nearest)
+        values['nearest_pattern_distance'] = explanation.distance
+        values['monitored_neurons'] = int(explanation.monitored.sum())
+        values['differing_neurons'] = ' '.join(map(str, differing[:_MOST_DIFFERING]))
+        values['deviating_neurons'] = ' '.join(
+            f'{neuron.index}:z={neuron.z:+.1f}' for neuron in explanation.neurons
+        )
+    return values
