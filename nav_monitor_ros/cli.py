@@ -22,6 +22,7 @@ from nav_monitor_ros.cli_network import (
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_replay import add_replay
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check_numbers(options: argparse.Namespace) -> None:
     for name in ('threads', 'seed', 'epochs'):
-        if getattr(options, name, 0) < 0:
+        if (getattr(options, name, 0) or 0) < 0:
             raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
 
 
@@ -71,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_fit, _add_evaluate, _add_show, _add_train, add_view, _add_benchmark):
+    for add in (
+        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_view, _add_benchmark
+    ):
         add(commands)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ class Monitor:
         )
         self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
         self.judge.forget()
+
+    def twin(self) -> Monitor:
+        """Return a monitor for another camera: the same network and scores, evidence of its own.
+
+        The two must not look at the same time.
+        """
+        twin = copy.copy(self)
+        twin.judge = self.judge.twin()
+        return twin
 
     def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 
@@ -135,6 +136,17 @@ class Judge:
         """Return the p-values of many images for the scores of ``scores_of``, float64 (N,) each."""
         scores = {name: s for name, s in self.scores_of(batch).items() if name != FUSED}
         return self.calibration.p_values(scores, batch.predicted)
+
+    def twin(self) -> Judge:
+        """Return a judge of another stream: what was fitted is shared, frames seen are not."""
+        twin = copy.copy(self)
+        # Scores that look back have something to forget, and are copied.
+        twin.scores = {
+            name: score if type(score).forget is Score.forget else copy.copy(score)
+            for name, score in self.scores.items()
+        }
+        twin.forget()
+        return twin
 
     def forget(self) -> None:
         """Forget the frames before, after a gap in the stream."""

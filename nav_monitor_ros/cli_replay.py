@@ -1,0 +1,236 @@
+"""``nav_monitor replay`` and ``compare``: recordings through the monitor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.errors import NavMonitorError
+
+_FORMATS = argparse.RawDescriptionHelpFormatter
+_OVERLONG = 1000  # letters of a list of topics
+
+
+def add_replay(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        'replay',
+        help='judge the images of a bag',
+        formatter_class=_FORMATS,
+        description='Judge the images of a ROS 2 bag (MCAP or SQLite, a folder or one of its '
+        'files,\ncompressed or cut off) by the core of the node, without ROS, as fast as the '
+        'network goes.\nEach topic is a camera with an alert of its own. Time is that of the '
+        'recorder.',
+        epilog='examples:\n'
+        '  nav_monitor replay drive --topic /camera/image_raw --html drive.html\n'
+        '  nav_monitor replay drive --topic /front/image_raw --topic /rear/image_raw \\\n'
+        '      --bundle my_bundle --params monitor.yaml --output judged --csv judged.csv',
+    )
+    parser.add_argument('bag', type=Path, metavar='BAG', help='a folder, or an .mcap or .db3 file')
+    parser.add_argument('--topic', action='append', default=[], metavar='T',
+                        help='with images; may be repeated (default: the only one there is)')
+    add_monitor(parser)
+    parser.add_argument('--output', type=Path, metavar='OUT',
+                        help='a bag to write: ood_alert, ood_status, prediction, ood_score')
+    parser.add_argument('--overlay', action='store_true', help='write the overlay into it too')
+    parser.add_argument('--csv', type=Path, metavar='FILE', help='one line for each image')
+    parser.add_argument('--html', type=Path, metavar='FILE',
+                        help='a page: timeline of states, p-values and classes, images of alerts')
+    parser.add_argument('--rate', type=_rate, default=0.0, metavar='R',
+                        help='times the speed of the recording; 0 for as fast as it goes '
+                        '(default: 0)')
+    parser.set_defaults(run=_replay)
+
+
+def add_monitor(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which monitor judges, and how."""
+    parser.add_argument('--bundle', metavar='B',
+                        help='folder, or the name of a shipped one (default: that of --params, or '
+                        'traffic_signs)')
+    parser.add_argument('--params', type=Path, metavar='FILE',
+                        help="the node's parameter file: evidence, timeouts, score, region and all")
+    parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
+                        help='allow the bundle to import network code from it; may be repeated')
+    parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
+    parser.add_argument('--threads', type=int, metavar='N',
+                        help="torch's threads on the CPU, 0 for its own choice (default: that of "
+                        '--params, or 1)')
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float('inf'):
+        raise argparse.ArgumentTypeError(f"'{text}' is no speed; 0 is as fast as it goes")
+    return rate
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.replay import replay
+    from nav_monitor_ros.offline.replay_output import BagWriter, TableWriter
+    from nav_monitor_ros.offline.replay_page import ReplaySummary
+
+    values = parameters_of(options)
+    settings = settings_of(values)
+    if options.overlay and options.output is None:
+        raise NavMonitorError('--overlay goes into the bag that --output names')
+    problems: list[str] = []
+    with ExitStack() as resources:
+        bag, topics = open_topics(options.bag, options.topic)
+        resources.callback(bag.close)
+        monitor = monitor_of(values)
+        summary = ReplaySummary()
+        writers: list[BagWriter | TableWriter] = []
+        if options.output is not None:
+            writers.append(BagWriter(
+                options.output, topics, monitor.bundle.class_names, overlay=options.overlay))
+            resources.callback(writers[-1].close)
+        if options.csv is not None:
+            writers.append(TableWriter(options.csv))
+            resources.callback(writers[-1].close)
+        progress = resources.enter_context(ProgressBars())
+        pace, start = _Pace(options.rate), time.monotonic()
+        for event in replay(monitor, bag, settings=settings, told=problems.append):
+            pace.wait(event.time_ns)
+            for writer in writers:
+                writer.write(event)
+            summary.add(event)
+            progress('images', summary.frames, len(bag))
+        seconds = time.monotonic() - start
+    lines = [
+        f'{summary.frames} images of {options.bag.name} judged by {monitor.bundle.name} in '
+        f'{seconds:.1f} s ({summary.frames / seconds:.0f} a second): {summary.flagged} flagged',
+        *(f'{topic}: {count} alerts' for topic, count in summary.alerts.items()),
+    ]
+    if options.html is not None:
+        from nav_monitor_ros.offline.picture_files import write_page
+
+        write_page(options.html, summary.page(f'Replay of {options.bag.name}', [
+            *lines, *problems]))
+    for line in lines:
+        print(line)
+    for path in (options.output, options.csv, options.html):
+        if path is not None:
+            print(f'wrote {path}')
+    if problems:
+        raise NavMonitorError(problems[0])
+
+
+def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
+    """Return a bag and the names of the topics that are read, as they stand in it.
+
+    Raises:
+        NavMonitorError: The bag cannot be read, a topic is not there, or none is named though
+            there are several.
+    """
+    from nav_monitor_ros.offline.bags import open_bag
+
+    bag = open_bag(path, wanted)
+    there = [topic.name for topic in bag.image_topics]
+    if wanted:
+        absolute = {name if name.startswith('/') else f'/{name}' for name in wanted} | {*wanted}
+        return bag, [name for name in dict.fromkeys(there) if name in absolute]
+    if len(there) == 1:
+        return bag, there
+    bag.close()
+    shown = ', '.join(there)[:_OVERLONG] or 'none'
+    raise NavMonitorError(f'{path}: say --topic; topics with images: {shown}')
+
+
+def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the node's parameters as a file and the command line give them.
+
+    Raises:
+        NavMonitorError: The file cannot be read, or a parameter is wrong.
+    """
+    from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
+
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    if options.params is not None:
+        values.update(_from_file(options.params, values))
+    given = {
+        'bundle': options.bundle, 'device': options.device, 'torch_threads': options.threads,
+        'trusted_packages': [*values['trusted_packages'], *options.trust],
+    }
+    values.update({name: value for name, value in given.items() if value is not None})
+    return check_all(values)
+
+
+def _from_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the monitor's parameters in a ROS parameter file."""
+    from nav_monitor_ros.plain_yaml import read_yaml
+
+    if not path.is_file():
+        raise NavMonitorError(f'parameter file {path} does not exist')
+    found: dict[str, Any] = {}
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise NavMonitorError(f'{path} is no ROS parameter file')
+    for node, entry in content.items():
+        parameters = entry.get('ros__parameters') if isinstance(entry, dict) else None
+        if not isinstance(parameters, dict):
+            raise NavMonitorError(f'{path} is no ROS parameter file: {node} has no ros__parameters')
+        # Another node's parameters are none of ours; one file often serves several.
+        found.update({name: value for name, value in parameters.items() if name in known})
+    if not found:
+        raise NavMonitorError(f'{path} has no parameter of the monitor')
+    return found
+
+
+def settings_of(values: Mapping[str, Any]) -> Any:
+    """Return what of the parameters a recording depends on."""
+    from nav_monitor_ros.decision.alert import AlertRules
+    from nav_monitor_ros.offline.replay import ReplaySettings
+
+    return ReplaySettings(
+        AlertRules(**{name: values[name] for name in AlertRules.__dataclass_fields__}),
+        tuple(values['roi']), values['max_pixels'], values['blank_contrast'],
+    )
+
+
+def monitor_of(values: Mapping[str, Any]) -> Any:
+    """Return the monitor that the node would make of these parameters.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used.
+    """
+    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.monitor import Monitor
+
+    return Monitor(
+        load_bundle(values['bundle']),
+        device=values['device'],
+        threads=values['torch_threads'],
+        trusted_packages=[name for name in values['trusted_packages'] if name],
+        decisive=values['score'],
+        also=[name for name in values['extra_scores'] if name],
+        top=values['top_k'],
+        evidence_level=values['evidence_level'],
+    )
+
+
+class _Pace:
+    """Holds a replay back to a multiple of the recording's speed."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._begin: tuple[float, int] | None = None
+
+    def wait(self, time_ns: int) -> None:
+        """Wait until this moment of the recording is due."""
+        if not self._rate:
+            return
+        now = time.monotonic()
+        begin, begin_ns = self._begin = self._begin or (now, time_ns)
+        due = begin + (time_ns - begin_ns) / 1e9 / self._rate
+        if due > now:
+            sys.stdout.flush()
+            time.sleep(due - now)
