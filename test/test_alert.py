@@ -116,10 +116,22 @@ def test_a_returning_camera_has_to_prove_itself_again(trusted):
     assert trusted.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
 
 
-def test_a_stale_moment_nobody_looked_at_does_not_matter(trusted):
-    # The heartbeat looks ten times a second; without a look there was no stale alert to recover.
+def test_a_gap_below_the_timeout_does_not_matter(trusted):
     trusted.now += 0.4
     assert trusted.play([False]) == [Reason.IN_DISTRIBUTION]
+
+
+def test_a_gap_that_nobody_looked_at_counts(trusted):
+    trusted.now += 2.0  # the process was stopped, and goes on with the image that waits for it
+    assert trusted.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_a_verdict_that_comes_too_late_and_unwatched_counts(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.now += 2.0
+    trusted.machine.judged(frame(False), int(trusted.now * 1e9), 10**6, trusted.now)
+    trusted.machine.image_arrived(trusted.now)
+    assert trusted.look().reason is Reason.WARMING_UP
 
 
 def test_a_slow_first_verdict_is_no_timeout_counted_from_activation():
@@ -240,7 +252,7 @@ def test_a_camera_that_takes_the_place_of_another_is_one_camera(trusted):
 
 
 def test_a_world_that_has_moved_makes_the_calibration_stale_and_no_alert():
-    stream = Stream(drift_window=120.0)
+    stream = Stream(drift_window=120.0, image_timeout=2.0)
     rng = np.random.default_rng(4)
     for step in range(300):  # a look a second
         stream.now += 1.0

@@ -398,15 +398,16 @@ def test_the_monitor_is_stopped_and_continued(robot):
 
 
 def test_a_monitor_that_was_stopped_for_long_does_not_trust_what_it_finds(robot):
-    """The first thing that it says after SIGCONT is not the False of before."""
+    """It says True before it says False again, but for the word that was on its way."""
     graph = robot.graph
     robot.drives()
     robot.monitor.send_signal(signal.SIGSTOP)
     time.sleep(2.0)
     alerts = len(graph.alerts)
     robot.monitor.send_signal(signal.SIGCONT)
-    graph.wait(lambda: len(graph.alerts) > alerts, 10, 'a word')
-    assert graph.alerts[alerts] is True
+    graph.wait(lambda: any(graph.alerts[alerts:]), 10, 'ood_alert True')
+    # SIGSTOP may fall between the judgement and the middleware's last step; only that one word.
+    assert graph.alerts[alerts:].index(True) <= 1
     robot.drives()
 
 

@@ -144,6 +144,7 @@ class AlertMachine:
 
     def image_arrived(self, now: float) -> None:
         """An image came, whatever is in it."""
+        self.alert(now)  # a process that was stopped must not lose the gap before this image
         self._seen.last_arrival = now
         if self._seen.unanswered_since is None:
             self._seen.unanswered_since = now
@@ -161,6 +162,7 @@ class AlertMachine:
             fingerprint: A checksum of the pixels.
             now: Seconds.
         """
+        self.alert(now)  # as in image_arrived: the verdict may come after the time allowed for it
         seen = self._seen
         seen.unanswered_since = None
         self._failure = None

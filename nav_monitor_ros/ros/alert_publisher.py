@@ -91,7 +91,7 @@ class AlertPublisher:
             event(self._machine, time.monotonic())
             alert, changed = self._judge()
             if changed:
-                self._bool_publisher.publish(Bool(data=alert.value))
+                alert = self._say(alert)
             if changed or header is not None:
                 self._publish_status(alert, header, verdict, extra())
             return alert
@@ -121,10 +121,21 @@ class AlertPublisher:
         """Look at the clock and publish the alert, changed or not."""
         with self._lock:
             alert, changed = self._judge()
-            self._bool_publisher.publish(Bool(data=alert.value))
-            if changed:
-                self._publish_status(alert, None, None, {})
-            return alert
+            said = self._say(alert)
+            if changed or said != alert:
+                self._publish_status(said, None, None, {})
+            return said
+
+    def _say(self, alert: Alert) -> Alert:
+        """Publish the alert; return it, or the newer one that had to be said at once after it."""
+        self._bool_publisher.publish(Bool(data=alert.value))
+        if not alert.value:
+            # The process may have been stopped between the judgement and the publication.
+            later, changed = self._judge()
+            if changed and later.value:
+                self._bool_publisher.publish(Bool(data=True))
+                return later
+        return alert
 
     def _judge(self) -> tuple[Alert, bool]:
         alert = self._machine.alert(time.monotonic())
