@@ -23,6 +23,7 @@ from nav_monitor_ros.cli_network import (
 )
 from nav_monitor_ros.cli_progress import ProgressBars, table_console
 from nav_monitor_ros.cli_replay import add_replay
+from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -73,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
-        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_view, _add_benchmark
+        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_view, add_tuning,
+        _add_benchmark,
     ):
         add(commands)
     return parser
@@ -190,6 +192,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument('--decoy', action='store_true',
                        help='add a background class, made from the training images alone')
     train.add_argument('--epochs', type=int, default=0, help='(default: as many as the task needs)')
+    add_watch(train)
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
     train.set_defaults(run=_train)
@@ -382,10 +385,11 @@ def _train(options: argparse.Namespace) -> None:
     test = open_source(options.test) if options.test else None
     console = Console(stderr=True)
     with ProgressBars(console) as progress:
+        watch = watch_of(options, progress)
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
             decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
-            log=console.print,
+            log=console.print, watch=watch,
         )
     task = trained.task
     spec = task.spec(decoy=options.decoy)
@@ -413,6 +417,9 @@ def _train(options: argparse.Namespace) -> None:
     save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
     if trained.test_accuracy is not None:
         print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+    if watch is not None:
+        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+              '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 

@@ -11,12 +11,15 @@ import yaml
 from nav_monitor_ros.errors import NavMonitorError
 
 
-def add_network(parser: argparse.ArgumentParser, *, required: bool) -> Any:
+def add_network(
+    parser: argparse.ArgumentParser, *, required: bool, several: bool = False
+) -> Any:
     """Add the options that name a network.
 
     Args:
         parser: Of a command.
         required: Whether the command needs them.
+        several: Whether ``--weights`` may be repeated; then it is a list.
 
     Returns:
         Their group.
@@ -30,8 +33,13 @@ def add_network(parser: argparse.ArgumentParser, *, required: bool) -> Any:
         '--model-arg', action='append', default=[], metavar='KEY=VALUE',
         help='argument of the factory; may be repeated',
     )
-    network.add_argument('--weights', required=required, type=Path, metavar='FILE',
-                         help='.safetensors, .pt, .pth or .th')
+    formats = '.safetensors, .pt, .pth or .th'
+    if several:
+        network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
+                             help=f'{formats}; repeated, checkpoint after checkpoint')
+    else:
+        network.add_argument('--weights', required=required, type=Path, metavar='FILE',
+                             help=formats)
     network.add_argument('--classes', type=Path, metavar='FILE',
                          help='class names, one a line, in the order of the outputs')
     return network

@@ -14,6 +14,7 @@ from nav_monitor_ros.cli_network import (
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_tuning import add_view_tuning
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -34,7 +35,7 @@ def add_view(commands: Any) -> None:
     views = view.add_subparsers(dest='view', required=True, metavar='VIEW')
     for add in (
         _add_layers, _add_grid, _add_volume, _add_order, _add_weight_gradient, _add_backprop,
-        _add_saliency, _add_evolution,
+        _add_saliency, _add_evolution, add_view_tuning,
     ):
         add(views)
 

@@ -40,7 +40,7 @@ class Moody(nn.Module):
         color = round(float(images[-1].mean()) * 255)
         plain = float(images[-1].std()) < 0.001
         if plain and color == DIE:
-            threading.Timer(0.005, end_thread, [threading.get_ident()]).start()
+            threading.Timer(0.005, end_thread, [threading.current_thread()]).start()
         if plain and color == EXIT:
             raise SystemExit(3)
         if plain and color == RAISE:
@@ -52,11 +52,13 @@ class Moody(nn.Module):
         return self.fc2(self.relu(self.fc1(self.flatten(images))))
 
 
-def end_thread(number):
+def end_thread(thread):
     """Raise SystemExit in a thread, wherever it is."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(number), ctypes.py_object(SystemExit)
-    )
+    # The number of a thread that has ended may be another one's by now.
+    if thread.is_alive():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+        )
 
 
 def images(seed, count):

@@ -105,6 +105,14 @@ TASKS: dict[str, Task] = {
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Someone who looks at the network now and then while it is trained."""
+
+    every: float  # epochs
+    look: Callable[[str, nn.Module, ImageSource], None]  # (checkpoint, network, training images)
+
+
+@dataclass(frozen=True)
 class TrainedNetwork:
     """A trained network, with the images that fitting and calibrating its monitor may use."""
 
@@ -127,6 +135,7 @@ def train(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
     log: Callable[[str], None] = lambda line: None,
+    watch: Watch | None = None,
 ) -> TrainedNetwork:
     """Train one of the reference networks.
 
@@ -142,6 +151,8 @@ def train(
         seed: Of the split, the initial weights and the augmentation.
         progress: Is told how far the work is.
         log: Is given one line for each epoch.
+        watch: Looks at the network untrained, then after each so many epochs, and at the end; at
+            the average of its weights, as it would be used.
 
     Raises:
         NavMonitorError: The task is unknown, or the data have no labels or other classes.
@@ -153,7 +164,9 @@ def train(
         data = without(data, exclude)
     fit_data, calibration_data = split(data, task.held_out, seed)
     if weights is None:
-        network = _trained(task, fit_data, decoy, epochs or task.epochs, seed, progress, log)
+        network = _trained(
+            task, fit_data, decoy, epochs or task.epochs, seed, progress, log, watch
+        )
     else:
         network = task.build(decoy=decoy).eval()
         load_weights(network, weights)
@@ -169,6 +182,7 @@ def _trained(
     seed: int,
     progress: Progress,
     log: Callable[[str], None],
+    watch: Watch | None,
 ) -> nn.Module:
     images, labels = _load(task, data)
     torch.manual_seed(seed)
@@ -176,9 +190,26 @@ def _trained(
     _arrange(network, torch.channels_last)
     # The average of the weights over the steps generalises better than the last ones.
     averaged = copy.deepcopy(network).eval()
-    _optimise(task, network, averaged, images, labels, decoy, epochs, seed, progress, log)
+    steps = -(-len(images) // task.batch)
+    moments = _moments(watch, epochs, steps)
+
+    def after(step: int) -> None:
+        if watch is not None and step in moments:
+            watch.look(moments[step], averaged, data)
+
+    after(0)
+    _optimise(task, network, averaged, images, labels, decoy, epochs, seed, progress, log, after)
     _arrange(averaged, torch.contiguous_format)
     return averaged
+
+
+def _moments(watch: Watch | None, epochs: int, steps: int) -> dict[int, str]:
+    """Return after which steps of all epochs somebody looks, and what those are called."""
+    if watch is None:
+        return {}
+    looks = np.arange(int(epochs / watch.every + 1e-9) + 1) * watch.every
+    named = {round(look * steps): f'epoch {look:.4g}' for look in looks.tolist()}
+    return named | {0: 'untrained', epochs * steps: f'epoch {epochs}'}
 
 
 def _arrange(network: nn.Module, form: torch.memory_format) -> None:
@@ -210,6 +241,7 @@ def _optimise(
     seed: int,
     progress: Progress,
     log: Callable[[str], None],
+    after: Callable[[int], None],
 ) -> None:
     rng = np.random.default_rng(seed)
     steps = -(-len(images) // task.batch)
@@ -239,6 +271,7 @@ def _optimise(
             _average(averaged, network, done=epoch * steps + step, total=epochs * steps)
             losses.append(loss.item())
             progress(f'training, epoch {epoch + 1} of {epochs}', step + 1, steps)
+            after(epoch * steps + step + 1)
         log(f'epoch {epoch + 1} of {epochs}: loss {np.mean(losses):.4f}')
 
 

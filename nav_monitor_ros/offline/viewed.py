@@ -110,25 +110,30 @@ def view_network(
     class_names: Sequence[str] | None = None,
     device: str = 'auto',
     threads: int = 1,
+    background: int | None = None,
+    trusted_packages: Sequence[str] | None = None,
 ) -> Viewed:
     """Open a network that no monitor was fitted to.
 
     Args:
-        spec: Names it; whoever types the package's name trusts it.
+        spec: Names it.
         weights: Its weights.
         preprocess: How pixels become its input.
         class_names: In the order of its outputs; by default their numbers.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         threads: Of torch on the CPU.
+        background: Which output stands for everything that is none of the classes.
+        trusted_packages: Whose network code may be imported; by default the spec's own, since
+            whoever types a package's name trusts it.
 
     Raises:
         NavMonitorError: The network cannot be built or run, or has other classes.
     """
-    network = spec.build([spec.package])
+    network = spec.build([spec.package] if trusted_packages is None else trusted_packages)
     load_weights(network, weights)
     classifier = Classifier(
         network, preprocess, device=select_device(device), threads=threads,
-        layer=_any_layer(network, preprocess),
+        layer=_any_layer(network, preprocess), background=background,
     )
     names = tuple(class_names or map(str, range(classifier.classes)))
     if len(names) != classifier.classes:

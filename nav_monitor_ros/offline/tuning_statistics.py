@@ -1,0 +1,235 @@
+"""What the components of a layer answer to the images of each class: sums that merge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+
+TRUE, PREDICTED = 0, 1  # which labels an image is counted under
+KEPT = 100  # top images of a component
+
+# The bins are the same for every network, so that statistics merge without knowing any range:
+# eight to the octave from 2^-12 to 2^12 on either side of a bin for zero.
+_PER_OCTAVE, _OCTAVES = 8, 12
+_SIDE = 2 * _OCTAVES * _PER_OCTAVE
+BINS = 2 * _SIDE + 1
+ZERO_BIN = _SIDE
+NO_IMAGE = -1
+
+
+def bin_of(values: np.ndarray) -> np.ndarray:
+    """Return the bin of each response.
+
+    Args:
+        values: float, finite, of any shape.
+
+    Returns:
+        int64 of that shape, 0 to ``BINS - 1``, rising with the response. ``ZERO_BIN`` holds what
+        is smaller than 2^-12 in absolute value; the outermost bins what is beyond 2^12.
+    """
+    magnitude = np.abs(values).astype(np.float64)
+    with np.errstate(divide='ignore'):
+        place = np.floor(_PER_OCTAVE * (np.log2(magnitude) + _OCTAVES)) + 1
+    place = np.clip(place, 0, _SIDE).astype(np.int64)
+    return np.where(values < 0, ZERO_BIN - place, ZERO_BIN + place)
+
+
+def bin_centres() -> np.ndarray:
+    """Return the geometric middle of each bin, float64 (BINS,)."""
+    steps = np.arange(1, _SIDE + 1)
+    above = 2.0 ** ((steps - 0.5) / _PER_OCTAVE - _OCTAVES)
+    return np.concatenate([-above[::-1], [0.0], above])
+
+
+@dataclass(eq=False)
+class LayerTuning:
+    """The responses of some components of one layer, by class.
+
+    Responses that are no finite numbers are counted in ``broken`` and nowhere else.
+    """
+
+    name: str
+    components: np.ndarray  # int64 (n,): channels, or neurons, of the layer
+    counts: np.ndarray  # int32 (2, C, n, BINS), for true and predicted labels
+    sums: np.ndarray  # float64 (2, C, n)
+    squares: np.ndarray  # float64 (2, C, n)
+    positive: np.ndarray  # float64 (2, C, n), the sum of max(response, 0)
+    broken: np.ndarray  # int64 (n,), responses that are NaN or infinite
+    lowest: np.ndarray  # float64 (n,)
+    highest: np.ndarray  # float64 (n,)
+    top_values: np.ndarray  # float32 (n, KEPT), falling; -inf where there are fewer images
+    top_images: np.ndarray  # int64 (n, KEPT), NO_IMAGE where there are fewer
+
+    @classmethod
+    def empty(cls, name: str, components: np.ndarray, classes: int) -> LayerTuning:
+        """Return the statistics of no images.
+
+        Args:
+            name: Of the layer.
+            components: int64 (n,), which of its components are looked at.
+            classes: C.
+        """
+        count = len(components)
+        return cls(
+            name=name,
+            components=np.asarray(components, np.int64),
+            counts=np.zeros((2, classes, count, BINS), np.int32),
+            sums=np.zeros((2, classes, count)),
+            squares=np.zeros((2, classes, count)),
+            positive=np.zeros((2, classes, count)),
+            broken=np.zeros(count, np.int64),
+            lowest=np.full(count, np.inf),
+            highest=np.full(count, -np.inf),
+            top_values=np.full((count, KEPT), -np.inf, np.float32),
+            top_images=np.full((count, KEPT), NO_IMAGE, np.int64),
+        )
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Return which components answered every image alike, bool (n,)."""
+        return ~(self.highest > self.lowest)
+
+    def add(self, responses: np.ndarray, labels: np.ndarray, images: np.ndarray) -> None:
+        """Take in the responses to some images.
+
+        Args:
+            responses: float32 (N, n).
+            labels: int64 (2, N), true and predicted; -1 for an image without a true label.
+            images: int64 (N,), numbers that no other image has.
+        """
+        finite = np.isfinite(responses)
+        self.broken += (~finite).sum(0)
+        values = np.where(finite, responses, 0).astype(np.float64)
+        bins = bin_of(values)
+        columns = np.broadcast_to(np.arange(responses.shape[1]), responses.shape)
+        for kind in (TRUE, PREDICTED):
+            rows = np.broadcast_to(labels[kind][:, None], responses.shape)
+            known = finite & (rows >= 0)
+            np.add.at(self.counts[kind], (rows[known], columns[known], bins[known]), 1)
+            for total, terms in (
+                (self.sums, values), (self.squares, values**2),
+                (self.positive, np.maximum(values, 0)),
+            ):
+                for label in np.unique(labels[kind][labels[kind] >= 0]):
+                    mine = labels[kind] == label
+                    total[kind, label] += (terms[mine] * finite[mine]).sum(0)
+        self.lowest = np.minimum(self.lowest, np.where(finite, responses, np.inf).min(0))
+        self.highest = np.maximum(self.highest, np.where(finite, responses, -np.inf).max(0))
+        self._keep_top(
+            np.where(finite, responses, -np.inf).T.astype(np.float32),
+            np.where(finite, images[:, None], NO_IMAGE).T,
+        )
+
+    def merge(self, other: LayerTuning) -> None:
+        """Take in the statistics of other images.
+
+        Raises:
+            NavMonitorError: They are of another layer, or of other components or classes.
+        """
+        if (
+            self.name != other.name
+            or not np.array_equal(self.components, other.components)
+            or self.counts.shape != other.counts.shape
+        ):
+            raise NavMonitorError(
+                f"layer '{self.name}' and layer '{other.name}' were not recorded alike"
+            )
+        self.counts += other.counts
+        self.sums += other.sums
+        self.squares += other.squares
+        self.positive += other.positive
+        self.broken += other.broken
+        self.lowest = np.minimum(self.lowest, other.lowest)
+        self.highest = np.maximum(self.highest, other.highest)
+        self._keep_top(other.top_values, other.top_images)
+
+    def _keep_top(self, values: np.ndarray, images: np.ndarray) -> None:
+        """Keep the largest of what is there and what comes, (n, M) each; of equals, the first."""
+        values = np.concatenate([self.top_values, values], axis=1)
+        images = np.concatenate([self.top_images, images], axis=1)
+        # Places that hold no image come last, whatever their value.
+        unnamed = np.where(images == NO_IMAGE, np.iinfo(np.int64).max, images)
+        order = np.lexsort((unnamed, -values), axis=1)[:, :KEPT]
+        self.top_values = np.take_along_axis(values, order, axis=1)
+        self.top_images = np.take_along_axis(images, order, axis=1)
+
+
+@dataclass(eq=False)
+class CheckpointTuning:
+    """All recorded layers of one checkpoint, and what the network said of each image."""
+
+    name: str
+    layers: tuple[LayerTuning, ...]
+    images: np.ndarray  # int64 (N,), their numbers
+    labels: np.ndarray  # int64 (2, N), true (-1 where unknown) and predicted
+
+    @property
+    def accuracy(self) -> float | None:
+        """Return the share of labelled images that are classified right; None without labels."""
+        known = self.labels[TRUE] >= 0
+        if not known.any():
+            return None
+        return float((self.labels[TRUE] == self.labels[PREDICTED])[known].mean())
+
+    def add(
+        self, responses: Mapping[str, np.ndarray], labels: np.ndarray, images: np.ndarray
+    ) -> None:
+        """Take in the responses to some images.
+
+        Args:
+            responses: Layer's name -> float32 (N, n).
+            labels: int64 (2, N), true and predicted.
+            images: int64 (N,), numbers that no other image has.
+        """
+        for layer in self.layers:
+            layer.add(responses[layer.name], labels, images)
+        self.images = np.concatenate([self.images, images])
+        self.labels = np.concatenate([self.labels, labels], axis=1)
+
+    def merge(self, other: CheckpointTuning) -> None:
+        """Take in the statistics of other images under the same checkpoint.
+
+        Raises:
+            NavMonitorError: They were not recorded alike, or an image is in both.
+        """
+        if [layer.name for layer in self.layers] != [layer.name for layer in other.layers]:
+            raise NavMonitorError('the recordings have different layers')
+        shared = np.intersect1d(self.images, other.images)
+        if len(shared):
+            raise NavMonitorError(
+                f'{len(shared)} images are in both recordings, such as number {shared[0]}; record '
+                'disjoint parts, such as SOURCE?part=1/2 and SOURCE?part=2/2'
+            )
+        for mine, theirs in zip(self.layers, other.layers, strict=True):
+            mine.merge(theirs)
+        self.images = np.concatenate([self.images, other.images])
+        self.labels = np.concatenate([self.labels, other.labels], axis=1)
+        order = np.argsort(self.images)
+        self.images, self.labels = self.images[order], self.labels[:, order]
+
+    def class_counts(self, kind: int, classes: int) -> np.ndarray:
+        """Return the number of images under each label, int64 (C,)."""
+        labels = self.labels[kind]
+        return np.bincount(labels[labels >= 0], minlength=classes)
+
+
+def empty_checkpoint(
+    name: str, layers: Sequence[tuple[str, np.ndarray]], classes: int
+) -> CheckpointTuning:
+    """Return the statistics of no images.
+
+    Args:
+        name: Of the checkpoint.
+        layers: Name, and components, int64 (n,), of each.
+        classes: C.
+    """
+    return CheckpointTuning(
+        name,
+        tuple(LayerTuning.empty(layer, components, classes) for layer, components in layers),
+        np.zeros(0, np.int64),
+        np.zeros((2, 0), np.int64),
+    )
