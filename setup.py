@@ -63,6 +63,7 @@ setup(
         'gradients': ['captum>=0.8', 'pillow>=9'],  # nav_monitor view backprop|saliency --method
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
         'report': ['matplotlib>=3.5'],  # nav_monitor evaluate --output
+        'volume': ['k3d>=2.16'],  # nav_monitor view volume --turnable
     },
     zip_safe=False,
     entry_points={

@@ -162,26 +162,42 @@ def _add_volume(views: Any) -> None:
                         help='8: rint((x - min) / (max - min) * 255); 1: on or off (default: 8)')
     volume.add_argument('--order', choices=_ORDERS, default='index',
                         help='of the channels (default: index)')
+    volume.add_argument('--turnable', type=Path, metavar='FILE.html',
+                        help='write a page, too, with the voxels in space, to be turned round '
+                        '(needs k3d)')
     volume.add_argument('--output', required=True, type=Path, metavar='FILE.vox')
     volume.set_defaults(run=_volume)
 
 
 def _volume(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.picture_files import require_suffix, write_page
     from nav_monitor_ros.offline.view_layers import volume, write_volume
     from nav_monitor_ros.offline.viewed import read_image
+    from nav_monitor_ros.offline.volume_3d import require_k3d, turnable_page
 
+    if options.turnable is not None:
+        require_suffix([options.turnable], ('.html',))
+        require_k3d()
+        if options.turnable.resolve() == options.output.with_suffix('.html').resolve():
+            raise NavMonitorError(
+                f'{options.turnable} is the page with the slices; give --turnable another name'
+            )
     viewed = open_viewed(options)
     image = read_image(options.image, options.index)
     found, layer, order = volume(
         viewed, image, options.layer, bits=options.bits, order=options.order
     )
     channels, rows, columns = found.shape
-    for file in write_volume(
-        options.output, found, layer, order.tolist(), f'{viewed.name}: {layer}',
-        [f'{channels} channels of {rows} x {columns}, {options.bits} bit a voxel, channels by '
-         f'{options.order}.', f'{found.meaning}.'],
-    ):
+    title = f'{viewed.name}: {layer}'
+    lines = [
+        f'{channels} channels of {rows} x {columns}, {options.bits} bit a voxel, channels by '
+        f'{options.order}.', f'{found.meaning}.',
+    ]
+    for file in write_volume(options.output, found, layer, order.tolist(), title, lines):
         print(f'wrote {file}')
+    if options.turnable is not None:
+        write_page(options.turnable, turnable_page(found, title, lines))
+        print(f'wrote {options.turnable}')
 
 
 def _add_order(views: Any) -> None:

@@ -16,7 +16,7 @@ venv="$root/.venv"
 state="$venv/.nav_monitor"
 workspace="$root/.ros"
 log="$workspace/setup.log"
-test_packages=(chromium dataset-fashion-mnist zsh)
+test_packages=(chromium chromium-driver dataset-fashion-mnist zsh)
 
 say() { echo "setup: $*"; }
 fail() {

@@ -117,8 +117,9 @@ class LayerTuning:
                 for label in np.unique(labels[kind][labels[kind] >= 0]):
                     mine = labels[kind] == label
                     total[kind, label] += (terms[mine] * finite[mine]).sum(0)
-        self.lowest = np.minimum(self.lowest, np.where(finite, responses, np.inf).min(0))
-        self.highest = np.maximum(self.highest, np.where(finite, responses, -np.inf).max(0))
+        lows, highs = (np.where(finite, responses, edge) for edge in (np.inf, -np.inf))
+        self.lowest = np.minimum(self.lowest, lows.min(0, initial=np.inf))
+        self.highest = np.maximum(self.highest, highs.max(0, initial=-np.inf))
         self._keep_top(
             np.where(finite, responses, -np.inf).T.astype(np.float32),
             np.where(finite, images[:, None], NO_IMAGE).T,

@@ -1,0 +1,93 @@
+"""A volume as a page that can be turned round, drawn by k3d."""
+
+from __future__ import annotations
+
+import warnings
+from html import escape
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.views.colors import HIGHEST, LOWEST, level_table
+from nav_monitor_ros.views.volume import Volume
+
+_SHOWN = 0.1  # share of the scale that a voxel has to exceed
+_MOST = 2_000_000  # voxels; more are slow to turn
+_TITLE = """
+<div style="position: fixed; left: 16px; top: 12px; max-width: min(60ch, calc(100vw - 270px));
+font: 15px/1.45 system-ui, sans-serif; color: #16181c; pointer-events: none"><b>{title}</b><br>
+{lines}</div>
+"""
+
+
+def require_k3d() -> None:
+    """Check that such pages can be made.
+
+    Raises:
+        NavMonitorError: k3d is not installed.
+    """
+    try:
+        import k3d  # noqa: F401
+    except ImportError:
+        raise NavMonitorError(
+            "--turnable needs k3d: pip install 'nav_monitor_ros[volume]' (or k3d); the page with "
+            'slices works without'
+        ) from None
+
+
+def turnable_page(volume: Volume, title: str, lines: list[str]) -> str:
+    """Return a whole HTML file that asks nobody for anything.
+
+    The image's rows stand upright, channels go into the depth. Eight-bit voxels have viridis's
+    colours, those at the low end of the scale are left out; of one bit, those that are on are
+    shown.
+
+    Args:
+        volume: The voxels.
+        title: Of the page.
+        lines: Facts, shown below it.
+
+    Raises:
+        NavMonitorError: k3d is not installed, or the volume is too large to be turned.
+    """
+    require_k3d()
+    import k3d
+
+    channels, rows, columns = volume.shape
+    if volume.voxels.size > _MOST:
+        raise NavMonitorError(
+            f'{volume.voxels.size} voxels are too many to be turned ({_MOST}); choose another '
+            'layer, or look at the page with slices'
+        )
+    if volume.bits == 8:
+        ramp = level_table('viridis')[LOWEST : HIGHEST + 1]
+        shown = np.where(volume.voxels > _SHOWN * 255, volume.voxels, 0)
+        colors = ramp[np.linspace(0, len(ramp) - 1, 255).round().astype(int)].astype(int)
+        told = f' Voxels below {_SHOWN:.0%} of the scale are left out.'
+    else:
+        shown, colors, told = volume.voxels, np.array([[0, 114, 178]]), ''
+    # k3d has (z, y, x): upright the rows, the first on top; into the depth the channels.
+    stacked = np.ascontiguousarray(shown.transpose(1, 0, 2)[::-1])
+    if not stacked.any():
+        told = ' No voxel is above the low end of the scale: there is nothing to show.'
+    size = max(rows, columns)
+    depth = max(channels, 2 * size) if channels >= 8 else channels
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # k3d casts colours and bounds to float32 and says so
+        plot = k3d.plot(
+            camera_auto_fit=False, grid_visible=False, axes_helper=0, name=title,
+        )
+        plot += k3d.voxels(
+            stacked, color_map=[int(r) << 16 | int(g) << 8 | int(b) for r, g, b in colors],
+            outlines=False, bounds=[0, columns, 0, depth, 0, rows], compression_level=9,
+        )
+        distance = 0.85 * (size + depth)
+        plot.camera = [
+            columns / 2 - 0.75 * distance, depth / 2 - 0.75 * distance, rows / 2 + 0.5 * distance,
+            columns / 2, depth / 2, rows / 2, 0, 0, 1,
+        ]
+        html: str = plot.get_snapshot()
+    told = f'Rows stand upright, channels go into the depth.{told} Drag to turn.'
+    facts = '<br>'.join(escape(line) for line in (*lines, told))
+    block = _TITLE.format(title=escape(title), lines=facts)
+    return html.replace('</body>', f'{block}</body>', 1)
