@@ -66,6 +66,58 @@ def write_bag(
     return folder
 
 
+def write_images(
+    folder: Path, topics: dict[str, list[np.ndarray | None]], *, rate: float = 30.0,
+    storage: str = 'mcap', lag_ns: int = 5_000_000, packed: bool = False,
+) -> Path:
+    """Write a bag of pictures.
+
+    Args:
+        folder: Is made.
+        topics: Topic -> pictures, uint8 (H, W, 3) RGB or (H, W), one each period; None for a
+            camera that misses one.
+        rate: Of each topic, Hz.
+        storage: ``mcap`` or ``sqlite3``.
+        lag_ns: The recorder has a picture so long after its stamp.
+        packed: Write PNGs, as compressed images.
+    """
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+    kind = 'sensor_msgs/msg/CompressedImage' if packed else 'sensor_msgs/msg/Image'
+    with Writer(folder, version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
+        connections = {
+            topic: writer.add_connection(topic, kind, typestore=store) for topic in topics
+        }
+        longest = max(map(len, topics.values()))
+        for number in range(longest):
+            received = START + round(number * 1e9 / rate)
+            for topic, pictures in topics.items():
+                picture = pictures[number] if number < len(pictures) else None
+                if picture is None:
+                    continue
+                header = types['std_msgs/msg/Header'](
+                    types['builtin_interfaces/msg/Time'](*divmod(received - lag_ns, 10**9)),
+                    topic.strip('/').split('/')[0],
+                )
+                height, width = picture.shape[:2]
+                channels = picture.size // (height * width)
+                if packed:
+                    bgr = picture[..., ::-1] if channels == 3 else picture
+                    message = types[kind](
+                        header, 'png', cv2.imencode('.png', bgr)[1].reshape(-1)
+                    )
+                else:
+                    message = types[kind](
+                        header, height, width, 'rgb8' if channels == 3 else 'mono8', 0,
+                        width * channels, np.ascontiguousarray(picture).reshape(-1),
+                    )
+                writer.write(connections[topic], received, store.serialize_cdr(message, kind))
+    return folder
+
+
 def file_of(bag: Path) -> Path:
     """Return the one file of a bag that holds its messages."""
     return next(path for path in bag.iterdir() if path.name != 'metadata.yaml')

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from browser import Browser
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 sys.path.insert(0, str(TOOLS))
@@ -157,6 +158,26 @@ def test_quick_demo_leaves_pictures_logs_and_a_page_that_needs_nothing_else(quic
     assert (output / 'overlay_2_triangles_first_alert.png').exists()
     assert 'ood_alert' in (output / 'monitor.log').read_text()
     assert 'playing' in (output / 'camera.log').read_text()
+
+
+@pytest.mark.ros
+@pytest.mark.browser
+@pytest.mark.parametrize('width', [1200, 500])
+def test_the_page_of_the_demo_is_drawn_offline_without_a_complaint(quick_run, tmp_path, width):
+    output, _ = quick_run
+    browser = Browser(tmp_path / 'profile', width)
+    try:
+        browser.open(output / 'index.html')
+        assert browser.picture().std() > 10
+        assert browser.overflow() <= 0
+        assert len(browser.find_all('img')) > 10
+        for image in browser.find_all('img'):
+            assert browser.script(
+                'return arguments[0].complete && arguments[0].naturalWidth', image
+            )
+        browser.assert_well()
+    finally:
+        browser.close()
 
 
 @pytest.mark.ros

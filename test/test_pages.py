@@ -1,0 +1,257 @@
+"""Every page of the product in a real browser: offline, without a complaint, and used by hand."""
+
+import numpy as np
+import pytest
+import recorded
+from browser import Browser
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from nav_monitor_ros.cli import main
+from nav_monitor_ros.offline.sources import open_source
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp('profile'))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope='module')
+def narrow(tmp_path_factory):
+    opened = Browser(tmp_path_factory.mktemp('profile'), 500, 1000)
+    yield opened
+    opened.close()
+
+
+def run(*arguments):
+    assert main([str(argument) for argument in arguments]) == 0
+
+
+@pytest.fixture(scope='module')
+def pages(tmp_path_factory):
+    """Write every kind of page, each once, by its command."""
+    folder = tmp_path_factory.mktemp('pages')
+    drawn = ('--image', 'sample:digits', '--index', 7)
+    run('view', 'volume', 'digits', *drawn, '--layer', 'conv4', '--output', folder / 'volume.vox',
+        '--turnable', folder / 'turnable.html')
+    run('view', 'weight-gradient', 'digits', '--images', 'sample:digits?limit=300',
+        '--measured', 60, '--output', folder / 'weights.html')
+    run('view', 'evolution', 'digits', *drawn, '--images', 'sample:digits?limit=300',
+        '--steps', 12, '--frames', 5, '--output', folder / 'evolution.html')
+    run('evaluate', 'digits', '--inside', 'sample:digits?limit=300',
+        '--ood', 'noise=sample:noise?count=60', '--output', folder)
+    digits, strange = (open_source(f'sample:{name}') for name in ('digits', 'triangles'))
+    recorded.write_images(folder / 'drive', {'/camera/image_raw': [
+        (strange if 20 <= i < 40 else digits).image(i) for i in range(60)
+    ]})
+    run('replay', folder / 'drive', '--bundle', 'digits', '--html', folder / 'replay.html')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def tuning(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tuning')
+    run('train', 'digits', '--data', 'sample:digits?limit=4000', '--epochs', 1,
+        '--record-tuning', folder / 'tuning', '--record-every', 0.34,
+        '--output', folder / 'bundle')
+    run('view', 'tuning', folder / 'tuning', '--permutations', 20,
+        '--output', folder / 'tuning.html')
+    return folder / 'tuning.html'
+
+
+PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay.html')
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_a_page_is_drawn_offline_without_a_complaint(browser, narrow, pages, name):
+    for window in (browser, narrow):
+        window.open(pages / name)
+        assert window.picture().std() > 10
+        assert window.overflow() <= 0
+        for image in window.find_all('img'):
+            assert window.script('return arguments[0].complete && arguments[0].naturalWidth', image)
+        window.assert_well()
+
+
+@pytest.mark.parametrize(('name', 'count'), [
+    ('volume.html', 3), ('weights.html', 1), ('evolution.html', 1),
+])
+def test_sliders_move_and_play(browser, pages, name, count):
+    browser.open(pages / name)
+    sliders = browser.find_all('.slides')
+    assert len(sliders) >= count
+    for number in range(len(sliders)):
+        root = f'(document.querySelectorAll(".slides")[{number}])'
+        browser.script(f'{root}.id = "probe{number}"')
+        one = f'#probe{number}'
+        last = int(browser.find(f'{one} input').get_attribute('max'))
+        browser.slide(f'{one} input', 0)
+        first, told = browser.picture(f'{one} .slots'), browser.find(f'{one} output').text
+        browser.slide(f'{one} input', last)
+        second = browser.picture(f'{one} .slots')
+        assert browser.find(f'{one} output').text != told
+        assert first.shape != second.shape or not np.array_equal(first, second)
+        browser.press(f'{one} input', Keys.ARROW_LEFT)
+        assert browser.find(f'{one} input').get_attribute('value') == str(last - 1)
+        button = f'{one} button'
+        browser.find(button).click()
+        assert browser.find(button).text == 'Pause'
+        browser.wait(
+            f'return document.querySelector("{one} input").value !== "{last - 1}"', 'it to play'
+        )
+        browser.find(button).click()
+        assert browser.find(button).text == 'Play'
+        now = browser.find(f'{one} input').get_attribute('value')
+        # Longer than a step; what stands still cannot be waited for.
+        browser.driver.execute_async_script('setTimeout(arguments[0], 700)')
+        assert browser.find(f'{one} input').get_attribute('value') == now
+    browser.assert_well()
+
+
+def test_a_volume_is_turned_round(browser, pages):
+    browser.open(pages / 'turnable.html')
+    browser.wait('return document.querySelector("canvas") !== null', 'k3d')
+    drawn = 'const c = document.querySelector("canvas"); return c.width > 100 && c.height > 100'
+    browser.wait(drawn, 'the canvas')
+
+    def voxels():
+        seen = browser.picture().astype(int)[150:, :900]
+        return seen, int((np.ptp(seen, axis=2) > 25).sum())  # coloured pixels
+
+    for _ in range(100):
+        before, colored = voxels()
+        if colored > 5000:
+            break
+        browser.driver.execute_async_script('setTimeout(arguments[0], 200)')
+    assert colored > 5000
+    ActionChains(browser.driver).move_to_element(browser.find('canvas')).click_and_hold() \
+        .move_by_offset(120, 30).move_by_offset(60, 20).release().perform()
+    for _ in range(100):
+        after, colored = voxels()
+        if (after != before).any(axis=2).mean() > 0.02:
+            break
+        browser.driver.execute_async_script('setTimeout(arguments[0], 200)')
+    assert (after != before).any(axis=2).mean() > 0.02 and colored > 3000
+    browser._collect()
+    # The driver's remarks on how fast pictures are read back are about the test.
+    browser.complaints = [said for said in browser.complaints if 'GL Driver Message' not in said]
+    browser.assert_well()
+
+
+# The page of class tuning.
+
+
+def ready(browser, page):
+    browser.open(page)
+    browser.wait('return window.tuning && window.tuning.ready', 'the page to be unpacked')
+
+
+def cells(browser):
+    """Return how many components there are, and what each one is."""
+    return browser.script("""
+        const seen = [];
+        for (let i = 0; ; i += 1) {
+          let one;
+          try { one = tuning.cell(i); } catch { break; }
+          seen.push({...tuning.look(i), color: tuning.colorOf(i)});
+        }
+        return seen;
+    """)
+
+
+def pixel(browser, component):
+    """Return the colour of a cell near its corner, away from its letter, (3,)."""
+    browser.script(
+        'const [x, y] = tuning.cell(arguments[0]); window.scrollBy(0, y - 500);', component
+    )
+    x, y, side = browser.script('return tuning.cell(arguments[0])', component)
+    return browser.picture()[round(y - side * 0.36), round(x - side * 0.36)].astype(int)
+
+
+def test_tuning_is_drawn_as_it_is(browser, tuning):
+    ready(browser, tuning)
+    seen = cells(browser)
+    assert len(seen) == 24 + 48 + 128 + 10
+    output = seen[-10:]
+    assert [one['label'] for one in output] == list(range(10))
+    assert all(one['value'] > 0.5 and one['above'] for one in output)
+    for component in (0, 50, len(seen) - 1):
+        if not seen[component]['dead']:
+            wanted = [int(v) for v in seen[component]['color'][4:-1].split(',')]
+            assert np.abs(pixel(browser, component) - wanted).max() <= 3
+    browser.assert_well()
+
+
+def test_tuning_follows_slider_play_switch_and_measure(browser, tuning):
+    ready(browser, tuning)
+    last = browser.picture('#layers')
+    told = browser.find('#when').text
+    assert 'epoch 1' in told and 'accuracy' in told
+    browser.slide('#time', 0)
+    assert 'untrained' in browser.find('#when').text
+    first = browser.picture('#layers')
+    assert (first != last).mean() > 0.02
+    browser.find('#play').click()
+    assert browser.find('#play').text == 'Pause'
+    browser.wait('return tuning.index > 0', 'it to play')
+    browser.wait('return !tuning.playing && document.querySelector("#when").textContent'
+                 '.includes("epoch 1")', 'it to end')
+    assert browser.find('#play').text == 'Play'
+    assert np.array_equal(browser.picture('#layers'), last)
+    browser.press('#time', Keys.HOME)
+    assert browser.script('return tuning.index') == 0
+    before = browser.picture('#layers')
+    browser.script('document.querySelectorAll("#kinds input")[1].click()')
+    assert browser.script('return tuning.kind') == 1
+    predicted = browser.picture('#layers')
+    assert (predicted != before).mean() > 0.001  # untrained, both labels differ most
+    browser.script(
+        'const m = document.querySelector("#measure"); m.value = 3;'
+        'm.dispatchEvent(new Event("change"));'
+    )
+    assert 'mutual information' in browser.find('#about').text
+    assert (browser.picture('#layers') != predicted).mean() > 0.02
+    browser.assert_well()
+
+
+def test_a_click_on_a_component_shows_its_classes_and_images(browser, tuning):
+    ready(browser, tuning)
+    canvases = browser.find_all('#layers canvas')
+    component = browser.script('return 24 + 48 + 128 + 4')  # the output of class 4
+    box = browser.script(
+        'const b = arguments[0].getBoundingClientRect(); const c = tuning.cell(arguments[1]);'
+        'return [c[0] - b.left, c[1] - b.top]', canvases[-1], component,
+    )
+    browser.click_at(canvases[-1], *box)
+    assert browser.script('return tuning.selected') == component
+    panel = browser.find('#panel').text
+    assert 'output, component 4' in panel and 'for class 4' in panel
+    assert len(browser.find_all('#panel tr')) == 11
+    tiles = browser.find_all('#panel .tiles canvas')
+    assert len(tiles) == 8
+    pictures = [
+        browser.script(
+            'const c = arguments[0];'
+            'return Array.from(c.getContext("2d").getImageData(0, 0, c.width, c.height).data)',
+            tile,
+        ) for tile in tiles
+    ]
+    assert min(np.std(picture) for picture in pictures) > 20
+    # Those are images of a four, most of them.
+    said = [figure.text for figure in browser.find_all('#panel .tiles figure')]
+    assert sum(text == '4' for text in said) >= 6
+    browser.script('arguments[0].focus()', canvases[-1])
+    canvases[-1].send_keys(Keys.ARROW_RIGHT)
+    assert browser.script('return tuning.selected') == component + 1
+    assert 'component 5' in browser.find('#panel').text
+    browser.assert_well()
+
+
+def test_tuning_fits_a_narrow_window(narrow, tuning):
+    ready(narrow, tuning)
+    assert narrow.overflow() <= 0
+    narrow.assert_well()
