@@ -69,7 +69,7 @@ def measure(
         options: The command line's.
         busy: Are started before counting begins.
     """
-    quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
     graph.listen(Float32, VERDICTS)
     for topic in PICTURES:
         graph.listen(Image, topic, quality)

@@ -11,6 +11,7 @@ from nav_monitor_ros.offline.tuning_statistics import KEPT, LayerTuning, bin_cen
 
 MEASURES = ('informedness', 'precision', 'csi', 'nmi')
 PERMUTATIONS = 100
+FEWEST = 5  # images of a class that can be said to drive a component; one always lies somewhere
 LEVEL = 0.99  # of the permuted labels' selectivity, below which a component shows nothing
 _BLOCK = 1 << 22  # numbers that are worked on at a time
 
@@ -122,6 +123,8 @@ def selectivity(
 ) -> Selectivity:
     """Return how selective the components of a layer are.
 
+    Classes with fewer than ``FEWEST`` images are among the others only.
+
     Args:
         layer: Its responses.
         kind: ``TRUE`` or ``PREDICTED``, which labels count.
@@ -136,17 +139,18 @@ def selectivity(
     nmi = np.zeros(count)
     floors = np.zeros((len(MEASURES), count))
     cuts = _permuted(class_counts, permutations, seed)
+    enough = class_counts >= FEWEST
     used = np.flatnonzero(counts.any(axis=(0, 1)))
     block = max(1, _BLOCK // max(1, classes * len(used)))
     for start in range(0, count, block):
         columns = slice(start, start + block)
         part = counts[:, columns][..., used]
-        by_class[:, columns] = informedness(part)
+        by_class[:, columns] = informedness(part) * enough[:, None]
         nmi[columns] = normalized_mutual_information(part)
-        floors[:, columns] = _floors(part, bin_centres()[used], cuts)
+        floors[:, columns] = _floors(part, bin_centres()[used], cuts, enough)
     images = counts.sum(axis=2)
     with np.errstate(divide='ignore', invalid='ignore'):
-        means = layer.positive[kind] / images
+        means = np.where(enough[:, None], layer.positive[kind] / images, np.nan)
     csi, csi_class = class_selectivity_index(means)
     top = np.where(layer.top_images >= 0, labels_of[layer.top_images], -1)
     share, share_class = precision(top, classes)
@@ -173,7 +177,9 @@ def _permuted(class_counts: np.ndarray, permutations: int, seed: int) -> list[np
     return [rng.permutation(labels) for _ in range(permutations)]
 
 
-def _floors(counts: np.ndarray, centres: np.ndarray, permuted: list[np.ndarray]) -> np.ndarray:
+def _floors(
+    counts: np.ndarray, centres: np.ndarray, permuted: list[np.ndarray], enough: np.ndarray
+) -> np.ndarray:
     """Return what the components reach when labels mean nothing, float64 (4, n).
 
     Images in the order of their responses, with permuted labels, cut where the component's bins
@@ -191,9 +197,10 @@ def _floors(counts: np.ndarray, centres: np.ndarray, permuted: list[np.ndarray])
         up_to = np.zeros((classes, len(labels) + 1), np.int64)
         up_to[:, 1:] = (labels == np.arange(classes)[:, None]).cumsum(axis=1)
         drawn = np.diff(up_to[:, ends], axis=2, prepend=0)
-        reached[number, 0] = informedness(drawn).max(axis=0)
+        reached[number, 0] = (informedness(drawn) * enough[:, None]).max(axis=0)
         with np.errstate(divide='ignore', invalid='ignore'):
             means = drawn @ positive / drawn.sum(axis=2)
+        means[~enough] = np.nan
         reached[number, 2] = class_selectivity_index(means)[0]
         reached[number, 3] = normalized_mutual_information(drawn)
     return np.quantile(reached, LEVEL, axis=0, method='higher')

@@ -10,7 +10,13 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.fit import Progress
-from nav_monitor_ros.offline.selectivity import MEASURES, PERMUTATIONS, Selectivity, selectivity
+from nav_monitor_ros.offline.selectivity import (
+    FEWEST,
+    MEASURES,
+    PERMUTATIONS,
+    Selectivity,
+    selectivity,
+)
 from nav_monitor_ros.offline.tuning import OUTPUT, SHOWN
 from nav_monitor_ros.offline.tuning_files import THUMBNAIL, TuningRecording
 from nav_monitor_ros.offline.tuning_statistics import PREDICTED, TRUE, CheckpointTuning
@@ -60,6 +66,7 @@ def tuning_page(
     classes = len(about.class_names)
     checkpoints: list[_Checkpoint] = []
     accuracies: list[float | None] = []
+    fewest = np.zeros(0, np.int64)
     images = np.zeros(0, np.int64)
     true = np.zeros(0, np.int64)
     said: list[dict[int, int]] = []
@@ -70,6 +77,7 @@ def tuning_page(
             kinds = [PREDICTED]
         checkpoints.append(_measure(seen, kinds, classes, permutations, seed))
         accuracies.append(seen.accuracy)
+        fewest = seen.class_counts(kinds[0], classes)
         images, true = seen.images, seen.labels[TRUE]
         said.append(dict(zip(seen.images.tolist(), seen.labels[PREDICTED].tolist(), strict=True)))
         progress('class tuning', place + 1, len(recording.checkpoints))
@@ -95,7 +103,7 @@ def tuning_page(
         'truth': np.array([max(known[image], 0) for image in tiles], label),
     }
     arrays |= _bars(checkpoints, bars, label)
-    lines = _lines(recording, mean_j, accuracies, kinds)
+    lines = _lines(recording, mean_j, accuracies, kinds, int((fewest < FEWEST).sum()))
     page = TuningPage(
         network=about.network,
         class_names=about.class_names,
@@ -219,7 +227,7 @@ def _sprite(
 
 def _lines(
     recording: TuningRecording, mean_j: np.ndarray, accuracies: list[float | None],
-    kinds: list[int],
+    kinds: list[int], rare: int,
 ) -> list[str]:
     about = recording.about
     components = sum(len(chosen) for _, _, chosen in about.layers)
@@ -244,4 +252,9 @@ def _lines(
         f'{recording.checkpoints[0]} -> {mean_j[-1, 0, place]:.3f} at '
         f'{recording.checkpoints[-1]}{told}'
     )
+    if rare:
+        lines.append(
+            f'{rare} of {len(about.class_names)} classes have fewer than {FEWEST} images at '
+            f'{recording.checkpoints[-1]} and are taken for driving nothing'
+        )
     return lines

@@ -24,13 +24,16 @@ from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.tiles import draw_activations, image_scale
 from nav_monitor_ros.views.volume import cloud
 
+# A picture goes out in many fragments; one that is lost can be sent again for so many pictures.
+_DEPTH = 5
+
 
 class _View:
     """One picture, as an image and as a compressed image, at a limited rate."""
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
         topic = f'~/{name}'
-        self._raw = node.create_publisher(Image, topic, reliable(1))
+        self._raw = node.create_publisher(Image, topic, reliable(_DEPTH))
         self._compressed = node.create_publisher(
             CompressedImage, f'{topic}/compressed', reliable(1)
         )

@@ -20,7 +20,8 @@ STYLE = """
 .bar input[type=radio] { position: absolute; opacity: 0; width: 0; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 14px; font-size: 14px; margin-top: 14px; }
 .legend span { display: inline-flex; align-items: center; gap: 6px; }
-.legend i { width: 22px; height: 22px; border-radius: 4px; display: inline-flex; font-style: normal;
+.legend i { min-width: 22px; padding: 0 2px; box-sizing: border-box; height: 22px;
+  border-radius: 4px; display: inline-flex; font-style: normal;
   align-items: center; justify-content: center; font-size: 12px; font-weight: 600; }
 .ramp { width: 150px !important; }
 .two { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr) minmax(0, 340px);
@@ -38,6 +39,7 @@ canvas:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .panel td { padding: 1px 6px 1px 0; vertical-align: middle; }
 .panel td.name { max-width: 120px; overflow: hidden; text-overflow: ellipsis;
   white-space: nowrap; }
+.panel td.wide { width: 32%; }
 .panel td.number { text-align: right; width: 3.4em; }
 .panel div.track { background: #8883; height: 12px; border-radius: 3px; position: relative; }
 .panel div.track > div { position: absolute; top: 0; bottom: 0; border-radius: 3px; }
@@ -83,6 +85,7 @@ const make = (tag, attributes, text) => {
   if (text !== undefined) node.textContent = text;
   return node;
 };
+const MOST_LISTED = 48;
 const GREY = [168, 173, 181];
 const total = meta.layers.reduce((sum, layer) => sum + layer.components.length, 0);
 const starts = [];
@@ -304,10 +307,10 @@ const drawPanel = () => {
     row.append(make('td', { className: 'name', title: meta.classes[label] },
       meta.marks[label] === meta.classes[label] ? meta.classes[label]
         : meta.marks[label] + ' ' + meta.classes[label]));
-    const first = make('td');
+    const first = make('td', { className: 'wide' });
     first.append(bar(0, informed, meta.colors[label]));
     row.append(first, make('td', { className: 'number' }, informed.toFixed(2)));
-    const second = make('td');
+    const second = make('td', { className: 'wide' });
     second.append(bar(Math.min(zero, share), Math.max(zero, share), '#7d8490'));
     const mean = low + share * (high - low);
     row.append(second, make('td', { className: 'number' }, mean.toPrecision(3)));
@@ -473,14 +476,7 @@ const build = () => {
     state.index = Math.max(0, Math.min(last, Math.round(share * last)));
     draw();
   });
-  meta.classes.forEach((name, label) => {
-    const entry = make('span');
-    const swatch = make('i', {}, meta.marks[label]);
-    swatch.style.background = meta.colors[label];
-    swatch.style.color = inked(colors[label]);
-    entry.append(swatch, meta.marks[label] === name ? '' : name);
-    $('legend').append(entry);
-  });
+  listClasses();
   const ramp = make('span');
   const strip = make('i', { className: 'ramp' });
   strip.style.background = 'linear-gradient(90deg,' + css(mixed(colors[0], 0.15)) + ','
@@ -510,6 +506,34 @@ const build = () => {
   });
 };
 
+const listClasses = () => {
+  const uses = new Map();
+  if (meta.classes.length > MOST_LISTED) {
+    data.cls.forEach((label, at) => {
+      const flags = data.flags[Math.floor(at / (measures * total)) * total + at % total];
+      const above = flags & (1 << Math.floor(at / total) % measures);
+      if (above && !(flags & 16)) uses.set(label, (uses.get(label) || 0) + 1);
+    });
+  } else {
+    meta.classes.forEach((_, label) => uses.set(label, 1));
+  }
+  const listed = [...uses].sort((a, b) => b[1] - a[1]).slice(0, MOST_LISTED)
+    .map(([label]) => label).sort((a, b) => a - b);
+  listed.forEach((label) => {
+    const name = meta.classes[label];
+    const entry = make('span');
+    const swatch = make('i', {}, meta.marks[label]);
+    swatch.style.background = meta.colors[label];
+    swatch.style.color = inked(colors[label]);
+    entry.append(swatch, meta.marks[label] === name ? '' : name);
+    $('legend').append(entry);
+  });
+  if (listed.length < meta.classes.length) {
+    $('legend').append(make('span', {}, 'The ' + listed.length + ' of ' + meta.classes.length
+      + ' classes that drive most.'));
+  }
+};
+
 const unpack = async () => {
   const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
@@ -521,7 +545,6 @@ const unpack = async () => {
 };
 
 const begin = async () => {
-  build();
   sprite.src = 'data:image/jpeg;base64,@@SPRITE@@';
   try {
     await Promise.all([unpack(), sprite.decode()]);
@@ -530,6 +553,7 @@ const begin = async () => {
       + 'Firefox 113 and Safari 16.4, and later ones, can.';
     return;
   }
+  build();
   state.ready = true;
   draw();
   window.addEventListener('resize', draw);
