@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -21,7 +21,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
 from nav_monitor_ros.cli_replay import add_replay
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
         _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_view, add_tuning,
-        _add_benchmark,
+        add_benchmark,
     ):
         add(commands)
     return parser
@@ -198,31 +198,6 @@ def _add_train(commands: Any) -> None:
     train.set_defaults(run=_train)
 
 
-def _add_benchmark(commands: Any) -> None:
-    benchmark = commands.add_parser(
-        'benchmark',
-        help='measure how long judging and drawing take',
-        formatter_class=_FORMATS,
-        description='Measure on this machine:\n'
-        '  judge  the scores and the whole verdict of one frame, against the forward pass\n'
-        '  views  drawing the live pictures',
-        epilog='examples:\n  nav_monitor benchmark judge --features 512 --patterns 5000\n'
-        '  nav_monitor benchmark views --frames 500',
-    )
-    benchmark.add_argument('what', choices=('judge', 'views'))
-    for name, default, text in (
-        ('features', 512, 'judge: monitored neurons'),
-        ('patterns', 5000, 'judge: stored for each class'),
-        ('classes', 43, 'judge: of the network'),
-        ('frames', 2000, 'timed, each alone'),
-    ):
-        benchmark.add_argument(f'--{name}', type=int, default=default, metavar='N',
-                               help=f'{text} (default: {default})')
-    benchmark.add_argument('--threads', type=int, default=1, help='of torch (default: 1)')
-    benchmark.add_argument('--json', type=Path, metavar='FILE', help='write the figures there')
-    benchmark.set_defaults(run=_benchmark)
-
-
 def _add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group('running')
     running.add_argument('--device', default='auto', help='auto, cpu or cuda:N (default: auto)')
@@ -331,7 +306,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         console.print(table)
     if options.output is not None:
         metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
-        _write_json(options.output / 'metrics.json', metrics)
+        write_json(options.output / 'metrics.json', metrics)
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
@@ -343,25 +318,6 @@ def _show(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.show import show
 
     show(load_bundle(options.bundle), table_console())
-
-
-def _benchmark(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.offline.benchmark import judge_benchmark, table
-    from nav_monitor_ros.offline.view_benchmark import views_benchmark, views_table
-
-    with ProgressBars() as progress:
-        if options.what == 'views':
-            result = views_benchmark(frames=options.frames, progress=progress)
-            shown = views_table(result)
-        else:
-            result = judge_benchmark(
-                features=options.features, patterns=options.patterns, classes=options.classes,
-                frames=options.frames, threads=max(1, options.threads), progress=progress,
-            )
-            shown = table(result)
-    table_console().print(shown)
-    if options.json is not None:
-        _write_json(options.json, result)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -447,17 +403,6 @@ def _report_accuracy(bundle: Any) -> None:
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         print(f'warning: {shared} calibration images are training images too and were left out')
-
-
-def _write_json(path: Path, content: object) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix('.part')
-        scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-        scratch.replace(path)
-    except OSError as error:
-        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
-    print(f'wrote {path}')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

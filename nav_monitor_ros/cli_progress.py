@@ -1,8 +1,10 @@
-"""What the command line prints: tables, and the progress of long work."""
+"""What the command line gives: tables, files of figures, and the progress of long work."""
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -14,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from nav_monitor_ros.errors import NavMonitorError
+
 _WIDTH = 160  # columns where nobody watches and none are asked for
 
 
@@ -23,6 +27,22 @@ def table_console() -> Console:
     if not console.is_terminal and 'COLUMNS' not in os.environ:
         console = Console(width=_WIDTH)
     return console
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file of figures, complete or not at all, and say so.
+
+    Raises:
+        NavMonitorError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix('.part')
+        scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        scratch.replace(path)
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+    print(f'wrote {path}')
 
 
 class ProgressBars:

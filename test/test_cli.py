@@ -256,14 +256,20 @@ def test_benchmark_measures_against_the_forward_pass(tmp_path, run):
     )
     assert ended.status == 0, ended.err
     result = json.loads((tmp_path / 'judge.json').read_text())
-    assert result['features'] == 40 and result['patterns'] == 30
+    assert result['benchmark'] == 'judge'
+    assert result['settings']['features'] == 40 and result['settings']['patterns'] == 30
     timed = result['timed']
     assert {'pattern', 'knn', 'vim', 'window_kl'} <= set(timed)
     assert any(name.startswith('fused verdict') for name in timed)
     assert 'traffic_signs: 50 passes with dropout' in timed
     for figures in timed.values():
-        assert 0 <= figures['median_us'] <= figures['p99_us']
-    assert timed['forward pass, ResNet-18, 224 x 224']['share'] == 1.0
+        assert 0 <= figures['median_ms'] <= figures['p99_ms']
+    assert timed[result['reference']]['ratio'] == 1.0
+    assert result['verdict_p99_ms'] == result['figures']['verdict_p99_ms']['value'] > 0
+    machine = result['machine']
+    assert machine['cores'] >= 1 and machine['cpu'] and machine['date'].endswith('+00:00')
+    assert machine['versions']['numpy'] == np.__version__
+    assert 'verdict_p99_ms' in ended.out
 
 
 @pytest.mark.parametrize('sizes', [['--features', '0'], ['--classes', '1'], ['--frames', '-3']])

@@ -178,14 +178,14 @@ def cost() -> str:
     result = read('judge')
     rows = [
         [
-            name if ' ' in name else f'`{name}`', f'{figures["median_us"]:.0f} us',
-            f'{figures["p99_us"]:.0f} us', f'{100 * figures["share"]:.2f} %',
+            name if ' ' in name else f'`{name}`', f'{1e3 * figures["median_ms"]:.0f} us',
+            f'{1e3 * figures["p99_ms"]:.0f} us', f'{100 * figures["ratio"]:.2f} %',
         ]
         for name, figures in result['timed'].items()
     ]
     sizes = (
-        f'one frame, {result["features"]} features, {result["patterns"]} patterns for each of '
-        f'{result["classes"]} classes'
+        'one frame, {features} features, {patterns} patterns for each of {classes} '
+        'classes'.format(**result['settings'])
     )
     return table([sizes, 'median', 'p99', 'of the forward pass'], rows)
 

@@ -1,198 +1,136 @@
-"""How long judging takes, against the forward pass that it comes on top of."""
+"""The form that every benchmark's result has, and the facts of the machine that it ran on.
+
+A benchmark is one module, ``benchmark_NAME.py``, with one function of keyword arguments that have
+defaults, which returns a ``Result``. ``cli_benchmark.py`` lists them.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 
-from nav_monitor_ros.bundle import equip, load_bundle
-from nav_monitor_ros.decision.calibration import FUSED, calibrate
-from nav_monitor_ros.decision.judge import Judge
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import FUSED_MEMBERS, Progress
-from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.perception.network import NetworkSpec
-from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
-from nav_monitor_ros.scores.registry import SCORES, make_score
-
-LAYERS = {'layer1': 64, 'layer2': 128, 'layer3': 256}  # the early stages of a ResNet-18
-FORWARD = 'forward pass, ResNet-18, 224 x 224'
-DROPOUT = 'traffic_signs: {} passes with dropout'
+Progress = Callable[[str, int, int], None]  # (what is being done, units done, units in all)
+VERSIONS_OF = (
+    'numpy', 'opencv-python-headless', 'torch', 'torchvision', 'onnxruntime', 'openvino',
+    'ros-rclpy',
+)
 
 
-def judge_benchmark(
-    *,
-    features: int = 512,
-    patterns: int = 5000,
-    classes: int = 43,
-    frames: int = 2000,
-    threads: int = 1,
-    progress: Progress = lambda what, done, total: None,
-) -> dict[str, Any]:
-    """Time the judging of single frames, made by chance, in the sizes that are asked for.
+@dataclass(frozen=True)
+class Timing:
+    """How long one thing took, again and again."""
 
-    Every score is fitted to random features whose patterns hardly ever repeat, so that each class
-    really stores ``patterns`` of them. The default set is timed as the node runs it: from
-    activations to the verdict with its explanation. In the same run: one forward pass of a
-    ResNet-18 on random weights, and that of the shipped ``traffic_signs`` with and without passes
-    with dropout.
+    median_ms: float  # milliseconds
+    p99_ms: float  # milliseconds, the 99th percentile
+    ratio: float  # of the median, to the median of the reference in the same run
+    count: int = 0  # how often it was timed
 
-    Args:
-        features: Monitored neurons.
-        patterns: Stored for each class.
-        classes: Of the network.
-        frames: How many single frames are timed.
-        threads: Of torch and BLAS.
-        progress: Is told how far the work is.
+    @staticmethod
+    def of(seconds: np.ndarray | Sequence[float], reference: float | None = None) -> Timing:
+        """Return what times make.
 
-    Returns:
-        Sizes, machine, and for each thing timed ``median_us``, ``p99_us`` and ``share``, its
-        median against the forward pass of ResNet-18 (of traffic_signs for the passes with dropout).
-
-    Raises:
-        NavMonitorError: A size is not above 0.
-    """
-    if min(features, patterns, classes, frames) < 1 or classes < 2:
-        raise NavMonitorError('sizes must be at least 1, and classes at least 2')
-    torch.set_num_threads(threads)
-    world = _World(features, classes)
-    judge = _fitted(world, patterns, progress)
-    batch = world.images(frames, None)[0]
-    singles = [batch[i : i + 1] for i in range(frames)]
-    default = Judge(judge.scores, judge.calibration, judge.class_names)
-    progress('timing ResNet-18', 0, 1)
-    forward = _forward_pass()
-    things: dict[str, Callable[[Activations], object]] = {
-        f'{FUSED} verdict ({", ".join(FUSED_MEMBERS)})': default.judge,
-        **{name: judge.scores[name].score_frame for name in judge.scores},
-    }
-    timed = {FORWARD: _summary(forward, np.median(forward))}
-    for number, (name, thing) in enumerate(things.items()):
-        progress('timing the scores', number, len(things))
-        timed[name] = _summary(_times(thing, singles), np.median(forward))
-    timed.update(_dropout())
-    return {
-        'features': features, 'patterns': patterns, 'classes': classes, 'frames': frames,
-        'threads': threads, 'processor': platform.processor() or platform.machine(),
-        'numpy': np.__version__, 'torch': torch.__version__, 'timed': timed,
-    }
-
-
-def table(result: dict[str, Any]) -> Table:
-    """Return what a person reads."""
-    shown = Table(
-        title=f'One frame, {result["features"]} features, {result["patterns"]} patterns a class, '
-        f'{result["classes"]} classes, {result["threads"]} thread(s)',
-        title_justify='left',
-    )
-    shown.add_column('what', overflow='fold')
-    for heading in ('median', 'p99', 'of the forward pass'):
-        shown.add_column(heading, justify='right', no_wrap=True)
-    for name, figures in result['timed'].items():
-        shown.add_row(
-            name, f'{figures["median_us"]:.0f} us', f'{figures["p99_us"]:.0f} us',
-            f'{100 * figures["share"]:.2f} %', style='bold' if name.startswith(FUSED) else None,
+        Args:
+            seconds: Each call's.
+            reference: Seconds that count as 1; by default their own median.
+        """
+        times = np.asarray(seconds, np.float64)
+        median = float(np.median(times))
+        return Timing(
+            median * 1e3, float(np.percentile(times, 99)) * 1e3,
+            median / (median if reference is None else reference), len(times),
         )
-    return shown
 
 
-class _World:
-    """A head and features that it classifies well, made by chance."""
+@dataclass(frozen=True)
+class Figure:
+    """One number that the benchmark comes to."""
 
-    def __init__(self, features: int, classes: int) -> None:
-        self._rng = np.random.default_rng(0)
-        weight = self._rng.normal(size=(classes, features)).astype(np.float32)
-        self.head = Head(weight / np.float32(np.sqrt(features)), np.zeros(classes, np.float32))
-        self.classes, self.features = classes, features
+    value: float
+    better: str = 'lower'  # or higher
+    unit: str = ''
+    target: float | None = None  # to be reached
 
-    def images(self, count: int, label: int | None) -> tuple[Activations, np.ndarray]:
-        labels = self._rng.integers(0, self.classes, count)
-        if label is not None:
-            labels[:] = label
-        noise = self._rng.normal(size=(count, self.features))
-        features = np.maximum(noise + np.sign(self.head.weight[labels]), 0).astype(np.float32)
-        means = {
-            name: self._rng.normal(size=(count, channels)).astype(np.float32)
-            for name, channels in LAYERS.items()
+    @property
+    def is_reached(self) -> bool | None:
+        """Return whether the target is reached; None without one."""
+        if self.target is None:
+            return None
+        return self.value <= self.target if self.better == 'lower' else self.value >= self.target
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark measured, in one run on one machine."""
+
+    benchmark: str
+    title: str  # in the words of a person
+    settings: Mapping[str, Any]
+    reference: str  # the one of ``timed`` that has ratio 1, or what the ratios are against
+    timed: Mapping[str, Timing]
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # more that a table may show
+    machine: Mapping[str, Any] = field(default_factory=lambda: machine_facts())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; each figure's value stands at the top level too."""
+        return {
+            'benchmark': self.benchmark,
+            'title': self.title,
+            'machine': dict(self.machine),
+            'settings': dict(self.settings),
+            'reference': self.reference,
+            'timed': {name: asdict(timing) for name, timing in self.timed.items()},
+            'figures': {name: asdict(figure) for name, figure in self.figures.items()},
+            **{name: figure.value for name, figure in self.figures.items()},
+            **({'details': dict(self.details)} if self.details else {}),
         }
-        return Activations(self.head.logits(features), features, means), labels
+
+    def tables(self) -> list[Table]:
+        """Return what a person reads."""
+        shown = []
+        if self.timed:
+            timed = _table(self.title, 'what', 'median', 'p99', f'ratio to {self.reference}')
+            for name, timing in self.timed.items():
+                timed.add_row(
+                    name, _time(timing.median_ms), _time(timing.p99_ms), f'{timing.ratio:.4g}'
+                )
+            shown.append(timed)
+        if self.figures:
+            figures = _table('' if shown else self.title, 'figure', 'value', 'target', 'reached')
+            for name, figure in self.figures.items():
+                sign = '<=' if figure.better == 'lower' else '>='
+                unit = f' {figure.unit}'.rstrip()
+                figures.add_row(
+                    name, f'{figure.value:.4g}{unit}',
+                    '' if figure.target is None else f'{sign} {figure.target:g}{unit}',
+                    {None: '', True: 'yes', False: 'no'}[figure.is_reached],
+                )
+            shown.append(figures)
+        return shown
 
 
-def _fitted(world: _World, patterns: int, progress: Progress) -> Judge:
-    scores = {
-        name: make_score(
-            name, {'layers': list(LAYERS)} if name == 'channel_means' else {},
-            classes=world.classes, width=world.features, head=world.head,
-        )
-        for name in SCORES
-        if name not in ('mc_dropout', 'decoy')  # need a network; timed on traffic_signs below
-    }
-    sample, labels = world.images(4096, None)
-    for score in scores.values():
-        score.prepare(sample, labels)
-    for label in range(world.classes):
-        progress('storing patterns', label, world.classes)
-        for start in range(0, patterns, 1000):
-            batch, labels = world.images(min(1000, patterns - start), label)
-            # The network is right on what is stored, however small it is.
-            batch.logits[np.arange(len(batch)), labels] += 1000
-            for name, score in scores.items():
-                if name == 'pattern' or start == 0:
-                    score.update(batch, labels)
-    for score in scores.values():
-        score.finish()
-    calibration = calibrate(
-        scores, world.images(1000, None)[0], world.images(2000, None)[0],
-        fuse_members=FUSED_MEMBERS, alpha=0.01, confidence=0.95,
-    )
-    names = [f'class_{label}' for label in range(world.classes)]
-    return Judge(scores, calibration, names, also=['all'])
-
-
-def _forward_pass() -> np.ndarray:
-    network = NetworkSpec('torchvision:resnet18', {}).build([]).eval()
-    image = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-
-    def run(_: object) -> None:
-        with torch.inference_mode():
-            network(image)
-
-    return _times(run, [None] * 20, warm=3)
-
-
-def _dropout() -> dict[str, dict[str, float]]:
-    """Time traffic_signs with and without what mc_dropout adds, image by image in turn."""
-    bundle = load_bundle('traffic_signs')
-    plain, sampling = (bundle.classifier(device='cpu', scores=['msp']) for _ in range(2))
-    score = bundle.scores['mc_dropout']
-    assert isinstance(score, MonteCarloDropout)
-    equip(sampling, [score])
-    batch = np.random.default_rng(0).random((1, *plain.input_shape), dtype=np.float32)
-    # In turn, so that whatever else the machine does falls on both alike.
-    without, with_passes = np.stack([
-        np.concatenate([
-            _times(lambda _: plain(batch), [None], warm=0),
-            _times(lambda _: score.score_frame(sampling(batch)), [None], warm=0),
-        ])
-        for _ in range(420)
-    ])[20:].T
-    extra = np.maximum(with_passes - np.median(without), 0.0)
-    return {
-        'forward pass, traffic_signs': _summary(without, np.median(without)),
-        DROPOUT.format(score.count): _summary(extra, np.median(without)),
-    }
-
-
-def _times(
+def time_calls(
     function: Callable[[Any], object], arguments: Sequence[Any], *, warm: int = 10
 ) -> np.ndarray:
-    """Return how long each call takes, in seconds."""
+    """Return how long each call takes, seconds.
+
+    Args:
+        function: Is timed.
+        arguments: One for each call.
+        warm: How many of the first calls are made once more before.
+    """
     for argument in arguments[:warm]:
         function(argument)
     times = np.empty(len(arguments))
@@ -203,9 +141,61 @@ def _times(
     return times
 
 
-def _summary(times: np.ndarray, reference: float) -> dict[str, float]:
-    median, p99 = np.median(times), np.percentile(times, 99)
+def machine_facts() -> dict[str, Any]:
+    """Return what the figures of a benchmark depend on besides the code."""
     return {
-        'median_us': float(median * 1e6), 'p99_us': float(p99 * 1e6),
-        'share': float(median / reference),
+        'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        'commit': _commit(),
+        'cpu': _cpu_model(),
+        'cores': os.cpu_count(),
+        'load_1_min': round(os.getloadavg()[0], 2) if hasattr(os, 'getloadavg') else None,
+        'gpu': torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        'system': f'{platform.system()} {platform.release()} {platform.machine()}',
+        'python': platform.python_version(),
+        'versions': {name: found for name in VERSIONS_OF if (found := _version(name))},
     }
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title or None, title_justify='left')
+    table.add_column(first, overflow='fold')
+    for heading in others:
+        table.add_column(heading, justify='right')
+    return table
+
+
+def _time(milliseconds: float) -> str:
+    if milliseconds < 1:
+        return f'{milliseconds * 1e3:.3g} us'
+    return f'{milliseconds:.4g} ms'
+
+
+def _commit() -> str | None:
+    """Return the checkout's commit, with a + where files differ from it; None outside of one."""
+    here = Path(__file__).resolve().parent
+    try:
+        said = subprocess.run(
+            ['git', '-C', str(here), 'describe', '--always', '--dirty=+', '--exclude=*'],
+            capture_output=True, text=True, timeout=10, check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return said.stdout.strip() or None
+
+
+def _cpu_model() -> str:
+    try:
+        with open('/proc/cpuinfo', encoding='utf-8') as lines:
+            for line in lines:
+                if line.startswith('model name'):
+                    return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

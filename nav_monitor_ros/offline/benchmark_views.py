@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Callable
-from typing import Any
 
-import cv2
 import numpy as np
-from rich.table import Table
 
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
-from nav_monitor_ros.offline.fit import Progress
+from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.tiles import draw_activations
 from nav_monitor_ros.views.volume import cloud
 
 BUNDLES = ('digits', 'traffic_signs')
+PERIOD = 1 / 30  # seconds between two images of a camera
 CAMERA = (480, 640)  # rows and columns of the camera's image
 MAPS = {  # what is drawn of layers: channels, rows, columns
     '64 maps of 56 x 56': (64, 56, 56),
@@ -35,7 +31,7 @@ _REACH = 2.5  # the scale's upper end, in standard deviations of what the ReLU p
 
 def views_benchmark(
     *, frames: int = 2000, progress: Progress = lambda what, done, total: None
-) -> dict[str, Any]:
+) -> Result:
     """Time the drawing of the live pictures, 640 pixels wide, without their transport.
 
     The overlay is that of a shipped bundle on a camera image of 640 x 480 noise. Layers are noise
@@ -46,7 +42,7 @@ def views_benchmark(
         progress: Is told how far the work is.
 
     Returns:
-        Machine and versions, and in ``timed`` for each picture ``median_ms`` and ``p95_ms``.
+        Ratios are to the period of a 30 Hz camera.
 
     Raises:
         NavMonitorError: There is nothing to time.
@@ -57,34 +53,15 @@ def views_benchmark(
     timed = {}
     for number, (name, drawing) in enumerate(drawings.items()):
         progress('drawing', number, len(drawings))
-        for variant in range(_VARIANTS):
-            drawing(variant)
-        times = np.empty(frames)
-        for frame in range(frames):
-            start = time.perf_counter()
-            drawing(frame % _VARIANTS)
-            times[frame] = time.perf_counter() - start
-        timed[name] = {
-            'median_ms': float(np.median(times) * 1e3),
-            'p95_ms': float(np.percentile(times, 95) * 1e3),
-        }
-    return {
-        'frames': frames, 'processor': platform.processor() or platform.machine(),
-        'numpy': np.__version__, 'opencv': cv2.__version__, 'timed': timed,
-    }
-
-
-def views_table(result: dict[str, Any]) -> Table:
-    """Return what a person reads."""
-    shown = Table(
-        title=f'Drawing one picture, {result["frames"]} of each', title_justify='left'
+        variants = [frame % _VARIANTS for frame in range(frames)]
+        timed[name] = Timing.of(time_calls(drawing, variants, warm=_VARIANTS), PERIOD)
+    return Result(
+        'views', f'Drawing one picture, {frames} of each', {'frames': frames},
+        'the period of a 30 Hz camera', timed,
+        {
+            'slowest_picture_ms': Figure(max(t.median_ms for t in timed.values()), 'lower', 'ms'),
+        },
     )
-    shown.add_column('what', overflow='fold')
-    for heading in ('median', 'p95'):
-        shown.add_column(heading, justify='right', no_wrap=True)
-    for name, figures in result['timed'].items():
-        shown.add_row(name, f'{figures["median_ms"]:.2f} ms', f'{figures["p95_ms"]:.2f} ms')
-    return shown
 
 
 def _overlays() -> dict[str, Callable[[int], object]]:
