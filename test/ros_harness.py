@@ -118,10 +118,31 @@ class Graph:
 
     def wait_reason(self, reason: str, timeout: float) -> DiagnosticArray:
         """Wait for a new status with this reason and return it."""
-        return self.wait(
-            lambda: self.statuses and self.reason == reason and self.statuses[-1],
-            timeout,
-            f'reason {reason}',
+
+        def look() -> DiagnosticArray | None:
+            newest = self.statuses[-1] if self.statuses else None
+            return newest if newest and newest.status[0].message == reason else None
+
+        return self.wait(look, timeout, f'reason {reason}')
+
+    def wait_judged(self, timeout: float = 10.0) -> dict[str, str]:
+        """Wait until the newest status is about a judged frame; return its values.
+
+        A status comes on another topic than the alert, so it may arrive later.
+        """
+
+        def look() -> dict[str, str] | None:
+            newest = values(self.statuses[-1].status[0]) if self.statuses else {}
+            return newest if 'class' in newest else None
+
+        return self.wait(look, timeout, 'the status of a judged frame')
+
+    def wait_trusted(self, timeout: float = 10.0) -> None:
+        """Wait until alert and reason both say that frames are judged in-distribution."""
+        self.wait(
+            lambda: self.alerts and self.alerts[-1] is False
+            and self.reason in ('in_distribution', 'suspect'),
+            timeout, 'a False alert and its reason',
         )
 
     def wait_diagnostic(self, part: str, text: str, timeout: float) -> Any:

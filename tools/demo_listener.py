@@ -98,7 +98,7 @@ class Listener(Node):
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
-        newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        newest = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         self.create_subscription(Bool, 'ood_alert', self._hear_alert, latched)
         self.create_subscription(
             DiagnosticArray, 'nav_monitor/ood_status', self._hear_status, latched
