@@ -90,12 +90,13 @@ def _replay(options: argparse.Namespace) -> None:
         summary = ReplaySummary()
         writers: list[BagWriter | TableWriter] = []
         if options.output is not None:
-            writers.append(BagWriter(
-                options.output, topics, monitor.bundle.class_names, overlay=options.overlay))
-            resources.callback(writers[-1].close)
+            writers.append(resources.enter_context(BagWriter(
+                options.output, topics, monitor.bundle.class_names, overlay=options.overlay,
+                about={'bag': str(options.bag), 'bundle': monitor.bundle.name},
+            )))
         if options.csv is not None:
-            writers.append(TableWriter(options.csv))
-            resources.callback(writers[-1].close)
+            writers.append(resources.enter_context(
+                TableWriter(options.csv, monitor.judge.score_names)))
         progress = resources.enter_context(ProgressBars())
         pace, start = _Pace(options.rate), time.monotonic()
         for event in replay(monitor, bag, settings=settings, told=problems.append):
@@ -108,7 +109,8 @@ def _replay(options: argparse.Namespace) -> None:
     lines = [
         f'{summary.frames} images of {options.bag.name} judged by {monitor.bundle.name} in '
         f'{seconds:.1f} s ({summary.frames / seconds:.0f} a second): {summary.flagged} flagged',
-        *(f'{topic}: {count} alerts' for topic, count in summary.alerts.items()),
+        *(f'{topic}: {count} alert{"s" * (count != 1)}'
+          for topic, count in summary.alerts.items()),
     ]
     if options.html is not None:
         from nav_monitor_ros.offline.picture_files import write_page
@@ -128,8 +130,8 @@ def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
     """Return a bag and the names of the topics that are read, as they stand in it.
 
     Raises:
-        NavMonitorError: The bag cannot be read, a topic is not there, or none is named though
-            there are several.
+        NavMonitorError: The bag cannot be read, a topic is not there, no image is, or no topic is
+            named though there are several.
     """
     from nav_monitor_ros.offline.bags import open_bag
 
@@ -137,12 +139,20 @@ def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
     there = [topic.name for topic in bag.image_topics]
     if wanted:
         absolute = {name if name.startswith('/') else f'/{name}' for name in wanted} | {*wanted}
-        return bag, [name for name in dict.fromkeys(there) if name in absolute]
-    if len(there) == 1:
-        return bag, there
-    bag.close()
-    shown = ', '.join(there)[:_OVERLONG] or 'none'
-    raise NavMonitorError(f'{path}: say --topic; topics with images: {shown}')
+        topics = [name for name in dict.fromkeys(there) if name in absolute]
+    else:
+        topics = there
+    problem = ''
+    if len(topics) > 1 and not wanted or not topics:
+        shown = ', '.join(there)[:_OVERLONG] or 'none'
+        problem = f'say --topic; topics with images: {shown}'
+    elif not len(bag):
+        damage = f'; it is damaged: {bag.damage}' if bag.damage else ''
+        problem = f'there is no image of {", ".join(topics)}{damage}'
+    if problem:
+        bag.close()
+        raise NavMonitorError(f'{path}: {problem}')
+    return bag, topics
 
 
 def parameters_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def write_bag(
 
 def write_images(
     folder: Path, topics: dict[str, list[np.ndarray | None]], *, rate: float = 30.0,
-    storage: str = 'mcap', lag_ns: int = 5_000_000, packed: bool = False,
+    storage: str = 'mcap', lag_ns: int = 5_000_000, packed: bool = False, stale: int = -1,
 ) -> Path:
     """Write a bag of pictures.
 
@@ -80,6 +80,7 @@ def write_images(
         storage: ``mcap`` or ``sqlite3``.
         lag_ns: The recorder has a picture so long after its stamp.
         packed: Write PNGs, as compressed images.
+        stale: Number of a picture that the recorder has five seconds after its stamp.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
@@ -94,12 +95,13 @@ def write_images(
         longest = max(map(len, topics.values()))
         for number in range(longest):
             received = START + round(number * 1e9 / rate)
+            stamp_ns = received - (5_000_000_000 if number == stale else lag_ns)
             for topic, pictures in topics.items():
                 picture = pictures[number] if number < len(pictures) else None
                 if picture is None:
                     continue
                 header = types['std_msgs/msg/Header'](
-                    types['builtin_interfaces/msg/Time'](*divmod(received - lag_ns, 10**9)),
+                    types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)),
                     topic.strip('/').split('/')[0],
                 )
                 height, width = picture.shape[:2]

@@ -218,7 +218,7 @@ def test_a_bag_leaves_no_file_open_and_nothing_unpacked(tmp_path, monkeypatch):
 def test_places_without_a_bag_are_named(tmp_path):
     assert f'{tmp_path / "none"} does not exist' in refused(tmp_path / 'none')
     said = refused(tmp_path)
-    assert 'has no metadata.yaml' in said and 'ros2 bag reindex' in said
+    assert 'has no metadata.yaml' in said and 'ros2 bag record' in said
     (tmp_path / 'empty.mcap').write_bytes(b'')
     assert 'it is empty' in refused(tmp_path / 'empty.mcap')
     (tmp_path / 'text.db3').write_bytes(b'not a data base at all')
@@ -275,6 +275,22 @@ def test_files_outside_the_bag_are_not_opened(tmp_path, name):
     file_of(path).rename(tmp_path / 'secret.mcap')
     describe(path, lambda d: d.update(relative_file_paths=[name]))
     assert 'outside the bag' in refused(path)
+
+
+@pytest.mark.parametrize(('kind', 'compression'), [('mcap', ''), ('sqlite3', 'file')])
+def test_a_bag_whose_recorder_was_killed_is_read_and_said_to_lack_its_metadata(
+    tmp_path, kind, compression
+):
+    path = write_bag(tmp_path / 'b', kind, compression=compression)
+    (path / 'metadata.yaml').unlink()
+    file = file_of(path)
+    (path / 'notes.txt').write_text('not a file of the bag')
+    images, damage = read_all(path, [RAW])
+    assert len(images) == 12
+    assert 'no metadata.yaml' in damage and 'ros2 bag reindex' in damage and '12 images' in damage
+    file.rename(tmp_path / file.name)
+    (path / file.name).symlink_to(tmp_path / file.name)
+    assert 'leads out of the bag' in refused(path)
 
 
 def test_links_out_of_the_bag_are_not_followed(tmp_path):

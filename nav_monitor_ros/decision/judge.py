@@ -82,6 +82,11 @@ class Judge:
         self._pattern = next((s for s in scores.values() if isinstance(s, Pattern)), None)
         self._gaussian = next((s for s in scores.values() if isinstance(s, Gaussian)), None)
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Return the names of the scores that every verdict has."""
+        return (*self.scores, FUSED) if self._fuses else tuple(self.scores)
+
     def judge(self, frame: Activations) -> Verdict:
         """Judge one frame.
 

@@ -1,10 +1,11 @@
 """Bags of ROS 2 as a source of images, read without ROS, one image at a time.
 
-A bag is a folder with ``metadata.yaml``, or one of its files alone: SQLite (``.db3``) or MCAP,
-compressed by file, by message (zstd) or by chunk (zstd, lz4), with an index or without. What a
-file says is checked before it is believed: nothing outside the bag's folder is opened, a message
-or chunk is refused beyond 256 MiB, packed or unpacked, and the files of a compressed bag beyond
-16 GiB or half of the free disk. What lies before the end of a file that breaks off is read.
+A bag is a folder with ``metadata.yaml`` (or without, if the recorder was killed), or one of its
+files alone: SQLite (``.db3``) or MCAP, compressed by file, by message (zstd) or by chunk (zstd,
+lz4), with an index or without. What a file says is checked before it is believed: nothing outside
+the bag's folder is opened, a message or chunk is refused beyond 256 MiB, packed or unpacked, and
+the files of a compressed bag beyond 16 GiB or half of the free disk. What lies before the end of a
+file that breaks off is read.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ METADATA = 'metadata.yaml'
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
 LARGEST_FILES = 16 << 30  # bytes that the compressed files of a bag may unpack to
 _MOST_FILES = 10_000
+_ENDINGS = ('.mcap', '.db3')  # of the files of a folder without metadata
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 _STORAGES: dict[bytes, Callable[[Path], Storage]] = {
     storage_mcap.MAGIC: storage_mcap.McapStorage,
@@ -355,10 +357,10 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
         raise NavMonitorError(f'bag {path} is neither a folder nor a file')
     metadata = path / METADATA
     if not metadata.exists():
-        raise NavMonitorError(
-            f'bag {path} has no {METADATA}; write one with `ros2 bag reindex {path}`, or name its '
-            '.mcap or .db3 file'
-        )
+        return _unlisted(path), [
+            f'it has no {METADATA}, as if the recorder was killed; `ros2 bag reindex {path}` '
+            'writes one'
+        ]
     files, missing = [], []
     for name in _listed(path, metadata):
         # Up to version 3 of the format the bag's own folder comes first.
@@ -375,6 +377,22 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     if not files and missing:
         raise NavMonitorError(f'bag {path} cannot be read: {missing[0]}')
     return files, missing
+
+
+def _unlisted(path: Path) -> list[Path]:
+    """Return the files of a bag that nothing describes, by how they are called."""
+    files = sorted(
+        file for file in path.iterdir()
+        if file.name.removesuffix('.zstd').endswith(_ENDINGS) and file.is_file()
+    )[:_MOST_FILES]
+    if not files:
+        raise NavMonitorError(
+            f'bag {path} has no {METADATA} and no file of a bag ({", ".join(_ENDINGS)}); is it the '
+            'folder that `ros2 bag record` made?'
+        )
+    for file in files:
+        _require_inside(path, file)
+    return files
 
 
 def _listed(path: Path, metadata: Path) -> list[str]:

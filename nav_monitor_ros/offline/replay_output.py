@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +25,7 @@ COLUMNS = (
     'class_index', 'confidence', 'p_value', 'threshold', 'flagged', 'fired_score',
 )
 NODE = 'nav_monitor'
-_VERSION: Literal[9] = 9  # of rosbag2's metadata
+_VERSION: Literal[8] = 8  # of rosbag2's metadata: the newest that Humble reads as well
 
 # vision_msgs is not among ROS's own messages; https://github.com/ros-perception/vision_msgs, 4.x
 _VISION = {
@@ -38,46 +41,76 @@ _VISION = {
 
 
 class TableWriter:
-    """Writes one line of CSV for each event."""
+    """Writes one line of CSV for each event; the file is there once it is complete."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, score_names: Sequence[str] = ()) -> None:
         """Begin the file.
+
+        Args:
+            path: Of the file; what is there is replaced at the end.
+            score_names: Of the scores that verdicts name; each gets two columns.
 
         Raises:
             NavMonitorError: It cannot be written.
         """
-        try:
+        self._path = path
+        self._scratch = path.with_name(f'.{path.name}.part')
+        self._names = tuple(score_names)
+        if path.is_dir():
+            raise NavMonitorError(f'{path} cannot be written: it is a folder')
+        with _told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open('w', newline='', encoding='utf-8')
-        except OSError as error:
-            raise NavMonitorError(f'{path} cannot be written: {error.strerror}') from None
+            self._file = self._scratch.open('w', newline='', encoding='utf-8')
         self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._writer.writerow([
+            *COLUMNS, *(f'{kind}/{name}' for name in self._names for kind in ('score', 'p_value')),
+        ])
 
     def write(self, event: ReplayEvent) -> None:
         """Add an event; fields that it does not have stay empty."""
         alert, verdict = event.alert, event.verdict
-        self._writer.writerow([
-            event.topic, event.image.stamp_ns if event.image else '', event.time_ns,
-            _word(alert.value), alert.state.value, alert.reason.value, alert.detail,
-            f'{event.evidence:.6g}',
-            *(_verdict_fields(verdict) if verdict else [''] * 7),
-        ])
+        fields = self._verdict_fields(verdict) if verdict else [''] * (7 + 2 * len(self._names))
+        with _told(self._path):
+            self._writer.writerow([
+                event.topic, event.image.stamp_ns if event.image else '', event.time_ns,
+                _word(alert.value), alert.state.value, alert.reason.value, alert.detail,
+                repr(event.evidence), *fields,
+            ])
 
-    def close(self) -> None:
-        """End the file."""
-        self._file.close()
+    def __enter__(self) -> TableWriter:
+        """Return the writer itself."""
+        return self
 
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the file, or leave none after an error."""
+        try:
+            with _told(self._path):
+                self._file.close()
+                if kind is None:
+                    self._scratch.replace(self._path)
+        finally:
+            self._scratch.unlink(missing_ok=True)
 
-def _verdict_fields(verdict: Verdict) -> list[object]:
-    return [
-        verdict.class_name, verdict.class_index, repr(verdict.confidence), repr(verdict.p_value),
-        repr(verdict.threshold), _word(verdict.is_ood), verdict.fired,
-    ]
+    def _verdict_fields(self, verdict: Verdict) -> list[object]:
+        values = [verdict.scores[name] for name in self._names]
+        return [
+            verdict.class_name, verdict.class_index, repr(verdict.confidence),
+            repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood), verdict.fired,
+            *(repr(number) for value in values for number in (value.score, value.p_value)),
+        ]
 
 
 def _word(value: bool) -> str:
     return 'true' if value else 'false'
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise NavMonitorError(f'{path} cannot be written: {error.strerror or error}') from None
 
 
 class BagWriter:
@@ -94,14 +127,16 @@ class BagWriter:
         class_names: Sequence[str],
         *,
         overlay: bool = False,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         """Begin the bag.
 
         Args:
-            folder: Is made; must not exist.
+            folder: Is there once it is complete; must not exist.
             topics: Of the images.
             class_names: Of the network, for ``~/label_info``.
             overlay: Whether to write the pictures too.
+            about: What the bag is of, for its metadata.
 
         Raises:
             NavMonitorError: The folder exists or cannot be written, or rosbags is not installed.
@@ -115,11 +150,17 @@ class BagWriter:
         if folder.exists():
             raise NavMonitorError(f'{folder} exists; name another folder, or remove it first')
         self._store = _typestore()
-        self._writer = Writer(folder, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
-        try:
+        self._folder = folder
+        with _told(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+        # The writer names its file after the folder.
+        self._writer = Writer(
+            self._scratch / folder.name, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
+        for key, value in {'topics': ' '.join(topics), **(about or {})}.items():
+            self._writer.set_custom_data(key, value)
+        with _told(folder):
             self._writer.open()
-        except OSError as error:
-            raise NavMonitorError(f'{folder} cannot be written: {error.strerror}') from None
         self._class_names = tuple(class_names)
         self._overlay = overlay
         self._topics = {topic: self._add(topic, len(topics) > 1) for topic in topics}
@@ -149,9 +190,21 @@ class BagWriter:
             self._put(connections['overlay'], at, self._new(
                 'sensor_msgs/msg/CompressedImage', header, 'rgb8; jpeg compressed bgr8', encoded))
 
-    def close(self) -> None:
-        """End the bag."""
-        self._writer.close()
+    def __enter__(self) -> BagWriter:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the bag, or leave none after an error."""
+        try:
+            with _told(self._folder):
+                if kind is None:
+                    self._writer.close()
+                    (self._scratch / self._folder.name).rename(self._folder)
+                else:
+                    self._writer.abort()
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _add(self, topic: str, several: bool) -> dict[str, Any]:
         from rosbags.interfaces import (
@@ -189,7 +242,9 @@ class BagWriter:
 
     def _put(self, connection: tuple[str, Any], time_ns: int, message: Any) -> None:
         kind, place = connection
-        self._writer.write(place, time_ns, self._store.serialize_cdr(message, kind))
+        data = self._store.serialize_cdr(message, kind)
+        with _told(self._folder):
+            self._writer.write(place, time_ns, data)
 
     def _new(self, kind: str, *fields: Any) -> Any:
         return self._store.types[kind](*fields)
