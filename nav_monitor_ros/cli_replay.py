@@ -74,6 +74,7 @@ def _rate(text: str) -> float:
 
 
 def _replay(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.offline.picture_files import require_place, write_page
     from nav_monitor_ros.offline.replay import replay
     from nav_monitor_ros.offline.replay_output import BagWriter, TableWriter
     from nav_monitor_ros.offline.replay_page import ReplaySummary
@@ -82,6 +83,8 @@ def _replay(options: argparse.Namespace) -> None:
     settings = settings_of(values)
     if options.overlay and options.output is None:
         raise NavMonitorError('--overlay goes into the bag that --output names')
+    if options.html is not None:
+        require_place(options.html)
     problems: list[str] = []
     with ExitStack() as resources:
         bag, topics = open_topics(options.bag, options.topic)
@@ -113,8 +116,6 @@ def _replay(options: argparse.Namespace) -> None:
           for topic, count in summary.alerts.items()),
     ]
     if options.html is not None:
-        from nav_monitor_ros.offline.picture_files import write_page
-
         write_page(options.html, summary.page(f'Replay of {options.bag.name}', [
             *lines, *problems]))
     for line in lines:

@@ -28,6 +28,20 @@ def require_suffix(paths: Sequence[Path], suffixes: Sequence[str]) -> None:
             raise NavMonitorError(f'--output {path}: this view is written as {kinds}')
 
 
+def require_place(path: Path) -> None:
+    """Check that a file can be written, before hours of work go into it; its folder is made.
+
+    Raises:
+        NavMonitorError: There is a folder in its place, or a file in its folder's.
+    """
+    if path.is_dir():
+        raise NavMonitorError(f'cannot write {path}: it is a folder')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+
+
 def write_png(path: Path, picture: np.ndarray, colors: int = 0) -> None:
     """Write a picture.
 

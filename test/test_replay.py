@@ -1,0 +1,411 @@
+"""`nav_monitor replay`: what it writes of a bag, whatever the bag is like, and how it fails."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import recorded
+import tiny
+import yaml
+from recorded import PACKED, RAW, START, file_of, write_bag, write_images
+
+from nav_monitor_ros import cli_replay
+from nav_monitor_ros.cli import main
+from nav_monitor_ros.offline import replay_output
+
+pytest.importorskip('rosbags')
+pytest.importorskip('backports.zstd')
+pytest.importorskip('lz4.frame')
+from rosbags.highlevel import AnyReader  # noqa: E402
+from rosbags.interfaces import QosDurability, QosReliability  # noqa: E402
+from rosbags.typesys import Stores, get_typestore  # noqa: E402
+
+KINDS = [
+    ('mcap', ''), ('mcap', 'storage'), ('mcap', 'message'), ('mcap', 'file'),
+    ('sqlite3', ''), ('sqlite3', 'message'), ('sqlite3', 'file'),
+]
+FRONT, REAR = '/front/image', '/rear/image'
+KITTI = Path(__file__).parents[2] / 'shared' / 'data' / 'bags'
+
+
+def drive(seed=7, count=40, strange=range(15, 28)):
+    """Return pictures of a drive that leaves the known world for a while."""
+    pictures, others = tiny.images(seed, count)[0], tiny.strange(seed, count)
+    return [others[n] if n in strange else pictures[n] for n in range(count)]
+
+
+@pytest.fixture(scope='module')
+def judge(tiny_folder):
+    """Return a function that replays a bag by the tiny monitor and returns the exit status."""
+
+    def run(bag, *more):
+        return main(['replay', str(bag), '--bundle', str(tiny_folder), '--trust', 'tiny',
+                     '--device', 'cpu', *map(str, more)])
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+    """Return a bag of one camera that no test may change."""
+    return write_images(tmp_path_factory.mktemp('bags') / 'drive', {FRONT: drive()})
+
+
+@pytest.fixture(scope='module')
+def judged(judge, recording, tmp_path_factory):
+    """Return the folder with everything that a replay writes."""
+    folder = tmp_path_factory.mktemp('judged')
+    assert judge(recording, '--output', folder / 'bag', '--csv', folder / 'table.csv',
+                 '--html', folder / 'page.html', '--overlay') == 0
+    return folder
+
+
+def rows_of(path):
+    with path.open(newline='') as stream:
+        return list(csv.DictReader(stream))
+
+
+def messages_of(bag):
+    """Return the messages of a bag as rosbags reads it: topic -> [(time, message)...]."""
+    found = {}
+    with AnyReader([bag]) as reader:
+        for connection, time_ns, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            found.setdefault(connection.topic, []).append((time_ns, message))
+    return found
+
+
+def table_of(judge, bag, path, *more):
+    assert judge(bag, '--csv', path, *more) == 0
+    return rows_of(path)
+
+
+def refused(capsys, status):
+    """Assert that a command ended as on bad input; return its one line."""
+    assert status == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('nav_monitor replay: ') and '\n' not in said
+    return said
+
+
+# What is written.
+
+
+def test_the_bag_has_the_nodes_topics_at_the_images_stamps(judged, recording):
+    messages = messages_of(judged / 'bag')
+    assert set(messages) == {'/ood_alert', *(f'/nav_monitor/{name}' for name in (
+        'ood_status', 'prediction', 'ood_score', 'label_info', 'overlay/compressed'))}
+    images = [(START + round(n * 1e9 / 30), n) for n in range(40)]
+    for topic in ('ood_status', 'prediction', 'overlay/compressed'):
+        kept = messages[f'/nav_monitor/{topic}']
+        assert [time for time, _ in kept] == [time for time, _ in images]
+        for time, message in kept:
+            stamp = message.header.stamp
+            assert stamp.sec * 10**9 + stamp.nanosec == time - 5_000_000
+            assert message.header.frame_id == 'front'
+    assert [time for time, _ in messages['/ood_alert']] == [time for time, _ in images]
+    [(_, labels)] = messages['/nav_monitor/label_info']
+    assert [label.class_name for label in labels.class_map] == list(tiny.CLASSES)
+
+
+def test_bag_and_table_say_the_same(judged):
+    messages, rows = messages_of(judged / 'bag'), rows_of(judged / 'table.csv')
+    assert len(rows) == 40 and {row['topic'] for row in rows} == {FRONT}
+    statuses = [message.status[0] for _, message in messages['/nav_monitor/ood_status']]
+    for number, (row, status) in enumerate(zip(rows, statuses, strict=True)):
+        said = {pair.key: pair.value for pair in status.values}
+        assert row['reason'] == status.message and row['state'] == said['state']
+        assert row['alert'] == said['alert']
+        assert (row['alert'] == 'true') == messages['/ood_alert'][number][1].data
+        assert row['class'] == said['class'] and row['class_index'] == said['class_index']
+        assert row['flagged'] == said['frame_is_ood'] and row['fired_score'] == said['fired_score']
+        for column, key in (('p_value', 'p_value'), ('evidence', 'evidence'),
+                            ('confidence', 'confidence'), ('score/fused', 'score/fused')):
+            assert f'{float(row[column]):.6g}' == said[key]
+        score = messages['/nav_monitor/ood_score'][number][1].data
+        assert score == pytest.approx(-np.log10(float(row['p_value'])), rel=1e-6)
+        best = messages['/nav_monitor/prediction'][number][1].results[0]
+        assert best.class_id == row['class_index'] and best.score == float(row['confidence'])
+
+
+def test_strange_pictures_raise_the_alert_and_familiar_ones_lower_it(judged):
+    alerts = [row['alert'] == 'true' for row in rows_of(judged / 'table.csv')]
+    assert alerts[0] and not any(alerts[5:15]) and all(alerts[22:28]) and not any(alerts[34:])
+
+
+def test_the_overlay_is_a_picture_and_written_only_on_request(judge, judged, recording, tmp_path):
+    _, message = messages_of(judged / 'bag')['/nav_monitor/overlay/compressed'][20]
+    picture = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+    assert 'jpeg' in message.format and picture.shape[1] > 100 and picture.std() > 10
+    assert judge(recording, '--output', tmp_path / 'b') == 0
+    assert '/nav_monitor/overlay/compressed' not in messages_of(tmp_path / 'b')
+
+
+def test_the_bag_keeps_to_the_conventions_of_rosbag2_and_foxglove(judged, recording):
+    information = yaml.safe_load((judged / 'bag' / 'metadata.yaml').read_text())[
+        'rosbag2_bagfile_information']
+    assert information['version'] == 8 and information['storage_identifier'] == 'mcap'
+    assert information['relative_file_paths'] == ['bag.mcap']
+    about = information['custom_data']
+    assert about == {'topics': FRONT, 'bag': str(recording), 'bundle': 'tiny'}
+    for topic in information['topics_with_message_count']:  # Humble reads a text here
+        assert isinstance(topic['topic_metadata']['offered_qos_profiles'], str)
+    records = recorded.mcap_records((judged / 'bag' / 'bag.mcap').read_bytes())
+    header = next(record for kind, record in records if kind == 1)
+    assert header[9:17] == recorded.mcap_text('ros2')
+    with AnyReader([judged / 'bag']) as reader:
+        for connection in reader.connections:
+            assert connection.msgdef.format.name == 'MSG'
+            latched = connection.topic.rpartition('/')[2] in (
+                'ood_alert', 'ood_status', 'label_info')
+            [quality] = connection.ext.offered_qos_profiles
+            assert quality.reliability is QosReliability.RELIABLE
+            assert quality.depth == (1 if latched else 10)
+            assert quality.durability is (
+                QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE)
+    # The same messages under the newest distribution's definitions.
+    store = get_typestore(Stores.LATEST)
+    with AnyReader([judged / 'bag']) as reader:
+        hashes = {c.msgtype: c.digest for c in reader.connections}
+    for name in ('std_msgs/msg/Bool', 'diagnostic_msgs/msg/DiagnosticArray'):
+        assert hashes[name] == store.hash_rihs01(name)
+
+
+def test_the_page_shows_the_timeline_and_a_picture_of_each_alert(judged):
+    text = (judged / 'page.html').read_text()
+    assert text.count('class="timeline"') == 1 and text.count('<figure>') == 1
+    assert '<b>' in text and 'ood' in text and '40 images of drive' in text
+    encoded = re.search(r'<img src="data:image/jpeg;base64,([^"]+)"', text).group(1)
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
+    # The picture that raised the alert, one of those with a bar that lies.
+    assert picture[4:8].mean() > picture[8:].mean() + 50
+    assert not re.search(r'(src|href)="(?!data:)', text)
+
+
+# Whatever the bag is like.
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('packed', [False, True])
+def test_pictures_are_judged_alike_raw_and_compressed_in_either_storage(
+    judge, judged, tmp_path, kind, packed
+):
+    bag = write_images(tmp_path / 'b', {FRONT: drive()}, storage=kind, packed=packed)
+    assert table_of(judge, bag, tmp_path / 't.csv') == rows_of(judged / 'table.csv')
+
+
+@pytest.fixture(scope='module')
+def plain(judge, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('plain')
+    return table_of(judge, write_bag(folder / 'b', 'mcap'), folder / 't.csv', '--topic', RAW)
+
+
+@pytest.mark.parametrize(('kind', 'compression'), KINDS)
+def test_compression_and_storage_change_nothing(judge, plain, tmp_path, kind, compression):
+    bag = write_bag(tmp_path / 'b', kind, compression=compression)
+    assert table_of(judge, bag, tmp_path / 't.csv', '--topic', RAW) == plain
+    assert table_of(judge, file_of(bag), tmp_path / 'u.csv', '--topic', RAW) == plain
+
+
+def test_each_of_several_topics_is_judged_as_if_it_were_alone(judge, tmp_path):
+    pictures = {FRONT: drive(7), REAR: drive(8, 30, strange=range(5, 20))}
+    bag = write_images(tmp_path / 'b', pictures)
+    both = table_of(judge, bag, tmp_path / 't.csv', '--topic', FRONT, '--topic', REAR.strip('/'),
+                    '--output', tmp_path / 'o')
+    for topic in pictures:
+        alone = table_of(judge, bag, tmp_path / f'{topic.split("/")[1]}.csv', '--topic', topic)
+        # A camera that ends before the other falls silent, alone it does not.
+        of_both = [row for row in both if row['topic'] == topic and row['stamp_ns']]
+        assert of_both == alone
+    silent = [row for row in both if not row['stamp_ns']]
+    assert [(row['topic'], row['reason']) for row in silent] == []
+    messages = messages_of(tmp_path / 'o')
+    for topic, count in ((FRONT, 40), (REAR, 30)):
+        assert len(messages[f'{topic}/ood_alert']) == count
+        assert len(messages[f'{topic}/nav_monitor/prediction']) == count
+
+
+def test_silence_of_the_camera_raises_the_alert_when_the_node_would_have(judge, tmp_path):
+    pictures = [*drive(strange=()), *[None] * 30, *drive(9, strange=())]
+    bag = write_images(tmp_path / 'b', {FRONT: pictures})
+    rows = table_of(judge, bag, tmp_path / 't.csv', '--output', tmp_path / 'o')
+    assert len(rows) == 81
+    silent = rows[40]
+    assert (silent['stamp_ns'], silent['reason'], silent['alert']) == ('', 'stale_image', 'true')
+    last = int(rows[39]['time_ns'])
+    assert 0.5 < (int(silent['time_ns']) - last) / 1e9 < 0.51
+    assert [row['reason'] for row in rows[41:45]] == ['warming_up'] * 4
+    assert rows[45]['reason'] == 'in_distribution'
+    assert len(messages_of(tmp_path / 'o')['/nav_monitor/prediction']) == 80
+
+
+def test_an_image_that_cannot_be_judged_has_its_reason(judge, tmp_path):
+    pictures = drive(strange=())
+    pictures[20] = np.full((12, 12, 3), 90, np.uint8)
+    rows = table_of(judge, write_images(tmp_path / 'b', {FRONT: pictures}, stale=30),
+                    tmp_path / 't.csv', '--output', tmp_path / 'o')
+    assert rows[20]['reason'] == 'bad_image' and 'blank' in rows[20]['detail']
+    assert rows[20]['class'] == '' and rows[20]['alert'] == 'true'
+    assert rows[30]['reason'] == 'stale_image' and 'stamp' in rows[30]['detail']
+    assert len(messages_of(tmp_path / 'o')['/nav_monitor/ood_score']) == 38
+
+
+def test_the_nodes_parameters_are_taken_from_its_file(judge, recording, tmp_path):
+    parameters = tmp_path / 'p.yaml'
+    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
+        'score': 'pattern', 'extra_scores': ['energy'], 'exit_count': 12, 'camera_rate': 5.0}}}))
+    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', parameters)
+    assert {name for name in rows[0] if name.startswith('score/')} == {
+        'score/pattern', 'score/energy'}
+    assert [row['p_value'] == row['p_value/pattern'] for row in rows] == [True] * 40
+    assert [row['reason'] for row in rows[:11]] == ['warming_up'] * 11
+    assert rows[11]['reason'] == 'in_distribution'
+
+
+def test_rate_holds_the_replay_back_to_the_recordings_pace(judge, recording, tmp_path, monkeypatch):
+    class Clock:
+        now, slept = 0.0, 0.0
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            self.now += seconds
+            self.slept += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(cli_replay, 'time', clock)
+    assert judge(recording, '--rate', 2) == 0
+    assert clock.slept == pytest.approx(39 / 30 / 2, abs=0.001)
+
+
+def test_progress_counts_the_images(judge, recording, monkeypatch):
+    told = []
+
+    class Bars(cli_replay.ProgressBars):
+        def __call__(self, what, done, total):
+            told.append((done, total))
+
+    monkeypatch.setattr(cli_replay, 'ProgressBars', Bars)
+    assert judge(recording) == 0
+    assert told == [(done, 40) for done in range(1, 41)]
+
+
+# What is wrong.
+
+
+def test_what_is_left_of_a_bag_that_breaks_off_is_judged_and_kept(judge, tmp_path, capsys):
+    bag = write_bag(tmp_path / 'b', 'mcap', compression='storage', frames=30, chunks=6)
+    whole = file_of(bag).read_bytes()
+    file_of(bag).write_bytes(whole[: len(whole) * 2 // 3])
+    said = refused(capsys, judge(
+        bag, '--topic', RAW, '--csv', tmp_path / 't.csv', '--output', tmp_path / 'o',
+        '--html', tmp_path / 'p.html'))
+    assert 'breaks off' in said and 'images were read' in said
+    rows = rows_of(tmp_path / 't.csv')
+    assert 10 <= len(rows) < 30
+    assert len(messages_of(tmp_path / 'o')['/nav_monitor/ood_status']) == len(rows)
+    assert 'breaks off' in (tmp_path / 'p.html').read_text()
+
+
+def test_what_is_left_of_a_data_base_that_breaks_off_is_judged_and_kept(judge, tmp_path, capsys):
+    bag = write_images(tmp_path / 'b', {FRONT: [np.tile(p, (8, 8, 1)) for p in drive()]},
+                       storage='sqlite3')
+    whole = file_of(bag).read_bytes()
+    file_of(bag).write_bytes(whole[: len(whole) // 2])
+    said = refused(capsys, judge(bag, '--csv', tmp_path / 't.csv'))
+    assert 'is damaged' in said and 'images were read' in said
+    assert 10 <= len(rows_of(tmp_path / 't.csv')) < 40
+
+
+def test_a_file_without_an_index_and_a_folder_without_metadata_are_judged(
+    judge, plain, tmp_path, capsys
+):
+    bag = write_bag(tmp_path / 'b', 'mcap', compression='storage')
+    file_of(bag).write_bytes(recorded.unindexed(file_of(bag).read_bytes()))
+    assert table_of(judge, bag, tmp_path / 't.csv', '--topic', RAW) == plain
+    capsys.readouterr()
+    (bag / 'metadata.yaml').unlink()
+    said = refused(capsys, judge(bag, '--topic', RAW, '--csv', tmp_path / 'u.csv'))
+    assert 'no metadata.yaml' in said and 'ros2 bag reindex' in said
+    assert rows_of(tmp_path / 'u.csv') == plain
+
+
+@pytest.mark.parametrize(('arguments', 'wanted'), [
+    (['--topic', '/nothing'], [RAW, PACKED, 'is not there']),
+    (['--topic', '/imu'], ['std_msgs/msg/String', RAW, PACKED]),
+    ([], ['--topic', RAW, PACKED]),
+])
+def test_a_topic_that_cannot_be_judged_is_answered_with_those_that_can(
+    judge, tmp_path, capsys, arguments, wanted
+):
+    said = refused(capsys, judge(
+        write_bag(tmp_path / 'b', 'mcap'), *arguments, '--output', tmp_path / 'o'))
+    assert [text for text in wanted if text not in said] == []
+    assert not (tmp_path / 'o').exists()
+
+
+def test_a_bag_without_a_single_image_of_the_topic_is_refused(judge, tmp_path, capsys):
+    bag = write_images(tmp_path / 'b', {FRONT: [None], REAR: drive()})
+    said = refused(capsys, judge(bag, '--topic', FRONT, '--csv', tmp_path / 't.csv'))
+    assert f'no image of {FRONT}' in said and not (tmp_path / 't.csv').exists()
+
+
+def test_places_that_cannot_be_written_are_named(judge, recording, tmp_path, capsys):
+    (tmp_path / 'there').mkdir()
+    (tmp_path / 'file').write_text('')
+    for arguments, wanted in (
+        (['--output', tmp_path / 'there'], f'{tmp_path / "there"} exists'),
+        (['--output', tmp_path / 'file' / 'o'], 'cannot be written'),
+        (['--csv', tmp_path / 'there'], 'it is a folder'),
+        (['--csv', tmp_path / 'file' / 't.csv'], 'cannot be written'),
+        (['--html', tmp_path / 'file' / 'p.html'], str(tmp_path / 'file')),
+        (['--overlay'], '--output'),
+        (['--params', tmp_path / 'none.yaml'], 'does not exist'),
+    ):
+        assert wanted in refused(capsys, judge(recording, *arguments))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'there']
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), OSError(28, 'No space left on device')])
+def test_outputs_are_whole_or_not_there(judge, recording, tmp_path, capsys, monkeypatch, error):
+    (tmp_path / 't.csv').write_text('of an earlier replay')
+    wrote = replay_output.BagWriter._put
+
+    def put(self, connection, time_ns, message):
+        if time_ns > START + 500_000_000:
+            with replay_output._told(self._folder):
+                raise error
+        wrote(self, connection, time_ns, message)
+
+    monkeypatch.setattr(replay_output.BagWriter, '_put', put)
+    status = judge(recording, '--output', tmp_path / 'o', '--csv', tmp_path / 't.csv')
+    if isinstance(error, OSError):
+        said = refused(capsys, status)
+        assert f'{tmp_path / "o"} cannot be written: No space left' in said
+    else:
+        assert status == 130
+    assert [path.name for path in tmp_path.iterdir()] == ['t.csv']
+    assert (tmp_path / 't.csv').read_text() == 'of an earlier replay'
+
+
+@pytest.mark.skipif(not KITTI.is_dir(), reason='the KITTI bags are not here')
+@pytest.mark.parametrize(('bag', 'packed', 'raw'), [
+    ('kitti_drive_mcap', 150, 5), ('kitti_drive_sqlite3', 60, 2),
+])
+def test_a_real_drive_is_judged_with_its_raw_and_compressed_pictures(tmp_path, bag, packed, raw):
+    topics = ['/camera/color/image_raw/compressed', '/camera/color/image_raw']
+    assert main(['replay', str(KITTI / bag), *(w for t in topics for w in ('--topic', t)),
+                 '--device', 'cpu', '--output', str(tmp_path / 'o'),
+                 '--csv', str(tmp_path / 't.csv')]) == 0
+    rows, messages = rows_of(tmp_path / 't.csv'), messages_of(tmp_path / 'o')
+    for topic, count in zip(topics, (packed, raw), strict=True):
+        frames = [row for row in rows if row['topic'] == topic and row['stamp_ns']]
+        assert len(frames) == count == len(messages[f'{topic}/nav_monitor/prediction'])
+        assert all(0 < float(row['p_value']) <= 1 for row in frames)
