@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.cli_benchmark import add_benchmark
+from nav_monitor_ros.cli_compare import add_compare
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 2 if what was given cannot be used, after one line that says why.
+        0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
+        line that says why.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(
@@ -50,14 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         _check_numbers(options)
-        options.run(options)
+        return options.run(options) or 0
     except NavMonitorError as error:
         print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('interrupted; nothing was written', file=sys.stderr)
         return 130
-    return 0
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -74,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
-        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_view, add_tuning,
-        add_benchmark,
+        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_compare, add_view,
+        add_tuning, add_benchmark,
     ):
         add(commands)
     return parser

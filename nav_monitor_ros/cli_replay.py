@@ -1,4 +1,4 @@
-"""``nav_monitor replay`` and ``compare``: recordings through the monitor."""
+"""``nav_monitor replay``: recordings through the monitor."""
 
 from __future__ import annotations
 
@@ -48,11 +48,17 @@ def add_replay(commands: Any) -> None:
     parser.set_defaults(run=_replay)
 
 
-def add_monitor(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which monitor judges, and how."""
-    parser.add_argument('--bundle', metavar='B',
-                        help='folder, or the name of a shipped one (default: that of --params, or '
-                        'traffic_signs)')
+def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None:
+    """Add the options that say which monitor judges, and how.
+
+    Args:
+        parser: Of the command.
+        bundle: Whether it is an option as well.
+    """
+    if bundle:
+        parser.add_argument('--bundle', metavar='B',
+                            help='folder, or the name of a shipped one (default: that of '
+                            '--params, or traffic_signs)')
     parser.add_argument('--params', type=Path, metavar='FILE',
                         help="the node's parameter file: evidence, timeouts, score, region and all")
     parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
@@ -95,7 +101,7 @@ def _replay(options: argparse.Namespace) -> None:
         if options.output is not None:
             writers.append(resources.enter_context(BagWriter(
                 options.output, topics, monitor.bundle.class_names, overlay=options.overlay,
-                about={'bag': str(options.bag), 'bundle': monitor.bundle.name},
+                about={'bag': str(options.bag.absolute()), 'bundle': monitor.bundle.name},
             )))
         if options.csv is not None:
             writers.append(resources.enter_context(

@@ -92,7 +92,7 @@ class ReplaySummary:
             )
         picture = ''
         if event.pixels is not None:
-            uri = _photo_uri(event.pixels.rgb())
+            uri = photo_uri(event.pixels.rgb())
             picture = f'<img src="{uri}" alt="the image at {seconds:.2f} s">'
         shown.append((seconds, f'<figure>{picture}<figcaption>{what}</figcaption></figure>'))
 
@@ -120,7 +120,7 @@ def _told(ticks: list[Tick]) -> str:
     )
 
 
-def _photo_uri(picture: np.ndarray) -> str:
+def photo_uri(picture: np.ndarray) -> str:
     """Return a small copy of a photograph, uint8 (H, W, 3) RGB, as an address that holds it."""
     scale = min(1.0, _SIDE / max(picture.shape[:2]))
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))

@@ -1,0 +1,204 @@
+"""What one run of a monitor said of each image: judged now, or read from what a run left."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.decision.verdict import State
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.bags import METADATA
+from nav_monitor_ros.offline.replay import ReplayEvent
+from nav_monitor_ros.offline.storage import one_line
+from nav_monitor_ros.plain_yaml import read_yaml
+
+_STATUS = 'ood_status'
+_STATUS_TYPE = 'diagnostic_msgs/msg/DiagnosticArray'
+_BAG_FILES = ('.mcap', '.db3')
+_NEEDED = {'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'class', 'p_value'}
+
+Key = tuple[str, int, int]  # topic, stamp in nanoseconds, how often the topic had it before
+
+
+@dataclass(frozen=True)
+class RunFrame:
+    """What a run said of one image."""
+
+    time_ns: int  # when it was said, on the recorder's clock
+    alert: bool
+    state: State
+    reason: str
+    class_name: str  # '' where the image could not be judged
+    confidence: float  # softmax probability; NaN where the image could not be judged
+    p_value: float  # NaN where the image could not be judged
+    threshold: float  # p-values at or below it are flagged
+    flagged: bool
+    evidence: float  # in [0, 1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its name, and its images in their order."""
+
+    name: str
+    frames: Mapping[Key, RunFrame]
+    bag: str = ''  # whose images these are, where that is known
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics of the images; '' for one that is not known."""
+        return tuple(dict.fromkeys(topic for topic, _, _ in self.frames))
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is meant as what a run left, and not as a bundle."""
+    if path.is_dir():
+        return (path / METADATA).exists() or any(
+            file.suffix in _BAG_FILES for file in path.iterdir())
+    return path.suffix in ('.csv', *_BAG_FILES)
+
+
+def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
+    """Return a run as it is judged.
+
+    Args:
+        name: Of the run.
+        events: Of a replay.
+        bag: Whose images these are.
+    """
+    return Run(name, _numbered(
+        (event.topic, event.image.stamp_ns, _frame_of(event))
+        for event in events if event.image is not None
+    ), bag)
+
+
+def read_run(path: Path) -> Run:
+    """Read a run from the table or the bag of a replay, or from a recording of a live monitor.
+
+    Raises:
+        NavMonitorError: It is not there, cannot be read, or holds no verdicts.
+    """
+    if not path.exists():
+        raise NavMonitorError(f'{path} does not exist')
+    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path)
+    if not run.frames:
+        raise NavMonitorError(f'{path} holds no verdict')
+    return run
+
+
+def _numbered(frames: Iterable[tuple[str, int, RunFrame]]) -> dict[Key, RunFrame]:
+    """Return frames by their key; stamps come again where a bag was looped."""
+    seen: Counter[tuple[str, int]] = Counter()
+    found = {}
+    for topic, stamp_ns, frame in frames:
+        found[topic, stamp_ns, seen[topic, stamp_ns]] = frame
+        seen[topic, stamp_ns] += 1
+    return found
+
+
+def _frame_of(event: ReplayEvent) -> RunFrame:
+    alert, verdict = event.alert, event.verdict
+    return RunFrame(
+        event.time_ns, alert.value, alert.state, alert.reason.value,
+        verdict.class_name if verdict else '', verdict.confidence if verdict else math.nan,
+        verdict.p_value if verdict else math.nan, verdict.threshold if verdict else math.nan,
+        verdict is not None and verdict.is_ood, event.evidence,
+    )
+
+
+def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFrame:
+    """Return a frame from texts, under the keys of a replay's table."""
+    return RunFrame(
+        time_ns, values['alert'] == 'true', State(values['state']), reason,
+        values.get('class', ''), _number(values.get('confidence')),
+        _number(values.get('p_value')), _number(values.get('threshold')),
+        values.get('flagged') == 'true', _number(values.get('evidence')),
+    )
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text else math.nan
+
+
+def _read_table(path: Path) -> Run:
+    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+        with path.open(newline='', encoding='utf-8') as stream:
+            reader = csv.DictReader(stream)
+            missing = _NEEDED - set(reader.fieldnames or ())
+            if missing:
+                raise NavMonitorError(
+                    f'{path} is no table of a replay: it has no column {", ".join(sorted(missing))}'
+                )
+            for row in reader:
+                if row['stamp_ns']:  # silence has none
+                    yield row['topic'], int(row['stamp_ns']), _frame_from(
+                        row, row['reason'], int(row['time_ns']))
+
+    try:
+        return Run(path.stem, _numbered(frames()))
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise NavMonitorError(f'{path} is no table of a replay: {one_line(error)}') from None
+
+
+def _read_bag(path: Path) -> Run:
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError:
+        raise NavMonitorError(
+            "reading bags needs rosbags: pip install 'nav_monitor_ros[bags]', or rosbags itself"
+        ) from None
+    about = _about(path)
+    known = about.get('topics', '').split(' ')
+
+    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+            statuses = [
+                connection for connection in reader.connections
+                if connection.topic.endswith(f'/{_STATUS}') and connection.msgtype == _STATUS_TYPE
+            ]
+            if not statuses:
+                raise NavMonitorError(f'bag {path} has no topic {_STATUS}: no monitor ran there')
+            for connection, time_ns, data in reader.messages(statuses):
+                message: Any = reader.deserialize(data, connection.msgtype)
+                root = connection.topic.removesuffix(f'/{_STATUS}').rpartition('/')[0]
+                topic = root or (known[0] if len(known) == 1 else '')
+                stamp = message.header.stamp
+                for status in message.status:
+                    values = {pair.key: pair.value for pair in status.values}
+                    values['threshold'] = values.get('p_threshold', '')
+                    values['flagged'] = values.get('frame_is_ood', '')
+                    if _is_of_an_image(status.message, values):
+                        yield topic, stamp.sec * 10**9 + stamp.nanosec, _frame_from(
+                            values, status.message, time_ns)
+
+    try:
+        return Run(path.stem, _numbered(frames()), about.get('bag', ''))
+    except NavMonitorError:
+        raise
+    except Exception as error:  # what rosbags raises depends on where the bag is wrong
+        raise NavMonitorError(f'bag {path} cannot be read: {one_line(error)}') from None
+
+
+def _is_of_an_image(reason: str, values: Mapping[str, str]) -> bool:
+    """Return whether a status speaks of an image, and not of the silence after one."""
+    return 'class' in values or reason in ('bad_image', 'inference_error') or (
+        reason == 'stale_image' and 'stamp' in values.get('detail', ''))
+
+
+def _about(path: Path) -> dict[str, str]:
+    """Return what a replay said of its bag."""
+    metadata = path / METADATA
+    if not metadata.is_file():
+        return {}
+    described = read_yaml(metadata)
+    try:
+        about = described['rosbag2_bagfile_information'].get('custom_data') or {}
+        return {str(key): str(value) for key, value in about.items()}
+    except (KeyError, TypeError, AttributeError):
+        return {}

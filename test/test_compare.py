@@ -1,0 +1,237 @@
+"""`nav_monitor compare`: two runs over one bag, and what a team is told of their differences."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import math
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+import yaml
+from recorded import START, write_images
+
+from nav_monitor_ros.bundle import save_bundle
+from nav_monitor_ros.cli import main
+from nav_monitor_ros.decision.verdict import State
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.compare import compare_runs, lines, stretches
+from nav_monitor_ros.offline.runs import Run, RunFrame, read_run
+
+pytest.importorskip('rosbags')
+
+FRONT, REAR = '/front/image', '/rear/image'
+
+
+def frame(number, **changes):
+    values = {
+        'time_ns': START + number * 100_000_000, 'alert': False, 'state': State.OK,
+        'reason': 'in_distribution', 'class_name': 'stop', 'confidence': 0.9, 'p_value': 0.5,
+        'threshold': 0.01, 'flagged': False, 'evidence': 0.0,
+    }
+    return RunFrame(**{**values, **changes})
+
+
+def run(name, *changes, topic=FRONT):
+    """Return a run with one frame for each entry, {} for a usual one, None for none."""
+    return Run(name, {
+        (topic, START + number * 100_000_000, 0): frame(number, **change)
+        for number, change in enumerate(changes) if change is not None
+    })
+
+
+# What differs.
+
+
+def test_equal_runs_have_no_difference():
+    found = compare_runs(run('a', {}, {}), run('b', {}, {}))
+    assert found.common == 2 and found.differences == () and found.agreement == 1.0
+    assert lines(found)[-1] == 'no difference'
+
+
+def test_each_kind_of_difference_is_counted_for_the_run_that_has_it():
+    raised = {'alert': True, 'state': State.OOD, 'reason': 'ood'}
+    found = compare_runs(
+        run('a', {}, raised, {'flagged': True, 'p_value': 0.001}, {}, {}),
+        run('b', {}, {}, {}, {'class_name': 'yield'}, raised),
+    )
+    assert [(d.seconds, d.kinds) for d in found.differences] == [
+        (0.1, ('alert', 'reason')), (0.2, ('flagged',)), (0.3, ('class',)),
+        (0.4, ('alert', 'reason')),
+    ]
+    assert (found.only('alert', 'a'), found.only('alert', 'b')) == (1, 1)
+    assert (found.only('flagged', 'a'), found.only('flagged', 'b')) == (1, 0)
+    assert found.count('class') == 1 and found.agreement == pytest.approx(0.2)
+    change, seconds = found.farthest
+    assert change == pytest.approx(math.log10(500)) and seconds == pytest.approx(0.2)
+    assert 'first difference is at 0.10 s' in lines(found)[-1]
+
+
+def test_p_values_are_a_difference_only_beyond_the_tolerance():
+    runs = run('a', {'p_value': 0.5}), run('b', {'p_value': 0.4})
+    assert compare_runs(*runs).differences == ()
+    assert compare_runs(*runs, tolerance=0.1).differences == ()
+    [difference] = compare_runs(*runs, tolerance=0.09).differences
+    assert difference.kinds == ('p_value',)
+
+
+def test_images_that_one_run_has_not_got_are_differences_of_their_own():
+    found = compare_runs(run('a', {}, {}, {}, {}), run('b', None, {}, None))
+    assert found.common == 1 and found.agreement == 1.0
+    assert [d.kinds for d in found.differences] == [('missing',)] * 3
+    assert (found.alone('a'), found.alone('b')) == (3, 0)
+    assert 'b has no image with stamp' in lines(found)[-1]
+
+
+def test_runs_of_one_camera_each_are_compared_whatever_it_is_called():
+    assert compare_runs(run('a', {}), run('b', {}, topic='')).common == 1
+    assert compare_runs(run('a', {}, topic=''), run('b', {}, topic=REAR)).a.topics == (REAR,)
+
+
+def test_runs_without_an_image_in_common_are_refused():
+    with pytest.raises(NavMonitorError, match='no image in common; were they judged from the same'):
+        compare_runs(run('a', {}), run('b', None, {}))
+
+
+def test_a_stretch_ends_with_its_kind_its_outcome_or_a_gap():
+    usual, odd = {}, {'flagged': True}
+    found = compare_runs(
+        run('a', odd, odd, {**odd, 'class_name': 'yield'}, usual, *[usual] * 12, odd, odd),
+        run('b', usual, usual, usual, usual, *[usual] * 12, usual, usual),
+    )
+    assert [len(stretch) for stretch in stretches(found.differences)] == [2, 1, 2]
+
+
+# As a command.
+
+
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+    pictures, others = tiny.images(7, 40)[0], tiny.strange(7, 40)
+    return write_images(tmp_path_factory.mktemp('bags') / 'drive', {
+        FRONT: [others[n] if 15 <= n < 28 else pictures[n] for n in range(40)]})
+
+
+@pytest.fixture(scope='module')
+def lenient(tiny_classifier, tmp_path_factory):
+    """Return a bundle of the same network that flags more."""
+    folder = tmp_path_factory.mktemp('bundles') / 'lenient'
+    save_bundle(
+        tiny.fitted(tiny_classifier, name='lenient', false_alarm_rate=0.3), tiny_classifier,
+        folder, card='')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def judged(recording, tiny_folder, tmp_path_factory):
+    """Return a folder with a run as a table and as a bag."""
+    folder = tmp_path_factory.mktemp('judged')
+    assert main(['replay', str(recording), '--bundle', str(tiny_folder), '--trust', 'tiny',
+                 '--csv', str(folder / 'a.csv'), '--output', str(folder / 'a')]) == 0
+    return folder
+
+
+def compare(*arguments):
+    return main(['compare', '--trust', 'tiny', *map(str, arguments)])
+
+
+def refused(capsys, status):
+    assert status == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('nav_monitor compare: ') and '\n' not in said
+    return said
+
+
+def test_a_run_is_the_same_as_table_as_bag_and_judged_again(judged, recording, tiny_folder, capsys):
+    for other in (judged / 'a', judged / 'a' / 'a.mcap', tiny_folder):
+        assert compare(judged / 'a.csv', other, '--bag', recording, '--fail-on-difference',
+                       '--tolerance', '1e-4') == 0
+        assert '40 images in both runs, 40 of them' in capsys.readouterr().out
+
+
+def test_two_bundles_are_compared_with_pictures_and_a_table(
+    recording, tiny_folder, lenient, tmp_path, capsys
+):
+    outputs = ('--csv', tmp_path / 'd.csv', '--html', tmp_path / 'd.html')
+    assert compare(tiny_folder, lenient, '--bag', recording, *outputs) == 0
+    said = capsys.readouterr().out
+    assert 'flagged by this run alone' in said and 'the first difference is at' in said
+    with (tmp_path / 'd.csv').open(newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows and all(row['topic'] == FRONT for row in rows)
+    alone = [row for row in rows if 'flagged' in row['differs']]
+    assert alone and all((row['a_flagged'], row['b_flagged']) == ('false', 'true') for row in alone)
+    text = (tmp_path / 'd.html').read_text()
+    assert text.count('class="timeline"') == 2
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    encoded = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(encoded) == text.count('<figure>') > 0
+    # The first picture is that of the first difference.
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(encoded[0]), np.uint8), 1)[..., ::-1]
+    number = round((int(rows[0]['stamp_ns']) + 5_000_000 - START) * 30 / 1e9)
+    shown = tiny.strange(7, 40)[number] if 15 <= number < 28 else tiny.images(7, 40)[0][number]
+    assert np.abs(picture.astype(float) - shown).mean() < 25  # a JPEG of a noisy picture
+    assert compare(tiny_folder, lenient, '--bag', recording, '--fail-on-difference') == 1
+
+
+def test_runs_of_different_length_are_told_apart_from_other_verdicts(judged, tmp_path, capsys):
+    lines_of_a = (judged / 'a.csv').read_text().splitlines()
+    (tmp_path / 'b.csv').write_text('\n'.join(lines_of_a[:31]))
+    assert compare(judged / 'a.csv', tmp_path / 'b.csv') == 0
+    said = capsys.readouterr().out
+    assert '30 images in both runs, 30 of them with the same verdict' in said
+    assert 'b has no image with stamp' in said
+    assert compare(judged / 'a.csv', tmp_path / 'b.csv', '--fail-on-difference') == 1
+
+
+def test_pictures_come_from_the_bag_that_a_run_says_it_is_of(judged, recording, tmp_path, capsys):
+    text = (judged / 'a.csv').read_text()
+    (tmp_path / 'b.csv').write_text(text.replace(',left,', ',middle,'))
+    page = tmp_path / 'd.html'
+    assert compare(judged / 'a', tmp_path / 'b.csv', '--html', page) == 0
+    assert '<img src="data:image/jpeg' in page.read_text()
+    capsys.readouterr()
+    assert compare(judged / 'a.csv', tmp_path / 'b.csv', '--html', page) == 0
+    assert 'name the bag with the images, --bag' in capsys.readouterr().out
+    assert '<img' not in page.read_text() and '<figure>' in page.read_text()
+
+
+def test_a_recording_of_a_running_monitor_is_a_run(judged, tmp_path):
+    # Such a bag says nothing of topics, and holds the statuses of silence too.
+    bag = shutil.copytree(judged / 'a', tmp_path / 'live')
+    metadata = yaml.safe_load((bag / 'metadata.yaml').read_text())
+    metadata['rosbag2_bagfile_information']['custom_data'] = None
+    (bag / 'metadata.yaml').write_text(yaml.safe_dump(metadata))
+    run = read_run(bag)
+    assert run.topics == ('',) and len(run.frames) == 40 and run.bag == ''
+    assert compare_runs(read_run(judged / 'a.csv'), run, tolerance=1e-4).differences == ()
+
+
+@pytest.mark.parametrize(('text', 'said'), [
+    ('', 'no column'), ('a,b\n1,2\n', 'is no table of a replay'), ('\0', 'is no table'),
+    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\n', 'holds no verdict'),
+    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,x,1,true,OK,ood,a,1\n', 'is no'),
+    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,1,1,true,BAD,ood,a,1\n', 'is no'),
+    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,1\n', 'is no table'),
+])
+def test_a_table_of_something_else_is_refused(judged, tmp_path, capsys, text, said):
+    (tmp_path / 'b.csv').write_text(text)
+    assert said in refused(capsys, compare(judged / 'a.csv', tmp_path / 'b.csv'))
+
+
+def test_what_cannot_be_compared_is_said(judged, recording, tiny_folder, tmp_path, capsys):
+    (tmp_path / 'broken.mcap').write_bytes(b'\x89MCAP0\r\nand no more')
+    for other, wanted in (
+        (tmp_path / 'none.csv', 'does not exist'),
+        (tmp_path / 'broken.mcap', 'cannot be read'),
+        (recording, 'has no topic ood_status: no monitor ran there'),
+        (tiny_folder, 'needs --bag'),
+        ('nothing', 'needs --bag'),
+    ):
+        assert wanted in refused(capsys, compare(judged / 'a.csv', other))
+    assert 'cannot write' in refused(capsys, compare(
+        judged / 'a.csv', judged / 'a', '--html', tmp_path / 'broken.mcap' / 'd.html'))
