@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from dataclasses import dataclass, field
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores import knn, pattern
+from nav_monitor_ros.scores import bits, knn, pattern, reservoir
 from nav_monitor_ros.scores.base import NotApplicableError
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
@@ -284,7 +285,7 @@ def test_any_batches_give_what_one_batch_gives(name, options, data):
     whole = finished(streamed(start, world, slice(None)))
     score = start
     # Small limits, so that what is seen is condensed on the way.
-    with patch.object(pattern, '_CONSOLIDATE', data.draw(st.sampled_from([1, 8, 1 << 16]))):
+    with patch.object(reservoir, '_FEWEST', data.draw(st.sampled_from([1, 8, 1 << 16]))):
         for first, last in zip([0, *cuts], [*cuts, n], strict=True):
             batch = copy.deepcopy(world.training[first:last])
             labels = world.labels[first:last].copy()
@@ -309,6 +310,120 @@ def test_the_order_of_the_training_images_does_not_matter(name, options, data):
     assert_equal_fit(
         score, fitted(name, options, world), world.test, exact=name not in SUMS
     )
+
+
+@every_score
+@given(data=st.data())
+@quick
+def test_a_stream_that_was_interrupted_goes_on_bit_for_bit(name, options, data):
+    world = data.draw(worlds(name))
+    n = len(world.training)
+    cut = data.draw(st.integers(0, n))
+    start = prepared(name, options, world)
+    whole = finished(streamed(streamed(start, world, slice(0, cut)), world, slice(cut, n)))
+    half = streamed(start, world, slice(0, cut))
+    kept = [
+        safetensors.numpy.load(safetensors.numpy.save(tensors))
+        for tensors in (half.prepared(), half.seen())
+    ]
+    other = make_score(
+        name, half.settings, classes=world.classes, width=world.width, head=world.head
+    )
+    other.resume(*kept)
+    assert {k: v.tobytes() for k, v in other.seen().items()} == {
+        k: v.tobytes() for k, v in half.seen().items()
+    }
+    resumed = finished(streamed(other, world, slice(cut, n)))
+    assert bits_of(resumed) == bits_of(whole)
+    np.testing.assert_array_equal(resumed.score(world.test), whole.score(world.test))
+
+
+@every_score
+@given(data=st.data())
+@quick
+def test_a_part_built_elsewhere_from_what_prepare_left_merges_like_one_built_here(
+    name, options, data
+):
+    world = data.draw(worlds(name))
+    n = len(world.training)
+    cut = data.draw(st.integers(0, n))
+    start = prepared(name, options, world)
+
+    def elsewhere(rows):
+        worker = make_score(
+            name, start.settings, classes=world.classes, width=world.width, head=world.head
+        )
+        worker.resume(start.prepared(), {})
+        worker.update(world.training[rows], world.labels[rows])
+        back = copy.deepcopy(start)
+        back.resume(start.prepared(), worker.seen())
+        return back
+
+    here = merged(streamed(start, world, slice(0, cut)), streamed(start, world, slice(cut, n)))
+    there = merged(elsewhere(slice(0, cut)), elsewhere(slice(cut, n)))
+    assert bits_of(finished(there)) == bits_of(finished(here))
+
+
+@pytest.mark.parametrize('name', SCORES)
+def test_what_a_stream_leaves_is_bounded_whatever_its_length(name):
+    world = make_world(0, 3, 9, 60, 5, 'relu', 0.0, False)
+    options = {
+        'pattern': {'max_patterns': 20}, 'knn': {'bank': 20}, **NEEDED
+    }.get(name, {})
+    start = prepared(name, options, world)
+    rng = np.random.default_rng(1)
+
+    def left(images):
+        score = copy.deepcopy(start)
+        for _ in range(images // 60):
+            more = world.training.features + rng.normal(size=(60, 9)).astype(np.float32)
+            score.update(
+                Activations(
+                    world.training.logits, more, world.training.means,
+                    samples=world.training.samples, background=world.training.background,
+                ),
+                world.labels,
+            )
+        return sum(array.nbytes for array in score.seen().values()), len(pickle.dumps(score))
+
+    few, many = left(600), left(6000)
+    assert few[0] == many[0]
+    assert many[1] <= 1.02 * few[1]  # also what is held on the way
+
+
+# A bounded sample.
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=60),
+    capacity=st.integers(0, 12), distinct=st.booleans(), seed=st.integers(0, 9),
+    parts=st.integers(1, 4), fewest=st.sampled_from([1, 4, 64]),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_reservoir_keeps_the_rows_with_the_smallest_hashes(
+    rows, capacity, distinct, seed, parts, fewest
+):
+    rows = np.array(rows, np.uint64).reshape(-1, 2)
+    order = np.argsort(bits.hashes(rows), kind='stable')
+    expected = [tuple(row) for row in rows[order].tolist()]
+    if distinct:
+        expected = list(dict.fromkeys(expected))
+    expected = sorted(expected[: capacity or None])
+    rng = np.random.default_rng(seed)
+    with patch.object(reservoir, '_FEWEST', fewest):
+        kept = [reservoir.Reservoir(2, capacity=capacity, distinct=distinct) for _ in range(parts)]
+        for row in rng.permutation(rows):
+            kept[rng.integers(parts)].add(row[None])
+        for other in kept[1:]:
+            before = other.rows()
+            kept[0].merge(other)
+            np.testing.assert_array_equal(other.rows(), before)
+        found = kept[0].rows()
+        assert sorted(map(tuple, found.tolist())) == expected
+        assert not capacity or kept[0].nbytes <= 16 * max(fewest, 2 * capacity)
+        again = reservoir.Reservoir(2, capacity=capacity, distinct=distinct)
+        again.restore(found)
+        np.testing.assert_array_equal(again.rows(), found)
 
 
 # Asking it.

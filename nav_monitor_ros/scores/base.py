@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +23,9 @@ class Score(ABC):
     A score is built from a stream: ``prepare`` once with a bounded sample, ``update`` with each
     batch, ``merge`` with the same score built elsewhere from other images, ``finish`` once. Then
     ``score`` and ``score_frame`` may be called from any thread. ``tensors`` and ``settings``
-    hold all of it, and ``restore`` brings it back bit for bit.
+    hold all of it, and ``restore`` brings it back bit for bit. Before ``finish``, ``prepared`` and
+    ``seen`` hold what there is so far, and ``resume`` goes on with it, here or on another machine;
+    neither grows with the number of images once it is large.
 
     A ``windowed`` score looks at the frames before as well: to it a batch is a stream that starts
     afresh, ``score_frame`` goes on from the last frame, and one thread at a time may call it.
@@ -30,6 +33,9 @@ class Score(ABC):
 
     name: ClassVar[str]
     windowed: ClassVar[bool] = False
+    # The attributes that ``prepare`` sets, and those that ``update`` adds to, by their paths.
+    _prepared: ClassVar[tuple[str, ...]] = ()
+    _streamed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start an empty score.
@@ -52,6 +58,11 @@ class Score(ABC):
     @property
     def passes(self) -> int:
         """Return how many passes with dropout on the score needs, 0 for none."""
+        return 0
+
+    @property
+    def reach(self) -> int:
+        """Return how many frames before a frame its score looks at, 0 but for windowed scores."""
         return 0
 
     @property
@@ -90,6 +101,29 @@ class Score(ABC):
 
     def merge(self, other: Score) -> None:
         """Take in what ``other``, prepared with the same sample, has seen."""
+
+    def prepared(self) -> dict[str, np.ndarray]:
+        """Return what ``prepare`` left: the same on every machine that takes part."""
+        return {path: np.asarray(attrgetter(path)(self)) for path in self._prepared}
+
+    def seen(self) -> dict[str, np.ndarray]:
+        """Return what the stream has left so far."""
+        return {path: np.asarray(attrgetter(path)(self)) for path in self._streamed}
+
+    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``prepared`` and ``seen`` returned; without the latter from the start.
+
+        Raises:
+            NavMonitorError: An array is missing.
+        """
+        wanted = [*self._prepared, *(self._streamed if seen else ())]
+        there = {**prepared, **seen}
+        for path in wanted:
+            if path not in there:
+                raise self._inconsistent()
+            owner, _, name = path.rpartition('.')
+            value = there[path].item() if there[path].ndim == 0 else there[path].copy()
+            setattr(attrgetter(owner)(self) if owner else self, name, value)
 
     def finish(self) -> None:
         """Close the stream; afterwards the score can be asked.

@@ -29,6 +29,8 @@ class Box(Score):
     """
 
     name = 'box'
+    _prepared = ('_moments.origin', '_centres')
+    _streamed = ('_moments.count', '_moments.sum', '_moments.squares', 'low', 'high')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, clusters: int = 4

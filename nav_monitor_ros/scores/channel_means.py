@@ -12,6 +12,8 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.moments import Scatter, whitening
 
+_SUMS = ('count', 'sum', 'products')  # of a Scatter
+
 
 class ChannelMeans(Score):
     """Mahalanobis distance of the early layers' channel means to those of training.
@@ -101,6 +103,33 @@ class ChannelMeans(Score):
         assert isinstance(other, ChannelMeans)
         for layer in self.layers:
             self._scatter[layer].merge(other._scatter[layer])
+
+    def prepared(self) -> dict[str, np.ndarray]:
+        """Return the origins of the sums."""
+        return {f'{layer}/origin': self._scatter[layer].origin for layer in self.layers}
+
+    def seen(self) -> dict[str, np.ndarray]:
+        """Return the sums."""
+        return {
+            f'{layer}/{part}': np.asarray(getattr(self._scatter[layer], part))
+            for layer in self.layers for part in _SUMS
+        }
+
+    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+        """Go on from origins and sums."""
+        wanted = {f'{layer}/origin' for layer in self.layers}
+        if seen:
+            wanted |= {f'{layer}/{part}' for layer in self.layers for part in _SUMS}
+        if not wanted <= {*prepared, *seen}:
+            raise self._inconsistent()
+        for layer in self.layers:
+            scatter = Scatter(len(prepared[f'{layer}/origin']))
+            scatter.origin = prepared[f'{layer}/origin'].copy()
+            if seen:
+                scatter.count = int(seen[f'{layer}/count'])
+                scatter.sum = seen[f'{layer}/sum'].copy()
+                scatter.products = seen[f'{layer}/products'].copy()
+            self._scatter[layer] = scatter
 
     def finish(self) -> None:
         """Turn sums into means and whitening matrices."""

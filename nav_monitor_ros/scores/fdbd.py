@@ -24,6 +24,7 @@ class DecisionBoundaryDistance(Score):
     """
 
     name = 'fdbd'
+    _streamed = ('_count', '_sum')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start empty."""

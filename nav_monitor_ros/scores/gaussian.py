@@ -24,6 +24,8 @@ class Gaussian(Score):
     """
 
     name = 'gaussian'
+    _prepared = ('_moments.origin',)
+    _streamed = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, floor: float = 0.01

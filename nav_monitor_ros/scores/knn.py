@@ -9,10 +9,11 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.reservoir import Reservoir
 
 _BLOCK = 1 << 24  # similarities computed at once
+_HALVES = 4  # numbers of half precision in a word
 
 
 class NearestNeighbours(Score):
@@ -54,7 +55,7 @@ class NearestNeighbours(Score):
             raise NavMonitorError('knn: neighbours must be at least 1 and bank not negative')
         self.neighbours = int(neighbours)
         self.bank_size = int(bank)
-        self._seen: list[np.ndarray] = []
+        self._seen = Reservoir(-(-width // _HALVES), capacity=self.bank_size, distinct=False)
         self.bank = np.zeros((0, width), np.float16)
         self._complete()
 
@@ -65,18 +66,26 @@ class NearestNeighbours(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
-        self._seen.append(_unit(batch.features).astype(np.float16))
-        if self.bank_size and sum(map(len, self._seen)) > 4 * self.bank_size:
-            self._seen = [self._chosen()]
+        self._seen.add(_words(_unit(batch.features).astype(np.float16)))
 
     def merge(self, other: Score) -> None:
         """Add the images of ``other``."""
         assert isinstance(other, NearestNeighbours)
-        self._seen += other._seen
+        self._seen.merge(other._seen)
+
+    def seen(self) -> dict[str, np.ndarray]:
+        """Return the bits of the images kept so far."""
+        return {'rows': self._seen.rows().view(np.int64)}
+
+    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+        """Go on from the images kept."""
+        if seen:
+            self._seen.restore(seen['rows'].view(np.uint64))
 
     def finish(self) -> None:
         """Close the bank."""
-        self.bank = self._chosen()
+        halves = self._seen.rows().view(np.float16)
+        self.bank = np.ascontiguousarray(halves[:, : self.width])
         if not len(self.bank):
             raise NavMonitorError('knn: no training image was seen')
         self._complete()
@@ -109,12 +118,6 @@ class NearestNeighbours(Score):
         """Say how large the bank is."""
         return [f'knn: distance to neighbour {self.neighbours} of {len(self.bank)} images']
 
-    def _chosen(self) -> np.ndarray:
-        rows = np.concatenate([np.zeros((0, self.width), np.float16), *self._seen])
-        # Sorted by hash: which rows are kept, and in which order, does not depend on theirs.
-        order = np.argsort(bits.hashes(_words(rows)), kind='stable')
-        return rows[order[: self.bank_size or None]]
-
     def _complete(self) -> None:
         self._rows = self.bank.astype(np.float32)
         self._squares = np.square(self._rows).sum(axis=1)
@@ -128,7 +131,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 def _words(rows: np.ndarray) -> np.ndarray:
     """Return the bits of rows (N, D) of half precision as words, uint64 (N, W)."""
-    padded = np.zeros((len(rows), -(-rows.shape[1] // 4) * 4), np.float16)
+    padded = np.zeros((len(rows), -(-rows.shape[1] // _HALVES) * _HALVES), np.float16)
     padded[:, : rows.shape[1]] = rows
     return padded.view(np.uint64)
 

@@ -23,6 +23,11 @@ class Mahalanobis(Score):
     """
 
     name = 'mahalanobis'
+    _prepared = ('_moments.origin', '_scatter.origin')
+    _streamed = (
+        '_moments.count', '_moments.sum', '_moments.squares', '_scatter.count', '_scatter.sum',
+        '_scatter.products',
+    )
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, shrinkage: float = 0.001

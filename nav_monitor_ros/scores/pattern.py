@@ -12,10 +12,11 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
 
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
-_CONSOLIDATE = 1 << 16  # rows kept per class before duplicates are dropped
+MOST_PATTERNS = 10_000  # kept of a class unless another number is asked for
 
 
 class Pattern(Score):
@@ -35,10 +36,13 @@ class Pattern(Score):
 
     Needs features (N, D), and the head's weights (C, D) where ``select`` is above 0. Patterns are
     packed; a frame costs one XOR and popcount over the predicted class's patterns,
-    O(P_c * D / 64). Source: Cheng, Nuehrenberg and Yasuoka, DATE 2019.
+    O(P_c * D / 64). Source: Cheng, Nuehrenberg and Yasuoka, DATE 2019. A class with more than
+    ``max_patterns`` patterns keeps a uniform sample of them, so that neither fitting nor judging
+    grows with the number of images.
     """
 
     name = 'pattern'
+    _prepared = ('thresholds', '_on_rate')
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class Pattern(Score):
         quantile: float = 0.5,
         select: float = 0.0,
         gamma: int = 0,
-        max_patterns: int = 0,
+        max_patterns: int = MOST_PATTERNS,
     ) -> None:
         """Start empty.
 
@@ -106,8 +110,12 @@ class Pattern(Score):
         return self.monitored.sum(axis=1)
 
     @cached_property
-    def _seen(self) -> list[list[np.ndarray]]:
-        return [[] for _ in range(self.classes)]
+    def _seen(self) -> list[Reservoir]:
+        words = -(-self.width // bits.WORD)
+        return [
+            Reservoir(words, capacity=self.max_patterns, distinct=True)
+            for _ in range(self.classes)
+        ]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,18 +145,32 @@ class Pattern(Score):
         keep = known(batch, labels)
         words = self._words(batch.features[keep], labels[keep])
         for label in np.unique(labels[keep]):
-            self._store(int(label), words[labels[keep] == label])
+            self._seen[label].add(words[labels[keep] == label])
 
     def merge(self, other: Score) -> None:
         """Add the patterns of ``other``."""
         assert isinstance(other, Pattern)
-        for label, parts in enumerate(other._seen):
-            for part in parts:
-                self._store(label, part)
+        for mine, theirs in zip(self._seen, other._seen, strict=True):
+            mine.merge(theirs)
+
+    def seen(self) -> dict[str, np.ndarray]:
+        """Return the patterns stored so far, class by class."""
+        rows = [stored.rows() for stored in self._seen]
+        return {
+            'rows': np.concatenate(rows).view(np.int64), 'counts': np.array([len(r) for r in rows])
+        }
+
+    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+        """Go on from thresholds and patterns."""
+        super().resume(prepared, {})
+        if seen:
+            parts = np.split(seen['rows'].view(np.uint64), np.cumsum(seen['counts'])[:-1])
+            for stored, rows in zip(self._seen, parts, strict=True):
+                stored.restore(rows)
 
     def finish(self) -> None:
         """Sort the stored patterns and drop duplicates."""
-        distinct = [self._consolidate(label) for label in range(self.classes)]
+        distinct = [stored.rows() for stored in self._seen]
         self.patterns = np.concatenate(distinct)
         self.offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])])
         if not len(self.patterns):
@@ -284,16 +306,3 @@ class Pattern(Score):
                 for start in range(0, len(queries), block)
             ]
         )
-
-    def _store(self, label: int, rows: np.ndarray) -> None:
-        self._seen[label].append(rows)
-        if sum(map(len, self._seen[label])) > _CONSOLIDATE + 2 * len(self._seen[label][0]):
-            self._seen[label] = [self._consolidate(label)]
-
-    def _consolidate(self, label: int) -> np.ndarray:
-        empty = np.zeros((0, self._mask.shape[1]), np.uint64)
-        rows = bits.distinct(np.concatenate([empty, *self._seen[label]]))
-        if self.max_patterns and len(rows) > self.max_patterns:
-            # The rows with the smallest hashes: the same ones whatever the order of the images.
-            rows = rows[np.sort(np.argsort(bits.hashes(rows), kind='stable')[: self.max_patterns])]
-        return rows

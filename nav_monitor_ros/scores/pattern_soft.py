@@ -26,6 +26,8 @@ class SoftPattern(Score):
     """
 
     name = 'pattern_soft'
+    _prepared = ('thresholds',)
+    _streamed = ('_count', '_on')
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class React(Score):
     """
 
     name = 'react'
+    _prepared = ('clip',)
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, quantile: float = 0.9

@@ -19,6 +19,8 @@ class SimplifiedHopfieldEnergy(Score):
     """
 
     name = 'she'
+    _prepared = ('_moments.origin',)
+    _streamed = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start empty."""

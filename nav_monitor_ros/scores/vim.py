@@ -28,6 +28,8 @@ class VirtualLogitMatching(Score):
     """
 
     name = 'vim'
+    _prepared = ('_scatter.origin', '_sample_entering', '_sample_largest')
+    _streamed = ('_scatter.count', '_scatter.sum', '_scatter.products')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, subspace: int = 0
@@ -54,7 +56,9 @@ class VirtualLogitMatching(Score):
         self.origin: np.ndarray = np.zeros(0, np.float32)  # u, (D,)
         self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
         self.alpha = np.ones(1)
-        self._sample: Activations | None = None
+        # of the sample: what enters the head, float32 (S, D), and the largest logits, (S,)
+        self._sample_entering: np.ndarray = np.zeros((0, width), np.float32)
+        self._sample_largest: np.ndarray = np.zeros(0, np.float32)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -63,8 +67,10 @@ class VirtualLogitMatching(Score):
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Keep the sample, which alpha is chosen by."""
-        self._scatter.centre(self._require_head().entering(sample.features))
-        self._sample = sample
+        # A copy: the activations hold more than what is needed, for as long as the stream runs.
+        self._sample_entering = self._require_head().entering(sample.features).copy()
+        self._sample_largest = sample.logits.max(axis=1)
+        self._scatter.centre(self._sample_entering)
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
@@ -77,7 +83,7 @@ class VirtualLogitMatching(Score):
 
     def finish(self) -> None:
         """Find the subspace and alpha."""
-        if not self._scatter.count or self._sample is None:
+        if not self._scatter.count or not len(self._sample_entering):
             raise NavMonitorError('vim: no training image was seen')
         head = self._require_head()
         inverse = np.linalg.pinv(head.weight.astype(np.float64))
@@ -85,18 +91,19 @@ class VirtualLogitMatching(Score):
         _, vectors = np.linalg.eigh(self._scatter.about(self.origin.astype(np.float64)))
         # eigh sorts by rising eigenvalue: the residual comes first.
         self.residual = vectors[:, : self.width - self._dimension()].astype(np.float32)
-        norm = self._residual_norm(self._sample)
-        largest = self._sample.logits.max(axis=1).astype(np.float64)
-        deviation = head.entering(self._sample.features) - self.origin
+        norm = self._residual_norm(self._sample_entering)
+        largest = self._sample_largest.astype(np.float64)
+        deviation = self._sample_entering - self.origin
         length = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
         # Where the sample has no residual but rounding, its scale is not known.
         alpha = largest.sum() / norm.sum() if norm.sum() > 1e-5 * length.sum() else 1.0
         self.alpha = np.array([max(alpha, 1e-9)])  # not negative, where all logits are
-        self._sample = None
+        self._sample_entering, self._sample_largest = np.zeros((0, self.width)), np.zeros(0)
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        return self.alpha[0] * self._residual_norm(batch) + free_energy(batch.logits)
+        entering = self._require_head().entering(batch.features)
+        return self.alpha[0] * self._residual_norm(entering) + free_energy(batch.logits)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return origin, residual space and alpha."""
@@ -117,6 +124,6 @@ class VirtualLogitMatching(Score):
             return self.subspace
         return 1000 if self.width >= 2048 else 512 if self.width >= 768 else self.width // 2
 
-    def _residual_norm(self, batch: Activations) -> np.ndarray:
-        deviation = self._require_head().entering(batch.features) - self.origin
+    def _residual_norm(self, entering: np.ndarray) -> np.ndarray:
+        deviation = entering - self.origin
         return np.sqrt(np.square(deviation @ self.residual, dtype=np.float64).sum(axis=1))

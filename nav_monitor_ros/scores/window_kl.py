@@ -68,6 +68,11 @@ class WindowDivergence(Gaussian):
         self._number = 0
 
     @property
+    def reach(self) -> int:
+        """Return the age of the oldest frame that a window may hold."""
+        return self.max_age
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword options."""
         return {'window': self.window, 'max_age': self.max_age, **super().settings}
