@@ -35,9 +35,9 @@ from nav_monitor_ros.offline.fit import (
     empty_scores,
     equip_with_possible,
     fit_scores,
-    run,
 )
 from nav_monitor_ros.offline.images import ImageSource, from_arrays, split
+from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.offline.train import TASKS, train
 from nav_monitor_ros.perception.classifier import Classifier

@@ -30,7 +30,8 @@ from scipy.stats import t as student
 from nav_monitor_ros.bundle import Bundle, load_bundle
 from nav_monitor_ros.decision.calibration import calibrate_scores
 from nav_monitor_ros.offline.evaluate import separate
-from nav_monitor_ros.offline.fit import FitOptions, fit, run
+from nav_monitor_ros.offline.fit import FitOptions, fit
+from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.offline.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations

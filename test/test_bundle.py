@@ -20,7 +20,7 @@ from safetensors.torch import save_file as save_torch_file
 from nav_monitor_ros import bundle as bundle_module
 from nav_monitor_ros.bundle import find_bundle, load_bundle, save_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import run
+from nav_monitor_ros.offline.pipeline import run
 
 FILES = ('model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md')
 

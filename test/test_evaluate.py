@@ -10,8 +10,8 @@ from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import evaluate as module
 from nav_monitor_ros.offline.evaluate import evaluate, out_of_pattern, text_tables
-from nav_monitor_ros.offline.fit import run
 from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.offline.pipeline import run
 
 
 @pytest.fixture(scope='module')

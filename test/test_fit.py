@@ -21,8 +21,9 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.offline.card import model_card
 from nav_monitor_ros.offline.evaluate import evaluate, separate, tables
-from nav_monitor_ros.offline.fit import FitOptions, fit, run, source_label
+from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
 from nav_monitor_ros.offline.images import from_arrays, split
+from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.offline.show import show
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.classifier import Classifier

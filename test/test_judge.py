@@ -13,8 +13,8 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
-from nav_monitor_ros.offline.fit import run
 from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image import RawImage
 

@@ -140,12 +140,7 @@ def calibrate(
         NavMonitorError: A member is unknown or looks at more than one frame, or there are too few
             images for the budget.
     """
-    windowed = [name for name in fuse_members if name in scores and scores[name].windowed]
-    if windowed:
-        raise NavMonitorError(
-            f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
-            '--fuse'
-        )
+    require_single_frames(scores, fuse_members)
     return calibrate_scores(
         None if marginal_images is None else {
             name: score.score(marginal_images) for name, score in scores.items()
@@ -161,6 +156,20 @@ def calibrate(
         confidence=confidence,
         class_images=class_images,
     )
+
+
+def require_single_frames(scores: Mapping[str, Score], fuse_members: Sequence[str]) -> None:
+    """Check that scores can be fused.
+
+    Raises:
+        NavMonitorError: One of them looks at more than one frame.
+    """
+    windowed = [name for name in fuse_members if name in scores and scores[name].windowed]
+    if windowed:
+        raise NavMonitorError(
+            f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
+            '--fuse'
+        )
 
 
 def calibrate_scores(

@@ -17,9 +17,9 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress, run
 from nav_monitor_ros.offline.images import ImageSource, without
 from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
+from nav_monitor_ros.offline.pipeline import Progress, run
 from nav_monitor_ros.offline.streams import alarms, delay, frames_of
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
+import math
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
@@ -78,31 +81,42 @@ def _is_bag(path: Path) -> bool:
 
 
 def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
+    suffix = f'_{options.pop("split")}' if 'split' in options else ''
+    images = f'x{suffix}'
+    grouped = options.pop('group').split(',') if 'group' in options else []
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            there = archive.files
+            # The images stay where they are; all else is a number or a word for each of them.
+            wanted = {f'y{suffix}', *grouped, *options} - {images}
+            arrays = {name: archive[name] for name in there if name in wanted}
+            if images in there:
+                arrays[images] = npz_array(path, archive, images)
     except _UNREADABLE as error:
         reason = ' '.join(str(error).split())[:200] or type(error).__name__
         raise NavMonitorError(f'{path} is not a readable .npz of arrays: {reason}') from None
-    suffix = f'_{options.pop("split")}' if 'split' in options else ''
-    images = _array(path, arrays, f'x{suffix}')
+    for name in (images, *grouped, *options):
+        if name not in there:
+            raise NavMonitorError(f"{path} has no array '{name}'; it has {', '.join(there)}")
+    groups = _groups(path, arrays, grouped) if grouped else None
     labels = arrays.get(f'y{suffix}')
-    groups = _groups(path, arrays, options.pop('group')) if 'group' in options else None
-    source = from_arrays(str(path), images, labels, groups=groups)
+    source = from_arrays(str(path), arrays[images], labels, groups=groups)
     kept = np.ones(len(source), bool)
     for name, value in options.items():
-        column = _array(path, arrays, name)
+        column = arrays[name]
         if column.shape != (len(source),):
             raise NavMonitorError(f'{path}: {name} does not have one value for each image')
         kept &= _equals(path, name, column, value)
     return source.subset(np.flatnonzero(kept))
 
 
-def _groups(path: Path, arrays: Mapping[str, np.ndarray], names: str) -> np.ndarray:
+def _groups(path: Path, arrays: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
     """Number the groups of images that agree in all of the named arrays, int64 (N,)."""
-    columns = [_array(path, arrays, name) for name in names.split(',')]
+    columns = [arrays[name] for name in names]
     if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
-        raise NavMonitorError(f'{path}: {names} do not have one value each for every image')
+        raise NavMonitorError(
+            f'{path}: {",".join(names)} do not have one value each for every image'
+        )
     numbered = [np.unique(column, return_inverse=True)[1] for column in columns]
     return np.unique(np.stack(numbered, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -114,12 +128,6 @@ def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray
         return column.astype(float) == float(value)
     except ValueError:
         raise NavMonitorError(f"{path}: {name} holds numbers; '{value}' is none") from None
-
-
-def _array(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in arrays:
-        raise NavMonitorError(f"{path} has no array '{name}'; it has {', '.join(arrays)}")
-    return arrays[name]
 
 
 def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
@@ -134,7 +142,7 @@ def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
         raise NavMonitorError(f'{folder}: idx files have the option split=train or split=test only')
     images = _read_idx(_one_file(folder, f'{prefix}-images-idx3-ubyte*'), 3)
     labels = _read_idx(_one_file(folder, f'{prefix}-labels-idx1-ubyte*'), 1)
-    return from_arrays(str(folder), images, labels)
+    return from_arrays(str(folder), images, labels.whole())
 
 
 def _one_file(folder: Path, pattern: str) -> Path:
@@ -144,19 +152,20 @@ def _one_file(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+def _read_idx(path: Path, dimensions: int) -> ArrayFile:
+    header = 4 + 4 * dimensions
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+        with unpacked(path) as file:
+            content, size = file.read(header), file.seek(0, os.SEEK_END)
+            if len(content) < header or content[:2] != b'\0\0' or content[3] != dimensions:
+                raise NavMonitorError(f'{path} is not an idx file of {dimensions} dimensions')
+            shape = tuple(int(n) for n in np.frombuffer(content, '>u4', dimensions, 4))
+            dtype = _IDX_TYPES.get(content[2])
+            if dtype is None or size != header + math.prod(shape):
+                raise NavMonitorError(f'{path} is truncated or not of bytes')
+            return ArrayFile(file, header, shape, dtype)
     except (OSError, EOFError, zlib.error) as error:
         raise NavMonitorError(f'{path} is unreadable: {error}') from None
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:2] != b'\0\0' or content[3] != dimensions:
-        raise NavMonitorError(f'{path} is not an idx file of {dimensions} dimensions')
-    shape = tuple(int(n) for n in np.frombuffer(content, '>u4', dimensions, 4))
-    dtype = _IDX_TYPES.get(content[2])
-    if dtype is None or len(content) != header + int(np.prod(shape)):
-        raise NavMonitorError(f'{path} is truncated or not of bytes')
-    return np.frombuffer(content, dtype, offset=header).reshape(shape)
 
 
 def _open_folder(folder: Path) -> ImageSource:

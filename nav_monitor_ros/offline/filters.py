@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.perception.gradients import Differentiable
 
 MOST_FIRST, LEAST_FIRST, RANDOM = ORDERS = (

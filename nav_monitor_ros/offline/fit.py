@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -14,10 +14,30 @@ import numpy as np
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
-from nav_monitor_ros.decision.calibration import calibrate
+from nav_monitor_ros.decision.calibration import (
+    Calibration,
+    calibrate_scores,
+    require_single_frames,
+)
 from nav_monitor_ros.decision.conformal import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.offline.images import (
+    ImageSource,
+    add_fingerprints,
+    fingerprint,
+    fingerprint_of,
+    split,
+)
+from nav_monitor_ros.offline.labels import network_labels
+from nav_monitor_ros.offline.partial_fit import PartialFit
+from nav_monitor_ros.offline.pipeline import (
+    Batch,
+    Progress,
+    batches,
+    digests_of,
+    each,
+    score_images,
+)
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.layers import early_layers
@@ -26,15 +46,12 @@ from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
-BATCH = 64
 SAMPLE = 4096  # images that the scores look at before the stream
 MARGINAL_SHARE = 1 / 3  # of the calibration images, by which scores are fused; see calibrate
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
 # Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
-
-Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
 
 
 @dataclass(frozen=True)
@@ -65,10 +82,14 @@ def fit(
     calibration: ImageSource,
     options: FitOptions,
     *,
+    workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """Fit the scores to the training images and calibrate them on held-out ones.
+
+    Every image is read once and goes through the network once. What is in memory of the training
+    images, but for their places and labels, does not grow with their number.
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.
@@ -77,6 +98,7 @@ def fit(
         calibration: In-distribution images that neither the network nor the scores were fitted on;
             those that lie in ``data`` too are left out, compared by their pixels.
         options: Scores, fusion and budget.
+        workers: Threads that read and decode images; None for one fewer than there are cores.
         progress: Is told how far the work is.
         provenance: What else to note in the bundle.
 
@@ -88,40 +110,28 @@ def fit(
             or the budget.
     """
     class_names = _class_names(classifier, data, options)
-    labels = _labels(classifier, data, class_names)
+    labels = network_labels(data, class_names, classifier.background)
     scores = empty_scores(classifier, options)
-    described = _describe_source(data)
-    held_out = without(calibration, data)
-    shared = len(calibration) - len(held_out)
-    if not len(held_out):
-        raise NavMonitorError(
-            f'all images of the calibration source {calibration.name} are training images too; '
-            'calibrate on images that nothing was trained on'
-        )
-    alone = len(_fused_members(scores, options)) == 1  # nothing to fuse: all images calibrate it
-    first, second = None, held_out
-    if not alone:
-        second, first = split(held_out, MARGINAL_SHARE, options.seed)
     # Too small a calibration set is refused before the work begins, not after it.
-    _check_calibration(held_out, len(second), shared, options)
+    _parts_of_calibration(calibration, calibration, scores, options)
+    digests = digests_of(
+        calibration, progress, 'reading the calibration images', workers=workers
+    )
     rng = np.random.default_rng(options.seed)
     ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
     required = options.scores is not None
     left_out = equip_with_possible(classifier, scores, required=required)
-    correct, more = fit_scores(
-        classifier, data, labels, scores, required=required, seed=options.seed, progress=progress
+    partial = PartialFit(scores, digests)
+    more = fit_partial(
+        classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
+        progress=progress,
     )
-    calibrated = calibrate(
-        scores,
-        None if first is None else run(classifier, first, progress, 'calibrating the scores'),
-        run(classifier, second, progress, 'calibrating their fusion'),
-        marginal_groups=None if first is None else first.groups,
-        fused_groups=second.groups,
-        fuse_members=_fused_members(scores, options),
-        alpha=options.false_alarm_rate,
-        confidence=options.confidence,
-        class_images=options.class_images,
-    )
+    for score in scores.values():
+        score.finish()
+    held_out = calibration.subset(np.flatnonzero(~partial.shared))
+    shared = len(calibration) - len(held_out)
+    first, second = _parts_of_calibration(calibration, held_out, scores, options)
+    calibrated = _calibrated(classifier, scores, first, second, options, workers, progress)
     return Bundle(
         name=options.name,
         network=network,
@@ -134,10 +144,16 @@ def fit(
         background=classifier.background,
         provenance={
             'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            'data': described,
+            'data': {
+                'source': source_label(data.name), 'images': partial.images,
+                'sha256': fingerprint_of(partial.fingerprint),
+            },
             'labels': 'network predictions' if data.labels is None else 'data',
-            'correctly_classified': int(correct),
-            'calibration': _describe_source(held_out),
+            'correctly_classified': partial.correct,
+            'calibration': {
+                'source': source_label(held_out.name), 'images': len(held_out),
+                'sha256': _fingerprint(calibration, digests, ~partial.shared),
+            },
             **({'calibration_images_shared_with_data': shared} if shared else {}),
             'left_out': {**left_out, **more},
             'versions': _versions(),
@@ -154,61 +170,211 @@ def fit_scores(
     *,
     required: bool,
     seed: int = 0,
+) -> dict[str, str]:
+    """Fit scores to training images; see ``fit_partial``.
+
+    Returns:
+        Why scores were taken out of ``scores``, by name.
+
+    Raises:
+        NavMonitorError: What was seen is not enough for a score.
+    """
+    left_out = fit_partial(
+        classifier, data, labels, PartialFit(scores), required=required, seed=seed
+    )
+    for score in scores.values():
+        score.finish()
+    return left_out
+
+
+def fit_partial(
+    classifier: Classifier,
+    data: ImageSource,
+    labels: np.ndarray | None,
+    partial: PartialFit,
+    *,
+    required: bool,
+    seed: int = 0,
+    workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> tuple[int, dict[str, str]]:
-    """Fit the scores to the training images in one stream, after a look at a sample of them.
+) -> dict[str, str]:
+    """Have the scores take the training images in: a sample of them first, then all others.
 
     Args:
         classifier: Equipped with what the scores need.
         data: Training images.
         labels: int64 (N,), as the network numbers the classes; None for its own predictions.
-        scores: Empty; those that the network cannot serve are taken out.
+        partial: Empty scores; those that the network cannot serve are taken out.
         required: Raise instead of taking scores out.
         seed: Of the sample.
+        workers: Threads that read and decode.
         progress: Is told how far the work is.
 
     Returns:
-        How many images are classified correctly, and why scores were taken out, by name.
+        Why scores were taken out, by name.
 
     Raises:
-        NavMonitorError: What was seen is not enough for a score.
+        NavMonitorError: An image cannot be read, or the layer is not fit to be monitored.
     """
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
-    sample = run(classifier, data.subset(chosen), progress, 'sampling')
-    left_out = prepare(
-        scores, sample, None if labels is None else labels[chosen], required=required
+    chosen, others = sample_and_rest(len(data), seed)
+    left_out = take_sample(
+        classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
+        required=required, workers=workers, progress=progress,
     )
-    correct = _stream(classifier, data, labels, scores, progress)
-    for score in scores.values():
-        score.finish()
-    return correct, left_out
+    take_images(
+        classifier, data.subset(others), None if labels is None else labels[others], partial,
+        workers=workers, progress=progress,
+    )
+    return left_out
 
 
-def run(
+def sample_and_rest(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the sample that the scores look at first, and of all other images."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:SAMPLE])
+    return chosen, np.setdiff1d(np.arange(count), chosen, assume_unique=True)
+
+
+def take_sample(
     classifier: Classifier,
-    source: ImageSource,
+    sample: ImageSource,
+    labels: np.ndarray | None,
+    partial: PartialFit,
+    *,
+    required: bool,
+    workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
-    what: str = 'running the network',
-) -> Activations:
-    """Return the activations of all images of a source, in order, without maps."""
-    return Activations.concatenate(
-        [activations for _, activations in batches(classifier, source, progress, what)]
+) -> dict[str, str]:
+    """Prepare the scores by a sample of the training images, and take it in.
+
+    Args:
+        classifier: As for ``fit_partial``, like all others but for two.
+        sample: Of the training images.
+        labels: int64, of the sample.
+        partial: Empty scores.
+        required: Raise instead of taking scores out.
+        workers: Threads.
+        progress: Is told how far the work is.
+
+    Returns:
+        Why scores were taken out, by name.
+
+    Raises:
+        NavMonitorError: The layer is not fit to be monitored.
+    """
+    parts = list(batches(classifier, sample, progress, 'sampling', workers=workers, digests=True))
+    whole = Activations.concatenate([part.activations for part in parts])
+    left_out = prepare(partial.scores, whole, labels, required=required)
+    for part in parts:
+        _take(partial, sample, labels, part)
+    return left_out
+
+
+def take_images(
+    classifier: Classifier,
+    others: ImageSource,
+    labels: np.ndarray | None,
+    partial: PartialFit,
+    *,
+    workers: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> None:
+    """Have prepared scores take in training images besides the sample, batch by batch.
+
+    Args:
+        classifier: As for ``fit_partial``, like all others but for two.
+        others: Training images.
+        labels: int64, theirs.
+        partial: Prepared scores.
+        workers: Threads.
+        progress: Is told how far the work is, counting from what ``partial`` has seen before.
+    """
+    before, total = partial.images, partial.images + len(others)
+    progress('fitting', 0, total)
+
+    def told(what: str, done: int, _total: int) -> None:
+        progress(what, before + done, total)
+
+    each(
+        batches(classifier, others, told, 'fitting', workers=workers, digests=True),
+        lambda batch: _take(partial, others, labels, batch),
     )
 
 
-def batches(
-    classifier: Classifier, source: ImageSource, progress: Progress, what: str
-) -> Iterator[tuple[slice, Activations]]:
-    """Yield the activations of a source batch by batch, with the images' places in it."""
-    total = len(source)
-    progress(what, 0, total)
-    for start in range(0, total, BATCH):
-        stop = min(start + BATCH, total)
-        pixels = np.stack(
-            [classifier.preprocess.apply(source.image(i)) for i in range(start, stop)]
+def _take(
+    partial: PartialFit, source: ImageSource, labels: np.ndarray | None, batch: Batch
+) -> None:
+    partial.update(
+        batch,
+        None if labels is None else labels[batch.places],
+        None if source.labels is None else source.labels[batch.places],
+    )
+
+
+def _parts_of_calibration(
+    calibration: ImageSource,
+    held_out: ImageSource,
+    scores: Mapping[str, Score],
+    options: FitOptions,
+) -> tuple[ImageSource | None, ImageSource]:
+    """Return the images by which scores are fused, and those that calibrate their fusion.
+
+    Args:
+        calibration: The calibration images.
+        held_out: Those of them that are no training images, as far as is known.
+        scores: That are fitted.
+        options: Fusion and budget.
+
+    Returns:
+        None for the first where there is nothing to fuse: all images calibrate then.
+
+    Raises:
+        NavMonitorError: There are too few, or a member of the fusion cannot be fused.
+    """
+    if not len(held_out):
+        raise NavMonitorError(
+            f'all images of the calibration source {calibration.name} are training images too; '
+            'calibrate on images that nothing was trained on'
         )
-        yield slice(start, stop), classifier(pixels)
-        progress(what, stop, total)
+    members = _fused_members(scores, options)
+    require_single_frames(scores, members)
+    first, second = None, held_out
+    if len(members) > 1:
+        second, first = split(held_out, MARGINAL_SHARE, options.seed)
+    _check_calibration(held_out, len(second), len(calibration) - len(held_out), options)
+    return first, second
+
+
+def _calibrated(
+    classifier: Classifier,
+    scores: Mapping[str, Score],
+    first: ImageSource | None,
+    second: ImageSource,
+    options: FitOptions,
+    workers: int | None,
+    progress: Progress,
+) -> Calibration:
+    """Calibrate fitted scores; of the images their scores alone are kept."""
+    marginal_scores, marginal_labels = None, None
+    if first is not None:
+        marginal_scores, marginal_labels = score_images(
+            classifier, scores, first, progress, 'calibrating the scores', workers=workers
+        )
+    fused_scores, fused_labels = score_images(
+        classifier, scores, second, progress, 'calibrating their fusion', workers=workers
+    )
+    return calibrate_scores(
+        marginal_scores,
+        marginal_labels,
+        fused_scores,
+        fused_labels,
+        classes=classifier.classes,
+        marginal_groups=None if first is None else first.groups,
+        fused_groups=second.groups,
+        fuse_members=_fused_members(scores, options),
+        alpha=options.false_alarm_rate,
+        confidence=options.confidence,
+        class_images=options.class_images,
+    )
 
 
 def _check_calibration(
@@ -323,22 +489,6 @@ def empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score
     return scores
 
 
-def _stream(
-    classifier: Classifier,
-    data: ImageSource,
-    labels: np.ndarray | None,
-    scores: Mapping[str, Score],
-    progress: Progress,
-) -> int:
-    correct = 0
-    for place, activations in batches(classifier, data, progress, 'fitting'):
-        truth = activations.predicted if labels is None else labels[place]
-        correct += int((activations.predicted == truth).sum())
-        for score in scores.values():
-            score.update(activations, truth)
-    return correct
-
-
 def _class_names(
     classifier: Classifier, data: ImageSource, options: FitOptions
 ) -> tuple[str, ...]:
@@ -353,30 +503,6 @@ def _class_names(
             'classes; give one name for each output, in their order'
         )
     return tuple(names)
-
-
-def _labels(
-    classifier: Classifier, data: ImageSource, class_names: Sequence[str]
-) -> np.ndarray | None:
-    """Return the images' classes as the network numbers them, or None without labels."""
-    if data.labels is None:
-        return None
-    labels = data.labels
-    if data.class_names and tuple(data.class_names) != tuple(class_names):
-        index = {name: number for number, name in enumerate(class_names)}
-        if set(data.class_names) <= set(index):
-            labels = np.array([index[name] for name in data.class_names])[labels]
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
-        background = (
-            '' if classifier.background is None else
-            f' besides the background class, output {classifier.background}'
-        )
-        raise NavMonitorError(
-            f'{data.name} has labels from {labels.min()} to {labels.max()}, but the network has '
-            f'classes 0 to {len(class_names) - 1}{background}; check --data, --model and '
-            '--background'
-        )
-    return labels
 
 
 def _layer_ranges(
@@ -402,12 +528,11 @@ def _layer_ranges(
     return ranges
 
 
-def _describe_source(source: ImageSource) -> dict[str, Any]:
-    return {
-        'source': source_label(source.name),
-        'images': len(source),
-        'sha256': source.fingerprint(),
-    }
+def _fingerprint(source: ImageSource, digests: Sequence[bytes], chosen: np.ndarray) -> str:
+    """Return the fingerprint of some images of a source, bool (N,), from all checksums."""
+    return fingerprint_of(add_fingerprints(
+        fingerprint(digests[place], source.label(place)) for place in np.flatnonzero(chosen)
+    ))
 
 
 def source_label(spec: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.array_files import ArrayFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,22 +48,45 @@ class ImageSource:
 
     def digest(self, index: int) -> bytes:
         """Return a checksum of one image's pixels and shape."""
-        image = np.ascontiguousarray(self.image(index))
-        return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        return digest_of(self.image(index))
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and labels that does not depend on their order."""
-        total = 0
-        for index in range(len(self)):
-            label = -1 if self.labels is None else int(self.labels[index])
-            one = hashlib.sha256(self.digest(index) + str(label).encode()).digest()
-            total = (total + int.from_bytes(one, 'big')) % (1 << 256)
-        return f'{total:064x}'
+        return fingerprint_of(
+            add_fingerprints(fingerprint(self.digest(i), self.label(i)) for i in range(len(self)))
+        )
+
+    def label(self, index: int) -> int | None:
+        """Return the label of one image, None without labels."""
+        return None if self.labels is None else int(self.labels[index])
+
+
+def digest_of(image: np.ndarray) -> bytes:
+    """Return a checksum of an image's pixels and shape."""
+    checksum = hashlib.sha256(repr(image.shape).encode())
+    checksum.update(np.ascontiguousarray(image).data)
+    return checksum.digest()
+
+
+def fingerprint(digest: bytes, label: int | None) -> int:
+    """Return what one image adds to the fingerprint of a source."""
+    text = str(-1 if label is None else label)
+    return int.from_bytes(hashlib.sha256(digest + text.encode()).digest(), 'big')
+
+
+def add_fingerprints(parts: Iterable[int]) -> int:
+    """Return the fingerprint of all images together."""
+    return sum(parts) % (1 << 256)
+
+
+def fingerprint_of(total: int) -> str:
+    """Return a fingerprint as it is written down."""
+    return f'{total:064x}'
 
 
 def from_arrays(
     name: str,
-    images: np.ndarray | Sequence[np.ndarray],
+    images: np.ndarray | ArrayFile | Sequence[np.ndarray],
     labels: np.ndarray | None = None,
     *,
     class_names: tuple[str, ...] | None = None,
@@ -81,7 +105,8 @@ def from_arrays(
         NavMonitorError: Images, labels and groups differ in number, images are not uint8 or
             without pixels, or labels are not whole numbers.
     """
-    if isinstance(images, np.ndarray):
+    read = images.__getitem__
+    if isinstance(images, (np.ndarray, ArrayFile)):
         if (
             images.dtype != np.uint8
             or images.ndim not in (3, 4)
@@ -93,7 +118,8 @@ def from_arrays(
                 '(N, H, W) or (N, H, W, 3)'
             )
         if images.shape[3:] == (1,):
-            images = images[..., 0]
+            def read(place: int) -> np.ndarray:
+                return images[place][..., 0]
     for what, values in (('labels', labels), ('groups', groups)):
         if values is not None and values.shape != (len(images),):
             raise NavMonitorError(
@@ -101,7 +127,7 @@ def from_arrays(
             )
     return ImageSource(
         name=name,
-        read=lambda place: images[place],
+        read=read,
         places=np.arange(len(images)),
         labels=None if labels is None else _whole_numbers(name, labels),
         class_names=class_names,
@@ -157,6 +183,8 @@ def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource,
 
 def without(source: ImageSource, excluded: ImageSource) -> ImageSource:
     """Return the images of ``source`` that do not occur in ``excluded``, compared by pixels."""
-    known = {excluded.digest(index) for index in range(len(excluded))}
-    kept = [index for index in range(len(source)) if source.digest(index) not in known]
-    return source.subset(np.array(kept, np.int64))
+    digests = [source.digest(index) for index in range(len(source))]
+    left = set(digests)
+    for index in range(len(excluded)):
+        left.discard(excluded.digest(index))
+    return source.subset(np.flatnonzero([digest in left for digest in digests]))

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.decoys import decoys
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.samples import FASHION_CLASSES
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.perception.gradients import Differentiable
 from nav_monitor_ros.perception.preprocess import Preprocess
 

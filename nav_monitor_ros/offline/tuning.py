@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording, thumbnail
 from nav_monitor_ros.offline.tuning_statistics import (
     BINS,

@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
 from nav_monitor_ros.offline.view_layers import write_whole
 from nav_monitor_ros.perception.classifier import Classifier

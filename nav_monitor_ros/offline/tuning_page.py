@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import Progress
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.selectivity import (
     FEWEST,
     MEASURES,

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.training_steps import (
     Evolution,
     TrainingOptions,

@@ -10,8 +10,8 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.confusion import Answers, ChosenClass, choose_classes
 from nav_monitor_ros.offline.filters import Ablation, ablate
-from nav_monitor_ros.offline.fit import Progress
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.perception.gradients import Differentiable
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.gradient_comparison import Example, Filters

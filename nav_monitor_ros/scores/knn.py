@@ -56,7 +56,7 @@ class NearestNeighbours(Score):
         self.neighbours = int(neighbours)
         self.bank_size = int(bank)
         self._seen = Reservoir(-(-width // _HALVES), capacity=self.bank_size, distinct=False)
-        self.bank = np.zeros((0, width), np.float16)
+        self.bank: np.ndarray = np.zeros((0, width), np.float16)
         self._complete()
 
     @property

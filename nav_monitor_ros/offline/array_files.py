@@ -1,0 +1,151 @@
+"""Arrays of images on disk, read row by row, so that they need no memory."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import tempfile
+import weakref
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+_BLOCK = 1 << 20  # bytes copied at once
+_NAME_LENGTH = 26  # of a zip file's local header: where it says how long names are that follow
+
+
+class ArrayFile:
+    """An array of images in an open file; any thread may ask for an image."""
+
+    def __init__(
+        self, file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype
+    ) -> None:
+        """Take an open file.
+
+        Args:
+            file: May be closed afterwards: this keeps a handle of its own.
+            offset: Where the first number stands, in bytes.
+            shape: (N, ...), in C order.
+            dtype: Of the numbers.
+        """
+        self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+        self._offset = offset
+        self.shape = shape
+        self.dtype = dtype
+        self.ndim = len(shape)
+        self._size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+
+    def __len__(self) -> int:
+        """Return N."""
+        return self.shape[0]
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        """Return one image, (...).
+
+        Raises:
+            OSError: The file has become shorter, or cannot be read.
+        """
+        # Not a memory map: its pages would count as this process's memory once they are touched.
+        return self._read(self.shape[1:], self._offset + place * self._size)
+
+    def whole(self) -> np.ndarray:
+        """Return all of it, (N, ...)."""
+        return self._read(self.shape, self._offset)
+
+    def _read(self, shape: tuple[int, ...], offset: int) -> np.ndarray:
+        array = np.empty(shape, self.dtype)
+        room = array.reshape(-1).view(np.uint8).data
+        if os.preadv(self._handle, [room], offset) != array.nbytes:
+            raise OSError('the file has become shorter')
+        return array
+
+
+def npz_array(path: Path, archive: Any, name: str) -> np.ndarray | ArrayFile:
+    """Return one array of an ``.npz`` that is read row by row where that is possible.
+
+    What is compressed is unpacked into a temporary file first. Either way the whole is read once,
+    since only that shows whether it is damaged.
+
+    Args:
+        path: Of the file.
+        archive: The same, opened by ``numpy.load``.
+        name: The array's.
+
+    Raises:
+        Exception: What ``numpy.load`` and ``zipfile`` raise where it is damaged.
+    """
+    with ExitStack() as resources:
+        whole = resources.enter_context(zipfile.ZipFile(path))
+        member = whole.getinfo(f'{name}.npy')
+        stream = resources.enter_context(whole.open(member))
+        shape, in_columns, dtype = _header(stream)
+        if len(shape) < 2 or in_columns or dtype.hasobject:
+            array: np.ndarray = archive[name]
+            return array
+        offset = stream.tell()
+        if member.compress_type == zipfile.ZIP_STORED:
+            file: Any = resources.enter_context(path.open('rb'))
+            offset += _contents(file, member)
+            size = _copy(stream, None)
+        else:
+            file, offset = resources.enter_context(tempfile.TemporaryFile()), 0
+            size = _copy(stream, file)
+        if size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            raise ValueError(f'{name} is truncated')
+        return ArrayFile(file, offset, shape, dtype)
+
+
+def unpacked(path: Path) -> BinaryIO:
+    """Return a file, opened for reading; a ``.gz`` as a temporary file with what is in it.
+
+    Raises:
+        OSError: It cannot be read.
+        EOFError: It ends early.
+        zlib.error: It is damaged.
+    """
+    if path.suffix != '.gz':
+        return path.open('rb')
+    file: Any = tempfile.TemporaryFile()
+    try:
+        with gzip.open(path) as stream:
+            _copy(stream, file)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _contents(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Return where a member's contents begin in a zip file, in bytes."""
+    file.seek(member.header_offset + _NAME_LENGTH)
+    name, extra = struct.unpack('<HH', file.read(4))
+    return member.header_offset + _NAME_LENGTH + 4 + name + extra
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether columns come first, and type of an array in numpy's format."""
+    version = npy.read_magic(stream)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return npy.read_array_header_2_0(stream)
+    raise ValueError(f'numpy format {version} is not read')
+
+
+def _copy(stream: IO[bytes] | gzip.GzipFile, target: BinaryIO | None) -> int:
+    """Read the rest of a stream, also into a file if there is one; return its length in bytes."""
+    size = 0
+    while block := stream.read(_BLOCK):
+        size += len(block)
+        if target is not None:
+            target.write(block)
+    if target is not None:
+        target.flush()
+    return size
