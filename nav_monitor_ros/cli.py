@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ('threads', 'seed', 'epochs'):
+    for name in ('threads', 'seed', 'epochs', 'workers'):
         if (getattr(options, name, 0) or 0) < 0:
             raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
 
@@ -204,6 +204,9 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument('--device', default='auto', help='auto, cpu or cuda:N (default: auto)')
     running.add_argument('--threads', type=int, default=1,
                          help="torch's threads on the CPU, 0 for its own choice (default: 1)")
+    running.add_argument('--workers', type=int, default=0, metavar='N',
+                         help='threads that read and decode images (default: one fewer than there '
+                         'are cores)')
     running.add_argument('--seed', type=int, default=0, help='(default: 0)')
 
 
@@ -234,8 +237,8 @@ def _fit(options: argparse.Namespace) -> None:
     )
     with ProgressBars() as progress:
         bundle = fit(
-            classifier, spec, data, calibration, choices, progress=progress,
-            provenance={'weights': options.weights.name},
+            classifier, spec, data, calibration, choices, workers=options.workers or None,
+            progress=progress, provenance={'weights': options.weights.name},
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
     _report(bundle, options.output, spec.package, classifier.device)
@@ -365,7 +368,7 @@ def _train(options: argparse.Namespace) -> None:
                 name=options.task, class_names=task.class_names, seed=options.seed,
                 false_alarm_rate=task.false_alarm_rate,
             ),
-            progress=progress, provenance=provenance,
+            workers=options.workers or None, progress=progress, provenance=provenance,
         )
     about = (
         f'The reference network `{spec.spec}`, trained and fitted by '

@@ -137,13 +137,11 @@ def test_an_image_that_cannot_be_read_is_named_in_its_place():
             raise fitting.NavMonitorError('image 192 is gone')
         return np.zeros((12, 12, 3), np.uint8)
 
-    seen = []
+    source = ImageSource('some', image, np.arange(5 * BATCH))
+    stream = batches(tiny.classifier(), source, workers=2)
+    assert [next(stream).places.start for _ in range(3)] == [0, BATCH, 2 * BATCH]
     with pytest.raises(fitting.NavMonitorError, match='image 192 is gone'):
-        for batch in batches(
-            tiny.classifier(), ImageSource('some', image, np.arange(5 * BATCH)), workers=2
-        ):
-            seen.append(batch.places.start)
-    assert seen == [0, BATCH, 2 * BATCH]
+        next(stream)
 
 
 def test_each_thing_is_taken_once_and_in_order_and_a_failure_comes_through():
