@@ -1,0 +1,253 @@
+"""Play a bag into the monitor under simulated time.
+
+Usage:
+    ros2 launch nav_monitor_ros replay.launch.py bag:=drive topic:=/camera/image_raw loop:=true
+
+The bag starts once the monitor is active, so that its first images are judged too. Where every
+image has to be judged, however slow the machine, use ``nav_monitor replay``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit, OnProcessIO
+from launch.events import Shutdown
+from launch.events.process import ProcessIO
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+SHARE = get_package_share_directory('nav_monitor_ros')
+CLOCK_RATE = 100  # Hz, of /clock
+# What the monitor logs, as a warning, when it has become active.
+ACTIVE = b'no_image'
+COMPRESSED = '/compressed'
+OR_FILE = "; empty: the parameter file's value"
+BOOLEANS = ('true', 'false', 'True', 'False')
+
+
+class Argument(NamedTuple):
+    """One launch argument; a tuple, since launch hides this module from ``dataclass``."""
+
+    name: str
+    default: str | None  # None where one has to be given
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument('bag', None, 'Bag to play: a folder, or a file of one.'),
+    Argument(
+        'topic', '/camera/image_raw',
+        'Topic of the bag with the images; one that ends in /compressed holds compressed ones.',
+    ),
+    Argument('rate', '1.0', 'Times the speed of the recording.'),
+    Argument('loop', 'false', 'Play the bag again and again.', BOOLEANS),
+    Argument('start_offset', '0.0', 'Seconds of the bag that are skipped at its beginning.'),
+    Argument(
+        'delay', '1.0',
+        'Seconds between the moment at which the monitor is active and the first image, in which '
+        'it finds the player.',
+    ),
+    Argument('everything', 'false', 'Play all topics of the bag, not the images alone.', BOOLEANS),
+    Argument('shutdown', 'true', 'End with the bag.', BOOLEANS),
+    Argument(
+        'params_file', f'{SHARE}/config/monitor.yaml',
+        'Parameter file; the arguments below take precedence over it.',
+    ),
+    Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+    Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
+    Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
+    Argument('node_name', 'nav_monitor', 'Name of the node.'),
+    Argument(
+        'log_level', 'info', 'Lowest severity that is logged.', ('debug', 'info', 'warn'),
+    ),
+    Argument('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
+    Argument('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.'),
+)
+# Given on to monitor.launch.py as they are.
+PASSED = ('params_file', 'bundle', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
+          'rviz_config')
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; what runs follows once their values are known.
+
+    Returns:
+        What ``ros2 launch`` runs.
+    """
+    declared = [
+        DeclareLaunchArgument(
+            argument.name,
+            default_value=argument.default,
+            description=argument.description,
+            choices=list(argument.choices) or None,
+        )
+        for argument in ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Choose what to run.
+
+    Args:
+        context: Holds the arguments given.
+
+    Returns:
+        The monitor, and what starts the player once the monitor is active.
+
+    Raises:
+        RuntimeError: The bag is not there, a number is none, or nothing can play bags.
+    """
+    given = {
+        argument.name: LaunchConfiguration(argument.name).perform(context)
+        for argument in ARGUMENTS
+    }
+    require_player()
+    player = ExecuteProcess(cmd=command(given), name='ros2_bag_play', output='both')
+    when_active = player_starter(player)
+    actions = [
+        RegisterEventHandler(OnProcessIO(on_stdout=when_active, on_stderr=when_active)),
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(f'{SHARE}/launch/monitor.launch.py'),
+            launch_arguments=monitor_arguments(given).items(),
+        ),
+    ]
+    if is_true(given['shutdown']):
+        ended = EmitEvent(event=Shutdown(reason='the bag has ended'))
+        actions.insert(0, RegisterEventHandler(
+            OnProcessExit(target_action=player, on_exit=[ended])))
+    return actions
+
+
+def command(given: dict[str, str]) -> list[str]:
+    """Compose the player's command line.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        ``ros2 bag play`` with its arguments.
+
+    Raises:
+        RuntimeError: The bag is not there, or a number is none.
+    """
+    bag = Path(given['bag']).expanduser()
+    if not bag.exists():
+        raise RuntimeError(f'bag: there is no {bag}; give the folder of a bag, or a file of it')
+    topics = [] if is_true(given['everything']) else ['--topics', given['topic']]
+    return [
+        # The bag comes first: --topics takes all words that follow it.
+        'ros2', 'bag', 'play', str(bag),
+        '--clock', str(CLOCK_RATE),
+        '--rate', number(given, 'rate', least=1e-6),
+        '--start-offset', number(given, 'start_offset'),
+        '--delay', number(given, 'delay'),
+        '--disable-keyboard-controls',
+        *(['--loop'] if is_true(given['loop']) else []),
+        *topics,
+    ]
+
+
+def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
+    """Say with which arguments the monitor is launched.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        Values of the arguments of ``monitor.launch.py``, by name.
+    """
+    topic = given['topic']
+    compressed = topic.endswith(COMPRESSED)
+    return {
+        **{name: given[name] for name in PASSED},
+        'image_topic': topic[: -len(COMPRESSED)] if compressed else topic,
+        'image_transport': 'compressed' if compressed else 'raw',
+        'use_sim_time': 'true',
+        'respawn': 'false',  # a bag would not begin again with it
+    }
+
+
+def player_starter(
+    player: LaunchDescriptionEntity,
+) -> Callable[[ProcessIO], list[LaunchDescriptionEntity] | None]:
+    """Return what hears the processes and starts the player when the monitor is active.
+
+    Args:
+        player: Is started once.
+    """
+    waiting = [player]
+    heard = b''
+
+    def listen(event: ProcessIO) -> list[LaunchDescriptionEntity] | None:
+        nonlocal heard
+        heard = (heard + event.text)[-1000:]  # a line may come in parts
+        if ACTIVE not in heard or not waiting:
+            return None
+        return [waiting.pop()]
+
+    return listen
+
+
+def require_player() -> None:
+    """Check that bags can be played.
+
+    Raises:
+        RuntimeError: ``ros2 bag`` is not installed.
+    """
+    try:
+        get_package_share_directory('ros2bag')
+    except PackageNotFoundError:
+        raise RuntimeError(
+            'ros2 bag is not installed: apt install ros-$ROS_DISTRO-ros2bag '
+            'ros-$ROS_DISTRO-rosbag2-storage-default-plugins'
+        ) from None
+
+
+def number(given: dict[str, str], name: str, *, least: float = 0.0) -> str:
+    """Check a number.
+
+    Args:
+        given: Values of the arguments, by name.
+        name: Of the argument.
+        least: Its smallest value.
+
+    Returns:
+        What was given.
+
+    Raises:
+        RuntimeError: It is no number, or too small.
+    """
+    try:
+        value = float(given[name])
+    except ValueError:
+        value = float('nan')
+    if not least <= value < float('inf'):
+        raise RuntimeError(f"{name}: '{given[name]}' is no number of at least {least:g}")
+    return given[name]
+
+
+def is_true(value: str) -> bool:
+    """Read one of ``BOOLEANS``.
+
+    Args:
+        value: As it was given.
+
+    Returns:
+        What it says.
+    """
+    return value.lower() == 'true'
