@@ -28,12 +28,20 @@ class StaleImageError(NavMonitorError):
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """An image as the network takes it."""
+
+    pixels: np.ndarray  # float32 (channels, height, width), normalised
+    fingerprint: int  # checksum of what the network sees, equal for equal images
+
+
+@dataclass(frozen=True)
 class Observation:
     """Everything that one pass over one image gave."""
 
     verdict: Verdict
     activations: Activations
-    fingerprint: int  # checksum of what the network saw, equal for equal images
+    fingerprint: int  # of the prepared image
 
 
 class Monitor:
@@ -89,15 +97,52 @@ class Monitor:
             ImageError: The image is blank or saturated.
             InvalidActivationsError: The network gave values that are not numbers.
         """
+        prepared = self.prepare(image, least_contrast=least_contrast)
+        return self.observe(prepared, self.classifier(prepared.pixels[None]))
+
+    def look_all(
+        self, images: Sequence[RawImage], *, least_contrast: float = 0.0
+    ) -> list[Observation]:
+        """Classify several images in one forward pass and judge them one after the other.
+
+        The batch may add in another order than a pass over one image does: outputs agree to float
+        tolerance, and a bit of a pattern whose neuron is that near to its threshold may differ.
+
+        Args:
+            images: Of any sizes, at least one.
+            least_contrast: As for ``look``.
+
+        Raises:
+            ImageError: One of them is blank or saturated.
+            InvalidActivationsError: The network gave values that are not numbers.
+        """
+        prepared = [self.prepare(image, least_contrast=least_contrast) for image in images]
+        found = look_together([(self, one) for one in prepared])
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in found if isinstance(outcome, Observation)]
+
+    def prepare(self, image: RawImage, *, least_contrast: float = 0.0) -> Prepared:
+        """Return an image as the network takes it; arguments and errors as for ``look``."""
         resized = self.bundle.preprocess.resized(image.pixels, image.order)
         if least_contrast:
             _require_contrast(resized, least_contrast)
-        activations = self.classifier(self.bundle.preprocess.normalised(resized)[None])
-        return Observation(
-            self.judge.judge(activations),
-            activations,
-            zlib.adler32(resized.tobytes()),
+        return Prepared(
+            self.bundle.preprocess.normalised(resized), zlib.adler32(resized.tobytes())
         )
+
+    def observe(self, prepared: Prepared, activations: Activations) -> Observation:
+        """Judge one image by what it excited.
+
+        Args:
+            prepared: The image.
+            activations: Of this image alone.
+
+        Raises:
+            InvalidActivationsError: The network gave values that are not numbers.
+        """
+        return Observation(self.judge.judge(activations), activations, prepared.fingerprint)
 
     def spatial_layer(self, wanted: str = '') -> Layer:
         """Return the layer with this name or number; by default the last one with extent.
@@ -130,6 +175,33 @@ class Monitor:
         if self.classifier.taps != (layer.name,):
             self.classifier.tap([layer.name])
         return layer
+
+
+def look_together(
+    looks: Sequence[tuple[Monitor, Prepared]]
+) -> list[Observation | BaseException]:
+    """Look at images of several cameras in one forward pass.
+
+    Args:
+        looks: At least one image, each with the monitor that judges it: one network's own and its
+            twins.
+
+    Returns:
+        For each image what was seen, or why it could not be judged. Where the network fails on
+        all of them together, each is shown to it alone, so that one image's failure is its own.
+    """
+    network = looks[0][0].classifier
+    try:
+        activations = network(np.stack([prepared.pixels for _, prepared in looks]))
+    except BaseException as error:  # a foreign network may even raise SystemExit
+        return [error] if len(looks) == 1 else [look_together([look])[0] for look in looks]
+    found: list[Observation | BaseException] = []
+    for row, (monitor, prepared) in enumerate(looks):
+        try:
+            found.append(monitor.observe(prepared, activations[row:row + 1]))
+        except Exception as error:
+            found.append(error)
+    return found
 
 
 class Neighbours:

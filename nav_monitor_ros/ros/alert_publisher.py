@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
+from rclpy.publisher import Publisher
 from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
@@ -21,6 +22,25 @@ DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetit
 LEASE_PERIODS = 5  # its liveliness lease
 
 
+def alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
+    """Return a publisher of an alert, whose silence the middleware reports.
+
+    Args:
+        node: Owns it.
+        topic: Its name.
+        rate: How often it will speak at least, Hz; sets the offered deadline and lease.
+    """
+    return node.create_publisher(
+        Bool,
+        topic,
+        latched(
+            deadline=Duration(seconds=DEADLINE_PERIODS / rate),
+            liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+            liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
+        ),
+    )
+
+
 class AlertPublisher:
     """Owns the state machine; publishes each change at once and repeats the alert when asked.
 
@@ -28,30 +48,36 @@ class AlertPublisher:
     lifecycle state, on the steady clock, so that a paused bag does not silence it.
     """
 
-    def __init__(self, node: LifecycleNode, rules: AlertRules, rate: float) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        rules: AlertRules,
+        rate: float,
+        camera: str = '',
+        lock: threading.Lock | None = None,
+    ) -> None:
         """Create the publishers and say True.
 
         Args:
             node: Owns the publishers.
             rules: When the alert changes.
             rate: How often ``repeat`` will be called, Hz; sets the offered deadline and lease.
+            camera: Name of the camera, where the node has several.
+            lock: Is held while anything is told or said; shared by the cameras of one node.
         """
         self._node = node
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
         self._machine = AlertMachine(rules, time.monotonic())
-        self._bool_publisher = node.create_publisher(
-            Bool,
-            'ood_alert',
-            latched(
-                deadline=Duration(seconds=DEADLINE_PERIODS / rate),
-                liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
-                liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
-            ),
-        )
+        prefix = f'{camera}/' if camera else ''
+        self._topic = f'{prefix}ood_alert'
+        self._title = ': '.join(filter(None, (node.get_fully_qualified_name(), camera, 'ood')))
+        self._bool_publisher = alert_publisher(node, self._topic, rate)
         self._status_publisher = node.create_publisher(
-            DiagnosticArray, '~/ood_status', latched()
+            DiagnosticArray, f'~/{prefix}ood_status', latched()
         )
         self.on_rise: Callable[[Alert], None] | None = None  # called when False becomes True
+        # Called, with the lock held, as soon as what this camera says is out.
+        self.then: Callable[[], object] | None = None
         self._said: Alert | None = None
         self._last_frame_id = ''
         self.tell(lambda machine, now: None)
@@ -92,6 +118,8 @@ class AlertPublisher:
             alert, changed = self._judge()
             if changed:
                 alert = self._say(alert)
+            if self.then is not None:
+                self.then()
             if changed or header is not None:
                 self._publish_status(alert, header, verdict, extra())
             return alert
@@ -122,9 +150,19 @@ class AlertPublisher:
         with self._lock:
             alert, changed = self._judge()
             said = self._say(alert)
+            if self.then is not None:
+                self.then()
             if changed or said != alert:
                 self._publish_status(said, None, None, {})
             return said
+
+    def look(self) -> Alert:
+        """Look at the clock and say what has changed; only for who holds the lock."""
+        alert, changed = self._judge()
+        if changed:
+            alert = self._say(alert)
+            self._publish_status(alert, None, None, {})
+        return alert
 
     def _say(self, alert: Alert) -> Alert:
         """Publish the alert; return it, or the newer one that had to be said at once after it."""
@@ -148,7 +186,7 @@ class AlertPublisher:
         return alert, changed
 
     def _log(self, alert: Alert, before: Alert | None) -> None:
-        text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
+        text = f'{self._topic} {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
         # A call of its own for each severity, because rclpy refuses one that changes it.
         if alert.value:
             self._node.get_logger().warning(text)
@@ -177,7 +215,7 @@ class AlertPublisher:
         self._status_publisher.publish(
             status_message(
                 header,
-                f'{self._node.get_fully_qualified_name()}: ood',
+                self._title,
                 header.frame_id,
                 alert,
                 verdict,

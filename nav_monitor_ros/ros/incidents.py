@@ -77,13 +77,12 @@ class SnapshotCaller:
             self._node.get_logger().warning(trouble)
 
 
-class Incidents:
-    """Keeps the evidence of rising alerts, as the parameters want it."""
+class Snapshots:
+    """Has a recorder's snapshot taken when the alert of any camera rises."""
 
     def __init__(
         self,
         node: LifecycleNode,
-        bundle: Bundle,
         values: Callable[[], Mapping[str, Any]],
         load_type: Callable[[], Any] = snapshot_type,
     ) -> None:
@@ -91,7 +90,6 @@ class Incidents:
 
         Args:
             node: For the client of the snapshot service.
-            bundle: Is noted in each incident.
             values: Returns the parameters in force.
             load_type: Returns the type of the snapshot service.
 
@@ -99,18 +97,63 @@ class Incidents:
             NavMonitorError: The snapshot's type is not installed.
         """
         self._values = values
+        service = values()['snapshot_service']
+        self._caller = SnapshotCaller(node, service, load_type()) if service else None
+        self._wanted = threading.Event()
+
+    def want(self) -> None:
+        """Have the next heartbeat ask for a snapshot; quick."""
+        self._wanted.set()
+
+    def beat(self, now: float) -> None:
+        """Ask if somebody wanted it; called with the heartbeat of the alert."""
+        if self._caller is not None and self._wanted.is_set():
+            self._wanted.clear()
+            self._caller.call(now, self._values()['incident_interval'])
+
+    def close(self) -> None:
+        """Let the service go."""
+        if self._caller is not None:
+            self._caller.close()
+
+    def told(self) -> dict[str, int]:
+        """Return counters for diagnostics."""
+        if self._caller is None:
+            return {}
+        return {'snapshots_taken': self._caller.taken, 'snapshots_failed': self._caller.failed}
+
+
+class Incidents:
+    """Keeps the evidence of one camera's rising alerts, as the parameters want it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        values: Callable[[], Mapping[str, Any]],
+        snapshots: Snapshots,
+        camera: str = '',
+        cameras: int = 1,
+    ) -> None:
+        """Start without frames.
+
+        Args:
+            bundle: Is noted in each incident.
+            values: Returns the parameters in force.
+            snapshots: Are wanted whenever this alert rises.
+            camera: Name of the camera where there are several, and of the folder in the incidents'
+                folder that is its own.
+            cameras: How many share the room that incidents may take.
+        """
+        self._values, self._snapshots = values, snapshots
+        self._camera, self._cameras = camera, cameras
         self._recorder = IncidentRecorder(
             {'name': bundle.name, 'network': bundle.network.spec, 'provenance': bundle.provenance}
         )
-        service = values()['snapshot_service']
-        self._snapshot = SnapshotCaller(node, service, load_type()) if service else None
-        self._wanted = threading.Event()  # a snapshot, by the next heartbeat
 
     def alert_rose(self, alert: Alert) -> None:
         """Note that the alert rose; quick, since it is called while the alert is being told."""
         self._recorder.alert_rose(alert)
-        if self._snapshot is not None:
-            self._wanted.set()
+        self._snapshots.want()
 
     def frame(self, moment: Moment) -> None:
         """Take in a judged frame."""
@@ -119,34 +162,26 @@ class Incidents:
     def beat(self, now: float) -> None:
         """Do what is due; called with the heartbeat of the alert."""
         self._recorder.flush(self._rules(), now)
-        if self._snapshot is not None and self._wanted.is_set():
-            self._wanted.clear()
-            self._snapshot.call(now, self._values()['incident_interval'])
 
     def close(self) -> None:
         """Finish what is being written."""
         self._recorder.close(timeout=2.0)
-        if self._snapshot is not None:
-            self._snapshot.close()
 
     def told(self) -> dict[str, int]:
         """Return counters for diagnostics."""
-        counters = {
+        return {
             'incidents_written': self._recorder.written,
             'incidents_failed': self._recorder.failed,
             'incidents_left_out': self._recorder.left_out,
         }
-        if self._snapshot is not None:
-            counters['snapshots_taken'] = self._snapshot.taken
-            counters['snapshots_failed'] = self._snapshot.failed
-        return counters
 
     def _rules(self) -> IncidentRules:
         values = self._values()
+        folder = values['incident_folder']
         return IncidentRules(
-            folder=values['incident_folder'],
+            folder=f'{folder}/{self._camera}' if folder and self._camera else folder,
             seconds=values['incident_seconds'],
-            limit=values['incident_limit'],
+            limit=values['incident_limit'] / self._cameras,
             rate=values['incident_rate'],
             interval=values['incident_interval'],
         )

@@ -112,11 +112,16 @@ class _Drawing:
 class LiveViews:
     """Draws the pictures that are watched. Safe to use from several threads."""
 
-    def __init__(self, node: LifecycleNode) -> None:
-        """Create the publishers."""
-        self._overlay = _View(node, 'overlay')
-        self._activations = _View(node, 'activations')
-        self._volume = _CloudView(node, 'activation_volume')
+    def __init__(self, node: LifecycleNode, prefix: str = '') -> None:
+        """Create the publishers.
+
+        Args:
+            node: Owns them.
+            prefix: Stands before their names, ends in a slash unless it is empty.
+        """
+        self._overlay = _View(node, f'{prefix}overlay')
+        self._activations = _View(node, f'{prefix}activations')
+        self._volume = _CloudView(node, f'{prefix}activation_volume')
         self._node = node
         self._trouble = ''
         self._lock = threading.Lock()
@@ -124,11 +129,10 @@ class LiveViews:
         self.drawn = 0  # pictures drawn since the start
         self.times: deque[float] = deque(maxlen=300)  # seconds that the last ones took to draw
 
-    def prepare(self, monitor: Monitor, values: Mapping[str, Any]) -> None:
-        """Have the monitor keep the maps that the next picture shows, if one is due."""
+    def need_maps(self) -> bool:
+        """Return whether a picture is due that shows the maps of a layer."""
         now = time.monotonic()
-        due = self._activations.is_due(now) or self._volume.is_due(now)
-        monitor.show_layer(values['activation_layer'] if due else None)
+        return self._activations.is_due(now) or self._volume.is_due(now)
 
     def show(
         self,

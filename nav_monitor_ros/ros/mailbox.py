@@ -1,4 +1,4 @@
-"""A mailbox of one slot between the camera and whoever works on its images."""
+"""Mailboxes of one slot between the cameras and whoever works on their images."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ class Parcel(Generic[T]):
 class Mailbox(Generic[T]):
     """Keeps the newest thing only; whoever is late finds the older ones gone and counted."""
 
-    def __init__(self) -> None:
-        """Start empty and open."""
-        self._changed = threading.Condition()
+    def __init__(self, changed: threading.Condition) -> None:
+        """Start empty.
+
+        Args:
+            changed: Of the room that the mailbox hangs in.
+        """
+        self._changed = changed
         self._parcel: Parcel[T] | None = None
-        self._open = True
         self.received = 0
         self.dropped = 0
 
@@ -45,16 +48,45 @@ class Mailbox(Generic[T]):
             self._parcel = Parcel(content, now)
             self._changed.notify()
 
-    def take(self) -> Parcel[T] | None:
-        """Wait for the newest thing; return None once the mailbox is closed."""
+    @property
+    def waiting(self) -> bool:
+        """Return whether something is in it."""
+        return self._parcel is not None
+
+    def empty(self) -> Parcel[T] | None:
+        """Return what is in it and leave nothing; for the room, which holds the lock."""
+        parcel, self._parcel = self._parcel, None
+        return parcel
+
+
+class Mailroom(Generic[T]):
+    """The mailboxes that one reader empties all at once.
+
+    Nobody's mail waits behind another's: a sender that floods its box fills one slot of it, and
+    what the others left is taken with the same grip.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Open with so many empty mailboxes."""
+        self._changed = threading.Condition()
+        self._open = True
+        self.boxes: tuple[Mailbox[T], ...] = tuple(Mailbox(self._changed) for _ in range(count))
+
+    def take(self) -> list[tuple[int, Parcel[T]]] | None:
+        """Wait until something is there; return all there is, each with the number of its box.
+
+        Returns:
+            At least one; None once the room is closed.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._parcel is not None or not self._open)
-            parcel, self._parcel = self._parcel, None
-            return parcel if self._open else None
+            self._changed.wait_for(
+                lambda: not self._open or any(box.waiting for box in self.boxes)
+            )
+            taken = [(number, box.empty()) for number, box in enumerate(self.boxes)]
+            return [(n, parcel) for n, parcel in taken if parcel] if self._open else None
 
     def close(self) -> None:
         """Wake and dismiss whoever waits."""
         with self._changed:
             self._open = False
-            self._parcel = None
             self._changed.notify_all()

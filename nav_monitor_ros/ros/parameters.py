@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from nav_monitor_ros.errors import NavMonitorError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
+
+MOST_CAMERAS = 16
+LONGEST_CAMERA_NAME = 64  # characters; a topic's name may have 255
+_CAMERA_NAME = re.compile(r'[A-Za-z](_?[A-Za-z0-9])*')  # as ROS wants a part of a name
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     read_only: bool = False  # can be set at start only
     unit: str = ''
+    per_camera: bool = False  # with several cameras, each may have a value of its own
 
     @property
     def range(self) -> str:
@@ -127,18 +133,25 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'image_transport', 'string', 'raw',
         'Form of the input: `raw` subscribes to `image`, `compressed` to `image/compressed`.',
-        choices=('raw', 'compressed'), read_only=True,
+        choices=('raw', 'compressed'), read_only=True, per_camera=True,
+    ),
+    Parameter(
+        'cameras', 'string[]', [''],
+        'Names of several cameras that one network watches: each has its `NAME/image`, its own '
+        'evidence and its own `NAME/ood_alert`; `ood_alert` is True if any of them is. Empty: one '
+        'camera without a name, on `image`.',
+        read_only=True,
     ),
     Parameter(
         'roi', 'int[]', [0, 0, 0, 0],
         'Region of the image that is classified: x, y, width, height. Width and height 0 mean the '
         'whole image.',
-        low=0, unit='pixels',
+        low=0, unit='pixels', per_camera=True,
     ),
     Parameter(
         'max_pixels', 'int', 50_000_000,
         'Larger images are refused (`bad_image`) before they are decoded.',
-        low=1, unit='pixels',
+        low=1, unit='pixels', per_camera=True,
     ),
     Parameter(
         'alert_rate', 'float', 10.0,
@@ -150,19 +163,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         'evidence', 'string', 'e_cusum',
         'How odd frames add up to an alert: `e_cusum` (e-values, with a budget of false alarms) or '
         '`k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
-        choices=SCHEMES,
+        choices=SCHEMES, per_camera=True,
     ),
     Parameter(
         'false_alarms_per_hour', 'float', 1.0,
         'Budget of `e_cusum`: what lies `1 / evidence_rate` apart being independent, the alert '
         'rises at most so often without cause.',
-        low=1e-6, high=1e6, unit='1/h',
+        low=1e-6, high=1e6, unit='1/h', per_camera=True,
     ),
     Parameter(
         'evidence_rate', 'float', 15.0,
         'So many frames a second count as independent in `e_cusum`; frames that come faster count '
         'less each. Lower it where the scene changes slowly: fewer false alarms, later alerts.',
-        low=0.001, high=1000.0, unit='Hz',
+        low=0.001, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
         'evidence_level', 'float', STRANGE,
@@ -174,57 +187,58 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'enter_count', 'int', 3,
         'Flagged frames that raise the alert in `k_of_n`.',
-        low=1, high=1000, unit='frames',
+        low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'enter_window', 'int', 3,
         'The last frames among which `k_of_n` counts; not below `enter_count`.',
-        low=1, high=1000, unit='frames',
+        low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'exit_count', 'int', 5,
         'In-distribution frames in a row that lower the alert; also needed after the start and '
         'after each fault.',
-        low=1, high=1000, unit='frames',
+        low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'latch', 'bool', False,
         'Keep an out-of-distribution alert until `~/reset_alert` is called.',
+        per_camera=True,
     ),
     Parameter(
         'image_timeout', 'float', 0.5,
         'Time without an image after which the last one is stale.',
-        low=0.01, high=60.0, unit='s',
+        low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
         'frozen_timeout', 'float', 1.0,
         'Time of identical images after which the camera counts as frozen; 0 switches the check '
         'off (simulated or rendered scenes may stand still).',
-        low=0.0, high=3600.0, unit='s',
+        low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'inference_timeout', 'float', 1.0,
         'Time that an image may wait for its verdict.',
-        low=0.01, high=60.0, unit='s',
+        low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
         'stamp_tolerance', 'float', 1.0,
         "So far may an image's stamp be from the node's clock, either way, or it is stale; 0 takes "
         'any stamp (bags played without `use_sim_time`, cameras with a clock of their own).',
-        low=0.0, high=3600.0, unit='s',
+        low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'blank_contrast', 'float', 2.0,
         'Standard deviation of the gray levels (of 255) below which an image is blank '
         '(`bad_image`), as from a covered lens; also refuses images that are almost all white. 0 '
         'judges every image.',
-        low=0.0, high=255.0, unit='gray levels',
+        low=0.0, high=255.0, unit='gray levels', per_camera=True,
     ),
     Parameter(
         'drift_window', 'float', 600.0,
         'Time over which p-values are tested for having become too small as a whole, which '
         '`/diagnostics` then calls a stale calibration; 0 switches the test off.',
-        low=0.0, high=86400.0, unit='s',
+        low=0.0, high=86400.0, unit='s', per_camera=True,
     ),
     Parameter(
         'incident_folder', 'string', '',
@@ -319,6 +333,7 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
         raise NavMonitorError(
             f'parameter roi is {roi}; width and height must both be 0 or both above 0'
         )
+    check_camera_names(checked['cameras'])
     device = checked['device']
     number = device.removeprefix('cuda:')
     numbered = device != number and number.isascii() and number.isdecimal()
@@ -327,6 +342,31 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
             f'parameter device is {_shown(device)}; it must be auto, cpu or cuda:N'
         )
     return checked
+
+
+def check_camera_names(cameras: Sequence[str]) -> None:
+    """Check that topics and parameters can be named after these cameras.
+
+    Args:
+        cameras: The parameter's value; empty names are ignored.
+
+    Raises:
+        NavMonitorError: They cannot.
+    """
+    names = [name for name in cameras if name]
+    for name in names:
+        if not _CAMERA_NAME.fullmatch(name) or len(name) > LONGEST_CAMERA_NAME:
+            raise NavMonitorError(
+                f'parameter cameras names {_shown(name)}; a name begins with a letter and goes on '
+                f'with letters, digits and single underscores, {LONGEST_CAMERA_NAME} at most'
+            )
+        if names.count(name) > 1:
+            raise NavMonitorError(f"parameter cameras names '{name}' twice")
+    if len(names) > MOST_CAMERAS:
+        raise NavMonitorError(
+            f'parameter cameras names {len(names)} cameras; one node takes {MOST_CAMERAS} at most, '
+            'start another'
+        )
 
 
 def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
@@ -364,7 +404,9 @@ def markdown_table(table: Sequence[Parameter]) -> str:
     lines = ['| parameter | type | default | range | description |', '|---|---|---|---|---|']
     for p in table:
         unit = f' {p.unit}' if p.unit else ''
-        fixed = ' *Read-only.*' if p.read_only else ''
+        fixed = (' *Per camera.*' if p.per_camera else '') + (
+            ' *Read-only.*' if p.read_only else ''
+        )
         lines.append(
             f'| `{p.name}` | {p.type} | `{_yaml_value(p.default)}`{unit} | {p.range} '
             f'| {p.description}{fixed} |'
@@ -391,7 +433,10 @@ def yaml_file(
         '  ros__parameters:',
     ]
     for p in table:
-        facts = [p.type, p.unit, p.range.replace('`', ''), 'read-only' if p.read_only else '']
+        facts = [
+            p.type, p.unit, p.range.replace('`', ''), 'per camera' if p.per_camera else '',
+            'read-only' if p.read_only else '',
+        ]
         lines.append('')
         lines.extend(f'    # {text}' for text in textwrap.wrap(p.description.replace('`', ''), 92))
         lines.append(f'    # ({"; ".join(fact for fact in facts if fact)})')

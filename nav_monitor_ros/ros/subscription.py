@@ -46,18 +46,21 @@ class ImageSubscription:
         node: LifecycleNode,
         transport: str,
         callback: Callable[[Image | CompressedImage, Hashable], None],
+        name: str = 'image',
     ) -> None:
-        """Subscribe to the node's relative name ``image``.
+        """Subscribe to a name relative to the node's namespace.
 
         Args:
             node: Owns the subscription.
             transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
             callback: Is given each message and who sent it: equal for one camera's messages.
+            name: The topic without ``/compressed``.
         """
         self._node = node
         self._callback = callback
+        self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
-        topic = node.resolve_topic_name('image')
+        topic = node.resolve_topic_name(name)
         if transport == 'compressed' and not topic.endswith('/compressed'):
             topic += '/compressed'
         self.topic = topic
@@ -86,10 +89,10 @@ class ImageSubscription:
         if seen.other_types:
             return (
                 f'{self.topic} carries {", ".join(seen.other_types)}, not {_TYPES[self.type]}; '
-                'set image_transport or remap image'
+                f'set image_transport or remap {self._name}'
             )
         if not seen.count:
-            return f'nobody publishes {self.topic}; remap image or start the camera'
+            return f'nobody publishes {self.topic}; remap {self._name} or start the camera'
         return ''
 
     def _look(self) -> Publishers:

@@ -6,8 +6,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
@@ -15,28 +16,44 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.verdict import Reason, Verdict
-from nav_monitor_ros.monitor import Monitor, Neighbours, failure_of, require_fresh
+from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.monitor import (
+    Monitor,
+    Neighbours,
+    Observation,
+    Prepared,
+    failure_of,
+    look_together,
+    require_fresh,
+)
 from nav_monitor_ros.offline.incidents import Moment
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
-from nav_monitor_ros.ros.alert_publisher import AlertPublisher
-from nav_monitor_ros.ros.incidents import Incidents
 from nav_monitor_ros.ros.live_views import LiveViews
-from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Parcel
+from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Mailroom, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.qos import reliable
+
+if TYPE_CHECKING:
+    from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 _NUMBERS = re.compile(r'[\d.]+')
 
 
 class FrameOutputs:
-    """The publishers that speak once for each judged frame."""
+    """The publishers that speak once for each judged frame of one camera."""
 
-    def __init__(self, node: LifecycleNode) -> None:
-        """Create the publishers."""
-        self._prediction = node.create_publisher(Classification, '~/prediction', reliable(10))
-        self._score = node.create_publisher(Float32, '~/ood_score', reliable(10))
-        self.views = LiveViews(node)
+    def __init__(self, node: LifecycleNode, prefix: str) -> None:
+        """Create the publishers.
+
+        Args:
+            node: Owns them.
+            prefix: Stands before their names, ends in a slash unless it is empty.
+        """
+        self._prediction = node.create_publisher(
+            Classification, f'~/{prefix}prediction', reliable(10)
+        )
+        self._score = node.create_publisher(Float32, f'~/{prefix}ood_score', reliable(10))
+        self.views = LiveViews(node, prefix)
 
     def publish(self, message: Image | CompressedImage, verdict: Verdict) -> None:
         """Publish the prediction and the score of one image."""
@@ -44,42 +61,76 @@ class FrameOutputs:
         self._score.publish(Float32(data=-float(np.log10(verdict.p_value))))
 
 
-class Worker:
-    """Takes the newest image from the mailbox, judges it, publishes; again and again."""
+class Desk:
+    """What the worker has of one camera: its mailbox, its evidence, its counters."""
 
     def __init__(
-        self,
-        node: LifecycleNode,
-        monitor: Monitor,
-        alerts: AlertPublisher,
-        outputs: FrameOutputs,
-        incidents: Incidents,
-        values: Callable[[], Mapping[str, Any]],
+        self, camera: WatchedCamera, monitor: Monitor, mailbox: Mailbox[Delivery]
+    ) -> None:
+        """Start without images.
+
+        Args:
+            camera: Whose desk it is; it is configured.
+            monitor: Judges this camera's images and no others.
+            mailbox: Where they come in.
+        """
+        assert camera.outputs is not None and camera.incidents is not None
+        self.camera = camera
+        self.outputs = camera.outputs
+        self.incidents = camera.incidents
+        self.monitor = monitor
+        self.mailbox = mailbox
+        self.neighbours = Neighbours()
+        self.judged = 0
+        self.failed = 0
+        self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
+        self.last_size = ''
+        self.last_trouble = ''
+
+
+@dataclass
+class _Case:
+    """One image on its way."""
+
+    desk: Desk
+    parcel: Parcel[Delivery]
+    done: bool = False  # its camera was told what became of it
+    image: RawImage | None = None
+    prepared: Prepared | None = None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One judged image, of which the alert already knows."""
+
+    case: _Case
+    image: RawImage
+    observation: Observation
+    alert: Alert
+
+
+class Worker:
+    """Takes the newest image of each camera, judges them together, publishes; again and again."""
+
+    def __init__(
+        self, node: LifecycleNode, monitor: Monitor, cameras: Sequence[WatchedCamera]
     ) -> None:
         """Prepare the thread; ``start`` starts it.
 
         Args:
             node: For its logger.
-            monitor: Judges the images; this thread is the only one to use it.
-            alerts: Is told what became of each image.
-            outputs: Publishes what else a frame gives.
-            incidents: Keeps the last frames.
-            values: Returns the parameters in force.
+            monitor: Judges the images; this thread is the only one to use it. Each camera gets a
+                twin of it.
+            cameras: At least one; all are configured.
         """
-        self.mailbox: Mailbox[Delivery] = Mailbox()
-        self.judged = 0
-        self.failed = 0
-        self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
-        self.last_size = ''
         self._node = node
         self._monitor = monitor
-        self._alerts = alerts
-        self._outputs = outputs
-        self._incidents = incidents
-        self._values = values
+        self._room: Mailroom[Delivery] = Mailroom(len(cameras))
+        self.desks = tuple(
+            Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), mailbox)
+            for camera, mailbox in zip(cameras, self._room.boxes, strict=True)
+        )
         self._stopped = False
-        self._last_trouble = ''
-        self._neighbours = Neighbours()
         self._thread = self._new_thread()
 
     def start(self) -> None:
@@ -100,14 +151,14 @@ class Worker:
         """Dismiss the thread.
 
         Args:
-            timeout: Seconds to wait for the frame in hand.
+            timeout: Seconds to wait for the frames in hand.
 
         Returns:
             Whether it went. If not, it is stuck in the network; whatever it may still bring about
             is not published, and its monitor must not be used again.
         """
         self._stopped = True
-        self.mailbox.close()
+        self._room.close()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -116,67 +167,127 @@ class Worker:
         return threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
 
     def _run(self) -> None:
-        while (parcel := self.mailbox.take()) is not None:
+        while (mail := self._room.take()) is not None:
+            cases = [_Case(self.desks[number], parcel) for number, parcel in mail]
             try:
-                self._look(parcel)
+                self._work(cases)
             except BaseException as error:  # a foreign network may even raise SystemExit
-                self._fail(parcel, *failure_of(error))
+                for case in cases:
+                    if not case.done:
+                        self._fail(case, error)
 
-    def _look(self, parcel: Parcel[Delivery]) -> None:
-        message, age = parcel.content
-        values = self._values()
+    def _work(self, cases: Sequence[_Case]) -> None:
+        """Judge one image of each of some cameras: all alerts first, then all pictures."""
+        ready = []
+        for case in cases:
+            try:
+                ready.append((case.desk.monitor, self._open(case)))
+            except Exception as error:
+                self._fail(case, error)
+        cases = [case for case in cases if not case.done]
+        if not cases:
+            return
+        self._show_layer(cases)
+        findings = []
+        for case, seen in zip(cases, look_together(ready), strict=True):
+            if self._stopped:
+                return
+            try:
+                findings.append(self._tell(case, seen))
+            except BaseException as error:
+                self._fail(case, error)
+        for finding in findings:
+            try:
+                self._keep(finding)
+            except Exception as error:
+                self._fail(finding.case, error)
+
+    def _show_layer(self, cases: Sequence[_Case]) -> None:
+        """Have the network keep the maps that the next pictures show, if any is due."""
+        due = any(case.desk.outputs.views.need_maps() for case in cases)
+        layer = cases[0].desk.camera.values['activation_layer']  # the same for all cameras
+        self._monitor.show_layer(layer if due else None)
+
+    def _open(self, case: _Case) -> Prepared:
+        """Return an image as the network takes it.
+
+        Raises:
+            NavMonitorError: It is old, broken, blank or saturated.
+        """
+        desk, (message, age) = case.desk, case.parcel.content
+        values = desk.camera.values
         require_fresh(age, values['stamp_tolerance'])
-        image = _decode(message, values['max_pixels'])
-        self.last_size = f'{image.width}x{image.height}'
+        case.image = image = _decode(message, values['max_pixels'])
+        desk.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
-        views = self._outputs.views
-        views.prepare(self._monitor, values)
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        if self._neighbours.broken(
-            stamp_ns, parcel.arrived, values['roi'], values['image_timeout']
+        if desk.neighbours.broken(
+            _stamp_ns(message), case.parcel.arrived, values['roi'], values['image_timeout']
         ):
-            self._monitor.judge.forget()
-        observation = self._monitor.look(region, least_contrast=values['blank_contrast'])
-        if self._stopped:
-            return
-        verdict = observation.verdict
-        alert = self._alerts.tell(
+            desk.monitor.judge.forget()
+        return desk.monitor.prepare(region, least_contrast=values['blank_contrast'])
+
+    def _tell(self, case: _Case, seen: Observation | BaseException) -> _Finding:
+        if not isinstance(seen, Observation):
+            raise seen
+        desk, parcel = case.desk, case.parcel
+        message, verdict = parcel.content.message, seen.verdict
+        alert = desk.camera.alerts.tell(
             lambda machine, now: machine.judged(
-                verdict.evidence, stamp_ns, observation.fingerprint, now
+                verdict.evidence, _stamp_ns(message), seen.fingerprint, now
             ),
             header=message.header,
             verdict=verdict,
-            extra=lambda: {'latency_ms': self._note_latency(parcel) * 1000},
+            extra=lambda: {'latency_ms': _note_latency(desk, parcel) * 1000},
         )
-        self._last_trouble = ''
-        self.judged += 1
-        self._outputs.publish(message, verdict)
-        self._incidents.frame(
-            Moment(parcel.arrived, stamp_ns, message.header.frame_id, image, verdict, alert)
+        desk.last_trouble = ''
+        desk.judged += 1
+        desk.outputs.publish(message, verdict)
+        case.done = True
+        assert case.image is not None
+        return _Finding(case, case.image, seen, alert)
+
+    def _keep(self, finding: _Finding) -> None:
+        """Do for one judged image what is for people, and can wait."""
+        desk, parcel = finding.case.desk, finding.case.parcel
+        message = parcel.content.message
+        desk.incidents.frame(
+            Moment(
+                parcel.arrived, _stamp_ns(message), message.header.frame_id, finding.image,
+                finding.observation.verdict, finding.alert,
+            )
         )
-        views.show(message.header, image, observation, alert, self._monitor, values)
+        desk.outputs.views.show(
+            message.header, finding.image, finding.observation, finding.alert, self._monitor,
+            desk.camera.values,
+        )
 
-    def _note_latency(self, parcel: Parcel[Delivery]) -> float:
-        latency = time.monotonic() - parcel.arrived
-        self.latencies.append(latency)
-        return latency
-
-    def _fail(
-        self, parcel: Parcel[Delivery], reason: Reason, detail: str
-    ) -> None:
+    def _fail(self, case: _Case, error: BaseException) -> None:
+        case.done = True
         if self._stopped:
             return
-        self.failed += 1
-        header = parcel.content.message.header
-        self._alerts.tell(
-            lambda machine, _now: machine.failed(reason, detail), header=header
+        reason, detail = failure_of(error)
+        desk = case.desk
+        desk.failed += 1
+        desk.camera.alerts.tell(
+            lambda machine, _now: machine.failed(reason, detail),
+            header=case.parcel.content.message.header,
         )
         trouble = f'{reason.value}: {_NUMBERS.sub("#", detail)}'
-        if trouble != self._last_trouble:  # once, not thirty times a second
-            self._last_trouble = trouble
-            self._node.get_logger().error(f'{reason.value}: {detail}')
+        if trouble != desk.last_trouble:  # once, not thirty times a second
+            desk.last_trouble = trouble
+            self._node.get_logger().error(f'{desk.camera.says(reason.value)}: {detail}')
+
+
+def _note_latency(desk: Desk, parcel: Parcel[Delivery]) -> float:
+    latency = time.monotonic() - parcel.arrived
+    desk.latencies.append(latency)
+    return latency
+
+
+def _stamp_ns(message: Image | CompressedImage) -> int:
+    stamp = message.header.stamp
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
 def _decode(message: Image | CompressedImage, max_pixels: int) -> RawImage:

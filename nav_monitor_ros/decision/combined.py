@@ -1,0 +1,52 @@
+"""One alert out of several cameras'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nav_monitor_ros.decision.verdict import Alert, Reason
+
+# What is told where cameras differ: the first of these that any of them gives.
+GRAVEST = (
+    Reason.MODEL_ERROR, Reason.INACTIVE, Reason.DISABLED, Reason.INFERENCE_TIMEOUT,
+    Reason.INFERENCE_ERROR, Reason.OOD, Reason.LATCHED, Reason.BAD_IMAGE, Reason.FROZEN_IMAGE,
+    Reason.STALE_IMAGE, Reason.NO_IMAGE, Reason.WARMING_UP, Reason.SUSPECT,
+    Reason.IN_DISTRIBUTION,
+)
+
+
+def combine(alerts: Mapping[str, Alert]) -> Alert:
+    """Return what several cameras say together: True if any of them does.
+
+    Args:
+        alerts: What each says, by its name; at least one.
+
+    Returns:
+        The gravest camera's state and reason. The detail names every camera that is not
+        in-distribution, with its reason; ``since`` is when the first camera came to the reason.
+    """
+    gravest = min(alerts.values(), key=lambda alert: GRAVEST.index(alert.reason))
+    told = [
+        f'{name}: {alert.reason.value}' + (f' ({alert.detail})' if alert.detail else '')
+        for name, alert in alerts.items() if alert.reason is not Reason.IN_DISTRIBUTION
+    ]
+    return Alert(
+        any(alert.value for alert in alerts.values()),
+        gravest.state,
+        gravest.reason,
+        '; '.join(told),
+        min(alert.since for alert in alerts.values() if alert.reason is gravest.reason),
+    )
+
+
+def combined_values(alerts: Mapping[str, Alert]) -> dict[str, object]:
+    """Return what a status tells of each camera besides the combined alert."""
+    values: dict[str, object] = {
+        'cameras': ' '.join(alerts),
+        'alerted': ' '.join(name for name, alert in alerts.items() if alert.value),
+    }
+    for name, alert in alerts.items():
+        values[f'{name}/alert'] = alert.value
+        values[f'{name}/reason'] = alert.reason.value
+        values[f'{name}/detail'] = alert.detail
+    return values

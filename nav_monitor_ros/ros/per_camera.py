@@ -1,0 +1,102 @@
+"""The parameters in force for each camera: the node's, and what a camera has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, declare, plain
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+OWN = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
+
+
+@dataclass(frozen=True)
+class CameraValues:
+    """All parameters of the node, checked."""
+
+    common: Mapping[str, Any]  # the node's, by name
+    own: Mapping[str, Mapping[str, Any]]  # camera -> what it has of its own, by name
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Return the cameras' names; one empty name where the node has one without."""
+        return tuple(self.own)
+
+    def of(self, camera: str) -> dict[str, Any]:
+        """Return the parameters in force for one camera."""
+        return {**self.common, **self.own[camera]}
+
+    def changed(self, changes: Mapping[str, Any]) -> CameraValues:
+        """Return the parameters after some were set.
+
+        Args:
+            changes: New values by full name, ``front.roi`` for one of the camera ``front``; names
+                that are not ours are left out.
+
+        Raises:
+            NavMonitorError: A value is wrong; the message names it.
+        """
+        common = {**self.common, **{k: v for k, v in changes.items() if k in BY_NAME}}
+        own = {camera: dict(values) for camera, values in self.own.items()}
+        for full_name, value in changes.items():
+            camera, _, name = full_name.rpartition('.')
+            if camera and camera in own and name in BY_NAME and BY_NAME[name].per_camera:
+                own[camera][name] = _checked(camera, name, value)
+        return _checked_together(common, own)
+
+
+def declare_all(node: Node) -> CameraValues:
+    """Declare the node's parameters and, for each of several cameras, those it may have of its own.
+
+    Raises:
+        NavMonitorError: A value given at start is wrong.
+    """
+    common = check_all(declare(node, PARAMETERS))
+    names = [name for name in common['cameras'] if name]
+    own = {camera: _declare_own(node, camera) for camera in names}
+    return _checked_together(common, own or {'': {}})
+
+
+def _declare_own(node: Node, camera: str) -> dict[str, Any]:
+    """Declare what a camera may have of its own; return what was given."""
+    # Imported here, so that the values can be computed without ROS.
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    given = {}
+    for parameter in OWN:
+        descriptor = ParameterDescriptor(
+            description=f'{parameter.name} of the camera {camera}, where it has its own',
+            additional_constraints=parameter.range,
+            read_only=parameter.read_only,
+            dynamic_typing=True,  # not set where the node's value holds
+        )
+        value = plain(
+            node.declare_parameter(f'{camera}.{parameter.name}', None, descriptor).value
+        )
+        if value is not None:
+            given[parameter.name] = _checked(camera, parameter.name, value)
+    return given
+
+
+def _checked(camera: str, name: str, value: Any) -> Any:
+    try:
+        return BY_NAME[name].check(value)
+    except NavMonitorError as error:
+        raise NavMonitorError(str(error).replace(name, f'{camera}.{name}', 1)) from None
+
+
+def _checked_together(
+    common: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
+) -> CameraValues:
+    checked = check_all(common)
+    for camera, values in own.items():
+        try:
+            check_all({**checked, **values})
+        except NavMonitorError as error:
+            raise NavMonitorError(f'camera {camera}: {error}') from None
+    return CameraValues(checked, own)

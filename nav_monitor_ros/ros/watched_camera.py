@@ -1,0 +1,151 @@
+"""One camera of the node: what it sends, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+
+from nav_monitor_ros.decision.alert import AlertRules
+from nav_monitor_ros.decision.verdict import Alert, State
+from nav_monitor_ros.ros.alert_publisher import AlertPublisher
+from nav_monitor_ros.ros.mailbox import Delivery
+from nav_monitor_ros.ros.subscription import ImageSubscription
+
+if TYPE_CHECKING:
+    from nav_monitor_ros.monitor import Monitor
+    from nav_monitor_ros.ros.incidents import Incidents, Snapshots
+    from nav_monitor_ros.ros.worker import Desk, FrameOutputs
+
+
+class WatchedCamera:
+    """A camera with its subscription, its alert and what is published of its images.
+
+    The node has one without a name, whose topics are the node's own, or several with names, whose
+    topics stand under their name. What the network makes of the images is at ``desk``, while the
+    node is active.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, name: str, values: Mapping[str, Any], alerts: AlertPublisher
+    ) -> None:
+        """Take a camera on; nothing is subscribed to yet.
+
+        Args:
+            node: Owns subscriptions, publishers and services.
+            name: The camera's; empty for the only one.
+            values: The parameters in force for it.
+            alerts: Says its alert.
+        """
+        self.name = name
+        self.values = values
+        self.alerts = alerts
+        self.prefix = f'{name}/' if name else ''
+        self.enabled = True
+        self.last_message = 0.0  # steady seconds
+        self.outputs: FrameOutputs | None = None
+        self.incidents: Incidents | None = None
+        self.subscription: ImageSubscription | None = None
+        self.desk: Desk | None = None
+        self._node = node
+        if name:
+            node.create_service(Trigger, f'~/{self.prefix}reset_alert', self._reset_alert)
+            node.create_service(SetBool, f'~/{self.prefix}set_enabled', self._set_enabled)
+
+    def says(self, text: str) -> str:
+        """Return a text with the camera's name before it, where it has one."""
+        return f'{self.name}: {text}' if self.name else text
+
+    def configure(self, monitor: Monitor, snapshots: Snapshots, cameras: int) -> None:
+        """Prepare what is published of each image.
+
+        Args:
+            monitor: For what is noted in incidents.
+            snapshots: Are wanted when the alert rises.
+            cameras: How many the node has.
+        """
+        # Imported here: torch takes seconds to load, and the alert must be heard before.
+        from nav_monitor_ros.ros.incidents import Incidents
+        from nav_monitor_ros.ros.worker import FrameOutputs
+
+        self.incidents = Incidents(
+            monitor.bundle, lambda: self.values, snapshots, self.name, cameras
+        )
+        self.alerts.on_rise = self.incidents.alert_rose
+        self.outputs = self.outputs or FrameOutputs(self._node, self.prefix)
+
+    def listen(self, desk: Desk) -> None:
+        """Subscribe; images go to the desk's mailbox."""
+        self.desk = desk
+        self.subscription = ImageSubscription(
+            self._node, self.values['image_transport'], self._receive, f'{self.prefix}image'
+        )
+        self.last_message = time.monotonic()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self.subscription is not None:
+            self.subscription.close()
+        self.subscription = self.desk = None
+
+    def forget(self) -> None:
+        """Let go of what ``configure`` prepared for a model."""
+        self.alerts.on_rise = None
+        incidents, self.incidents = self.incidents, None
+        if incidents is not None:
+            incidents.close()
+
+    def beat(self) -> None:
+        """Do what is due at the heartbeat: incidents, and a picture that says what is wrong."""
+        if self.incidents is not None:
+            self.incidents.beat(time.monotonic())
+        alert = self.alerts.alert
+        if self.outputs is not None and not _is_judging(alert):
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            self.outputs.views.show_fault(header, alert, self.values)
+
+    def change(self, values: Mapping[str, Any], rules: AlertRules) -> None:
+        """Go on with other parameters, and the rules that follow from them."""
+        changes = {name: getattr(rules, name) for name in AlertRules.__dataclass_fields__}
+        self.alerts.tell(lambda machine, now: machine.change_rules(**changes))
+        self.values = values
+
+    def reset(self) -> Alert:
+        """Release a latched alert."""
+        return self.alerts.tell(lambda machine, now: machine.reset())
+
+    def enable(self, enabled: bool) -> Alert:
+        """Switch the camera on or off; off, its alert is True."""
+        self.enabled = enabled
+        if self.desk is not None:
+            self.desk.monitor.judge.forget()  # frames of before the gap
+        return self.alerts.tell(lambda machine, now: machine.enable(enabled, now))
+
+    def _receive(self, message: Image | CompressedImage, camera: Hashable) -> None:
+        self.last_message = time.monotonic()
+        self.alerts.image_arrived(camera)
+        if self.desk is not None and self.enabled:
+            stamp = message.header.stamp
+            now = self._node.get_clock().now().nanoseconds
+            behind = now - stamp.sec * 1_000_000_000 - stamp.nanosec
+            self.desk.mailbox.put(Delivery(message, behind / 1e9), self.last_message)
+
+    def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
+        response.success = True
+        response.message = self.reset().reason.value
+        return response
+
+    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response):
+        response.success = True
+        response.message = self.enable(request.data).reason.value
+        return response
+
+
+def _is_judging(alert: Alert) -> bool:
+    """Return whether frames are being judged, so that the worker draws the overlay."""
+    return alert.state is not State.INVALID or alert.reason.value == 'warming_up'
