@@ -59,6 +59,18 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             _THREADS,
         ),
     ),
+    'fit': Benchmark(
+        'fitting from pictures on disk, against the bare forward pass',
+        'nav_monitor_ros.offline.benchmark_fit:fit_benchmark',
+        (
+            Option('images', 256, 'JPEGs of 640 x 480 in each of three rounds'),
+            Option('size', 224, "rows and columns of the network's input"),
+            Option('network', 'resnet18', 'of torchvision'),
+            Option('workers', 0, 'threads that decode, 0 for one fewer than there are cores'),
+            Option('device', 'auto', 'where the network runs'),
+            _THREADS,
+        ),
+    ),
     'views': Benchmark(
         'drawing the live pictures',
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',
