@@ -57,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('interrupted; nothing was written', file=sys.stderr)
+        kept = getattr(options, 'checkpoint', None)
+        goes_on = kept is not None and kept.is_dir()
+        print(
+            f'interrupted; the same command goes on from {kept}' if goes_on
+            else 'interrupted; nothing was written', file=sys.stderr,
+        )
         return 130
 
 
@@ -121,6 +126,12 @@ def _add_fit(commands: Any) -> None:
                          '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     _add_running(fit)
+    keeping = fit.add_argument_group('long work')
+    keeping.add_argument('--checkpoint', type=Path, metavar='DIR',
+                         help='keep there how far the fit is; the same command goes on from it '
+                         'after an interruption, to the same bundle')
+    keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
+                         help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
     fit.set_defaults(run=_fit)
 
@@ -218,6 +229,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
+    from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
     from nav_monitor_ros.offline.sources import open_source
     from nav_monitor_ros.perception.classifier import Classifier, select_device
@@ -227,6 +239,9 @@ def _fit(options: argparse.Namespace) -> None:
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(options.output)
+    checkpoint = None
+    if options.checkpoint is not None:
+        checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = open_source(options.data), open_source(options.calibration)
     # Whoever types the package's name on the command line trusts it.
     network = spec.build([spec.package])
@@ -238,9 +253,14 @@ def _fit(options: argparse.Namespace) -> None:
     with ProgressBars() as progress:
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
-            progress=progress, provenance={'weights': options.weights.name},
+            checkpoint=checkpoint, progress=progress,
+            provenance={'weights': options.weights.name},
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    if checkpoint is not None:
+        if checkpoint.resumed_at is not None:
+            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+        checkpoint.discard()
     _report(bundle, options.output, spec.package, classifier.device)
 
 

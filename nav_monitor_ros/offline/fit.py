@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 import numpy as np
+import torch
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
@@ -21,6 +23,7 @@ from nav_monitor_ros.decision.calibration import (
 )
 from nav_monitor_ros.decision.conformal import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.checkpoint import Checkpoint
 from nav_monitor_ros.offline.images import (
     ImageSource,
     add_fingerprints,
@@ -31,6 +34,7 @@ from nav_monitor_ros.offline.images import (
 from nav_monitor_ros.offline.labels import network_labels
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import (
+    BATCH,
     Batch,
     Progress,
     batches,
@@ -48,6 +52,7 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 
 SAMPLE = 4096  # images that the scores look at before the stream
 MARGINAL_SHARE = 1 / 3  # of the calibration images, by which scores are fused; see calibrate
+PROBES = 16  # images by which a checkpoint knows its data again
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
 # Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
@@ -83,6 +88,7 @@ def fit(
     options: FitOptions,
     *,
     workers: int | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress = lambda what, done, total: None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
@@ -99,6 +105,8 @@ def fit(
             those that lie in ``data`` too are left out, compared by their pixels.
         options: Scores, fusion and budget.
         workers: Threads that read and decode images; None for one fewer than there are cores.
+        checkpoint: Where the work is kept while it goes on, and gone on with if it was interrupted:
+            the bundle is the same bit for bit.
         progress: Is told how far the work is.
         provenance: What else to note in the bundle.
 
@@ -121,10 +129,12 @@ def fit(
     ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
     required = options.scores is not None
     left_out = equip_with_possible(classifier, scores, required=required)
+    if checkpoint is not None:
+        _identify(checkpoint, classifier, network, data, digests, options)
     partial = PartialFit(scores, digests)
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
-        progress=progress,
+        checkpoint=checkpoint, progress=progress,
     )
     for score in scores.values():
         score.finish()
@@ -196,6 +206,7 @@ def fit_partial(
     required: bool,
     seed: int = 0,
     workers: int | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> dict[str, str]:
     """Have the scores take the training images in: a sample of them first, then all others.
@@ -208,22 +219,30 @@ def fit_partial(
         required: Raise instead of taking scores out.
         seed: Of the sample.
         workers: Threads that read and decode.
+        checkpoint: Goes on from there, and keeps how far it is.
         progress: Is told how far the work is.
 
     Returns:
         Why scores were taken out, by name.
 
     Raises:
-        NavMonitorError: An image cannot be read, or the layer is not fit to be monitored.
+        NavMonitorError: An image or the checkpoint cannot be read, or the layer is not fit to be
+            monitored.
     """
     chosen, others = sample_and_rest(len(data), seed)
-    left_out = take_sample(
-        classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
-        required=required, workers=workers, progress=progress,
-    )
+    left_out = None if checkpoint is None else checkpoint.load(partial)
+    if left_out is None:
+        left_out = take_sample(
+            classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
+            required=required, workers=workers, progress=progress,
+        )
+    known = dict(left_out)
+    # Images are taken in one order, so their number says which are still to come.
+    others = others[partial.images - len(chosen) :]
     take_images(
         classifier, data.subset(others), None if labels is None else labels[others], partial,
         workers=workers, progress=progress,
+        after=lambda: None if checkpoint is None else checkpoint.save_when_due(partial, known),
     )
     return left_out
 
@@ -277,6 +296,7 @@ def take_images(
     *,
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Have prepared scores take in training images besides the sample, batch by batch.
 
@@ -287,6 +307,7 @@ def take_images(
         partial: Prepared scores.
         workers: Threads.
         progress: Is told how far the work is, counting from what ``partial`` has seen before.
+        after: Is called after each batch.
     """
     before, total = partial.images, partial.images + len(others)
     progress('fitting', 0, total)
@@ -294,10 +315,11 @@ def take_images(
     def told(what: str, done: int, _total: int) -> None:
         progress(what, before + done, total)
 
-    each(
-        batches(classifier, others, told, 'fitting', workers=workers, digests=True),
-        lambda batch: _take(partial, others, labels, batch),
-    )
+    def take(batch: Batch) -> None:
+        _take(partial, others, labels, batch)
+        after()
+
+    each(batches(classifier, others, told, 'fitting', workers=workers, digests=True), take)
 
 
 def _take(
@@ -307,6 +329,36 @@ def _take(
         batch,
         None if labels is None else labels[batch.places],
         None if source.labels is None else source.labels[batch.places],
+    )
+
+
+def _identify(
+    checkpoint: Checkpoint,
+    classifier: Classifier,
+    network: NetworkSpec,
+    data: ImageSource,
+    digests: Sequence[bytes],
+    options: FitOptions,
+) -> None:
+    """Tell a checkpoint what the fit is made of, without reading all images for it."""
+    probes = np.linspace(0, len(data) - 1, PROBES).astype(int)
+    weights = hashlib.sha256()
+    for name, tensor in classifier.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    checkpoint.identify(
+        data=[
+            data.name, len(data), [data.digest(int(place)).hex() for place in probes],
+            hashlib.sha256(data.places.tobytes()).hexdigest(),
+            None if data.labels is None else hashlib.sha256(data.labels.tobytes()).hexdigest(),
+        ],
+        calibration=b''.join(digests),
+        network=[
+            network.spec, dict(network.arguments), classifier.layer, classifier.background,
+            classifier.preprocess.to_dict(), weights.hexdigest(), classifier.device.type,
+        ],
+        options=repr(options),
+        versions=[_versions(), BATCH, SAMPLE],
     )
 
 
