@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from safetensors.torch import save_file as save_torch_file
 
+from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
+from nav_monitor_ros.bundle_engines import (
+    EXPORTED_FILES,
+    GRAPH,
+    PROBE,
+    Engines,
+    StoredEngines,
+    candidates,
+    sha256_of,
+)
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
-from nav_monitor_ros.decision.conformal import Conformal, check_budget
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
-from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Head
-from nav_monitor_ros.perception.classifier import Classifier, select_device
-from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.backends import ENGINES, TORCH, Engine
+from nav_monitor_ros.perception.exported import ExportedClassifier
+from nav_monitor_ros.perception.network import ONNX, NetworkSpec
+from nav_monitor_ros.perception.onnx_graph import OnnxGraph
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.plain_yaml import read_yaml, write_yaml
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
@@ -34,11 +44,13 @@ from nav_monitor_ros.scores.registry import make_score
 SCHEMA = 2
 DESCRIPTION = 'bundle.yaml'
 WEIGHTS = 'model.safetensors'
+ONNX_WEIGHTS = 'model.onnx'  # of a network that was given in that form
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
 LONGEST_NAME = 500  # characters
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
-_HASHED = (WEIGHTS, FITTED, CARD)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,36 +68,70 @@ class Bundle:
     provenance: Mapping[str, Any]
     background: int | None = None  # output of the network that stands for no class
     folder: Path | None = None  # where it was read from
+    reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
+    stored: StoredEngines | None = None  # other engines that it was exported for
 
     def classifier(
         self,
         *,
+        backend: str = TORCH,
         device: str = 'auto',
         threads: int = 1,
         trusted_packages: Sequence[str] = (),
         scores: Iterable[str] | None = None,
-    ) -> Classifier:
+    ) -> RunningNetwork:
         """Return the network with its weights, ready to run.
 
+        Its scores are ranked by the calibration of ``calibrated_for`` its engine.
+
         Args:
+            backend: ``torch``, ``onnxruntime``, ``openvino``, or ``auto`` for the fastest of them
+                that is installed and may run this network.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-            threads: Of torch on the CPU; 0 leaves torch's choice.
+            threads: Of the backend on the CPU; 0 leaves its choice.
             trusted_packages: Packages whose network code may be imported.
             scores: Names of the scores whose needs each forward pass is to meet; None for all.
 
         Raises:
-            NavMonitorError: The network cannot be built, or is not the one that was fitted.
+            NavMonitorError: The network cannot be built, is not the one that was fitted, or was not
+                exported for this backend.
         """
         if self.folder is None:
             raise NavMonitorError(f"bundle '{self.name}' was not read from a folder")
-        network = self.network.build(trusted_packages, self.folder / WEIGHTS)
-        classifier = Classifier(
-            network,
-            self.preprocess,
-            layer=self.layer,
-            background=self.background,
-            device=select_device(device),
-            threads=threads,
+        if self.network.spec == ONNX and backend == TORCH:
+            backend = self.reference.backend  # what its own code is to another network
+        engines = candidates(backend, device, self.reference, self.stored, self.name)
+        for engine in engines:
+            try:
+                return self._started(engine, device, threads, trusted_packages, scores)
+            except NavMonitorError as error:
+                if engine == engines[-1]:
+                    raise
+                _log.warning('the backend %s is not used: %s', engine.backend, error)
+        raise AssertionError
+
+    def calibrated_for(self, engine: Engine) -> Bundle:
+        """Return this bundle with the calibration that holds for what an engine computes.
+
+        Raises:
+            NavMonitorError: Its file is missing, was changed, or is malformed.
+        """
+        if engine == self.reference or self.stored is None:
+            return self
+        own = self.stored.approval(engine).calibration
+        return self if own is None else replace(self, calibration=own)
+
+    def _started(
+        self,
+        engine: Engine,
+        device: str,
+        threads: int,
+        trusted_packages: Sequence[str],
+        scores: Iterable[str] | None,
+    ) -> RunningNetwork:
+        classifier = (
+            self._by_torch(device, threads, trusted_packages) if engine.backend == TORCH
+            else self._exported(engine, threads)
         )
         wanted = self.scores if scores is None else scores
         equip(classifier, [self.scores[name] for name in wanted])
@@ -100,7 +146,42 @@ class Bundle:
                 f'bundle {self.folder} was fitted to {width} neurons, but layer {self.layer} of '
                 f'its network has {classifier.width}; fit the monitor again'
             )
+        if engine != self.reference and self.stored is not None:
+            self.stored.check_probe(classifier)
+            self.stored.approval(engine)  # a calibration that cannot be read is found here
         return classifier
+
+    def _by_torch(
+        self, device: str, threads: int, trusted_packages: Sequence[str]
+    ) -> RunningNetwork:
+        # Imported here: torch takes seconds to load, and other backends do without.
+        from nav_monitor_ros.perception.classifier import Classifier, select_device
+
+        assert self.folder is not None
+        return Classifier(
+            self.network.build(trusted_packages, self.folder / WEIGHTS),
+            self.preprocess,
+            layer=self.layer,
+            background=self.background,
+            device=select_device(device),
+            threads=threads,
+        )
+
+    def _exported(self, engine: Engine, threads: int) -> RunningNetwork:
+        assert self.folder is not None
+        if self.network.spec == ONNX:
+            path = self.folder / ONNX_WEIGHTS  # checked when the bundle was read
+        else:
+            assert self.stored is not None
+            path = self.stored.verified(GRAPH)
+        return ExportedClassifier(
+            OnnxGraph.read(path),
+            self.preprocess,
+            engine=engine,
+            layer=self.layer,
+            background=self.background,
+            threads=threads,
+        )
 
     def notes(self) -> list[str]:
         """Return one line for each thing that a person should know of what was fitted."""
@@ -136,7 +217,7 @@ class Bundle:
         )
 
 
-def equip(classifier: Classifier, scores: Iterable[Score]) -> None:
+def equip(classifier: RunningNetwork, scores: Iterable[Score]) -> None:
     """Have every forward pass yield what the scores need.
 
     Raises:
@@ -192,8 +273,9 @@ def load_bundle(bundle: str | Path) -> Bundle:
             contradict each other.
     """
     folder = find_bundle(str(bundle))
-    _require_own_files(folder)
+    _require_own_files(folder, (DESCRIPTION,))
     described = _read_description(folder)
+    _require_own_files(folder, (*_hashed(_spec_of(described)), *EXPORTED_FILES))
     _check_hashes(folder, described)
     try:
         return _assemble(folder, described)
@@ -208,7 +290,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
         raise NavMonitorError(_brief(error, 1000)) from None
 
 
-def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: str) -> None:
+def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, card: str) -> None:
     """Write a bundle; the folder appears complete or not at all.
 
     Args:
@@ -220,6 +302,51 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
     """
+
+    def fill(scratch: Path) -> None:
+        classifier.save(scratch / _hashed(bundle.network.spec)[0])
+        save_file(_fitted_tensors(bundle), scratch / FITTED)
+        (scratch / CARD).write_text(card, encoding='utf-8')
+
+    _write(bundle, None, folder, fill)
+
+
+def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: Path) -> None:
+    """Write a bundle with what its network was exported for, and all else as it is.
+
+    Args:
+        bundle: Read from a folder, which may be the one to write to.
+        engines: What the exported network was found to be worth.
+        graph: The exported network; None where the bundle's own network is in that form.
+        folder: Where to write.
+
+    Raises:
+        NavMonitorError: The folder holds something else than a bundle, or cannot be written.
+    """
+    assert bundle.folder is not None
+    source = bundle.folder
+
+    def fill(scratch: Path) -> None:
+        for name in _hashed(bundle.network.spec):
+            shutil.copyfile(source / name, scratch / name)
+        (scratch / GRAPH).parent.mkdir()
+        if graph is not None:
+            shutil.copyfile(graph, scratch / GRAPH)
+        save_file(_contiguous(engines.probe), scratch / PROBE)
+        for name, approval in engines.approvals.items():
+            if approval.calibration is not None:
+                save_file(
+                    _contiguous(approval.calibration.tensors()),
+                    scratch / 'exported' / f'{name}.safetensors',
+                )
+
+    _write(bundle, engines, folder, fill)
+
+
+def _write(
+    bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None]
+) -> None:
+    """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -227,15 +354,18 @@ def save_bundle(bundle: Bundle, classifier: Classifier, folder: Path, *, card: s
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
     try:
-        state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
-        save_torch_file(state, scratch / WEIGHTS)
-        save_file(_fitted_tensors(bundle), scratch / FITTED)
-        (scratch / CARD).write_text(card, encoding='utf-8')
+        fill(scratch)
         described = _describe(bundle)
-        described['files'] = {name: _sha256(scratch / name) for name in _HASHED}
+        if engines is not None:
+            described['exported'] = engines.describe()
+        names = (*_hashed(bundle.network.spec), *EXPORTED_FILES)
+        described['files'] = {
+            name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
+        }
         write_yaml(scratch / DESCRIPTION, described)
-        for file in scratch.iterdir():
-            file.chmod(0o644)  # safetensors writes files that only their owner can read
+        for file in scratch.rglob('*'):
+            # safetensors writes files that only their owner can read
+            file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
         _swap(scratch, folder)
     except OSError as error:
@@ -277,7 +407,17 @@ def _share_folders() -> list[Path]:
     return [here.parents[1], *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]
 
 
-def _require_own_files(folder: Path) -> None:
+def _hashed(spec: object) -> tuple[str, ...]:
+    """Return the names of the files that every bundle of such a network has, its weights first."""
+    return (ONNX_WEIGHTS if spec == ONNX else WEIGHTS, FITTED, CARD)
+
+
+def _spec_of(described: Mapping[str, Any]) -> object:
+    network = described.get('network')
+    return network.get('spec') if isinstance(network, dict) else None
+
+
+def _require_own_files(folder: Path, names: Iterable[str]) -> None:
     """Check that a bundle's files are its own: links may lead to anybody's.
 
     Raises:
@@ -286,7 +426,7 @@ def _require_own_files(folder: Path) -> None:
     if folder in shipped_bundles().values():
         return  # colcon may have installed them as links
     inside = folder.resolve()
-    for name in (DESCRIPTION, *_HASHED):
+    for name in names:
         try:
             own = (folder / name).resolve().is_relative_to(inside)
         except (OSError, RuntimeError):  # links in a circle
@@ -324,10 +464,10 @@ def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
     if not isinstance(listed, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
-    for name in _HASHED:
+    for name in _hashed(_spec_of(described)):
         if not (folder / name).is_file():
             raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
-        if _sha256(folder / name) != listed.get(name):
+        if sha256_of(folder / name) != listed.get(name):
             raise NavMonitorError(
                 f'{folder / name} was changed after it was written (SHA-256 differs from '
                 f'{DESCRIPTION}); copy or fit it again'
@@ -367,7 +507,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         score = make_score(
             name, settings or {}, classes=len(class_names), width=width, head=head
         )
-        stored = _part(tensors, f'scores/{name}/')
+        stored = part(tensors, f'scores/{name}/')
         score.restore(stored)
         if set(stored) != set(score.tensors()):
             raise ValueError(f'settings and stored arrays of {name} contradict each other')
@@ -382,14 +522,35 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         layer=str(monitor['layer']),
         class_names=class_names,
         scores=scores,
-        calibration=_calibration(described['calibration'], _part(tensors, 'calibration/'), scores),
+        calibration=read_calibration(
+            described['calibration'], part(tensors, 'calibration/'), scores
+        ),
         layer_ranges={
             str(layer): (float(low), float(high))
             for layer, (low, high) in described['layer_ranges'].items()
         },
         provenance=dict(described['provenance']),
         folder=folder,
+        reference=_reference(network),
+        stored=_stored(folder, described, scores),
     )
+
+
+def _reference(network: Mapping[str, Any]) -> Engine:
+    name = str(network.get('engine', TORCH))
+    found = next((engine for engine in ENGINES if str(engine) == name), None)
+    if found is None or (found.backend == TORCH) == (network['spec'] == ONNX):
+        raise ValueError(f"network.engine '{_brief(name, 80)}' does not run such a network")
+    return found
+
+
+def _stored(
+    folder: Path, described: Mapping[str, Any], scores: Mapping[str, Score]
+) -> StoredEngines | None:
+    exported = described.get('exported')
+    if exported is None:
+        return None
+    return StoredEngines(folder, dict(exported), dict(described['files']), scores)
 
 
 def _require_printable(*texts: object) -> None:
@@ -409,70 +570,6 @@ def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
             )
 
 
-def _calibration(
-    described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
-) -> Calibration:
-    fuse = tuple(described['fuse'])
-    alpha, confidence = float(described['false_alarm_rate']), float(described['confidence'])
-    check_budget(alpha, confidence)
-    members = {name: Mondrian.restored(_part(tensors, f'{name}/')) for name in scores}
-    fused = Mondrian.restored(_part(tensors, f'{FUSED}/'))
-    classes = next(iter(scores.values())).classes
-    if not fuse or len(set(fuse)) < len(fuse) or not set(fuse) <= set(scores):
-        raise ValueError('fuse names scores that are not there, or one of them twice')
-    if any(scores[name].windowed for name in fuse):
-        raise ValueError('fuse names a score that looks at more than one frame')
-    # The fused score was calibrated with these very members.
-    if {key for key in tensors if key.endswith('/marginal')} != {f'{n}/marginal' for n in fuse}:
-        raise ValueError('fuse names other scores than the fused one was calibrated with')
-    marginals = {name: Conformal(tensors[f'{name}/marginal']) for name in fuse}
-    listed = described['p_thresholds']
-    if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
-        raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
-    thresholds = {}
-    for name, mondrian in {**members, FUSED: fused}.items():
-        if len(mondrian.classes_cells) != classes:
-            raise ValueError(f'the calibration of {name} has other classes')
-        if name not in listed:
-            continue
-        per_cell = np.array([float(p) for p in listed[name]])
-        # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
-        sizes = np.array([len(cell) for cell in mondrian.cells])
-        if len(per_cell) != len(sizes) or not (
-            (per_cell >= 1 / (sizes + 1)) & (per_cell < 1)
-        ).all():
-            raise ValueError(
-                f'p_thresholds of {name} are {listed[name]}, not one that p-values reach for each '
-                f'of {len(sizes)} cells'
-            )
-        thresholds[name] = per_cell[mondrian.classes_cells]
-    return Calibration(
-        alpha=alpha,
-        confidence=confidence,
-        fuse=fuse,
-        members=members,
-        marginals=marginals,
-        fused=fused,
-        thresholds=thresholds,
-        independent=int(described['fused']['independent_images']),
-    )
-
-
-def _per_cell(mondrian: Mondrian, per_class: np.ndarray) -> list[float]:
-    cells = mondrian.classes_cells
-    return [float(per_class[np.flatnonzero(cells == n)[0]]) for n in range(len(mondrian.cells))]
-
-
-def _describe_cells(mondrian: Mondrian) -> dict[str, Any]:
-    """Return how many images a calibration has, and its classes' cells."""
-    cells = mondrian.classes_cells
-    return {
-        'images': len(mondrian),
-        'cells': [np.flatnonzero(cells == n).tolist() for n in range(len(mondrian.cells))],
-        'cell_images': [len(cell) for cell in mondrian.cells],
-    }
-
-
 def _describe(bundle: Bundle) -> dict[str, Any]:
     calibration = bundle.calibration
     first = next(iter(bundle.scores.values()))
@@ -483,6 +580,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             'spec': bundle.network.spec,
             'arguments': dict(bundle.network.arguments),
             'background': bundle.background,
+            **({} if bundle.reference.backend == TORCH else {'engine': str(bundle.reference)}),
         },
         'preprocess': bundle.preprocess.to_dict(),
         'class_names': list(bundle.class_names),
@@ -493,20 +591,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             'scores': {name: score.settings for name, score in bundle.scores.items()},
             'notes': bundle.notes(),
         },
-        'calibration': {
-            'false_alarm_rate': calibration.alpha,
-            'confidence': calibration.confidence,
-            'fuse': list(calibration.fuse),
-            'scores': _describe_cells(next(iter(calibration.members.values()))),
-            'fused': {
-                **_describe_cells(calibration.fused),
-                'independent_images': calibration.independent,
-            },
-            'p_thresholds': {
-                name: _per_cell({**calibration.members, FUSED: calibration.fused}[name], per_class)
-                for name, per_class in calibration.thresholds.items()
-            },
-        },
+        'calibration': describe_calibration(calibration),
         'layer_ranges': {
             layer: [float(f'{low:.6g}'), float(f'{high:.6g}')]
             for layer, (low, high) in bundle.layer_ranges.items()
@@ -526,16 +611,8 @@ def _fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     head = next(iter(bundle.scores.values())).head
     if head is not None:
         tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias
+    return _contiguous(tensors)
+
+
+def _contiguous(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key: np.ascontiguousarray(array) for key, array in tensors.items()}
-
-
-def _part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {key[len(prefix):]: t for key, t in tensors.items() if key.startswith(prefix)}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open('rb') as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.backends import AUTO
 from nav_monitor_ros.perception.image import ImageError, RawImage
 from nav_monitor_ros.perception.layers import Layer, find_layer
 
@@ -51,6 +52,7 @@ class Monitor:
         self,
         bundle: Bundle,
         *,
+        backend: str = AUTO,
         device: str = 'auto',
         threads: int = 1,
         trusted_packages: Sequence[str] = (),
@@ -65,13 +67,16 @@ class Monitor:
             NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
                 ``Bundle.judge``.
         """
-        self.bundle = bundle
-        self.judge = bundle.judge(
+        judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
         self.classifier = bundle.classifier(
-            device=device, threads=threads, trusted_packages=trusted_packages,
-            scores=self.judge.scores,
+            backend=backend, device=device, threads=threads, trusted_packages=trusted_packages,
+            scores=judge.scores,
+        )
+        self.bundle = bundle.calibrated_for(self.classifier.engine)
+        self.judge = judge if self.bundle is bundle else self.bundle.judge(
+            decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
         self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
         self.judge.forget()

@@ -22,7 +22,7 @@ from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
 from nav_monitor_ros.offline.pipeline import Progress, run
 from nav_monitor_ros.offline.streams import alarms, delay, frames_of
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.scores.registry import SCORES
 
@@ -109,7 +109,7 @@ class Judged:
 
 
 def evaluate(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     judge: Judge,
     inside: ImageSource,
     outside: Mapping[str, ImageSource],
@@ -175,7 +175,7 @@ def separate(
 
 
 def _fitted_peers(
-    classifier: Classifier, training: ImageSource, inside: ImageSource, progress: Progress
+    classifier: RunningNetwork, training: ImageSource, inside: ImageSource, progress: Progress
 ) -> list[Peer]:
     if training.labels is None:
         raise NavMonitorError(f'--peers {training.name}: the images need labels')

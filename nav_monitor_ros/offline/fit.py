@@ -43,9 +43,9 @@ from nav_monitor_ros.offline.pipeline import (
     score_images,
 )
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.layers import early_layers
 from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.registry import SCORES, make_score
@@ -81,7 +81,7 @@ class FitOptions:
 
 
 def fit(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     network: NetworkSpec,
     data: ImageSource,
     calibration: ImageSource,
@@ -173,7 +173,7 @@ def fit(
 
 
 def fit_scores(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     data: ImageSource,
     labels: np.ndarray | None,
     scores: dict[str, Score],
@@ -198,7 +198,7 @@ def fit_scores(
 
 
 def fit_partial(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     data: ImageSource,
     labels: np.ndarray | None,
     partial: PartialFit,
@@ -254,7 +254,7 @@ def sample_and_rest(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def take_sample(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     sample: ImageSource,
     labels: np.ndarray | None,
     partial: PartialFit,
@@ -289,7 +289,7 @@ def take_sample(
 
 
 def take_images(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     others: ImageSource,
     labels: np.ndarray | None,
     partial: PartialFit,
@@ -397,7 +397,7 @@ def _parts_of_calibration(
 
 
 def _calibrated(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     scores: Mapping[str, Score],
     first: ImageSource | None,
     second: ImageSource,
@@ -451,7 +451,7 @@ def _check_calibration(
 
 
 def equip_with_possible(
-    classifier: Classifier, scores: dict[str, Score], *, required: bool
+    classifier: RunningNetwork, scores: dict[str, Score], *, required: bool
 ) -> dict[str, str]:
     """Have every forward pass yield what the scores need, without scores that ask too much.
 
@@ -521,7 +521,7 @@ def _fused_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[st
     return members or tuple(name for name, score in scores.items() if not score.windowed)
 
 
-def empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score]:
+def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, Score]:
     """Return the scores that are to be fitted, empty.
 
     Raises:
@@ -542,7 +542,7 @@ def empty_scores(classifier: Classifier, options: FitOptions) -> dict[str, Score
 
 
 def _class_names(
-    classifier: Classifier, data: ImageSource, options: FitOptions
+    classifier: RunningNetwork, data: ImageSource, options: FitOptions
 ) -> tuple[str, ...]:
     names = options.class_names
     if names is None and data.class_names and len(data.class_names) == classifier.classes:
@@ -558,7 +558,7 @@ def _class_names(
 
 
 def _layer_ranges(
-    classifier: Classifier, images: ImageSource
+    classifier: RunningNetwork, images: ImageSource
 ) -> dict[str, tuple[float, float]]:
     """Return the 1st and 99th percentile of every layer's outputs, for fixed colour scales."""
     kept = classifier.taps

@@ -14,8 +14,8 @@ import numpy as np
 
 from nav_monitor_ros.offline.images import ImageSource, digest_of
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.scores.base import Score
 
 BATCH = 64
@@ -52,7 +52,7 @@ def default_workers() -> int:
 
 
 def batches(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     source: ImageSource,
     progress: Progress = lambda what, done, total: None,
     what: str = 'running the network',
@@ -98,7 +98,7 @@ def each(items: Iterable[_Item], function: Callable[[_Item], None]) -> None:
 
 
 def run(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     source: ImageSource,
     progress: Progress = lambda what, done, total: None,
     what: str = 'running the network',
@@ -112,7 +112,7 @@ def run(
 
 
 def score_images(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     scores: Mapping[str, Score],
     source: ImageSource,
     progress: Progress = lambda what, done, total: None,

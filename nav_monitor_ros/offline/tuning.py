@@ -20,8 +20,8 @@ from nav_monitor_ros.offline.tuning_statistics import (
     empty_checkpoint,
 )
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.layers import PENULTIMATE, early_layers, find_layer
+from nav_monitor_ros.perception.running import RunningNetwork
 
 OUTPUT = 'output'  # the logits
 COMPONENTS = 256
@@ -45,7 +45,7 @@ class TuningRecorder:
     def __init__(
         self,
         folder: Path,
-        classifier: Classifier,
+        classifier: RunningNetwork,
         source: ImageSource,
         class_names: Sequence[str],
         options: TuningOptions,
@@ -88,7 +88,7 @@ class TuningRecorder:
     def record(
         self,
         name: str,
-        classifier: Classifier | None = None,
+        classifier: RunningNetwork | None = None,
         progress: Progress = lambda what, done, total: None,
     ) -> CheckpointTuning | None:
         """Run all images through the network and write what was seen as the next checkpoint.
@@ -182,7 +182,7 @@ def merge_recordings(
 
 def record_checkpoints(
     recorder: TuningRecorder,
-    checkpoints: Sequence[tuple[str, Callable[[], Classifier]]],
+    checkpoints: Sequence[tuple[str, Callable[[], RunningNetwork]]],
     progress: Progress = lambda what, done, total: None,
 ) -> None:
     """Record a list of checkpoints; those that the recording has are passed over.
@@ -200,7 +200,7 @@ def record_checkpoints(
             recorder.record(name, load(), progress)
 
 
-def _chosen(classifier: Classifier, options: TuningOptions) -> list[tuple[str, np.ndarray]]:
+def _chosen(classifier: RunningNetwork, options: TuningOptions) -> list[tuple[str, np.ndarray]]:
     """Return the layers that are recorded, and which of their components."""
     if options.components < 1:
         raise NavMonitorError(f'--components {options.components}: must be at least 1')
@@ -218,7 +218,7 @@ def _chosen(classifier: Classifier, options: TuningOptions) -> list[tuple[str, n
     return [(name, _evenly(sizes[name], options.components)) for name in names]
 
 
-def _sizes(classifier: Classifier, names: Sequence[str]) -> dict[str, int]:
+def _sizes(classifier: RunningNetwork, names: Sequence[str]) -> dict[str, int]:
     own = {PENULTIMATE: classifier.width, OUTPUT: classifier.classes}
     own |= {layer.name: layer.channels for layer in classifier.layers}
     return {name: own[name] for name in names}

@@ -59,12 +59,12 @@ class Subject:
         """
         classifier = viewed.classifier
         network = trainable_copy(build())
-        network.load_state_dict(classifier.state_dict())
+        network.load_state_dict(classifier.network.state_dict())
         outputs = classifier.classes + (classifier.background is not None)
         return Subject(
             viewed.name,
             Differentiable(
-                network.to(classifier.device),
+                network.to(str(classifier.device)),
                 classifier.input_shape,
                 columns=[i for i in range(outputs) if i != classifier.background],
             ),

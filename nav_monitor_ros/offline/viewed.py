@@ -17,6 +17,7 @@ from nav_monitor_ros.perception.classifier import Classifier, select_device
 from nav_monitor_ros.perception.layers import Layer, find_layer
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.views.tiles import image_scale
 
 
@@ -25,7 +26,7 @@ class Viewed:
     """A network in service, with what is known of it."""
 
     name: str
-    classifier: Classifier
+    classifier: RunningNetwork
     class_names: tuple[str, ...]
     bundle: Bundle | None  # None where no monitor was fitted
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.backends import TORCH, Engine
 from nav_monitor_ros.perception.dropout import StochasticHead
-from nav_monitor_ros.perception.layers import PENULTIMATE, Layer, dissect, find_layer
+from nav_monitor_ros.perception.layers import (
+    PENULTIMATE,
+    Layer,
+    background_output,
+    dissect,
+    find_layer,
+)
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 _log = logging.getLogger(__name__)
@@ -91,12 +100,13 @@ class Classifier:
             torch.set_num_threads(threads)
         self.preprocess = preprocess
         self.device = torch.device(device)
+        self.engine = Engine(TORCH)
         self._network = network.eval().to(self.device)
         channels = len(preprocess.mean)
-        self.input_shape = (channels, preprocess.height, preprocess.width)
+        self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         anatomy = dissect(self._network, self.input_shape)
         self.layers: tuple[Layer, ...] = anatomy.layers
-        self.background = _background(background, anatomy.classes)
+        self.background = background_output(background, anatomy.classes)
         # Columns of the classes proper among the network's outputs.
         self._columns = [i for i in range(anatomy.classes) if i != self.background]
         self.classes: int = len(self._columns)
@@ -202,6 +212,29 @@ class Classifier:
         self._handles = [self._modules[name].register_forward_hook(self._keep(name))
                          for name in names]
 
+    def tensors(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor | None]:
+        """Run one forward pass as torch would be traced through it, for ``export_onnx``.
+
+        Args:
+            batch: float32 (N, channels, height, width).
+            layers: Names of layers, all of which are tapped.
+
+        Returns:
+            ``logits`` (of all outputs), ``entering`` (the last linear layer), ``samples`` (of the
+            passes with dropout), and the maps by layer; None for what the network has not.
+        """
+        result = self._network(batch)
+        found = {
+            'logits': result if self._logits is None else self._logits,
+            'entering': self._head_input,
+            **{name: self._tapped[name] for name in layers},
+        }
+        # Last, since it runs layers that are tapped once more.
+        samples = None
+        if self._stochastic is not None and self._passes and self._before_dropout is not None:
+            samples = self._stochastic.run(self._before_dropout)
+        return {**found, 'samples': samples}
+
     @property
     def network(self) -> nn.Module:
         """Return the network itself, with the hooks of this classifier."""
@@ -220,6 +253,14 @@ class Classifier:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the network's weights, on the CPU."""
         return {name: t.detach().cpu() for name, t in self._network.state_dict().items()}
+
+    def save(self, path: Path) -> None:
+        """Write the network's weights as safetensors.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
 
     def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs without the background class, along the last axis."""
@@ -283,16 +324,6 @@ class Classifier:
         weight = _to_numpy(linear.weight)
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
         return Head(weight[self._columns], bias[self._columns], rectified=not direct)
-
-
-def _background(wanted: int | None, outputs: int) -> int | None:
-    if wanted is None:
-        return None
-    if outputs < 2 or not -outputs <= wanted < outputs:
-        raise NavMonitorError(
-            f'the network has {outputs} outputs, so its background class cannot be number {wanted}'
-        )
-    return wanted % outputs
 
 
 def _vector(output: torch.Tensor) -> torch.Tensor:

@@ -95,17 +95,19 @@ class StochasticHead:
         Returns:
             float32 (N, K, outputs).
         """
-        if not self._masks:
-            self._draw_for(entering)
         block = max(1, _ROWS // self._passes)
         if len(entering) <= block:
-            return self._run(entering)
+            return self.run(entering)
         return torch.cat(
-            [self._run(entering[i : i + block]) for i in range(0, len(entering), block)]
+            [self.run(entering[i : i + block]) for i in range(0, len(entering), block)]
         )
 
-    def _run(self, entering: torch.Tensor) -> torch.Tensor:
-        images, passes = len(entering), self._passes
+    def run(self, entering: torch.Tensor) -> torch.Tensor:
+        """Return what a call returns, all passes of all images at once."""
+        if not self._masks:
+            self._draw_for(entering)
+        # `len` would fix the number of images when torch traces this for export.
+        images, passes = entering.shape[0], self._passes
         if self._linear is not None and self._masks[0] is not None:
             # Most heads: without going through the layers' hooks and reshaping, twice as fast.
             spread = entering.unsqueeze(1) * self._masks[0]

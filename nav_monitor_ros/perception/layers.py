@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from nav_monitor_ros.errors import NavMonitorError
+
+if TYPE_CHECKING:
+    # Imported by what runs torch: a network that is exported needs none, and torch takes seconds.
+    import torch
+    from torch import nn
 
 PENULTIMATE = 'penultimate'
 
@@ -54,6 +57,8 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
         NavMonitorError: The network cannot take such an image or does not return one row of class
             scores.
     """
+    import torch
+
     outputs: dict[str, torch.Tensor] = {}
 
     def note(name: str):
@@ -130,9 +135,31 @@ def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     return names[:-1] or names
 
 
+def background_output(wanted: int | None, outputs: int) -> int | None:
+    """Return the number of the output that stands for no class, counted from 0.
+
+    Args:
+        wanted: Its number, negative from the end; None where there is none.
+        outputs: Of the network.
+
+    Raises:
+        NavMonitorError: There is no such output.
+    """
+    if wanted is None:
+        return None
+    if outputs < 2 or not -outputs <= wanted < outputs:
+        raise NavMonitorError(
+            f'the network has {outputs} outputs, so its background class cannot be number {wanted}'
+        )
+    return wanted % outputs
+
+
 def _find_head(
     modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: torch.Tensor
 ) -> str | None:
+    import torch
+    from torch import nn
+
     for name in reversed(outputs):
         output = outputs[name]
         if not isinstance(modules[name], nn.Linear) or output.shape != result.shape:

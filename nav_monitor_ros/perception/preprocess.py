@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -219,6 +218,9 @@ class Preprocess:
             return image
         if self.interpolation != 'antialias':
             return cv2.resize(image, (columns, rows), interpolation=_CV2[self.interpolation])
+        # Imported here: torch takes seconds to load, and other interpolations do without.
+        import torch
+
         # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
         # torchvision's transforms use, and agrees with Pillow's.
         contiguous = np.ascontiguousarray(image)

@@ -1,0 +1,335 @@
+"""Export a bundle's network for other backends, and find out what their scores are worth."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nav_monitor_ros.bundle import Bundle, equip, save_exported
+from nav_monitor_ros.bundle_engines import Approval, Engines, probe_of
+from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_scores
+from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
+from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.fit import MARGINAL_SHARE, Progress, run
+from nav_monitor_ros.offline.images import ImageSource, split
+from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
+from nav_monitor_ros.perception.exported import ExportedClassifier
+from nav_monitor_ros.perception.network import ONNX
+from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.running import RunningNetwork
+
+ALL = 'all'
+# Of a score's standard deviation: what rounding alone may change. A calibration image that stands
+# at the threshold would be pushed over it by the last bit of a float.
+ROUNDING = 1e-4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The calibration images as one engine sees them, in the parts that ``fit`` makes."""
+
+    first_scores: dict[str, np.ndarray] | None  # by which members are fused; None for one member
+    first_labels: np.ndarray | None
+    scores: dict[str, np.ndarray]  # of the other images
+    labels: np.ndarray
+
+    def of(self, name: str, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+        """Return a score of the images that calibrate it, and their predicted classes."""
+        if name == FUSED:
+            return calibration.statistic(self.scores), self.labels
+        if self.first_scores is None or self.first_labels is None:
+            return self.scores[name], self.labels
+        return (
+            np.concatenate([self.first_scores[name], self.scores[name]]),
+            np.concatenate([self.first_labels, self.labels]),
+        )
+
+
+def export(
+    bundle: Bundle,
+    reference: RunningNetwork,
+    calibration: ImageSource,
+    backends: Sequence[str],
+    folder: Path,
+    *,
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> Engines:
+    """Write a bundle with its network in a form that other backends run.
+
+    Each engine that runs here, a backend at a precision, runs the calibration images. Where no
+    more of them score above the thresholds than the false-alarm budget allows, the network's own
+    calibration holds for the engine; else it is calibrated anew, and where there are too few images
+    for that, refused.
+
+    Args:
+        bundle: Read from a folder.
+        reference: The bundle's network, run as when the monitor was fitted, with all scores' needs.
+        calibration: Held-out in-distribution images; best those that the monitor was calibrated on.
+        backends: ``onnxruntime``, ``openvino``.
+        folder: Where to write.
+        threads: Of the backends.
+        seed: Of the parts into which the calibration images are divided; as given to ``fit``.
+        progress: Is told how far the work is.
+
+    Returns:
+        What was found.
+
+    Raises:
+        NavMonitorError: The network cannot be exported, no backend is installed, or there are too
+            few images.
+    """
+    engines = engines_here(backends, bundle)
+    _require_images(bundle, calibration)
+    with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
+        graph = None
+        if bundle.network.spec == ONNX:
+            assert bundle.folder is not None
+            read = OnnxGraph.read(bundle.folder / 'model.onnx')
+        else:
+            from nav_monitor_ros.perception.classifier import Classifier
+            from nav_monitor_ros.perception.export import export_onnx
+
+            assert isinstance(reference, Classifier)
+            graph = Path(scratch) / 'network.onnx'
+            passes = max((score.passes for score in bundle.scores.values()), default=0)
+            progress('exporting the network', 0, 1)
+            export_onnx(reference, graph, passes=passes)
+            progress('exporting the network', 1, 1)
+            read = OnnxGraph.read(graph)
+        expected = _sample(bundle, reference, calibration, seed, progress)
+        probe = {f'reference/{what}': values for what, values in probe_of(reference).items()}
+        approvals = {}
+        for engine in engines:
+            running = ExportedClassifier(
+                read, bundle.preprocess, engine=engine, layer=bundle.layer,
+                background=bundle.background, threads=threads,
+            )
+            equip(running, bundle.scores.values())
+            found = _sample(bundle, running, calibration, seed, progress)
+            approvals[str(engine)] = judge_engine(
+                bundle, engine, expected, found, calibration, seed
+            )
+            probe |= {f'{engine}/{what}': values for what, values in probe_of(running).items()}
+        result = Engines(approvals, probe)
+        save_exported(bundle, result, graph, folder)
+    return result
+
+
+def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
+    """Return the engines of these backends that this machine can run.
+
+    Raises:
+        NavMonitorError: A backend is unknown, or not installed.
+    """
+    every = [backend for backend in BACKENDS if backend != TORCH]
+    wanted = every if ALL in backends else list(backends)
+    for backend in wanted:
+        if backend not in every:
+            raise NavMonitorError(f"--backend '{backend}' is not {', '.join(every)} or {ALL}")
+    found = [
+        engine for engine in ENGINES
+        if engine.backend in wanted and engine != bundle.reference and usable_here(engine)
+    ]
+    missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
+    missing = [b for b in missing if b != bundle.reference.backend]
+    if missing and (ALL not in backends or not found):
+        raise NavMonitorError(
+            f"the backend {' and '.join(missing)} is not installed; pip install "
+            'nav_monitor_ros[backends]'
+        )
+    return found
+
+
+def judge_engine(
+    bundle: Bundle,
+    engine: Engine,
+    expected: Sample,
+    found: Sample,
+    calibration: ImageSource,
+    seed: int,
+) -> Approval:
+    """Say whether an engine may run the network, and by which calibration.
+
+    Args:
+        bundle: With the calibration of its own engine.
+        engine: That is to be judged.
+        expected: The calibration images as the bundle's own engine sees them.
+        found: As this one does.
+        calibration: The images.
+        seed: By which they were divided.
+    """
+    groups = _groups(calibration, found, seed)
+    changes = [
+        float(np.abs(a - b).max() / (a.std() or 1.0))
+        for name, score in bundle.scores.items() if not score.windowed
+        for a, b in [(expected.of(name, bundle.calibration)[0],
+                      found.of(name, bundle.calibration)[0])]
+    ]
+    reclassified = int((expected.labels != found.labels).sum())
+    if expected.first_labels is not None:
+        reclassified += int((expected.first_labels != found.first_labels).sum())
+    own, refused = None, ''
+    failing = disagreements(bundle, expected, found, groups)
+    if failing:
+        _log.info('%s is calibrated anew: %s', engine, failing[0])
+        try:
+            own = calibrate_scores(
+                found.first_scores, found.first_labels, found.scores, found.labels,
+                classes=len(bundle.class_names),
+                marginal_groups=groups[0], fused_groups=groups[1],
+                fuse_members=bundle.calibration.fuse,
+                alpha=bundle.calibration.alpha,
+                confidence=bundle.calibration.confidence,
+            )
+        except NavMonitorError as error:
+            refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
+    used = bundle.calibration if own is None else own
+    return Approval(
+        engine=engine,
+        source=calibration.name,
+        images=len(calibration),
+        largest_change=max(changes, default=0.0),
+        reclassified=reclassified,
+        flagged=_flagged(used, found, 0.0),
+        flagged_by_reference=_flagged(bundle.calibration, expected, 0.0),
+        refused=refused,
+        calibration=own,
+    )
+
+
+def disagreements(
+    bundle: Bundle,
+    expected: Sample,
+    found: Sample,
+    groups: tuple[np.ndarray | None, np.ndarray | None],
+) -> list[str]:
+    """Return why a bundle's calibration does not hold for what an engine computes.
+
+    A threshold t keeps the budget with the stated confidence if no more than k of the n calibration
+    images score above it, with the k of ``p_threshold``: then the k-th largest of the engine's own
+    scores, which keeps it, is not above t.
+
+    Args:
+        bundle: With the calibration in question.
+        expected: The calibration images as the bundle's own engine sees them.
+        found: As the other engine does.
+        groups: Of the images, in the two parts.
+    """
+    calibration = bundle.calibration
+    alpha, confidence = calibration.alpha, calibration.confidence
+    reasons = []
+    for name, limits in calibration.thresholds.items():
+        if name in bundle.scores and bundle.scores[name].windowed:
+            continue  # promises nothing
+        mondrian = calibration.fused if name == FUSED else calibration.members[name]
+        scores, labels = found.of(name, calibration)
+        before, labels_before = expected.of(name, calibration)
+        if not np.isfinite(scores).all():
+            reasons.append(f'{name} is not a finite number on some images')
+            continue
+        rounded = scores - ROUNDING * (before.std() or 1.0)
+        p_values = mondrian.p_values(rounded, labels)
+        together = groups[1] if name == FUSED else _joined(groups)
+        cells = mondrian.classes_cells[labels]
+        for cell in range(len(mondrian.cells)):
+            rows = cells == cell
+            flagged = int((p_values[rows] <= limits[labels[rows]]).sum())
+            allowed = _allowed(
+                scores[rows], None if together is None else together[rows], alpha, confidence
+            )
+            if flagged > allowed:
+                reasons.append(
+                    f'{name} flags {flagged} of {int(rows.sum())} calibration images, and '
+                    f'{max(allowed, 0)} are allowed'
+                )
+        if name == FUSED:
+            odd = int((p_values <= STRANGE).sum())
+            before_odd = int((mondrian.p_values(before, labels_before) <= STRANGE).sum())
+            if odd > before_odd:
+                reasons.append(
+                    f'{odd} calibration images are evidence (p <= {STRANGE:g}), and {before_odd} '
+                    'were'
+                )
+    return reasons
+
+
+def _allowed(
+    scores: np.ndarray, groups: np.ndarray | None, alpha: float, confidence: float
+) -> int:
+    """Return how many of a cell's images may score above a threshold that keeps the budget."""
+    n = len(scores)
+    worth = n if groups is None or not n else independent_images(scores, groups)
+    if worth < images_needed(alpha, confidence):
+        return -1
+    return math.floor(p_threshold(worth, alpha, confidence) * (n + 1) + 1e-9) - 1
+
+
+def _flagged(calibration: Calibration, sample: Sample, less: float) -> int:
+    scores, labels = sample.of(FUSED, calibration)
+    p_values = calibration.fused.p_values(scores - less, labels)
+    return int((p_values <= calibration.thresholds[FUSED][labels]).sum())
+
+
+def _sample(
+    bundle: Bundle,
+    network: RunningNetwork,
+    calibration: ImageSource,
+    seed: int,
+    progress: Progress,
+) -> Sample:
+    first, second = _parts(bundle, calibration, seed)
+    what = f'calibration images on {network.engine.backend}'
+    held_out = run(network, second, progress, what)
+    scores = {name: score.score(held_out) for name, score in bundle.scores.items()}
+    if first is None:
+        return Sample(None, None, scores, held_out.predicted)
+    marginal = run(network, first, progress, what)
+    return Sample(
+        {name: score.score(marginal) for name, score in bundle.scores.items()},
+        marginal.predicted, scores, held_out.predicted,
+    )
+
+
+def _parts(
+    bundle: Bundle, calibration: ImageSource, seed: int
+) -> tuple[ImageSource | None, ImageSource]:
+    """Divide the calibration images as ``fit`` does."""
+    if len(bundle.calibration.fuse) == 1:
+        return None, calibration
+    second, first = split(calibration, MARGINAL_SHARE, seed)
+    return first, second
+
+
+def _groups(
+    calibration: ImageSource, found: Sample, seed: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if found.first_scores is None:
+        return None, calibration.groups
+    second, first = split(calibration, MARGINAL_SHARE, seed)
+    return first.groups, second.groups
+
+
+def _joined(groups: tuple[np.ndarray | None, np.ndarray | None]) -> np.ndarray | None:
+    parts = [part for part in groups if part is not None]
+    return np.concatenate(parts) if parts else None
+
+
+def _require_images(bundle: Bundle, calibration: ImageSource) -> None:
+    needed = images_needed(bundle.calibration.alpha, bundle.calibration.confidence)
+    if len(calibration) < needed:
+        raise NavMonitorError(
+            f'{len(calibration)} calibration images ({calibration.name}) are too few to tell '
+            f'whether a backend agrees: {needed} are needed; give those that the monitor was '
+            'calibrated on'
+        )
