@@ -58,6 +58,8 @@ setup(
         'torchvision>=0.16',
     ],
     extras_require={
+        # nav_monitor export, and running what it wrote; onnxscript for exporting alone
+        'backends': ['onnx>=1.15', 'onnxruntime>=1.16', 'onnxscript>=0.3', 'openvino>=2024.0'],
         'bags': ['backports-zstd>=1', 'lz4>=4', 'rosbags>=0.11,<0.12'],  # sources PATH:TOPIC
         'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20'],
         'gradients': ['captum>=0.8', 'pillow>=9'],  # nav_monitor view backprop|saliency --method

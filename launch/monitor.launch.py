@@ -45,6 +45,7 @@ ARGUMENTS = (
         'Parameter file; the arguments below take precedence over it.',
     ),
     Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+    Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
     Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
     Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
     Argument('node_name', 'nav_monitor', 'Name of the node.'),
@@ -125,7 +126,7 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
     # Typed, because launch would turn a bundle called 2024 into a number.
     overrides = {
         name: ParameterValue(given[name], value_type=str)
-        for name in ('bundle', 'device', 'image_transport')
+        for name in ('bundle', 'backend', 'device', 'image_transport')
         if given[name]
     }
     overrides.update(

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from nav_monitor_ros import __version__
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
+from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -80,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
-        _add_fit, _add_evaluate, _add_show, _add_train, add_replay, add_compare, add_view,
-        add_tuning, add_benchmark,
+        _add_fit, _add_evaluate, _add_show, _add_train, add_export, add_replay,
+        add_compare, add_view, add_tuning, add_benchmark,
     ):
         add(commands)
     return parser
@@ -125,6 +126,7 @@ def _add_fit(commands: Any) -> None:
                          help='calibration images with which a class is calibrated on its own '
                          '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    add_backends(monitor, '--export', None)
     _add_running(fit)
     keeping = fit.add_argument_group('long work')
     keeping.add_argument('--checkpoint', type=Path, metavar='DIR',
@@ -164,6 +166,9 @@ def _add_evaluate(commands: Any) -> None:
                           help='where metrics.json and report.html go')
     _add_trust(evaluate)
     _add_running(evaluate)
+    evaluate.add_argument('--backend', default='torch',
+                          help='what runs the network: torch, onnxruntime, openvino or auto '
+                          '(default: torch)')
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -261,6 +266,11 @@ def _fit(options: argparse.Namespace) -> None:
         if checkpoint.resumed_at is not None:
             print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
+    if options.export:
+        export_bundle(
+            options.output, options.export, calibration, options.output,
+            trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
+        )
     _report(bundle, options.output, spec.package, classifier.device)
 
 
@@ -313,11 +323,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     inside = open_source(options.inside)
     peers = open_source(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
-    judge = bundle.judge(also=_listed(options.scores) or ('all',))
+    also = _listed(options.scores) or ('all',)
     classifier = bundle.classifier(
-        device=options.device, threads=options.threads, trusted_packages=options.trust,
-        scores=judge.scores,
+        backend=options.backend, device=options.device, threads=options.threads,
+        trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
     )
+    judge = bundle.calibrated_for(classifier.engine).judge(also=also)
     with ProgressBars() as progress:
         result, judged = evaluate(
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
@@ -408,7 +419,7 @@ def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
     for note in bundle.notes():
         print(note)
     _report_accuracy(bundle)
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
     print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros'):
         print(f"the node runs it with the parameters bundle:={folder.resolve()} and "

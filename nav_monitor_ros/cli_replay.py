@@ -63,6 +63,9 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
                         help="the node's parameter file: evidence, timeouts, score, region and all")
     parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
                         help='allow the bundle to import network code from it; may be repeated')
+    parser.add_argument('--backend',
+                        help='torch, onnxruntime, openvino or auto (default: that of --params, or '
+                        'auto)')
     parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
     parser.add_argument('--threads', type=int, metavar='N',
                         help="torch's threads on the CPU, 0 for its own choice (default: that of "
@@ -174,7 +177,8 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     if options.params is not None:
         values.update(_from_file(options.params, values))
     given = {
-        'bundle': options.bundle, 'device': options.device, 'torch_threads': options.threads,
+        'bundle': options.bundle, 'backend': options.backend, 'device': options.device,
+        'torch_threads': options.threads,
         'trusted_packages': [*values['trusted_packages'], *options.trust],
     }
     values.update({name: value for name, value in given.items() if value is not None})
@@ -224,6 +228,7 @@ def monitor_of(values: Mapping[str, Any]) -> Any:
 
     return Monitor(
         load_bundle(values['bundle']),
+        backend=values['backend'],
         device=values['device'],
         threads=values['torch_threads'],
         trusted_packages=[name for name in values['trusted_packages'] if name],

@@ -427,7 +427,7 @@ class PowerCutError(BaseException):
 
 
 @pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), PowerCutError()])
-@pytest.mark.parametrize('step', ['save_torch_file', 'save_file', '_sha256', '_describe'])
+@pytest.mark.parametrize('step', ['save_file', 'sha256_of', '_describe', 'write_yaml'])
 def test_an_interrupted_save_leaves_the_old_bundle(
     bundle_copy, tiny_bundle, tiny_classifier, monkeypatch, step, error
 ):

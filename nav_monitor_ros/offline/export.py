@@ -17,7 +17,7 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_s
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import MARGINAL_SHARE, Progress, run
+from nav_monitor_ros.offline.fit import MARGINAL_SHARE, Progress, run, source_label
 from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -197,7 +197,7 @@ def judge_engine(
     used = bundle.calibration if own is None else own
     return Approval(
         engine=engine,
-        source=calibration.name,
+        source=source_label(calibration.name),
         images=len(calibration),
         largest_change=max(changes, default=0.0),
         reclassified=reclassified,

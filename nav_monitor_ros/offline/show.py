@@ -22,7 +22,7 @@ def show(bundle: Bundle, console: Console) -> None:
     """
     assert bundle.folder is not None
     calibration = bundle.calibration
-    size = sum(file.stat().st_size for file in bundle.folder.iterdir()) / 1e6
+    size = sum(file.stat().st_size for file in bundle.folder.rglob('*')) / 1e6
     arguments = ', '.join(f'{k}={v!r}' for k, v in bundle.network.arguments.items())
     names = ', '.join(bundle.class_names[:LISTED_CLASSES])
     more = len(bundle.class_names) - LISTED_CLASSES
@@ -52,7 +52,31 @@ def show(bundle: Bundle, console: Console) -> None:
         ],
     )
     _print_scores(bundle, console)
+    if bundle.stored is not None:
+        console.print(engines_table(bundle))
     _print_layers(bundle, console)
+
+
+def engines_table(bundle: Bundle) -> Table:
+    """Return what the bundle says of the backends that its network was exported for."""
+    table = Table(
+        title=f'Backends, on the calibration images, against {bundle.reference}',
+        title_justify='left',
+    )
+    table.add_column('backend', no_wrap=True)
+    for heading in ('images', 'reclassified', 'flagged', 'largest change', 'calibration'):
+        table.add_column(heading, overflow='fold')
+    stored = bundle.stored
+    for one in stored.summaries() if stored is not None else []:
+        assert stored is not None
+        own = stored.own_calibration(one.engine)
+        table.add_row(
+            str(one.engine), str(one.images), str(one.reclassified),
+            f'{one.flagged} ({one.flagged_by_reference})',
+            f'{one.largest_change:.2g} standard deviations',
+            f'refused: {one.refused}' if one.refused else 'its own' if own else "the network's",
+        )
+    return table
 
 
 def _print_rows(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -90,17 +90,18 @@ class OnnxGraph:
         """
         require_onnx()
         import onnx
-        from google.protobuf.message import DecodeError
 
         try:
             size = path.stat().st_size
             if size > LARGEST_FILE:
                 raise NavMonitorError(f'{path} has {size} bytes; networks up to {LARGEST_FILE} '
                                       'are read')
-            model = onnx.ModelProto.FromString(path.read_bytes())
+            content = path.read_bytes()
         except OSError as error:
             raise NavMonitorError(f'network {path} cannot be read: {error.strerror}') from None
-        except DecodeError:
+        try:
+            model = onnx.ModelProto.FromString(content)
+        except Exception:  # protobuf's own class, from whichever of its implementations is in use
             raise NavMonitorError(f'network {path} is not an ONNX file') from None
         _require_own_data(model, path)
         try:

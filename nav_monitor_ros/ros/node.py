@@ -177,6 +177,7 @@ class MonitorNode(LifecycleNode):
         try:
             monitor = Monitor(
                 load_bundle(values['bundle']),
+                backend=values['backend'],
                 device=values['device'],
                 threads=values['torch_threads'],
                 trusted_packages=[name for name in values['trusted_packages'] if name],
@@ -200,7 +201,8 @@ class MonitorNode(LifecycleNode):
         self._label_info.publish(label_info_message(header, monitor.bundle.class_names))
         self.get_logger().info(
             f"bundle '{monitor.bundle.name}' ({len(monitor.bundle.class_names)} classes) on "
-            f'{monitor.classifier.device}, loaded in {time.monotonic() - started:.1f} s'
+            f'{monitor.classifier.device} by {monitor.classifier.engine}, loaded in '
+            f'{time.monotonic() - started:.1f} s'
         )
 
     def _activate(self) -> None:

@@ -100,14 +100,21 @@ PARAMETERS: tuple[Parameter, ...] = (
         '(`traffic_signs`, `digits`). Read when the node is configured.',
     ),
     Parameter(
+        'backend', 'string', 'auto',
+        'What runs the network: `torch`, or `onnxruntime` or `openvino` where the bundle was '
+        'exported for it (`nav_monitor export`); `auto` takes the fastest that is installed and '
+        'agrees. Read when the node is configured.',
+        choices=('auto', 'torch', 'onnxruntime', 'openvino'),
+    ),
+    Parameter(
         'device', 'string', 'auto',
-        'Where the network runs: `auto` (the first CUDA device if there is one), `cpu`, `cuda:N`. '
-        'Read when the node is configured.',
+        'Where torch runs the network: `auto` (the first CUDA device if there is one), `cpu`, '
+        '`cuda:N`; other backends run on the CPU. Read when the node is configured.',
     ),
     Parameter(
         'torch_threads', 'int', 1,
-        "Threads of the network on the CPU, 0 for torch's own choice. More threads than idle cores "
-        'make a small network very much slower. Read when the node is configured.',
+        "Threads of the network on the CPU, 0 for the backend's own choice. More threads than idle "
+        'cores make a small network very much slower. Read when the node is configured.',
         low=0, high=256,
     ),
     Parameter(

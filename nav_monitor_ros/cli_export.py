@@ -1,0 +1,102 @@
+"""The command ``nav_monitor export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli_progress import ProgressBars, table_console
+
+_EXAMPLE = """\
+example:
+  nav_monitor fit ... --calibration photos/held_out --output my_bundle
+  nav_monitor export my_bundle --backend all --calibration photos/held_out"""
+
+
+def add_export(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    export = commands.add_parser(
+        'export',
+        help='write the network of a bundle for faster backends',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Write the network of a bundle in ONNX form, for the backends onnxruntime and '
+        'openvino, and run the calibration images with each of them. Where its scores agree with '
+        "those of the bundle's own network so well that the false-alarm budget holds, the bundle's "
+        'calibration is used; else the backend is calibrated anew, and where that is not possible, '
+        'refused.',
+        epilog=_EXAMPLE,
+    )
+    export.add_argument('bundle', help='folder or name of a shipped bundle')
+    add_backends(export, '--backend', 'all')
+    export.add_argument('--calibration', required=True, metavar='SOURCE',
+                        help='held-out in-distribution images; best those of `fit`')
+    export.add_argument('--output', type=Path, metavar='DIR',
+                        help='where to write the bundle (default: in its place)')
+    export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
+                        help='allow the bundle to import network code from it; may be repeated')
+    export.add_argument('--threads', type=int, default=1,
+                        help='of the network on the CPU, 0 for the choice of each backend '
+                        '(default: 1)')
+    export.add_argument('--seed', type=int, default=0,
+                        help='by which the calibration images are divided, as given to `fit` '
+                        '(default: 0)')
+    export.set_defaults(run=_export)
+
+
+def add_backends(parser: Any, flag: str, default: str | None) -> None:
+    """Add the option that names the backends to export for."""
+    parser.add_argument(
+        flag, default=default, metavar='A,B,...',
+        help='onnxruntime, openvino or all' + (f' (default: {default})' if default else
+                                               ': export the network for them, too'),
+    )
+
+
+def export_bundle(
+    bundle: str | Path, backends: str, calibration: Any, output: Path, *,
+    trusted_packages: list[str], threads: int, seed: int,
+) -> None:
+    """Export a bundle and print what was found.
+
+    Args:
+        bundle: Folder or name of a shipped one.
+        backends: Names with commas between.
+        calibration: Source of images.
+        output: Folder to write to.
+        trusted_packages: Whose network code may be imported.
+        threads: Of the network.
+        seed: As given to ``fit``.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used, or not exported.
+    """
+    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.offline.export import engines_here, export
+    from nav_monitor_ros.offline.show import engines_table
+
+    loaded = load_bundle(bundle)
+    names = [name.strip() for name in backends.split(',') if name.strip()]
+    engines_here(names, loaded)
+    reference = loaded.classifier(
+        device='cpu', threads=threads, trusted_packages=trusted_packages
+    )
+    with ProgressBars() as progress:
+        export(
+            loaded, reference, calibration, names, output, threads=threads, seed=seed,
+            progress=progress,
+        )
+    table_console().print(engines_table(load_bundle(output)))
+    print(f'wrote {output}')
+
+
+def _export(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle import check_output, find_bundle
+    from nav_monitor_ros.offline.sources import open_source
+
+    output = options.output or find_bundle(options.bundle)
+    check_output(output)
+    export_bundle(
+        options.bundle, options.backend, open_source(options.calibration), output,
+        trusted_packages=options.trust, threads=options.threads, seed=options.seed,
+    )

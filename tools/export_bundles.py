@@ -1,0 +1,52 @@
+"""Export the shipped bundles' networks for other backends: python tools/export_bundles.py DATA.
+
+DATA is the folder with mnist.npz and gtsrb.npz, of which the bundles were made. The calibration
+images are those of the fit, held out in the same way; their fingerprint is compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nav_monitor_ros.bundle import load_bundle
+from nav_monitor_ros.cli_export import export_bundle
+from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.offline.sources import open_source
+from nav_monitor_ros.offline.train import TASKS
+
+BUNDLES = Path(__file__).resolve().parents[1] / 'bundles'
+
+
+def main() -> None:
+    """Export all of them in their places."""
+    data = Path(sys.argv[1])
+    for folder in sorted(path.parent for path in BUNDLES.glob('*/bundle.yaml')):
+        export_bundle(
+            folder, 'all', held_out(folder, data), folder,
+            trusted_packages=[], threads=1, seed=int(load_bundle(folder).provenance['seed']),
+        )
+
+
+def held_out(folder: Path, data: Path) -> ImageSource:
+    """Return the images that a shipped bundle was calibrated on.
+
+    Args:
+        folder: The bundle.
+        data: Where the archives lie.
+
+    Raises:
+        SystemExit: They are not the same.
+    """
+    provenance = load_bundle(folder).provenance
+    images = open_source(str(data / provenance['data']['source']))
+    if provenance['excluded'] != 'nothing':
+        images = without(images, open_source(provenance['excluded']))
+    _, calibration = split(images, TASKS[folder.name].held_out, int(provenance['seed']))
+    if calibration.fingerprint() != provenance['calibration']['sha256']:
+        raise SystemExit(f'{folder.name} was calibrated on other images than are in {data}')
+    return calibration
+
+
+if __name__ == '__main__':
+    main()
