@@ -1,4 +1,4 @@
-"""Networks run by other backends: the same scores, or a calibration of their own, or none at all."""
+"""Networks run by other backends: the same scores, or a calibration of their own, or none."""
 
 from __future__ import annotations
 
@@ -284,7 +284,7 @@ def test_an_export_that_leads_out_of_the_bundle_is_refused(exported_copy, tmp_pa
         load_bundle(exported_copy)
 
 
-@pytest.mark.parametrize('old, new', [
+@pytest.mark.parametrize(('old', 'new'), [
     ('openvino_f32:', 'tensorrt_f32:'), ('images: 200\n    largest', 'images: many\n    largest'),
     ('reclassified: 0\n', ''),
 ])
