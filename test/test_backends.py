@@ -18,7 +18,7 @@ from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.offline.export import export
-from nav_monitor_ros.offline.fit import run
+from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.perception import backends
 from nav_monitor_ros.perception import exported as exported_module
 from nav_monitor_ros.perception.backends import ONNXRUNTIME, OPENVINO, TORCH, Engine

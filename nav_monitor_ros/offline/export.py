@@ -17,8 +17,9 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_s
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import MARGINAL_SHARE, Progress, run, source_label
+from nav_monitor_ros.offline.fit import MARGINAL_SHARE, source_label
 from nav_monitor_ros.offline.images import ImageSource, split
+from nav_monitor_ros.offline.pipeline import Progress, run
 from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX

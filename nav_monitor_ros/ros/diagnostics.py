@@ -153,6 +153,7 @@ def _inference(camera: WatchedCamera) -> Status:
     latencies = np.array(desk.latencies) * 1000
     values: dict[str, object] = {
         'device': str(desk.monitor.classifier.device),
+        'backend': str(desk.monitor.classifier.engine),
         'judged': desk.judged,
         'failed': desk.failed,
         'pictures_drawn': desk.outputs.views.drawn,
