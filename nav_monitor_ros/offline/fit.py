@@ -334,7 +334,7 @@ def _take(
 
 def _identify(
     checkpoint: Checkpoint,
-    classifier: Classifier,
+    classifier: RunningNetwork,
     network: NetworkSpec,
     data: ImageSource,
     digests: Sequence[bytes],
