@@ -72,8 +72,7 @@ def _compare(options: argparse.Namespace) -> int:
         summary_table,
     )
     from nav_monitor_ros.offline.compare_page import comparison_page
-    from nav_monitor_ros.offline.picture_files import require_place
-    from nav_monitor_ros.offline.view_layers import write_whole
+    from nav_monitor_ros.offline.picture_files import require_place, write_page, write_whole
 
     for path in (options.csv, options.html):
         if path is not None:
@@ -91,8 +90,7 @@ def _compare(options: argparse.Namespace) -> int:
         write_whole(options.csv, difference_table(comparison).encode())
         print(f'wrote {options.csv}')
     if options.html is not None:
-        page = comparison_page(comparison, _pictures(comparison, options))
-        write_whole(options.html, page.encode('utf-8', errors='backslashreplace'))
+        write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
         print(f'wrote {options.html}')
     if problems:
         raise NavMonitorError(problems[0])

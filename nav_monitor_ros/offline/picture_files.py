@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.view_layers import write_whole
 from nav_monitor_ros.views.slides import encoded_png
 
 _GIF_COLORS = 64
@@ -26,6 +26,23 @@ def require_suffix(paths: Sequence[Path], suffixes: Sequence[str]) -> None:
         if path.suffix.lower() not in suffixes:
             kinds = ' or '.join(suffixes)
             raise NavMonitorError(f'--output {path}: this view is written as {kinds}')
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, complete or not at all.
+
+    Raises:
+        NavMonitorError: It cannot be written.
+    """
+    scratch = path.with_name(f'.{path.name}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_bytes(content)
+        scratch.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            scratch.unlink()
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
 
 
 def require_place(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,11 +10,12 @@ from typing import Any
 
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
-from nav_monitor_ros.monitor import Monitor, Neighbours, failure_of, require_fresh
+from nav_monitor_ros.monitor import Monitor, Neighbours, Prepared, failure_of, require_fresh
 from nav_monitor_ros.offline.bags import MAX_PIXELS, Bag, BagDamagedError, BagImage
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image import RawImage
 
-AHEAD = 8  # images that are read and decoded while the network runs
+AHEAD = 8  # images on their way
 _NOTICED = 1e-3  # seconds after which silence is noticed, once it is too long
 
 
@@ -64,32 +65,30 @@ class _Stream:
             if event.changed:
                 yield event
 
-    def image(self, image: BagImage, pixels: Future[RawImage], origin_ns: int) -> ReplayEvent:
+    def image(self, frame: _Frame, origin_ns: int) -> ReplayEvent:
         """Return what the node would have said of an image."""
-        now = (image.received_ns - origin_ns) / 1e9
+        now = (frame.image.received_ns - origin_ns) / 1e9
         self._arrived = now
         self._machine.image_arrived(now)
-        decoded, verdict = None, None
+        verdict = None
         try:
-            age = (image.received_ns - image.stamp_ns) / 1e9
-            require_fresh(age, self._settings.rules.stamp_tolerance)
-            decoded = pixels.result()
-            verdict = self._judge(image, decoded, now)
+            verdict = self._judge(frame, now)
         except Exception as error:
             self._machine.failed(*failure_of(error))
-        return self._event(now, origin_ns, image, decoded, verdict)
+        return self._event(now, origin_ns, frame.image, frame.pixels, verdict)
 
-    def _judge(self, image: BagImage, pixels: RawImage, now: float) -> Verdict:
-        settings, monitor = self._settings, self._monitor
-        x, y, width, height = settings.roi
-        region = pixels.crop(x, y, width, height) if width else pixels
-        if self._neighbours.broken(
-            image.stamp_ns, now, settings.roi, settings.rules.image_timeout
-        ):
-            monitor.judge.forget()
-        seen = monitor.look(region, least_contrast=settings.blank_contrast)
-        self._machine.judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
-        return seen.verdict
+    def _judge(self, frame: _Frame, now: float) -> Verdict:
+        if frame.unusable is not None:
+            raise frame.unusable
+        stamp_ns, settings, judge = frame.image.stamp_ns, self._settings, self._monitor.judge
+        if self._neighbours.broken(stamp_ns, now, settings.roi, settings.rules.image_timeout):
+            judge.forget()
+        if frame.activations is None:
+            assert frame.failure is not None
+            raise frame.failure
+        verdict = judge.judge(frame.activations)
+        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now)
+        return verdict
 
     def _event(self, now: float, origin_ns: int, *seen: Any) -> ReplayEvent:
         alert = self._machine.alert(now)
@@ -126,68 +125,109 @@ def replay(
     monitor.judge.forget()
     streams: dict[str, _Stream] = {}
     origin_ns = int(bag.received_ns[0]) if len(bag) else 0
-    with _Ahead(bag, settings.max_pixels) as ahead:
-        for image, pixels in ahead:
-            if image.topic not in streams:
+    with _Line(monitor, bag, settings) as line:
+        for frame in line:
+            topic = frame.image.topic
+            if topic not in streams:
                 own = monitor.twin() if streams else monitor
-                streams[image.topic] = _Stream(image.topic, own, settings)
-            now = (image.received_ns - origin_ns) / 1e9
+                streams[topic] = _Stream(topic, own, settings)
+            now = (frame.image.received_ns - origin_ns) / 1e9
             for stream in streams.values():
                 yield from stream.silence(now, origin_ns)
-            yield streams[image.topic].image(image, pixels, origin_ns)
-    if ahead.problem:
-        told(ahead.problem)
+            yield streams[topic].image(frame, origin_ns)
+    if line.problem:
+        told(line.problem)
 
 
-class _Ahead:
-    """Reads and decodes images on another thread while the network runs on this one."""
+@dataclass(eq=False)
+class _Frame:
+    """An image on its way; each stage of the line adds its part."""
 
-    def __init__(self, bag: Bag, max_pixels: int) -> None:
+    image: BagImage
+    pixels: RawImage | None = None
+    unusable: Exception | None = None  # why it is not looked at
+    prepared: Prepared | None = None
+    activations: Activations | None = None
+    failure: Exception | None = None  # why it was looked at in vain
+
+    @property
+    def fingerprint(self) -> int:
+        return self.prepared.fingerprint if self.prepared else 0
+
+
+class _Line:
+    """Two threads before the judge: one reads, decodes and prepares, one runs the network.
+
+    Every image goes through the network alone, as in the node, so that it gives the same numbers.
+    """
+
+    def __init__(self, monitor: Monitor, bag: Bag, settings: ReplaySettings) -> None:
         self.problem = ''  # what could not be read, known at the end
+        self._monitor = monitor
         self._bag = bag
-        self._max_pixels = max_pixels
-        self._room = threading.Semaphore(AHEAD)
-        self._stopped = False
-        self._pool = ThreadPoolExecutor(1, 'nav_monitor reader')
+        self._settings = settings
+        self._reader = ThreadPoolExecutor(1, 'nav_monitor reader')
+        self._network = ThreadPoolExecutor(1, 'nav_monitor network')
 
-    def __enter__(self) -> _Ahead:
+    def __enter__(self) -> _Line:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped = True
-        self._room.release()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._network, self._reader):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._network, self._reader):
+            pool.shutdown(wait=True)
 
-    def __iter__(self) -> Iterator[tuple[BagImage, Future[RawImage]]]:
-        """Yield images in their order, each with its pixels to come."""
-        waiting = [self._pool.submit(self._next, index) for index in range(min(AHEAD, self._count))]
+    def __iter__(self) -> Iterator[_Frame]:
+        """Yield images in their order, as far as they could be read."""
+        count = len(self._bag)
+        waiting = deque(self._submit(index) for index in range(min(AHEAD, count)))
         lost, first = 0, ''
-        for index in range(self._count):
-            following = index + AHEAD
+        for index in range(count):
             try:
-                read = waiting.pop(0).result()
+                frame = waiting.popleft().result()
             except (BagDamagedError, OSError) as error:
                 lost, first = lost + 1, first or str(error)
-                read = None
-            if following < self._count:
-                waiting.append(self._pool.submit(self._next, following))
-            if read is not None:
-                yield read
+                frame = None
+            if index + AHEAD < count:
+                waiting.append(self._submit(index + AHEAD))
+            if frame is not None:
+                yield frame
         damage = self._bag.damage
         if lost or damage:
             self.problem = (
                 f'{first or f"bag {self._bag.path} is damaged: {damage}"} '
-                f'({self._count - lost} images were read, {lost} of those found were not)'
+                f'({count - lost} images were read, {lost} of those found were not)'
             )
 
-    @property
-    def _count(self) -> int:
-        return len(self._bag)
+    def _submit(self, index: int) -> Future[_Frame]:
+        read = self._reader.submit(self._read, index)
+        return self._network.submit(self._look, read)
 
-    def _next(self, index: int) -> tuple[BagImage, Future[RawImage]]:
-        image, pixels = self._bag[index], Future()  # type: ignore[var-annotated]
+    def _read(self, index: int) -> _Frame:
+        frame, settings = _Frame(self._bag[index]), self._settings
+        image = frame.image
         try:
-            pixels.set_result(image.decode(max_pixels=self._max_pixels))
+            age = (image.received_ns - image.stamp_ns) / 1e9
+            require_fresh(age, settings.rules.stamp_tolerance)
+            frame.pixels = image.decode(max_pixels=settings.max_pixels)
+            x, y, width, height = settings.roi
+            region = frame.pixels.crop(x, y, width, height) if width else frame.pixels
         except Exception as error:
-            pixels.set_exception(error)
-        return image, pixels
+            frame.unusable = error
+            return frame
+        try:
+            frame.prepared = self._monitor.prepare(
+                region, least_contrast=settings.blank_contrast)
+        except Exception as error:
+            frame.failure = error
+        return frame
+
+    def _look(self, read: Future[_Frame]) -> _Frame:
+        frame = read.result()
+        if frame.prepared is not None:
+            try:
+                frame.activations = self._monitor.classifier(frame.prepared.pixels[None])
+            except Exception as error:
+                frame.failure = error
+        return frame

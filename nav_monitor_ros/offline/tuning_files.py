@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.picture_files import write_whole
 from nav_monitor_ros.offline.tuning_statistics import BINS, KEPT, CheckpointTuning, LayerTuning
-from nav_monitor_ros.offline.view_layers import write_whole
 
 _FORMAT = 1
 _INDEX = 'tuning.json'

@@ -12,9 +12,9 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.picture_files import write_whole
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
-from nav_monitor_ros.offline.view_layers import write_whole
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 

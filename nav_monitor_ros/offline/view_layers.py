@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.picture_files import write_whole
 from nav_monitor_ros.offline.viewed import Viewed
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.layers import PENULTIMATE, Layer
@@ -211,23 +211,6 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
     if path.suffix.lower() != '.png':
         raise NavMonitorError(f'{path}: pictures are written as .png')
     write_whole(path, cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, complete or not at all.
-
-    Raises:
-        NavMonitorError: It cannot be written.
-    """
-    scratch = path.with_name(f'.{path.name}.part')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(content)
-        scratch.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            scratch.unlink()
-        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
 
 
 def facts(viewed: Viewed, seen: Activations) -> str:
