@@ -12,7 +12,6 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-import torch
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
@@ -342,10 +341,6 @@ def _identify(
 ) -> None:
     """Tell a checkpoint what the fit is made of, without reading all images for it."""
     probes = np.linspace(0, len(data) - 1, PROBES).astype(int)
-    weights = hashlib.sha256()
-    for name, tensor in classifier.state_dict().items():
-        weights.update(name.encode())
-        weights.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     checkpoint.identify(
         data=[
             data.name, len(data), [data.digest(int(place)).hex() for place in probes],
@@ -355,7 +350,8 @@ def _identify(
         calibration=b''.join(digests),
         network=[
             network.spec, dict(network.arguments), classifier.layer, classifier.background,
-            classifier.preprocess.to_dict(), weights.hexdigest(), classifier.device.type,
+            classifier.preprocess.to_dict(), classifier.fingerprint(),
+            str(classifier.engine), str(classifier.device).partition(':')[0],
         ],
         options=repr(options),
         versions=[_versions(), BATCH, SAMPLE],

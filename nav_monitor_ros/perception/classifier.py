@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -253,6 +254,14 @@ class Classifier:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the network's weights, on the CPU."""
         return {name: t.detach().cpu() for name, t in self._network.state_dict().items()}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the weights and their names, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the network's weights as safetensors.

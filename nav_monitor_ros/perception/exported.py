@@ -150,6 +150,10 @@ class ExportedClassifier:
         self._taps = tuple(dict.fromkeys(found))
         self._outputs = self._wanted()
 
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the graph, hexadecimal."""
+        return self._graph.fingerprint()
+
     def save(self, path: Path) -> None:
         """Write the whole graph, as it was read.
 

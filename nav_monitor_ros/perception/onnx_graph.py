@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,10 @@ class OnnxGraph:
                 f'({", ".join(sorted(used)) or "functions"}); export it without them'
             )
         return cls(model, str(path))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the model as it is written, hexadecimal."""
+        return hashlib.sha256(self._model.SerializeToString(deterministic=True)).hexdigest()
 
     def save(self, path: Path) -> None:
         """Write the model as it was read.

@@ -50,6 +50,10 @@ class RunningNetwork(Protocol):
         """Write the network's weights, or its graph, to a file."""
         ...
 
+    def fingerprint(self) -> str:
+        """Return a checksum of the weights, hexadecimal."""
+        ...
+
     @property
     def head(self) -> Head | None:
         """Return the last layer's weights if they act on the monitored features."""
