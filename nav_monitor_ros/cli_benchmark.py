@@ -71,6 +71,17 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             _THREADS,
         ),
     ),
+    'replay': Benchmark(
+        'the replay of a bag, against the network alone on the same frames',
+        'nav_monitor_ros.offline.benchmark_replay:replay_benchmark',
+        (
+            Option('frames', 150, 'JPEGs of 640 x 480, in each of five rounds'),
+            Option('bundle', '', 'folder or shipped name; else one is fitted to --network'),
+            Option('network', 'resnet18', 'of torchvision, with random weights'),
+            Option('device', 'auto', 'where the network runs'),
+            _THREADS,
+        ),
+    ),
     'views': Benchmark(
         'drawing the live pictures',
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',
