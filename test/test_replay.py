@@ -409,3 +409,14 @@ def test_a_real_drive_is_judged_with_its_raw_and_compressed_pictures(tmp_path, b
         frames = [row for row in rows if row['topic'] == topic and row['stamp_ns']]
         assert len(frames) == count == len(messages[f'{topic}/nav_monitor/prediction'])
         assert all(0 < float(row['p_value']) <= 1 for row in frames)
+
+
+def test_the_benchmark_times_network_and_replay_on_the_same_frames():
+    from nav_monitor_ros.offline.benchmark_replay import replay_benchmark
+
+    content = replay_benchmark(frames=4, bundle='digits', device='cpu').to_dict()
+    timed = {name: timing['median_ms'] for name, timing in content['timed'].items()}
+    assert set(timed) == {
+        'network alone', 'replay', 'replay into a bag, a table and a page'}
+    assert all(timing > 0 for timing in timed.values())
+    assert content['rate_ratio'] > 0 and content['figures']['rate_ratio']['target'] == 0.9

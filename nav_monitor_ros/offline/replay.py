@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 from nav_monitor_ros.monitor import Monitor, Neighbours, Prepared, failure_of, require_fresh
@@ -167,7 +169,9 @@ class _Line:
         self._bag = bag
         self._settings = settings
         self._reader = ThreadPoolExecutor(1, 'nav_monitor reader')
-        self._network = ThreadPoolExecutor(1, 'nav_monitor network')
+        # Asked for, torch sets the thread up with as many threads of its own as the monitor's.
+        self._network = ThreadPoolExecutor(
+            1, 'nav_monitor network', initializer=torch.get_num_threads)
 
     def __enter__(self) -> _Line:
         return self
