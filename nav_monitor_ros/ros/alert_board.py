@@ -16,7 +16,7 @@ from nav_monitor_ros.decision.combined import combine, combined_values
 from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher, alert_publisher
 from nav_monitor_ros.ros.messages import status_message
-from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.qos import latched, unattended
 
 
 class AlertBoard:
@@ -94,7 +94,9 @@ class _CombinedAlert:
     ) -> None:
         self._node, self._cameras, self._lock = node, cameras, lock
         self._publisher = alert_publisher(node, 'ood_alert', rate)
-        self._status = node.create_publisher(DiagnosticArray, '~/ood_status', latched())
+        self._status = node.create_publisher(
+            DiagnosticArray, '~/ood_status', latched(), **unattended()
+        )
         self._parts = {name: camera.alert for name, camera in cameras.items()}
         self.alert = combine(self._parts)
         with lock:

@@ -16,7 +16,7 @@ from std_msgs.msg import Bool, Header
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 from nav_monitor_ros.ros.messages import status_message
-from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.qos import latched, unattended
 
 DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
@@ -73,7 +73,7 @@ class AlertPublisher:
         self._title = ': '.join(filter(None, (node.get_fully_qualified_name(), camera, 'ood')))
         self._bool_publisher = alert_publisher(node, self._topic, rate)
         self._status_publisher = node.create_publisher(
-            DiagnosticArray, f'~/{prefix}ood_status', latched()
+            DiagnosticArray, f'~/{prefix}ood_status', latched(), **unattended()
         )
         self.on_rise: Callable[[Alert], None] | None = None  # called when False becomes True
         # Called, with the lock held, as soon as what this camera says is out.

@@ -19,7 +19,7 @@ from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.monitor import Monitor, Observation
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
-from nav_monitor_ros.ros.qos import reliable
+from nav_monitor_ros.ros.qos import reliable, unattended
 from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.tiles import draw_activations, image_scale
 from nav_monitor_ros.views.volume import cloud
@@ -33,9 +33,11 @@ class _View:
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
         topic = f'~/{name}'
-        self._raw = node.create_publisher(Image, topic, reliable(_DEPTH))
+        self._raw = node.create_publisher(
+            Image, topic, reliable(_DEPTH), **unattended()
+        )
         self._compressed = node.create_publisher(
-            CompressedImage, f'{topic}/compressed', reliable(1)
+            CompressedImage, f'{topic}/compressed', reliable(1), **unattended()
         )
         self._next = 0.0  # steady seconds before which nothing is drawn
 
@@ -63,7 +65,9 @@ class _CloudView:
     """The volume, as a point cloud, at a limited rate."""
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
-        self._publisher = node.create_publisher(PointCloud2, f'~/{name}', reliable(1))
+        self._publisher = node.create_publisher(
+            PointCloud2, f'~/{name}', reliable(1), **unattended()
+        )
         self._next = 0.0  # steady seconds before which nothing is made
 
     def is_due(self, now: float) -> bool:

@@ -116,7 +116,10 @@ class ImageSubscription:
             self.topic,
             self._pass_on,
             QoSProfile(depth=1, reliability=self.reliability),
-            event_callbacks=SubscriptionEventCallbacks(message_lost=self._note_lost),
+            event_callbacks=SubscriptionEventCallbacks(
+                message_lost=self._note_lost,
+                use_default_callbacks=False,  # publishers are looked at anyway
+            ),
         )
 
     def _pass_on(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:

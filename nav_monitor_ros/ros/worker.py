@@ -31,7 +31,7 @@ from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.live_views import LiveViews
 from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Mailroom, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
-from nav_monitor_ros.ros.qos import reliable
+from nav_monitor_ros.ros.qos import reliable, unattended
 
 if TYPE_CHECKING:
     from nav_monitor_ros.ros.watched_camera import WatchedCamera
@@ -50,9 +50,11 @@ class FrameOutputs:
             prefix: Stands before their names, ends in a slash unless it is empty.
         """
         self._prediction = node.create_publisher(
-            Classification, f'~/{prefix}prediction', reliable(10)
+            Classification, f'~/{prefix}prediction', reliable(10), **unattended()
         )
-        self._score = node.create_publisher(Float32, f'~/{prefix}ood_score', reliable(10))
+        self._score = node.create_publisher(
+            Float32, f'~/{prefix}ood_score', reliable(10), **unattended()
+        )
         self.views = LiveViews(node, prefix)
 
     def publish(self, message: Image | CompressedImage, verdict: Verdict) -> None:

@@ -1,0 +1,304 @@
+"""Four cameras at one node: how often each is judged on two cores, and what the death of one does.
+
+    python benchmarks/cameras.py --source 'gtsrb.npz?is_val=1' [--seconds 30] [--kills 5]
+
+The monitor is one process. Three cameras are another one, which sends messages that were made
+before; the fourth, rear, is a third one, which is killed. Besides, this process listens to alerts
+and scores. The images are those of the source that the network finds usual, so that the alerts are
+False until something dies. Writes docs/measured/cameras.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from ros_harness import LATCHED, Graph, rgb_message, values  # noqa: E402
+from std_msgs.msg import Bool, Float32  # noqa: E402
+
+NAMES = ('front', 'left', 'right', 'rear')
+VICTIM = NAMES[-1]
+START = 120.0  # seconds that everything may take to come up
+SETTLING = 5.0  # seconds before counting begins
+WATCHED = 3.0  # seconds that are looked at after a kill
+USUAL = 0.05  # p-value from which an image is taken
+PICTURES = 24  # for each camera
+PROFILE = ROOT / 'config' / 'fastdds.xml'
+
+
+def main() -> None:
+    """Run the benchmark, or be one of its processes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--source', default='sample:noise?count=1000')
+    parser.add_argument('--bundle', default='traffic_signs')
+    parser.add_argument('--seconds', type=float, default=30.0)
+    parser.add_argument('--rate', type=float, default=30.0, help='of each camera, Hz')
+    parser.add_argument('--kills', type=int, default=5, help='times that the rear camera is killed')
+    parser.add_argument('--json', type=Path, default=ROOT / 'docs' / 'measured' / 'cameras.json')
+    parser.add_argument('--play', nargs='+', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.play:
+        play(options.play[0], options.play[1:], options.rate)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = Path(folder) / 'pictures.npy'
+        np.save(pictures, usual_pictures(options.source, options.bundle))
+        graph = Graph(Path(folder))
+        bench = Bench(graph, pictures, options)
+        try:
+            measured = bench.run()
+        finally:
+            bench.stop()
+    result = bench.result(measured)
+    for table in result.tables():
+        from rich.console import Console
+
+        Console().print(table)
+    options.json.write_text(json.dumps(result.to_dict(), indent=1) + '\n', encoding='utf-8')
+
+
+def usual_pictures(source: str, bundle: str) -> np.ndarray:
+    """Return images of 640x480 that the network finds usual, uint8 (N, 480, 640, 3) RGB."""
+    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.monitor import Monitor
+    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.perception.image import RawImage
+
+    monitor = Monitor(load_bundle(bundle), device='cpu')
+    images = open_source(source)
+    order = np.random.default_rng(0).permutation(len(images))
+    fallback, taken = [], []
+    for number in order[:1000]:
+        small = images.image(int(number))
+        small = small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
+        rows, columns = small.shape[:2]
+        scale = max(640 / columns, 480 / rows)
+        large = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        top, left = (large.shape[0] - 480) // 2, (large.shape[1] - 640) // 2
+        whole = np.ascontiguousarray(large[top:top + 480, left:left + 640])
+        fallback.append(whole)
+        if monitor.look(RawImage(whole, 'rgb')).verdict.p_value > USUAL:
+            taken.append(whole)
+        if len(taken) == PICTURES * len(NAMES):
+            break
+    if len(taken) < PICTURES:
+        print(f'{source}: few images are usual to {bundle}; alerts will say so', file=sys.stderr)
+        taken = fallback
+    return np.stack(taken[:PICTURES * len(NAMES)])
+
+
+def play(pictures: str, names: list[str], rate: float) -> None:
+    """Publish the pictures on NAME/image, at one rate and evenly spread in time; until killed."""
+    import rclpy
+    from sensor_msgs.msg import Image
+
+    rclpy.init()
+    node = rclpy.create_node(f'cameras_{names[0]}')
+    quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+    publishers = [node.create_publisher(Image, f'{name}/image', quality) for name in names]
+    rows = np.load(pictures)
+    frames = {
+        name: [rgb_message(picture, 0, frame_id=name) for picture in rows[NAMES.index(name)::4]]
+        for name in names
+    }
+    period = 1.0 / (rate * len(names))
+    due, count = time.monotonic(), 0
+    while True:
+        number = count % len(names)
+        queue = frames[names[number]]
+        message = queue[count // len(names) % len(queue)]
+        stamp = time.time_ns()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        publishers[number].publish(message)
+        count += 1
+        due = max(due + period, time.monotonic() - period)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+class Bench:
+    """The processes, and what is heard of them."""
+
+    def __init__(self, graph: Graph, pictures: Path, options: argparse.Namespace) -> None:
+        """Start nothing yet."""
+        self._graph, self._pictures, self._options = graph, pictures, options
+        self._players: list[subprocess.Popen[bytes]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Return what was measured."""
+        graph, options = self._graph, self._options
+        for name in NAMES:
+            graph.listen(Bool, f'/{name}/ood_alert', LATCHED)
+            graph.listen(Float32, f'/nav_monitor/{name}/ood_score')
+        monitor = graph.start_monitor(
+            '-p', f'bundle:={options.bundle}', '-p', f'cameras:=[{", ".join(NAMES)}]',
+            '-p', 'device:=cpu',
+        )
+        self._start(*NAMES[:-1])
+        victim = self._start(VICTIM)
+        self._judging(NAMES)
+        time.sleep(SETTLING)
+        begin, before = time.monotonic(), processor_time(monitor.pid)
+        time.sleep(options.seconds)
+        end = time.monotonic()
+        busy = (processor_time(monitor.pid) - before) / (end - begin)
+        steady = {name: self._frames(name, begin, end) for name in NAMES}
+        told = self._told()
+        kills = []
+        for _ in range(options.kills):
+            kills.append(self._kill(victim))
+            victim = self._start(VICTIM)
+            self._judging((VICTIM,))
+            time.sleep(SETTLING)
+        return {'steady': steady, 'told': told, 'kills': kills, 'cores': busy}
+
+    def stop(self) -> None:
+        """End all processes."""
+        for player in self._players:
+            player.kill()
+            player.wait()
+        self._graph.stop()
+
+    def result(self, measured: dict[str, Any]) -> Any:
+        """Return what was measured in the form of all benchmarks."""
+        from nav_monitor_ros.offline.benchmark import Figure, Result
+
+        steady, kills = measured['steady'], measured['kills']
+        figures = {
+            **{
+                f'judged of {name}': Figure(frames['hz'], 'higher', 'Hz', 29.0)
+                for name, frames in steady.items()
+            },
+            'longest gap between two verdicts of one camera': Figure(
+                max(frames['longest_gap_ms'] for frames in steady.values()), unit='ms'
+            ),
+            'image to alert, 99th percentile, worst camera': Figure(
+                max(told['latency_ms_p99'] for told in measured['told'].values()), unit='ms'
+            ),
+            'cores that the monitor uses': Figure(measured['cores']),
+        }
+        if kills:
+            figures.update({
+                "kill to the camera's alert": Figure(
+                    max(kill['alert_ms'] for kill in kills), unit='ms', target=1000.0
+                ),
+                'kill to the combined alert': Figure(
+                    max(kill['combined_ms'] for kill in kills), unit='ms', target=1000.0
+                ),
+                "True of the others' alerts after a kill": Figure(
+                    float(sum(kill['others_true'] for kill in kills)), target=0.0
+                ),
+                'judged of the slowest other after a kill': Figure(
+                    min(hz for kill in kills for hz in kill['others_hz'].values()),
+                    'higher', 'Hz', 29.0,
+                ),
+                'longest gap of an other after a kill': Figure(
+                    max(kill['longest_gap_ms'] for kill in kills), unit='ms'
+                ),
+            })
+        options = self._options
+        return Result(
+            'cameras', 'Four cameras of 640x480, one network',
+            {
+                'bundle': options.bundle, 'camera_hz': options.rate, 'seconds': options.seconds,
+                'source': options.source.rpartition('/')[2], 'kills': options.kills,
+            },
+            'none', {}, figures, measured,
+        )
+
+    def _start(self, *names: str) -> subprocess.Popen[bytes]:
+        player = subprocess.Popen(
+            [
+                sys.executable, __file__, '--rate', str(self._options.rate), '--play',
+                str(self._pictures), *names,
+            ],
+            env={
+                **os.environ, 'ROS_DOMAIN_ID': str(self._graph.domain),
+                'FASTDDS_DEFAULT_PROFILES_FILE': str(PROFILE), 'OMP_NUM_THREADS': '1',
+            },
+        )
+        self._players.append(player)
+        return player
+
+    def _judging(self, names: tuple[str, ...]) -> None:
+        """Wait until these cameras are judged."""
+        begin = time.monotonic()
+        for name in names:
+            times = self._graph.times[f'/nav_monitor/{name}/ood_score']
+            self._graph.wait(
+                lambda times=times: times and times[-1] > begin, START, f'verdicts of {name}'
+            )
+
+    def _frames(self, name: str, begin: float, end: float) -> dict[str, float]:
+        """Return how often a camera was judged, and the longest gap between two verdicts."""
+        times = [
+            at for at in self._graph.times[f'/nav_monitor/{name}/ood_score'] if begin <= at <= end
+        ]
+        gaps = [later - earlier for earlier, later in pairwise([begin, *times, end])]
+        return {'hz': len(times) / (end - begin), 'longest_gap_ms': 1e3 * max(gaps)}
+
+    def _told(self) -> dict[str, dict[str, float]]:
+        """Return the latencies by the node's own diagnostics."""
+        found = {}
+        for status in self._graph.heard['/diagnostics'][-1].status:
+            said = values(status)
+            if 'latency_ms_p99' in said:
+                found[status.name.split(': ')[1]] = {
+                    key: float(said[key]) for key in ('latency_ms_median', 'latency_ms_p99')
+                }
+        return found
+
+    def _kill(self, player: subprocess.Popen[bytes]) -> dict[str, Any]:
+        others = NAMES[:-1]
+        scores = self._graph.times[f'/nav_monitor/{VICTIM}/ood_score']
+        count = len(scores)
+        self._graph.wait(lambda: len(scores) > count, START, 'one more verdict')
+        time.sleep(0.012)  # between two images: docs/architecture.md
+        player.kill()
+        died = time.monotonic()
+        time.sleep(WATCHED)
+        end = time.monotonic()
+        frames = {name: self._frames(name, died, end) for name in others}
+        return {
+            'alert_ms': 1e3 * (self._first_true(f'/{VICTIM}/ood_alert', died) - died),
+            'combined_ms': 1e3 * (self._first_true('/ood_alert', died) - died),
+            'others_true': sum(
+                message.data
+                for name in others
+                for at, message in zip(
+                    self._graph.times[f'/{name}/ood_alert'],
+                    self._graph.heard[f'/{name}/ood_alert'], strict=False,
+                )
+                if died <= at <= end
+            ),
+            'others_hz': {name: found['hz'] for name, found in frames.items()},
+            'longest_gap_ms': max(found['longest_gap_ms'] for found in frames.values()),
+        }
+
+    def _first_true(self, topic: str, after: float) -> float:
+        heard = zip(self._graph.times[topic], self._graph.heard[topic], strict=False)
+        return next((at for at, m in heard if at > after and m.data), float('inf'))
+
+
+def processor_time(process: int) -> float:
+    """Return the seconds of processor time that a process has used."""
+    fields = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+
+if __name__ == '__main__':
+    main()
