@@ -38,6 +38,15 @@ ARGUMENTS = (
         'Images to watch. With image_transport compressed, its /compressed companion.',
     ),
     Argument(
+        'cameras', '',
+        'Names of several cameras that one network watches, with commas between: front,rear'
+        f'{OR_FILE}.',
+    ),
+    Argument(
+        'image_topics', '/{camera}/image_raw',
+        'With cameras, the topic of each, in which {camera} stands for its name.',
+    ),
+    Argument(
         'image_transport', '', f'raw or compressed{OR_FILE}.', ('', 'raw', 'compressed'),
     ),
     Argument(
@@ -104,7 +113,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name=given['node_name'],
         namespace=given['namespace'],
         parameters=parameters(given),
-        remappings=[('image', given['image_topic'])] if given['image_topic'] else [],
+        remappings=remappings(given),
         arguments=['--ros-args', '--log-level', given['log_level']],
         respawn=is_true(given['respawn']),
         respawn_delay=RESPAWN_DELAY,
@@ -112,6 +121,40 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         emulate_tty=True,
     )
     return [monitor, *rviz(given, context.launch_configurations.get('ros_namespace', ''))]
+
+
+def camera_names(given: dict[str, str]) -> list[str]:
+    """Take the names of several cameras apart.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        The names; none where the argument is empty.
+    """
+    return [name.strip() for name in given['cameras'].split(',') if name.strip()]
+
+
+def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
+    """Say where the images come from.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        Pairs of the node's name and the one given.
+
+    Raises:
+        RuntimeError: Several cameras would have one topic.
+    """
+    names, topics = camera_names(given), given['image_topics']
+    if not names:
+        return [('image', given['image_topic'])] if given['image_topic'] else []
+    if topics and '{camera}' not in topics:
+        raise RuntimeError(
+            f'image_topics is {topics}; it must hold {{camera}}, which stands for the name of each'
+        )
+    return [(f'{name}/image', topics.replace('{camera}', name)) for name in names if topics]
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
@@ -134,6 +177,8 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         for name in ('autostart', 'use_sim_time')
         if given[name]
     )
+    if names := camera_names(given):
+        overrides['cameras'] = ParameterValue(names, value_type=list[str])
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []
     return [*files, overrides] if overrides else files
 
@@ -155,13 +200,16 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
     except PackageNotFoundError:
         return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
     namespace = absolute(given['namespace'], outer)
-    node = absolute(given['node_name'], namespace)
+    node, images = absolute(given['node_name'], namespace), given['image_topic'] or 'image'
+    if names := camera_names(given):  # RViz shows the first of several cameras
+        images = (given['image_topics'] or '{camera}/image').replace('{camera}', names[0])
+        node = f'{node}/{names[0]}'
     # The configuration names the topics as they are without any argument.
     shown = {
         '/nav_monitor/overlay': f'{node}/overlay',
         '/nav_monitor/activations': f'{node}/activations',
         '/nav_monitor/activation_volume': f'{node}/activation_volume',
-        '/camera/image_raw': absolute(given['image_topic'] or 'image', namespace),
+        '/camera/image_raw': absolute(images, namespace),
     }
     return [
         Node(

@@ -1,10 +1,12 @@
 """Several cameras and one network, without ROS: batches, mailboxes, the combined alert."""
 
 import threading
+from pathlib import Path
 
 import moody
 import numpy as np
 import pytest
+import yaml
 
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.decision.combined import GRAVEST, combine, combined_values
@@ -285,3 +287,19 @@ def test_a_wrong_value_for_one_camera_is_named_with_it(defaults, changes, words)
     values = CameraValues(defaults, {'front': {}, 'left': {}})
     with pytest.raises(NavMonitorError, match=words):
         values.changed(changes)
+
+
+def test_the_example_has_values_that_the_node_takes(defaults):
+    text = (Path(__file__).parents[1] / 'config' / 'four_cameras.yaml').read_text()
+    (node, content), = yaml.safe_load(text).items()
+    given = content['ros__parameters']
+    assert node == '/**'
+    own = {camera: given.pop(camera, {}) for camera in given['cameras']}
+    assert set(given) <= set(defaults)
+    values = CameraValues(defaults, {camera: {} for camera in own}).changed({
+        **given,
+        **{f'{camera}.{name}': v for camera, its in own.items() for name, v in its.items()},
+    })
+    assert values.own == own and values.cameras == ('front', 'left', 'right', 'rear')
+    assert values.of('rear')['image_transport'] == 'compressed'
+    assert values.of('left')['false_alarms_per_hour'] == 0.25

@@ -23,11 +23,12 @@ from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, yaml_
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
 NAMES = (
-    'image_topic', 'image_transport', 'params_file', 'bundle', 'device', 'namespace', 'node_name',
-    'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz', 'rviz_config',
+    'image_topic', 'cameras', 'image_topics', 'image_transport', 'params_file', 'bundle', 'device',
+    'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz',
+    'rviz_config',
 )
 # An empty string leaves the parameter file's value.
-OVERRIDES = ('bundle', 'device', 'image_transport', 'autostart', 'use_sim_time')
+OVERRIDES = ('bundle', 'device', 'image_transport', 'cameras', 'autostart', 'use_sim_time')
 
 
 class _Typed(NamedTuple):
@@ -156,18 +157,48 @@ def test_without_arguments_every_parameter_is_the_files(launch_file, given):
 def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     given.update(
         bundle='2024', device='cpu', image_transport='compressed', autostart='False',
-        use_sim_time='true', params_file='',
+        use_sim_time='true', params_file='', cameras='front, on,rear',
     )
     files, values = overrides(launch_file, given)
     assert files == []
     # A bundle whose name reads as a number stays a name.
     assert values == {
         'bundle': '2024', 'device': 'cpu', 'image_transport': 'compressed', 'autostart': False,
-        'use_sim_time': True,
+        'use_sim_time': True, 'cameras': ['front', 'on', 'rear'],
     }
     assert set(values) == set(OVERRIDES)
     for name in set(OVERRIDES) - {'use_sim_time'}:  # which every node has
         assert BY_NAME[name].check(values[name]) == values[name]
+
+
+@pytest.mark.ros
+def test_images_come_from_one_topic_or_from_one_for_each_camera(launch_file, given):
+    assert launch_file.remappings(given) == [('image', '/camera/image_raw')]
+    given.update(cameras='front,rear')
+    assert launch_file.remappings(given) == [
+        ('front/image', '/front/image_raw'), ('rear/image', '/rear/image_raw')]
+    given.update(image_topics='cam_{camera}/color/{camera}')
+    assert launch_file.remappings(given)[1] == ('rear/image', 'cam_rear/color/rear')
+    given.update(image_topics='')
+    assert launch_file.remappings(given) == []
+    given.update(image_topics='/camera/image_raw')
+    with pytest.raises(RuntimeError, match=r'^image_topics is /camera/image_raw; it must hold'):
+        launch_file.remappings(given)
+
+
+@pytest.mark.ros
+def test_rviz_shows_the_first_of_several_cameras(launch_file, given, monkeypatch):
+    started = []
+    monkeypatch.setattr(launch_file, 'get_package_share_directory', lambda package: '')
+    monkeypatch.setattr(launch_file, 'Node', lambda **named: started.append(named))
+    given.update(rviz='true', cameras='front,rear')
+    launch_file.rviz(given, '')
+    assert dict(started[0]['remappings']) == {
+        '/nav_monitor/overlay': '/nav_monitor/front/overlay',
+        '/nav_monitor/activations': '/nav_monitor/front/activations',
+        '/nav_monitor/activation_volume': '/nav_monitor/front/activation_volume',
+        '/camera/image_raw': '/front/image_raw',
+    }
 
 
 @pytest.mark.ros

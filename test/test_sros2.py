@@ -12,7 +12,9 @@ from ros_harness import Graph  # noqa: E402
 pytestmark = pytest.mark.ros
 
 START = 60.0
-POLICY = Path(__file__).parents[1] / 'config' / 'sros2' / 'policy.xml'
+CONFIG = Path(__file__).parents[1] / 'config'
+POLICY = CONFIG / 'sros2' / 'policy.xml'
+FOUR_CAMERAS = CONFIG / 'sros2' / 'four_cameras.xml'
 NODES = ('nav_monitor', 'camera', 'safety_stop')
 # (element, attribute) of the policy -> what rclpy's nodes can be asked for it
 ASKED = {
@@ -23,10 +25,10 @@ ASKED = {
 }
 
 
-def allowed():
-    """Return what the policy allows: (node, element, attribute) -> absolute names."""
+def allowed(policy=POLICY):
+    """Return what a policy allows: (node, element, attribute) -> absolute names."""
     rules = {}
-    for enclave in ElementTree.parse(POLICY).getroot().iter('enclave'):
+    for enclave in ElementTree.parse(policy).getroot().iter('enclave'):
         for profile in enclave.iter('profile'):
             assert enclave.get('path') == f'/{profile.get("node")}' and profile.get('ns') == '/'
             for part in profile:
@@ -43,13 +45,13 @@ def allowed():
     return rules
 
 
-def used(graph):
+def used(graph, nodes=NODES):
     """Return what the nodes have in the graph, under the same keys."""
     return {
         (node, element, attribute): {
             name for name, _ in getattr(graph.node, question)(node, '/')
         }
-        for node in NODES for (element, attribute), question in ASKED.items()
+        for node in nodes for (element, attribute), question in ASKED.items()
     }
 
 
@@ -101,6 +103,36 @@ def test_nothing_is_allowed_that_no_node_has(seen):
         assert names <= seen[key], (key, names - seen[key])
 
 
+def test_a_node_with_four_cameras_has_what_its_policy_allows(tmp_path):
+    rules = {key: names for key, names in allowed(FOUR_CAMERAS).items() if names}
+    assert {node for node, *_ in rules} == {'nav_monitor'}
+    graph = Graph(tmp_path)
+    try:
+        graph.start('monitor', '--params-file', str(CONFIG / 'four_cameras.yaml'), '-p',
+                    'bundle:=digits', '-p', 'use_sim_time:=true')
+
+        def differing():
+            found = {key: names for key, names in used(graph, ['nav_monitor']).items() if names}
+            # Nodes describe their types from Jazzy on.
+            return {
+                key: names for key in {*rules, *found}
+                if (names := {
+                    name for name in rules.get(key, set()) ^ found.get(key, set())
+                    if not name.endswith('/get_type_description')
+                })
+            }
+
+        graph.wait(
+            lambda: 'nav_monitor' in graph.node.get_node_names(), START, 'the node'
+        )
+        try:
+            graph.wait(lambda: not differing(), START, 'what the policy allows')
+        except AssertionError:
+            raise AssertionError(f'{differing()}\n{graph.describe()}') from None
+    finally:
+        graph.stop()
+
+
 def test_only_one_node_may_say_the_alert_the_images_and_the_velocities():
     for name, node in (('/ood_alert', 'nav_monitor'), ('/image', 'camera'),
                        ('/cmd_vel', 'safety_stop')):
@@ -109,8 +141,9 @@ def test_only_one_node_may_say_the_alert_the_images_and_the_velocities():
         assert speakers == [node]
 
 
-def test_the_file_is_a_policy_of_the_version_that_sros2_reads():
-    root = ElementTree.parse(POLICY).getroot()
+@pytest.mark.parametrize('policy', [POLICY, FOUR_CAMERAS], ids=lambda path: path.stem)
+def test_the_file_is_a_policy_of_the_version_that_sros2_reads(policy):
+    root = ElementTree.parse(policy).getroot()
     assert root.tag == 'policy' and root.get('version') == '0.2.0'
     known = {
         'policy': {'enclaves'}, 'enclaves': {'enclave'}, 'enclave': {'profiles'},
