@@ -236,7 +236,8 @@ class AlertMachine:
         if seen.two_cameras:
             return (
                 Reason.BAD_IMAGE,
-                'images of two cameras come in turn on one topic; give each its own monitor',
+                'images of two cameras come in turn on one topic; give each a topic of its own and '
+                'name both in the parameter cameras',
             )
         frozen_since = seen.identical_since
         if rules.frozen_timeout and frozen_since is not None:
