@@ -22,6 +22,7 @@ from nav_monitor_ros.perception.layers import Layer, find_layer
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
+_BLACK = RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -78,8 +79,7 @@ class Monitor:
         self.judge = judge if self.bundle is bundle else self.bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
-        self.judge.forget()
+        self.warm_up(1)
 
     def twin(self) -> Monitor:
         """Return a monitor for another camera: the same network and scores, evidence of its own.
@@ -127,6 +127,12 @@ class Monitor:
             if isinstance(outcome, BaseException):
                 raise outcome
         return [outcome for outcome in found if isinstance(outcome, Observation)]
+
+    def warm_up(self, most: int) -> None:
+        """Run batches of up to so many images once: backends get ready for each size they meet."""
+        for count in range(1, most + 1):
+            self.look_all([_BLACK] * count)
+        self.judge.forget()
 
     def prepare(self, image: RawImage, *, least_contrast: float = 0.0) -> Prepared:
         """Return an image as the network takes it; arguments and errors as for ``look``."""

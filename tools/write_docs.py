@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / 'tools'))
 
 import measured  # noqa: E402
+import measured_cameras  # noqa: E402
 import measured_safety  # noqa: E402
 
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
@@ -46,6 +47,7 @@ def sections() -> dict[str, dict[str, str]]:
             **{f'evaluation {name}': measured.evaluation(name) for name in measured.NETWORKS},
             **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
         },
+        'docs/cameras.md': {'cameras': measured_cameras.cameras()},
         'docs/safety.md': {
             **{
                 name: getattr(measured_safety, name)()

@@ -186,6 +186,7 @@ class MonitorNode(LifecycleNode):
                 top=values['top_k'],
                 evidence_level=values['evidence_level'],
             )
+            monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, lambda: self._values)
         except Exception as error:
