@@ -23,12 +23,14 @@ from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, yaml_
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
 NAMES = (
-    'image_topic', 'cameras', 'image_topics', 'image_transport', 'params_file', 'bundle', 'device',
-    'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz',
+    'image_topic', 'cameras', 'image_topics', 'image_transport', 'params_file', 'bundle', 'backend',
+    'device', 'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz',
     'rviz_config',
 )
 # An empty string leaves the parameter file's value.
-OVERRIDES = ('bundle', 'device', 'image_transport', 'cameras', 'autostart', 'use_sim_time')
+OVERRIDES = (
+    'bundle', 'backend', 'device', 'image_transport', 'cameras', 'autostart', 'use_sim_time',
+)
 
 
 class _Typed(NamedTuple):
@@ -158,13 +160,14 @@ def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     given.update(
         bundle='2024', device='cpu', image_transport='compressed', autostart='False',
         use_sim_time='true', params_file='', cameras='front, on,rear',
+        backend='torch',
     )
     files, values = overrides(launch_file, given)
     assert files == []
     # A bundle whose name reads as a number stays a name.
     assert values == {
         'bundle': '2024', 'device': 'cpu', 'image_transport': 'compressed', 'autostart': False,
-        'use_sim_time': True, 'cameras': ['front', 'on', 'rear'],
+        'use_sim_time': True, 'cameras': ['front', 'on', 'rear'], 'backend': 'torch',
     }
     assert set(values) == set(OVERRIDES)
     for name in set(OVERRIDES) - {'use_sim_time'}:  # which every node has
