@@ -74,7 +74,7 @@ class Bundle:
     def classifier(
         self,
         *,
-        backend: str = TORCH,
+        backend: str | None = None,
         device: str = 'auto',
         threads: int = 1,
         trusted_packages: Sequence[str] = (),
@@ -85,8 +85,9 @@ class Bundle:
         Its scores are ranked by the calibration of ``calibrated_for`` its engine.
 
         Args:
-            backend: ``torch``, ``onnxruntime``, ``openvino``, or ``auto`` for the fastest of them
-                that is installed and may run this network.
+            backend: ``torch``, ``onnxruntime``, ``openvino``, ``auto`` for the fastest of them
+                that is installed and may run this network, or None for what ran it when the monitor
+                was fitted.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
             threads: Of the backend on the CPU; 0 leaves its choice.
             trusted_packages: Packages whose network code may be imported.
@@ -98,9 +99,9 @@ class Bundle:
         """
         if self.folder is None:
             raise NavMonitorError(f"bundle '{self.name}' was not read from a folder")
-        if self.network.spec == ONNX and backend == TORCH:
-            backend = self.reference.backend  # what its own code is to another network
-        engines = candidates(backend, device, self.reference, self.stored, self.name)
+        engines = [self.reference]
+        if backend is not None:
+            engines = candidates(backend, device, self.reference, self.stored, self.name)
         for engine in engines:
             try:
                 return self._started(engine, device, threads, trusted_packages, scores)

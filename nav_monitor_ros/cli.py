@@ -166,9 +166,9 @@ def _add_evaluate(commands: Any) -> None:
                           help='where metrics.json and report.html go')
     _add_trust(evaluate)
     _add_running(evaluate)
-    evaluate.add_argument('--backend', default='torch',
+    evaluate.add_argument('--backend',
                           help='what runs the network: torch, onnxruntime, openvino or auto '
-                          '(default: torch)')
+                          '(default: what ran it when the monitor was fitted)')
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -237,8 +237,8 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
     from nav_monitor_ros.offline.sources import open_source
-    from nav_monitor_ros.perception.classifier import Classifier, select_device
-    from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+    from nav_monitor_ros.perception.network import NetworkSpec
+    from nav_monitor_ros.perception.start import start_network
 
     spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
     preprocess = preprocess_of(options)
@@ -248,12 +248,9 @@ def _fit(options: argparse.Namespace) -> None:
     if options.checkpoint is not None:
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = open_source(options.data), open_source(options.calibration)
-    # Whoever types the package's name on the command line trusts it.
-    network = spec.build([spec.package])
-    load_weights(network, options.weights)
-    classifier = Classifier(
-        network, preprocess, layer=options.layer, background=options.background,
-        device=select_device(options.device), threads=options.threads,
+    classifier = start_network(
+        spec, options.weights, preprocess, layer=options.layer, background=options.background,
+        device=options.device, threads=options.threads,
     )
     with ProgressBars() as progress:
         bundle = fit(
@@ -421,7 +418,7 @@ def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
     _report_accuracy(bundle)
     size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
     print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
-    if package and package not in ('torchvision', 'nav_monitor_ros'):
+    if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
         print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
               f"trusted_packages:=['{package}']")
 

@@ -27,13 +27,13 @@ def add_network(
     network = parser.add_argument_group('network')
     network.add_argument(
         '--model', required=required, metavar='SPEC',
-        help='torchvision:NAME or package.module:factory',
+        help='torchvision:NAME, package.module:factory, or onnx for an ONNX file (--weights)',
     )
     network.add_argument(
         '--model-arg', action='append', default=[], metavar='KEY=VALUE',
         help='argument of the factory; may be repeated',
     )
-    formats = '.safetensors, .pt, .pth or .th'
+    formats = '.safetensors, .pt, .pth or .th; of --model onnx the .onnx file'
     if several:
         network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
                              help=f'{formats}; repeated, checkpoint after checkpoint')

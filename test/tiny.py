@@ -14,6 +14,7 @@ from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.running import RunningNetwork
 
 SIDE = 12  # pixels
 CLASSES = ('left', 'middle', 'right')  # where the bright bar stands
@@ -90,7 +91,7 @@ def classifier(layer: str = 'penultimate') -> Classifier:
     return Classifier(network(), PREPROCESS, layer=layer)
 
 
-def fitted(running: Classifier, **options) -> Bundle:
+def fitted(running: RunningNetwork, network: NetworkSpec = SPEC, **options) -> Bundle:
     """Fit a monitor in a moment: 400 training images and 200 for calibration."""
     options = {'name': 'tiny', 'false_alarm_rate': 0.05, 'class_names': CLASSES, **options}
-    return fit(running, SPEC, source(1, 400), source(2, 200), FitOptions(**options))
+    return fit(running, network, source(1, 400), source(2, 200), FitOptions(**options))

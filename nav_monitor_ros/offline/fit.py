@@ -151,6 +151,7 @@ def fit(
         calibration=calibrated,
         layer_ranges=ranges,
         background=classifier.background,
+        reference=classifier.engine,
         provenance={
             'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             'data': {

@@ -13,11 +13,11 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.files import read_file
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier, select_device
 from nav_monitor_ros.perception.layers import Layer, find_layer
-from nav_monitor_ros.perception.network import NetworkSpec, load_weights
+from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
+from nav_monitor_ros.perception.start import ANY_LAYER, start_network
 from nav_monitor_ros.views.tiles import image_scale
 
 
@@ -130,11 +130,9 @@ def view_network(
     Raises:
         NavMonitorError: The network cannot be built or run, or has other classes.
     """
-    network = spec.build([spec.package] if trusted_packages is None else trusted_packages)
-    load_weights(network, weights)
-    classifier = Classifier(
-        network, preprocess, device=select_device(device), threads=threads,
-        layer=_any_layer(network, preprocess), background=background,
+    classifier = start_network(
+        spec, weights, preprocess, layer=ANY_LAYER, background=background, device=device,
+        threads=threads, trusted_packages=trusted_packages,
     )
     names = tuple(class_names or map(str, range(classifier.classes)))
     if len(names) != classifier.classes:
@@ -163,16 +161,3 @@ def read_image(image: str, index: int = 0) -> np.ndarray:
     if not 0 <= index < len(source):
         raise NavMonitorError(f"source '{image}' has images 0 to {len(source) - 1}, not {index}")
     return source.image(index)
-
-
-def _any_layer(network: object, preprocess: Preprocess) -> str:
-    """Return a layer to monitor where nothing is monitored: the head's input or the last one."""
-    from torch import nn
-
-    from nav_monitor_ros.perception.layers import PENULTIMATE, dissect
-
-    assert isinstance(network, nn.Module)
-    anatomy = dissect(
-        network.eval(), (len(preprocess.mean), preprocess.height, preprocess.width)
-    )
-    return PENULTIMATE if anatomy.head is not None else '-1'

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ LARGEST_FILE = 1 << 30  # bytes
 LARGEST_TENSOR = 1 << 28  # elements of one image's tensor
 DESCRIPTION = 'nav_monitor'  # key of the file's metadata under which ``export`` describes it
 _DOMAINS = {'', 'ai.onnx'}  # of the operators that every runtime has
+_LOOPS = {'Loop', 'Scan'}
 _AFTER_HEAD = {'Softmax', 'LogSoftmax', 'Identity', 'Cast', 'Squeeze', 'Reshape', 'Flatten'}
 
 
@@ -111,14 +113,23 @@ class OnnxGraph:
             raise NavMonitorError(
                 f'network {path} is no valid ONNX model: {_line(error)}'
             ) from None
+        if any(node.op_type in _LOOPS for node in _every_node(model.graph)):
+            raise NavMonitorError(
+                f'network {path} has loops, of which nobody can tell whether they end; export it '
+                'without them'
+            )
         foreign = {o.domain for o in model.opset_import} - _DOMAINS
-        used = {node.domain for node in model.graph.node} & foreign
+        used = {node.domain for node in _every_node(model.graph)} & foreign
         if used or model.functions:
             raise NavMonitorError(
                 f'network {path} uses operators that are not of ONNX itself '
                 f'({", ".join(sorted(used)) or "functions"}); export it without them'
             )
-        return cls(model, str(path))
+        try:
+            return cls(model, str(path))
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+            # Texts that are no UTF-8, arrays of another length than their shape, and the like.
+            raise NavMonitorError(f'network {path} is malformed: {_line(error)}') from None
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the model as it is written, hexadecimal."""
@@ -248,6 +259,11 @@ class OnnxGraph:
                                   ) from None
         graph = inferred.graph
         infos = {info.name: info for info in [*graph.value_info, *graph.output]}
+        for info in infos.values():
+            if math.prod(n or 1 for n in _shape(info)) > LARGEST_TENSOR:
+                raise NavMonitorError(
+                    f'{self._what}: the tensor {_line(info.name)} would be too large'
+                )
         layers: list[Layer] = []
         taken: set[str] = set()
         for node in self._model.graph.node:
@@ -261,8 +277,6 @@ class OnnxGraph:
                 continue
             if self.batch is None and first is not None:
                 continue  # a constant, not one row an image
-            if int(np.prod([int(n or 0) for n in shape[1:]], dtype=object)) > LARGEST_TENSOR:
-                raise NavMonitorError(f'{self._what}: the tensor {_line(tensor)} is too large')
             name = node.name if node.name and node.name not in taken else tensor
             if name in taken or not name.isprintable():
                 continue
@@ -401,6 +415,14 @@ def _read_by(node: Any) -> list[str]:
             for inner in graph.node:
                 names += _read_by(inner)
     return names
+
+
+def _every_node(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                yield from _every_node(inner)
 
 
 def _require_own_data(model: Any, path: Path) -> None:
