@@ -25,6 +25,11 @@ class Option:
     text: str
 
     @property
+    def help(self) -> str:
+        """Return the text with the default."""
+        return self.text if self.default == '' else f'{self.text} (default: {self.default})'
+
+    @property
     def flag(self) -> str:
         """Return how it is written on the command line."""
         return '--' + self.name.replace('_', '-')
@@ -46,6 +51,15 @@ class Benchmark:
 
 
 _THREADS = Option('threads', 1, 'of torch')
+
+_NODE_OPTIONS = (
+    Option('seconds', 4.0, 'for each rate that is tried'),
+    Option('classes', 43, 'of the network'),
+    Option('backends', '', 'of the network, with commas; all that are installed'),
+    _THREADS,
+    Option('grid', 1, '1 measures with activation maps watched too'),
+    Option('peer', '', "the peer node's script; that of the checkout"),
+)
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     'judge': Benchmark(
@@ -82,6 +96,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             _THREADS,
         ),
     ),
+    'node': Benchmark(
+        'a whole node over DDS against the node that one writes by hand',
+        'nav_monitor_ros.ros.benchmark_node:node_benchmark', _NODE_OPTIONS,
+    ),
     'views': Benchmark(
         'drawing the live pictures',
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',
@@ -111,7 +129,7 @@ def add_benchmark(commands: Any) -> None:
             one.add_argument(
                 option.flag, dest=option.name, type=type(option.default), default=option.default,
                 metavar='N' if isinstance(option.default, (int, float)) else 'TEXT',
-                help=f'{option.text} (default: {option.default})',
+                help=option.help,
             )
         _add_output(one)
     every = parsers.add_parser(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from nav_monitor_ros.bundle import Bundle
@@ -44,6 +46,7 @@ class Observation:
     verdict: Verdict
     activations: Activations
     fingerprint: int  # of the prepared image
+    forward_seconds: float = 0.0  # that the network took, for all images seen with this one
 
 
 class Monitor:
@@ -79,7 +82,13 @@ class Monitor:
         self.judge = judge if self.bundle is bundle else self.bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
+<<<<<<< HEAD
         self.warm_up(1)
+=======
+        self._pixels = self.new_pixels()
+        self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
+        self.judge.forget()
+>>>>>>> 8bcc0bf (The node over DDS against a peer node and a bare one; less of a frame's time goes outside the network)
 
     def twin(self) -> Monitor:
         """Return a monitor for another camera: the same network and scores, evidence of its own.
@@ -88,7 +97,12 @@ class Monitor:
         """
         twin = copy.copy(self)
         twin.judge = self.judge.twin()
+        twin._pixels = self.new_pixels()
         return twin
+
+    def new_pixels(self) -> np.ndarray:
+        """Return memory for what ``prepare`` makes of an image, to be used again and again."""
+        return np.empty(self.classifier.input_shape, np.float32)
 
     def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
@@ -102,8 +116,12 @@ class Monitor:
             ImageError: The image is blank or saturated.
             InvalidActivationsError: The network gave values that are not numbers.
         """
-        prepared = self.prepare(image, least_contrast=least_contrast)
-        return self.observe(prepared, self.classifier(prepared.pixels[None]))
+        # Written anew for each image: nothing that a pass yields shares its memory.
+        prepared = self.prepare(image, least_contrast=least_contrast, out=self._pixels)
+        (outcome,) = look_together([(self, prepared)])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     def look_all(
         self, images: Sequence[RawImage], *, least_contrast: float = 0.0
@@ -128,6 +146,7 @@ class Monitor:
                 raise outcome
         return [outcome for outcome in found if isinstance(outcome, Observation)]
 
+<<<<<<< HEAD
     def warm_up(self, most: int) -> None:
         """Run batches of up to so many images once: backends get ready for each size they meet."""
         for count in range(1, most + 1):
@@ -136,24 +155,45 @@ class Monitor:
 
     def prepare(self, image: RawImage, *, least_contrast: float = 0.0) -> Prepared:
         """Return an image as the network takes it; arguments and errors as for ``look``."""
+=======
+    def prepare(
+        self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
+    ) -> Prepared:
+        """Return an image as the network takes it.
+
+        Args:
+            image: As for ``look``.
+            least_contrast: As for ``look``.
+            out: float32 (channels, height, width) that gets the pixels, such as
+                ``new_pixels`` gives; by default new memory.
+
+        Raises:
+            ImageError: The image is blank or saturated.
+        """
+>>>>>>> 8bcc0bf (The node over DDS against a peer node and a bare one; less of a frame's time goes outside the network)
         resized = self.bundle.preprocess.resized(image.pixels, image.order)
         if least_contrast:
             _require_contrast(resized, least_contrast)
         return Prepared(
-            self.bundle.preprocess.normalised(resized), zlib.adler32(resized.tobytes())
+            self.bundle.preprocess.normalised(resized, out), zlib.adler32(resized.data)
         )
 
-    def observe(self, prepared: Prepared, activations: Activations) -> Observation:
+    def observe(
+        self, prepared: Prepared, activations: Activations, forward_seconds: float = 0.0
+    ) -> Observation:
         """Judge one image by what it excited.
 
         Args:
             prepared: The image.
             activations: Of this image alone.
+            forward_seconds: That the network took.
 
         Raises:
             InvalidActivationsError: The network gave values that are not numbers.
         """
-        return Observation(self.judge.judge(activations), activations, prepared.fingerprint)
+        return Observation(
+            self.judge.judge(activations), activations, prepared.fingerprint, forward_seconds
+        )
 
     def spatial_layer(self, wanted: str = '') -> Layer:
         """Return the layer with this name or number; by default the last one with extent.
@@ -203,13 +243,16 @@ def look_together(
     """
     network = looks[0][0].classifier
     try:
-        activations = network(np.stack([prepared.pixels for _, prepared in looks]))
+        started = time.perf_counter()
+        pixels = [prepared.pixels for _, prepared in looks]
+        activations = network(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
+        forward = time.perf_counter() - started
     except BaseException as error:  # a foreign network may even raise SystemExit
         return [error] if len(looks) == 1 else [look_together([look])[0] for look in looks]
     found: list[Observation | BaseException] = []
     for row, (monitor, prepared) in enumerate(looks):
         try:
-            found.append(monitor.observe(prepared, activations[row:row + 1]))
+            found.append(monitor.observe(prepared, activations[row:row + 1], forward))
         except Exception as error:
             found.append(error)
     return found
@@ -270,13 +313,14 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    contrast = float(resized.std())
+    plane = resized.reshape(len(resized), -1)
+    contrast = float(cv2.meanStdDev(plane)[1][0, 0])
     if contrast < least:
         raise ImageError(
             f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
             'covered, or the camera blinded? (blank_contrast)'
         )
-    share = float((resized >= WHITE).mean())
+    share = np.count_nonzero(plane >= WHITE) / plane.size
     if share > SATURATED:
         raise ImageError(
             f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '

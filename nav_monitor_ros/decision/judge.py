@@ -171,10 +171,8 @@ class Judge:
         count = min(EXPLAINED_NEURONS, len(z))
         largest = np.argpartition(-np.abs(z), count - 1)[:count]
         largest = largest[np.argsort(-np.abs(z[largest]), kind='stable')]
-        neurons = tuple(
-            Neuron(int(i), float(features[i]), float(z[i]), bool(pattern[i]), bool(nearest[i]))
-            for i in largest
-        )
+        columns = (largest, features[largest], z[largest], pattern[largest], nearest[largest])
+        neurons = tuple(map(Neuron, *(column.tolist() for column in columns)))
         return Explanation(distance, pattern, nearest, monitored, neurons)
 
 

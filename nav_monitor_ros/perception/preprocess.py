@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -37,6 +39,12 @@ _TO_GRAY = {
     'bgra': cv2.COLOR_BGRA2GRAY,
 }
 _CONVERSIONS = {'rgb': _TO_RGB, 'bgr': _TO_BGR, 'gray': _TO_GRAY}
+
+# torch warns once, of the first tensor over read-only memory, which images of a message are. They
+# are only read here; a copy of each would cost as much as resizing them.
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    torch.from_numpy(np.frombuffer(bytes(1), np.uint8))
 
 
 @dataclass(frozen=True)
@@ -133,22 +141,31 @@ class Preprocess:
         pixels = np.ascontiguousarray(pixels)
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
-    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+    def normalised(self, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return ``(pixel * scale - mean) / std``.
 
         Args:
             pixels: uint8 (height, width, channels).
+            out: float32 (channels, height, width) to write to; by default new memory, which
+                costs as much again as the computation.
 
         Returns:
-            float32 (channels, height, width).
+            float32 (channels, height, width), ``out`` if it was given.
         """
+        factor, offset = self._line
+        if out is None:
+            out = np.empty((self.channels, self.height, self.width), np.float32)
+        np.multiply(pixels.transpose(2, 0, 1), factor, out=out)
+        out += offset
+        return out
+
+    @cached_property
+    def _line(self) -> tuple[np.ndarray, np.ndarray]:
+        """What gray levels are multiplied by, and what is added, float32 (channels, 1, 1)."""
         mean, std = np.array(self.mean), np.array(self.std)
         factor = (self.scale / std).astype(np.float32)
         offset = (-mean / std).astype(np.float32)
-        normalised = np.empty((self.channels, self.height, self.width), np.float32)
-        np.multiply(pixels.transpose(2, 0, 1), factor[:, None, None], out=normalised)
-        normalised += offset[:, None, None]
-        return normalised
+        return factor[:, None, None], offset[:, None, None]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for YAML."""
@@ -224,8 +241,6 @@ class Preprocess:
         # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
         # torchvision's transforms use, and agrees with Pillow's.
         contiguous = np.ascontiguousarray(image)
-        if not contiguous.flags.writeable:
-            contiguous = contiguous.copy()  # torch.from_numpy warns of read-only memory
         planes = torch.from_numpy(contiguous.reshape(*image.shape[:2], -1)).permute(2, 0, 1)[None]
         scaled = torch.nn.functional.interpolate(
             planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False

@@ -82,6 +82,7 @@ class Desk:
         self.incidents = camera.incidents
         self.monitor = monitor
         self.mailbox = mailbox
+        self.pixels = monitor.new_pixels()
         self.neighbours = Neighbours()
         self.judged = 0
         self.failed = 0
@@ -227,7 +228,9 @@ class Worker:
             _stamp_ns(message), case.parcel.arrived, values['roi'], values['image_timeout']
         ):
             desk.monitor.judge.forget()
-        return desk.monitor.prepare(region, least_contrast=values['blank_contrast'])
+        return desk.monitor.prepare(
+            region, least_contrast=values['blank_contrast'], out=desk.pixels
+        )
 
     def _tell(self, case: _Case, seen: Observation | BaseException) -> _Finding:
         if not isinstance(seen, Observation):
@@ -240,7 +243,10 @@ class Worker:
             ),
             header=message.header,
             verdict=verdict,
-            extra=lambda: {'latency_ms': _note_latency(desk, parcel) * 1000},
+            extra=lambda: {
+                'latency_ms': _note_latency(desk, parcel) * 1000,
+                'forward_ms': seen.forward_seconds * 1000,
+            },
         )
         desk.last_trouble = ''
         desk.judged += 1

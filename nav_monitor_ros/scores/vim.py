@@ -86,7 +86,9 @@ class VirtualLogitMatching(Score):
         if not self._scatter.count or not len(self._sample_entering):
             raise NavMonitorError('vim: no training image was seen')
         head = self._require_head()
-        inverse = np.linalg.pinv(head.weight.astype(np.float64))
+        # Weights have 24 bits: what they span below that is rounding, and its inverse huge.
+        rounding = max(head.weight.shape) * float(np.finfo(np.float32).eps)
+        inverse = np.linalg.pinv(head.weight.astype(np.float64), rcond=rounding)
         self.origin = -(inverse @ head.bias).astype(np.float32)
         _, vectors = np.linalg.eigh(self._scatter.about(self.origin.astype(np.float64)))
         # eigh sorts by rising eigenvalue: the residual comes first.

@@ -1,0 +1,85 @@
+"""A ResNet-18 that nobody trained, with a monitor fitted to it: enough to time a whole node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from nav_monitor_ros.bundle import save_bundle
+from nav_monitor_ros.offline.benchmark import Progress
+from nav_monitor_ros.offline.fit import FUSED_MEMBERS, FitOptions, fit
+from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+SIDE = 224  # pixels of the network's input
+CAMERA = (480, 640)  # rows and columns of the camera's image
+TRAINING = 3  # images of each class
+CALIBRATION = 90  # images in all; 5 % false alarms need 89
+_COARSE = (6, 8)  # patches that a class's picture is made of
+_NOISE = 2.0  # gray levels by which the images of one class differ
+
+
+def write_bundle(
+    folder: Path, *, classes: int = 43, progress: Progress = lambda what, done, total: None
+) -> None:
+    """Write the bundle and, as ``training.npz`` (``x``, ``y``) beside it, what it was fitted to.
+
+    The layers' weights are random; the last layer tells the classes' pictures apart by their
+    nearest mean, so that each class has patterns of its own.
+
+    Args:
+        folder: Does not exist yet; the bundle's.
+        classes: Of the network.
+        progress: Is told how far the work is.
+    """
+    torch.manual_seed(0)
+    spec = NetworkSpec('torchvision:resnet18', {'num_classes': classes})
+    network = spec.build([])
+    classifier = Classifier(network, Preprocess(SIDE, SIDE), threads=1)
+    pictures = camera_images(classes, seed=0)
+    batch = np.stack([classifier.preprocess.apply(picture) for picture in pictures])
+    means = classifier(batch).features
+    centred = torch.from_numpy(means - means.mean(0))
+    head = network.get_submodule('fc')
+    assert isinstance(head, torch.nn.Linear)
+    with torch.no_grad():
+        head.weight.copy_(centred)
+        head.bias.copy_(-(centred @ torch.from_numpy(means + means.mean(0)).T).diag() / 2)
+    labels = np.tile(np.arange(classes), TRAINING)
+    pixels = np.stack([_variant(pictures[label], seed) for seed, label in enumerate(labels)])
+    held_out = np.stack([
+        _variant(pictures[seed % classes], len(labels) + seed) for seed in range(CALIBRATION)
+    ])
+    # Fitted by a classifier that knows the head's weights as they are now.
+    classifier = Classifier(network, Preprocess(SIDE, SIDE), threads=1)
+    bundle = fit(
+        classifier, spec, from_arrays('training', pixels, labels),
+        from_arrays('calibration', held_out),
+        FitOptions(
+            name=folder.name, false_alarm_rate=0.05,
+            scores={name: {} for name in (*FUSED_MEMBERS, 'gaussian')},  # what a verdict needs
+        ),
+        progress=progress,
+    )
+    np.savez(folder.parent / 'training.npz', x=pixels, y=labels)
+    save_bundle(bundle, classifier, folder, card='A network for timing only; nobody trained it.\n')
+
+
+def camera_images(count: int, *, seed: int) -> np.ndarray:
+    """Return coloured patches with soft edges, each image another one, uint8 (count, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, *_COARSE)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, CAMERA, mode='bicubic').clamp(0, 255)
+    return smooth.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+
+
+def _variant(picture: np.ndarray, seed: int) -> np.ndarray:
+    """Return a noisy image of a picture, as large as the network's input."""
+    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    noise = np.random.default_rng(seed).normal(0, _NOISE, small.shape)
+    return np.clip(small + noise, 0, 255).astype(np.uint8)
