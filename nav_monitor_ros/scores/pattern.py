@@ -12,6 +12,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.pattern_search import INDEXED_FROM, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
 
@@ -36,9 +37,10 @@ class Pattern(Score):
 
     Needs features (N, D), and the head's weights (C, D) where ``select`` is above 0. Patterns are
     packed; a frame costs one XOR and popcount over the predicted class's patterns,
-    O(P_c * D / 64). Source: Cheng, Nuehrenberg and Yasuoka, DATE 2019. A class with more than
-    ``max_patterns`` patterns keeps a uniform sample of them, so that neither fitting nor judging
-    grows with the number of images.
+    O(P_c * D / 64), or where there are very many a look into tables (``pattern_search.py``). A
+    class with more than ``max_patterns`` patterns keeps a uniform sample of them, so that neither
+    fitting nor judging grows with the number of images. Source: Cheng, Nuehrenberg and Yasuoka,
+    DATE 2019.
     """
 
     name = 'pattern'
@@ -190,10 +192,9 @@ class Pattern(Score):
     def score_frame(self, frame: Activations) -> float:
         """Return one image's distance in bits."""
         label = int(frame.predicted[0])
-        stored = self._columns[:, self.offsets[label] : self.offsets[label + 1]]
-        if not stored.shape[1]:
+        if self.offsets[label] == self.offsets[label + 1]:
             return float(self._monitored_count[label] + 1)
-        return float(bits.distances(stored, self._query(frame.features[0], label)).min())
+        return float(self._nearest(self._query(frame.features[0], label), label)[1])
 
     def out_of_pattern(self, batch: Activations) -> np.ndarray:
         """Return which images are farther than ``gamma`` from every stored pattern, bool (N,)."""
@@ -212,14 +213,11 @@ class Pattern(Score):
             one is all off.
         """
         query = self._query(features, label)
-        start, stop = self.offsets[label], self.offsets[label + 1]
         pattern = bits.unpack(query, self.width)
-        if start == stop:
+        if self.offsets[label] == self.offsets[label + 1]:
             return pattern, np.zeros(self.width, bool), int(self._monitored_count[label]) + 1
-        distances = bits.distances(self._columns[:, start:stop], query)
-        best = int(distances.argmin())
-        nearest = bits.unpack(self.patterns[start + best], self.width)
-        return pattern, nearest, int(distances[best])
+        row, distance = self._nearest(query, label)
+        return pattern, bits.unpack(self.patterns[row], self.width), distance
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return thresholds, selected neurons and packed patterns."""
@@ -292,8 +290,25 @@ class Pattern(Score):
         """Return the pattern of one frame's features (D,), uint64 (words,)."""
         return bits.pack(features > self.thresholds) & self._mask[label]
 
+    def _nearest(self, query: np.ndarray, label: int) -> tuple[int, int]:
+        """Return the row of the class's pattern that is nearest, and its distance."""
+        start, stop = int(self.offsets[label]), int(self.offsets[label + 1])
+        search = self._searches.get(label)
+        if search is not None:
+            row, distance = search.nearest(query)
+            return start + row, distance
+        distances = bits.distances(self._columns[:, start:stop], query)
+        row = int(distances.argmin())
+        return start + row, int(distances[row])
+
     def _complete(self) -> None:
         self._columns = np.ascontiguousarray(self.patterns.T)  # word by word, for single frames
+        self._searches = {
+            int(label): PatternSearch(
+                self.patterns[self.offsets[label] : self.offsets[label + 1]], self.width
+            )
+            for label in np.flatnonzero(np.diff(self.offsets) >= INDEXED_FROM)
+        }
 
     def _smallest(self, queries: np.ndarray, label: int) -> np.ndarray:
         stored = self.patterns[self.offsets[label] : self.offsets[label + 1]]

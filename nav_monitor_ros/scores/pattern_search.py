@@ -1,0 +1,157 @@
+"""The nearest of very many bit patterns, exactly, without looking at most of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+
+from nav_monitor_ros.scores import bits
+
+INDEXED_FROM = 50_000  # patterns; fewer are compared with one by one in no more time
+CODE = 16  # bits of a sub-code
+_VALUES = 1 << CODE
+_FLIPS = (
+    np.zeros(1, np.uint16),
+    (1 << np.arange(CODE)).astype(np.uint16),
+)  # by how many bits sub-codes may differ: the values to look up, by XOR
+_WORTH = 16  # looking a pattern up costs about as much as passing by so many
+_BLOCK = 1 << 15  # patterns whose words fit the cache
+_THREADED_FROM = 1 << 17  # patterns below which threads cost more than they save
+_MOST_THREADS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class PatternSearch:
+    """Finds the nearest of the patterns of one class, by multi-index hashing.
+
+    Patterns are cut into m sub-codes of 16 bits, and for each sub-code a table says which
+    patterns have which value. Of m sub-codes that differ by less than ``m * (r + 1)`` bits in
+    all, one at least differs by no more than r. So the patterns that share a sub-code with the
+    query (r = 0) and those whose sub-codes differ by one bit (r = 1) hold every pattern that is
+    nearer than m and 2 m bits: if the best of them is that near, it is the nearest of all. Else,
+    or where a sub-code is shared by so many that nothing would be won, all are compared.
+
+    Exact in every case; about a tenth of a millisecond for queries near a stored pattern, the
+    time to read all patterns for those that are near none. Memory: four bytes a pattern and
+    sub-code, and 256 kB a sub-code, which is twice the patterns' own.
+    Source: Norouzi, Punjani and Fleet, Fast exact search in Hamming space with multi-index
+    hashing, TPAMI 2014.
+    """
+
+    def __init__(self, rows: np.ndarray, width: int) -> None:
+        """Build the tables.
+
+        Args:
+            rows: uint64 (P, words), packed patterns of one class; a reference is kept.
+            width: Bits of a pattern.
+        """
+        self._rows = rows
+        self._columns = np.ascontiguousarray(rows.T)
+        self._places: list[int] = []  # of the sub-codes that tell patterns apart
+        orders, starts = [], []
+        codes = _codes(rows)
+        for place in range(width // CODE):
+            code = np.ascontiguousarray(codes[:, place])
+            counts = np.bincount(code, minlength=_VALUES)
+            # Patterns that share a value with a stored one, on average over the stored ones.
+            shared = float(np.square(counts, dtype=np.float64).sum()) / len(rows)
+            if shared * (width // CODE) * _WORTH > len(rows):
+                continue
+            self._places.append(place)
+            orders.append(np.argsort(code, kind='stable').astype(np.uint32))
+            starts.append(np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32))
+        self._orders = np.concatenate(orders) if orders else np.zeros(0, np.uint32)
+        self._starts = np.concatenate(starts) if starts else np.zeros(0, np.uint32)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the memory that the search takes besides the patterns, in bytes."""
+        return self._orders.nbytes + self._starts.nbytes + self._columns.nbytes
+
+    def nearest(self, query: np.ndarray) -> tuple[int, int]:
+        """Return the row of the nearest pattern, the first of several, and its distance.
+
+        Args:
+            query: uint64 (words,).
+        """
+        tables = len(self._places)
+        for radius, flips in enumerate(_FLIPS):
+            candidates = self._candidates(query, flips)
+            if candidates is None:
+                break
+            if not len(candidates):
+                continue
+            distances = bits.popcount(self._rows[candidates] ^ query)
+            smallest = int(distances.min())
+            if smallest < tables * (radius + 1):
+                return int(candidates[distances == smallest].min()), smallest
+        return self._compare_all(query)
+
+    def _candidates(self, query: np.ndarray, flips: np.ndarray) -> np.ndarray | None:
+        """Return the rows whose sub-codes are among those looked up; None if they are too many."""
+        tables = len(self._places)
+        codes = _codes(query[None])[0, self._places]
+        values = (codes[:, None] ^ flips).astype(np.int64)
+        table = np.arange(tables)[:, None]
+        places = (table * (_VALUES + 1) + values).ravel()
+        first = self._starts[places].astype(np.int64)
+        counts = self._starts[places + 1] - first
+        total = int(counts.sum())
+        if not tables or total * _WORTH > len(self._rows):
+            return None
+        # Positions first, first + 1, ... of each run, one run behind the other.
+        begin = first + (np.repeat(np.arange(tables), len(flips)) * len(self._rows))
+        before = np.cumsum(counts) - counts
+        return self._orders[np.repeat(begin - before, counts) + np.arange(total)]
+
+    def _compare_all(self, query: np.ndarray) -> tuple[int, int]:
+        if _faiss() is None:
+            return self._compare_columns(query)
+        count = len(self._rows)
+        threads = min(_MOST_THREADS, os.cpu_count() or 1) if count >= _THREADED_FROM else 1
+        edges = np.linspace(0, count, threads + 1).astype(int).tolist()
+        parts = list(zip(edges[:-1], edges[1:], strict=True))
+        if len(parts) == 1:
+            return self._compare_rows(query, *parts[0])
+        found = _pool().map(lambda part: self._compare_rows(query, *part), parts)
+        return min(found, key=lambda row_distance: row_distance[::-1])
+
+    def _compare_rows(self, query: np.ndarray, start: int, stop: int) -> tuple[int, int]:
+        distance, row = _faiss().knn_hamming(
+            query[None].view(np.uint8), self._rows[start:stop].view(np.uint8), 1)
+        return start + int(row[0, 0]), int(distance[0, 0])
+
+    def _compare_columns(self, query: np.ndarray) -> tuple[int, int]:
+        best = (0, np.iinfo(np.int64).max)
+        for start in range(0, len(self._rows), _BLOCK):
+            distances = bits.distances(self._columns[:, start : start + _BLOCK], query)
+            row = int(distances.argmin())
+            if distances[row] < best[1]:
+                best = (start + row, int(distances[row]))
+        return best
+
+
+def _codes(rows: np.ndarray) -> np.ndarray:
+    """Return the sub-codes of packed patterns (N, words), uint16 (N, 4 * words)."""
+    return np.ascontiguousarray(rows).astype('<u8', copy=False).view('<u2')
+
+
+@lru_cache(maxsize=1)
+def _faiss():
+    """Return faiss, whose comparison of all patterns is faster than numpy's, or None."""
+    try:
+        import faiss
+    except ImportError:
+        _log.info('faiss is not installed; where all patterns are compared, numpy compares them')
+        return None
+    return faiss
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix='nav_monitor patterns')
