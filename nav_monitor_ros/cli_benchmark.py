@@ -44,7 +44,11 @@ class Benchmark:
     options: tuple[Option, ...] = ()
 
     def load(self) -> Callable[..., Any]:
-        """Return the function."""
+        """Return the function.
+
+        Raises:
+            ImportError: It needs what is not installed, such as ROS 2.
+        """
         module, _, name = self.function.partition(':')
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
         return found
@@ -105,6 +109,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',
         (Option('frames', 2000, 'timed of each picture'),),
     ),
+    'patterns': Benchmark(
+        'finding the nearest of very many patterns, against BDDs and float neighbours',
+        'nav_monitor_ros.offline.benchmark_patterns:patterns_benchmark',
+        (
+            Option('patterns', 1_000_000, 'of one class'),
+            Option('bits', 512, 'of a pattern'),
+            Option('queries', 200, 'of each kind'),
+        ),
+    ),
 }
 
 
@@ -157,7 +170,7 @@ def _benchmark(options: argparse.Namespace) -> None:
         for name, benchmark in BENCHMARKS.items():
             try:
                 content['benchmarks'][name] = _run(benchmark, {})
-            except NavMonitorError as error:
+            except (NavMonitorError, ImportError) as error:  # no ROS 2 here, for one
                 table_console().print(f'{name} is left out: {error}')
     if options.json is not None:
         write_json(options.json, content)

@@ -146,7 +146,7 @@ def _faiss():
     """Return faiss, whose comparison of all patterns is faster than numpy's, or None."""
     try:
         import faiss
-    except ImportError:
+    except (ImportError, AttributeError):  # the latter where it was built for another numpy
         _log.info('faiss is not installed; where all patterns are compared, numpy compares them')
         return None
     return faiss
