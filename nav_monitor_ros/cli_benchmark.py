@@ -104,6 +104,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         'a whole node over DDS against the node that one writes by hand',
         'nav_monitor_ros.ros.benchmark_node:node_benchmark', _NODE_OPTIONS,
     ),
+    'startup': Benchmark(
+        'how soon the node is there, and what it uses while no camera speaks',
+        'nav_monitor_ros.ros.benchmark_startup:startup_benchmark',
+        (
+            Option('bundle', 'traffic_signs', 'of the monitor'),
+            Option('runs', 5, 'how often it is started'),
+            Option('seconds', 10.0, 'of waiting for a camera'),
+        ),
+    ),
     'views': Benchmark(
         'drawing the live pictures',
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',

@@ -105,6 +105,11 @@ class _Allowance(TorchDispatchMode):
         super().__init__()
         self._left = elements
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from importing its compiler, seconds of a node's start, to switch it off."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:

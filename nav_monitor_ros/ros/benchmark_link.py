@@ -213,6 +213,11 @@ class Feed:
         self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies a second
 
 
+def free_domain() -> int:
+    """Return a ROS domain that tells this process's benchmarks from others' nodes."""
+    return 1 + os.getpid() % 100  # domains above 101 run into the ports that Linux hands out
+
+
 def python_module(name: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of this package as a node."""
     return [sys.executable, '-m', name, '--ros-args', *arguments]

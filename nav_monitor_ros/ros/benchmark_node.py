@@ -22,7 +22,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
 from nav_monitor_ros.ros.bare_node import REPLY
-from nav_monitor_ros.ros.benchmark_link import Feed, Link, python_module
+from nav_monitor_ros.ros.benchmark_link import Feed, Link, free_domain, python_module
 from nav_monitor_ros.ros.parameters import BY_NAME
 from nav_monitor_ros.ros.qos import reliable
 
@@ -139,7 +139,7 @@ class _Stage:
         self._steps = steps
         self._done = 0
         self._images = camera_images(VARIANTS, seed=1)
-        self._domain = 1 + os.getpid() % 100
+        self._domain = free_domain()
 
     def prepare(self, classes: int) -> None:
         """Make the network and its monitor."""
