@@ -3,9 +3,9 @@
     python benchmarks/compare.py before.json after.json [--tolerance 0.15]
 
 Compared are medians and the figures that have a better side. Times of two machines, or of a busy
-and an idle one, say nothing of the code; `--relative` compares what each run measured in units of its own
-reference. Ends with status 1 if anything is worse by more than the tolerance, 2 if the files cannot
-be compared.
+and an idle one, say nothing of the code; `--relative` compares what each run measured in units of
+its own reference. Ends with status 1 if anything is worse by more than the tolerance, 2 if the
+files cannot be compared.
 """
 
 from __future__ import annotations

@@ -57,12 +57,12 @@ class Benchmark:
 _THREADS = Option('threads', 1, 'of torch')
 
 _NODE_OPTIONS = (
-    Option('seconds', 4.0, 'for each rate that is tried'),
+    Option('seconds', 2.0, 'for each rate that is tried'),
     Option('classes', 43, 'of the network'),
-    Option('backends', '', 'of the network, with commas; all that are installed'),
+    Option('backends', '', 'with commas, or all (default: torch and the fastest other)'),
     _THREADS,
     Option('grid', 1, '1 measures with activation maps watched too'),
-    Option('peer', '', "the peer node's script; that of the checkout"),
+    Option('peer', '', "the peer node's script (default: that of the checkout)"),
 )
 
 BENCHMARKS: Mapping[str, Benchmark] = {

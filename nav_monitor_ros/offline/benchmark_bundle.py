@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import torch
 
-from nav_monitor_ros.bundle import save_bundle
+from nav_monitor_ros.bundle import equip, load_bundle, save_bundle
 from nav_monitor_ros.offline.benchmark import Progress
+from nav_monitor_ros.offline.export import export
 from nav_monitor_ros.offline.fit import FUSED_MEMBERS, FitOptions, fit
 from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.perception.backends import BACKENDS, TORCH, installed
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -26,7 +28,7 @@ _NOISE = 2.0  # gray levels by which the images of one class differ
 
 def write_bundle(
     folder: Path, *, classes: int = 43, progress: Progress = lambda what, done, total: None
-) -> None:
+) -> tuple[str, ...]:
     """Write the bundle and, as ``training.npz`` (``x``, ``y``) beside it, what it was fitted to.
 
     The layers' weights are random; the last layer tells the classes' pictures apart by their
@@ -36,6 +38,9 @@ def write_bundle(
         folder: Does not exist yet; the bundle's.
         classes: Of the network.
         progress: Is told how far the work is.
+
+    Returns:
+        The backends that may run it here: torch, and those for which it could be exported.
     """
     torch.manual_seed(0)
     spec = NetworkSpec('torchvision:resnet18', {'num_classes': classes})
@@ -57,9 +62,9 @@ def write_bundle(
     ])
     # Fitted by a classifier that knows the head's weights as they are now.
     classifier = Classifier(network, Preprocess(SIDE, SIDE), threads=1)
+    calibration = from_arrays('calibration', held_out)
     bundle = fit(
-        classifier, spec, from_arrays('training', pixels, labels),
-        from_arrays('calibration', held_out),
+        classifier, spec, from_arrays('training', pixels, labels), calibration,
         FitOptions(
             name=folder.name, false_alarm_rate=0.05,
             scores={name: {} for name in (*FUSED_MEMBERS, 'gaussian')},  # what a verdict needs
@@ -68,6 +73,15 @@ def write_bundle(
     )
     np.savez(folder.parent / 'training.npz', x=pixels, y=labels)
     save_bundle(bundle, classifier, folder, card='A network for timing only; nobody trained it.\n')
+    others = [backend for backend in BACKENDS if backend != TORCH and installed(backend)]
+    if not others:
+        return (TORCH,)
+    equip(classifier, bundle.scores.values())
+    engines = export(
+        load_bundle(folder), classifier, calibration, others, folder, progress=progress)
+    allowed = {approval.engine.backend for approval in engines.approvals.values()
+               if not approval.refused}
+    return (TORCH, *(backend for backend in others if backend in allowed))
 
 
 def camera_images(count: int, *, seed: int) -> np.ndarray:

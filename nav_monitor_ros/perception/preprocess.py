@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import cv2
@@ -39,12 +39,6 @@ _TO_GRAY = {
     'bgra': cv2.COLOR_BGRA2GRAY,
 }
 _CONVERSIONS = {'rgb': _TO_RGB, 'bgr': _TO_BGR, 'gray': _TO_GRAY}
-
-# torch warns once, of the first tensor over read-only memory, which images of a message are. They
-# are only read here; a copy of each would cost as much as resizing them.
-with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    torch.from_numpy(np.frombuffer(bytes(1), np.uint8))
 
 
 @dataclass(frozen=True)
@@ -235,9 +229,7 @@ class Preprocess:
             return image
         if self.interpolation != 'antialias':
             return cv2.resize(image, (columns, rows), interpolation=_CV2[self.interpolation])
-        # Imported here: torch takes seconds to load, and other interpolations do without.
-        import torch
-
+        torch = _torch()
         # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
         # torchvision's transforms use, and agrees with Pillow's.
         contiguous = np.ascontiguousarray(image)
@@ -246,6 +238,19 @@ class Preprocess:
             planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False
         )
         return scaled[0].permute(1, 2, 0).numpy().reshape(rows, columns, *image.shape[2:])
+
+
+@lru_cache(maxsize=1)
+def _torch() -> Any:
+    # Imported here: torch takes seconds to load, and other interpolations do without.
+    import torch
+
+    # It warns once, of the first tensor over read-only memory, which images of a message are. They
+    # are only read here; a copy of each would cost as much as resizing them.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.from_numpy(np.frombuffer(bytes(1), np.uint8))
+    return torch
 
 
 def _central(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -29,9 +29,9 @@ def main() -> int:
     node = rclpy.create_node('bare')
     values = check_all(declare(node, PARAMETERS))
     bundle = load_bundle(values['bundle'])
-    chosen = {'backend': values['backend']} if 'backend' in values else {}
     classifier = bundle.classifier(
-        device=values['device'], threads=values['torch_threads'], scores=[], **chosen
+        backend=values['backend'], device=values['device'], threads=values['torch_threads'],
+        scores=[],
     )
     batch = np.random.default_rng(0).random((1, *classifier.input_shape), dtype=np.float32)
     publisher = node.create_publisher(Header, REPLY, reliable(1))

@@ -108,7 +108,7 @@ class Link:
 
         self.wait(answered, timeout, 'an answer to an image')
 
-    def feed(self, rate: float, seconds: float, *, settle: float = 1.0) -> Feed:
+    def feed(self, rate: float, seconds: float, *, settle: float = 0.5) -> Feed:
         """Send images at a rate; return what came back.
 
         Args:
@@ -146,14 +146,13 @@ class Link:
             first: Rate to begin with, images a second.
             limit: Rate not to go beyond.
         """
-        rate, best = first, None
-        while True:
-            feed = self.feed(rate, seconds)
-            if best is None or feed.rate > best.rate:
-                best = feed
-            if feed.rate < 0.9 * rate or rate >= limit:
-                return best
-            rate *= 1.5
+        best = self.feed(first, seconds)
+        rate = first
+        while best.rate >= 0.9 * rate and rate < limit:
+            rate *= 2
+            best = max(best, self.feed(rate, seconds), key=lambda feed: feed.rate)
+        # Images far too many cost the process time, too: once more with hardly too many.
+        return max(best, self.feed(1.2 * best.rate, seconds), key=lambda feed: feed.rate)
 
     def close(self) -> None:
         """End the process and the camera."""

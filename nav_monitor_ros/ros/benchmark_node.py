@@ -21,9 +21,9 @@ from vision_msgs.msg import Classification
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
+from nav_monitor_ros.perception.backends import ENGINES, TORCH
 from nav_monitor_ros.ros.bare_node import REPLY
 from nav_monitor_ros.ros.benchmark_link import Feed, Link, free_domain, python_module
-from nav_monitor_ros.ros.parameters import BY_NAME
 from nav_monitor_ros.ros.qos import reliable
 
 CAMERA_RATE = 30.0  # Hz
@@ -33,6 +33,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 PEER = _ROOT / 'benchmarks' / 'peer_node.py'
 PROFILE = _ROOT / 'config' / 'fastdds.xml'
 _STATUS = '/nav_monitor/ood_status'
+BUNDLE = 'resnet18'
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class _Measured:
 
 def node_benchmark(
     *,
-    seconds: float = 4.0,
+    seconds: float = 2.0,
     classes: int = 43,
     backends: str = '',
     threads: int = 1,
@@ -63,9 +64,10 @@ def node_benchmark(
     runs the network on a fixed input, and sends the header back.
 
     Args:
-        seconds: For each rate that is tried; the camera's rate counts three times as long.
+        seconds: For each rate that is tried; the camera's rate counts four times as long.
         classes: Of the network.
-        backends: That the monitor runs with, with commas; empty for all that are installed.
+        backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
+            for torch and the one that is said to be the fastest of the others.
         threads: ``torch_threads`` of the monitor and the bare node; the peer keeps torch's own
             choice, since who writes by hand does.
         grid: Whether the activation maps are measured too, 1 or 0.
@@ -75,7 +77,7 @@ def node_benchmark(
     Returns:
         Timings are from the image's sending to the arrival of the reply at 30 Hz, and, where they
         say so, from the arrival of the image at the node to its alert; ratios are to the bare node
-        with the same backend.
+        with the backend that the monitor is fastest with.
 
     Raises:
         NavMonitorError: A process does not start or does not answer, or the peer's script is not
@@ -87,20 +89,16 @@ def node_benchmark(
             f'{script} is not there: the peer node is in the source repository; run this in a '
             'checkout, or say where it is (--peer)'
         )
-    wanted = _backends(backends)
-    steps = 2 + 2 * len(wanted) + (2 if grid else 0)
     with tempfile.TemporaryDirectory() as scratch:
-        stage = _Stage(Path(scratch), seconds, threads, script, progress, steps)
-        stage.prepare(classes)
-        monitors, bares = {}, {}
-        for backend in wanted:
-            monitors[backend] = stage.monitor(backend)
-            bares[backend] = stage.bare(backend)
-        peer_alone = stage.peer()
+        stage = _Stage(Path(scratch), seconds, threads, script, progress, bool(grid))
+        wanted = stage.prepare(classes, backends)
+        monitors = {backend: stage.monitor(backend) for backend in wanted}
         best = max(monitors, key=lambda name: monitors[name].fastest.rate)
+        bare = stage.bare(best)
+        peer_alone = stage.peer()
         shown = (stage.monitor(best, grid=True), stage.peer(grid=True)) if grid else None
     return _result(
-        monitors, bares, peer_alone, shown, best,
+        monitors, bare, peer_alone, shown, best,
         {
             'seconds': seconds, 'classes': classes, 'backends': list(wanted), 'threads': threads,
             'camera_hz': CAMERA_RATE, 'image': '640x480 bgr8', 'grid': grid,
@@ -108,70 +106,62 @@ def node_benchmark(
     )
 
 
-def _backends(wanted: str) -> tuple[str, ...]:
-    """Return the backends to measure."""
-    if 'backend' not in BY_NAME:
-        return ('torch',)
-    from nav_monitor_ros.perception.backends import installed_backends
-
-    installed = tuple(installed_backends())
-    chosen = tuple(part.strip() for part in wanted.split(',') if part.strip()) or installed
-    for name in chosen:
-        if name not in installed:
-            raise NavMonitorError(
-                f"backend '{name}' is not installed here; there are {', '.join(installed)}"
-            )
-    return chosen
-
-
 class _Stage:
     """Starts one process after the other, each alone, and measures it."""
 
     def __init__(
         self, folder: Path, seconds: float, threads: int, peer: Path, progress: Progress,
-        steps: int,
+        grid: bool,
     ) -> None:
         self._folder = folder
         self._seconds = seconds
         self._threads = threads
         self._peer = peer
         self._progress = progress
-        self._steps = steps
+        self._steps = 5 if grid else 3  # and one for each backend
         self._done = 0
         self._images = camera_images(VARIANTS, seed=1)
         self._domain = free_domain()
 
-    def prepare(self, classes: int) -> None:
-        """Make the network and its monitor."""
+    def prepare(self, classes: int, backends: str) -> tuple[str, ...]:
+        """Make the network and its monitor; return the backends to measure."""
         self._tell('fitting a monitor')
-        write_bundle(self._folder / 'resnet18', classes=classes)
+        there = write_bundle(self._folder / BUNDLE, classes=classes)
+        chosen = tuple(part.strip() for part in backends.split(',') if part.strip())
+        if backends == 'all':
+            chosen = there
+        elif not chosen:
+            order = [engine.backend for engine in ENGINES]
+            chosen = tuple(dict.fromkeys((TORCH, min(there, key=order.index))))
+        for name in chosen:
+            if name not in there:
+                raise NavMonitorError(
+                    f"backend '{name}' is not installed here, or cannot run the network; there are "
+                    f'{", ".join(there)}'
+                )
+        self._steps += len(chosen)
+        return chosen
 
     def monitor(self, backend: str, *, grid: bool = False) -> _Measured:
         """Measure the monitor."""
-        arguments = [f'bundle:={self._folder / "resnet18"}', f'torch_threads:={self._threads}']
-        if 'backend' in BY_NAME:
-            arguments.append(f'backend:={backend}')
         return self._measure(
             f'monitor, {backend}{", maps watched" if grid else ""}',
-            python_module('nav_monitor_ros.ros.monitor', *_parameters(arguments)),
+            python_module('nav_monitor_ros.ros.monitor', *self._ours(backend)),
             DiagnosticArray, _STATUS, '/nav_monitor/activations' if grid else '', first=45.0,
         )
 
     def bare(self, backend: str) -> _Measured:
         """Measure the bare node."""
-        arguments = [f'bundle:={self._folder / "resnet18"}', f'torch_threads:={self._threads}']
-        if 'backend' in BY_NAME:
-            arguments.append(f'backend:={backend}')
         return self._measure(
             f'bare node, {backend}',
-            python_module('nav_monitor_ros.ros.bare_node', *_parameters(arguments)),
+            python_module('nav_monitor_ros.ros.bare_node', *self._ours(backend)),
             Header, REPLY.replace('~', '/bare'), '', first=45.0,
         )
 
     def peer(self, *, grid: bool = False) -> _Measured:
         """Measure the peer."""
         arguments = [
-            f'weights:={self._folder / "resnet18" / "model.safetensors"}',
+            f'weights:={self._folder / BUNDLE / "model.safetensors"}',
             f'training:={self._folder / "training.npz"}',
         ]
         command = [sys.executable, str(self._peer), '--ros-args', *_parameters(arguments)]
@@ -179,6 +169,12 @@ class _Stage:
             f'peer{", maps watched" if grid else ""}', command, Classification,
             '/peer/prediction', '/peer/activations' if grid else '', first=15.0,
         )
+
+    def _ours(self, backend: str) -> Iterator[str]:
+        return _parameters([
+            f'bundle:={self._folder / BUNDLE}', f'torch_threads:={self._threads}',
+            f'backend:={backend}',
+        ])
 
     def _measure(
         self, what: str, command: list[str], reply: type, topic: str, watched: str, *,
@@ -196,7 +192,7 @@ class _Stage:
                         Image, watched, lambda raw: None, reliable(1), raw=True)
                 link.wait_ready(_START)
                 fastest = link.fastest(seconds=self._seconds, first=first)
-                return _Measured(fastest, link.feed(CAMERA_RATE, 3 * self._seconds))
+                return _Measured(fastest, link.feed(CAMERA_RATE, 4 * self._seconds))
             finally:
                 link.close()
 
@@ -226,22 +222,19 @@ def _profile() -> Iterator[None]:
 
 
 def _result(
-    monitors: dict[str, _Measured], bares: dict[str, _Measured], peer: _Measured,
+    monitors: dict[str, _Measured], bare: _Measured, peer: _Measured,
     shown: tuple[_Measured, _Measured] | None, best: str, settings: dict[str, Any],
 ) -> Result:
-    timed, rates = {}, {}
+    alone = float(np.median(bare.steady.latencies))
+    timed = {f'bare node, {best}': Timing.of(bare.steady.latencies)}
+    rates = {f'bare node, {best}': bare.fastest.rate}
     for backend, measured in monitors.items():
-        bare = bares[backend]
-        alone = float(np.median(bare.steady.latencies))
-        timed[f'bare node, {backend}'] = Timing.of(bare.steady.latencies)
         timed[f'monitor, {backend}'] = Timing.of(measured.steady.latencies, alone)
         told = _told(measured.steady)
         timed[f'monitor, {backend}: image received to alert'] = Timing.of(told[:, 0], alone)
         timed[f'monitor, {backend}: forward pass'] = Timing.of(told[:, 1], alone)
         timed[f'monitor, {backend}: the rest'] = Timing.of(told[:, 0] - told[:, 1], alone)
         rates[f'monitor, {backend}'] = measured.fastest.rate
-        rates[f'bare node, {backend}'] = bare.fastest.rate
-    alone = float(np.median(bares[best].steady.latencies))
     timed['peer'] = Timing.of(peer.steady.latencies, alone)
     rates['peer'] = peer.fastest.rate
     figures = {
@@ -253,7 +246,7 @@ def _result(
             timed[f'monitor, {best}'].p99_ms / timed[f'bare node, {best}'].p99_ms,
             'lower', 'x', 2.0),
         'rate_ratio_to_bare': Figure(
-            monitors[best].fastest.rate / bares[best].fastest.rate, 'higher', 'x'),
+            monitors[best].fastest.rate / bare.fastest.rate, 'higher', 'x'),
     }
     if shown is not None:
         ours, theirs = shown
