@@ -33,6 +33,7 @@ DISTRIBUTIONS = {
     'PIL': 'pillow',
     'backports': 'backports-zstd',
     'cv2': 'opencv-python-headless',
+    'faiss': 'faiss-cpu',
     'skimage': 'scikit-image',
     'sklearn': 'scikit-learn',
     'yaml': 'pyyaml',
