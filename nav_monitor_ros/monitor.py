@@ -82,13 +82,8 @@ class Monitor:
         self.judge = judge if self.bundle is bundle else self.bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-<<<<<<< HEAD
-        self.warm_up(1)
-=======
         self._pixels = self.new_pixels()
-        self.look(RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb'))
-        self.judge.forget()
->>>>>>> 8bcc0bf (The node over DDS against a peer node and a bare one; less of a frame's time goes outside the network)
+        self.warm_up(1)
 
     def twin(self) -> Monitor:
         """Return a monitor for another camera: the same network and scores, evidence of its own.
@@ -146,16 +141,12 @@ class Monitor:
                 raise outcome
         return [outcome for outcome in found if isinstance(outcome, Observation)]
 
-<<<<<<< HEAD
     def warm_up(self, most: int) -> None:
         """Run batches of up to so many images once: backends get ready for each size they meet."""
         for count in range(1, most + 1):
             self.look_all([_BLACK] * count)
         self.judge.forget()
 
-    def prepare(self, image: RawImage, *, least_contrast: float = 0.0) -> Prepared:
-        """Return an image as the network takes it; arguments and errors as for ``look``."""
-=======
     def prepare(
         self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
@@ -170,7 +161,6 @@ class Monitor:
         Raises:
             ImageError: The image is blank or saturated.
         """
->>>>>>> 8bcc0bf (The node over DDS against a peer node and a bare one; less of a frame's time goes outside the network)
         resized = self.bundle.preprocess.resized(image.pixels, image.order)
         if least_contrast:
             _require_contrast(resized, least_contrast)
