@@ -48,7 +48,11 @@ def pages(tmp_path_factory):
     recorded.write_images(folder / 'drive', {'/camera/image_raw': [
         (strange if 20 <= i < 40 else digits).image(i) for i in range(60)
     ]})
-    run('replay', folder / 'drive', '--bundle', 'digits', '--html', folder / 'replay.html')
+    run('replay', folder / 'drive', '--bundle', 'digits', '--html', folder / 'replay.html',
+        '--csv', folder / 'a.csv')
+    (folder / 'b.csv').write_text((folder / 'a.csv').read_text().replace(',ood,', ',suspect,', 4))
+    run('compare', folder / 'a.csv', folder / 'b.csv', '--bag', folder / 'drive',
+        '--html', folder / 'compare.html')
     return folder
 
 
@@ -63,7 +67,8 @@ def tuning(tmp_path_factory):
     return folder / 'tuning.html'
 
 
-PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay.html')
+PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay.html',
+         'compare.html')
 
 
 @pytest.mark.parametrize('name', PAGES)
@@ -75,6 +80,23 @@ def test_a_page_is_drawn_offline_without_a_complaint(browser, narrow, pages, nam
         for image in window.find_all('img'):
             assert window.script('return arguments[0].complete && arguments[0].naturalWidth', image)
         window.assert_well()
+
+
+@pytest.mark.parametrize('name', ['replay.html', 'compare.html'])
+def test_a_mark_of_a_timeline_leads_to_its_picture(browser, pages, name):
+    browser.open(pages / name)
+    marks, figures = browser.find_all('.timeline a'), browser.find_all('figure')
+    assert len(marks) >= len(figures) > 0
+    wanted = browser.script('return arguments[0].getAttribute("href")', marks[0])
+    ActionChains(browser.driver).move_to_element(marks[0]).click().perform()
+    browser.wait('return document.querySelector("figure:target") !== null', 'the picture')
+    shown = browser.find('figure:target')
+    assert f'#{shown.get_attribute("id")}' == wanted
+    box = browser.script(
+        'const b = arguments[0].getBoundingClientRect(); return [b.top, innerHeight]', shown)
+    assert 0 <= box[0] < box[1]
+    assert browser.find('figure:target img').size['width'] > 20
+    browser.assert_well()
 
 
 @pytest.mark.parametrize(('name', 'count'), [

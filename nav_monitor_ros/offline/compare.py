@@ -16,6 +16,10 @@ from nav_monitor_ros.offline.runs import Key, Run, RunFrame
 CLASS, FLAGGED, ALERT, REASON, P_VALUE, MISSING = (
     'class', 'flagged', 'alert', 'reason', 'p_value', 'missing')
 _ROUNDED = 1e-4  # powers of ten below which p-values differ by having been written down
+_CHANGES = {
+    CLASS: 'another class', FLAGGED: 'flagged by one run alone', ALERT: 'another alert',
+    REASON: 'another reason', MISSING: 'missing in one run',
+}
 _SIDES = ('alert', 'reason', 'class_name', 'confidence', 'p_value', 'flagged', 'evidence')
 COLUMNS = (
     'topic', 'stamp_ns', 'seconds', 'differs',
@@ -154,10 +158,14 @@ def lines(comparison: Comparison) -> list[str]:
     same = comparison.common - len(comparison.differences) + comparison.count(MISSING)
     told = [
         f'{comparison.common} images in both runs, {same} of them with the same verdict and alert '
-        f'({comparison.agreement:.1%}); another class on {comparison.count(CLASS)}, flagged '
-        f'otherwise on {comparison.count(FLAGGED)}, another alert on {comparison.count(ALERT)}, '
-        f'another reason on {comparison.count(REASON)}'
+        f'({comparison.agreement:.1%})'
     ]
+    changed = [
+        f'{words} on {comparison.count(kind)}' for kind, words in _CHANGES.items()
+        if comparison.count(kind)
+    ]
+    if changed:
+        told.append(', '.join(changed))
     change, seconds = comparison.farthest
     if change > _ROUNDED:
         much = f'{comparison.count(P_VALUE)} beyond the tolerance; ' * bool(

@@ -20,7 +20,7 @@ from nav_monitor_ros.offline.runs import Key, Run
 from nav_monitor_ros.offline.storage import BagDamagedError
 from nav_monitor_ros.perception.image import ImageError
 from nav_monitor_ros.views.page import page, section
-from nav_monitor_ros.views.timeline import STYLE, Tick, timeline_html
+from nav_monitor_ros.views.timeline import STYLE, Mark, Tick, timeline_html
 
 MOST_PICTURES = 60  # stretches that are shown; later ones are counted
 _STYLE = STYLE + """
@@ -33,7 +33,9 @@ _STYLE = STYLE + """
 .differences figure { margin: 0; }
 .differences figcaption { color: var(--muted); font-size: 14px; }
 .differences b { color: var(--ink); }
-.differences img { border-radius: 6px; display: block; margin-bottom: 6px; }
+.differences figure:target { outline: 2px solid #d55e00; outline-offset: 6px;
+  border-radius: 6px; }
+.differences img { border-radius: 6px; display: block; margin-bottom: 6px; min-width: 180px; }
 """
 
 
@@ -87,10 +89,11 @@ def comparison_page(comparison: Comparison, pictures: Mapping[Key, str]) -> str:
     for topic in _topics(comparison):
         body.append(section(
             topic or 'The camera',
-            'Each mark is an image, or the most unusual one of those that share its place.',
+            'Each mark is an image, or the most unusual one of those that share its place. Above '
+            'the state stand the images of which the runs differ; the numbers are those below.',
             '<div class="runs">'
-            f'<h3>A: {escape(a.name)}</h3>{_timeline(a, topic, comparison.begin_ns)}'
-            f'<h3>B: {escape(b.name)}</h3>{_timeline(b, topic, comparison.begin_ns)}</div>',
+            f'<h3>A: {escape(a.name)}</h3>{_timeline(comparison, a, topic)}'
+            f'<h3>B: {escape(b.name)}</h3>{_timeline(comparison, b, topic)}</div>',
         ))
         body.append(_differences(comparison, topic, pictures))
     return page(f'{a.name} and {b.name} compared', lines(comparison), '\n'.join(body), _STYLE)
@@ -104,17 +107,40 @@ def _of(comparison: Comparison, topic: str) -> list[Difference]:
     return [one for one in comparison.differences if one.key[0] == topic]
 
 
-def _timeline(run: Run, topic: str, begin_ns: int) -> str:
+def _timeline(comparison: Comparison, run: Run, topic: str) -> str:
+    begin_ns = comparison.begin_ns
+    marks = [
+        Mark(
+            one.seconds, f'{one.seconds:.2f} s: {_kinds(one)}',
+            f'{number}' if place == 0 and number <= MOST_PICTURES else '',
+            _anchor(comparison, topic, number) if number <= MOST_PICTURES else '',
+        )
+        for number, stretch in enumerate(stretches(_of(comparison, topic)), 1)
+        for place, one in enumerate(stretch)
+    ]
+    end_ns = max(
+        frame.time_ns for each in (comparison.a, comparison.b) for frame in each.frames.values())
     return timeline_html([
         Tick((frame.time_ns - begin_ns) / 1e9, frame.state, frame.reason, frame.p_value,
              frame.class_name, frame.threshold)
         for (name, _, _), frame in run.frames.items() if name == topic
-    ])
+    ], marks, label='differs', end=(end_ns - begin_ns) / 1e9)
+
+
+def _anchor(comparison: Comparison, topic: str, number: int) -> str:
+    return f'difference-{_topics(comparison).index(topic) + 1}-{number}'
+
+
+def _kinds(difference: Difference) -> str:
+    return ', '.join(kind.replace('_', '-') for kind in difference.kinds)
 
 
 def _differences(comparison: Comparison, topic: str, pictures: Mapping[Key, str]) -> str:
     found = list(stretches(_of(comparison, topic)))
-    figures = ''.join(_figure(stretch, pictures) for stretch in found[:MOST_PICTURES])
+    figures = ''.join(
+        _figure(stretch, number, _anchor(comparison, topic, number), pictures)
+        for number, stretch in enumerate(found[:MOST_PICTURES], 1)
+    )
     left = len(found) - MOST_PICTURES
     told = 'Each is a stretch of images of which the runs differ in the same way; its first image '
     told += 'is shown, and what was said of it.'
@@ -124,7 +150,9 @@ def _differences(comparison: Comparison, topic: str, pictures: Mapping[Key, str]
     return section('Where they differ', told if found else '', content)
 
 
-def _figure(stretch: list[Difference], pictures: Mapping[Key, str]) -> str:
+def _figure(
+    stretch: list[Difference], number: int, anchor: str, pictures: Mapping[Key, str]
+) -> str:
     first, last = stretch[0], stretch[-1]
     count = len(stretch)
     when = f'{first.seconds:.2f} s'
@@ -136,7 +164,7 @@ def _figure(stretch: list[Difference], pictures: Mapping[Key, str]) -> str:
         f'<br>{letter}: {escape(said(side)) if side else "has not got this image"}'
         for letter, side in (('A', first.a), ('B', first.b))
     )
-    kinds = ', '.join(kind.replace('_', '-') for kind in first.kinds)
     return (
-        f'<figure>{picture}<figcaption><b>{when}: {escape(kinds)}</b>{sides}</figcaption></figure>'
+        f'<figure id="{anchor}">{picture}<figcaption><b>{number} &middot; {when}: '
+        f'{escape(_kinds(first))}</b>{sides}</figcaption></figure>'
     )

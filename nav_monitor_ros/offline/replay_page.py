@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from html import escape
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 from nav_monitor_ros.decision.verdict import Reason
 from nav_monitor_ros.offline.replay import ReplayEvent
 from nav_monitor_ros.views.page import page, section
-from nav_monitor_ros.views.timeline import STYLE, Tick, timeline_html
+from nav_monitor_ros.views.timeline import STYLE, Mark, Tick, timeline_html
 
 MOST_PICTURES = 60  # alerts that are shown; later ones are counted
 _SIDE = 420  # pixels, longer side of a picture
@@ -22,7 +23,20 @@ _STYLE = STYLE + """
 .alerts figure { margin: 0; }
 .alerts figcaption { color: var(--muted); font-size: 14px; }
 .alerts b { color: var(--ink); }
+.alerts img, .alerts .none { border-radius: 6px; display: block; margin-bottom: 6px; }
+.alerts img { min-width: 180px; }
+.alerts .none { border: 1px dashed var(--line); color: var(--muted); width: 100%; height: 160px;
+  display: grid; place-content: center; }
+.alerts figure:target { outline: 2px solid #d55e00; outline-offset: 6px; border-radius: 6px; }
 """
+
+
+@dataclass(frozen=True)
+class _ShownAlert:
+    seconds: float  # since the first image
+    reason: str
+    anchor: str  # its place on the page
+    html: str
 
 
 class ReplaySummary:
@@ -31,7 +45,7 @@ class ReplaySummary:
     def __init__(self) -> None:
         """Begin empty."""
         self._ticks: dict[str, list[Tick]] = {}
-        self._alerts: dict[str, list[tuple[float, str]]] = {}  # seconds, HTML
+        self._alerts: dict[str, list[_ShownAlert]] = {}
         self._risen: dict[str, int] = {}
         self._begin_ns: int | None = None
         self.frames = 0
@@ -70,7 +84,12 @@ class ReplaySummary:
         """
         body = []
         for topic, ticks in self._ticks.items():
-            body.append(section(topic, _told(ticks), timeline_html(ticks)))
+            marks = [
+                Mark(alert.seconds, f'{alert.seconds:.2f} s: {alert.reason}', f'{number}',
+                     alert.anchor)
+                for number, alert in enumerate(self._alerts.get(topic, []), 1)
+            ]
+            body.append(section(topic, _told(ticks), timeline_html(ticks, marks, label='alerts')))
             body.append(section(
                 f'Alerts: {self._risen.get(topic, 0)}', self._left_out(topic),
                 self._pictures(topic),
@@ -84,23 +103,31 @@ class ReplaySummary:
         if len(shown) >= MOST_PICTURES:
             return
         alert, verdict = event.alert, event.verdict
-        what = f'<b>{seconds:.2f} s: {escape(alert.reason.value)}</b> {escape(alert.detail)}'
+        number = len(shown) + 1
+        what = (
+            f'<b>{number} &middot; {seconds:.2f} s: {escape(alert.reason.value)}</b> '
+            f'{escape(alert.detail)}'
+        )
         if verdict is not None:
             what += (
                 f'<br>{escape(verdict.class_name)} at {verdict.confidence:.0%}, '
                 f'p = {verdict.p_value:.2g}; {escape(verdict.why)}'
             )
-        picture = ''
+        picture = '<div class="none">no image</div>'
         if event.pixels is not None:
             uri = photo_uri(event.pixels.rgb())
             picture = f'<img src="{uri}" alt="the image at {seconds:.2f} s">'
-        shown.append((seconds, f'<figure>{picture}<figcaption>{what}</figcaption></figure>'))
+        anchor = f'alert-{list(self._ticks).index(topic) + 1}-{number}'
+        shown.append(_ShownAlert(
+            seconds, alert.reason.value, anchor,
+            f'<figure id="{anchor}">{picture}<figcaption>{what}</figcaption></figure>',
+        ))
 
     def _pictures(self, topic: str) -> str:
         shown = self._alerts.get(topic, [])
         if not shown:
             return '<p>Nothing but clear frames.</p>'
-        return f'<div class="alerts">{"".join(html for _, html in shown)}</div>'
+        return f'<div class="alerts">{"".join(alert.html for alert in shown)}</div>'
 
     def _left_out(self, topic: str) -> str:
         left = self._risen.get(topic, 0) - len(self._alerts.get(topic, []))
@@ -114,9 +141,10 @@ def _told(ticks: list[Tick]) -> str:
         tick.reason in (Reason.IN_DISTRIBUTION.value, Reason.SUSPECT.value) for tick in ticks
     )
     return (
-        f'{len(judged)} images judged, {flagged} flagged one by one, perception trusted on '
-        f'{trusted}. Each mark is an image, or the most unusual one of those that share its place; '
-        'p-values are drawn down to 0.0001.'
+        f'{len(judged)} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, {flagged} '
+        f'flagged one by one, perception trusted on {trusted}. Each mark is an image, or the most '
+        'unusual one of those that share its place; p-values are drawn down to 0.0001, in '
+        'vermillion where they flag. A number is an alert, shown below.'
     )
 
 

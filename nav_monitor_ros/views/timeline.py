@@ -13,6 +13,8 @@ from nav_monitor_ros.decision.verdict import State
 COLUMNS = 1100  # of the drawing at most: longer recordings have several frames in one
 _LEFT, _RIGHT = 132, 16  # columns beside the plots
 _STATE_ROWS, _P_ROWS, _CLASS_ROW = 26, 150, 15
+_MARK_ROWS = 20
+_APART = 22  # columns that the text of a mark takes
 _CLASSES = 12  # rows of classes at most; the rest share one
 _FLOOR = 1e-4  # p-values below it are drawn at it
 _ORDER = (State.OK, State.SUSPECT, State.INVALID, State.OOD)  # the worst one of a column is shown
@@ -27,6 +29,8 @@ STYLE = """
 .timeline { width: 100%; height: auto; display: block; }
 .timeline text { font: 12px system-ui, sans-serif; fill: var(--muted); }
 .timeline line { stroke: var(--line); }
+.timeline line.mark { stroke: #d55e00; stroke-width: 2; }
+.timeline text.number { fill: #d55e00; font-weight: 600; }
 .key { display: inline-block; margin: 0 18px 8px 0; color: var(--muted); font-size: 14px; }
 .key i { display: inline-block; width: 14px; height: 14px; border-radius: 3px; margin-right: 6px;
   vertical-align: -2px; }
@@ -45,24 +49,43 @@ class Tick:
     threshold: float = math.nan  # p-values at or below it are out-of-distribution
 
 
-def timeline_html(ticks: Sequence[Tick]) -> str:
+@dataclass(frozen=True)
+class Mark:
+    """A moment that stands out."""
+
+    seconds: float
+    title: str  # shown where the mouse rests
+    text: str = ''  # beside the mark
+    anchor: str = ''  # the id of an element of the page that tells more
+
+
+def timeline_html(
+    ticks: Sequence[Tick], marks: Sequence[Mark] = (), *, label: str = '', end: float = 0.0
+) -> str:
     """Return a legend and a drawing of all moments, HTML.
 
     Args:
         ticks: In their order; may be empty.
+        marks: Moments that stand out, drawn above the state.
+        label: What they are.
+        end: Seconds that are drawn at least, so that two drawings can be compared.
     """
     if not ticks:
         return '<p>No image was read.</p>'
-    columns = _columns(ticks)
-    end = max(tick.seconds for tick in ticks)
+    end = max(end, *(tick.seconds for tick in ticks))
+    columns = _columns(ticks, end)
     names = _names(ticks)
     height = 30 + _STATE_ROWS + 26 + _P_ROWS + 22 + len(names) * _CLASS_ROW + 8
+    height += _MARK_ROWS * bool(label)
     width = _LEFT + COLUMNS + _RIGHT
     parts = [
         f'<svg class="timeline" viewBox="0 0 {width} {height}" role="img" '
         'aria-label="state, p-value and class over time">'
     ]
     top = 8
+    if label:
+        parts += _marks(marks, label, top, end)
+        top += _MARK_ROWS
     parts += _label(top + 17, 'state')
     parts += [
         f'<rect x="{x}" y="{top}" width="{w}" height="{_STATE_ROWS}" fill="{_COLOR[worst]}">'
@@ -90,9 +113,21 @@ def _label(y: float, text: str) -> list[str]:
     return [f'<text x="{_LEFT - 8}" y="{y}" text-anchor="end">{escape(text)}</text>']
 
 
-def _columns(ticks: Sequence[Tick]) -> list[list[Tick]]:
+def _marks(marks: Sequence[Mark], label: str, top: int, end: float) -> list[str]:
+    """Draw marks, with their texts where the next mark leaves room."""
+    parts = _label(top + 12, label)
+    places = [_x(mark.seconds, end) for mark in marks]
+    for mark, x, following in zip(marks, places, [*places[1:], math.inf], strict=True):
+        shown = f'<line class="mark" x1="{x}" x2="{x}" y1="{top}" y2="{top + 16}">'
+        shown += f'<title>{escape(mark.title)}</title></line>'
+        if mark.text and following - x >= _APART:
+            shown += f'<text class="number" x="{x + 3}" y="{top + 12}">{escape(mark.text)}</text>'
+        parts.append(f'<a href="#{mark.anchor}">{shown}</a>' if mark.anchor else shown)
+    return parts
+
+
+def _columns(ticks: Sequence[Tick], end: float) -> list[list[Tick]]:
     """Return the moments in at most ``COLUMNS`` groups of equal time."""
-    end = max(tick.seconds for tick in ticks)
     groups: dict[int, list[Tick]] = {}
     for tick in ticks:
         groups.setdefault(int(COLUMNS * tick.seconds / end) if end else 0, []).append(tick)
