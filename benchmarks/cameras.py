@@ -1,11 +1,11 @@
-"""Four cameras at one node: how often each is judged on two cores, and what the death of one does.
+"""Four cameras at one node: how often each is judged, and what the flood or death of one does.
 
     python benchmarks/cameras.py --source 'gtsrb.npz?is_val=1' [--seconds 30] [--kills 5]
 
 The monitor is one process. Three cameras are another one, which sends messages that were made
-before; the fourth, rear, is a third one, which is killed. Besides, this process listens to alerts
-and scores. The images are those of the source that the network finds usual, so that the alerts are
-False until something dies. Writes docs/measured/cameras.json.
+before; the fourth, rear, is a third one, which then floods its topic, and is killed. Besides, this
+process listens to alerts and scores. The images are those of the source that the network finds
+usual, so that the alerts are False until something dies. Writes docs/measured/cameras.json.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ PROFILE = ROOT / 'config' / 'fastdds.xml'
 def main() -> None:
     """Run the benchmark, or be one of its processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--source', default='sample:noise?count=1000')
+    parser.add_argument('--source', required=True, help="such as 'gtsrb.npz?is_val=1'")
     parser.add_argument('--bundle', default='traffic_signs')
     parser.add_argument('--seconds', type=float, default=30.0)
     parser.add_argument('--rate', type=float, default=30.0, help='of each camera, Hz')
+    parser.add_argument('--flood', type=float, default=500.0, help='of the rear camera, Hz')
     parser.add_argument('--kills', type=int, default=5, help='times that the rear camera is killed')
     parser.add_argument('--json', type=Path, default=ROOT / 'docs' / 'measured' / 'cameras.json')
     parser.add_argument('--play', nargs='+', help=argparse.SUPPRESS)
@@ -82,7 +83,7 @@ def usual_pictures(source: str, bundle: str) -> np.ndarray:
     monitor = Monitor(load_bundle(bundle), device='cpu')
     images = open_source(source)
     order = np.random.default_rng(0).permutation(len(images))
-    fallback, taken = [], []
+    taken: list[np.ndarray] = []
     for number in order[:1000]:
         small = images.image(int(number))
         small = small if small.ndim == 3 else cv2.cvtColor(small, cv2.COLOR_GRAY2RGB)
@@ -91,15 +92,11 @@ def usual_pictures(source: str, bundle: str) -> np.ndarray:
         large = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         top, left = (large.shape[0] - 480) // 2, (large.shape[1] - 640) // 2
         whole = np.ascontiguousarray(large[top:top + 480, left:left + 640])
-        fallback.append(whole)
         if monitor.look(RawImage(whole, 'rgb')).verdict.p_value > USUAL:
             taken.append(whole)
         if len(taken) == PICTURES * len(NAMES):
-            break
-    if len(taken) < PICTURES:
-        print(f'{source}: few images are usual to {bundle}; alerts will say so', file=sys.stderr)
-        taken = fallback
-    return np.stack(taken[:PICTURES * len(NAMES)])
+            return np.stack(taken)
+    raise SystemExit(f'{source}: too few images are usual to {bundle}; name its own kind')
 
 
 def play(pictures: str, names: list[str], rate: float) -> None:
@@ -153,18 +150,39 @@ class Bench:
         self._judging(NAMES)
         time.sleep(SETTLING)
         begin, before = time.monotonic(), processor_time(monitor.pid)
+        came = {name: self._received(name) for name in NAMES}
         time.sleep(options.seconds)
         end = time.monotonic()
         busy = (processor_time(monitor.pid) - before) / (end - begin)
+        received = {name: (self._received(name) - came[name]) / (end - begin) for name in NAMES}
         steady = {name: self._frames(name, begin, end) for name in NAMES}
         told = self._told()
+        victim.kill()
+        victim.wait()
+        victim = self._start(VICTIM, rate=options.flood)
+        self._judging((VICTIM,))
+        time.sleep(SETTLING)
+        begin = time.monotonic()
+        before_flood = self._received(VICTIM)
+        time.sleep(options.seconds)
+        end = time.monotonic()
+        flood = {name: self._frames(name, begin, end) for name in NAMES}
+        flooded = (self._received(VICTIM) - before_flood) / (end - begin)
+        victim.kill()
+        victim.wait()
+        victim = self._start(VICTIM)
+        self._judging((VICTIM,))
+        time.sleep(SETTLING)
         kills = []
         for _ in range(options.kills):
             kills.append(self._kill(victim))
             victim = self._start(VICTIM)
             self._judging((VICTIM,))
             time.sleep(SETTLING)
-        return {'steady': steady, 'told': told, 'kills': kills, 'cores': busy}
+        return {
+            'steady': steady, 'told': told, 'kills': kills, 'cores': busy, 'flood': flood,
+            'flood_hz': flooded, 'received_hz': received,
+        }
 
     def stop(self) -> None:
         """End all processes."""
@@ -183,6 +201,9 @@ class Bench:
                 f'judged of {name}': Figure(frames['hz'], 'higher', 'Hz', 29.0)
                 for name, frames in steady.items()
             },
+            'received of the slowest camera': Figure(
+                min(measured['received_hz'].values()), 'higher', 'Hz'
+            ),
             'longest gap between two verdicts of one camera': Figure(
                 max(frames['longest_gap_ms'] for frames in steady.values()), unit='ms'
             ),
@@ -191,6 +212,12 @@ class Bench:
             ),
             'cores that the monitor uses': Figure(measured['cores']),
         }
+        figures.update({
+            'flood that the node receives': Figure(measured['flood_hz'], 'higher', 'Hz'),
+            'judged of the slowest other during the flood': Figure(
+                min(measured['flood'][name]['hz'] for name in NAMES[:-1]), 'higher', 'Hz'
+            ),
+        })
         if kills:
             figures.update({
                 "kill to the camera's alert": Figure(
@@ -216,15 +243,16 @@ class Bench:
             {
                 'bundle': options.bundle, 'camera_hz': options.rate, 'seconds': options.seconds,
                 'source': options.source.rpartition('/')[2], 'kills': options.kills,
+                'flood_hz': options.flood,
             },
             'none', {}, figures, measured,
         )
 
-    def _start(self, *names: str) -> subprocess.Popen[bytes]:
+    def _start(self, *names: str, rate: float | None = None) -> subprocess.Popen[bytes]:
         player = subprocess.Popen(
             [
-                sys.executable, __file__, '--rate', str(self._options.rate), '--play',
-                str(self._pictures), *names,
+                sys.executable, __file__, '--source', '',
+                '--rate', str(rate or self._options.rate), '--play', str(self._pictures), *names,
             ],
             env={
                 **os.environ, 'ROS_DOMAIN_ID': str(self._graph.domain),
@@ -251,6 +279,13 @@ class Bench:
         gaps = [later - earlier for earlier, later in pairwise([begin, *times, end])]
         return {'hz': len(times) / (end - begin), 'longest_gap_ms': 1e3 * max(gaps)}
 
+    def _received(self, name: str) -> int:
+        """Return how many images of a camera the node has received, by its diagnostics."""
+        for status in self._graph.heard['/diagnostics'][-1].status:
+            if status.name.endswith(f': {name}: input'):
+                return int(values(status).get('received', 0))
+        return 0
+
     def _told(self) -> dict[str, dict[str, float]]:
         """Return the latencies by the node's own diagnostics."""
         found = {}
@@ -264,6 +299,8 @@ class Bench:
 
     def _kill(self, player: subprocess.Popen[bytes]) -> dict[str, Any]:
         others = NAMES[:-1]
+        heard = self._graph.heard[f'/{VICTIM}/ood_alert']
+        self._graph.wait(lambda: not heard[-1].data, START, f'trust in {VICTIM}')
         scores = self._graph.times[f'/nav_monitor/{VICTIM}/ood_score']
         count = len(scores)
         self._graph.wait(lambda: len(scores) > count, START, 'one more verdict')

@@ -86,7 +86,7 @@ class Fleet:
         for name in NAMES:
             graph.listen(DiagnosticArray, f'/nav_monitor/{name}/ood_status', LATCHED)
         # Cameras of the test stand still while the machine is busy; the real one may not.
-        graph.start_monitor(
+        self.monitor = graph.start_monitor(
             *moody_arguments(
                 bundle, cameras=list(NAMES), image_timeout=10.0, inference_timeout=20.0,
                 stamp_tolerance=20.0, exit_count=3, incident_interval=0.0,
@@ -261,6 +261,16 @@ def test_an_image_on_which_the_network_fails_is_its_cameras_only(fleet, color, w
     fleet.wait_reason('', 'inference_error')
     assert words in fleet.told('front')['detail']
     undisturbed()
+
+
+def test_a_worker_that_dies_of_one_cameras_image_is_started_anew_for_all(fleet):
+    front = fleet.feeds['front']
+    front.play(front.plain(moody.DIE))
+    fleet.wait_reason('front', 'inference_error')
+    front.play(front.normal)
+    fleet.trusted()
+    fleet.watch(*NAMES)()
+    assert fleet.monitor.poll() is None
 
 
 def test_a_killed_camera_alerts_and_the_others_go_on(fleet):

@@ -61,13 +61,14 @@ def test_the_ring_holds_the_last_seconds_at_its_rate():
     assert ring.take() == []
 
 
-def test_the_ring_is_bounded_in_bytes(monkeypatch):
+@pytest.mark.parametrize(('share', 'count'), [(1.0, 10), (0.5, 5)])
+def test_the_ring_is_bounded_in_bytes(monkeypatch, share, count):
     monkeypatch.setattr(module, 'MOST_BYTES', 10 * 32 * 32 * 3)
     ring = IncidentRing()
     for number in range(100):
-        ring.add(moment(number), IncidentRules(seconds=60.0, rate=60.0))
+        ring.add(moment(number), IncidentRules(seconds=60.0, rate=60.0, share=share))
     kept = ring.take()
-    assert [m.stamp_ns - 10**18 for m in kept] == list(range(90, 100))
+    assert [m.stamp_ns - 10**18 for m in kept] == list(range(100 - count, 100))
 
 
 def test_an_important_frame_is_kept_whatever_the_rate():

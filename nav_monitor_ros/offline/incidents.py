@@ -45,6 +45,7 @@ class IncidentRules:
     limit: float = 200.0  # megabytes in the folder, the oldest incidents go first
     rate: float = 5.0  # Hz, frames kept; the one that raises the alert always is
     interval: float = 10.0  # seconds between two incidents
+    share: float = 1.0  # of MOST_BYTES, where several cameras keep frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class IncidentRing:
         self._bytes += moment.image.pixels.nbytes
         oldest = moment.arrived - rules.seconds
         while len(self._moments) > 1 and (
-            self._moments[0].arrived < oldest or self._bytes > MOST_BYTES
+            self._moments[0].arrived < oldest or self._bytes > MOST_BYTES * rules.share
         ):
             self._bytes -= self._moments.popleft().image.pixels.nbytes
 

@@ -142,7 +142,7 @@ class Incidents:
             snapshots: Are wanted whenever this alert rises.
             camera: Name of the camera where there are several, and of the folder in the incidents'
                 folder that is its own.
-            cameras: How many share the room that incidents may take.
+            cameras: How many share the memory and the room that incidents may take.
         """
         self._values, self._snapshots = values, snapshots
         self._camera, self._cameras = camera, cameras
@@ -184,4 +184,5 @@ class Incidents:
             limit=values['incident_limit'] / self._cameras,
             rate=values['incident_rate'],
             interval=values['incident_interval'],
+            share=1 / self._cameras,
         )
