@@ -32,9 +32,11 @@ from nav_monitor_ros.errors import NavMonitorError
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
     'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
-    'or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); options follow as '
-    '?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, classes=0,3, without=0,3, '
-    'transform=invert|rotate90, group=NAME (frames of one track), NAME=VALUE (.npz)'
+    'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
+    'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
+    'classes=0,3, without=0,3, transform=invert|rotate90, group=NAME (frames of one track), '
+    'NAME=VALUE (.npz); '
+    'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
 )
 
 
@@ -97,7 +99,10 @@ def _add_fit(commands: Any) -> None:
         epilog='example:\n'
         '  nav_monitor fit --model torchvision:resnet18 --model-arg num_classes=12 \\\n'
         '      --weights resnet18.pth --data photos/train --calibration photos/held_out \\\n'
-        '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18',
+        '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18\n'
+        '  and from a recording, labelled by a CSV with lines such as 12.5,31,crossing:\n'
+        "      --data 'drive:/camera/image_raw?labels=drive.csv' \\\n"
+        "      --calibration 'other_drive:/camera/image_raw?labels=other.csv&group=5'",
     )
     network = add_network(fit, required=True)
     network.add_argument('--layer', default='penultimate',
@@ -329,7 +334,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     with ProgressBars() as progress:
         result, judged = evaluate(
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
-            progress=progress,
+            workers=options.workers or None, progress=progress,
         )
     console = table_console()
     if result.accuracy is not None:

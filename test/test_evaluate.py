@@ -38,7 +38,7 @@ def result(running, judge):
 
 def test_coverage_counts_flagged_mistakes(result, running, judge):
     (evaluation, judged), labels = result
-    batch = judged.activations['inside']
+    batch = judged.sources['inside']
     wrong = batch.predicted != labels
     assert evaluation.accuracy == pytest.approx(1 - wrong.mean())
     for score, coverage in evaluation.coverage.items():
@@ -49,9 +49,11 @@ def test_coverage_counts_flagged_mistakes(result, running, judge):
         assert coverage.misclassified_flagged == (flagged & wrong).sum()
 
 
-def test_patterns_beyond_gamma_are_counted_for_all_and_for_each_predicted_class(result, judge):
-    (evaluation, judged), labels = result
-    batch = judged.activations['inside']
+def test_patterns_beyond_gamma_are_counted_for_all_and_for_each_predicted_class(
+    result, judge, running
+):
+    (evaluation, _), labels = result
+    batch = run(running, from_arrays('inside', tiny.images(5, 300)[0]))
     wrong = batch.predicted != labels
     # By the definition, one pair of patterns at a time.
     pattern = judge.scores['pattern']
@@ -76,7 +78,7 @@ def test_patterns_beyond_gamma_are_counted_for_all_and_for_each_predicted_class(
 def test_without_patterns_there_is_nothing_to_count(tiny_bundle, running):
     judge = tiny_bundle.judge(decisive='msp')
     batch = run(running, tiny.source(5, 20))
-    assert out_of_pattern(judge, batch, np.zeros(20, bool)) == {}
+    assert out_of_pattern(judge, judge.scores_of(batch), np.zeros(20, bool)) == {}
 
 
 def said(flags):

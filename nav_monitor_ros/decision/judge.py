@@ -67,9 +67,9 @@ class Judge:
         self.calibration = calibration
         self.class_names = tuple(class_names)
         self.decisive = decisive
-        self._fuses = FUSED in (decisive, *also)
+        self.fuses = FUSED in (decisive, *also)
         self.members = calibration.fuse if decisive == FUSED else (decisive,)
-        wanted = {*self.members, *also, *(calibration.fuse if self._fuses else ())}
+        wanted = {*self.members, *also, *(calibration.fuse if self.fuses else ())}
         self.scores = {name: score for name, score in scores.items() if name in wanted}
         if decisive not in calibration.thresholds:
             raise NavMonitorError(
@@ -85,7 +85,7 @@ class Judge:
     @property
     def score_names(self) -> tuple[str, ...]:
         """Return the names of the scores that every verdict has."""
-        return (*self.scores, FUSED) if self._fuses else tuple(self.scores)
+        return (*self.scores, FUSED) if self.fuses else tuple(self.scores)
 
     def judge(self, frame: Activations) -> Verdict:
         """Judge one frame.
@@ -110,7 +110,7 @@ class Judge:
                 raise InvalidActivationsError(f"the score '{name}' of this frame is {score}")
             p_value = self.calibration.members[name].p_value(score, predicted)
             values[name] = ScoreValue(score, p_value)
-        if self._fuses:
+        if self.fuses:
             statistic = self.calibration.statistic_of_frame(
                 {name: value.score for name, value in values.items()}
             )
@@ -131,11 +131,20 @@ class Judge:
             explanation=explanation,
         )
 
+    @staticmethod
+    def require_numbers(batch: Activations) -> None:
+        """Check what the network gave.
+
+        Raises:
+            InvalidActivationsError: A logit or feature is NaN or infinite.
+        """
+        _require_numbers(batch)
+
     def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)
         scores = {name: score.score(batch) for name, score in self.scores.items()}
-        return {FUSED: self.calibration.statistic(scores), **scores} if self._fuses else scores
+        return {FUSED: self.calibration.statistic(scores), **scores} if self.fuses else scores
 
     def p_values(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return the p-values of many images for the scores of ``scores_of``, float64 (N,) each."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -297,7 +298,7 @@ def open_bag(path: str | Path, topics: Sequence[str] = ()) -> Bag:
 
 
 def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
-    """Return the images of one topic of a bag as a source without labels.
+    """Return the images of one topic of a bag as a source without labels, for any thread.
 
     Of a damaged bag it has the images that are left, and a warning is logged.
 
@@ -322,8 +323,11 @@ def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
             'bag %s is damaged (%s); %d images are left', path, bag.damage, len(bag)
         )
 
+    turn = threading.Lock()  # one thread at a time reads, any number decode
+
     def read(place: int) -> np.ndarray:
-        image = bag[place]
+        with turn:
+            image = bag[place]
         try:
             raw = image.decode()
         except NavMonitorError as error:

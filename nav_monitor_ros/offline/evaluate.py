@@ -18,6 +18,8 @@ from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, without
+from nav_monitor_ros.offline.judged import JudgedImages, judge_images
+from nav_monitor_ros.offline.labels import network_labels
 from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
 from nav_monitor_ros.offline.pipeline import Progress, run
 from nav_monitor_ros.offline.streams import alarms, delay, frames_of
@@ -101,11 +103,19 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Judged:
-    """Scores and p-values of every image, for whoever wants to look closer."""
+    """What was made of every image, for whoever wants to look closer."""
 
-    activations: Mapping[str, Activations]  # source -> images, the in-distribution one first
-    scores: Mapping[str, Scores]
-    p_values: Mapping[str, Scores]  # of the bundle's scores; other detectors have none
+    sources: Mapping[str, JudgedImages]  # the in-distribution one first
+
+    @property
+    def scores(self) -> Mapping[str, Scores]:
+        """Return the scores by source."""
+        return {name: images.scores for name, images in self.sources.items()}
+
+    @property
+    def p_values(self) -> Mapping[str, Scores]:
+        """Return the p-values of the bundle's scores by source; other detectors have none."""
+        return {name: images.p_values for name, images in self.sources.items()}
 
 
 def evaluate(
@@ -116,9 +126,13 @@ def evaluate(
     *,
     peers_training: ImageSource | None = None,
     rate: float = 30.0,
+    workers: int | None = None,
+    elsewhere: Callable[[str, ImageSource], JudgedImages] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Evaluation, Judged]:
     """Run all sources through the network and compare the scores.
+
+    Of an image a few numbers are kept, not its activations.
 
     Args:
         classifier: The bundle's network, with all that the scores need.
@@ -128,6 +142,8 @@ def evaluate(
         peers_training: Labelled training images for the detectors of pytorch-ood, which are then
             compared too; images that lie in ``inside`` as well are left out of them.
         rate: Frames a second, where sources are played as video.
+        workers: Threads that read and decode images; None for one fewer than there are cores.
+        elsewhere: Judges a source on other machines, given what the work is called; without peers.
         progress: Is told how far the work is.
 
     Raises:
@@ -137,18 +153,23 @@ def evaluate(
     peers: Sequence[Peer] = ()
     if peers_training is not None:
         peers = _fitted_peers(classifier, peers_training, inside, progress)
-    activations = {inside.name: run(classifier, inside, progress, inside.name)}
-    for name, source in outside.items():
-        activations[name] = run(classifier, source, progress, name)
-    scores, p_values = {}, {}
-    for name, batch in activations.items():
-        progress(f'judging {name}', 0, 1)
-        scores[name] = {
-            **judge.scores_of(batch), **{peer.name: peer.score(batch) for peer in peers}
-        }
-        p_values[name] = judge.p_values(batch)
-    judged = Judged(activations, scores, p_values)
-    return _figures(judge, peers, inside, judged, rate), judged
+    # A source's own numbers of the classes are not always the network's.
+    labels = network_labels(inside, judge.class_names)
+
+    def judged_images(name: str, source: ImageSource) -> JudgedImages:
+        if elsewhere is not None and not peers:
+            return elsewhere(name, source)
+        return judge_images(
+            classifier, judge, source, progress, name, peers=peers, workers=workers
+        )
+
+    judged = Judged({
+        name: judged_images(name, source)
+        for name, source in {inside.name: inside, **outside}.items()
+    })
+    timed = run(classifier, inside.subset(np.arange(min(TIMED, len(inside)))), workers=workers)
+    costs = _costs(judge, peers, timed)
+    return _figures(judge, inside.name, labels, judged, costs, rate), judged
 
 
 def separate(
@@ -199,26 +220,30 @@ def _fitted_peers(
 
 
 def _figures(
-    judge: Judge, peers: Sequence[Peer], inside: ImageSource, judged: Judged, rate: float
+    judge: Judge,
+    inside: str,
+    labels: np.ndarray | None,
+    judged: Judged,
+    costs: dict[str, float],
+    rate: float,
 ) -> Evaluation:
-    normal = judged.activations[inside.name]
-    flagged = {name: _flags(judge, judged, name) for name in judged.activations}
-    names = list(judged.scores[inside.name])
-    outside = [name for name in judged.activations if name != inside.name]
-    labels = inside.labels
+    normal = judged.sources[inside]
+    flagged = {name: _flags(judge, judged, name) for name in judged.sources}
+    names = list(normal.scores)
+    outside = [name for name in judged.sources if name != inside]
     wrong = None if labels is None else normal.predicted != labels
     return Evaluation(
-        images={name: len(batch) for name, batch in judged.activations.items()},
+        images={name: len(images) for name, images in judged.sources.items()},
         accuracy=None if wrong is None else float(1 - wrong.mean()),
         false_alarms={
             score: _false_alarms(flags, judge.calibration.alpha)
-            for score, flags in flagged[inside.name].items()
+            for score, flags in flagged[inside].items()
         },
         separation={
             name: {
                 score: separate(
-                    judged.scores[inside.name][score],
-                    judged.scores[name][score],
+                    normal.scores[score],
+                    judged.sources[name].scores[score],
                     detected=float(flagged[name][score].mean()) if score in flagged[name] else None,
                 )
                 for score in names
@@ -226,57 +251,58 @@ def _figures(
             for name in outside
         },
         coverage={} if wrong is None else {
-            score: _coverage(flags, wrong) for score, flags in flagged[inside.name].items()
+            score: _coverage(flags, wrong) for score, flags in flagged[inside].items()
         },
-        out_of_pattern={} if wrong is None else out_of_pattern(judge, normal, wrong),
+        out_of_pattern={} if wrong is None else out_of_pattern(judge, normal.scores, wrong),
         out_of_pattern_of_class={} if wrong is None else {
-            judge.class_names[label]: out_of_pattern(judge, normal[rows], wrong[rows])
+            judge.class_names[label]: out_of_pattern(
+                judge, {name: values[rows] for name, values in normal.scores.items()}, wrong[rows]
+            )
             for label in np.unique(normal.predicted)
             for rows in [np.flatnonzero(normal.predicted == label)]
         },
         streams={
             score: _stream(
-                _frames(judge, judged, inside.name, score),
+                _frames(judge, judged, inside, score),
                 {name: _frames(judge, judged, name, score) for name in outside},
                 rate,
             )
-            for score in flagged[inside.name]
+            for score in flagged[inside]
         },
-        microseconds=_costs(judge, peers, normal),
+        microseconds=costs,
         fused=judge.calibration.fuse,
     )
 
 
 def _frames(judge: Judge, judged: Judged, source: str, score: str) -> list[FrameEvidence]:
     """Return what the images of a source say of a stream, by one score."""
-    return frames_of(
-        judge.calibration, score, judged.p_values[source][score],
-        judged.activations[source].predicted,
-    )
+    images = judged.sources[source]
+    return frames_of(judge.calibration, score, images.p_values[score], images.predicted)
 
 
 def _flags(judge: Judge, judged: Judged, source: str) -> dict[str, np.ndarray]:
     """Return for each of the bundle's scores which images are flagged, bool (N,)."""
-    predicted = judged.activations[source].predicted
+    images = judged.sources[source]
     return {
-        score: p_values <= judge.calibration.thresholds[score][predicted]
-        for score, p_values in judged.p_values[source].items()
+        score: p_values <= judge.calibration.thresholds[score][images.predicted]
+        for score, p_values in images.p_values.items()
         if score in judge.calibration.thresholds
     }
 
 
-def out_of_pattern(judge: Judge, normal: Activations, wrong: np.ndarray) -> dict[int, Coverage]:
+def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int, Coverage]:
     """Return the two columns of Cheng et al. (DATE 2019), by gamma.
 
     Args:
         judge: With the score ``pattern``; without it the result is empty.
-        normal: N images.
+        scores: Of N images.
         wrong: bool (N,), which of them are misclassified.
     """
-    pattern = next((s for s in judge.scores.values() if isinstance(s, Pattern)), None)
-    if pattern is None:
+    named = [(name, s) for name, s in judge.scores.items() if isinstance(s, Pattern)]
+    if not named:
         return {}
-    distances = pattern.score(normal)
+    name, pattern = named[0]
+    distances = scores[name]
     gammas = sorted({*GAMMAS, pattern.gamma})
     return {gamma: _coverage(distances > gamma, wrong) for gamma in gammas}
 
@@ -330,7 +356,7 @@ def _costs(judge: Judge, peers: Sequence[Peer], normal: Activations) -> dict[str
 
     The fused score's is that of its members and of their fusion, each a frame alone.
     """
-    frames = [normal[i : i + 1] for i in range(min(TIMED, len(normal)))]
+    frames = [normal[i : i + 1] for i in range(len(normal))]
     makers: dict[str, Callable[[Activations], object]] = {
         **{name: score.score_frame for name, score in judge.scores.items()},
         **{peer.name: peer.score for peer in peers},

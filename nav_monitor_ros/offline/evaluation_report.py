@@ -76,20 +76,18 @@ def _pictures(
     judge: Judge, judged: Judged, name: str, source: ImageSource, count: int, *, flagged: bool
 ) -> list[Picture]:
     """Return the most strongly flagged images, or those that were furthest from being flagged."""
-    batch, p_values = judged.activations[name], judged.p_values[name][judge.decisive]
-    is_flagged = p_values <= judge.thresholds[batch.predicted]
+    images = judged.sources[name]
+    p_values = images.p_values[judge.decisive]
+    is_flagged = p_values <= judge.thresholds[images.predicted]
     order = np.argsort(p_values if flagged else -p_values, kind='stable')
     chosen = order[is_flagged[order] == flagged][:count]
-    logits = batch.logits[chosen].astype(np.float64)
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = raised.max(axis=1) / raised.sum(axis=1)
     return [
         Picture(
             name,
             source.image(int(index)),
-            judge.class_names[int(batch.predicted[index])],
-            float(sure),
+            judge.class_names[int(images.predicted[index])],
+            float(images.confidence[index]),
             float(p_values[index]),
         )
-        for index, sure in zip(chosen, confidence, strict=True)
+        for index in chosen
     ]

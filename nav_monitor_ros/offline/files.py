@@ -16,6 +16,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
+from nav_monitor_ros.offline.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
@@ -44,12 +45,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
         what = path if location else 'an empty path'
         raise NavMonitorError(f"source '{spec}': {what} does not exist")
     if topic or _is_bag(path):
-        if options:
-            raise NavMonitorError(f"source '{spec}': bags have no option '{next(iter(options))}'")
-        # Imported here: only bags need what it brings in.
-        from nav_monitor_ros.offline.bags import open_bag_source
-
-        return open_bag_source(spec, path, topic)
+        return _open_bag(spec, path, topic, dict(options))
     if path.suffix == '.npz':
         return _open_npz(path, dict(options))
     if not path.is_dir():
@@ -62,6 +58,31 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
     if options:
         raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
     return _open_folder(path)
+
+
+def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
+    # Imported here: only bags need what it brings in.
+    from nav_monitor_ros.offline.bags import open_bag_source
+
+    labels, group = options.pop('labels', ''), options.pop('group', str(GROUP_SECONDS))
+    if options:
+        raise NavMonitorError(
+            f"source '{spec}': bags have no option '{next(iter(options))}'; they have labels=FILE "
+            'and group=SECONDS'
+        )
+    try:
+        seconds = float(group)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise NavMonitorError(
+            f"source '{spec}': group is '{group}', not the seconds for which images of a bag are "
+            'alike; 0 for none'
+        )
+    source = open_bag_source(spec, path, topic)
+    if labels:
+        source = label_by_intervals(source, Path(labels).expanduser())
+    return group_by_time(source, seconds)
 
 
 def _split_topic(location: str) -> tuple[Path, str]:

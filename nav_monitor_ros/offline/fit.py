@@ -587,7 +587,13 @@ def _fingerprint(source: ImageSource, digests: Sequence[bytes], chosen: np.ndarr
 def source_label(spec: str) -> str:
     """Return a source's specification without the folders of the machine it lay on."""
     location, mark, options = spec.partition('?')
-    return location.rstrip('/').rpartition('/')[2] + mark + options
+    path, colon, topic = location.partition(':/')  # of a bag; names of files have no colon
+    named = path.rstrip('/').rpartition('/')[2] + (f'{colon}{topic}' if colon else '')
+    kept = [
+        f'labels={option.rpartition("/")[2]}' if option.startswith('labels=') else option
+        for option in options.split('&')
+    ]
+    return named + mark + '&'.join(kept)
 
 
 def _versions() -> dict[str, str]:

@@ -9,8 +9,10 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
   names the arrays whose equal values mark images that belong together, such as frames of one
   track;
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
-- ``PATH:TOPIC``, a bag of ROS 2 and one of its topics with images, which have no labels; see
-  ``nav_monitor_ros.offline.bags``;
+- ``PATH:TOPIC``, a bag of ROS 2 and one of its topics with images; see
+  ``nav_monitor_ros.offline.bags``. ``labels=FILE`` labels the images by a CSV of time intervals
+  (``start,end,class``) and leaves those in none out, see ``nav_monitor_ros.offline.intervals``.
+  Images of one second belong together; ``group=SECONDS`` is another time, 0 none;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
