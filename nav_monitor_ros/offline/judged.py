@@ -12,7 +12,7 @@ from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.peers import Peer
 from nav_monitor_ros.offline.pipeline import Batch, Progress, batches, each
-from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.running import RunningNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class JudgedImages:
 
 
 def judge_images(
-    classifier: Classifier,
+    classifier: RunningNetwork,
     judge: Judge,
     source: ImageSource,
     progress: Progress = lambda what, done, total: None,
