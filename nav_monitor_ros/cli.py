@@ -24,7 +24,8 @@ from nav_monitor_ros.cli_network import (
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
-from nav_monitor_ros.cli_replay import add_replay
+from nav_monitor_ros.cli_ray import add_ray, cluster_of
+from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=__version__)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (
-        _add_fit, _add_evaluate, _add_show, _add_train, add_export, add_replay,
+        _add_fit, _add_evaluate, _add_show, _add_train, add_export, add_replays,
         add_compare, add_view, add_tuning, add_benchmark,
     ):
         add(commands)
@@ -133,6 +134,7 @@ def _add_fit(commands: Any) -> None:
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     add_backends(monitor, '--export', None)
     _add_running(fit)
+    add_ray(fit, parts='training images')
     keeping = fit.add_argument_group('long work')
     keeping.add_argument('--checkpoint', type=Path, metavar='DIR',
                          help='keep there how far the fit is; the same command goes on from it '
@@ -171,6 +173,7 @@ def _add_evaluate(commands: Any) -> None:
                           help='where metrics.json and report.html go')
     _add_trust(evaluate)
     _add_running(evaluate)
+    add_ray(evaluate, parts='images')
     evaluate.add_argument('--backend',
                           help='what runs the network: torch, onnxruntime, openvino or auto '
                           '(default: what ran it when the monitor was fitted)')
@@ -251,16 +254,30 @@ def _fit(options: argparse.Namespace) -> None:
     check_output(options.output)
     checkpoint = None
     if options.checkpoint is not None:
+        if options.ray:
+            raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
+                                  'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = open_source(options.data), open_source(options.calibration)
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
     )
-    with ProgressBars() as progress:
+    with cluster_of(options) as cluster, ProgressBars() as progress:
+        elsewhere = None
+        if cluster is not None:
+            from nav_monitor_ros.offline.ray_fit import NetworkRecipe, RayFit
+
+            elsewhere = RayFit(
+                cluster,
+                NetworkRecipe.of(
+                    classifier, spec, device=options.device, threads=options.threads
+                ),
+                options.data, part=options.ray_part, workers=options.workers or None,
+            )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
-            checkpoint=checkpoint, progress=progress,
+            checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
             provenance={'weights': options.weights.name},
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
@@ -322,6 +339,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
+    if options.peers and options.ray:
+        raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
     inside = open_source(options.inside)
     peers = open_source(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
@@ -331,10 +350,22 @@ def _evaluate(options: argparse.Namespace) -> None:
         trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
     )
     judge = bundle.calibrated_for(classifier.engine).judge(also=also)
-    with ProgressBars() as progress:
+    with cluster_of(options) as cluster, ProgressBars() as progress:
+        elsewhere = None
+        if cluster is not None:
+            from nav_monitor_ros.offline.ray_judge import JudgeJob, RayJudge
+
+            elsewhere = RayJudge(
+                cluster,
+                JudgeJob(
+                    str(bundle.folder), also, options.backend, tuple(options.trust),
+                    options.device, options.threads, options.workers or None,
+                ),
+                part=options.ray_part, progress=progress,
+            )
         result, judged = evaluate(
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
-            workers=options.workers or None, progress=progress,
+            workers=options.workers or None, elsewhere=elsewhere, progress=progress,
         )
     console = table_console()
     if result.accuracy is not None:

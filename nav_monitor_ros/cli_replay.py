@@ -17,8 +17,8 @@ _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
 
 
-def add_replay(commands: Any) -> None:
-    """Add the command."""
+def add_replay(commands: Any) -> argparse.ArgumentParser:
+    """Add the command, and return its parser."""
     parser = commands.add_parser(
         'replay',
         help='judge the images of a bag',
@@ -32,7 +32,8 @@ def add_replay(commands: Any) -> None:
         '  nav_monitor replay drive --topic /front/image_raw --topic /rear/image_raw \\\n'
         '      --bundle my_bundle --params monitor.yaml --output judged --csv judged.csv',
     )
-    parser.add_argument('bag', type=Path, metavar='BAG', help='a folder, or an .mcap or .db3 file')
+    parser.add_argument('bags', type=Path, metavar='BAG', nargs='+',
+                        help='a folder, or an .mcap or .db3 file; of several, each by itself')
     parser.add_argument('--topic', action='append', default=[], metavar='T',
                         help='with images; may be repeated (default: the only one there is)')
     add_monitor(parser)
@@ -45,7 +46,7 @@ def add_replay(commands: Any) -> None:
     parser.add_argument('--rate', type=_rate, default=0.0, metavar='R',
                         help='times the speed of the recording; 0 for as fast as it goes '
                         '(default: 0)')
-    parser.set_defaults(run=_replay)
+    return parser
 
 
 def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None:
@@ -82,7 +83,22 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _replay(options: argparse.Namespace) -> None:
+def replay_bag(
+    options: argparse.Namespace, path: Path, monitor: Any = None
+) -> tuple[list[str], list[str]]:
+    """Replay one bag.
+
+    Args:
+        options: Of the command; what it names to be written is this bag's.
+        path: Of the bag.
+        monitor: Judges; None for one that is made as the options say.
+
+    Returns:
+        Lines for a person, and what of the bag could not be read.
+
+    Raises:
+        NavMonitorError: Nothing of it can be replayed.
+    """
     from nav_monitor_ros.offline.picture_files import require_place, write_page
     from nav_monitor_ros.offline.replay import replay
     from nav_monitor_ros.offline.replay_output import BagWriter, TableWriter
@@ -96,15 +112,15 @@ def _replay(options: argparse.Namespace) -> None:
         require_place(options.html)
     problems: list[str] = []
     with ExitStack() as resources:
-        bag, topics = open_topics(options.bag, options.topic)
+        bag, topics = open_topics(path, options.topic)
         resources.callback(bag.close)
-        monitor = monitor_of(values)
+        monitor = monitor or monitor_of(values)
         summary = ReplaySummary()
         writers: list[BagWriter | TableWriter] = []
         if options.output is not None:
             writers.append(resources.enter_context(BagWriter(
                 options.output, topics, monitor.bundle.class_names, overlay=options.overlay,
-                about={'bag': str(options.bag.absolute()), 'bundle': monitor.bundle.name},
+                about={'bag': str(path.absolute()), 'bundle': monitor.bundle.name},
             )))
         if options.csv is not None:
             writers.append(resources.enter_context(
@@ -119,21 +135,16 @@ def _replay(options: argparse.Namespace) -> None:
             progress('images', summary.frames, len(bag))
         seconds = time.monotonic() - start
     lines = [
-        f'{summary.frames} images of {options.bag.name} judged by {monitor.bundle.name} in '
+        f'{summary.frames} images of {path.name} judged by {monitor.bundle.name} in '
         f'{seconds:.1f} s ({summary.frames / seconds:.0f} a second): {summary.flagged} flagged',
         *(f'{topic}: {count} alert{"s" * (count != 1)}'
           for topic, count in summary.alerts.items()),
     ]
     if options.html is not None:
-        write_page(options.html, summary.page(f'Replay of {options.bag.name}', [
+        write_page(options.html, summary.page(f'Replay of {path.name}', [
             *lines, *problems]))
-    for line in lines:
-        print(line)
-    for path in (options.output, options.csv, options.html):
-        if path is not None:
-            print(f'wrote {path}')
-    if problems:
-        raise NavMonitorError(problems[0])
+    written = [file for file in (options.output, options.csv, options.html) if file is not None]
+    return [*lines, *(f'wrote {file}' for file in written)], problems
 
 
 def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:

@@ -57,6 +57,10 @@ RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 # Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
+# Takes in images on other machines: scores that have seen the sample, class names, checksums of the
+# calibration images, numbers of images in the sample and after it, seed, progress.
+Elsewhere = Callable[[PartialFit, Sequence[str], Sequence[bytes], int, int, int, Progress], None]
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -88,6 +92,7 @@ def fit(
     *,
     workers: int | None = None,
     checkpoint: Checkpoint | None = None,
+    elsewhere: Elsewhere | None = None,
     progress: Progress = lambda what, done, total: None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Bundle:
@@ -106,6 +111,7 @@ def fit(
         workers: Threads that read and decode images; None for one fewer than there are cores.
         checkpoint: Where the work is kept while it goes on, and gone on with if it was interrupted:
             the bundle is the same bit for bit.
+        elsewhere: Takes in the training images besides the sample, on other machines.
         progress: Is told how far the work is.
         provenance: What else to note in the bundle.
 
@@ -134,6 +140,9 @@ def fit(
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
         checkpoint=checkpoint, progress=progress,
+        spread=None if elsewhere is None else lambda sample, count: elsewhere(
+            partial, class_names, digests, sample, count, options.seed, progress
+        ),
     )
     for score in scores.values():
         score.finish()
@@ -207,6 +216,7 @@ def fit_partial(
     seed: int = 0,
     workers: int | None = None,
     checkpoint: Checkpoint | None = None,
+    spread: Callable[[int, int], None] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> dict[str, str]:
     """Have the scores take the training images in: a sample of them first, then all others.
@@ -220,6 +230,8 @@ def fit_partial(
         seed: Of the sample.
         workers: Threads that read and decode.
         checkpoint: Goes on from there, and keeps how far it is.
+        spread: Has other machines take in what comes after the sample, given the numbers of images
+            in it and after it.
         progress: Is told how far the work is.
 
     Returns:
@@ -236,6 +248,9 @@ def fit_partial(
             classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
             required=required, workers=workers, progress=progress,
         )
+    if spread is not None:
+        spread(len(chosen), len(others))
+        return left_out
     known = dict(left_out)
     # Images are taken in one order, so their number says which are still to come.
     others = others[partial.images - len(chosen) :]
@@ -247,9 +262,12 @@ def fit_partial(
     return left_out
 
 
-def sample_and_rest(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def sample_and_rest(
+    count: int, seed: int, sample: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the sample that the scores look at first, and of all other images."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:SAMPLE])
+    size = SAMPLE if sample is None else sample
+    chosen = np.sort(np.random.default_rng(seed).permutation(count)[:size])
     return chosen, np.setdiff1d(np.arange(count), chosen, assume_unique=True)
 
 
