@@ -66,6 +66,7 @@ setup(
         # searching among very many patterns; dd only to compare with, nav_monitor benchmark patterns
         'patterns': ['dd>=0.5.7', 'faiss-cpu>=1.7'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
+        'ray': ['ray>=2.9'],  # nav_monitor fit|evaluate|replay --ray
         'report': ['matplotlib>=3.5'],  # nav_monitor evaluate --output
         'volume': ['k3d>=2.16'],  # nav_monitor view volume --turnable
     },
