@@ -270,8 +270,9 @@ def _fit(options: argparse.Namespace) -> None:
 
             elsewhere = RayFit(
                 cluster,
-                NetworkRecipe.of(
-                    classifier, spec, device=options.device, threads=options.threads
+                NetworkRecipe(
+                    spec, options.weights.read_bytes(), options.weights.suffix, preprocess,
+                    options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
             )

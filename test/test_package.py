@@ -22,7 +22,8 @@ EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 ROOMS = ('errors', 'plain_yaml', 'perception', 'scores', 'decision', 'views',
          'bundle_calibration', 'bundle_engines', 'bundle', 'monitor',
          'offline', 'ros', 'cli_network', 'cli_progress', 'cli_export', 'cli_benchmark',
-         'cli_tuning', 'cli_ray', 'cli_replay', 'cli_compare', 'cli_view', 'cli')
+         'cli_tuning', 'cli_ray', 'cli_replay', 'cli_replay_many', 'cli_compare', 'cli_view',
+         'cli')
 # What the other rooms use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}
 needs_set_up = pytest.mark.skipif(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 from raywork import Work, joined
+from safetensors.torch import save
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import fit as fitting
@@ -48,6 +49,12 @@ def images(tmp_path_factory):
     pixels, labels = tiny.images(1, 700)
     np.savez(path, x=pixels, y=labels)
     return path
+
+
+def recipe():
+    """Return how the tiny network is started elsewhere."""
+    weights = save(tiny.network().state_dict())
+    return NetworkRecipe(tiny.SPEC, weights, '.safetensors', tiny.PREPROCESS, device='cpu')
 
 
 def fitted(data, elsewhere=None):
@@ -127,8 +134,7 @@ def assert_same_bundle(one, other):
 @pytest.fixture
 def spread(cluster, images):
     """Return what fits on the cluster, in parts of two batches."""
-    recipe = NetworkRecipe.of(tiny.classifier(), tiny.SPEC, device='cpu')
-    return RayFit(cluster, recipe, str(images), part=2 * BATCH, workers=1)
+    return RayFit(cluster, recipe(), str(images), part=2 * BATCH, workers=1)
 
 
 def test_two_workers_fit_the_bundle_of_one_machine(spread, images, monkeypatch):
@@ -198,10 +204,9 @@ def test_an_image_that_cannot_be_read_ends_the_fit_with_its_name(cluster, tmp_pa
     _, others = fitting.sample_and_rest(150, 0)
     broken = sorted(tmp_path.glob('*/*.png'), key=lambda p: (p.parent.name, p.name))[others[40]]
     monkeypatch.setattr(fitting, '_layer_ranges', lambda *_: {})
-    recipe = NetworkRecipe.of(tiny.classifier(), tiny.SPEC, device='cpu')
     broken.write_bytes(b'nothing')
     with pytest.raises(NavMonitorError, match=broken.name) as said:
-        fitted(data, RayFit(cluster, recipe, str(tmp_path), part=BATCH))
+        fitted(data, RayFit(cluster, recipe(), str(tmp_path), part=BATCH))
     assert '\n' not in str(said.value)
 
 

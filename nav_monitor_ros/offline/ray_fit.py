@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from nav_monitor_ros.offline.pipeline import BATCH, Progress
 from nav_monitor_ros.offline.ray_cluster import RayCluster
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Head
-from nav_monitor_ros.perception.classifier import Classifier, select_device
+from nav_monitor_ros.perception.layers import PENULTIMATE
 from nav_monitor_ros.perception.network import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.perception.running import RunningNetwork
+from nav_monitor_ros.perception.start import start_network
 from nav_monitor_ros.scores.registry import make_score
 
 PART = 64 * BATCH  # images; whole batches, so that the network sees the same ones as on one machine
@@ -27,39 +30,26 @@ State = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class NetworkRecipe:
-    """A network with its weights and preprocessing, to be built on another machine."""
+    """A network with its weights and preprocessing, to be started on another machine."""
 
     spec: NetworkSpec
-    weights: Mapping[str, np.ndarray]
+    weights: bytes  # of the file, which other machines need not see
+    suffix: str  # of its name
     preprocess: Preprocess
-    layer: str
-    background: int | None
-    device: str
-    threads: int
+    layer: str = PENULTIMATE
+    background: int | None = None
+    device: str = 'auto'
+    threads: int = 1
 
-    @staticmethod
-    def of(
-        classifier: Classifier, spec: NetworkSpec, *, device: str = 'auto', threads: int = 1
-    ) -> NetworkRecipe:
-        """Return how to build a running network again."""
-        weights = {name: tensor.numpy() for name, tensor in classifier.state_dict().items()}
-        return NetworkRecipe(
-            spec, weights, classifier.preprocess, classifier.layer, classifier.background, device,
-            threads,
-        )
-
-    def build(self) -> Classifier:
+    def start(self) -> RunningNetwork:
         """Return the network, in service on this machine."""
-        import torch
-
-        network = self.spec.build([self.spec.package])
-        network.load_state_dict({
-            name: torch.from_numpy(array.copy()) for name, array in self.weights.items()
-        })
-        return Classifier(
-            network, self.preprocess, layer=self.layer, background=self.background,
-            device=select_device(self.device), threads=self.threads,
-        )
+        with tempfile.NamedTemporaryFile(suffix=self.suffix) as file:
+            file.write(self.weights)
+            file.flush()
+            return start_network(
+                self.spec, Path(file.name), self.preprocess, layer=self.layer,
+                background=self.background, device=self.device, threads=self.threads,
+            )
 
 
 @dataclass(frozen=True)
@@ -94,11 +84,11 @@ class FitWorker:
     """Holds the network and takes in one part of the images after the other."""
 
     def __init__(self, job: FitJob) -> None:
-        """Build the network and open the images."""
+        """Start the network and open the images."""
         from nav_monitor_ros.bundle import equip
 
         self._job = job
-        self._classifier = job.network.build()
+        self._classifier = job.network.start()
         equip(self._classifier, job.partial({}).scores.values())
         self._source = open_source(job.source)
         _, self._others = sample_and_rest(len(self._source), job.seed, job.sample)
