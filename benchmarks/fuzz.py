@@ -302,6 +302,7 @@ def _spoil_bytes(data: bytes, chance: random.Random, other: bytes) -> bytes:
 # ------------------------------------------------------------------ bundles
 
 BUNDLE_FILES = ('model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md')
+EXPORTED = ('exported/network.onnx', 'exported/probe.safetensors')  # the shipped bundle has them
 
 
 @dataclass(frozen=True)
@@ -330,11 +331,15 @@ class BundleTarget(Target):
         classifier = tiny.classifier()
         save_bundle(tiny.fitted(classifier), classifier, folder / 'tiny', card='')
         self._bases = [
-            {path.name: path.read_bytes() for path in base.iterdir()}
+            {
+                path.relative_to(base).as_posix(): path.read_bytes()
+                for path in base.rglob('*') if path.is_file()
+            }
             for base in (folder / 'tiny', ROOT / 'bundles' / 'digits')
         ]
         self._hashes = [
-            {name: _hash(base[name]) for name in BUNDLE_FILES} for base in self._bases
+            {name: _hash(content) for name, content in base.items() if name != 'bundle.yaml'}
+            for base in self._bases
         ]
         self._place = folder / 'bundle'
         self._outside = folder.parent / f'{folder.name}-outside'
@@ -347,6 +352,9 @@ class BundleTarget(Target):
     def spoiled(self, case: BundleCase, chance: random.Random) -> BundleCase:
         """Change the description, the tensors, or the files as such."""
         files = dict(case.files)
+        if EXPORTED[0] in files and chance.random() < 0.5:
+            self._spoil_exported(files, chance)
+            return BundleCase(files, signed=chance.random() < 0.95)
         way = chance.randrange(10)
         description = files.get('bundle.yaml', b'')
         if way <= 4 and isinstance(description, bytes):
@@ -372,6 +380,23 @@ class BundleTarget(Target):
         else:
             self._spoil_tensors(files, chance)
         return BundleCase(files, signed=chance.random() < 0.95)
+
+    def _spoil_exported(self, files: dict[str, bytes | str], chance: random.Random) -> None:
+        name = chance.choice(EXPORTED)
+        content = files.get(name)
+        if chance.random() < 0.1:
+            files.pop(name, None)
+            files[name] = chance.choice((str(self._outside), '/dev/zero', '../bundle.yaml'))
+        elif isinstance(content, bytes) and name.endswith('.safetensors'):
+            files[name] = _spoil_safetensors(content, chance)
+        elif isinstance(content, bytes):
+            # The graph stands before and after the weights; a changed weight spoils nothing.
+            ends = content[:6000], content[-6000:]
+            place = chance.randrange(2)
+            spoilt = _spoil_bytes(ends[place], chance, ends[place])
+            files[name] = (
+                spoilt + content[6000:] if place == 0 else content[:-6000] + spoilt
+            )
 
     def _spoil_text(self, text: bytes, chance: random.Random) -> bytes:
         canary = f'!!python/object/apply:os.system ["touch {self._outside}-ran"]'.encode()
@@ -439,13 +464,16 @@ class BundleTarget(Target):
         self._place.mkdir()
         files = self._signed(case.files) if case.signed else case.files
         for name, content in files.items():
+            (self._place / name).parent.mkdir(exist_ok=True)
             if isinstance(content, str):
                 (self._place / name).symlink_to(content)
             else:
                 (self._place / name).write_bytes(content)
         with watched(self.folder):
             bundle = self._load(self._place)
-            classifier = bundle.classifier(device='cpu', trusted_packages=['tiny'])
+            backend = 'onnxruntime' if EXPORTED[0] in case.files else None
+            classifier = bundle.classifier(
+                backend=backend, device='cpu', trusted_packages=['tiny'])
             judge = bundle.judge(also=['all'])
             picture = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
             image = bundle.preprocess.apply(picture)
@@ -456,11 +484,12 @@ class BundleTarget(Target):
 
     def _signed(self, files: dict[str, bytes | str]) -> dict[str, bytes | str]:
         text = files.get('bundle.yaml')
-        for name in BUNDLE_FILES:
+        for name in (*BUNDLE_FILES, *EXPORTED):
             content = files.get(name)
             if isinstance(content, bytes) and isinstance(text, bytes):
                 for hashes in self._hashes:
-                    text = text.replace(hashes[name], _hash(content))
+                    if name in hashes:
+                        text = text.replace(hashes[name], _hash(content))
         return files if text is None else {**files, 'bundle.yaml': text}
 
 

@@ -29,7 +29,7 @@ from nav_monitor_ros.bundle_engines import (
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -479,7 +479,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     try:
         tensors = load_file(folder / FITTED)
     except (SafetensorError, OSError) as error:
-        raise NavMonitorError(f'{folder / FITTED} is unreadable: {error}') from None
+        raise NavMonitorError(f'{folder / FITTED} is unreadable: {one_line(error)}') from None
     _require_numbers(folder, tensors)
     network = described['network']
     monitor = described['monitor']

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from nav_monitor_ros.bundle_calibration import describe_calibration, read_calibration
 from nav_monitor_ros.decision.calibration import Calibration
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.backends import (
     AUTO,
     ENGINES,
@@ -200,7 +200,7 @@ class StoredEngines:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise NavMonitorError(f'{path} is unreadable: {error}; {self._remedy}') from None
+            raise NavMonitorError(f'{path} is unreadable: {one_line(error)}; {self._remedy}') from None
 
 
 def probe_of(network: RunningNetwork) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline import storage_mcap, storage_sqlite3
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.storage import (
@@ -34,7 +34,6 @@ from nav_monitor_ros.offline.storage import (
     BagDamagedError,
     Storage,
     Topic,
-    one_line,
 )
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
 from nav_monitor_ros.plain_yaml import read_yaml

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.decision.verdict import State
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.bags import METADATA
 from nav_monitor_ros.offline.replay import ReplayEvent
-from nav_monitor_ros.offline.storage import one_line
 from nav_monitor_ros.plain_yaml import read_yaml
 
 _STATUS = 'ood_status'

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 LARGEST = 256 << 20  # bytes that a message or a chunk may have, compressed or not
 MOST = 1 << 22  # image messages that a file may have: 38 hours of a camera at 30 Hz
@@ -117,9 +117,3 @@ def _decompressor(compression: str) -> Any:
 
         return frame.LZ4FrameDecompressor()
     raise BagDamagedError(f"compression '{one_line(compression)}' is not read; zstd and lz4 are")
-
-
-def one_line(text: object, length: int = 200) -> str:
-    """Return a text from a file or a library fit for a message."""
-    shown = ' '.join(str(text).split()) or type(text).__name__
-    return shown if len(shown) <= length else shown[:length] + '...'

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.offline.storage import (
     ENTRY,
     LARGEST,
@@ -28,7 +29,6 @@ from nav_monitor_ros.offline.storage import (
     BagDamagedError,
     Storage,
     Topic,
-    one_line,
     unpack,
     unpack_message,
 )
