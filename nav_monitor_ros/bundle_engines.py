@@ -200,7 +200,9 @@ class StoredEngines:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise NavMonitorError(f'{path} is unreadable: {one_line(error)}; {self._remedy}') from None
+            raise NavMonitorError(
+                f'{path} is unreadable: {one_line(error)}; {self._remedy}'
+            ) from None
 
 
 def probe_of(network: RunningNetwork) -> dict[str, np.ndarray]:
