@@ -252,6 +252,7 @@ def defaults():
         (['a__b'], "names 'a__b'"),
         (['k' * 65], 'letters, digits and single underscores, 64 at most'),
         (['front', 'left', 'front'], "names 'front' twice"),
+        (['score'], "names 'score', as a parameter is named"),
         ([f'c{i}' for i in range(MOST_CAMERAS + 1)], 'names 17 cameras; one node takes 16'),
     ],
 )

@@ -367,6 +367,11 @@ def check_camera_names(cameras: Sequence[str]) -> None:
                 f'parameter cameras names {_shown(name)}; a name begins with a letter and goes on '
                 f'with letters, digits and single underscores, {LONGEST_CAMERA_NAME} at most'
             )
+        if name in BY_NAME:
+            raise NavMonitorError(
+                f"parameter cameras names '{name}', as a parameter is named; a file could not set "
+                'both, take another name'
+            )
         if names.count(name) > 1:
             raise NavMonitorError(f"parameter cameras names '{name}' twice")
     if len(names) > MOST_CAMERAS:
