@@ -85,12 +85,12 @@ class Fleet:
             graph.listen(Bool, topic, LATCHED)
         for name in NAMES:
             graph.listen(DiagnosticArray, f'/nav_monitor/{name}/ood_status', LATCHED)
-        # Cameras of the test stand still while the machine is busy; the real one may not.
+        # Cameras stand still while the machine is busy.
         self.monitor = graph.start_monitor(
             *moody_arguments(
                 bundle, cameras=list(NAMES), image_timeout=10.0, inference_timeout=20.0,
                 stamp_tolerance=20.0, exit_count=3, incident_interval=0.0,
-                **{'rear.image_timeout': 0.5, 'rear.frozen_timeout': 0},
+                **{'rear.image_timeout': 5.0},
             ),
             env=python_path(),
         )
@@ -190,12 +190,12 @@ def test_every_alert_is_true_until_its_camera_is_judged(fleet):
     for name in ('', *NAMES):
         heard = fleet.heard(name)
         assert heard[0] is True and False in heard
-    # The combined one waited for the last of them.
+    # The combined one waited for the last of them, by what one listener hears of five topics.
     first = {
         topic: fleet.graph.times[topic][[m.data for m in fleet.graph.heard[topic]].index(False)]
         for topic in fleet.alert_topics
     }
-    assert first['/ood_alert'] >= max(first.values()) - 0.5
+    assert first['/ood_alert'] >= max(first.values()) - SLACK
 
 
 def test_all_alerts_are_repeated_and_offer_a_deadline_and_a_lease(fleet):
@@ -275,6 +275,7 @@ def test_a_worker_that_dies_of_one_cameras_image_is_started_anew_for_all(fleet):
 
 def test_a_killed_camera_alerts_and_the_others_go_on(fleet):
     undisturbed = fleet.watch('front', 'left', 'right')
+    assert set_parameters(fleet.graph, **{'rear.image_timeout': 0.5}).successful
     count = len(fleet.statuses('rear'))
     # Half-way between two images, as in test_node.
     fleet.graph.wait(lambda: len(fleet.statuses('rear')) > count, 10, 'one more verdict')
@@ -291,6 +292,7 @@ def test_a_killed_camera_alerts_and_the_others_go_on(fleet):
         assert raised - died < 1.0 + SLACK
     undisturbed()
     fleet.rear = fleet.start_rear()
+    assert set_parameters(fleet.graph, **{'rear.image_timeout': 5.0}).successful
     fleet.trusted()
 
 
