@@ -69,8 +69,8 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
                         'auto)')
     parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
     parser.add_argument('--threads', type=int, metavar='N',
-                        help="torch's threads on the CPU, 0 for its own choice (default: that of "
-                        '--params, or 1)')
+                        help="the network's threads on the CPU, 0 for what measures as faster, one or "
+                        'as many as there are cores (default: that of --params, or 0)')
 
 
 def _rate(text: str) -> float:
@@ -241,7 +241,7 @@ def monitor_of(values: Mapping[str, Any]) -> Any:
         load_bundle(values['bundle']),
         backend=values['backend'],
         device=values['device'],
-        threads=values['torch_threads'],
+        threads=values['torch_threads'] or None,
         trusted_packages=[name for name in values['trusted_packages'] if name],
         decisive=values['score'],
         also=[name for name in values['extra_scores'] if name],

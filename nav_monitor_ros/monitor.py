@@ -21,6 +21,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.backends import AUTO
 from nav_monitor_ros.perception.image import ImageError, RawImage
 from nav_monitor_ros.perception.layers import Layer, find_layer
+from nav_monitor_ros.perception.threads import choose_threads
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
@@ -58,7 +59,7 @@ class Monitor:
         *,
         backend: str = AUTO,
         device: str = 'auto',
-        threads: int = 1,
+        threads: int | None = 1,
         trusted_packages: Sequence[str] = (),
         decisive: str = FUSED,
         also: Sequence[str] = (),
@@ -66,6 +67,18 @@ class Monitor:
         evidence_level: float = STRANGE,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
+
+        Args:
+            bundle: Read from a folder.
+            backend: As for ``Bundle.classifier``.
+            device: Likewise.
+            threads: Of the network on the CPU; 0 leaves the backend's choice, None takes what
+                measures as faster, one or as many as there are cores.
+            trusted_packages: As for ``Bundle.classifier``.
+            decisive: As for ``Bundle.judge``.
+            also: Likewise.
+            top: Likewise.
+            evidence_level: Likewise.
 
         Raises:
             NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
@@ -75,9 +88,11 @@ class Monitor:
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
         self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=threads, trusted_packages=trusted_packages,
-            scores=judge.scores,
+            backend=backend, device=device, threads=1 if threads is None else threads,
+            trusted_packages=trusted_packages, scores=judge.scores,
         )
+        if threads is None and str(self.classifier.device) == 'cpu':
+            choose_threads(self.classifier)
         self.bundle = bundle.calibrated_for(self.classifier.engine)
         self.judge = judge if self.bundle is bundle else self.bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level

@@ -197,6 +197,10 @@ class Classifier:
         if self._stochastic is not None:
             self._stochastic.draw(passes, seed)
 
+    def use_threads(self, count: int, *, trying: bool = False) -> None:
+        """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
+        torch.set_num_threads(count)
+
     def tap(self, layers: Iterable[str]) -> None:
         """Choose the layers whose maps the next forward passes keep.
 

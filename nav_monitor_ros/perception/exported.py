@@ -80,6 +80,7 @@ class ExportedClassifier:
         self._taps: tuple[str, ...] = ()
         self._passes = 0
         self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
+        self._compiled_for = {threads: self._compiled}  # what each number of threads runs
         self._outputs = self._wanted()
 
     def __call__(self, batch: np.ndarray) -> Activations:
@@ -136,6 +137,18 @@ class ExportedClassifier:
             )
         self._passes = passes
         self._outputs = self._wanted()
+
+    def use_threads(self, count: int, *, trying: bool = False) -> None:
+        """Run with so many threads on the CPU from the next pass on.
+
+        Args:
+            count: At least 1.
+            trying: Keep what was compiled for other numbers, too.
+        """
+        self._threads = count
+        self._compiled = self._compiled_for.setdefault(count, OrderedDict())
+        if not trying:
+            self._compiled_for = {count: self._compiled}
 
     def tap(self, layers: Iterable[str]) -> None:
         """Choose the layers whose maps the next forward passes keep.

@@ -46,6 +46,10 @@ class RunningNetwork(Protocol):
         """Choose the layers whose maps the next passes keep."""
         ...
 
+    def use_threads(self, count: int, *, trying: bool = False) -> None:
+        """Run with so many threads on the CPU from the next pass on; ``trying``: maybe others yet."""
+        ...
+
     def save(self, path: Path) -> None:
         """Write the network's weights, or its graph, to a file."""
         ...

@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from nav_monitor_ros.bundle import load_bundle
+from nav_monitor_ros.perception.threads import choose_threads
 from nav_monitor_ros.ros.parameters import PARAMETERS, check_all, declare
 from nav_monitor_ros.ros.qos import reliable
 
@@ -30,9 +31,11 @@ def main() -> int:
     values = check_all(declare(node, PARAMETERS))
     bundle = load_bundle(values['bundle'])
     classifier = bundle.classifier(
-        backend=values['backend'], device=values['device'], threads=values['torch_threads'],
+        backend=values['backend'], device=values['device'], threads=values['torch_threads'] or 1,
         scores=[],
     )
+    if not values['torch_threads']:
+        choose_threads(classifier)
     batch = np.random.default_rng(0).random((1, *classifier.input_shape), dtype=np.float32)
     publisher = node.create_publisher(Header, REPLY, reliable(1))
 

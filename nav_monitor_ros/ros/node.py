@@ -179,7 +179,7 @@ class MonitorNode(LifecycleNode):
                 load_bundle(values['bundle']),
                 backend=values['backend'],
                 device=values['device'],
-                threads=values['torch_threads'],
+                threads=values['torch_threads'] or None,
                 trusted_packages=[name for name in values['trusted_packages'] if name],
                 decisive=values['score'],
                 also=[name for name in values['extra_scores'] if name],

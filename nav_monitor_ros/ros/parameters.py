@@ -112,9 +112,10 @@ PARAMETERS: tuple[Parameter, ...] = (
         '`cuda:N`; other backends run on the CPU. Read when the node is configured.',
     ),
     Parameter(
-        'torch_threads', 'int', 1,
-        "Threads of the network on the CPU, 0 for the backend's own choice. More threads than idle "
-        'cores make a small network very much slower. Read when the node is configured.',
+        'torch_threads', 'int', 0,
+        'Threads of the network on the CPU, whatever backend runs it. 0: passes are timed when the '
+        'node is configured, and there are as many as cores if that is faster by a quarter, else '
+        'one. Read when the node is configured.',
         low=0, high=256,
     ),
     Parameter(
