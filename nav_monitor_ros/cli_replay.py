@@ -69,8 +69,8 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
                         'auto)')
     parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
     parser.add_argument('--threads', type=int, metavar='N',
-                        help="the network's threads on the CPU, 0 for what measures as faster, one or "
-                        'as many as there are cores (default: that of --params, or 0)')
+                        help="the network's threads on the CPU, 0 for one or as many as there are "
+                        'cores, whichever measures as faster (default: that of --params, or 0)')
 
 
 def _rate(text: str) -> float:

@@ -47,7 +47,12 @@ class RunningNetwork(Protocol):
         ...
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Run with so many threads on the CPU from the next pass on; ``trying``: maybe others yet."""
+        """Run with so many threads on the CPU from the next pass on.
+
+        Args:
+            count: At least 1.
+            trying: Other numbers are going to be tried again.
+        """
         ...
 
     def save(self, path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nav_monitor_ros.perception.running import RunningNetwork
 
 PASSES = 7  # that are timed with each number of threads
-SECONDS = 1.0  # that they may take together, for each number; three are timed at least
+SECONDS = 0.5  # that they may take together, for each number; three are timed at least
 GAIN = 1.25  # by which more threads have to be faster: they take cores from everybody else
 
 _log = logging.getLogger(__name__)
