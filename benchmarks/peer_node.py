@@ -87,7 +87,7 @@ class PeerNode(Node):
         self.alert_publisher.publish(Bool(data=score > self.threshold))
         self.score_publisher.publish(Float32(data=score))
         probabilities = logits.softmax(1)[0]
-        best = probabilities.topk(3)
+        best = probabilities.topk(min(3, len(probabilities)))
         self.prediction_publisher.publish(Classification(
             header=message.header,
             results=[

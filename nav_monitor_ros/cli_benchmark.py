@@ -125,6 +125,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             Option('patterns', 1_000_000, 'of one class'),
             Option('bits', 512, 'of a pattern'),
             Option('queries', 200, 'of each kind'),
+            Option('others', 1, '1 measures BDDs and float neighbours, too'),
         ),
     ),
 }

@@ -25,6 +25,7 @@ def patterns_benchmark(
     patterns: int = 1_000_000,
     bits: int = 512,
     queries: int = 200,
+    others: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
     """Time the search for the nearest pattern, with exact distances.
@@ -39,6 +40,7 @@ def patterns_benchmark(
         patterns: Of the class.
         bits: Of a pattern, at least 32.
         queries: Timed of each kind.
+        others: 1 measures BDDs and float neighbours, too.
         progress: Is told how far the work is.
 
     Returns:
@@ -76,15 +78,16 @@ def patterns_benchmark(
             time_calls(search.nearest, some, warm=3), reference)
     near = [timing for name, timing in timed.items() if 'from a stored' in name]
     details: dict[str, Any] = {'build_seconds': built, 'memory_mb': search.nbytes / 1e6}
-    progress('a BDD', 0, 1)
-    details['bdd'] = _bdds(rng)
-    for bank in _FLOAT_BANKS:
+    if others:
+        progress('BDDs', 0, 1)
+        details['bdd'] = _bdds(rng)
+    for bank in _FLOAT_BANKS if others else ():
         progress('float neighbours', bank, _FLOAT_BANKS[-1])
         for name, times in _float_neighbours(bank, bits, rng).items():
             timed[f'{name}, nearest of {bank} float features'] = Timing.of(times, reference)
     return Result(
         'patterns', f'The nearest of {patterns} patterns of {bits} bits',
-        {'patterns': patterns, 'bits': bits, 'queries': queries},
+        {'patterns': patterns, 'bits': bits, 'queries': queries, 'others': others},
         'comparing all with numpy', timed,
         {
             'near_query_ms': Figure(max(t.median_ms for t in near), 'lower', 'ms', 2.0),
