@@ -20,7 +20,9 @@ from safetensors.torch import save_file as save_torch_file
 from nav_monitor_ros import bundle as bundle_module
 from nav_monitor_ros.bundle import find_bundle, load_bundle, save_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.offline.pipeline import run
+from nav_monitor_ros.perception.image import RawImage
 
 FILES = ('model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md')
 
@@ -501,3 +503,27 @@ def test_a_place_that_cannot_be_written_is_named(tiny_bundle, tiny_classifier, t
 
 def test_a_bundle_can_be_read_by_everybody(tiny_folder):
     assert tiny_folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_monitor_starts_without_the_compiler_of_torch():
+    """It takes as long to import as the rest of torch, and nothing here compiles."""
+    code = (
+        'import sys; from nav_monitor_ros.bundle import load_bundle; '
+        'from nav_monitor_ros.monitor import Monitor; '
+        "Monitor(load_bundle('digits'), backend='torch'); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, '-c', code], timeout=300, check=False).returncode == 0
+
+
+def test_what_a_monitor_saw_stays_as_it_was_when_it_looks_again():
+    monitor = Monitor(load_bundle('digits'), backend='torch')
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    seen = monitor.look(RawImage(first, 'rgb'))
+    features = seen.activations.features.copy()
+    other = monitor.look(RawImage(second, 'rgb'))
+    again = monitor.look(RawImage(first, 'rgb'))
+    assert np.array_equal(seen.activations.features, features)
+    assert again.verdict.scores == seen.verdict.scores != other.verdict.scores
+    assert again.fingerprint == seen.fingerprint != other.fingerprint
+    assert min(seen.forward_seconds, again.forward_seconds) > 0

@@ -193,6 +193,23 @@ def test_the_image_is_left_as_it_was():
     assert np.array_equal(image, before)
 
 
+def test_a_message_is_resized_in_its_own_memory_without_a_warning(recwarn):
+    message = bytes(scene(480, 640))
+    image = np.frombuffer(message, np.uint8).reshape(480, 640, 3)
+    assert not image.flags.writeable
+    resized = Preprocess(9, 9).resized(image, 'bgr')
+    assert np.array_equal(resized, Preprocess(9, 9).resized(image.copy(), 'bgr'))
+    assert not [w for w in recwarn if 'writ' in str(w.message)]
+
+
+def test_pixels_can_be_written_to_the_same_memory_again_and_again():
+    preprocess = Preprocess(9, 7)
+    memory = np.full((3, 9, 7), np.nan, np.float32)
+    for image in (scene(9, 7), 255 - scene(9, 7)):
+        assert preprocess.normalised(image, memory) is memory
+        assert np.array_equal(memory, preprocess.normalised(image))
+
+
 # The description.
 
 

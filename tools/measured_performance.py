@@ -1,0 +1,93 @@
+"""What benchmarks measured (docs/measured/), as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from measured import read, table
+
+NAMES = ('node', 'judge', 'patterns', 'startup')
+
+
+def machine() -> str:
+    """Return where each benchmark ran, and when."""
+    rows = []
+    for name in NAMES:
+        facts: dict[str, Any] = read(name).get('machine', {})
+        versions = facts.get('versions', {})
+        rows.append([
+            f'`{name}`', facts.get('date', '')[:10], str(facts.get('commit') or ''),
+            facts.get('cpu', ''), str(facts.get('cores', '')),
+            str(facts.get('load_1_min', '')), facts.get('gpu') or 'none',
+            facts.get('python', ''),
+            ', '.join(
+                f'{package} {versions[package]}' for package in ('torch', 'openvino', 'onnxruntime')
+                if package in versions
+            ),
+        ])
+    headings = [
+        'benchmark', 'date', 'commit', 'processor', 'cores', 'load at the end', 'GPU', 'Python',
+        'versions',
+    ]
+    return table(headings, rows)
+
+
+def times(name: str) -> str:
+    """Return median, 99th percentile and ratio of everything that a benchmark timed."""
+    content = read(name)
+    rows = [
+        [what, _time(t['median_ms']), _time(t['p99_ms']), f'{t["ratio"]:.3g}']
+        for what, t in content['timed'].items()
+    ]
+    return table([content['title'], 'median', 'p99', f'ratio to {content["reference"]}'], rows)
+
+
+def figures(name: str) -> str:
+    """Return what a benchmark comes to, with its targets."""
+    rows = []
+    for what, figure in read(name)['figures'].items():
+        if what.startswith('rate_monitor') or what in ('rate_peer', 'rate_peer_maps_watched'):
+            continue  # in the table of rates
+        target = figure['target']
+        sign = '<=' if figure['better'] == 'lower' else '>='
+        reached = '' if target is None else (
+            'yes' if (figure['value'] <= target) == (figure['better'] == 'lower') else 'no')
+        unit = f' {figure["unit"]}'.rstrip()
+        rows.append([
+            f'`{what}`', f'{figure["value"]:.3g}{unit}',
+            '' if target is None else f'{sign} {target:g}{unit}', reached,
+        ])
+    return table(['figure', 'measured', 'target', 'reached'], rows)
+
+
+def rates() -> str:
+    """Return how many images a second each node can take."""
+    content = read('node')
+    peer = content['rate_peer']
+    rows = [
+        [what.removeprefix('rate_').replace('_', ' '), f'{figure["value"]:.1f} Hz',
+         f'{figure["value"] / peer:.2f}']
+        for what, figure in content['figures'].items() if figure['unit'] == 'Hz'
+    ]
+    return table(['node', 'maximum rate', 'of the peer'], rows)
+
+
+def bdds() -> str:
+    """Return what BDDs of random patterns cost."""
+    rows = [
+        [
+            str(bdd['neurons']), f'{bdd["stored"]} of {bdd["patterns"]}', str(bdd['nodes']),
+            f'{bdd["build_seconds"]:.2f} s', f'{bdd["query_us"]:.0f} us',
+            f'{bdd["distance_1_seconds"]:.1f} s'
+            + ('' if bdd.get('nodes_distance_1') else ', given up'),
+            str(bdd.get('nodes_distance_1') or ''),
+        ]
+        for bdd in read('patterns').get('details', {}).get('bdd', [])
+    ]
+    return table(
+        ['neurons', 'patterns held', 'nodes', 'building it', 'one query', 'adding distance 1',
+         'nodes then'], rows)
+
+
+def _time(milliseconds: float) -> str:
+    return f'{1e3 * milliseconds:.3g} us' if milliseconds < 1 else f'{milliseconds:.3g} ms'
