@@ -320,7 +320,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle import load_bundle
+    from nav_monitor_ros.bundle import find_bundle, load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
     from nav_monitor_ros.offline.evaluation_report import evaluation_report
     from nav_monitor_ros.offline.report import require_matplotlib, write_report
@@ -359,8 +359,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             elsewhere = RayJudge(
                 cluster,
                 JudgeJob(
-                    str(bundle.folder), also, options.backend, tuple(options.trust),
-                    options.device, options.threads, options.workers or None,
+                    str(find_bundle(options.bundle).absolute()), also, options.backend,
+                    tuple(options.trust), options.device, options.threads, options.workers or None,
                 ),
                 part=options.ray_part, progress=progress,
             )

@@ -94,6 +94,8 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
 def _portable(options: argparse.Namespace) -> argparse.Namespace:
     """Return the options without what only this process knows, paths being absolute."""
     known = {name: value for name, value in vars(options).items() if name != 'run'}
+    if known['bundle'] and Path(known['bundle']).is_dir():
+        known['bundle'] = str(Path(known['bundle']).absolute())
     return argparse.Namespace(**{
         name: value.absolute() if isinstance(value, Path) else value
         for name, value in known.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,8 @@ import tiny
 from raywork import Work, joined
 from safetensors.torch import save
 
+from nav_monitor_ros.bundle import load_bundle
+from nav_monitor_ros.cli import main
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import fit as fitting
 from nav_monitor_ros.offline.evaluate import evaluate
@@ -21,6 +24,7 @@ from nav_monitor_ros.offline.sources import open_source
 
 pytest.importorskip('ray')
 
+from nav_monitor_ros.offline import ray_cluster  # noqa: E402
 from nav_monitor_ros.offline.ray_cluster import RayCluster  # noqa: E402
 from nav_monitor_ros.offline.ray_fit import NetworkRecipe, RayFit, absolute  # noqa: E402
 from nav_monitor_ros.offline.ray_judge import JudgeJob, RayJudge  # noqa: E402
@@ -230,6 +234,80 @@ def test_two_workers_judge_as_one_machine_does_bit_for_bit(cluster, tiny_bundle,
         assert scores.keys() == theirs.scores[source].keys()
         for name, values in scores.items():  # window_kl looks at the frames before as well
             np.testing.assert_array_equal(values, theirs.scores[source][name], err_msg=name)
+
+
+# The command line.
+
+
+class Borrowed:
+    """The cluster of these tests, in place of one that a command would start."""
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+
+    def __call__(self, address, workers=0):
+        assert (address, workers) == ('local', 2)
+        return self
+
+    def __enter__(self):
+        return self._cluster
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def run(cluster, monkeypatch):
+    """Return the command line, whose ``--ray local`` is the cluster of these tests."""
+    monkeypatch.setattr(ray_cluster, 'RayCluster', Borrowed(cluster))
+    return lambda *arguments: main([*map(str, arguments), '--ray', 'local', '--ray-workers', '2'])
+
+
+def test_fit_and_evaluate_on_the_command_line(run, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'bars.safetensors').write_bytes(save(tiny.network().state_dict()))
+    pixels, labels = tiny.images(2, 80)
+    np.savez('held_out.npz', x=pixels, y=labels)
+    assert run(
+        'fit', '--model', 'tiny:Bars', '--weights', 'bars.safetensors', '--data', images,
+        '--calibration', 'held_out.npz', '--size', '12x12', '--mean', '0.5,0.5,0.5', '--std',
+        '0.25,0.25,0.25', '--false-alarm-rate', '0.1', '--output', 'fitted', '--device', 'cpu',
+    ) == 0
+    bundle = load_bundle('fitted')
+    assert bundle.provenance['data']['images'] == 700
+    assert run(
+        'evaluate', 'fitted', '--inside', 'held_out.npz', '--trust', 'tiny', '--device', 'cpu',
+        '--output', 'judged', '--ray-part', '64',
+    ) == 0
+    assert json.loads(Path('judged/metrics.json').read_text())['accuracy'] == 1.0
+
+
+def test_many_bags_are_replayed_each_by_itself(run, tmp_path, tiny_bundle, capsys):
+    pytest.importorskip('rosbags')
+    from recorded import write_images
+
+    bags = [
+        write_images(tmp_path / f'drive_{n}', {'/camera': list(tiny.images(n, 9)[0])})
+        for n in range(3)
+    ]
+    common = ['--bundle', tiny_bundle.folder, '--trust', 'tiny', '--device', 'cpu', '--csv']
+    assert main([*map(str, ['replay', *bags, *common, tmp_path / 'alone'])]) == 0
+    alone = capsys.readouterr().out
+    assert run('replay', *bags, *common, tmp_path / 'spread') == 0
+    assert '9 images of drive_2 judged by tiny' in capsys.readouterr().out and 'drive_0' in alone
+    for bag in bags:
+        one = (tmp_path / 'alone' / f'{bag.name}.csv').read_text()
+        assert one == (tmp_path / 'spread' / f'{bag.name}.csv').read_text()
+        assert one.count('\n') == 10
+    # A bag that is broken is named, and the others are judged all the same.
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    assert run('replay', bags[0], broken, *common, tmp_path / 'rest') == 2
+    said = capsys.readouterr()
+    assert 'broken' in said.err and said.err.count('\n') == 1
+    assert (tmp_path / 'rest' / 'drive_0.csv').exists()
+    assert run('replay', bags[0], bags[0], *common, tmp_path / 'rest') == 2
+    assert "two of the bags are called 'drive_0'" in capsys.readouterr().err
 
 
 # What is said.

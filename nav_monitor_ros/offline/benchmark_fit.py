@@ -20,7 +20,6 @@ from nav_monitor_ros.offline.fit import (
     take_images,
     take_sample,
 )
-from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import BATCH, default_workers
 from nav_monitor_ros.offline.sources import open_source
@@ -77,7 +76,8 @@ def fit_benchmark(
     equip_with_possible(classifier, scores, required=False)
     partial = PartialFit(scores)
     with tempfile.TemporaryDirectory() as folder:
-        source = _pictures(Path(folder), images, progress)
+        write_pictures(Path(folder), images, progress)
+        source = open_source(folder)
         take_sample(
             classifier, source.subset(np.arange(BATCH)), None, partial, required=False,
             progress=progress,
@@ -113,7 +113,9 @@ def fit_benchmark(
     )
 
 
-def _pictures(folder: Path, count: int, progress: Progress) -> ImageSource:
+def write_pictures(
+    folder: Path, count: int, progress: Progress = lambda what, done, total: None
+) -> None:
     """Write JPEGs as a camera takes them: smooth, with a little noise."""
     rng = np.random.default_rng(0)
     for number in range(count):
@@ -122,7 +124,6 @@ def _pictures(folder: Path, count: int, progress: Progress) -> ImageSource:
         picture = cv2.resize(coarse, CAMERA[::-1], interpolation=cv2.INTER_CUBIC)
         noisy = cv2.add(picture, rng.integers(0, 12, picture.shape, np.uint8))
         cv2.imwrite(str(folder / f'{number:06d}.jpg'), noisy)
-    return open_source(str(folder))
 
 
 def _forward(bare: torch.nn.Module, classifier: Classifier, count: int) -> Callable[[], None]:

@@ -58,7 +58,7 @@ def judge_benchmark(
     if min(features, patterns, classes, frames) < 1 or classes < 2:
         raise NavMonitorError('sizes must be at least 1, and classes at least 2')
     torch.set_num_threads(threads)
-    world = _World(features, classes)
+    world = World(features, classes)
     judge = _fitted(world, patterns, progress)
     batch = world.images(frames, None)[0]
     singles = [batch[i : i + 1] for i in range(frames)]
@@ -93,7 +93,7 @@ def judge_benchmark(
     )
 
 
-class _World:
+class World:
     """A head and features that it classifies well, made by chance."""
 
     def __init__(self, features: int, classes: int) -> None:
@@ -103,6 +103,7 @@ class _World:
         self.classes, self.features = classes, features
 
     def images(self, count: int, label: int | None) -> tuple[Activations, np.ndarray]:
+        """Return activations of images and their classes; with a label all are of that class."""
         labels = self._rng.integers(0, self.classes, count)
         if label is not None:
             labels[:] = label
@@ -115,7 +116,7 @@ class _World:
         return Activations(self.head.logits(features), features, means), labels
 
 
-def _fitted(world: _World, patterns: int, progress: Progress) -> Judge:
+def _fitted(world: World, patterns: int, progress: Progress) -> Judge:
     scores = {
         name: make_score(
             name, {'layers': list(LAYERS)} if name == 'channel_means' else {},
