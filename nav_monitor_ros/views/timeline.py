@@ -13,8 +13,8 @@ from nav_monitor_ros.decision.verdict import State
 COLUMNS = 1100  # of the drawing at most: longer recordings have several frames in one
 _LEFT, _RIGHT = 132, 16  # columns beside the plots
 _STATE_ROWS, _P_ROWS, _CLASS_ROW = 26, 150, 15
-_MARK_ROWS = 20
-_APART = 22  # columns that the text of a mark takes
+_MARK_ROWS = 30
+_APART = 22  # columns between the texts of two marks
 _CLASSES = 12  # rows of classes at most; the rest share one
 _FLOOR = 1e-4  # p-values below it are drawn at it
 _ORDER = (State.OK, State.SUSPECT, State.INVALID, State.OOD)  # the worst one of a column is shown
@@ -114,14 +114,15 @@ def _label(y: float, text: str) -> list[str]:
 
 
 def _marks(marks: Sequence[Mark], label: str, top: int, end: float) -> list[str]:
-    """Draw marks, with their texts where the next mark leaves room."""
-    parts = _label(top + 12, label)
-    places = [_x(mark.seconds, end) for mark in marks]
-    for mark, x, following in zip(marks, places, [*places[1:], math.inf], strict=True):
-        shown = f'<line class="mark" x1="{x}" x2="{x}" y1="{top}" y2="{top + 16}">'
+    """Draw marks, and above them the texts for which there is room."""
+    parts, last = _label(top + 23, label), -math.inf
+    for mark in marks:
+        x = _x(mark.seconds, end)
+        shown = f'<line class="mark" x1="{x}" x2="{x}" y1="{top + 13}" y2="{top + 27}">'
         shown += f'<title>{escape(mark.title)}</title></line>'
-        if mark.text and following - x >= _APART:
-            shown += f'<text class="number" x="{x + 3}" y="{top + 12}">{escape(mark.text)}</text>'
+        if mark.text and x - last >= _APART:
+            shown += f'<text class="number" x="{x - 3}" y="{top + 10}">{escape(mark.text)}</text>'
+            last = x
         parts.append(f'<a href="#{mark.anchor}">{shown}</a>' if mark.anchor else shown)
     return parts
 
