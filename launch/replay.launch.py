@@ -68,6 +68,7 @@ ARGUMENTS = (
         'Parameter file; the arguments below take precedence over it.',
     ),
     Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+    Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
     Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
     Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
     Argument('node_name', 'nav_monitor', 'Name of the node.'),
@@ -78,8 +79,10 @@ ARGUMENTS = (
     Argument('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.'),
 )
 # Given on to monitor.launch.py as they are.
-PASSED = ('params_file', 'bundle', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
-          'rviz_config')
+PASSED = (
+    'params_file', 'bundle', 'backend', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
+    'rviz_config',
+)
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -383,7 +383,7 @@ def test_twist_mux_gets_a_lock_that_silence_closes_and_that_holds_every_topic_ba
 REPLAY_LAUNCH = ROOT / 'launch' / 'replay.launch.py'
 REPLAY_NAMES = (
     'bag', 'topic', 'rate', 'loop', 'start_offset', 'delay', 'everything', 'shutdown',
-    'params_file', 'bundle', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
+    'params_file', 'bundle', 'backend', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
     'rviz_config',
 )
 

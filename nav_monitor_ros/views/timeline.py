@@ -121,6 +121,8 @@ def _marks(marks: Sequence[Mark], label: str, top: int, end: float) -> list[str]
         shown = f'<line class="mark" x1="{x}" x2="{x}" y1="{top + 13}" y2="{top + 27}">'
         shown += f'<title>{escape(mark.title)}</title></line>'
         if mark.text and x - last >= _APART:
+            # A line is thin; fingers and mice hit what surrounds it.
+            shown += f'<rect x="{x - 5}" y="{top}" width="14" height="27" fill="transparent"/>'
             shown += f'<text class="number" x="{x - 3}" y="{top + 10}">{escape(mark.text)}</text>'
             last = x
         parts.append(f'<a href="#{mark.anchor}">{shown}</a>' if mark.anchor else shown)
