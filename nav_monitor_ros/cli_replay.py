@@ -70,7 +70,7 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
     parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
     parser.add_argument('--threads', type=int, metavar='N',
                         help="the network's threads on the CPU, 0 for one or as many as there are "
-                        'cores, whichever measures as faster (default: that of --params, or 0)')
+                        'cores, whichever measures as faster (default: that of --params, or 1)')
 
 
 def _rate(text: str) -> float:
@@ -185,6 +185,8 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
 
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    # The node measures which number is fastest; a replay gives the same numbers every time.
+    values['torch_threads'] = 1
     if options.params is not None:
         values.update(_from_file(options.params, values))
     given = {

@@ -29,8 +29,8 @@ KITTI = Path(__file__).parents[2] / 'shared' / 'data' / 'bags'
 # What depends on how long frames take to travel and to be judged is switched off; every score is
 # computed. In `e_cusum` each frame counts whole, however close it follows on the one before.
 PARAMETERS = {
-    'device': 'cpu', 'extra_scores': ['all'], 'evidence_rate': 1000.0, 'image_timeout': 60.0,
-    'inference_timeout': 60.0, 'frozen_timeout': 0.0, 'drift_window': 0.0,
+    'device': 'cpu', 'torch_threads': 1, 'extra_scores': ['all'], 'evidence_rate': 1000.0,
+    'image_timeout': 60.0, 'inference_timeout': 60.0, 'frozen_timeout': 0.0, 'drift_window': 0.0,
 }
 _NUMBERS = re.compile(r'\d+(\.\d+)?')
 
