@@ -28,7 +28,7 @@ from nav_monitor_ros.ros.qos import reliable
 
 CAMERA_RATE = 30.0  # Hz
 VARIANTS = 16  # images that take turns
-_START = 240.0  # seconds that a process may take until it answers
+_START = 600.0  # seconds that a process may take until it answers
 _ROOT = Path(__file__).resolve().parents[2]
 PEER = _ROOT / 'benchmarks' / 'peer_node.py'
 PROFILE = _ROOT / 'config' / 'fastdds.xml'

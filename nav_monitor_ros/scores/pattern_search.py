@@ -115,9 +115,7 @@ class PatternSearch:
         count = len(self._rows)
         threads = min(_MOST_THREADS, os.cpu_count() or 1) if count >= _THREADED_FROM else 1
         edges = np.linspace(0, count, threads + 1).astype(int).tolist()
-        parts = list(zip(edges[:-1], edges[1:], strict=True))
-        if len(parts) == 1:
-            return self._compare_rows(query, *parts[0])
+        parts = zip(edges[:-1], edges[1:], strict=True)
         found = _pool().map(lambda part: self._compare_rows(query, *part), parts)
         return min(found, key=lambda row_distance: row_distance[::-1])
 
@@ -154,4 +152,7 @@ def _faiss():
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix='nav_monitor patterns')
+    """Return threads of our own: what faiss is told there, torch does not hear elsewhere."""
+    return ThreadPoolExecutor(
+        _MOST_THREADS, 'nav_monitor patterns', lambda: _faiss().omp_set_num_threads(1)
+    )
