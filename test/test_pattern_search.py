@@ -72,7 +72,7 @@ def test_tables_spare_comparing_all_near_a_stored_pattern(monkeypatch):
     rng = np.random.default_rng(0)
     rows = patterns('random', 60_000, 512, rng)
     search = PatternSearch(rows, 512)
-    near = [flipped(rows[rng.integers(len(rows))], 512, flips, rng) for flips in (0, 1, 31, 63)]
+    near = [flipped(rows[rng.integers(len(rows))], 512, flips, rng) for flips in (0, 1, 31, 63, 66)]
     expected = [compared(rows, query) for query in near]
     far = bits.pack(rng.random(512) < 0.5)
     compared_all = []
