@@ -1,6 +1,7 @@
 """Several cameras and one network, without ROS: batches, mailboxes, the combined alert."""
 
 import threading
+import time
 from pathlib import Path
 
 import moody
@@ -179,6 +180,22 @@ def test_a_flood_cannot_keep_another_cameras_image_waiting():
     finally:
         stop.set()
         thread.join(10)
+
+
+@pytest.mark.ros
+def test_a_flood_is_read_no_more_often_than_its_interval_and_then_its_newest():
+    room = mailroom(2)
+    room.boxes[0].interval = 3600.0
+    room.boxes[0].put('first', 0.0)
+    assert [parcel.content for _, parcel in room.take()] == ['first']
+    for number in range(10):
+        room.boxes[0].put(number, 0.0)
+    room.boxes[1].put('other', 0.0)
+    assert [(number, parcel.content) for number, parcel in room.take()] == [(1, 'other')]
+    room.boxes[0].due = time.monotonic() + 0.05  # and so it is taken without another letter
+    assert [(number, parcel.content) for number, parcel in room.take()] == [(0, 9)]
+    assert time.monotonic() >= room.boxes[0].due - 3600.0
+    assert (room.boxes[0].received, room.boxes[0].dropped) == (11, 9)
 
 
 @pytest.mark.ros

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -37,6 +39,8 @@ class Mailbox(Generic[T]):
         """
         self._changed = changed
         self._parcel: Parcel[T] | None = None
+        self.interval = 0.0  # seconds that have to pass between two takings
+        self.due = -math.inf  # steady seconds before which nothing is taken
         self.received = 0
         self.dropped = 0
 
@@ -44,18 +48,23 @@ class Mailbox(Generic[T]):
         """Leave the newest thing; it takes the place of one that nobody fetched."""
         with self._changed:
             self.received += 1
-            self.dropped += self._parcel is not None
+            waited = self._parcel is not None
+            self.dropped += waited
             self._parcel = Parcel(content, now)
-            self._changed.notify()
+            if not waited:  # else the reader knows, and is busy or waits for the box to be due
+                self._changed.notify()
 
     @property
     def waiting(self) -> bool:
         """Return whether something is in it."""
         return self._parcel is not None
 
-    def empty(self) -> Parcel[T] | None:
-        """Return what is in it and leave nothing; for the room, which holds the lock."""
+    def empty(self, now: float) -> Parcel[T] | None:
+        """Return what is in it if it is due, and leave nothing; the room holds the lock."""
+        if self._parcel is None or now < self.due:
+            return None
         parcel, self._parcel = self._parcel, None
+        self.due = now + self.interval
         return parcel
 
 
@@ -63,7 +72,8 @@ class Mailroom(Generic[T]):
     """The mailboxes that one reader empties all at once.
 
     Nobody's mail waits behind another's: a sender that floods its box fills one slot of it, and
-    what the others left is taken with the same grip.
+    what the others left is taken with the same grip. A box with an interval is emptied no more
+    often than that, so that a flood does not use up the reader's time either.
     """
 
     def __init__(self, count: int) -> None:
@@ -73,17 +83,20 @@ class Mailroom(Generic[T]):
         self.boxes: tuple[Mailbox[T], ...] = tuple(Mailbox(self._changed) for _ in range(count))
 
     def take(self) -> list[tuple[int, Parcel[T]]] | None:
-        """Wait until something is there; return all there is, each with the number of its box.
+        """Wait until something is due; return all that is, each with the number of its box.
 
         Returns:
             At least one; None once the room is closed.
         """
         with self._changed:
-            self._changed.wait_for(
-                lambda: not self._open or any(box.waiting for box in self.boxes)
-            )
-            taken = [(number, box.empty()) for number, box in enumerate(self.boxes)]
-            return [(n, parcel) for n, parcel in taken if parcel] if self._open else None
+            while self._open:
+                now = time.monotonic()
+                due = min((box.due for box in self.boxes if box.waiting), default=None)
+                if due is not None and due <= now:
+                    taken = [(number, box.empty(now)) for number, box in enumerate(self.boxes)]
+                    return [(number, parcel) for number, parcel in taken if parcel]
+                self._changed.wait(None if due is None else due - now)
+            return None
 
     def close(self) -> None:
         """Wake and dismiss whoever waits."""

@@ -151,6 +151,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         read_only=True,
     ),
     Parameter(
+        'camera_rate', 'float', 60.0,
+        'At most so many images a second of each of several cameras are judged, always the newest, '
+        "so that a camera that floods does not take the others' time.",
+        low=10.0, high=1000.0, unit='Hz', per_camera=True,
+    ),
+    Parameter(
         'roi', 'int[]', [0, 0, 0, 0],
         'Region of the image that is classified: x, y, width, height. Width and height 0 mean the '
         'whole image.',

@@ -128,6 +128,7 @@ class Worker:
         """
         self._node = node
         self._monitor = monitor
+        self._several = len(cameras) > 1
         self._room: Mailroom[Delivery] = Mailroom(len(cameras))
         self.desks = tuple(
             Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), mailbox)
@@ -172,6 +173,9 @@ class Worker:
     def _run(self) -> None:
         while (mail := self._room.take()) is not None:
             cases = [_Case(self.desks[number], parcel) for number, parcel in mail]
+            if self._several:
+                for case in cases:
+                    case.desk.mailbox.interval = 1 / case.desk.camera.values['camera_rate']
             try:
                 self._work(cases)
             except BaseException as error:  # a foreign network may even raise SystemExit
