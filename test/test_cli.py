@@ -23,7 +23,7 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import load_bundle
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ('fit', 'evaluate', 'show', 'train', 'export', 'benchmark')
+COMMANDS = ('fit', 'evaluate', 'show', 'train', 'export', 'benchmark', 'replay', 'compare')
 FILES = {'bundle.yaml', 'model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md'}
 
 
