@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from measured import read, table
+from measured import FOLDER, read, table
 
+PICTURE = FOLDER.parent / 'images' / 'performance.png'
 NAMES = ('node', 'judge', 'patterns', 'startup')
+_MISSING = '*not measured yet*'
+
+
+def picture(folder: str) -> str:
+    """Return the picture with its caption, where tools/plot_performance.py has drawn it.
+
+    Args:
+        folder: Of pictures, as seen from the page.
+    """
+    if not PICTURE.exists():
+        return ''
+    return (
+        f'![Rates and times of the node, the peer and the bare node]({folder}/performance.png)\n\n'
+        '*Drawn by `python tools/plot_performance.py` from what `nav_monitor benchmark node` '
+        'measured.*'
+    )
 
 
 def machine() -> str:
     """Return where each benchmark ran, and when."""
     rows = []
-    for name in NAMES:
+    for name in filter(_measured, NAMES):
         facts: dict[str, Any] = read(name).get('machine', {})
+        if not facts:
+            continue  # measured before benchmarks told it
         versions = facts.get('versions', {})
         rows.append([
             f'`{name}`', facts.get('date', '')[:10], str(facts.get('commit') or ''),
@@ -34,6 +53,8 @@ def machine() -> str:
 
 def times(name: str) -> str:
     """Return median, 99th percentile and ratio of everything that a benchmark timed."""
+    if not _measured(name):
+        return _MISSING
     content = read(name)
     rows = [
         [what, _time(t['median_ms']), _time(t['p99_ms']), f'{t["ratio"]:.3g}']
@@ -44,6 +65,8 @@ def times(name: str) -> str:
 
 def figures(name: str) -> str:
     """Return what a benchmark comes to, with its targets."""
+    if not _measured(name):
+        return _MISSING
     rows = []
     for what, figure in read(name)['figures'].items():
         if what.startswith('rate_monitor') or what in ('rate_peer', 'rate_peer_maps_watched'):
@@ -62,6 +85,8 @@ def figures(name: str) -> str:
 
 def rates() -> str:
     """Return how many images a second each node can take."""
+    if not _measured('node'):
+        return _MISSING
     content = read('node')
     peer = content['rate_peer']
     rows = [
@@ -74,6 +99,8 @@ def rates() -> str:
 
 def bdds() -> str:
     """Return what BDDs of random patterns cost."""
+    if not _measured('patterns'):
+        return _MISSING
     rows = [
         [
             str(bdd['neurons']), f'{bdd["stored"]} of {bdd["patterns"]}', str(bdd['nodes']),
@@ -87,6 +114,10 @@ def bdds() -> str:
     return table(
         ['neurons', 'patterns held', 'nodes', 'building it', 'one query', 'adding distance 1',
          'nodes then'], rows)
+
+
+def _measured(name: str) -> bool:
+    return (FOLDER / f'{name}.json').exists()
 
 
 def _time(milliseconds: float) -> str:

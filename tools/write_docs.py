@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / 'tools'))
 
 import measured  # noqa: E402
 import measured_cameras  # noqa: E402
+import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
@@ -33,6 +34,7 @@ def sections() -> dict[str, dict[str, str]]:
     return {
         'README.md': {
             'scores': measured.overview(),
+            'performance picture': measured_performance.picture('docs/images'),
             'monitor parameters': markdown_table(PARAMETERS),
             'camera parameters': markdown_table(CAMERA_PARAMETERS),
             'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
@@ -48,6 +50,20 @@ def sections() -> dict[str, dict[str, str]]:
             **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
         },
         'docs/cameras.md': {'cameras': measured_cameras.cameras()},
+        'docs/performance.md': {
+            'performance picture': measured_performance.picture('images'),
+            'machines': measured_performance.machine(),
+            'node rates': measured_performance.rates(),
+            **{
+                f'{name} times': measured_performance.times(name)
+                for name in ('node', 'patterns', 'startup')
+            },
+            **{
+                f'{name} figures': measured_performance.figures(name)
+                for name in measured_performance.NAMES
+            },
+            'patterns bdd': measured_performance.bdds(),
+        },
         'docs/safety.md': {
             **{
                 name: getattr(measured_safety, name)()
