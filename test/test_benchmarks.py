@@ -206,3 +206,24 @@ def test_a_process_that_ends_at_once_is_told_with_its_last_words(tmp_path):
             link.wait_ready(60)
     finally:
         link.close()
+
+
+@pytest.mark.ros
+def test_a_process_that_never_answers_is_told_as_such(tmp_path, monkeypatch):
+    from std_msgs.msg import Header
+
+    from nav_monitor_ros.ros import benchmark_link
+    from nav_monitor_ros.ros.benchmark_link import Link, free_domain
+
+    monkeypatch.setattr(benchmark_link, '_LONGEST', 0.3)
+    link = Link(
+        [sys.executable, '-c', 'import signal; signal.pause()'], Header, '/seen',
+        np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log', domain=free_domain(),
+    )
+    try:
+        with pytest.raises(NavMonitorError, match='hardly an answer'):
+            link.fastest(seconds=0.1, first=20.0)
+        with pytest.raises(NavMonitorError, match=r'waited .* it said nothing'):
+            link.wait_ready(0.3)
+    finally:
+        link.close()

@@ -24,6 +24,7 @@ from nav_monitor_ros.ros.qos import reliable
 
 _STAMP = struct.Struct('<iI')  # of a message that begins with a header, behind 4 bytes of CDR
 _LOG_LINES = 5
+_LONGEST = 40.0  # seconds in which two answers have to come
 
 
 class Link:
@@ -145,8 +146,17 @@ class Link:
             seconds: For each rate.
             first: Rate to begin with, images a second.
             limit: Rate not to go beyond.
+
+        Raises:
+            NavMonitorError: It answers too seldom to tell a rate.
         """
         best = self.feed(first, seconds)
+        while not best.rate:  # a busy machine
+            seconds *= 2
+            if seconds > _LONGEST:
+                raise NavMonitorError(
+                    f'hardly an answer in {seconds / 2:.0f} s; is the machine busy?')
+            best = self.feed(first, seconds)
         rate = first
         while best.rate >= 0.9 * rate and rate < limit:
             rate *= 2

@@ -192,7 +192,10 @@ class _Stage:
                         Image, watched, lambda raw: None, reliable(1), raw=True)
                 link.wait_ready(_START)
                 fastest = link.fastest(seconds=self._seconds, first=first)
-                return _Measured(fastest, link.feed(CAMERA_RATE, 4 * self._seconds))
+                steady = link.feed(CAMERA_RATE, 4 * self._seconds)
+                if not len(steady.latencies):
+                    raise NavMonitorError(f'{what}: no answer at {CAMERA_RATE:g} Hz')
+                return _Measured(fastest, steady)
             finally:
                 link.close()
 
