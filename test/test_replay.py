@@ -259,7 +259,7 @@ def test_an_image_that_cannot_be_judged_has_its_reason(judge, tmp_path):
 def test_the_nodes_parameters_are_taken_from_its_file(judge, recording, tmp_path):
     parameters = tmp_path / 'p.yaml'
     parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
-        'score': 'pattern', 'extra_scores': ['energy'], 'exit_count': 12, 'camera_rate': 5.0}}}))
+        'score': 'pattern', 'extra_scores': ['energy'], 'exit_count': 12, 'wheel_radius': 0.1}}}))
     rows = table_of(judge, recording, tmp_path / 't.csv', '--params', parameters)
     assert {name for name in rows[0] if name.startswith('score/')} == {
         'score/pattern', 'score/energy'}
