@@ -233,6 +233,29 @@ def test_evaluate_writes_its_figures(desk, run):
 
 
 @pytest.mark.usefixtures('fitted')
+def test_export_writes_what_evaluate_runs_on_other_backends(desk, run):
+    ended = run('export', 'fitted', '--trust', 'tiny', '--backend', 'onnxruntime',
+                '--calibration', 'held_out.npz', '--output', 'exported', cwd=desk)
+    assert ended.status == 0, ended.err
+    assert 'onnxruntime_f32' in ended.out and "the network's" in ended.out
+    figures = []
+    for backend in ('onnxruntime', 'torch'):
+        ended = run('evaluate', 'exported', '--trust', 'tiny', '--inside', 'test.npz', '--ood',
+                    'lying=strange.npz', '--scores', 'msp', '--backend', backend, '--output',
+                    backend, cwd=desk)
+        assert ended.status == 0, ended.err
+        metrics = json.loads((desk / backend / 'metrics.json').read_text())
+        figures.append({name: f['auroc'] for name, f in metrics['separation']['lying'].items()})
+    assert figures[0] == pytest.approx(figures[1], abs=0.002)
+    ended = run('evaluate', 'exported', '--trust', 'tiny', '--inside', 'test.npz', '--backend',
+                'openvino', cwd=desk)
+    assert ended.status == 2 and 'not exported for it; nav_monitor export' in ended.err
+    ended = run('export', 'fitted', '--backend', 'tensorrt', '--calibration', 'held_out.npz',
+                cwd=desk)
+    assert ended.status == 2 and "'tensorrt' is not onnxruntime, openvino or all" in ended.err
+
+
+@pytest.mark.usefixtures('fitted')
 def test_evaluate_compares_with_the_detectors_of_another_library(desk, run):
     pytest.importorskip('pytorch_ood')
     ended = run(

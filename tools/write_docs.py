@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / 'tools'))
 
 import measured  # noqa: E402
+import measured_backends  # noqa: E402
 import measured_cameras  # noqa: E402
 import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
@@ -48,6 +49,11 @@ def sections() -> dict[str, dict[str, str]]:
         'docs/evaluation.md': {
             **{f'evaluation {name}': measured.evaluation(name) for name in measured.NETWORKS},
             **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
+        },
+        'docs/backends.md': {
+            'backend machine': measured_backends.backend_machine(),
+            'backend scores': measured_backends.backend_scores(),
+            'backend times': measured_backends.backend_times(),
         },
         'docs/cameras.md': {'cameras': measured_cameras.cameras()},
         'docs/performance.md': {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,13 @@ from nav_monitor_ros.perception.layers import (
 )
 from nav_monitor_ros.perception.preprocess import Preprocess
 
+if TYPE_CHECKING:
+    from nav_monitor_ros.perception.cuda_graph import CudaGraph
+
 _log = logging.getLogger(__name__)
+_GRAPHS = 3  # recorded for a GPU: the live pictures switch between one with maps and one without
+# What hooks keep of a pass, besides means and maps.
+_SINGLE = ('_feature', '_head_input', '_logits', '_before_dropout')
 
 
 def select_device(name: str) -> torch.device:
@@ -102,7 +109,9 @@ class Classifier:
         self.preprocess = preprocess
         self.device = torch.device(device)
         self.engine = Engine(TORCH)
+        # Convolutions are up to twice as fast with the channels last in memory.
         self._network = network.eval().to(self.device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         channels = len(preprocess.mean)
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         anatomy = dissect(self._network, self.input_shape)
@@ -124,6 +133,7 @@ class Classifier:
         self._stochastic: StochasticHead | None = None
         self._passes = 0
         self._before_dropout: torch.Tensor | None = None
+        self._graphs: dict[tuple, CudaGraph | None] = {}
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -140,10 +150,10 @@ class Classifier:
         Returns:
             Logits, monitored features, the watched layers' channel means and the tapped maps.
         """
-        tensor = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        batch = np.ascontiguousarray(batch, dtype=np.float32)
         self._tapped.clear()
         with torch.inference_mode():
-            result = self._network(tensor.to(self.device))
+            result = self._forward(batch)
             logits = result if self._logits is None else self._logits
             feature = self._head_input if self._feature is None else self._feature
             outputs = _to_numpy(logits)
@@ -274,6 +284,54 @@ class Classifier:
             OSError: The file cannot be written.
         """
         save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
+
+    def _forward(self, batch: np.ndarray) -> torch.Tensor:
+        """Run the network, whose hooks keep what they see."""
+        if self.device.type == 'cuda' and len(batch) == 1:
+            graph = self._recorded()
+            if graph is not None:
+                result, kept = graph(batch)
+                self._keep_again(kept)
+                return result
+        tensor = torch.from_numpy(batch).to(self.device)
+        return self._network(tensor.contiguous(memory_format=torch.channels_last))
+
+    def _recorded(self) -> CudaGraph | None:
+        """Return the recorded pass for what is wanted now; what is wanted changes seldom."""
+        # Imported here: only GPUs need it.
+        from nav_monitor_ros.perception.cuda_graph import recorded
+
+        wanted = (self._taps, self._watched, self._passes > 0)
+        if wanted not in self._graphs:
+            while len(self._graphs) >= _GRAPHS:
+                del self._graphs[next(iter(self._graphs))]
+            self._graphs[wanted] = recorded(
+                self._network, (1, *self.input_shape), self.device, self._kept
+            )
+        return self._graphs[wanted]
+
+    def _kept(self) -> dict[str, torch.Tensor]:
+        """Return what the hooks kept of the last pass."""
+        single = {
+            name: tensor for name in _SINGLE
+            if (tensor := getattr(self, name)) is not None
+        }
+        return {
+            **single,
+            **{f'mean/{name}': tensor for name, tensor in self._means.items()},
+            **{f'map/{name}': tensor for name, tensor in self._tapped.items()},
+        }
+
+    def _keep_again(self, kept: Mapping[str, torch.Tensor]) -> None:
+        """Put what ``_kept`` returned where the hooks put it."""
+        for name, tensor in kept.items():
+            kind, _, layer = name.partition('/')
+            if kind == 'mean':
+                self._means[layer] = tensor
+            elif kind == 'map':
+                self._tapped[layer] = tensor
+            else:
+                setattr(self, name, tensor)
 
     def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs without the background class, along the last axis."""

@@ -1,0 +1,58 @@
+"""What was measured of the backends (docs/measured/backends.json), as Markdown tables."""
+
+from __future__ import annotations
+
+from measured import percent, read, table
+
+NETWORKS = {
+    'digits': '`digits`, 28x28', 'traffic_signs': '`traffic_signs`, 32x32',
+    'resnet18': 'ResNet-18, 43 classes, 224x224',
+}
+
+
+def backend_scores() -> str:
+    """Return how far each engine is from torch, and what it flags."""
+    rows = []
+    for name, figures in read('backends')['scores'].items():
+        for engine, found in figures['engines'].items():
+            rate, low, high = found['false_alarms']
+            rows.append((
+                f'`{name}`', f'`{engine}`', f'{percent(found["auroc_fused"], 3)}',
+                f'{100 * found["auroc_change_fused"]:.4f}', f'{100 * found["auroc_change"]:.4f}',
+                str(found['reclassified']),
+                f'{percent(rate)} ({percent(low)} to {percent(high)})',
+                percent(figures['budget'], 0), found['calibration'],
+            ))
+    return table(
+        ['bundle', 'engine', 'AUROC of `fused`, %', 'changes by', 'of any score by at most',
+         'images reclassified', 'false alarms, %', 'budget, %', 'calibration'],
+        rows,
+    )
+
+
+def backend_times() -> str:
+    """Return how long one pass over one frame takes."""
+    rows = []
+    for name, engines in read('backends')['milliseconds'].items():
+        torch = engines['torch']['median']
+        for engine, found in engines.items():
+            rows.append((
+                NETWORKS[name], f'`{engine}`', f'{found["least"]:.2f}', f'{found["median"]:.2f}',
+                f'{found["p99"]:.2f}', f'{torch / found["median"]:.1f}',
+            ))
+    return table(
+        ['network', 'engine', 'least, ms', 'median, ms', 'p99, ms', 'times as fast as torch'], rows
+    )
+
+
+def backend_machine() -> str:
+    """Return on what it was measured."""
+    machine = read('backends')['machine']
+    versions = ', '.join(
+        f'{name} {machine["versions"][name]}' for name in ('torch', 'onnxruntime', 'openvino')
+        if name in machine['versions']
+    )
+    return (
+        f'{machine["cpu"]}, {machine["cores"]} cores, one thread; {versions}; '
+        f'{machine["date"][:10]}.'
+    )
