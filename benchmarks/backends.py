@@ -41,7 +41,8 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
 
 BUNDLES = ('digits', 'traffic_signs')
-ROUNDS = 30  # in which the engines take turns
+ROUNDS = 30  # in which the engines take turns, if they last no longer than
+SECONDS = 20.0
 A_ROUND = 10  # passes of each, after as many that do not count
 
 
@@ -52,6 +53,7 @@ def main() -> None:
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'evaluate')
+    parser.add_argument('--output', type=Path, default=MEASURED / 'backends.json')
     parser.add_argument('--limit', type=int, default=0, help='images of each source; 0 for all')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -67,9 +69,8 @@ def main() -> None:
             'resnet18': times(resnet18()),
         },
     }
-    target = MEASURED / 'backends.json'
-    target.write_text(json.dumps(rounded(measured), indent=1) + '\n', encoding='utf-8')
-    print(f'wrote {target}')
+    options.output.write_text(json.dumps(rounded(measured), indent=1) + '\n', encoding='utf-8')
+    print(f'wrote {options.output}')
 
 
 def engines_of(bundle: Bundle) -> dict[str, RunningNetwork]:
@@ -194,7 +195,10 @@ def times(networks: Mapping[str, RunningNetwork]) -> dict[str, dict[str, float]]
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     first = next(iter(networks.values()))
     frame = np.random.default_rng(0).normal(size=(1, *first.input_shape)).astype(np.float32)
+    end = time.monotonic() + SECONDS
     for _ in range(ROUNDS):
+        if time.monotonic() > end:
+            break
         for name, network in networks.items():
             for _ in range(A_ROUND):
                 network(frame)

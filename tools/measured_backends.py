@@ -52,7 +52,9 @@ def backend_machine() -> str:
         f'{name} {machine["versions"][name]}' for name in ('torch', 'onnxruntime', 'openvino')
         if name in machine['versions']
     )
+    limit = read('backends')['limit']
+    images = f'at most {limit} images of each source' if limit else 'all images of each source'
     return (
         f'{machine["cpu"]}, {machine["cores"]} cores, one thread; {versions}; '
-        f'{machine["date"][:10]}.'
+        f'{images}; {machine["date"][:10]}.'
     )
