@@ -50,7 +50,7 @@ from nav_monitor_ros.scores.registry import SCORES, make_score  # noqa: E402
 
 MEASURED = ROOT / 'docs' / 'measured' / 'scale.json'
 FEATURES, CLASSES = 512, 43  # of the states that are merged: a ResNet-18 for traffic signs
-MADE = 2  # states made of images; the others have their sums, and patterns and images of their own
+MADE = 1  # states made of images; the others have their sums, and patterns and images of their own
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def workers(images: int, size: int) -> dict[str, Any]:
     classifier = Classifier(network, recipe.preprocess, threads=1)
     scores = empty_scores(classifier, FitOptions())
     equip_with_possible(classifier, scores, required=False)
-    found: dict[str, Any] = {'images': images, 'size': size, 'seconds': {}}
+    found: dict[str, Any] = {'images': images, 'size': size, 'seconds_an_image': {}}
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), BATCH + images)
         source = open_source(folder)
@@ -90,31 +90,30 @@ def workers(images: int, size: int) -> dict[str, Any]:
         found['bytes_an_image'] = float(np.mean(sizes))
         for count in (1, 2):
             with RayCluster('local', workers=count) as cluster:
-                for run in ('starting', 'fitting'):
-                    partial = PartialFit({
-                        name: make_score(
-                            name, score.settings, classes=score.classes, width=score.width,
-                            head=score.head,
-                        ) for name, score in scores.items()
-                    })
-                    take_sample(
-                        classifier, source.subset(np.arange(BATCH)), None, partial, required=False,
-                        workers=1,
-                    )
-                    spread = RayFit(cluster, recipe, folder, part=BATCH, workers=1)
-                    todo = images if run == 'fitting' else count * BATCH
-                    start = time.perf_counter()
-                    spread(
-                        partial, [f'class_{i}' for i in range(CLASSES)], [], BATCH, todo, 0,
-                        lambda what, done, total: None,
-                    )
-                    # Each run has a job of its own, so the network is built again: taken off.
-                    found['seconds'][f'{count} {run}'] = time.perf_counter() - start
-    one, two = (
-        (found['seconds'][f'{n} fitting'] - found['seconds'][f'{n} starting'])
-        / (images - n * BATCH) for n in (1, 2)
-    )
-    found['seconds_an_image'] = {'1': one, '2': two}
+                partial = PartialFit({
+                    name: make_score(
+                        name, score.settings, classes=score.classes, width=score.width,
+                        head=score.head,
+                    ) for name, score in scores.items()
+                })
+                take_sample(
+                    classifier, source.subset(np.arange(BATCH)), None, partial, required=False,
+                    workers=1,
+                )
+                spread = RayFit(cluster, recipe, folder, part=BATCH, workers=1)
+                ends: list[float] = []
+
+                def note(_what: str, done: int, total: int, ends: list[float] = ends) -> None:
+                    if done > BATCH:  # a part has ended
+                        ends.append(time.perf_counter())
+
+                names = [f'class_{i}' for i in range(CLASSES)]
+                spread(partial, names, [], BATCH, images, 0, note)
+                # Once every worker has come to its second part, all have started.
+                warm = 2 * count
+                rest = len(ends) - warm
+                found['seconds_an_image'][str(count)] = (ends[-1] - ends[warm - 1]) / rest / BATCH
+    one, two = found['seconds_an_image'].values()
     found['speedup'] = one / two
     return found
 
@@ -168,6 +167,9 @@ def merging(count: int) -> dict[str, Any]:
         merged = merge_states(job, left, right)
         levels.setdefault(level + 1, []).append((time.perf_counter() - start, size(merged)))
         held.append((level + 1, merged))
+        done = sum(map(len, levels.values()))
+        if done % 50 == 0:
+            print(f'{done} of {count - 1} merges', flush=True)
 
     for number in range(count):
         held.append((0, state(number)))

@@ -23,6 +23,7 @@ import measured_backends  # noqa: E402
 import measured_cameras  # noqa: E402
 import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
+import measured_scale  # noqa: E402
 
 from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E402
@@ -79,6 +80,12 @@ def sections() -> dict[str, dict[str, str]]:
                 )
             },
             'safety_stop parameters': markdown_table(SAFETY_STOP_PARAMETERS),
+        },
+        'docs/scale.md': {
+            name: getattr(measured_scale, name)()
+            for name in (
+                'memory', 'workers', 'workers_machine', 'merging', 'levels', 'by_score', 'billion',
+            )
         },
         'docs/study.md': {
             'triangles': measured.triangles(),

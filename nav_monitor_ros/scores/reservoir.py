@@ -29,6 +29,7 @@ class Reservoir:
         self._distinct = distinct
         self._buffer = np.zeros((0, words), np.uint64)
         self._count = 0
+        self._reduced = 0  # the first so many rows are what ``rows`` returned
 
     def add(self, rows: np.ndarray) -> None:
         """Add rows, uint64 (N, W)."""
@@ -47,6 +48,8 @@ class Reservoir:
     def rows(self) -> np.ndarray:
         """Return what is kept, uint64 (P, W): distinct rows sorted, others by their hashes."""
         rows = self._buffer[: self._count]
+        if self._reduced == self._count:  # nothing was added since: sorting is most of a merge
+            return rows.copy()
         if self._distinct:
             rows = bits.distinct(rows)
             if not self._capacity or len(rows) <= self._capacity:
@@ -56,7 +59,7 @@ class Reservoir:
 
     def restore(self, rows: np.ndarray) -> None:
         """Begin again with what ``rows`` returned."""
-        self._buffer, self._count = rows.copy(), len(rows)
+        self._buffer, self._count, self._reduced = rows.copy(), len(rows), len(rows)
 
     @property
     def nbytes(self) -> int:
@@ -69,7 +72,8 @@ class Reservoir:
         return order[: self._capacity or None]
 
     def _make_room(self) -> None:
-        kept = self.rows() if self._count >= _FEWEST else self._buffer[: self._count]
+        reduces = self._count >= _FEWEST
+        kept = self.rows() if reduces else self._buffer[: self._count]
         size = len(self._buffer)
         # Where half of it was repetition or too much, the memory will do for long.
         if 2 * len(kept) > size or size < _FEWEST:
@@ -79,3 +83,5 @@ class Reservoir:
         buffer = np.empty((size, self._buffer.shape[1]), np.uint64)
         buffer[: len(kept)] = kept
         self._buffer, self._count = buffer, len(kept)
+        if reduces:
+            self._reduced = len(kept)
