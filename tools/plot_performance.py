@@ -31,7 +31,7 @@ def main() -> None:
     machine = content['machine']
     figure.suptitle(
         f'ResNet-18, 640 x 480 over DDS, {machine["cpu"]}, {machine["cores"]} cores, '
-        f'{machine["date"][:10]}', fontsize=10,
+        f'load {machine["load_1_min"]}, {machine["date"][:10]}', fontsize=10,
     )
     figure.savefig(PICTURE, dpi=120)
     print(f'{PICTURE.relative_to(ROOT)} written')
@@ -50,7 +50,7 @@ def _rates(axes: plt.Axes, content: dict) -> None:
     drawn = axes.barh([name for name, _ in bars], [rate for _, rate in bars], color=colors)
     axes.bar_label(drawn, fmt='%.0f', padding=3, fontsize=8)
     axes.margins(x=0.12)
-    axes.set_xlabel('images a second, at most')
+    axes.set_xlabel('images a second, at most', fontsize=9)
     _plain(axes)
 
 
@@ -68,8 +68,8 @@ def _latencies(axes: plt.Axes, content: dict) -> None:
         if rest:
             axes.barh(place, rest['median_ms'], color=REST, height=0.35)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel('ms from image sent to reply at 30 Hz: median, p99 (line);\n'
-                    'yellow: in the monitor, outside the forward pass')
+    axes.set_xlabel('ms from image to reply at 30 Hz, median and p99 (line)\n'
+                    'yellow: outside the forward pass', fontsize=9)
     _plain(axes)
 
 
