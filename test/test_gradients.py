@@ -102,13 +102,18 @@ def test_weight_gradients_equal_central_differences_in_float64(make, layer):
     assert gradient.dtype == np.float64 and gradient.shape == tuple(weight.shape)
     # Where a ReLU or a maximum switches between the two ends, there is no derivative to compare.
     entries = np.random.default_rng(1).choice(weight.numel(), 40, replace=False)
-    wanted = central_differences(
-        reference, weight, entries, torch.from_numpy(image).double(), 1, step=1e-6
-    )
+    # A short step crosses fewer switches, a long one suffers less from rounding, which is larger
+    # on processors that add in another order.
+    wanted = np.stack([
+        central_differences(
+            reference, weight, entries, torch.from_numpy(image).double(), 1, step=step
+        )
+        for step in (1e-6, 1e-5)
+    ])
     scale = np.abs(wanted).max()
     assert scale > 1e-3
     error = np.abs(gradient.ravel()[entries] - wanted) / np.maximum(np.abs(wanted), 1e-3 * scale)
-    assert error.max() < 1e-6
+    assert error.min(axis=0).max() < 1e-6
 
 
 def test_importance_is_the_sum_of_gradient_times_weight_where_a_filter_has_one_position():
