@@ -43,7 +43,7 @@ test-oldest:
 	@[ ! -e .venv-oldest ] || { . ./env.sh && \
 	  export LD_LIBRARY_PATH="$$(python -c 'import os; print(os.environ.get("LD_LIBRARY_PATH", ""))')" && \
 	  .venv-oldest/bin/python -c 'import cv2, numpy; print(f"test-oldest: numpy {numpy.__version__}, OpenCV {cv2.__version__}")' && \
-	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros and not browser' test; }
+	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros and not browser and not ray' test; }
 
 lint: setup
 	@. ./env.sh && ruff check . && mypy

@@ -29,6 +29,8 @@ from nav_monitor_ros.offline.ray_cluster import RayCluster  # noqa: E402
 from nav_monitor_ros.offline.ray_fit import NetworkRecipe, RayFit, absolute  # noqa: E402
 from nav_monitor_ros.offline.ray_judge import JudgeJob, RayJudge  # noqa: E402
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[1]
 SMALL = FitOptions(false_alarm_rate=0.1, class_names=tiny.CLASSES)
 # Bits, counts, extremes and images; all else adds floating-point numbers up.
