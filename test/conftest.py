@@ -15,14 +15,14 @@ from nav_monitor_ros.perception.classifier import Classifier
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of several processes a second try; the report names those that needed it.
+    """Give tests of several processes two more tries; the report names those that needed one.
 
     Their deadlines are contracts of seconds. A machine that other work stalls for as long breaks
     them without a fault in the product.
     """
     for item in items:
-        if item.get_closest_marker('ros') or item.get_closest_marker('browser'):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        if any(item.get_closest_marker(kind) for kind in ('ros', 'browser', 'ray')):
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture(scope='session', autouse=True)
