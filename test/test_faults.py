@@ -63,6 +63,7 @@ class Feed:
         self.now = time.time_ns
         self._make = self.normal
         self._timer = graph.node.create_timer(1 / rate, self._tick)
+        graph.feeds = [*getattr(graph, 'feeds', ()), self]  # those that still publish
 
     def pixels(self):
         return np.repeat(next(self._normal)[..., None], 3, axis=2)
@@ -82,6 +83,8 @@ class Feed:
         self.play(lambda stamp: rgb_message(np.full((8, 8, 3), color, np.uint8), stamp))
 
     def stop(self):
+        if self in self._graph.feeds:
+            self._graph.feeds.remove(self)
         self._graph.node.destroy_timer(self._timer)
         self._graph.node.destroy_publisher(self._publisher)
 
@@ -206,8 +209,14 @@ def shared(tmp_path_factory, moody_bundle):
 
 @pytest.fixture
 def robot(shared):
-    """Return the shared robot, at its start again whatever the last test did."""
+    """Return the shared robot, at its start again whatever the last test did, or left undone."""
     yield shared
+    shared.monitor.send_signal(signal.SIGCONT)
+    for feed in shared.graph.feeds[:]:
+        if feed is not shared.feed:
+            feed.stop()
+    if not shared.graph.feeds:
+        shared.feed = Feed(shared.graph)
     shared.feed.now = time.time_ns
     shared.feed.play(shared.feed.normal)
 
