@@ -38,9 +38,9 @@ def test_a_few_images_are_enough_to_learn_something(digits):
     losses = epochs_of(lines)
     assert len(losses) == 4 and losses[-1] < 0.6 * losses[0]
     assert trained.test_accuracy > 0.4  # chance is 0.1
+    assert all(parameter.is_contiguous() for parameter in trained.network.parameters())
     classifier = Classifier(trained.network, trained.task.preprocess)
     assert classifier.classes == 10 and classifier.width == 128
-    assert all(parameter.is_contiguous() for parameter in trained.network.parameters())
 
 
 def test_the_same_seed_trains_the_same_network():
