@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.partial_fit import PartialFit
 
 FILE = 'fit.safetensors'
@@ -78,7 +78,7 @@ class Checkpoint:
                 noted = stored.metadata() or {}
                 tensors = {key: stored.get_tensor(key) for key in stored.keys()}
         except (SafetensorError, OSError) as error:
-            raise self._unusable(f'is unreadable ({" ".join(str(error).split())})') from None
+            raise self._unusable(f'is unreadable ({one_line(error)})') from None
         if noted.get('format') != _FORMAT or noted.get('sha256') != _checksum(tensors):
             raise self._unusable('is damaged, or of another version')
         identity = json.loads(noted['identity'])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 LOCAL = 'local'
 _OBJECT_STORE = 256 << 20  # bytes of a cluster that lives for one command
@@ -70,7 +70,7 @@ class RayCluster:
                 self._ray.init(address=self._address, **common)
         except Exception as error:  # whatever the address leads to
             self._ray.shutdown()
-            reason = ' '.join(str(error).split())[:300]
+            reason = one_line(error, 300)
             raise NavMonitorError(
                 f'--ray {self._address}: no cluster answers ({reason}); start one with `ray start '
                 '--head`, or give local'
@@ -226,7 +226,7 @@ class _Run:
         if self._attempts[key] >= _ATTEMPTS:
             raise NavMonitorError(
                 f'part {task.place} of {len(self._parts)} ended {_ATTEMPTS} workers one after the '
-                f'other ({" ".join(str(error).split())[:200]}); is there memory enough?'
+                f'other ({one_line(error)}); is there memory enough?'
             ) from None
         _log.info('a worker died; what it was at (part %d) is done anew by another', task.place)
         self._waiting.appendleft(task)

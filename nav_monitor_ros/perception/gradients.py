@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer, dissect, find_layer
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -284,7 +284,7 @@ def trainable_copy(network: nn.Module) -> nn.Module:
             copied = copy.deepcopy(network)
     except Exception as error:  # a network may hold anything
         raise NavMonitorError(
-            f'the network cannot be copied, which gradients need: {_one_line(error)}'
+            f'the network cannot be copied, which gradients need: {one_line(error)}'
         ) from error
     for module in copied.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
@@ -311,7 +311,7 @@ def differentiating() -> Iterator[None]:
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise
         raise NavMonitorError(
-            f'the network cannot be differentiated: {_one_line(error)}'
+            f'the network cannot be differentiated: {one_line(error)}'
         ) from error
 
 
@@ -330,7 +330,3 @@ def _batches(images: np.ndarray) -> Iterator[slice]:
 
 def _joined(parts: Iterable[torch.Tensor]) -> np.ndarray:
     return np.concatenate([part.detach().cpu().numpy() for part in parts])
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:200] or type(error).__name__
