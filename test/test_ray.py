@@ -12,6 +12,7 @@ import pytest
 import tiny
 from raywork import Work, joined
 from safetensors.torch import save
+from threadpoolctl import threadpool_limits
 
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.cli import main
@@ -227,7 +228,9 @@ def test_two_workers_judge_as_one_machine_does_bit_for_bit(cluster, tiny_bundle,
     judge = tiny_bundle.judge(also=['all'])
     classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
     job = JudgeJob(str(tiny_bundle.folder), ('all',), 'torch', ('tiny',), 'cpu', 1, 1)
-    alone, ours = evaluate(classifier, judge, inside, outside)
+    # As in the workers: a product by several threads adds in another order.
+    with threadpool_limits(1):
+        alone, ours = evaluate(classifier, judge, inside, outside)
     together, theirs = evaluate(
         classifier, judge, inside, outside, elsewhere=RayJudge(cluster, job, part=BATCH)
     )
