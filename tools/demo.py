@@ -506,8 +506,11 @@ def _make_room_for_pictures() -> None:
     shared = Path('/dev/shm')
     if not shared.is_dir() or shutil.disk_usage(shared).free < SHARED_MEMORY:
         return
-    for name in ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE'):
-        os.environ.setdefault(name, str(profile))
+    # One of the names alone: Fast DDS 3 reads the older one too, and complains of a second reading.
+    older = os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')
+    names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+    if not any(name in os.environ for name in names):
+        os.environ[names[0] if older else names[1]] = str(profile)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
