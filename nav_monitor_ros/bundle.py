@@ -31,7 +31,7 @@ from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Head
-from nav_monitor_ros.perception.backends import ENGINES, TORCH, Engine
+from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX, NetworkSpec
 from nav_monitor_ros.perception.onnx_graph import OnnxGraph
@@ -131,7 +131,8 @@ class Bundle:
         scores: Iterable[str] | None,
     ) -> RunningNetwork:
         classifier = (
-            self._by_torch(device, threads, trusted_packages) if engine.backend == TORCH
+            self.by_torch(device, threads, trusted_packages, engine.precision)
+            if engine.backend == TORCH
             else self._exported(engine, threads)
         )
         wanted = self.scores if scores is None else scores
@@ -147,14 +148,28 @@ class Bundle:
                 f'bundle {self.folder} was fitted to {width} neurons, but layer {self.layer} of '
                 f'its network has {classifier.width}; fit the monitor again'
             )
-        if engine != self.reference and self.stored is not None:
-            self.stored.check_probe(classifier)
+        if self.stored is not None and (
+            engine != self.reference or str(classifier.device) != 'cpu'
+        ):
+            self.stored.check_probe(classifier, self.reference)
+        if self.stored is not None and engine != self.reference:
             self.stored.approval(engine)  # a calibration that cannot be read is found here
         return classifier
 
-    def _by_torch(
-        self, device: str, threads: int, trusted_packages: Sequence[str]
+    def by_torch(
+        self, device: str, threads: int, trusted_packages: Sequence[str], precision: str = F32
     ) -> RunningNetwork:
+        """Return the network run by torch, without what the scores need.
+
+        Args:
+            device: As for ``classifier``.
+            threads: Likewise.
+            trusted_packages: Likewise.
+            precision: On a GPU, ``f32`` or ``tf32``.
+
+        Raises:
+            NavMonitorError: The network cannot be built.
+        """
         # Imported here: torch takes seconds to load, and other backends do without.
         from nav_monitor_ros.perception.classifier import Classifier, select_device
 
@@ -166,6 +181,7 @@ class Bundle:
             background=self.background,
             device=select_device(device),
             threads=threads,
+            precision=precision,
         )
 
     def _exported(self, engine: Engine, threads: int) -> RunningNetwork:
@@ -331,7 +347,7 @@ def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: 
         for name in _hashed(bundle.network.spec):
             shutil.copyfile(source / name, scratch / name)
         (scratch / GRAPH).parent.mkdir()
-        if graph is not None:
+        if graph is not None and graph.is_file():
             shutil.copyfile(graph, scratch / GRAPH)
         save_file(_contiguous(engines.probe), scratch / PROBE)
         for name, approval in engines.approvals.items():

@@ -19,6 +19,7 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.backends import (
     AUTO,
     ENGINES,
+    TF32,
     TORCH,
     Engine,
     check_backend,
@@ -33,7 +34,7 @@ PROBE = 'exported/probe.safetensors'
 PROBED = 4  # images of the probe
 EXPORTED_FILES = (
     GRAPH, PROBE,
-    *(f'exported/{engine}.safetensors' for engine in ENGINES if engine.backend != TORCH),
+    *(f'exported/{engine}.safetensors' for engine in ENGINES if engine != Engine(TORCH)),
 )
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class StoredEngines:
         Raises:
             ValueError, KeyError, TypeError, AttributeError: It is malformed.
         """
-        known = {str(engine) for engine in ENGINES if engine.backend != TORCH}
+        known = {str(engine) for engine in ENGINES if engine != Engine(TORCH)}
         if not set(self.described) <= known:
             raise ValueError('it was exported for engines that this version does not know')
         for name in self.described:
@@ -144,21 +145,26 @@ class StoredEngines:
             ) from None
         return replace(summary, calibration=own)
 
-    def check_probe(self, network: RunningNetwork) -> None:
+    def check_probe(self, network: RunningNetwork, reference: Engine) -> None:
         """Check that a network computes on this machine what it did where it was exported.
+
+        Args:
+            network: In service.
+            reference: That the monitor was fitted with.
 
         Raises:
             NavMonitorError: It does not: the processor or the backend's version is another one.
         """
         arrays, name = self._arrays(PROBE), str(network.engine)
+        stored = 'reference' if network.engine == reference else name
         found = probe_of(network)
         for what, values in found.items():
-            expected, reference = (arrays.get(f'{who}/{what}') for who in (name, 'reference'))
-            if expected is None or reference is None or expected.shape != values.shape or (
-                reference.shape != values.shape
+            expected, true = (arrays.get(f'{who}/{what}') for who in (stored, 'reference'))
+            if expected is None or true is None or expected.shape != values.shape or (
+                true.shape != values.shape
             ):
                 raise NavMonitorError(f'{self.folder / PROBE} is malformed; {self._remedy}')
-            allowed = 1e-4 * np.abs(reference).max() + 4 * np.abs(expected - reference).max()
+            allowed = 1e-4 * np.abs(true).max() + 4 * np.abs(expected - true).max()
             change = np.abs(values - expected).max()
             if not change <= allowed:
                 raise NavMonitorError(
@@ -231,7 +237,12 @@ def candidates(
     """
     check_backend(backend)
     approved = {summary.engine: summary.refused for summary in stored.summaries()} if stored else {}
-    known = [e for e in ENGINES if e == reference or (e in approved and not approved[e])]
+    gpu = reference.backend == TORCH and backend in (AUTO, TORCH) and _on_cuda(device)
+    known = [
+        e for e in ENGINES
+        if (e == reference or (e in approved and not approved[e]))
+        and (gpu or e.precision != TF32) and not (gpu and e.backend != TORCH)
+    ]
     wanted = [engine for engine in known if backend in (AUTO, engine.backend)]
     if backend != AUTO and not wanted:
         if backend == TORCH:
@@ -247,8 +258,6 @@ def candidates(
                 '--calibration SOURCE'
             )
         )
-    if reference.backend == TORCH and backend == AUTO and _on_cuda(device):
-        return [reference]
     usable = [engine for engine in wanted if usable_here(engine)]
     if not usable:
         names = ', '.join(dict.fromkeys(engine.backend for engine in wanted))

@@ -113,6 +113,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             Option('seconds', 10.0, 'of waiting for a camera'),
         ),
     ),
+    'gpu': Benchmark(
+        'the monitor on a GPU against the bare network there, and its scores against the CPU',
+        'nav_monitor_ros.offline.benchmark_gpu:gpu_benchmark',
+        (
+            Option('networks', 'resnet18,resnet50', 'of torchvision, with commas'),
+            Option('frames', 60, 'in each of five rounds'),
+            Option('compared', 200, 'images on which verdicts are compared'),
+        ),
+    ),
     'views': Benchmark(
         'drawing the live pictures',
         'nav_monitor_ros.offline.benchmark_views:views_benchmark',

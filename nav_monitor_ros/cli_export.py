@@ -21,7 +21,8 @@ def add_export(commands: Any) -> None:
         help='write the network of a bundle for faster backends',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Write the network of a bundle in ONNX form, for the backends onnxruntime and '
-        'openvino, and run the calibration images with each of them. Where its scores agree with '
+        'openvino, and run the calibration images with each of them, and with torch in '
+        'TensorFloat-32 where there is a GPU. Where its scores agree with '
         "those of the bundle's own network so well that the false-alarm budget holds, the bundle's "
         'calibration is used; else the backend is calibrated anew, and where that is not possible, '
         'refused.',
@@ -48,8 +49,8 @@ def add_backends(parser: Any, flag: str, default: str | None) -> None:
     """Add the option that names the backends to export for."""
     parser.add_argument(
         flag, default=default, metavar='A,B,...',
-        help='onnxruntime, openvino or all' + (f' (default: {default})' if default else
-                                               ': export the network for them, too'),
+        help='onnxruntime, openvino, torch (TensorFloat-32, on a GPU) or all'
+        + (f' (default: {default})' if default else ': export the network for them, too'),
     )
 
 
@@ -84,7 +85,7 @@ def export_bundle(
     with ProgressBars() as progress:
         export(
             loaded, reference, calibration, names, output, threads=threads, seed=seed,
-            progress=progress,
+            trusted_packages=trusted_packages, progress=progress,
         )
     table_console().print(engines_table(load_bundle(output)))
     print(f'wrote {output}')

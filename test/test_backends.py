@@ -17,6 +17,7 @@ from nav_monitor_ros import bundle_engines
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
+from nav_monitor_ros.offline import export as export_module
 from nav_monitor_ros.offline.export import export
 from nav_monitor_ros.offline.pipeline import run
 from nav_monitor_ros.perception import backends
@@ -84,6 +85,17 @@ def exported_to(folder, source, calibration=None, backends=('all',)):
     reference = bundle.classifier(device='cpu', trusted_packages=['tiny'])
     images = tiny.source(2, 200) if calibration is None else calibration
     return export(bundle, reference, images, backends, folder)
+
+
+@pytest.fixture
+def single_precision(monkeypatch):
+    """Have this machine be one without bfloat16."""
+    for module in (bundle_engines, export_module):
+        usable = module.usable_here
+        monkeypatch.setattr(
+            module, 'usable_here',
+            lambda engine, usable=usable: engine.precision == 'f32' and usable(engine),
+        )
 
 
 def pixels(count=6, seed=5):
@@ -193,6 +205,7 @@ def test_exporting_leaves_a_classifier_as_it_was(droppy):
 # ------------------------------------------------------------------ a bundle that was exported
 
 
+@pytest.mark.usefixtures('single_precision')
 @pytest.mark.parametrize('backend', [ONNXRUNTIME, OPENVINO])
 def test_an_exported_bundle_judges_as_by_torch(exported, backend):
     bundle = load_bundle(exported)
@@ -204,6 +217,24 @@ def test_an_exported_bundle_judges_as_by_torch(exported, backend):
     assert np.array_equal(found.predicted, expected.predicted)
     for name, p_values in other.judge.p_values(found).items():
         np.testing.assert_allclose(p_values, by_torch.judge.p_values(expected)[name], atol=0.01)
+
+
+@pytest.mark.skipif(
+    not backends.usable_here(Engine(OPENVINO, 'bf16')), reason='this processor has no bfloat16'
+)
+def test_in_bfloat16_the_promise_holds_too(exported):
+    bundle = load_bundle(exported)
+    monitor = Monitor(bundle, backend=OPENVINO)
+    assert str(monitor.classifier.engine) == 'openvino_bf16'
+    summary = {str(one.engine): one for one in bundle.stored.summaries()}['openvino_bf16']
+    assert summary.largest_change > 1e-3 and not summary.refused  # it does compute something else
+    inside = run(monitor.classifier, tiny.source(7, 400))
+    flagged = monitor.judge.p_values(inside)['fused'] <= monitor.judge.thresholds[inside.predicted]
+    by_torch = Monitor(bundle, backend=TORCH, device='cpu', trusted_packages=['tiny'])
+    budget = bundle.calibration.alpha
+    assert flagged.mean() <= budget + 3 * np.sqrt(budget / 400)
+    expected = run(by_torch.classifier, tiny.source(7, 400))
+    assert (expected.predicted == inside.predicted).mean() > 0.97
 
 
 def test_the_bundle_says_what_was_found(exported):
@@ -342,6 +373,7 @@ def test_a_backend_that_disagrees_is_calibrated_anew(tiny_folder, tmp_path, dist
     assert other.bundle.calibration is bundle.calibration
 
 
+@pytest.mark.usefixtures('single_precision')
 def test_a_calibration_of_its_own_that_was_changed_is_refused(tiny_folder, tmp_path, distort):
     distort(rougher)
     exported_to(tmp_path / 'b', tiny_folder)
@@ -369,6 +401,7 @@ def test_too_few_calibration_images_are_refused_before_the_work(tiny_folder, tmp
     assert not (tmp_path / 'b').exists()
 
 
+@pytest.mark.usefixtures('single_precision')
 def test_a_machine_that_computes_something_else_is_noticed(exported, distort, caplog):
     distort(lambda logits, features, others: [logits + 0.1 * logits.std(), features, *others])
     bundle = load_bundle(exported)
@@ -395,6 +428,31 @@ def test_bfloat16_is_taken_only_where_it_was_tried_and_the_processor_has_it(expo
     assert fastest(tried, both - {rough}) == smooth
     untried = replace(stored, described={str(smooth): stored.described[str(smooth)]})
     assert fastest(untried, both) == smooth
+
+
+def test_tensorfloat_is_taken_only_on_a_gpu_and_where_it_was_tried(exported, monkeypatch):
+    stored = load_bundle(exported).stored
+    rough = Engine(TORCH, 'tf32')
+    tried = replace(stored, described={
+        **stored.described, str(rough): stored.described[str(Engine(OPENVINO))]
+    })
+    monkeypatch.setattr(bundle_engines, '_on_cuda', lambda device: device == 'cuda')
+    monkeypatch.setattr(bundle_engines, 'usable_here', lambda engine: True)
+
+    def chosen(known, backend, device):
+        return bundle_engines.candidates(backend, device, Engine(TORCH), known, 'b')
+
+    for backend in ('auto', TORCH):
+        assert chosen(tried, backend, 'cuda') == [rough, Engine(TORCH)]
+        assert chosen(stored, backend, 'cuda') == [Engine(TORCH)]
+        assert rough not in chosen(tried, backend, 'cpu')
+    assert chosen(tried, 'auto', 'cpu')[-1] == Engine(TORCH)
+
+
+def test_torch_is_exported_for_on_a_gpu_only(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, 'usable_here', lambda engine: engine.precision == 'f32')
+    with pytest.raises(NavMonitorError, match='torch needs a GPU of compute capability 8'):
+        exported_to(tmp_path / 'b', tiny_folder, backends=[TORCH])
 
 
 @pytest.mark.parametrize('name', ['digits', 'traffic_signs'])

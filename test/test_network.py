@@ -396,38 +396,36 @@ def test_dropout_and_batch_norm_are_those_of_evaluation():
     assert (network[1].running_mean == 0).all()  # running the network does not train it
 
 
-def test_a_recorded_pass_yields_all_that_hooks_keep(monkeypatch):
-    """The GPU's path with a recording that is none: which tensors it hands on, and when anew."""
+def test_a_recorded_pass_is_played_for_what_is_wanted_now(monkeypatch):
+    """The GPU's path with a recording that is none: what is recorded, and when anew."""
     asked = []
 
-    def recorded(network, shape, _device, kept):
+    def recorded(run, shape, _device, _layout):
         asked.append(shape)
-
-        def replay(image):
-            result = network(torch.from_numpy(image))
-            found = dict(kept())
-            network(torch.zeros(shape))  # what the hooks saw last is not what was replayed
-            return result, found
-
-        return replay
+        return lambda images: {
+            name: tensor.numpy() for name, tensor in run(torch.from_numpy(images)).items()
+        }
 
     monkeypatch.setattr('nav_monitor_ros.perception.cuda_graph.recorded', recorded)
+    monkeypatch.setattr(Classifier, '_set_precision', lambda self: None)
     on_gpu, plain = tiny.classifier(), tiny.classifier()
     for classifier in (on_gpu, plain):
         classifier.watch(['conv'])
     on_gpu.device = torch.device('cuda')
-    frame = batch_for(on_gpu, 1)
+    one, four = batch_for(on_gpu, 1), batch_for(on_gpu, 4)
     for taps in (['pool'], [], ['pool'], ['conv', 'fc1']):
-        for classifier in (on_gpu, plain):
-            classifier.tap(taps)
-        found, expected = on_gpu(frame), plain(frame)
-        assert np.array_equal(found.logits, expected.logits)
-        assert np.array_equal(found.features, expected.features)
-        assert np.array_equal(found.means['conv'], expected.means['conv'])
-        assert list(found.maps) == taps
-        for name in taps:
-            assert np.array_equal(found.maps[name], expected.maps[name])
-    assert asked == [(1, *on_gpu.input_shape)] * 3  # once for each choice of taps
+        for batch in (one, four):
+            for classifier in (on_gpu, plain):
+                classifier.tap(taps)
+            found, expected = on_gpu(batch), plain(batch)
+            assert np.array_equal(found.logits, expected.logits)
+            assert np.array_equal(found.features, expected.features)
+            assert np.array_equal(found.means['conv'], expected.means['conv'])
+            assert list(found.maps) == taps
+            for name in taps:
+                assert np.array_equal(found.maps[name], expected.maps[name])
+    shape = on_gpu.input_shape
+    assert asked == [(1, *shape), (4, *shape)] * 3  # once for each choice of taps
 
 
 def test_results_survive_the_next_pass(tiny_classifier):

@@ -112,7 +112,9 @@ def test_its_bundle_is_judged_with_the_same_p_values(onnx_bundle, tiny_bundle):
 def test_its_bundle_is_exported_for_openvino(onnx_bundle, tmp_path):
     bundle = load_bundle(onnx_bundle)
     export(bundle, bundle.classifier(), tiny.source(2, 200), ['openvino'], tmp_path / 'b')
-    assert sorted(p.name for p in (tmp_path / 'b' / 'exported').iterdir()) == ['probe.safetensors']
+    written = {path.name for path in (tmp_path / 'b' / 'exported').iterdir()}
+    # no graph, and where the processor has bfloat16 perhaps a calibration of that
+    assert 'probe.safetensors' in written <= {'probe.safetensors', 'openvino_bf16.safetensors'}
     monitor = Monitor(load_bundle(tmp_path / 'b'))
     assert monitor.classifier.engine.backend == OPENVINO
     pixels = tiny.images(9, 1)[0][0]

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as arrays
 from nav_monitor_ros.decision.verdict import (
     Alert,
     Explanation,
-    Neuron,
     Reason,
     ScoreValue,
     State,
@@ -44,10 +43,10 @@ def explanation(size: int, *, on: tuple[int, ...] = (), off: tuple[int, ...] = (
     pattern = nearest.copy()
     nearest[list(on)], pattern[list(on)] = False, True
     nearest[list(off)], pattern[list(off)] = True, False
-    neurons = tuple(
-        Neuron(i, 1.5, 4.0 - i, bool(pattern[i]), bool(nearest[i])) for i in range(min(8, size))
+    z = 4.0 / (1 + np.arange(size))
+    return Explanation(
+        len(on) + len(off), pattern, nearest, np.ones(size, bool), np.full(size, 1.5, np.float32), z
     )
-    return Explanation(len(on) + len(off), pattern, nearest, np.ones(size, bool), neurons)
 
 
 def verdict(*, p_value: float = 0.001, size: int = 128, **changes) -> Verdict:
@@ -279,9 +278,7 @@ def test_p_values_are_written_short(p_value, text):
 @example((3000, 1), 2047, '信号', (-1e30, -np.inf, 0.0, 0.0, 0.0), 20, OK, 320, False)
 def test_overlay_is_drawn_whatever_comes(shape, size, name, numbers, count, alert, width, bare):
     why = explanation(size)
-    why = replace(why, neurons=tuple(
-        replace(neuron, value=numbers[0], z=numbers[1]) for neuron in why.neurons
-    ))
+    why = replace(why, values=np.full(size, numbers[0]), z=np.full(size, numbers[1]))
     scores = {f'score_{i}': ScoreValue(numbers[2], numbers[3]) for i in range(count)}
     said = Verdict(0, name, numbers[4], (), scores, 'score_0', numbers[2], why)
     for image in (photograph(*shape), photograph(*shape)[::-1, ::2], photograph(*shape)[:, :, 0]):

@@ -10,14 +10,12 @@ import numpy as np
 
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
-from nav_monitor_ros.decision.verdict import Explanation, Neuron, ScoreValue, Verdict
+from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.gaussian import Gaussian
 from nav_monitor_ros.scores.pattern import Pattern
-
-EXPLAINED_NEURONS = 8
 
 
 class InvalidActivationsError(NavMonitorError):
@@ -177,12 +175,7 @@ class Judge:
             z = np.zeros(len(features))
         else:
             z = self._gaussian.z_scores(features, predicted)
-        count = min(EXPLAINED_NEURONS, len(z))
-        largest = np.argpartition(-np.abs(z), count - 1)[:count]
-        largest = largest[np.argsort(-np.abs(z[largest]), kind='stable')]
-        columns = (largest, features[largest], z[largest], pattern[largest], nearest[largest])
-        neurons = tuple(map(Neuron, *(column.tolist() for column in columns)))
-        return Explanation(distance, pattern, nearest, monitored, neurons)
+        return Explanation(distance, pattern, nearest, monitored, features, z)
 
 
 def _require_numbers(batch: Activations) -> None:

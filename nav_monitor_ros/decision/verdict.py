@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
 from nav_monitor_ros.decision.evidence import FrameEvidence
+
+EXPLAINED_NEURONS = 8
 
 
 class State(str, Enum):
@@ -66,7 +69,20 @@ class Explanation:
     pattern: np.ndarray  # bool (D,): this frame's bits
     nearest: np.ndarray  # bool (D,): the nearest stored pattern's bits
     monitored: np.ndarray  # bool (D,): neurons that count for the predicted class
-    neurons: tuple[Neuron, ...]  # the most deviating ones, largest |z| first
+    values: np.ndarray  # float32 (D,): activations on this frame
+    z: np.ndarray  # float64 (D,): (value - class mean) / class standard deviation
+
+    @cached_property
+    def neurons(self) -> tuple[Neuron, ...]:
+        """Return the most deviating neurons, largest |z| first; found when first asked for."""
+        count = min(EXPLAINED_NEURONS, len(self.z))
+        if not count:
+            return ()
+        largest = np.argpartition(-np.abs(self.z), count - 1)[:count]
+        largest = largest[np.argsort(-np.abs(self.z[largest]), kind='stable')]
+        columns = (largest, self.values[largest], self.z[largest],
+                   self.pattern[largest], self.nearest[largest])
+        return tuple(map(Neuron, *(column.tolist() for column in columns)))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A ResNet-18 that nobody trained, with a monitor fitted to it: enough to time a whole node."""
+"""Networks that nobody trained, with monitors fitted to them: enough to time whole nodes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import torch
 
-from nav_monitor_ros.bundle import equip, load_bundle, save_bundle
+from nav_monitor_ros.bundle import Bundle, equip, load_bundle, save_bundle
 from nav_monitor_ros.offline.benchmark import Progress
 from nav_monitor_ros.offline.export import export
 from nav_monitor_ros.offline.fit import FUSED_MEMBERS, FitOptions, fit
-from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.perception.backends import BACKENDS, TORCH, installed
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.network import NetworkSpec
@@ -23,6 +23,7 @@ CAMERA = (480, 640)  # rows and columns of the camera's image
 TRAINING = 3  # images of each class
 CALIBRATION = 90  # images in all; 5 % false alarms need 89
 _COARSE = (6, 8)  # patches that a class's picture is made of
+_SMALL = (48, 64)  # rows and columns of pictures to fit to: reading them is not timed
 _NOISE = 2.0  # gray levels by which the images of one class differ
 
 
@@ -82,6 +83,50 @@ def write_bundle(
     allowed = {approval.engine.backend for approval in engines.approvals.values()
                if not approval.refused}
     return (TORCH, *(backend for backend in others if backend in allowed))
+
+
+def fitted_bundle(
+    folder: Path, network: str, *, classes: int = 10,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Bundle, ImageSource]:
+    """Fit the default scores to a network with random weights, by as few images as will do.
+
+    Args:
+        folder: The bundle's; does not exist yet.
+        network: Of torchvision.
+        classes: Of the network.
+        progress: Is told how far the work is.
+
+    Returns:
+        The bundle, and the images that it was calibrated on.
+
+    Raises:
+        NavMonitorError: torchvision has no such network.
+    """
+    torch.manual_seed(0)
+    spec = NetworkSpec(f'torchvision:{network}', {'num_classes': classes})
+    classifier = Classifier(spec.build([]), Preprocess(SIDE, SIDE))
+    data, calibration = (
+        from_arrays(name, pictures(count, seed, _SMALL), np.arange(count) % classes)
+        for name, count, seed in (('data', 160, 1), ('calibration', 160, 2))
+    )
+    options = FitOptions(
+        name=network, scores={name: {} for name in FUSED_MEMBERS}, false_alarm_rate=0.1)
+    fitted = fit(classifier, spec, data, calibration, options, progress=progress)
+    save_bundle(fitted, classifier, folder, card='')
+    return load_bundle(folder), calibration
+
+
+def pictures(count: int, seed: int, size: tuple[int, int] = CAMERA) -> np.ndarray:
+    """Return pictures as a camera takes them: smooth, with a little noise; uint8 (N, H, W, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 12, 16, 3), np.uint8)
+    return np.stack([
+        cv2.add(
+            cv2.resize(one, size[::-1], interpolation=cv2.INTER_CUBIC),
+            rng.integers(0, 12, (*size, 3), np.uint8),
+        ) for one in coarse
+    ])
 
 
 def camera_images(count: int, *, seed: int) -> np.ndarray:

@@ -11,29 +11,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle import Bundle, load_bundle, save_bundle
+from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.offline.bags import Bag, open_bag
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
-from nav_monitor_ros.offline.fit import FUSED_MEMBERS, FitOptions, fit
-from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.offline.benchmark_bundle import CAMERA, fitted_bundle, pictures
 from nav_monitor_ros.offline.replay import ReplayEvent, replay
 from nav_monitor_ros.offline.replay_output import BagWriter, TableWriter
 from nav_monitor_ros.offline.replay_page import ReplaySummary
-from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.perception.network import NetworkSpec
-from nav_monitor_ros.perception.preprocess import Preprocess
 
-CAMERA = (480, 640)  # rows and columns of a recorded picture
 TOPIC = '/camera/image_raw/compressed'
 TARGET = 0.9  # of the network's rate
 FORWARD = 'network alone'
 REPLAY = 'replay'
 REPLAY_AND_WRITE = 'replay into a bag, a table and a page'
 _ROUNDS = 5  # of all in turn, so that whatever else the machine does falls on them alike
-_CLASSES = 10
-_SIDE = 224  # pixels of the network's input, where it is not a bundle's
 
 
 def replay_benchmark(
@@ -71,7 +64,10 @@ def replay_benchmark(
         folder = Path(name)
         bag = _bag(folder / 'drive', frames, progress)
         resources.callback(bag.close)
-        judging = load_bundle(bundle) if bundle else _fitted(folder / 'bundle', network, progress)
+        if bundle:
+            judging = load_bundle(bundle)
+        else:
+            judging, _ = fitted_bundle(folder / 'bundle', network, progress=progress)
         monitor = Monitor(judging, device=device, threads=threads)
         prepared = [monitor.prepare(image.decode()).pixels[None] for image in bag]
         things: dict[str, Callable[[int], object]] = {
@@ -109,18 +105,6 @@ def replay_benchmark(
     )
 
 
-def pictures(count: int, seed: int, size: tuple[int, int] = CAMERA) -> np.ndarray:
-    """Return pictures as a camera takes them: smooth, with a little noise; uint8 (N, H, W, 3)."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(0, 256, (count, 12, 16, 3), np.uint8)
-    return np.stack([
-        cv2.add(
-            cv2.resize(one, size[::-1], interpolation=cv2.INTER_CUBIC),
-            rng.integers(0, 12, (*size, 3), np.uint8),
-        ) for one in coarse
-    ])
-
-
 def _bag(folder: Path, count: int, progress: Progress) -> Bag:
     try:
         from rosbags.rosbag2 import StoragePlugin, Writer
@@ -142,22 +126,6 @@ def _bag(folder: Path, count: int, progress: Progress) -> Bag:
             message = store.types[kind](header, 'jpeg', jpeg)
             writer.write(connection, stamp_ns, store.serialize_cdr(message, kind))
     return open_bag(folder, [TOPIC])
-
-
-def _fitted(folder: Path, network: str, progress: Progress) -> Bundle:
-    """Fit the default scores to a network with random weights, as few images as will do."""
-    spec = NetworkSpec(f'torchvision:{network}', {'num_classes': _CLASSES})
-    classifier = Classifier(spec.build([]), Preprocess(_SIDE, _SIDE))
-    small = (48, 64)
-    data, calibration = (
-        from_arrays(name, pictures(count, seed, small), np.arange(count) % _CLASSES)
-        for name, count, seed in (('data', 160, 1), ('calibration', 160, 2))
-    )
-    options = FitOptions(
-        name=network, scores={name: {} for name in FUSED_MEMBERS}, false_alarm_rate=0.1)
-    fitted = fit(classifier, spec, data, calibration, options, progress=progress)
-    save_bundle(fitted, classifier, folder, card='')
-    return load_bundle(folder)
 
 
 def _write(monitor: Monitor, bag: Bag, folder: Path) -> None:

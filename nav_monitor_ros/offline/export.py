@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nav_monitor_ros.bundle import Bundle, equip, save_exported
-from nav_monitor_ros.bundle_engines import Approval, Engines, probe_of
+from nav_monitor_ros.bundle_engines import GRAPH, Approval, Engines, probe_of
 from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_scores
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
@@ -64,6 +64,7 @@ def export(
     *,
     threads: int = 1,
     seed: int = 0,
+    trusted_packages: Sequence[str] = (),
     progress: Progress = lambda what, done, total: None,
 ) -> Engines:
     """Write a bundle with its network in a form that other backends run.
@@ -77,10 +78,11 @@ def export(
         bundle: Read from a folder.
         reference: The bundle's network, run as when the monitor was fitted, with all scores' needs.
         calibration: Held-out in-distribution images; best those that the monitor was calibrated on.
-        backends: ``onnxruntime``, ``openvino``.
+        backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
         folder: Where to write.
         threads: Of the backends.
         seed: Of the parts into which the calibration images are divided; as given to ``fit``.
+        trusted_packages: Whose network code may be imported.
         progress: Is told how far the work is.
 
     Returns:
@@ -92,30 +94,29 @@ def export(
     """
     engines = engines_here(backends, bundle)
     _require_images(bundle, calibration)
+    before = Engines() if bundle.stored is None else bundle.stored.load()
     with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
-        graph = None
+        graph, read = None, None
         if bundle.network.spec == ONNX:
             assert bundle.folder is not None
             read = OnnxGraph.read(bundle.folder / 'model.onnx')
-        else:
-            from nav_monitor_ros.perception.classifier import Classifier
-            from nav_monitor_ros.perception.export import export_onnx
-
-            assert isinstance(reference, Classifier)
+        elif any(engine.backend != TORCH for engine in engines):
             graph = Path(scratch) / 'network.onnx'
-            passes = max((score.passes for score in bundle.scores.values()), default=0)
-            progress('exporting the network', 0, 1)
-            export_onnx(reference, graph, passes=passes)
-            progress('exporting the network', 1, 1)
-            read = OnnxGraph.read(graph)
+            read = _written(bundle, reference, graph, progress)
+        elif bundle.folder is not None:
+            graph = bundle.folder / GRAPH  # of an earlier export, if there was one
         expected = _sample(bundle, reference, calibration, seed, progress)
-        probe = {f'reference/{what}': values for what, values in probe_of(reference).items()}
-        approvals = {}
+        # What was found of engines that did not run anew stays, if what they run does.
+        approvals = {
+            name: approval for name, approval in before.approvals.items()
+            if read is None or approval.engine.backend == TORCH
+        }
+        probe = {
+            key: values for key, values in before.probe.items() if key.split('/')[0] in approvals
+        }
+        probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
-            running = ExportedClassifier(
-                read, bundle.preprocess, engine=engine, layer=bundle.layer,
-                background=bundle.background, threads=threads,
-            )
+            running = _running(bundle, engine, read, threads, trusted_packages)
             equip(running, bundle.scores.values())
             found = _sample(bundle, running, calibration, seed, progress)
             approvals[str(engine)] = judge_engine(
@@ -127,13 +128,43 @@ def export(
     return result
 
 
+def _written(
+    bundle: Bundle, reference: RunningNetwork, path: Path, progress: Progress
+) -> OnnxGraph:
+    """Write a torch network in ONNX form; return it."""
+    from nav_monitor_ros.perception.classifier import Classifier
+    from nav_monitor_ros.perception.export import export_onnx
+
+    assert isinstance(reference, Classifier)
+    passes = max((score.passes for score in bundle.scores.values()), default=0)
+    progress('exporting the network', 0, 1)
+    export_onnx(reference, path, passes=passes)
+    progress('exporting the network', 1, 1)
+    return OnnxGraph.read(path)
+
+
+def _running(
+    bundle: Bundle, engine: Engine, graph: OnnxGraph | None, threads: int,
+    trusted_packages: Sequence[str],
+) -> RunningNetwork:
+    """Return the network run by an engine."""
+    if engine.backend == TORCH:
+        return bundle.by_torch('cuda', threads, trusted_packages, engine.precision)
+    assert graph is not None
+    return ExportedClassifier(
+        graph, bundle.preprocess, engine=engine, layer=bundle.layer,
+        background=bundle.background, threads=threads,
+    )
+
+
 def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
     """Return the engines of these backends that this machine can run.
 
     Raises:
         NavMonitorError: A backend is unknown, or not installed.
     """
-    every = [backend for backend in BACKENDS if backend != TORCH]
+    torch_runs_it = bundle.reference.backend == TORCH
+    every = [backend for backend in BACKENDS if torch_runs_it or backend != TORCH]
     wanted = every if ALL in backends else list(backends)
     for backend in wanted:
         if backend not in every:
@@ -143,7 +174,12 @@ def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
         if engine.backend in wanted and engine != bundle.reference and usable_here(engine)
     ]
     missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
-    missing = [b for b in missing if b != bundle.reference.backend]
+    if TORCH in missing and ALL not in backends:
+        raise NavMonitorError(
+            'the backend torch needs a GPU of compute capability 8 or above here, where '
+            'TensorFloat-32 is to be tried; without one there is nothing to export for it'
+        )
+    missing = [b for b in missing if b not in (TORCH, bundle.reference.backend)]
     if missing and (ALL not in backends or not found):
         raise NavMonitorError(
             f"the backend {' and '.join(missing)} is not installed; pip install "

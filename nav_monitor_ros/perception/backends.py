@@ -19,6 +19,7 @@ OPENVINO = 'openvino'
 BACKENDS = (TORCH, ONNXRUNTIME, OPENVINO)
 F32 = 'f32'
 BF16 = 'bf16'
+TF32 = 'tf32'  # TensorFloat-32: factors of 10 bits, on GPUs
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ class Engine:
 
     def __str__(self) -> str:
         """Return its name, as bundles have it: ``openvino_bf16``."""
-        return self.backend if self.backend == TORCH else f'{self.backend}_{self.precision}'
+        plain = self == Engine(TORCH)
+        return self.backend if plain else f'{self.backend}_{self.precision}'
 
 
 # The fastest first, as benchmarks/backends.py measures them (docs/backends.md).
+# TensorFloat-32 is for GPUs alone, where torch runs the network and nothing else does.
 ENGINES = (
-    Engine(OPENVINO, BF16), Engine(OPENVINO), Engine(ONNXRUNTIME), Engine(TORCH)
+    Engine(TORCH, TF32), Engine(OPENVINO, BF16), Engine(OPENVINO), Engine(ONNXRUNTIME),
+    Engine(TORCH),
 )
 
 
@@ -73,6 +77,10 @@ def usable_here(engine: Engine) -> bool:
         return False
     if engine.precision == F32:
         return True
+    if engine.precision == TF32:
+        import torch
+
+        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     return BF16.upper() in _openvino().Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 
 

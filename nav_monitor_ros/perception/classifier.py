@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.perception.backends import TORCH, Engine
+from nav_monitor_ros.perception.backends import F32, TF32, TORCH, Engine
 from nav_monitor_ros.perception.dropout import StochasticHead
 from nav_monitor_ros.perception.layers import (
     PENULTIMATE,
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from nav_monitor_ros.perception.cuda_graph import CudaGraph
 
 _log = logging.getLogger(__name__)
-_GRAPHS = 3  # recorded for a GPU: the live pictures switch between one with maps and one without
-# What hooks keep of a pass, besides means and maps.
-_SINGLE = ('_feature', '_head_input', '_logits', '_before_dropout')
+_RECORDED = 8  # images up to which a pass is recorded for a GPU: as many as a robot has cameras
+_WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
 
 
 def select_device(name: str) -> torch.device:
@@ -84,6 +83,7 @@ class Classifier:
         background: int | None = None,
         device: torch.device | str = 'cpu',
         threads: int = 1,
+        precision: str = F32,
     ) -> None:
         """Take the network into service.
 
@@ -98,6 +98,7 @@ class Classifier:
             device: Where to compute.
             threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
                 choice. More threads than idle cores make small networks very much slower.
+            precision: ``f32``, or ``tf32`` for TensorFloat-32 on a GPU.
 
         Raises:
             NavMonitorError: The network cannot take such images, the layer or the background output
@@ -108,7 +109,7 @@ class Classifier:
             torch.set_num_threads(threads)
         self.preprocess = preprocess
         self.device = torch.device(device)
-        self.engine = Engine(TORCH)
+        self.engine = Engine(TORCH, precision)
         self._network = network.eval().to(self.device)
         channels = len(preprocess.mean)
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
@@ -132,7 +133,7 @@ class Classifier:
         self._stochastic: StochasticHead | None = None
         self._passes = 0
         self._before_dropout: torch.Tensor | None = None
-        self._graphs: dict[tuple, CudaGraph | None] = {}
+        self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}  # by outputs, images
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -149,21 +150,17 @@ class Classifier:
         Returns:
             Logits, monitored features, the watched layers' channel means and the tapped maps.
         """
-        batch = np.ascontiguousarray(batch, dtype=np.float32)
-        self._tapped.clear()
         with torch.inference_mode():
-            result = self._forward(batch)
-            logits = result if self._logits is None else self._logits
-            feature = self._head_input if self._feature is None else self._feature
-            outputs = _to_numpy(logits)
-            return Activations(
-                self._classes_of(outputs),
-                _to_numpy(feature),
-                {name: _to_numpy(self._means[name]) for name in self._watched},
-                {name: _to_numpy(self._tapped[name]) for name in self._taps},
-                self._samples(),
-                None if self.background is None else outputs[:, self.background],
-            )
+            found = self._found(np.ascontiguousarray(batch, dtype=np.float32))
+        outputs, samples = found['logits'], found.get('samples')
+        return Activations(
+            self._classes_of(outputs),
+            found['features'],
+            {name: found[f'mean/{name}'] for name in self._watched},
+            {name: found[f'map/{name}'] for name in self._taps},
+            None if samples is None else self._classes_of(samples),
+            None if self.background is None else outputs[:, self.background],
+        )
 
     def watch(self, layers: Iterable[str]) -> None:
         """Have every forward pass yield the channel means of more layers.
@@ -205,6 +202,7 @@ class Classifier:
         self._passes = passes
         if self._stochastic is not None:
             self._stochastic.draw(passes, seed)
+        self._graphs.clear()  # they have the masks of before
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
         """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
@@ -284,62 +282,63 @@ class Classifier:
         """
         save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
 
-    def _forward(self, batch: np.ndarray) -> torch.Tensor:
-        """Run the network, whose hooks keep what they see."""
-        if self.device.type == 'cuda' and len(batch) == 1:
-            graph = self._recorded()
+    def _found(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a pass; return what ``_pass`` does, on the CPU."""
+        if self.device.type == 'cuda' and len(batch) <= _RECORDED:
+            graph = self._recorded(len(batch))
             if graph is not None:
-                result, kept = graph(batch)
-                self._keep_again(kept)
-                return result
-        tensor = torch.from_numpy(batch).to(self.device)
-        return self._network(tensor.contiguous(memory_format=self._layout))
+                return graph(batch)
+        images = torch.from_numpy(batch).to(self.device)
+        found = self._pass(images.contiguous(memory_format=self._layout))
+        return {name: _to_numpy(tensor) for name, tensor in found.items()}
 
-    def _recorded(self) -> CudaGraph | None:
+    def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the network, whose hooks keep what they see; return all that is wanted of it."""
+        self._tapped.clear()
+        self._set_precision()
+        result = self._network(images)
+        feature = self._head_input if self._feature is None else self._feature
+        assert feature is not None  # the hooks have run
+        found = {
+            'logits': result if self._logits is None else self._logits,
+            'features': feature,
+            **{f'mean/{name}': self._means[name] for name in self._watched},
+            **{f'map/{name}': self._tapped[name] for name in self._taps},
+        }
+        if self._stochastic is not None and self._passes and self._before_dropout is not None:
+            found['samples'] = self._stochastic(self._before_dropout)
+        return found
+
+    def _set_precision(self) -> None:
+        """Set how torch multiplies on a GPU, before each pass that is not played again.
+
+        torch's own default lets convolutions, not linear layers, use TensorFloat-32: scores would
+        differ from those that the monitor was calibrated with on a processor.
+        """
+        if self.device.type == 'cuda':
+            allowed = self.engine.precision == TF32
+            torch.backends.cudnn.allow_tf32 = allowed
+            torch.backends.cuda.matmul.allow_tf32 = allowed
+
+    def _recorded(self, images: int) -> CudaGraph | None:
         """Return the recorded pass for what is wanted now; what is wanted changes seldom."""
         # Imported here: only GPUs need it.
         from nav_monitor_ros.perception.cuda_graph import recorded
 
-        wanted = (self._taps, self._watched, self._passes > 0)
+        wanted = (self._taps, self._watched, self._passes)
         if wanted not in self._graphs:
-            while len(self._graphs) >= _GRAPHS:
+            while len(self._graphs) >= _WANTED:
                 del self._graphs[next(iter(self._graphs))]
-            self._graphs[wanted] = recorded(
-                self._network, (1, *self.input_shape), self.device, self._kept
-            )
-        return self._graphs[wanted]
-
-    def _kept(self) -> dict[str, torch.Tensor]:
-        """Return what the hooks kept of the last pass."""
-        single = {
-            name: tensor for name in _SINGLE
-            if (tensor := getattr(self, name)) is not None
-        }
-        return {
-            **single,
-            **{f'mean/{name}': tensor for name, tensor in self._means.items()},
-            **{f'map/{name}': tensor for name, tensor in self._tapped.items()},
-        }
-
-    def _keep_again(self, kept: Mapping[str, torch.Tensor]) -> None:
-        """Put what ``_kept`` returned where the hooks put it."""
-        for name, tensor in kept.items():
-            kind, _, layer = name.partition('/')
-            if kind == 'mean':
-                self._means[layer] = tensor
-            elif kind == 'map':
-                self._tapped[layer] = tensor
-            else:
-                setattr(self, name, tensor)
+            self._graphs[wanted] = {}
+        graphs = self._graphs[wanted]
+        if images not in graphs:
+            shape = (images, *self.input_shape)
+            graphs[images] = recorded(self._pass, shape, self.device, self._layout)
+        return graphs[images]
 
     def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs without the background class, along the last axis."""
         return outputs if self.background is None else outputs[..., self._columns]
-
-    def _samples(self) -> np.ndarray | None:
-        if self._stochastic is None or not self._passes or self._before_dropout is None:
-            return None
-        return self._classes_of(_to_numpy(self._stochastic(self._before_dropout)))
 
     def _keep(self, name: str):
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:

@@ -233,11 +233,13 @@ class Preprocess:
         # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
         # torchvision's transforms use, and agrees with Pillow's.
         contiguous = np.ascontiguousarray(image)
-        planes = torch.from_numpy(contiguous.reshape(*image.shape[:2], -1)).permute(2, 0, 1)[None]
+        # With strides that torch knows as channels last: else it lays out the result in planes,
+        # and to lay it out again costs as much as resizing.
+        planes = torch.from_numpy(contiguous.reshape(1, *image.shape[:2], -1)).permute(0, 3, 1, 2)
         scaled = torch.nn.functional.interpolate(
             planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False
         )
-        return scaled[0].permute(1, 2, 0).numpy().reshape(rows, columns, *image.shape[2:])
+        return scaled.permute(0, 2, 3, 1).numpy().reshape(rows, columns, *image.shape[2:])
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
-from nav_monitor_ros.scores.moments import Scatter, whitening
+from nav_monitor_ros.scores.moments import Scatter, is_symmetric, whitened, whitening
 
 _SUMS = ('count', 'sum', 'products')  # of a Scatter
 
@@ -147,8 +147,7 @@ class ChannelMeans(Score):
         """Return the score of each image, float64 (N,)."""
         total = np.zeros(len(batch))
         for layer in self.layers:
-            deviation = batch.means[layer] - self.mean[layer]
-            white = deviation @ self.whitening[layer].T
+            white = whitened(batch.means[layer] - self.mean[layer], self.whitening[layer])
             total += np.square(white, dtype=np.float64).sum(axis=1)
         return total
 
@@ -169,7 +168,7 @@ class ChannelMeans(Score):
             self.whitening[layer] = self._take(
                 tensors, f'whitening/{layer}', (channels, channels)
             )
-            if not (np.diag(self.whitening[layer]) > 0).all():
+            if not is_symmetric(self.whitening[layer]):
                 raise self._inconsistent()
 
     def notes(self) -> list[str]:

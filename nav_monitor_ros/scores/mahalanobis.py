@@ -10,7 +10,13 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
-from nav_monitor_ros.scores.moments import ClassMoments, Scatter, whitening
+from nav_monitor_ros.scores.moments import (
+    ClassMoments,
+    Scatter,
+    is_symmetric,
+    whitened,
+    whitening,
+)
 
 
 class Mahalanobis(Score):
@@ -87,8 +93,8 @@ class Mahalanobis(Score):
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        deviation = batch.features - self.centre
-        return self._nearest(white(deviation, self.whitening))
+        white = whitened(batch.features - self.centre, self.whitening)
+        return self._nearest(white.astype(np.float64))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means and the whitening matrix."""
@@ -99,8 +105,7 @@ class Mahalanobis(Score):
         self.centre = self._take(tensors, 'centre', (self.width,))
         self.whitening = self._take(tensors, 'whitening', (self.width, self.width))
         self.means = self._take(tensors, 'means', (None, self.width))
-        whitens = bool((np.diag(self.whitening) > 0).all())
-        if not whitens or not 0 < len(self.means) <= self.classes:
+        if not is_symmetric(self.whitening) or not 0 < len(self.means) <= self.classes:
             raise self._inconsistent()
         self._complete()
 
@@ -112,8 +117,3 @@ class Mahalanobis(Score):
         """Return the smallest squared distance of each point (N, D) to a mean, float64 (N,)."""
         distances = self._squares - 2 * (points @ self._points.T)
         return np.maximum(distances.min(axis=1) + np.square(points).sum(axis=1), 0.0)
-
-
-def white(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Return whitened deviations (N, D), float64."""
-    return (deviation @ matrix.T).astype(np.float64)

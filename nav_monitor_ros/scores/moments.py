@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg.blas import ssymv
 
 
 class ClassMoments:
@@ -147,3 +148,29 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     shrunk = (1 - shrinkage) * values + shrinkage * variance
     # The symmetric one of all such matrices: it does not hang on the eigenvectors' signs and order.
     return ((vectors / np.sqrt(shrunk)) @ vectors.T).astype(np.float32)
+
+
+def whitened(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return ``deviation @ matrix``.
+
+    One image waits for the matrix to come from memory, not for the arithmetic: of a symmetric
+    matrix half is enough.
+
+    Args:
+        deviation: float32 (N, D).
+        matrix: float32 (D, D), symmetric, as ``whitening`` makes it.
+
+    Returns:
+        float32 (N, D).
+    """
+    if len(deviation) == 1 and deviation.dtype == matrix.dtype == np.float32:
+        product: np.ndarray = ssymv(1.0, matrix.T, deviation[0])
+        return product[None]
+    return deviation @ matrix
+
+
+def is_symmetric(matrix: np.ndarray) -> bool:
+    """Return whether a matrix is what ``whitening`` makes: symmetric, with a positive diagonal."""
+    scale = np.abs(matrix).max(initial=0.0)
+    close = np.allclose(matrix, matrix.T, rtol=0.0, atol=1e-5 * scale)
+    return bool(close and (np.diag(matrix) > 0).all())

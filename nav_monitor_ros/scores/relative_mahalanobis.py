@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.mahalanobis import Mahalanobis, white
-from nav_monitor_ros.scores.moments import whitening
+from nav_monitor_ros.scores.mahalanobis import Mahalanobis
+from nav_monitor_ros.scores.moments import is_symmetric, whitened, whitening
 
 
 class RelativeMahalanobis(Mahalanobis):
@@ -37,8 +37,8 @@ class RelativeMahalanobis(Mahalanobis):
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        whole = white(batch.features - self.centre, self.background)
-        return super().score(batch) - np.square(whole).sum(axis=1)
+        whole = whitened(batch.features - self.centre, self.background)
+        return super().score(batch) - np.square(whole, dtype=np.float64).sum(axis=1)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means and both whitening matrices."""
@@ -48,5 +48,5 @@ class RelativeMahalanobis(Mahalanobis):
         """Take back means and both whitening matrices."""
         super().restore(tensors)
         self.background = self._take(tensors, 'background', (self.width, self.width))
-        if not (np.diag(self.background) > 0).all():
+        if not is_symmetric(self.background):
             raise self._inconsistent()

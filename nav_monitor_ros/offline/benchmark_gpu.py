@@ -1,0 +1,222 @@
+"""How fast a GPU runs the whole monitor, and whether it says what a processor says."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nav_monitor_ros.bundle import Bundle, equip, load_bundle
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.monitor import Monitor, look_together
+from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing, time_calls
+from nav_monitor_ros.offline.benchmark_bundle import fitted_bundle, pictures
+from nav_monitor_ros.offline.export import export
+from nav_monitor_ros.perception.backends import F32, TF32, TORCH, Engine, usable_here
+from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.image import RawImage
+
+CAMERAS = 4
+_ROUNDS = 5  # of all in turn
+
+
+def gpu_benchmark(
+    *,
+    networks: str = 'resnet18,resnet50',
+    frames: int = 60,
+    compared: int = 200,
+    progress: Progress = lambda what, done, total: None,
+) -> Result:
+    """Time the monitor on a GPU with networks of random weights, on images of 640 x 480.
+
+    The reference is the bare forward pass of the first network, recorded as a CUDA graph with its
+    image already on the GPU, in single precision. The monitor is timed from the image in memory to
+    the verdict: resizing, both transfers, the network with all that the default scores look at, and
+    judging. Each network is exported for TensorFloat-32 first, as ``nav_monitor export`` does.
+
+    Args:
+        networks: Of torchvision, with commas.
+        frames: In each of five rounds.
+        compared: Images on which the GPU's verdicts are compared with the processor's.
+        progress: Is told how far the work is.
+
+    Returns:
+        Times; ``details`` has what became of the scores.
+
+    Raises:
+        NavMonitorError: There is no GPU of CUDA, or no such network.
+    """
+    if not torch.cuda.is_available():
+        raise NavMonitorError('there is no GPU that torch can use (CUDA)')
+    if min(frames, compared) < 1:
+        raise NavMonitorError('--frames and --compared must be at least 1')
+    names = [name.strip() for name in networks.split(',') if name.strip()]
+    if not names:
+        raise NavMonitorError('--networks names none')
+    precisions = [F32, *([TF32] if usable_here(Engine(TORCH, TF32)) else [])]
+    images = [RawImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
+    told: list[dict[str, Any]] = []
+    times: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, name in enumerate(names):
+            progress('networks', number, len(names))
+            bundle = _exported(Path(scratch) / name, name, precisions)
+            told += _compared(bundle, images, precisions)
+            times |= _times(bundle, images, frames, precisions)
+    for name in ('digits', 'traffic_signs'):
+        told += _compared(load_bundle(name), images, [F32])
+    alone = float(np.median(times[f'{names[0]}: bare, {F32}']))
+    figures = {}
+    for name in names:
+        for precision in precisions:
+            whole, forward, bare, four = (
+                float(np.median(times[f'{name}: {what}, {precision}'])) * 1e3
+                for what in ('monitor', "monitor's forward pass", 'bare', 'monitor, four cameras')
+            )
+            key = f'{name}_{precision}'
+            figures[f'{key}_ms_outside_forward'] = Figure(whole - forward, 'lower', 'ms', 2.0)
+            figures[f'{key}_ratio_to_bare'] = Figure(whole / bare, 'lower', 'x')
+            figures[f'{key}_four_cameras_hz'] = Figure(1e3 / four, 'higher', 'Hz each')
+    return Result(
+        'gpu', 'One image of 640 x 480 (four cameras: one of each) on the GPU',
+        {'networks': names, 'frames': frames, 'compared': compared, 'cameras': CAMERAS},
+        f'{names[0]}: bare, {F32}',
+        {what: Timing.of(seconds, alone) for what, seconds in times.items()},
+        figures,
+        {'scores': told},
+    )
+
+
+def _exported(folder: Path, network: str, precisions: Iterable[str]) -> Bundle:
+    bundle, calibration = fitted_bundle(folder, network)
+    if TF32 in precisions:
+        reference = bundle.by_torch('cpu', 0, ())
+        equip(reference, bundle.scores.values())
+        export(bundle, reference, calibration, [TORCH], folder, threads=0)
+    return load_bundle(folder)
+
+
+def _monitor(bundle: Bundle, device: str, precision: str, *, every: bool = False) -> Monitor:
+    """Return a monitor that runs at a precision, whatever ``auto`` would take."""
+    return Monitor(
+        bundle if precision == TF32 else replace(bundle, stored=None),
+        backend=TORCH, device=device, threads=0, also=['all'] if every else [],
+    )
+
+
+def _compared(
+    bundle: Bundle, images: list[RawImage], precisions: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return how the verdicts of the GPU differ from those of the processor."""
+    expected = [one.verdict for one in map(_monitor(bundle, 'cpu', F32, every=True).look, images)]
+    rows = []
+    for precision in precisions:
+        monitor = _monitor(bundle, 'cuda', precision, every=True)
+        found = [one.verdict for one in map(monitor.look, images)]
+        changes = []
+        for name in expected[0].scores:
+            if name in bundle.scores and bundle.scores[name].windowed:
+                continue  # hangs on all frames before
+            before, after = (
+                np.array([verdict.scores[name].score for verdict in verdicts])
+                for verdicts in (expected, found)
+            )
+            changes.append(np.abs(after - before).max() / (before.std() or 1.0))
+        own = monitor.bundle.calibration is not bundle.calibration
+        rows.append({
+            'bundle': bundle.name, 'engine': str(monitor.classifier.engine),
+            'images': len(images),
+            'reclassified': sum(
+                a.class_index != b.class_index for a, b in zip(expected, found, strict=True)
+            ),
+            'largest_change': float(max(changes)),
+            'flagged': sum(verdict.is_ood for verdict in found),
+            'flagged_by_cpu': sum(verdict.is_ood for verdict in expected),
+            'calibration': 'its own' if own else "the network's",
+        })
+    return rows
+
+
+def _times(
+    bundle: Bundle, images: list[RawImage], frames: int, precisions: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Return seconds of each thing, by its name; things take turns in each round."""
+    torch.set_num_threads(1)
+    things: dict[str, Callable[[int], object]] = {}
+    forwards: dict[str, list[float]] = {}
+    for precision in precisions:
+        monitor = _monitor(bundle, 'cuda', precision)
+        monitor.warm_up(CAMERAS)
+        twins = [monitor, *(monitor.twin() for _ in range(CAMERAS - 1))]
+        classifier = monitor.classifier
+        assert isinstance(classifier, Classifier)
+        taken = forwards.setdefault(f"{bundle.name}: monitor's forward pass, {precision}", [])
+        things[f'{bundle.name}: bare, {precision}'] = _bare(classifier, 1)
+        things[f'{bundle.name}: monitor, {precision}'] = _look(monitor, images, taken)
+        things[f'{bundle.name}: bare, four images, {precision}'] = _bare(classifier, CAMERAS)
+        things[f'{bundle.name}: monitor, four cameras, {precision}'] = _look_all(twins, images)
+    times: dict[str, list[np.ndarray]] = {what: [] for what in things}
+    for _ in range(_ROUNDS):
+        for what, thing in things.items():
+            times[what].append(time_calls(thing, range(frames), warm=3))
+    return {
+        **{what: np.concatenate(seconds) for what, seconds in times.items()},
+        **{what: np.array(seconds) for what, seconds in forwards.items()},
+    }
+
+
+def _look(
+    monitor: Monitor, images: list[RawImage], taken: list[float]
+) -> Callable[[int], object]:
+    def look(number: int) -> None:
+        taken.append(monitor.look(images[number % len(images)]).forward_seconds)
+
+    return look
+
+
+def _look_all(monitors: list[Monitor], images: list[RawImage]) -> Callable[[int], object]:
+    pixels = [monitor.new_pixels() for monitor in monitors]
+
+    def look(number: int) -> object:
+        return look_together([
+            (monitor, monitor.prepare(images[(number + n) % len(images)], out=pixels[n]))
+            for n, monitor in enumerate(monitors)
+        ])
+
+    return look
+
+
+def _bare(classifier: Classifier, count: int) -> Callable[[int], object]:
+    """Return a pass of a network without hooks, recorded, over images that are on the GPU."""
+    network = copy.deepcopy(classifier.network)
+    for module in network.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    allowed = classifier.engine.precision == TF32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+    images = torch.rand(count, *classifier.input_shape, device=classifier.device).contiguous(
+        memory_format=torch.channels_last
+    )
+    stream = torch.cuda.Stream(classifier.device)
+    stream.wait_stream(torch.cuda.current_stream(classifier.device))
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(3):
+            network(images)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            network(images)
+
+    def run(_number: int) -> torch.Tensor:
+        with torch.cuda.stream(stream):
+            graph.replay()
+        stream.synchronize()
+        return images  # which the recording reads, and so must live as long
+
+    return run
