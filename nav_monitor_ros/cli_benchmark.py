@@ -60,7 +60,7 @@ _NODE_OPTIONS = (
     Option('seconds', 2.0, 'for each rate that is tried'),
     Option('classes', 43, 'of the network'),
     Option('backends', '', 'with commas, or all (default: torch and the fastest other)'),
-    _THREADS,
+    Option('threads', 0, 'of the monitor and the bare node; 0: they measure which is faster'),
     Option('grid', 1, '1 measures with activation maps watched too'),
     Option('peer', '', "the peer node's script (default: that of the checkout)"),
 )
@@ -117,9 +117,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         'the monitor on a GPU against the bare network there, and its scores against the CPU',
         'nav_monitor_ros.offline.benchmark_gpu:gpu_benchmark',
         (
-            Option('networks', 'resnet18,resnet50', 'of torchvision, with commas'),
+            Option('network', 'resnet18', 'of torchvision, with random weights'),
             Option('frames', 60, 'in each of five rounds'),
-            Option('compared', 200, 'images on which verdicts are compared'),
+            Option('compared', 100, 'images on which verdicts are compared'),
         ),
     ),
     'views': Benchmark(

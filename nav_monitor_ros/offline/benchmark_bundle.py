@@ -86,7 +86,7 @@ def write_bundle(
 
 
 def fitted_bundle(
-    folder: Path, network: str, *, classes: int = 10,
+    folder: Path, network: str, *, classes: int = 10, threads: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Bundle, ImageSource]:
     """Fit the default scores to a network with random weights, by as few images as will do.
@@ -95,6 +95,7 @@ def fitted_bundle(
         folder: The bundle's; does not exist yet.
         network: Of torchvision.
         classes: Of the network.
+        threads: Of torch; 0 leaves its choice.
         progress: Is told how far the work is.
 
     Returns:
@@ -105,7 +106,7 @@ def fitted_bundle(
     """
     torch.manual_seed(0)
     spec = NetworkSpec(f'torchvision:{network}', {'num_classes': classes})
-    classifier = Classifier(spec.build([]), Preprocess(SIDE, SIDE))
+    classifier = Classifier(spec.build([]), Preprocess(SIDE, SIDE), threads=threads)
     data, calibration = (
         from_arrays(name, pictures(count, seed, _SMALL), np.arange(count) % classes)
         for name, count, seed in (('data', 160, 1), ('calibration', 160, 2))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nav_monitor_ros.bundle import Bundle, equip, load_bundle
+from nav_monitor_ros.bundle import Bundle, equip, load_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor, look_together
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing, time_calls
@@ -23,27 +23,33 @@ from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.image import RawImage
 
 CAMERAS = 4
+BARE = 'bare forward pass'
+BARE_FOUR = 'bare forward pass of four images'
+MONITOR = 'monitor'
+MONITOR_FOUR = 'monitor, four cameras'
+FORWARD = "monitor's forward pass"
 _ROUNDS = 5  # of all in turn
 
 
 def gpu_benchmark(
     *,
-    networks: str = 'resnet18,resnet50',
+    network: str = 'resnet18',
     frames: int = 60,
-    compared: int = 200,
+    compared: int = 100,
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Time the monitor on a GPU with networks of random weights, on images of 640 x 480.
+    """Time the monitor on a GPU with a network of random weights, on images of 640 x 480.
 
-    The reference is the bare forward pass of the first network, recorded as a CUDA graph with its
-    image already on the GPU, in single precision. The monitor is timed from the image in memory to
-    the verdict: resizing, both transfers, the network with all that the default scores look at, and
-    judging. Each network is exported for TensorFloat-32 first, as ``nav_monitor export`` does.
+    The reference is the bare forward pass, recorded as a CUDA graph, with its image already on the
+    GPU, in single precision. The monitor is timed from the image in memory to the verdict:
+    resizing, both transfers, the network with all that the default scores look at, and judging.
+    The network is exported for TensorFloat-32 first, as ``nav_monitor export`` does.
 
     Args:
-        networks: Of torchvision, with commas.
+        network: Of torchvision.
         frames: In each of five rounds.
-        compared: Images on which the GPU's verdicts are compared with the processor's.
+        compared: Images on which the GPU's verdicts are compared with the processor's, by this
+            network's bundle and by the shipped ones.
         progress: Is told how far the work is.
 
     Returns:
@@ -56,37 +62,32 @@ def gpu_benchmark(
         raise NavMonitorError('there is no GPU that torch can use (CUDA)')
     if min(frames, compared) < 1:
         raise NavMonitorError('--frames and --compared must be at least 1')
-    names = [name.strip() for name in networks.split(',') if name.strip()]
-    if not names:
-        raise NavMonitorError('--networks names none')
     precisions = [F32, *([TF32] if usable_here(Engine(TORCH, TF32)) else [])]
     images = [RawImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
-    told: list[dict[str, Any]] = []
-    times: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for number, name in enumerate(names):
-            progress('networks', number, len(names))
-            bundle = _exported(Path(scratch) / name, name, precisions)
-            told += _compared(bundle, images, precisions)
-            times |= _times(bundle, images, frames, precisions)
-    for name in ('digits', 'traffic_signs'):
+        progress('fitting and exporting', 0, 3)
+        bundle = _exported(Path(scratch) / network, network, precisions)
+        progress('timing', 1, 3)
+        times = _times(bundle, images, frames, precisions)
+        progress('comparing', 2, 3)
+        told = _compared(bundle, images, precisions)
+    for name in shipped_bundles():
         told += _compared(load_bundle(name), images, [F32])
-    alone = float(np.median(times[f'{names[0]}: bare, {F32}']))
     figures = {}
-    for name in names:
-        for precision in precisions:
-            whole, forward, bare, four = (
-                float(np.median(times[f'{name}: {what}, {precision}'])) * 1e3
-                for what in ('monitor', "monitor's forward pass", 'bare', 'monitor, four cameras')
-            )
-            key = f'{name}_{precision}'
-            figures[f'{key}_ms_outside_forward'] = Figure(whole - forward, 'lower', 'ms', 2.0)
-            figures[f'{key}_ratio_to_bare'] = Figure(whole / bare, 'lower', 'x')
-            figures[f'{key}_four_cameras_hz'] = Figure(1e3 / four, 'higher', 'Hz each')
+    for precision in precisions:
+        whole, forward, bare, four = (
+            float(np.median(times[f'{what}, {precision}'])) * 1e3
+            for what in (MONITOR, FORWARD, BARE, MONITOR_FOUR)
+        )
+        figures[f'{precision}_ms_outside_forward'] = Figure(whole - forward, 'lower', 'ms', 2.0)
+        figures[f'{precision}_ratio_to_bare'] = Figure(whole / bare, 'lower', 'x')
+        figures[f'{precision}_four_cameras_hz'] = Figure(1e3 / four, 'higher', 'Hz each')
+    reference = f'{BARE}, {F32}'
+    alone = float(np.median(times[reference]))
     return Result(
-        'gpu', 'One image of 640 x 480 (four cameras: one of each) on the GPU',
-        {'networks': names, 'frames': frames, 'compared': compared, 'cameras': CAMERAS},
-        f'{names[0]}: bare, {F32}',
+        'gpu', f'{network} on the GPU: one image of 640 x 480, or one of each of four cameras',
+        {'network': network, 'frames': frames, 'compared': compared, 'cameras': CAMERAS},
+        reference,
         {what: Timing.of(seconds, alone) for what, seconds in times.items()},
         figures,
         {'scores': told},
@@ -94,7 +95,7 @@ def gpu_benchmark(
 
 
 def _exported(folder: Path, network: str, precisions: Iterable[str]) -> Bundle:
-    bundle, calibration = fitted_bundle(folder, network)
+    bundle, calibration = fitted_bundle(folder, network, threads=0)
     if TF32 in precisions:
         reference = bundle.by_torch('cpu', 0, ())
         equip(reference, bundle.scores.values())
@@ -156,11 +157,11 @@ def _times(
         twins = [monitor, *(monitor.twin() for _ in range(CAMERAS - 1))]
         classifier = monitor.classifier
         assert isinstance(classifier, Classifier)
-        taken = forwards.setdefault(f"{bundle.name}: monitor's forward pass, {precision}", [])
-        things[f'{bundle.name}: bare, {precision}'] = _bare(classifier, 1)
-        things[f'{bundle.name}: monitor, {precision}'] = _look(monitor, images, taken)
-        things[f'{bundle.name}: bare, four images, {precision}'] = _bare(classifier, CAMERAS)
-        things[f'{bundle.name}: monitor, four cameras, {precision}'] = _look_all(twins, images)
+        taken = forwards.setdefault(f'{FORWARD}, {precision}', [])
+        things[f'{BARE}, {precision}'] = _bare(classifier, 1)
+        things[f'{MONITOR}, {precision}'] = _look(monitor, images, taken)
+        things[f'{BARE_FOUR}, {precision}'] = _bare(classifier, CAMERAS)
+        things[f'{MONITOR_FOUR}, {precision}'] = _look_all(twins, images)
     times: dict[str, list[np.ndarray]] = {what: [] for what in things}
     for _ in range(_ROUNDS):
         for what, thing in things.items():
@@ -213,10 +214,10 @@ def _bare(classifier: Classifier, count: int) -> Callable[[int], object]:
         with torch.cuda.graph(graph, stream=stream):
             network(images)
 
-    def run(_number: int) -> torch.Tensor:
+    def run(_number: int) -> object:
         with torch.cuda.stream(stream):
             graph.replay()
         stream.synchronize()
-        return images  # which the recording reads, and so must live as long
+        return images, network  # the recording reads their memory: they must live as long
 
     return run

@@ -49,7 +49,7 @@ def node_benchmark(
     seconds: float = 2.0,
     classes: int = 43,
     backends: str = '',
-    threads: int = 1,
+    threads: int = 0,
     grid: int = 1,
     peer: str = '',
     progress: Progress = lambda what, done, total: None,
@@ -68,7 +68,8 @@ def node_benchmark(
         classes: Of the network.
         backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
             for torch and the one that is said to be the fastest of the others.
-        threads: ``torch_threads`` of the monitor and the bare node; the peer keeps torch's own
+        threads: ``torch_threads`` of the monitor and the bare node, 0 as the node has it by
+            default: it measures which number is faster; the peer keeps torch's own
             choice, since who writes by hand does.
         grid: Whether the activation maps are measured too, 1 or 0.
         peer: The peer's script; empty for the checkout's.
