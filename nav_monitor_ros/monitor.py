@@ -21,7 +21,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.backends import AUTO
 from nav_monitor_ros.perception.image import ImageError, RawImage
 from nav_monitor_ros.perception.layers import Layer, find_layer
-from nav_monitor_ros.perception.threads import choose_threads
+from nav_monitor_ros.perception.threads import choose_threads, judge_alone
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
@@ -68,6 +68,8 @@ class Monitor:
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
+        From then on numpy multiplies with one thread in this process; see ``judge_alone``.
+
         Args:
             bundle: Read from a folder.
             backend: As for ``Bundle.classifier``.
@@ -84,6 +86,7 @@ class Monitor:
             NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
                 ``Bundle.judge``.
         """
+        judge_alone()
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )

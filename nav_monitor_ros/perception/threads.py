@@ -1,4 +1,4 @@
-"""How many threads run a network fastest here: measured, since nobody can guess it."""
+"""How many threads run a network fastest here, which is measured, and the judge: one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from nav_monitor_ros.perception.running import RunningNetwork
 
 PASSES = 7  # that are timed with each number of threads
+PAUSE = 0.02  # seconds before each: a camera leaves cores time to fall asleep, too
 SECONDS = 0.5  # that they may take together, for each number; three are timed at least
-GAIN = 1.25  # by which more threads have to be faster: they take cores from everybody else
+# By which more threads have to be faster: they take cores from everybody else, and on a core that
+# is taken from one of them the others wait for it.
+GAIN = 1.5
 
 _log = logging.getLogger(__name__)
 
@@ -23,8 +26,9 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
     """Have a network use one thread, or one for each core if that is faster by ``GAIN``.
 
     Passes over an empty image are timed, with one and the other in turn, so that whatever else the
-    machine does falls on both alike. Compared are medians: with more threads than idle cores a
-    pass may be quick now and then, but is not on average.
+    machine does falls on both alike, with pauses as between a camera's images: without them the
+    other threads are still awake, and seem faster than they are going to be. Compared are medians:
+    with more threads than idle cores a pass may be quick now and then, but is not on average.
 
     Args:
         network: In service on the CPU, with the outputs that it is going to have.
@@ -45,6 +49,7 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
     while min(map(len, times.values())) < PASSES:
         for count, taken in times.items():
             network.use_threads(count, trying=True)
+            time.sleep(PAUSE)
             started = time.perf_counter()
             network(batch)
             taken.append(time.perf_counter() - started)
@@ -58,6 +63,19 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
         chosen, one * 1e3, many * 1e3, cores,
     )
     return chosen
+
+
+def judge_alone() -> None:
+    """Have OpenBLAS, which numpy and scipy multiply with, use one thread in this process.
+
+    Judging a frame takes it a fraction of a millisecond. Threads that help with it spin for a tenth
+    of a second afterwards, in wait for more: at the rate of a camera, without a break, and a core is
+    lost to the network and to everybody else.
+    """
+    # Comes with scikit-learn.
+    from threadpoolctl import ThreadpoolController
+
+    ThreadpoolController().select(internal_api='openblas').limit(limits=1)
 
 
 def available_cores() -> int:

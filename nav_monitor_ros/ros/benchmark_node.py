@@ -21,7 +21,7 @@ from vision_msgs.msg import Classification
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
-from nav_monitor_ros.perception.backends import ENGINES, TORCH
+from nav_monitor_ros.perception.backends import ENGINES, TF32, TORCH, Engine
 from nav_monitor_ros.ros.bare_node import REPLY
 from nav_monitor_ros.ros.benchmark_link import Feed, Link, free_domain, python_module
 from nav_monitor_ros.ros.qos import reliable
@@ -132,7 +132,7 @@ class _Stage:
         if backends == 'all':
             chosen = there
         elif not chosen:
-            order = [engine.backend for engine in ENGINES]
+            order = [engine.backend for engine in ENGINES if engine != Engine(TORCH, TF32)]
             chosen = tuple(dict.fromkeys((TORCH, min(there, key=order.index))))
         for name in chosen:
             if name not in there:

@@ -114,7 +114,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'torch_threads', 'int', 0,
         'Threads of the network on the CPU, whatever backend runs it. 0: passes are timed when the '
-        'node is configured, and there are as many as cores if that is faster by a quarter, else '
+        'node is configured, and there are as many as cores if that is 1.5 times as fast, else '
         'one. Read when the node is configured.',
         low=0, high=256,
     ),
