@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 
 def add_network(
@@ -130,4 +130,4 @@ def _read_yaml_file(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'{path}: {" ".join(str(error).split())}') from error
+        raise NavMonitorError(f'{path}: {one_line(error, 1000)}') from error

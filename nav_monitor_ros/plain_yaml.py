@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 LARGEST = 1 << 20  # bytes; the worst of that size keeps PyYAML busy for ten seconds
 DEEPEST = 50  # sequences and mappings inside each other
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> Any:
     # Tags such as !!int and !!timestamp are converted with whatever errors Python has for that.
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, AttributeError, LookupError,
             RecursionError) as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)
         raise NavMonitorError(f'{path} is not readable YAML: {reason}') from None
 
 

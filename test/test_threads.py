@@ -14,7 +14,7 @@ import pytest
 from nav_monitor_ros.perception import threads
 from nav_monitor_ros.perception.threads import choose_threads
 
-_JUDGING = '''
+_JUDGING = """
 import os, time
 import numpy as np
 from threadpoolctl import threadpool_info
@@ -29,7 +29,7 @@ for _ in range(30):
     time.sleep(0.03)
 spent = (time.process_time() - started[0]) / (time.monotonic() - started[1])
 print([one['num_threads'] for one in threadpool_info() if one['internal_api'] == 'openblas'], spent)
-'''
+"""
 
 
 class Clockwork:

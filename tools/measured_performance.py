@@ -7,7 +7,7 @@ from typing import Any
 from measured import FOLDER, read, table
 
 PICTURE = FOLDER.parent / 'images' / 'performance.png'
-NAMES = ('node', 'judge', 'patterns', 'startup')
+NAMES = ('node', 'judge', 'patterns', 'startup', 'fit', 'replay', 'gpu')
 _MISSING = '*not measured yet*'
 
 
@@ -95,6 +95,25 @@ def rates() -> str:
         for what, figure in content['figures'].items() if figure['unit'] == 'Hz'
     ]
     return table(['node', 'maximum rate', 'of the peer'], rows)
+
+
+def gpu_scores() -> str:
+    """Return how the verdicts of a GPU differ from those of the processor beside it."""
+    if not _measured('gpu'):
+        return _MISSING
+    rows = [
+        [
+            f'`{one["bundle"]}`', f'`{one["engine"]}`', str(one['images']),
+            str(one['reclassified']), f'{one["largest_change"]:.1g}',
+            f'{one["flagged"]} ({one["flagged_by_cpu"]})', one['calibration'],
+        ]
+        for one in read('gpu')['details']['scores']
+    ]
+    return table(
+        ['bundle', 'engine on the GPU', 'images', 'given another class',
+         'largest change of a score, standard deviations', 'flagged (by the CPU)', 'calibration'],
+        rows,
+    )
 
 
 def bdds() -> str:

@@ -63,13 +63,14 @@ def sections() -> dict[str, dict[str, str]]:
             'node rates': measured_performance.rates(),
             **{
                 f'{name} times': measured_performance.times(name)
-                for name in ('node', 'patterns', 'startup')
+                for name in ('node', 'patterns', 'startup', 'fit', 'replay', 'gpu')
             },
             **{
                 f'{name} figures': measured_performance.figures(name)
                 for name in measured_performance.NAMES
             },
             'patterns bdd': measured_performance.bdds(),
+            'gpu scores': measured_performance.gpu_scores(),
         },
         'docs/safety.md': {
             **{

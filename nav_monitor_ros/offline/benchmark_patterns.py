@@ -31,7 +31,8 @@ def patterns_benchmark(
     """Time the search for the nearest pattern, with exact distances.
 
     The patterns are drawn by coin toss, all of one class: nothing makes them easier to tell apart
-    by tables, and nothing harder to compare. Queries are stored patterns with some bits changed,
+    by tables, and nothing harder to compare: a query that is near none of them costs as much as
+    reading them all, which is timed, too. Queries are stored patterns with some bits changed,
     and coin tosses. In the same run: comparing all of them with numpy, a BDD that holds patterns
     (``dd``, small sizes), and the nearest of float features (scikit-learn, faiss), where those are
     installed.
@@ -70,7 +71,12 @@ def patterns_benchmark(
     few = asked[FAR][: max(1, min(queries, 30))]
     all_compared = time_calls(lambda query: distances(columns, query).min(), few, warm=2)
     reference = float(np.median(all_compared))
-    timed = {f'comparing all {patterns} with numpy': Timing.of(all_compared)}
+    reading = time_calls(lambda _: rows.sum(), [None] * len(few), warm=2)
+    timed = {
+        f'comparing all {patterns} with numpy': Timing.of(all_compared),
+        f'only reading all {patterns} from memory, {rows.nbytes / 1e6:.0f} MB':
+            Timing.of(reading, reference),
+    }
     for number, (name, some) in enumerate(asked.items()):
         progress('searching', number, len(asked))
         _require_exact(search, columns, some[:3])

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.offline.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
@@ -114,7 +114,7 @@ def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
             if images in there:
                 arrays[images] = npz_array(path, archive, images)
     except _UNREADABLE as error:
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         raise NavMonitorError(f'{path} is not a readable .npz of arrays: {reason}') from None
     for name in (images, *grouped, *options):
         if name not in there:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.decision.verdict import Alert, Verdict
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.views.text import put_text
 
@@ -177,7 +177,7 @@ class IncidentRecorder:
                 remove_oldest(Path(job.rules.folder).expanduser(), job.rules.limit)
             except Exception as error:  # a full disk, a folder that is gone, a broken image
                 self.failed += 1
-                trouble = f'no incident written: {" ".join(str(error).split())}'
+                trouble = f'no incident written: {one_line(error, 500)}'
                 if trouble != self._trouble:
                     _log.error(trouble)
                 self._trouble = trouble

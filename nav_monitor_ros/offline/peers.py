@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations, Head
 
 PREFIX = 'pytorch-ood '
@@ -117,7 +117,7 @@ def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> l
             peer = Peer(PREFIX + name, make())
             usable = bool(np.isfinite(peer.score(training[:8])).all())
         except Exception as error:  # somebody else's code, on data that it may not be made for
-            _log.warning('%s%s is left out: %s', PREFIX, name, ' '.join(str(error).split())[:150])
+            _log.warning('%s%s is left out: %s', PREFIX, name, one_line(error, 150))
             continue
         if usable:
             peers.append(peer)

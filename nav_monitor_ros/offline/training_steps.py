@@ -12,7 +12,7 @@ from scipy.special import softmax
 from torch import nn
 from torch.nn import functional
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.perception.gradients import Differentiable
@@ -149,7 +149,7 @@ def _train(
         nn.utils.clip_grad_norm_(trained.network.parameters(), LONGEST_STEP)
         optimizer.step()
     except (RuntimeError, ValueError) as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)
         raise NavMonitorError(f'the network cannot be trained: {reason}') from error
     finally:
         trained.network.eval().requires_grad_(False)

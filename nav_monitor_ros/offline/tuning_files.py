@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.picture_files import write_whole
 from nav_monitor_ros.offline.tuning_statistics import BINS, KEPT, CheckpointTuning, LayerTuning
 
@@ -226,4 +226,4 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: BaseException) -> str:
-    return ' '.join(str(error).split())[:200] or type(error).__name__
+    return one_line(error)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 AUTO = 'auto'
 TORCH = 'torch'
@@ -172,4 +172,4 @@ def _imported(name: str) -> Any:
 
 
 def _line(what: object) -> str:
-    return ' '.join(str(what).split())[:300]
+    return one_line(what, 300)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.onnx_graph import DESCRIPTION, described, require_onnx
 
@@ -95,7 +95,7 @@ def _exported(module: nn.Module, example: torch.Tensor, outputs: list[str]) -> A
             with _quiet():
                 return _trace(module, example[:1], outputs, dynamic=False)
         except Exception as error:
-            reason = ' '.join(str(first or error).split())[:300]
+            reason = one_line(first or error, 300)
             raise NavMonitorError(
                 f'torch cannot export this network: {reason}; run it with the backend torch'
             ) from error

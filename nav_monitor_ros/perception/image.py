@@ -15,7 +15,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 Order = Literal['rgb', 'bgr', 'rgba', 'bgra', 'gray']
 
@@ -358,7 +358,7 @@ def _decode_with_cv_bridge(
 
 
 def _unsupported(encoding: str, error: Exception) -> ImageError:
-    reason = ' '.join(str(error).split())[:120]
+    reason = one_line(error, 120)
     return ImageError(
         f'image encoding {_quoted(encoding)} is not supported, and cv_bridge does not help '
         f'({type(error).__name__}: {reason}); supported: {", ".join(ENCODINGS)}'
@@ -461,7 +461,7 @@ def _decode_picture(encoded: bytes, width: int, height: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error as error:
-        raise ImageError(f'compressed image is corrupt: {" ".join(str(error).split())}') from error
+        raise ImageError(f'compressed image is corrupt: {one_line(error)}') from error
     if pixels is None or pixels.shape[:2] != (height, width):
         raise ImageError(
             f'compressed image of {width} x {height} pixels is corrupt: it cannot be decoded'

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 if TYPE_CHECKING:
     # Imported by what runs torch: a network that is exported needs none, and torch takes seconds.
@@ -77,7 +77,7 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
         with torch.inference_mode():
             result = network(probe)
     except Exception as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)
         raise NavMonitorError(
             f'the network cannot take an image of shape {tuple(input_shape)} '
             f'(channels, height, width): {reason}; check the preprocessing'

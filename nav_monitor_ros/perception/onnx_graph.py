@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer
 
 if TYPE_CHECKING:
@@ -441,4 +441,4 @@ def _shape(info: Any) -> list[int | None]:
 
 
 def _line(what: object) -> str:
-    return ' '.join(str(what).split())[:200]
+    return one_line(what)

@@ -68,8 +68,8 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
 def judge_alone() -> None:
     """Have OpenBLAS, which numpy and scipy multiply with, use one thread in this process.
 
-    Judging a frame takes it a fraction of a millisecond. Threads that help with it spin for a tenth
-    of a second afterwards, in wait for more: at the rate of a camera, without a break, and a core is
+    Judging a frame takes a fraction of a millisecond. Threads that help with it spin for a tenth of
+    a second afterwards, in wait for more: at the rate of a camera without a break, and a core is
     lost to the network and to everybody else.
     """
     # Comes with scikit-learn.

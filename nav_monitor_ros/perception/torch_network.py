@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
 _SCRATCH = 1 << 22  # elements that a constructor may need besides, to draw weights with
@@ -212,5 +212,5 @@ def _some(word: str, names: list[str]) -> str:
 
 
 def _one_line(text: object) -> str:
-    shown = ' '.join(str(text).split())[:300]
+    shown = one_line(text, 300)
     return shown or (type(text).__name__ if isinstance(text, Exception) else '')

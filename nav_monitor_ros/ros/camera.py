@@ -21,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
@@ -63,7 +63,7 @@ def read_script(path: Path) -> list[Segment]:
     try:
         entries = yaml.safe_load(path.read_text(encoding='utf-8'))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'script {path}: {" ".join(str(error).split())}') from error
+        raise NavMonitorError(f'script {path}: {one_line(error, 1000)}') from error
     if not isinstance(entries, list) or not entries:
         raise NavMonitorError(f'script {path} is not a list of segments')
     segments = []

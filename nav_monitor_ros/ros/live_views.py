@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.monitor import Monitor, Observation
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
@@ -192,7 +193,7 @@ class LiveViews:
         try:
             yield
         except Exception as error:
-            text = f'no picture: {type(error).__name__}: {" ".join(str(error).split())}'
+            text = f'no picture: {type(error).__name__}: {one_line(error)}'
             if text != self._trouble:  # once, not at every frame
                 self._trouble = text
                 self._node.get_logger().error(text)

@@ -44,8 +44,12 @@ class Mailbox(Generic[T]):
         self.received = 0
         self.dropped = 0
 
-    def put(self, content: T, now: float) -> None:
-        """Leave the newest thing; it takes the place of one that nobody fetched."""
+    def put(self, content: T, now: float) -> bool:
+        """Leave the newest thing; it takes the place of one that nobody fetched.
+
+        Returns:
+            Whether the box was empty, so that the reader was told.
+        """
         with self._changed:
             self.received += 1
             waited = self._parcel is not None
@@ -53,6 +57,7 @@ class Mailbox(Generic[T]):
             self._parcel = Parcel(content, now)
             if not waited:  # else the reader knows, and is busy or waits for the box to be due
                 self._changed.notify()
+            return not waited
 
     @property
     def waiting(self) -> bool:

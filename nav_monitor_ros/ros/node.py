@@ -16,7 +16,7 @@ from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.verdict import Reason
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros import diagnostics
 from nav_monitor_ros.ros.alert_board import AlertBoard
 from nav_monitor_ros.ros.diagnostics import Diagnostics
@@ -159,7 +159,7 @@ class MonitorNode(LifecycleNode):
         except NavMonitorError as error:
             self._trouble = str(error)
         except Exception as error:
-            self._trouble = f'{type(error).__name__}: {" ".join(str(error).split())}'
+            self._trouble = f'{type(error).__name__}: {one_line(error, 1000)}'
         else:
             self._trouble = ''
             return TransitionCallbackReturn.SUCCESS
@@ -190,7 +190,7 @@ class MonitorNode(LifecycleNode):
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, lambda: self._values)
         except Exception as error:
-            detail = ' '.join(str(error).split()) or type(error).__name__
+            detail = one_line(error, 1000)
             self._alerts.tell_all(lambda machine, now: machine.model_failed(detail))
             raise
         self._monitor = monitor

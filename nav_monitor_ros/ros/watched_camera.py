@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.incidents import Incidents, Snapshots
     from nav_monitor_ros.ros.worker import Desk, FrameOutputs
 
+# Seconds for which the executor's thread steps aside when an image wakes the worker. What it does
+# next, looking at all its entities in Python, can wait; else the worker has to wait for it, since
+# one of them runs at a time, until the network computes.
+ASIDE = 0.002
+
 
 class WatchedCamera:
     """A camera with its subscription, its alert and what is published of its images.
@@ -133,7 +138,8 @@ class WatchedCamera:
             stamp = message.header.stamp
             now = self._node.get_clock().now().nanoseconds
             behind = now - stamp.sec * 1_000_000_000 - stamp.nanosec
-            self.desk.mailbox.put(Delivery(message, behind / 1e9), self.last_message)
+            if self.desk.mailbox.put(Delivery(message, behind / 1e9), self.last_message):
+                time.sleep(ASIDE)
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
         response.success = True
