@@ -78,7 +78,13 @@ def test_as_many_threads_as_cores_are_used_only_where_they_are_faster(
 def test_a_slow_network_is_timed_for_a_short_while_only(monkeypatch):
     network = Clockwork({1: [5.0], 2: [4.9]}, monkeypatch)
     assert choose_threads(network, cores=2) == 1
-    assert network.passes == {1: 4, 2: 4}
+    assert network.passes == {1: 5, 2: 4}
+
+
+def test_a_short_pass_is_left_to_one_thread_at_once(monkeypatch):
+    network = Clockwork({1: [0.03, 0.002], 4: [0.0001]}, monkeypatch)
+    assert choose_threads(network, cores=4) == 1
+    assert network.threads == 1 and network.passes == {1: 2, 4: 0}
 
 
 def test_a_single_core_needs_no_measurement(monkeypatch):
