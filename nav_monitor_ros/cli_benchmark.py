@@ -60,7 +60,7 @@ _NODE_OPTIONS = (
     Option('seconds', 2.0, 'for each rate that is tried'),
     Option('classes', 43, 'of the network'),
     Option('backends', '', 'with commas, or all (default: torch and the fastest other)'),
-    Option('threads', 0, 'of the monitor and the bare node; 0: they measure which is faster'),
+    Option('threads', 0, 'of the monitor and the bare node; 0: the monitor measures'),
     Option('grid', 1, '1 measures with activation maps watched too'),
     Option('peer', '', "the peer node's script (default: that of the checkout)"),
 )

@@ -68,7 +68,7 @@ def _latencies(axes: plt.Axes, content: dict) -> None:
         if rest:
             axes.barh(place, rest['median_ms'], color=REST, height=0.35)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel('ms from image to reply at 30 Hz, median and p99 (line)\n'
+    axes.set_xlabel('ms from image to reply at 30 Hz\nmedian, and to p99 (line)\n'
                     'yellow: outside the forward pass', fontsize=9)
     _plain(axes)
 

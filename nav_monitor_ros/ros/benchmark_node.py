@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,7 @@ PEER = _ROOT / 'benchmarks' / 'peer_node.py'
 PROFILE = _ROOT / 'config' / 'fastdds.xml'
 _STATUS = '/nav_monitor/ood_status'
 BUNDLE = 'resnet18'
+_THREADS = re.compile(r'the network runs with (\d+) thread')
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class _Measured:
 
     fastest: Feed
     steady: Feed
+    threads: int  # that the network was run with, 0 where the process did not say
 
 
 def node_benchmark(
@@ -68,9 +71,9 @@ def node_benchmark(
         classes: Of the network.
         backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
             for torch and the one that is said to be the fastest of the others.
-        threads: ``torch_threads`` of the monitor and the bare node, 0 as the node has it by
-            default: it measures which number is faster; the peer keeps torch's own
-            choice, since who writes by hand does.
+        threads: ``torch_threads`` of the monitor, 0 as the node has it by default: it measures
+            which number is faster. The bare node takes what the fastest monitor took; the peer
+            keeps torch's own choice, since who writes by hand does.
         grid: Whether the activation maps are measured too, 1 or 0.
         peer: The peer's script; empty for the checkout's.
         progress: Is told how far the work is.
@@ -95,7 +98,7 @@ def node_benchmark(
         wanted = stage.prepare(classes, backends)
         monitors = {backend: stage.monitor(backend) for backend in wanted}
         best = max(monitors, key=lambda name: monitors[name].fastest.rate)
-        bare = stage.bare(best)
+        bare = stage.bare(best, monitors[best].threads)
         peer_alone = stage.peer()
         shown = (stage.monitor(best, grid=True), stage.peer(grid=True)) if grid else None
     return _result(
@@ -151,11 +154,11 @@ class _Stage:
             DiagnosticArray, _STATUS, '/nav_monitor/activations' if grid else '', first=45.0,
         )
 
-    def bare(self, backend: str) -> _Measured:
-        """Measure the bare node."""
+    def bare(self, backend: str, threads: int) -> _Measured:
+        """Measure the bare node, with the threads that the monitor chose."""
         return self._measure(
             f'bare node, {backend}',
-            python_module('nav_monitor_ros.ros.bare_node', *self._ours(backend)),
+            python_module('nav_monitor_ros.ros.bare_node', *self._ours(backend, threads)),
             Header, REPLY.replace('~', '/bare'), '', first=45.0,
         )
 
@@ -171,9 +174,9 @@ class _Stage:
             '/peer/prediction', '/peer/activations' if grid else '', first=15.0,
         )
 
-    def _ours(self, backend: str) -> Iterator[str]:
+    def _ours(self, backend: str, threads: int = 0) -> Iterator[str]:
         return _parameters([
-            f'bundle:={self._folder / BUNDLE}', f'torch_threads:={self._threads}',
+            f'bundle:={self._folder / BUNDLE}', f'torch_threads:={threads or self._threads}',
             f'backend:={backend}',
         ])
 
@@ -182,10 +185,10 @@ class _Stage:
         first: float,
     ) -> _Measured:
         self._tell(what)
+        log = self._folder / f'{self._done}.log'
         with _profile():
             link = Link(
-                command, reply, topic, self._images, log=self._folder / f'{self._done}.log',
-                domain=self._domain,
+                command, reply, topic, self._images, log=log, domain=self._domain,
             )
             try:
                 if watched:
@@ -196,7 +199,8 @@ class _Stage:
                 steady = link.feed(CAMERA_RATE, 4 * self._seconds)
                 if not len(steady.latencies):
                     raise NavMonitorError(f'{what}: no answer at {CAMERA_RATE:g} Hz')
-                return _Measured(fastest, steady)
+                said = _THREADS.search(log.read_text(errors='replace'))
+                return _Measured(fastest, steady, int(said[1]) if said else self._threads)
             finally:
                 link.close()
 
@@ -249,6 +253,7 @@ def _result(
         'p99_ratio_to_bare': Figure(
             timed[f'monitor, {best}'].p99_ms / timed[f'bare node, {best}'].p99_ms,
             'lower', 'x', 2.0),
+        'threads_of_monitor': Figure(monitors[best].threads, 'lower', ''),
         'rate_ratio_to_bare': Figure(
             monitors[best].fastest.rate / bare.fastest.rate, 'higher', 'x'),
     }
