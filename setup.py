@@ -54,6 +54,7 @@ setup(
         'safetensors>=0.4',
         'scikit-learn>=1.2',
         'scipy>=1.10',
+        'threadpoolctl>=3',
         'torch>=2.1',
         'torchvision>=0.16',
     ],

@@ -47,6 +47,7 @@ ROSDEP_KEYS = {
     'rich': 'python3-rich',
     'scikit-learn': 'python3-sklearn',
     'scipy': 'python3-scipy',
+    'threadpoolctl': 'python3-sklearn',  # which depends on it; it may have no key of its own
     'torch': 'python3-pytorch-pip',
     'torchvision': 'python3-pytorch-pip',
 }

@@ -86,7 +86,7 @@ def judge_alone() -> None:
     a second afterwards, in wait for more: at the rate of a camera without a break, and a core is
     lost to the network and to everybody else.
     """
-    # Comes with scikit-learn.
+    # Imported here: only who judges needs it.
     from threadpoolctl import ThreadpoolController
 
     ThreadpoolController().select(internal_api='openblas').limit(limits=1)
