@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import dataclasses
 
 import numpy as np
@@ -178,6 +180,17 @@ def make_judge(tiny_classifier, *names):
 
 def test_without_a_pattern_score_there_is_no_explanation(tiny_classifier, normal):
     assert make_judge(tiny_classifier, 'energy').judge(normal[:1]).explanation is None
+
+
+def test_a_class_without_patterns_is_said_to_have_none(judge, normal):
+    verdict = judge.judge(normal[:1])
+    assert 'neurons differ from the nearest pattern' in verdict.why and '(z ' in verdict.why
+    told = verdict.explanation
+    without = replace(verdict, explanation=replace(
+        told, distance=int(told.monitored.sum()) + 1, z=np.zeros(len(told.z))
+    ))
+    assert f"no pattern of '{verdict.class_name}' is stored" in without.why
+    assert 'differ' not in without.why and '(z ' not in without.why
 
 
 def test_without_a_gaussian_score_neurons_have_no_z_scores(tiny_classifier, normal):

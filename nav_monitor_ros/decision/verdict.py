@@ -127,11 +127,16 @@ class Verdict:
         fired = self.scores[self.fired]
         parts = [f'{self.fired} {fired.score:.4g} (p {fired.p_value:.2g})']
         if self.explanation is not None:
-            parts.append(
-                f'{self.explanation.distance} of {int(self.explanation.monitored.sum())} neurons '
-                f"differ from the nearest pattern of '{self.class_name}'"
-            )
-            deviating = [f'{n.index} (z {n.z:+.1f})' for n in self.explanation.neurons[:3]]
+            monitored = int(self.explanation.monitored.sum())
+            if self.explanation.distance > monitored:
+                parts.append(f"no pattern of '{self.class_name}' is stored")
+            else:
+                parts.append(
+                    f'{self.explanation.distance} of {monitored} neurons differ from the nearest '
+                    f"pattern of '{self.class_name}'"
+                )
+            # No z-score is known of a class without images.
+            deviating = [f'{n.index} (z {n.z:+.1f})' for n in self.explanation.neurons[:3] if n.z]
             if deviating:
                 parts.append('most deviating: ' + ', '.join(deviating))
         return '; '.join(parts)

@@ -52,7 +52,10 @@ def draw_patterns(canvas: Canvas, explanation: Explanation | None) -> None:
     turned_on, turned_off = int((here & ~expected).sum()), int((expected & ~here).sum())
     monitored = int(explanation.monitored.sum())
     left = canvas.text('Pattern  ', 0, 12, 9, MUTED)
-    canvas.text(f'distance {explanation.distance} of {monitored} monitored', left, 12, 9, WHITE)
+    told = f'distance {explanation.distance} of {monitored} monitored'
+    if explanation.distance > monitored:
+        told = 'no pattern of this class is stored'
+    canvas.text(told, left, 12, 9, WHITE)
     gap = 16
     half = (canvas.width - gap) / 2
     top, bottom = 34, canvas.height - 18
