@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import dataclasses
 
 import numpy as np
@@ -186,7 +184,7 @@ def test_a_class_without_patterns_is_said_to_have_none(judge, normal):
     verdict = judge.judge(normal[:1])
     assert 'neurons differ from the nearest pattern' in verdict.why and '(z ' in verdict.why
     told = verdict.explanation
-    without = replace(verdict, explanation=replace(
+    without = dataclasses.replace(verdict, explanation=dataclasses.replace(
         told, distance=int(told.monitored.sum()) + 1, z=np.zeros(len(told.z))
     ))
     assert f"no pattern of '{verdict.class_name}' is stored" in without.why
