@@ -347,7 +347,7 @@ def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: 
         for name in _hashed(bundle.network.spec):
             shutil.copyfile(source / name, scratch / name)
         (scratch / GRAPH).parent.mkdir()
-        if graph is not None and graph.is_file():
+        if graph is not None:
             shutil.copyfile(graph, scratch / GRAPH)
         save_file(_contiguous(engines.probe), scratch / PROBE)
         for name, approval in engines.approvals.items():

@@ -241,7 +241,7 @@ def candidates(
     known = [
         e for e in ENGINES
         if (e == reference or (e in approved and not approved[e]))
-        and (gpu or e.precision != TF32) and not (gpu and e.backend != TORCH)
+        and (e.backend == TORCH if gpu else e.precision != TF32)
     ]
     wanted = [engine for engine in known if backend in (AUTO, engine.backend)]
     if backend != AUTO and not wanted:

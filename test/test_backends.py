@@ -84,7 +84,7 @@ def exported_to(folder, source, calibration=None, backends=('all',)):
     bundle = load_bundle(source)
     reference = bundle.classifier(device='cpu', trusted_packages=['tiny'])
     images = tiny.source(2, 200) if calibration is None else calibration
-    return export(bundle, reference, images, backends, folder)
+    return export(bundle, reference, images, backends, folder, trusted_packages=['tiny'])
 
 
 @pytest.fixture
@@ -447,6 +447,27 @@ def test_tensorfloat_is_taken_only_on_a_gpu_and_where_it_was_tried(exported, mon
         assert chosen(stored, backend, 'cuda') == [Engine(TORCH)]
         assert rough not in chosen(tried, backend, 'cpu')
     assert chosen(tried, 'auto', 'cpu')[-1] == Engine(TORCH)
+
+
+@pytest.mark.parametrize('name', ['network.onnx', 'probe.safetensors'])
+def test_exporting_again_mends_a_spoilt_export(exported_copy, name):
+    path = exported_copy / 'exported' / name
+    path.write_bytes(path.read_bytes()[:-1] + b'?')
+    exported_to(exported_copy, exported_copy, backends=[ONNXRUNTIME])
+    assert load_bundle(exported_copy).classifier(backend=ONNXRUNTIME).engine == Engine(ONNXRUNTIME)
+
+
+def test_what_was_exported_before_stays_when_a_gpu_tries_torch(exported_copy, monkeypatch):
+    monkeypatch.setattr(export_module, 'usable_here', lambda engine: engine.backend == TORCH)
+    before = load_bundle(exported_copy).stored
+    exported_to(exported_copy, exported_copy, backends=[TORCH])  # without a GPU it runs on the CPU
+    bundle = load_bundle(exported_copy)
+    assert set(bundle.stored.described) == {*before.described, 'torch_tf32'}
+    assert bundle.classifier(backend=ONNXRUNTIME).engine == Engine(ONNXRUNTIME)
+    graph = exported_copy / 'exported' / 'network.onnx'
+    graph.write_bytes(graph.read_bytes()[:-1] + b'?')
+    with pytest.raises(NavMonitorError, match=r'network\.onnx was changed after'):
+        exported_to(exported_copy, exported_copy, backends=[TORCH])
 
 
 def test_torch_is_exported_for_on_a_gpu_only(tiny_folder, tmp_path, monkeypatch):

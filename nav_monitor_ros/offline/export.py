@@ -94,7 +94,6 @@ def export(
     """
     engines = engines_here(backends, bundle)
     _require_images(bundle, calibration)
-    before = Engines() if bundle.stored is None else bundle.stored.load()
     with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
         graph, read = None, None
         if bundle.network.spec == ONNX:
@@ -103,17 +102,10 @@ def export(
         elif any(engine.backend != TORCH for engine in engines):
             graph = Path(scratch) / 'network.onnx'
             read = _written(bundle, reference, graph, progress)
-        elif bundle.folder is not None:
-            graph = bundle.folder / GRAPH  # of an earlier export, if there was one
+        approvals, probe = _staying(bundle, anew=read is not None)
+        if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):
+            graph = bundle.stored.verified(GRAPH)  # what they run
         expected = _sample(bundle, reference, calibration, seed, progress)
-        # What was found of engines that did not run anew stays, if what they run does.
-        approvals = {
-            name: approval for name, approval in before.approvals.items()
-            if read is None or approval.engine.backend == TORCH
-        }
-        probe = {
-            key: values for key, values in before.probe.items() if key.split('/')[0] in approvals
-        }
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
@@ -126,6 +118,26 @@ def export(
         result = Engines(approvals, probe)
         save_exported(bundle, result, graph, folder)
     return result
+
+
+def _staying(
+    bundle: Bundle, *, anew: bool
+) -> tuple[dict[str, Approval], dict[str, np.ndarray]]:
+    """Return the approvals of an earlier export that stay, and their part of the probe.
+
+    Those of torch do; the others where the network in ONNX form is not written anew.
+    """
+    stored = bundle.stored
+    if stored is None or anew and all(s.engine.backend != TORCH for s in stored.summaries()):
+        return {}, {}  # and nothing is read: what was spoilt is going to be written anew
+    before = stored.load()
+    approvals = {
+        name: approval for name, approval in before.approvals.items()
+        if not anew or approval.engine.backend == TORCH
+    }
+    return approvals, {
+        key: values for key, values in before.probe.items() if key.split('/')[0] in approvals
+    }
 
 
 def _written(

@@ -325,7 +325,7 @@ class Classifier:
         # Imported here: only GPUs need it.
         from nav_monitor_ros.perception.cuda_graph import recorded
 
-        wanted = (self._taps, self._watched, self._passes)
+        wanted = (self._taps, self._watched)
         if wanted not in self._graphs:
             while len(self._graphs) >= _WANTED:
                 del self._graphs[next(iter(self._graphs))]

@@ -97,6 +97,6 @@ def recorded(
         return CudaGraph(run, shape, device, layout)
     except Exception as error:  # CUDA and libraries have classes of their own
         _log.warning(
-            'this network runs without a CUDA graph, a little slower: %s', one_line(error, 200)
+            'this network runs without a CUDA graph, a little slower: %s', one_line(error)
         )
         return None
