@@ -105,7 +105,7 @@ def _run(
     from nav_monitor_ros.offline.runs import is_run, read_run, run_of
 
     if is_run(Path(text)):
-        return read_run(Path(text))
+        return read_run(Path(text), problems.append)
     if options.bag is None:
         raise NavMonitorError(
             f"'{text}' is no run (a .csv file or a bag), and a bundle needs --bag with the images "

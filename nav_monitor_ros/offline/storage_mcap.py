@@ -12,7 +12,7 @@ import struct
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.offline.storage import (
     ENTRY,
+    IMAGE_TYPES,
     LARGEST,
     LONGEST,
     MOST,
@@ -56,22 +57,24 @@ class _Chunk:
 class McapStorage(Storage):
     """An MCAP file. Of its chunks, the last two that were read stay unpacked in memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, types: Collection[str] = IMAGE_TYPES) -> None:
         """Index a file.
 
         Args:
             path: That begins with ``MAGIC``.
+            types: Of the messages that are wanted.
 
         Raises:
             OSError: It cannot be read.
         """
         self.damage = ''
+        self._types = types
         self._found: list[np.ndarray] = []
         self._count = 0
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, int] = {}  # the file's number -> place among the topics
         self._topics: dict[Topic, int] = {}  # -> its place
-        self._with_images: set[int] = set()  # of these places
+        self._wanted: set[int] = set()  # of these places
         self._unpacked: OrderedDict[int, bytes] = OrderedDict()
         self._file = path.open('rb')
         try:
@@ -171,8 +174,8 @@ class McapStorage(Storage):
                 name, serialization = _texts(record, 4, 2)
                 topic = Topic(name, self._schemas.get(schema, ''), serialization)
                 self._channels[number] = self._topics.setdefault(topic, len(self._topics))
-                if topic.holds_images:
-                    self._with_images.add(self._channels[number])
+                if topic.holds(self._types):
+                    self._wanted.add(self._channels[number])
         except (struct.error, UnicodeDecodeError) as error:
             self._note_damage(f'a topic is described badly: {one_line(error)}')
 
@@ -219,14 +222,14 @@ class McapStorage(Storage):
         if topic is None:
             self._note_damage(f'messages at byte {place} belong to no topic')
             return
-        if topic not in self._with_images:
+        if topic not in self._wanted:
             return
         latest = np.iinfo(np.int64).max
         if (times > latest).any() or (offsets is not None and (offsets > latest).any()):
             self._note_damage(f'times or places of messages at byte {place} are impossible')
             return
         if self._count + len(times) > MOST:
-            raise BagDamagedError(f'it has more than the {MOST} image messages allowed')
+            raise BagDamagedError(f'it has more than the {MOST} messages allowed')
         self._count += len(times)
         entries = np.zeros(len(times), ENTRY)
         entries['received_ns'], entries['topic'], entries['place'] = times, topic, place
