@@ -75,6 +75,7 @@ class McapStorage(Storage):
         self._channels: dict[int, int] = {}  # the file's number -> place among the topics
         self._topics: dict[Topic, int] = {}  # -> its place
         self._wanted: set[int] = set()  # of these places
+        self._last = 0, 0  # place and end of the last message outside of chunks
         self._unpacked: OrderedDict[int, bytes] = OrderedDict()
         self._file = path.open('rb')
         try:
@@ -131,6 +132,7 @@ class McapStorage(Storage):
                 elif kind in (_SCHEMA, _CHANNEL):
                     self._learn(kind, self._bytes(start, length, _LARGEST_DESCRIPTION))
                 elif not kind:
+                    self._distrust(place)
                     raise BagDamagedError(f'there is no record at byte {place}')
                 place = stop
         except BagDamagedError as error:
@@ -198,12 +200,20 @@ class McapStorage(Storage):
             self._note_damage(str(error))
             return
         found: dict[int, array[int]] = {}  # channel -> time, offset, time, offset...
+        last, end = 0, 0  # of the last message, where it is the last record
         for kind, (start, stop) in _records(content):
             if kind == _MESSAGE and stop - start >= _MESSAGE_HEADER.size:
                 channel, _, time, _ = _MESSAGE_HEADER.unpack_from(content, start)
                 found.setdefault(channel, array('Q')).extend((time, start - _PREFIX.size))
             elif kind in (_SCHEMA, _CHANNEL) and stop - start <= _LARGEST_DESCRIPTION:
                 self._learn(kind, content[start:stop])
+            last, end = (start - _PREFIX.size, stop) if kind == _MESSAGE else (last, 0)
+        # As in ``_distrust``: zeros may complete the last message.
+        rest = content[end:] if end else b''
+        if rest and not content[end - 1] and not rest.strip(b'\0'):
+            for numbers in found.values():
+                if numbers[-1] == last:
+                    del numbers[-2:]
         for channel, numbers in found.items():
             times = np.frombuffer(numbers, _TIMES)
             self._add(channel, times['time'], chunk.place, times['offset'])
@@ -213,7 +223,18 @@ class McapStorage(Storage):
             raise BagDamagedError(f'the message at byte {place} is malformed')
         header = self._bytes(start, _MESSAGE_HEADER.size)
         channel, _, time, _ = _MESSAGE_HEADER.unpack(header)
+        self._last = place, start + length
         self._add(channel, np.array([time], np.uint64), place, None)
+
+    def _distrust(self, place: int) -> None:
+        """Leave out the message before a place where zeros begin, if it ends in zeros itself.
+
+        A power cut leaves zeros where the file was made longer and not yet written.
+        """
+        message, end = self._last
+        found = bool(self._found) and bool((self._found[-1]['place'] == message).any())
+        if end == place and found and self._bytes(end - 1, 1) == b'\0':
+            self._found.pop()
 
     def _add(
         self, channel: int, times: np.ndarray, place: int, offsets: np.ndarray | None
