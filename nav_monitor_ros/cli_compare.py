@@ -69,6 +69,7 @@ def _compare(options: argparse.Namespace) -> int:
         compare_runs,
         difference_table,
         lines,
+        reasons,
         summary_table,
     )
     from nav_monitor_ros.offline.compare_page import comparison_page
@@ -92,6 +93,10 @@ def _compare(options: argparse.Namespace) -> int:
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
         print(f'wrote {options.html}')
+    problems += [
+        f'{run.name}: 0 of {len(run.frames)} images judged: {reasons(run)}'
+        for run in (a, b) if not run.judged
+    ]
     if problems:
         raise NavMonitorError(problems[0])
     return int(options.fail_on_difference and bool(comparison.differences))

@@ -52,6 +52,11 @@ class Run:
         """Return the topics of the images; '' for one that is not known."""
         return tuple(dict.fromkeys(topic for topic, _, _ in self.frames))
 
+    @property
+    def judged(self) -> int:
+        """Return how many of the images could be judged."""
+        return sum(bool(frame.class_name) for frame in self.frames.values())
+
 
 def is_run(path: Path) -> bool:
     """Return whether a path is meant as what a run left, and not as a bundle."""
