@@ -162,8 +162,8 @@ def _told(ticks: list[Tick], frames: int) -> str:
     )
     return (
         f'{len(judged)} of {frames} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, '
-        f'{flagged} flagged one by one, perception trusted on {trusted}. Each mark is an image, or the most '
-        'unusual one of those that share its place; p-values are drawn down to 0.0001, in '
+        f'{flagged} flagged one by one, perception trusted on {trusted}. Each mark is an image, or '
+        'the most unusual one of those that share its place; p-values are drawn down to 0.0001, in '
         'vermillion where they flag. A number is an alert, shown below.'
     )
 
