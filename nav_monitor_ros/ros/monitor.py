@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
 
-import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.log import log_to_ros
 from nav_monitor_ros.ros.node import MonitorNode
+from nav_monitor_ros.ros.process import FAILED, UNUSABLE, StopRequest, run
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM.
+    """Run the node until a signal ends it.
 
     Returns:
-        0 after a signal; 1 if the configuration cannot be used, after one line that says why.
+        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
+        line that says why.
     """
-    # Own handlers: rclpy's would close the middleware before the last True is out.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = MonitorNode()
-    except NavMonitorError as error:
-        rclpy.logging.get_logger('nav_monitor').fatal(str(error))
-        rclpy.shutdown()
-        return 1
+    return run('nav_monitor', MonitorNode, _watch, args)
+
+
+def _watch(node: MonitorNode, stop: StopRequest) -> int:
     log_to_ros(node.get_logger())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    failed = threading.Event()
+    statuses: list[int] = []
     thread = threading.Thread(
-        target=_execute, args=(node, executor, stop, failed), name='nav_monitor executor'
+        target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor'
     )
     thread.start()
     while not stop.wait(node.alert_period):
@@ -48,16 +40,14 @@ def main(args: list[str] | None = None) -> int:
     executor.shutdown(timeout_sec=1.0)
     thread.join()
     _say_goodbye(node)
-    node.destroy_node()
-    rclpy.shutdown()
-    return 1 if failed.is_set() else 0
+    return statuses[0] if statuses else 0
 
 
 def _execute(
     node: MonitorNode,
     executor: SingleThreadedExecutor,
-    stop: threading.Event,
-    failed: threading.Event,
+    stop: StopRequest,
+    statuses: list[int],
 ) -> None:
     try:
         if node.autostart:
@@ -65,16 +55,16 @@ def _execute(
                 if not stop.is_set():
                     transition()
                     if node.trouble:
-                        failed.set()  # the transition has logged the one line that says why
+                        statuses.append(UNUSABLE)  # the transition has logged the one line
                         return
         executor.spin()
     except ExternalShutdownException:
         pass
     except Exception as error:
         node.get_logger().fatal(f'executor failed: {type(error).__name__}: {error}')
-        failed.set()
+        statuses.append(FAILED)
     finally:
-        stop.set()
+        stop.request()
 
 
 def _say_goodbye(node: MonitorNode) -> None:
