@@ -156,7 +156,7 @@ def _start_ros(args: Sequence[str]) -> None:
             f'{f" (now {given})" if given else ""} to a folder that can be written'
         ) from error
     finally:
-        if get_logger_effective_level('rcl') is LoggingSeverity.FATAL:  # else the arguments chose one
+        if get_logger_effective_level('rcl') == LoggingSeverity.FATAL:  # or the arguments chose
             set_logger_level('rcl', LoggingSeverity.UNSET)
     others = remove_ros_args(list(args))[1:]
     if others:
