@@ -126,7 +126,7 @@ class GateDiagnostics:
         self._log('alert', alerts.trouble)
         self._log('commands in', sources.trouble)
         self._log('commands out', bases.trouble)
-        self._log('loop', loop and f'{loop}; until then what was just sent does not pass again')
+        self._log('loop', loop and f'{loop}; what was sent a moment ago does not pass again')
 
         level = _LEVELS.get(state.reason, DiagnosticStatus.ERROR)
         troubles = []
@@ -135,7 +135,9 @@ class GateDiagnostics:
                 troubles.append(found.trouble)
                 level = max(level, _level(found))
         if echoes:
-            troubles.append(f'{echoes} commands came back: {loop}')
+            troubles.append(
+                f'{echoes} commands equal to what had just been sent were discarded: {loop}'
+            )
             level = max(level, DiagnosticStatus.WARN)
         hints = [
             f'nobody {does} {topic}: {remedy}'

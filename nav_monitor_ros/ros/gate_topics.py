@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from rclpy.duration import Infinite
 from rclpy.impl.implementation_singleton import rclpy_implementation
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import (
+    DurabilityPolicy,
+    LivelinessPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    qos_check_compatible,
+)
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 
@@ -121,6 +128,14 @@ def way_back(node: Node, leaving: str, coming: str) -> WayBack | None:
             for info in node.get_publishers_info_by_topic(coming) if _node_name(info) in reached
         ),
     )
+
+
+def without_deadline(profile: QoSProfile) -> QoSProfile:
+    """Say what a profile that names neither deadline nor lease offers: none, not an unknown one."""
+    profile.deadline = profile.liveliness_lease_duration = Infinite
+    profile.liveliness = LivelinessPolicy.AUTOMATIC
+    profile.durability = DurabilityPolicy.VOLATILE
+    return profile
 
 
 def gid(data: Sequence[int] | bytes) -> bytes:

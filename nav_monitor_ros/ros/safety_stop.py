@@ -29,6 +29,7 @@ from nav_monitor_ros.ros.gate_topics import (
     WayBack,
     check_distinct,
     gid,
+    without_deadline,
 )
 from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
@@ -147,7 +148,7 @@ class SafetyStopNode(Node):
             alert=self._alerts.topic_name,
             kind=TWIST_STAMPED if self._values['stamped'] else TWIST,
             commands_asked=reliable(1),
-            commands_offered=reliable(1),
+            commands_offered=without_deadline(reliable(1)),
             alert_asked=reliable(ALERTS_KEPT),
         )
 
@@ -228,14 +229,14 @@ class SafetyStopNode(Node):
             self._log_not_finite(now)
 
     def _is_echo(self, asked: Velocity, info: Mapping[str, Any], now: float) -> bool:
-        """Return whether a command is one that this gate has sent, come back."""
+        """Return whether a command may well be one that this gate has sent, come back."""
         way = self._way_back
         if way is None:
             return False
         publisher = info.get('publisher_gid')  # before Kilted the middleware does not tell it
         if publisher is not None and gid(publisher['data']) not in way.publishers:
             return False
-        return self._echo.is_echo(asked, now, self._values['command_timeout'] / 2)
+        return self._echo.is_echo(asked, now)
 
     def _log_not_finite(self, now: float) -> None:
         if now - self._not_finite_logged < LOG_PERIOD:
