@@ -26,11 +26,13 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.output import NonBlockingOutput
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
 FAILED = 70  # exit status: the node failed while it ran; started again it may live
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 1000  # characters of an error's line
+LAST_LINES = 1.0  # seconds that the last lines of output may take to reach their reader
 LAST_DOMAIN = 232  # beyond it the middleware has no ports, and ends the process itself
 # What ROS raises where a name, an argument, a file or a variable that it was given is wrong.
 _GIVEN = (
@@ -112,6 +114,20 @@ def run(
     """
     stop = StopRequest()
     stop.listen()
+    output = NonBlockingOutput()
+    try:
+        return _run(name, make, serve, args, stop)
+    finally:
+        output.flush(LAST_LINES)
+
+
+def _run(
+    name: str,
+    make: Callable[[], N],
+    serve: Callable[[N, StopRequest], int],
+    args: Sequence[str] | None,
+    stop: StopRequest,
+) -> int:
     try:
         _start_ros(sys.argv if args is None else args)
         node = make()
