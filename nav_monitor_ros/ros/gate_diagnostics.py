@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.qos import QoSProfile
 
+    from nav_monitor_ros.ros.log import QueuedLog
+
 PERIOD = 1.0  # seconds
 _LEVELS = {
     GateReason.PASSING: DiagnosticStatus.OK,
@@ -69,6 +71,7 @@ class GateDiagnostics:
         self,
         node: Node,
         topics: GateTopics,
+        log: QueuedLog,
         state: Callable[[], GateState],
         loop_found: Callable[[WayBack | None], None],
     ) -> None:
@@ -77,10 +80,11 @@ class GateDiagnostics:
         Args:
             node: Owns it.
             topics: Of the gate.
+            log: Gets what is wrong, once.
             state: Returns how the gate is; called from this thread.
             loop_found: Is told, from this thread, how commands may come back, or that they do not.
         """
-        self._node, self._topics = node, topics
+        self._node, self._topics, self._log = node, topics, log
         self._state, self._loop_found = state, loop_found
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._echoes = 0  # when last looked
@@ -103,7 +107,7 @@ class GateDiagnostics:
             except rclpy_implementation.InvalidHandle:
                 return  # the node was destroyed
             except Exception as error:
-                self._log('diagnostics', f'diagnostics: {type(error).__name__}: {error}')
+                self._report('diagnostics', f'diagnostics: {type(error).__name__}: {error}')
 
     def _publish(self) -> None:
         node, topics = self._node, self._topics
@@ -123,10 +127,10 @@ class GateDiagnostics:
         self._loop_found(way)
         echoes, self._echoes = state.echoes - self._echoes, state.echoes
         loop = f'commands may come back: {way.path}; break this loop' if way else ''
-        self._log('alert', alerts.trouble)
-        self._log('commands in', sources.trouble)
-        self._log('commands out', bases.trouble)
-        self._log('loop', loop and f'{loop}; what was sent a moment ago does not pass again')
+        self._report('alert', alerts.trouble)
+        self._report('commands in', sources.trouble)
+        self._report('commands out', bases.trouble)
+        self._report('loop', loop and f'{loop}; what was sent a moment ago does not pass again')
 
         level = _LEVELS.get(state.reason, DiagnosticStatus.ERROR)
         troubles = []
@@ -164,10 +168,10 @@ class GateDiagnostics:
             )
         )
 
-    def _log(self, part: str, text: str) -> None:
+    def _report(self, part: str, text: str) -> None:
         """Say a trouble once."""
         if text and text != self._logged.get(part):
-            self._node.get_logger().warning(text)
+            self._log.warning(text)
         self._logged[part] = text
 
 

@@ -31,6 +31,7 @@ from nav_monitor_ros.ros.gate_topics import (
     gid,
     without_deadline,
 )
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
@@ -46,7 +47,7 @@ TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
 DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
 LOOKS = 2  # looks at the clock, at least, in the time after which the loop counts as late
-GOODBYE = 1.0  # seconds that the last zero may take to reach everybody
+GOODBYE = 1.0  # seconds that the last zero may take to reach everybody, and the log its file
 LOG_PERIOD = 1.0  # seconds between two lines about the same fault of the commands
 ALERTS_KEPT = 10  # so that one publisher's False cannot push another's True out of the queue
 
@@ -74,6 +75,7 @@ class SafetyStopNode(Node):
                 are one.
         """
         super().__init__(name, **options)
+        self._log = QueuedLog(self.get_logger())
         check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
         rules = GateRules(**{rule: self._values[rule] for rule in RULES})
@@ -101,15 +103,16 @@ class SafetyStopNode(Node):
         self.add_on_set_parameters_callback(self._set_parameters)
         self._act()
         self._diagnostics = GateDiagnostics(
-            self, self._topics(), self._state, self._loop_found
+            self, self._topics(), self._log, self._state, self._loop_found
         )
 
     def stop(self) -> None:
-        """Send zero for the last time, and wait until everybody has it."""
+        """Send zero for the last time, wait until everybody has it, and write the log."""
         self._send(ZERO)
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
             publisher.wait_for_all_acked(Duration(seconds=GOODBYE))
+        self._log.flush(GOODBYE)
 
     def destroy_node(self) -> None:
         """End the thread of the diagnostics, too."""
@@ -174,7 +177,7 @@ class SafetyStopNode(Node):
                 Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
             )
         except UnsupportedEventTypeError:
-            self.get_logger().warning(
+            self._log.warning(
                 'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
                 'watched for silence only'
             )
@@ -197,7 +200,7 @@ class SafetyStopNode(Node):
 
     def _offers_too_little(self, _event: Any) -> None:
         self._wake()
-        self.get_logger().warning(
+        self._log.warning(
             f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
             f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
             'and not for its death while another one speaks'
@@ -242,7 +245,7 @@ class SafetyStopNode(Node):
         if now - self._not_finite_logged < LOG_PERIOD:
             return
         self._not_finite_logged = now
-        self.get_logger().error(
+        self._log.error(
             'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
         )
 
@@ -256,7 +259,7 @@ class SafetyStopNode(Node):
             self._act()
             self._times_late += 1
             self._longest_late = max(self._longest_late, pause)
-            self.get_logger().warning(
+            self._log.warning(
                 f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
                 'commands that waited meanwhile are discarded'
             )
@@ -294,11 +297,10 @@ class SafetyStopNode(Node):
         if reason is self._said:
             return
         self._said, self._since = reason, time.monotonic()
-        # A call of its own for each severity, because rclpy refuses one that changes it.
         if reason is GateReason.PASSING:
-            self.get_logger().info('commands pass')
+            self._log.info('commands pass')
         else:
-            self.get_logger().warning(f'stopped: {reason.value}')
+            self._log.warning(f'stopped: {reason.value}')
 
     def _send(self, velocity: Velocity) -> None:
         twist = Twist(
