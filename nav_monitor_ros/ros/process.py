@@ -43,6 +43,19 @@ _PLACE = re.compile(r',? at \S+\.(c|cpp|h|hpp):\d+')  # in rcl's sources
 N = TypeVar('N', bound=Node)
 
 
+class StuckThreadError(Exception):
+    """A thread does not end, and would hold the end of the interpreter, too."""
+
+    def __init__(self, status: int) -> None:
+        """Have the process end without it.
+
+        Args:
+            status: The exit status.
+        """
+        super().__init__(status)
+        self.status = status
+
+
 class StopRequest:
     """The wish that this process ends, from a signal or from one of its threads.
 
@@ -106,7 +119,8 @@ def run(
         name: Of the executable, for messages of before there is a node.
         make: Creates the node.
         serve: Is given the node and the wish to end; returns the exit status. What it raises ends
-            the process: ``NavMonitorError`` as unusable, anything else as failed.
+            the process: ``NavMonitorError`` as unusable, ``StuckThreadError`` at once, anything
+            else as failed.
         args: The command line with the program's name; that of the process if there is none.
 
     Returns:
@@ -117,6 +131,9 @@ def run(
     output = NonBlockingOutput()
     try:
         return _run(name, make, serve, args, stop)
+    except StuckThreadError as error:
+        output.flush(LAST_LINES)
+        os._exit(error.status)
     finally:
         output.flush(LAST_LINES)
 
@@ -137,6 +154,8 @@ def _run(
         return _end(name, f'failed: {type(error).__name__}: {_reason(error)}', FAILED)
     try:
         status = serve(node, stop)
+    except StuckThreadError:
+        raise
     except NavMonitorError as error:
         return _end(name, _reason(error), UNUSABLE)
     except Exception as error:
