@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
@@ -23,7 +22,15 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
+from nav_monitor_ros.cli_progress import (
+    PlainConsole,
+    PlainFormatter,
+    ProgressBars,
+    accept_all_letters,
+    say,
+    table_console,
+    write_json,
+)
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
@@ -48,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why.
     """
+    accept_all_letters()
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.WARNING,  # on bad input standard error has one line, the reason
-        format='%(message)s',
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(PlainFormatter('%(message)s'))
+    # On bad input standard error has one line, the reason.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -65,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         goes_on = kept is not None and kept.is_dir()
         print(
             f'interrupted; the same command goes on from {kept}' if goes_on
-            else 'interrupted; nothing was written', file=sys.stderr,
+            else 'interrupted; no file was left half written', file=sys.stderr,
         )
         return 130
 
@@ -284,7 +291,7 @@ def _fit(options: argparse.Namespace) -> None:
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
     if options.export:
         export_bundle(
@@ -379,7 +386,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
-        print(f'wrote {options.output / "report.html"}')
+        say(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -408,7 +415,7 @@ def _train(options: argparse.Namespace) -> None:
     data = open_source(where)
     exclude = open_source(options.exclude) if options.exclude else None
     test = open_source(options.test) if options.test else None
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
@@ -441,23 +448,23 @@ def _train(options: argparse.Namespace) -> None:
     )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
     if trained.test_accuracy is not None:
-        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+        say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
-        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
-              '--output tuning.html` shows it')
+        say(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+            '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    print(f'computed on {device}')
+    say(f'computed on {device}')
     for note in bundle.notes():
-        print(note)
+        say(note)
     _report_accuracy(bundle)
     size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
-    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-              f"trusted_packages:=['{package}']")
+        say(f"the node runs it with the parameters bundle:={folder.resolve()} and "
+            f"trusted_packages:=['{package}']")
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -465,13 +472,13 @@ def _report_accuracy(bundle: Any) -> None:
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
-        print(f'{correct} of {images} training images are classified correctly '
-              f'({correct / images:.1%}); patterns and statistics are theirs')
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
-            print('warning: that is little; check labels, class order, weights and preprocessing')
+            say('warning: that is little; check labels, class order, weights and preprocessing')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        print(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

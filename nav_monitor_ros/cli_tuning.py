@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -155,7 +155,7 @@ def _record(options: argparse.Namespace) -> None:
     ]
     with ProgressBars() as progress:
         record_checkpoints(recorder, checkpoints, progress)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -186,7 +186,7 @@ def _merge(options: argparse.Namespace) -> None:
         raise NavMonitorError('name at least two recordings')
     with ProgressBars() as progress:
         merge_recordings(options.recordings, options.output, progress)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def add_view_tuning(views: Any) -> None:
@@ -224,5 +224,5 @@ def _view(options: argparse.Namespace) -> None:
         )
     write_page(options.output, page)
     for line in lines:
-        print(line)
-    print(f'wrote {options.output}')
+        say(line)
+    say(f'wrote {options.output}')
