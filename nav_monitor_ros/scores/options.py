@@ -128,7 +128,8 @@ def _typed(what: str, wanted: Any, bounds: Bounds, value: Any) -> Any:
 def _number(what: str, wanted: type, bounds: Bounds, value: Any) -> int | float:
     kind = numbers.Integral if wanted is int else numbers.Real
     if isinstance(value, kind) and not isinstance(value, bool):
-        number: Any = value
+        # Numpy's numbers become Python's, which compare without overflow.
+        number: Any = value if isinstance(value, (int, float)) else wanted(value)
         # NaN, which compares false with everything, is refused, and so is infinity.
         if abs(number) <= (LARGEST_COUNT if wanted is int else sys.float_info.max):
             if bounds.hold(number):
