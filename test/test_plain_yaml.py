@@ -48,7 +48,9 @@ def test_bools_lists_and_nothing_are_read_too():
     assert plain_value('[]') == []
 
 
-@pytest.mark.parametrize('text', ['*x', 'a: b: c', '[1', '{', '!!python/name:os.system', '"', '9' * 5000])
+@pytest.mark.parametrize(
+    'text', ['*x', 'a: b: c', '[1', '{', '!!python/name:os.system', '"', '9' * 5000]
+)
 def test_what_is_no_yaml_is_a_text(text):
     assert plain_value(text) == text
 
