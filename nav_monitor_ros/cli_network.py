@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.plain_yaml import plain_value, read_yaml
 
 
 def add_network(
@@ -73,7 +72,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
 
     fields: dict[str, Any] = {}
     if options.preprocess is not None:
-        loaded = _read_yaml_file(options.preprocess)
+        loaded = read_yaml(options.preprocess)
         if not isinstance(loaded, dict):
             raise NavMonitorError(f'{options.preprocess} is not a mapping of preprocessing fields')
         fields.update(loaded)
@@ -120,14 +119,4 @@ def key_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition('=')
     if not equals or not key:
         raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)  # numbers, booleans and lists as YAML writes them
-    except yaml.YAMLError:
-        return key, value
-
-
-def _read_yaml_file(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'{path}: {one_line(error, 1000)}') from error
+    return key, plain_value(value)  # numbers, booleans and lists as YAML writes them

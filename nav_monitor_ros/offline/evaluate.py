@@ -303,7 +303,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
         return {}
     name, pattern = named[0]
     distances = scores[name]
-    gammas = sorted({*GAMMAS, pattern.gamma})
+    gammas = sorted({*GAMMAS, pattern.options.gamma})
     return {gamma: _coverage(distances > gamma, wrong) for gamma in gammas}
 
 
