@@ -263,7 +263,6 @@ def _fit(options: argparse.Namespace) -> None:
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
     )
-    _say(naming_note(data, choices.class_names, classifier.classes))
     with cluster_of(options) as cluster, ProgressBars() as progress:
         elsewhere = None
         if cluster is not None:
@@ -292,6 +291,7 @@ def _fit(options: argparse.Namespace) -> None:
             options.output, options.export, calibration, options.output,
             trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
         )
+    _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
 
 
