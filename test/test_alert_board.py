@@ -10,6 +10,7 @@ from nav_monitor_ros.decision.alert import AlertRules  # noqa: E402
 from nav_monitor_ros.decision.evidence import FrameEvidence  # noqa: E402
 from nav_monitor_ros.decision.verdict import Reason  # noqa: E402
 from nav_monitor_ros.ros.alert_board import AlertBoard  # noqa: E402
+from nav_monitor_ros.ros.log import QueuedLog  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -43,7 +44,9 @@ class Spoken:
             return Publisher()
 
         monkeypatch.setattr(self.node, 'create_publisher', listened_to)
-        self.board = AlertBoard(self.node, dict.fromkeys(cameras, RULES), 10.0)
+        self.board = AlertBoard(
+            self.node, dict.fromkeys(cameras, RULES), 10.0, QueuedLog(self.node.get_logger())
+        )
         self.board.tell_all(lambda machine, now: machine.activate(True, now))
         self._stamp = 0
 

@@ -24,7 +24,7 @@ from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
 from nav_monitor_ros.perception.backends import ENGINES, TF32, TORCH, Engine
 from nav_monitor_ros.ros.bare_node import REPLY
-from nav_monitor_ros.ros.benchmark_link import Feed, Link, free_domain, python_module
+from nav_monitor_ros.ros.benchmark_link import Feed, Link, python_module
 from nav_monitor_ros.ros.qos import reliable
 
 CAMERA_RATE = 30.0  # Hz
@@ -125,7 +125,6 @@ class _Stage:
         self._steps = 5 if grid else 3  # and one for each backend
         self._done = 0
         self._images = camera_images(VARIANTS, seed=1)
-        self._domain = free_domain()
 
     def prepare(self, classes: int, backends: str) -> tuple[str, ...]:
         """Make the network and its monitor; return the backends to measure."""
@@ -187,9 +186,7 @@ class _Stage:
         self._tell(what)
         log = self._folder / f'{self._done}.log'
         with _profile():
-            link = Link(
-                command, reply, topic, self._images, log=log, domain=self._domain,
-            )
+            link = Link(command, reply, topic, self._images, log=log)
             try:
                 if watched:
                     link.node.create_subscription(

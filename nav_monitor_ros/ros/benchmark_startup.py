@@ -15,7 +15,7 @@ from std_msgs.msg import Bool
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
-from nav_monitor_ros.ros.benchmark_link import Link, free_domain, python_module
+from nav_monitor_ros.ros.benchmark_link import Link, python_module
 from nav_monitor_ros.ros.qos import latched
 
 _START = 120.0  # seconds that a start may take
@@ -92,7 +92,7 @@ def _start(bundle: str, log: Path) -> Link:
     command = python_module('nav_monitor_ros.ros.monitor', '-p', f'bundle:={bundle}')
     return Link(
         command, DiagnosticArray, '/nav_monitor/ood_status', np.zeros((1, 1, 1, 3), np.uint8),
-        log=log, domain=free_domain(),
+        log=log,
     )
 
 
