@@ -23,7 +23,7 @@ from nav_monitor_ros.cli_network import (
     key_value,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
+from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
@@ -244,7 +244,7 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.labels import naming_note
     from nav_monitor_ros.perception.network import NetworkSpec
     from nav_monitor_ros.perception.start import start_network
 
@@ -258,7 +258,7 @@ def _fit(options: argparse.Namespace) -> None:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
-    data, calibration = open_source(options.data), open_source(options.calibration)
+    data, calibration = opened(options.data), opened(options.calibration)
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
@@ -291,6 +291,7 @@ def _fit(options: argparse.Namespace) -> None:
             options.output, options.export, calibration, options.output,
             trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
         )
+    _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
 
 
@@ -323,8 +324,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import find_bundle, load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
     from nav_monitor_ros.offline.evaluation_report import evaluation_report
+    from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.report import require_matplotlib, write_report
-    from nav_monitor_ros.offline.sources import open_source
 
     outside = {}
     for text in options.ood:
@@ -333,7 +334,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
         if name in outside or name == options.inside:
             raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
-        outside[name] = open_source(source)
+        outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
     if options.output is not None:
@@ -342,8 +343,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:
         raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
-    inside = open_source(options.inside)
-    peers = open_source(options.peers) if options.peers else None
+    inside = opened(options.inside)
+    peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = _listed(options.scores) or ('all',)
     classifier = bundle.classifier(
@@ -371,6 +372,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     console = table_console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
+        _say(how_matched(inside, bundle.class_names))
     for table in tables(result):
         console.print(table)
     if options.output is not None:
@@ -394,8 +396,9 @@ def _train(options: argparse.Namespace) -> None:
 
     from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
-    from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.fit import FitOptions, fit
+    from nav_monitor_ros.offline.labels import how_matched
+    from nav_monitor_ros.offline.source_spec import source_label
     from nav_monitor_ros.offline.train import train
     from nav_monitor_ros.perception.classifier import Classifier, select_device
 
@@ -405,9 +408,9 @@ def _train(options: argparse.Namespace) -> None:
     check_output(options.output)
     if options.threads:
         torch.set_num_threads(options.threads)
-    data = open_source(where)
-    exclude = open_source(options.exclude) if options.exclude else None
-    test = open_source(options.test) if options.test else None
+    data = opened(where)
+    exclude = opened(options.exclude) if options.exclude else None
+    test = opened(options.test) if options.test else None
     console = Console(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
@@ -417,6 +420,7 @@ def _train(options: argparse.Namespace) -> None:
             log=console.print, watch=watch,
         )
     task = trained.task
+    _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
@@ -446,6 +450,11 @@ def _train(options: argparse.Namespace) -> None:
         print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
               '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
+
+
+def _say(note: str) -> None:
+    if note:
+        print(note)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:

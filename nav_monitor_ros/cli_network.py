@@ -60,6 +60,9 @@ def add_preprocessing(images: Any) -> None:
     images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
     images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
                         help='(default: antialias, as torchvision resizes)')
+    images.add_argument('--exif', choices=('ignore', 'apply'),
+                        help='apply: the network was trained on pictures that were turned as their '
+                        'EXIF orientation says (default: ignore, as torchvision reads them)')
 
 
 def preprocess_of(options: argparse.Namespace) -> Any:
@@ -81,7 +84,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
         if not (height.isdecimal() and width.isdecimal()):
             raise NavMonitorError(f'--size {options.size}: write HEIGHTxWIDTH, such as 224x224')
         fields.update(height=int(height), width=int(width))
-    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation'):
+    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation', 'exif'):
         if getattr(options, name) is not None:
             fields[name] = getattr(options, name)
     for name in ('mean', 'std'):
@@ -99,15 +102,13 @@ def class_names_of(path: Path | None) -> tuple[str, ...] | None:
     """Return the class names of a file, one a line, or None without a file.
 
     Raises:
-        NavMonitorError: The file cannot be read.
+        NavMonitorError: The file cannot be read, or a name cannot be used.
     """
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NavMonitorError(f'class names {path}: {error}') from error
-    return tuple(line.strip() for line in lines if line.strip())
+    from nav_monitor_ros.class_names import read_class_names
+
+    return read_class_names(path)
 
 
 def key_value(text: str) -> tuple[str, Any]:

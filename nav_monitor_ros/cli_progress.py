@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -43,6 +44,20 @@ def write_json(path: Path, content: object) -> None:
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
     print(f'wrote {path}')
+
+
+def opened(spec: str) -> Any:
+    """Open a source of images, and say what of it is not used.
+
+    Raises:
+        NavMonitorError: It cannot be used.
+    """
+    from nav_monitor_ros.offline.sources import open_source
+
+    source = open_source(spec)
+    for note in source.notes:
+        print(note)
+    return source
 
 
 class ProgressBars:

@@ -36,6 +36,7 @@ from nav_monitor_ros.offline.storage import (
     Topic,
 )
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.orientation import APPLY, IGNORE
 from nav_monitor_ros.plain_yaml import read_yaml
 
 METADATA = 'metadata.yaml'
@@ -70,18 +71,21 @@ class BagImage:
     frame_id: str
     message: Any  # with the fields of its type
 
-    def decode(self, *, max_pixels: int = MAX_PIXELS) -> RawImage:
+    def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> RawImage:
         """Return the pixels, as the node makes them of the same message.
 
         Args:
             max_pixels: Largest accepted ``width * height``.
+            exif: Whether a compressed image is turned as its EXIF says, ``ignore`` or ``apply``.
 
         Raises:
             ImageError: The message cannot be used.
         """
         message = self.message
         if self.type == _COMPRESSED:
-            return decode_compressed(message.format, message.data, max_pixels=max_pixels)
+            return decode_compressed(
+                message.format, message.data, max_pixels=max_pixels, exif=exif
+            )
         return decode(
             message.encoding,
             message.height,
@@ -324,18 +328,21 @@ def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
 
     turn = threading.Lock()  # one thread at a time reads, any number decode
 
-    def read(place: int) -> np.ndarray:
+    def read(place: int, exif: str = IGNORE) -> np.ndarray:
         with turn:
             image = bag[place]
         try:
-            raw = image.decode()
+            raw = image.decode(exif=exif)
         except NavMonitorError as error:
             raise NavMonitorError(
                 f'bag {path}, topic {topic}, image {place} (stamp {image.stamp_ns}): {error}'
             ) from None
         return raw.gray() if raw.order == 'gray' else raw.rgb()
 
-    return ImageSource(str(path), read, np.arange(len(bag)), received_ns=bag.received_ns)
+    return ImageSource(
+        str(path), read, np.arange(len(bag)), received_ns=bag.received_ns,
+        read_turned=lambda place: read(place, APPLY),
+    )
 
 
 @lru_cache(maxsize=1)

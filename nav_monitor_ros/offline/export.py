@@ -17,9 +17,11 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_s
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import MARGINAL_SHARE, source_label
+from nav_monitor_ros.offline.fit import MARGINAL_SHARE
 from nav_monitor_ros.offline.images import ImageSource, split
+from nav_monitor_ros.offline.labels import require_known_classes
 from nav_monitor_ros.offline.pipeline import Progress, run
+from nav_monitor_ros.offline.source_spec import source_label
 from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX
@@ -93,6 +95,8 @@ def export(
             few images.
     """
     engines = engines_here(backends, bundle)
+    calibration = calibration.oriented(bundle.preprocess.exif)
+    require_known_classes(calibration, bundle.class_names)
     _require_images(bundle, calibration)
     with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
         graph, read = None, None
