@@ -33,7 +33,7 @@ def add_network(
         '--model-arg', action='append', default=[], metavar='KEY=VALUE',
         help='argument of the factory; may be repeated',
     )
-    formats = '.safetensors, .pt, .pth or .th; of --model onnx the .onnx file'
+    formats = '.safetensors, or a file of torch.save (.pt, .pth, .ckpt, ...); of --model onnx the .onnx file'
     if several:
         network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
                              help=f'{formats}; repeated, checkpoint after checkpoint')
