@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.outputs import OutputName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,8 @@ class NetworkSpec:
 
     spec: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    output: OutputName | None = None
+    # which of several outputs has the class scores, number or name; None where there is one
 
     @property
     def package(self) -> str:
@@ -55,7 +58,7 @@ class NetworkSpec:
         # Imported here: torch takes seconds to load, and an exported network does without.
         from nav_monitor_ros.perception.torch_network import build
 
-        return build(self.spec, self.arguments, trusted_packages, weights)
+        return build(self.spec, self.arguments, trusted_packages, weights, self.output)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

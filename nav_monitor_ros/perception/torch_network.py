@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.outputs import OutputName, SelectedOutput
 from nav_monitor_ros.perception.weights import load_exactly, read_weights
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
@@ -24,7 +25,11 @@ OWN_NETWORKS = f'{OWN_PACKAGE}.perception.reference'
 
 
 def build(
-    spec: str, arguments: Mapping[str, Any], trusted_packages: Sequence[str], weights: Path | None
+    spec: str,
+    arguments: Mapping[str, Any],
+    trusted_packages: Sequence[str],
+    weights: Path | None,
+    output: OutputName | None = None,
 ) -> nn.Module:
     """Return a network; see ``NetworkSpec.build``."""
     package = spec.partition(':')[0].partition('.')[0]
@@ -45,7 +50,7 @@ def build(
         else _imported_factory(module_name, factory_name)
     )
     if weights is None:
-        return _make(spec, arguments, factory)
+        return _with_output(_make(spec, arguments, factory), output)
     state = read_weights(weights)
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
         raise NavMonitorError(f'weights {weights} hold no state dict; save network.state_dict()')
@@ -54,6 +59,13 @@ def build(
     with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
         network = _make(spec, arguments, factory)
     load_exactly(network, state, weights)
+    return _with_output(network, output)
+
+
+def _with_output(network: nn.Module, output: OutputName | None) -> nn.Module:
+    """Have a network return one of its outputs alone."""
+    if output is not None:
+        network.register_forward_hook(SelectedOutput(output))
     return network
 
 
