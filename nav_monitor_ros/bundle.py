@@ -36,6 +36,7 @@ from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX, NetworkSpec
 from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.outputs import OutputName
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.plain_yaml import read_yaml, write_yaml
@@ -194,13 +195,17 @@ class Bundle:
             assert self.stored is not None
             path = self.stored.verified(GRAPH)
         return ExportedClassifier(
-            OnnxGraph.read(path),
+            self._graph(path),
             self.preprocess,
             engine=engine,
             layer=self.layer,
             background=self.background,
             threads=threads,
         )
+
+    def _graph(self, path: Path) -> OnnxGraph:
+        own = self.network.spec == ONNX
+        return OnnxGraph.read(path, output=self.network.output if own else None)
 
     def notes(self) -> list[str]:
         """Return one line for each thing that a person should know of what was fitted."""
@@ -557,7 +562,9 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         raise NavMonitorError(f'bundle {folder} has no scores; fit it again')
     return Bundle(
         name=str(described['name']),
-        network=NetworkSpec(str(network['spec']), dict(network.get('arguments') or {})),
+        network=NetworkSpec(
+            str(network['spec']), dict(network.get('arguments') or {}), _output(network)
+        ),
         background=None if network['background'] is None else int(network['background']),
         preprocess=Preprocess.from_dict(described['preprocess']),
         layer=str(monitor['layer']),
@@ -590,6 +597,13 @@ def _class_names(folder: Path, described: object) -> tuple[str, ...]:
 def _are_listed(class_names: Sequence[str]) -> bool:
     """Return whether class names have a file of their own."""
     return sum(map(len, class_names)) > LONGEST_LIST
+
+
+def _output(network: Mapping[str, Any]) -> OutputName | None:
+    found = network.get('output')
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int | str)):
+        raise ValueError(f'network.output is {_brief(repr(found), 80)}, no number and no name')
+    return found
 
 
 def _reference(network: Mapping[str, Any]) -> Engine:
@@ -633,6 +647,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         'network': {
             'spec': bundle.network.spec,
             'arguments': dict(bundle.network.arguments),
+            **({} if bundle.network.output is None else {'output': bundle.network.output}),
             'background': bundle.background,
             **({} if bundle.reference.backend == TORCH else {'engine': str(bundle.reference)}),
         },

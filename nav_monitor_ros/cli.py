@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from nav_monitor_ros.cli_network import (
     add_preprocessing,
     class_names_of,
     key_value,
+    network_of,
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
@@ -245,10 +247,9 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
     from nav_monitor_ros.offline.labels import naming_note
-    from nav_monitor_ros.perception.network import NetworkSpec
     from nav_monitor_ros.perception.start import start_network
 
-    spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+    spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(options.output)
@@ -271,7 +272,8 @@ def _fit(options: argparse.Namespace) -> None:
             elsewhere = RayFit(
                 cluster,
                 NetworkRecipe(
-                    spec, options.weights.read_bytes(), options.weights.suffix, preprocess,
+                    spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
+                    preprocess,
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
@@ -293,6 +295,18 @@ def _fit(options: argparse.Namespace) -> None:
         )
     _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
+
+
+def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
+    """Return a file of weights for machines that do not see it."""
+    from nav_monitor_ros.perception.network import ONNX
+
+    if spec.spec != ONNX:
+        return path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix='nav_monitor_fit_') as scratch:
+        whole = Path(scratch) / 'network.onnx'  # with the data that may lie beside the file
+        classifier.save(whole)
+        return whole.read_bytes()
 
 
 def _fit_options(options: argparse.Namespace) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ def add_network(
         '--model-arg', action='append', default=[], metavar='KEY=VALUE',
         help='argument of the factory; may be repeated',
     )
-    formats = '.safetensors, .pt, .pth or .th; of --model onnx the .onnx file'
+    network.add_argument(
+        '--output-index', metavar='N|NAME',
+        help='which of several outputs has the class scores, its number from 0 or its name',
+    )
+    formats = '.safetensors, or what torch.save wrote (.pt, .pth, ...); of --model onnx the file'
     if several:
         network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
                              help=f'{formats}; repeated, checkpoint after checkpoint')
@@ -42,6 +47,20 @@ def add_network(
     network.add_argument('--classes', type=Path, metavar='FILE',
                          help='class names, one a line, in the order of the outputs')
     return network
+
+
+def network_of(options: argparse.Namespace) -> Any:
+    """Return the specification of the network that the options name.
+
+    Raises:
+        NavMonitorError: They are malformed.
+    """
+    from nav_monitor_ros.perception.network import NetworkSpec
+
+    output: int | str | None = options.output_index
+    with suppress(TypeError, ValueError):
+        output = int(options.output_index)
+    return NetworkSpec(options.model, dict(map(key_value, options.model_arg)), output)
 
 
 def add_preprocessing(images: Any) -> None:

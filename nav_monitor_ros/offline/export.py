@@ -102,7 +102,7 @@ def export(
         graph, read = None, None
         if bundle.network.spec == ONNX:
             assert bundle.folder is not None
-            read = OnnxGraph.read(bundle.folder / 'model.onnx')
+            read = OnnxGraph.read(bundle.folder / 'model.onnx', output=bundle.network.output)
         elif any(engine.backend != TORCH for engine in engines):
             graph = Path(scratch) / 'network.onnx'
             read = _written(bundle, reference, graph, progress)
