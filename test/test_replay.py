@@ -239,7 +239,8 @@ def test_silence_of_the_camera_raises_the_alert_when_the_node_would_have(judge, 
     silent = rows[40]
     assert (silent['stamp_ns'], silent['reason'], silent['alert']) == ('', 'stale_image', 'true')
     last = int(rows[39]['time_ns'])
-    assert 0.5 < (int(silent['time_ns']) - last) / 1e9 < 0.51
+    # The stamp of the last image is 5 ms before its arrival.
+    assert 0.494 < (int(silent['time_ns']) - last) / 1e9 < 0.51
     assert [row['reason'] for row in rows[41:45]] == ['warming_up'] * 4
     assert rows[45]['reason'] == 'in_distribution'
     assert len(messages_of(tmp_path / 'o')['/nav_monitor/prediction']) == 80

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import rclpy
 import yaml
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -27,6 +23,7 @@ from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import declare
+from nav_monitor_ros.ros.process import StopRequest, run
 
 _FROM_RGB = {
     'rgb8': None,
@@ -124,7 +121,7 @@ class CameraNode(Node):
             if script
             else [Segment('source', open_source(self._values['source']), 0.0)]
         )
-        self.done = threading.Event()
+        self.done = False  # the script has ended
         self._frames = self._play()
         compressed = self._values['image_transport'] == 'compressed'
         reliable = self._values['reliability'] == 'reliable'
@@ -170,7 +167,7 @@ class CameraNode(Node):
         try:
             segment, rgb = next(self._frames)
         except StopIteration:
-            self.done.set()
+            self.done = True
             return
         header = Header(
             stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id']
@@ -201,31 +198,24 @@ class CameraNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the camera until its script ends, SIGINT or SIGTERM.
+    """Run the camera until its script ends, or a signal does.
 
     Returns:
-        0; 1 if a parameter or a source cannot be used, after one line that says why.
+        0; 1 if a parameter or a source cannot be used, 70 if the node fails, after one line that
+        says why.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = CameraNode()
-    except NavMonitorError as error:
-        rclpy.logging.get_logger('camera').fatal(str(error))
-        rclpy.shutdown()
-        return 1
+    return run('camera', CameraNode, _play_on, args)
+
+
+def _play_on(node: CameraNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not (stop.is_set() or node.done.is_set()):
+        while not (stop.is_set() or node.done):
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     executor.shutdown()
-    node.destroy_node()
-    rclpy.shutdown()
     return 0
 
 
