@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nav_monitor_ros.atomic_files import FolderBeside, remove_folder
 from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
 from nav_monitor_ros.bundle_engines import (
     EXPORTED_FILES,
@@ -31,6 +31,7 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.interrupt import Unfinished, commit
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -378,10 +379,10 @@ def _write(
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+        beside = FolderBeside(folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
+    scratch = beside.path
     try:
         fill(scratch)
         described = _describe(bundle)
@@ -403,7 +404,7 @@ def _write(
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        beside.close()
 
 
 def _require_readable(scratch: Path, folder: Path) -> None:
@@ -433,15 +434,17 @@ def check_output(folder: Path) -> None:
 def _swap(scratch: Path, folder: Path) -> None:
     """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
     old = scratch.with_name(scratch.name + '.old')
-    try:
-        if folder.exists():
-            folder.rename(old)
-        scratch.rename(folder)
-    except BaseException:  # an interrupt must not lose the old bundle either
-        with suppress(OSError):
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with Unfinished(lambda: remove_folder(old)):
+        with commit(folder):
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                scratch.rename(folder)
+            except BaseException:
+                with suppress(OSError):
+                    old.rename(folder)
+                raise
+        remove_folder(old)
 
 
 def _share_folders() -> list[Path]:

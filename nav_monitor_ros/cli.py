@@ -31,6 +31,7 @@ from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
@@ -48,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
-        line that says why.
+        line that says why; 130 if it was interrupted, after one line that says what was written.
     """
     options = _parser().parse_args(arguments)
+    explain(lambda: _interrupted(options))
     logging.basicConfig(
         level=logging.WARNING,  # on bad input standard error has one line, the reason
         format='%(message)s',
@@ -60,16 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_numbers(options)
         return options.run(options) or 0
     except NavMonitorError as error:
-        print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
-        return 2
+        if not requested():  # what is unfinished may be gone already
+            print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
-        kept = getattr(options, 'checkpoint', None)
-        goes_on = kept is not None and kept.is_dir()
-        print(
-            f'interrupted; the same command goes on from {kept}' if goes_on
-            else 'interrupted; nothing was written', file=sys.stderr,
-        )
-        return 130
+        pass
+    print(_interrupted(options), file=sys.stderr)
+    return STATUS
+
+
+def _interrupted(options: argparse.Namespace) -> str:
+    kept = getattr(options, 'checkpoint', None)
+    if kept is not None and kept.is_dir():
+        return f'interrupted; the same command goes on from {kept}'
+    return what_was_written()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -502,4 +508,6 @@ def _listed(text: str | None) -> tuple[str, ...]:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from nav_monitor_ros.command import main as run
+
+    run()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline import sqlite3_journals, storage_mcap, storage_sqlite3
 from nav_monitor_ros.offline.images import ImageSource
@@ -495,8 +495,8 @@ class _Room:
         from backports import zstd
 
         if self._folder is None:
-            folder = self._resources.enter_context(tempfile.TemporaryDirectory())
-            self._folder = Path(folder)
+            folder = self._resources.enter_context(scratch_folder())
+            self._folder = folder
             self._left = min(LARGEST_FILES, shutil.disk_usage(folder).free // 2)
         target = self._folder / f'{len(list(self._folder.iterdir()))}'
         damage = ''
