@@ -14,6 +14,7 @@ from nav_monitor_ros.cli_replay import (
     open_topics,
     parameters_of,
     settings_of,
+    warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -78,6 +79,7 @@ def _compare(options: argparse.Namespace) -> int:
     for path in (options.csv, options.html):
         if path is not None:
             require_place(path)
+    warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
     with ProgressBars() as progress:
         a, b = (_run(text, options, progress, problems) for text in (options.a, options.b))

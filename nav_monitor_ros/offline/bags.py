@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 import threading
 import time
 import weakref
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline import sqlite3_journals, storage_mcap, storage_sqlite3
 from nav_monitor_ros.offline.images import ImageSource
@@ -38,6 +38,7 @@ from nav_monitor_ros.offline.storage import (
     Topic,
 )
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.orientation import APPLY, IGNORE
 from nav_monitor_ros.plain_yaml import read_yaml
 
 METADATA = 'metadata.yaml'
@@ -72,18 +73,21 @@ class BagImage:
     frame_id: str
     message: Any  # with the fields of its type
 
-    def decode(self, *, max_pixels: int = MAX_PIXELS) -> RawImage:
+    def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> RawImage:
         """Return the pixels, as the node makes them of the same message.
 
         Args:
             max_pixels: Largest accepted ``width * height``.
+            exif: Whether a compressed image is turned as its EXIF says, ``ignore`` or ``apply``.
 
         Raises:
             ImageError: The message cannot be used.
         """
         message = self.message
         if self.type == _COMPRESSED:
-            return decode_compressed(message.format, message.data, max_pixels=max_pixels)
+            return decode_compressed(
+                message.format, message.data, max_pixels=max_pixels, exif=exif
+            )
         return decode(
             message.encoding,
             message.height,
@@ -337,18 +341,21 @@ def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
 
     turn = threading.Lock()  # one thread at a time reads, any number decode
 
-    def read(place: int) -> np.ndarray:
+    def read(place: int, exif: str = IGNORE) -> np.ndarray:
         with turn:
             image = bag[place]
         try:
-            raw = image.decode()
+            raw = image.decode(exif=exif)
         except NavMonitorError as error:
             raise NavMonitorError(
                 f'bag {path}, topic {topic}, image {place} (stamp {image.stamp_ns}): {error}'
             ) from None
         return raw.gray() if raw.order == 'gray' else raw.rgb()
 
-    return ImageSource(str(path), read, np.arange(len(bag)), received_ns=bag.received_ns)
+    return ImageSource(
+        str(path), read, np.arange(len(bag)), received_ns=bag.received_ns,
+        read_turned=lambda place: read(place, APPLY),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -470,14 +477,14 @@ class _Room:
         Raises:
             BagDamagedError: There is no room for them.
         """
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory())
+        folder = self._resources.enter_context(scratch_folder())
         free = shutil.disk_usage(folder).free
         if 2 * size > free:
             raise BagDamagedError(
                 f'a copy needs {size} bytes, and {folder} has {free} free, of which half is used; '
                 'set TMPDIR to a larger one'
             )
-        return Path(folder)
+        return folder
 
     def unpack(self, file: Path) -> tuple[Path, str]:
         """Return a decompressed copy of a zstd file, and what is wrong with it, '' for nothing.
@@ -488,8 +495,8 @@ class _Room:
         from backports import zstd
 
         if self._folder is None:
-            folder = self._resources.enter_context(tempfile.TemporaryDirectory())
-            self._folder = Path(folder)
+            folder = self._resources.enter_context(scratch_folder())
+            self._folder = folder
             self._left = min(LARGEST_FILES, shutil.disk_usage(folder).free // 2)
         target = self._folder / f'{len(list(self._folder.iterdir()))}'
         damage = ''

@@ -52,7 +52,9 @@ def evaluation_report(
     missed = [
         picture
         for (name, source), share in zip(outside.items(), shares, strict=True)
-        for picture in _pictures(judge, judged, name, source, share, flagged=False)
+        for picture in _pictures(
+            judge, judged, name, source.oriented(bundle.preprocess.exif), share, flagged=False
+        )
     ]
     return ReportData(
         title=bundle.name,

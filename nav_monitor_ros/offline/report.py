@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from nav_monitor_ros.atomic_files import atomic_file
 from nav_monitor_ros.errors import NavMonitorError
 
 if TYPE_CHECKING:
@@ -248,15 +249,9 @@ def write_report(path: Path, data: ReportData) -> None:
         })
         # File names may hold bytes that are no UTF-8.
         page = _page(data).encode('utf-8', errors='backslashreplace')
-    scratch = path.with_name(f'{path.name}.part')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with atomic_file(path) as scratch:
             scratch.write_bytes(page)
-            scratch.replace(path)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror or error}') from error
 
