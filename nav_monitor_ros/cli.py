@@ -40,6 +40,7 @@ from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
+    if arguments is None:
+        require_utf8_mode()
     accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))

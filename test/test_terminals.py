@@ -9,12 +9,14 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tiny
 from recorded import write_images
+from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle import save_bundle
+from nav_monitor_ros.bundle import load_bundle, save_bundle
 from nav_monitor_ros.cli_progress import table_console
 from nav_monitor_ros.errors import NavMonitorError, one_line, printable
 from nav_monitor_ros.offline.card import model_card
@@ -123,6 +125,36 @@ def test_every_command_ends_as_it_should_whatever_the_terminal_can_show(
     for file, name in (('a.csv', 'straße'), ('a.html', 'straße'), ('c.html', 'straße'),
                        ('evaluation/report.html', 'größe[red]')):
         assert name in (tmp_path / 'out' / file).read_text(encoding='utf-8')
+
+
+def test_classes_of_folders_are_text_under_a_locale_of_ascii(tmp_path):
+    """The command as a person starts it: its process takes file names for UTF-8."""
+    folder = tmp_path / 'bilder ü'
+    pixels, labels = tiny.images(1, 240)
+    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        place = folder / ('links', 'mitte', 'straße')[label]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f'{number}.png').write_bytes(cv2.imencode('.png', image[..., ::-1])[1].tobytes())
+    np.savez(tmp_path / 'held_out.npz', x=tiny.images(2, 80)[0])
+    save_file(tiny.network().state_dict(), tmp_path / 'bars.safetensors')
+
+    def nav_monitor(*arguments):
+        return subprocess.run(
+            [sys.executable, '-m', 'nav_monitor_ros.cli', *arguments], capture_output=True,
+            timeout=120, cwd=tmp_path, env=environment(**ASCII))
+
+    done = nav_monitor(
+        'fit', '--model', 'tiny:Bars', '--weights', 'bars.safetensors', '--data', folder,
+        '--calibration', 'held_out.npz', '--size', '12x12', '--mean', '0.5,0.5,0.5', '--std',
+        '0.25,0.25,0.25', '--scores', 'energy', '--fuse', 'energy', '--false-alarm-rate', '0.1',
+        '--output', 'straße')
+    assert done.returncode == 0, done.stderr
+    assert rb'wrote stra\xdfe' in done.stdout
+    assert load_bundle(tmp_path / 'straße').class_names == ('links', 'mitte', 'straße')
+    shown = nav_monitor('show', 'straße')
+    assert shown.returncode == 0 and rb'mitte, stra\xdfe' in shown.stdout
+    missing = nav_monitor('show', 'nö')
+    assert missing.returncode == 2 and rb"bundle 'n\xf6' is neither" in missing.stderr
 
 
 @pytest.mark.parametrize(('text', 'shown'), [
