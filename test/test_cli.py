@@ -498,8 +498,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     np.savez(tmp_path / 'digits.npz', **dict(zip('xy', digits(40), strict=True)))
     process = subprocess.Popen(
         with_default_signals(
-            sys.executable, '-m', 'nav_monitor_ros.command', 'train', 'digits', '--data', 'digits.npz',
-            '--epochs', '100000', '--output', 'digits',
+            sys.executable, '-m', 'nav_monitor_ros.command', 'train', 'digits',
+            '--data', 'digits.npz', '--epochs', '100000', '--output', 'digits',
         ),
         cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
     )

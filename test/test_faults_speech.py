@@ -1,4 +1,4 @@
-"""Whatever is slow or stuck beside the monitor, True is said in time, and False never of old images.
+"""Whatever is slow or stuck beside the monitor: True in time, and False never of old images.
 
 Real processes, as in test_faults.py, whose robot drives here, too; rows of the same table:
 
