@@ -149,7 +149,7 @@ def _add_fit(commands: Any) -> None:
                          help='with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
                          help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     add_backends(monitor, '--export', None)
     _add_running(fit)
@@ -435,7 +435,7 @@ def _train(options: argparse.Namespace) -> None:
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+        raise NavMonitorError(f'{options.task} has no images of its own; give --data SOURCE')
     check_output(options.output)
     if options.threads:
         torch.set_num_threads(options.threads)
