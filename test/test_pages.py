@@ -76,6 +76,17 @@ PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay
 
 
 @pytest.mark.parametrize('name', PAGES)
+def test_a_page_fits_a_telephone(browser, pages, name):
+    browser.resize(320)
+    browser.open(pages / name)
+    assert browser.overflow() <= 0
+    for drawing in browser.find_all('.timeline'):
+        # Too wide for the window, it is moved across and not made too small to be read.
+        assert drawing.size['width'] >= 700
+    browser.resize(1200)
+
+
+@pytest.mark.parametrize('name', PAGES)
 def test_a_page_is_drawn_offline_without_a_complaint(browser, narrow, pages, name):
     for window in (browser, narrow):
         window.open(pages / name)
