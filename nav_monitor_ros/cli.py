@@ -279,7 +279,9 @@ def _fit(options: argparse.Namespace) -> None:
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
     if checkpoint is not None:
