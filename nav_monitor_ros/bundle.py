@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nav_monitor_ros.atomic_files import FolderBeside, remove_folder
 from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
 from nav_monitor_ros.bundle_engines import (
     EXPORTED_FILES,
@@ -31,11 +31,13 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.interrupt import Unfinished, commit
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX, NetworkSpec
 from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.outputs import OutputName
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.plain_yaml import read_yaml, write_yaml
@@ -194,13 +196,17 @@ class Bundle:
             assert self.stored is not None
             path = self.stored.verified(GRAPH)
         return ExportedClassifier(
-            OnnxGraph.read(path),
+            self._graph(path),
             self.preprocess,
             engine=engine,
             layer=self.layer,
             background=self.background,
             threads=threads,
         )
+
+    def _graph(self, path: Path) -> OnnxGraph:
+        own = self.network.spec == ONNX
+        return OnnxGraph.read(path, output=self.network.output if own else None)
 
     def notes(self) -> list[str]:
         """Return one line for each thing that a person should know of what was fitted."""
@@ -373,10 +379,10 @@ def _write(
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+        beside = FolderBeside(folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
+    scratch = beside.path
     try:
         fill(scratch)
         described = _describe(bundle)
@@ -398,7 +404,7 @@ def _write(
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        beside.close()
 
 
 def _require_readable(scratch: Path, folder: Path) -> None:
@@ -428,15 +434,17 @@ def check_output(folder: Path) -> None:
 def _swap(scratch: Path, folder: Path) -> None:
     """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
     old = scratch.with_name(scratch.name + '.old')
-    try:
-        if folder.exists():
-            folder.rename(old)
-        scratch.rename(folder)
-    except BaseException:  # an interrupt must not lose the old bundle either
-        with suppress(OSError):
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with Unfinished(lambda: remove_folder(old)):
+        with commit(folder):
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                scratch.rename(folder)
+            except BaseException:
+                with suppress(OSError):
+                    old.rename(folder)
+                raise
+        remove_folder(old)
 
 
 def _share_folders() -> list[Path]:
@@ -557,7 +565,9 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         raise NavMonitorError(f'bundle {folder} has no scores; fit it again')
     return Bundle(
         name=str(described['name']),
-        network=NetworkSpec(str(network['spec']), dict(network.get('arguments') or {})),
+        network=NetworkSpec(
+            str(network['spec']), dict(network.get('arguments') or {}), _output(network)
+        ),
         background=None if network['background'] is None else int(network['background']),
         preprocess=Preprocess.from_dict(described['preprocess']),
         layer=str(monitor['layer']),
@@ -590,6 +600,13 @@ def _class_names(folder: Path, described: object) -> tuple[str, ...]:
 def _are_listed(class_names: Sequence[str]) -> bool:
     """Return whether class names have a file of their own."""
     return sum(map(len, class_names)) > LONGEST_LIST
+
+
+def _output(network: Mapping[str, Any]) -> OutputName | None:
+    found = network.get('output')
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int | str)):
+        raise ValueError(f'network.output is {_brief(repr(found), 80)}, no number and no name')
+    return found
 
 
 def _reference(network: Mapping[str, Any]) -> Engine:
@@ -633,6 +650,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         'network': {
             'spec': bundle.network.spec,
             'arguments': dict(bundle.network.arguments),
+            **({} if bundle.network.output is None else {'output': bundle.network.output}),
             'background': bundle.background,
             **({} if bundle.reference.backend == TORCH else {'engine': str(bundle.reference)}),
         },

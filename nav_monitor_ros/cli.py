@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
 from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
@@ -21,6 +22,7 @@ from nav_monitor_ros.cli_network import (
     add_preprocessing,
     class_names_of,
     key_value,
+    network_of,
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
@@ -29,6 +31,7 @@ from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
@@ -46,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
-        line that says why.
+        line that says why; 130 if it was interrupted, after one line that says what was written.
     """
     options = _parser().parse_args(arguments)
+    explain(lambda: _interrupted(options))
     logging.basicConfig(
         level=logging.WARNING,  # on bad input standard error has one line, the reason
         format='%(message)s',
@@ -58,16 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_numbers(options)
         return options.run(options) or 0
     except NavMonitorError as error:
-        print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
-        return 2
+        if not requested():  # what is unfinished may be gone already
+            print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
-        kept = getattr(options, 'checkpoint', None)
-        goes_on = kept is not None and kept.is_dir()
-        print(
-            f'interrupted; the same command goes on from {kept}' if goes_on
-            else 'interrupted; nothing was written', file=sys.stderr,
-        )
-        return 130
+        pass
+    print(_interrupted(options), file=sys.stderr)
+    return STATUS
+
+
+def _interrupted(options: argparse.Namespace) -> str:
+    kept = getattr(options, 'checkpoint', None)
+    if kept is not None and kept.is_dir():
+        return f'interrupted; the same command goes on from {kept}'
+    return what_was_written()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -245,10 +253,9 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
     from nav_monitor_ros.offline.labels import naming_note
-    from nav_monitor_ros.perception.network import NetworkSpec
     from nav_monitor_ros.perception.start import start_network
 
-    spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+    spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(options.output)
@@ -271,7 +278,8 @@ def _fit(options: argparse.Namespace) -> None:
             elsewhere = RayFit(
                 cluster,
                 NetworkRecipe(
-                    spec, options.weights.read_bytes(), options.weights.suffix, preprocess,
+                    spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
+                    preprocess,
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
@@ -295,6 +303,18 @@ def _fit(options: argparse.Namespace) -> None:
         )
     _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
+
+
+def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
+    """Return a file of weights for machines that do not see it."""
+    from nav_monitor_ros.perception.network import ONNX
+
+    if spec.spec != ONNX:
+        return path.read_bytes()
+    with scratch_folder('nav_monitor_fit_') as scratch:
+        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
+        classifier.save(whole)
+        return whole.read_bytes()
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
@@ -487,7 +507,3 @@ def _report_accuracy(bundle: Any) -> None:
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())
-
-
-if __name__ == '__main__':
-    sys.exit(main())

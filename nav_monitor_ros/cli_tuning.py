@@ -10,7 +10,7 @@ from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
     class_names_of,
-    key_value,
+    network_of,
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, opened
@@ -121,7 +121,6 @@ def _record(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.tuning import TuningRecorder, record_checkpoints
     from nav_monitor_ros.offline.viewed import view_network
-    from nav_monitor_ros.perception.network import NetworkSpec
 
     if (options.bundle is None) == (options.model is None):
         raise NavMonitorError('name a bundle, or a network with --model')
@@ -134,7 +133,7 @@ def _record(options: argparse.Namespace) -> None:
         spec, preprocess = bundle.network, bundle.preprocess
         trusted, background, title = options.trust, bundle.background, bundle.name
     else:
-        spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+        spec = network_of(options)
         trusted, background, title = None, None, options.model
         preprocess, names = preprocess_of(options), class_names_of(options.classes)
 

@@ -10,7 +10,7 @@ from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
     class_names_of,
-    key_value,
+    network_of,
     preprocess_of,
 )
 from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console
@@ -70,7 +70,6 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
         NavMonitorError: They name none, or two, or it cannot be used.
     """
     from nav_monitor_ros.offline.viewed import view_bundle, view_network
-    from nav_monitor_ros.perception.network import NetworkSpec
 
     if (options.bundle is None) == (options.model is None):
         raise NavMonitorError('name a bundle, or a network with --model and --weights')
@@ -80,7 +79,7 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     if options.weights is None:
         raise NavMonitorError('--model needs --weights')
     return view_network(
-        NetworkSpec(options.model, dict(map(key_value, options.model_arg))), options.weights,
+        network_of(options), options.weights,
         preprocess_of(options), class_names=class_names_of(options.classes), source=source,
         **running,
     )
@@ -488,14 +487,13 @@ def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) ->
 def _open_subject(options: argparse.Namespace, source: Any = None) -> tuple[Any, Any]:
     """Return the network ready for gradients, and a function that makes it anew."""
     from nav_monitor_ros.offline.view_gradients import Subject
-    from nav_monitor_ros.perception.network import NetworkSpec
 
     viewed = open_viewed(options, source)
     if viewed.bundle is not None:
         spec, trusted = viewed.bundle.network, options.trust
     else:
         # Whoever types the package's name on the command line trusts it.
-        spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+        spec = network_of(options)
         trusted = [spec.package]
 
     def build() -> Any:

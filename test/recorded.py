@@ -69,6 +69,7 @@ def write_bag(
 def write_images(
     folder: Path, topics: dict[str, list[np.ndarray | bytes | None]], *, rate: float = 30.0,
     storage: str = 'mcap', lag_ns: int = 5_000_000, packed: bool = False, stale: int = -1,
+    forms: tuple[str, ...] = ('png',),
 ) -> Path:
     """Write a bag of pictures.
 
@@ -80,6 +81,7 @@ def write_images(
         storage: ``mcap`` or ``sqlite3``.
         lag_ns: The recorder has a picture so long after its stamp.
         packed: Write PNGs, as compressed images.
+        forms: Formats that compressed images claim in turn.
         stale: Number of a picture that the recorder has five seconds after its stamp.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -113,7 +115,8 @@ def write_images(
                 if packed:
                     bgr = picture[..., ::-1] if channels == 3 else picture
                     message = types[kind](
-                        header, 'png', cv2.imencode('.png', bgr)[1].reshape(-1)
+                        header, forms[number % len(forms)],
+                        cv2.imencode('.png', bgr)[1].reshape(-1)
                     )
                 else:
                     message = types[kind](

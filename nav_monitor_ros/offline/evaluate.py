@@ -72,7 +72,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Stream:
-    """What three flagged frames in a row (the node's default) make of a source played as video."""
+    """What the node's default rules of evidence make of a source played as video."""
 
     false_alarms_per_hour: float  # on the in-distribution source, in its order
     at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
@@ -148,8 +148,13 @@ def evaluate(
 
     Raises:
         NavMonitorError: pytorch-ood is asked for and missing, or its training images have no
-            labels.
+            labels; two sources have one name.
     """
+    if inside.name in outside:
+        raise NavMonitorError(
+            f"an out-of-distribution source is called '{inside.name}', as the in-distribution one "
+            'is; choose another name'
+        )
     exif = classifier.preprocess.exif
     inside = inside.oriented(exif)
     outside = {name: source.oriented(exif) for name, source in outside.items()}
@@ -308,7 +313,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
         return {}
     name, pattern = named[0]
     distances = scores[name]
-    gammas = sorted({*GAMMAS, pattern.gamma})
+    gammas = sorted({*GAMMAS, pattern.options.gamma})
     return {gamma: _coverage(distances > gamma, wrong) for gamma in gammas}
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.bundle import Bundle, equip, save_exported
 from nav_monitor_ros.bundle_engines import GRAPH, Approval, Engines, probe_of
 from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_scores
@@ -98,13 +98,13 @@ def export(
     calibration = calibration.oriented(bundle.preprocess.exif)
     require_known_classes(calibration, bundle.class_names)
     _require_images(bundle, calibration)
-    with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
+    with scratch_folder() as scratch:
         graph, read = None, None
         if bundle.network.spec == ONNX:
             assert bundle.folder is not None
-            read = OnnxGraph.read(bundle.folder / 'model.onnx')
+            read = OnnxGraph.read(bundle.folder / 'model.onnx', output=bundle.network.output)
         elif any(engine.backend != TORCH for engine in engines):
-            graph = Path(scratch) / 'network.onnx'
+            graph = scratch / 'network.onnx'
             read = _written(bundle, reference, graph, progress)
         approvals, probe = _staying(bundle, anew=read is not None)
         if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -273,12 +274,20 @@ def _typed(name: str, value: Any) -> Any:
     wanted = {
         'height': int, 'width': int, 'resize_to': int, 'scale': float, 'mean': tuple, 'std': tuple
     }.get(name, str)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if wanted is float and number:
+    if wanted is float and _is_number(value):
         return float(value)
     if wanted is tuple and isinstance(value, (list, tuple)):
-        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+        if all(map(_is_number, value)):
             return tuple(float(v) for v in value)
     elif isinstance(value, wanted) and not isinstance(value, bool):
         return value
     raise NavMonitorError(f'preprocessing: {name} is {value!r}, which is no {wanted.__name__}')
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value can be a float; whole numbers have no end."""
+    return (
+        isinstance(value, float)
+        or isinstance(value, int) and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
