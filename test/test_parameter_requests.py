@@ -122,9 +122,15 @@ def test_a_refusal_names_what_to_send_together(graph):
 def test_an_atomic_request_that_ros_refuses_changes_nothing_in_the_node(graph):
     assert not set_all(graph, [('front.latch', True), ('use_sim_time', 'yes it is')]).successful
     assert get(graph, 'front.latch', 'use_sim_time') == [None, False]
-    results = set_each(graph, [('nonsense', 1), ('exit_count', 4)])
-    assert [result.successful for result in results] == [False, True]
-    assert 'nonsense' in results[0].reason
+
+
+def test_a_misspelt_parameter_that_is_set_is_refused_with_the_nearest_one(graph):
+    said = "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?"
+    results = set_each(graph, [('exit_cuont', 1), ('exit_count', 4)])
+    assert [(r.successful, r.reason) for r in results] == [(False, said), (True, '')]
+    result = set_all(graph, [('exit_cuont', 1), ('latch', True)])
+    assert (result.successful, result.reason) == (False, said)
+    assert get(graph, 'latch') == [False]
 
 
 # What one camera has of its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -31,7 +31,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 from nav_monitor_ros.ros.parameters import plain
 from nav_monitor_ros.ros.per_camera import CameraValues, declare_all, declare_own, known_names
 from nav_monitor_ros.ros.qos import latched
-from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
+from nav_monitor_ros.ros.unknown_parameters import describe_unknown, warn_of_unknown
 from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             )
             for name, values in own.items()
         ]
-        unknown = warn_of_unknown(self, self.log, **known_names(self._values['cameras']))
+        unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
         self._diagnostics = Diagnostics(self, self._cameras, unknown)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self.create_service(Trigger, '~/reset_alert', self._reset_alert)
@@ -331,6 +331,10 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         for camera in self._cameras:
             camera.change(parameters.of(camera.name), rules[camera.name])
         return SetParametersResult(successful=True)
+
+    def describe_unknown(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each name that is none of the node's parameters', with the nearest."""
+        return describe_unknown(names, **known_names(self._settings.cameras))
 
     def declare_again(self, name: str) -> None:
         """Declare a camera's parameter that was deleted, so that it may be set again."""

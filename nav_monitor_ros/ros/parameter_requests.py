@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter_service import ParameterService
 
@@ -37,7 +36,7 @@ class RelatedParameters(_Base):
         """Set parameters, those of a group in ``RELATED`` together; return each one's result."""
         results: dict[int, SetParametersResult] = {}
         for places in _grouped([parameter.name for parameter in parameter_list]):
-            result = self._set_together([parameter_list[place] for place in places])
+            result = self.set_parameters_atomically([parameter_list[place] for place in places])
             results.update((place, result) for place in places)
         return [results[place] for place in range(len(parameter_list))]
 
@@ -45,6 +44,11 @@ class RelatedParameters(_Base):
         self, parameter_list: Sequence[RosParameter]
     ) -> SetParametersResult:
         """Set all parameters or none; those that are deleted may be set again."""
+        unknown = [p.name for p in parameter_list if not self.has_parameter(p.name)]
+        if unknown:
+            lines = self.describe_unknown(unknown)
+            reason = '; '.join(lines) or f'parameter {unknown[0]} is not declared'
+            return SetParametersResult(successful=False, reason=reason)
         result = super().set_parameters_atomically(list(parameter_list))
         if result.successful:
             for parameter in parameter_list:
@@ -56,11 +60,9 @@ class RelatedParameters(_Base):
         """Declare a parameter that a request has deleted."""
         raise NotImplementedError
 
-    def _set_together(self, parameters: list[RosParameter]) -> SetParametersResult:
-        try:
-            return self.set_parameters_atomically(parameters)
-        except ParameterNotDeclaredException as error:
-            return SetParametersResult(successful=False, reason=str(error))
+    def describe_unknown(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each name that is none of the node's parameters'."""
+        raise NotImplementedError
 
 
 class RelatedParametersService(ParameterService):
