@@ -137,12 +137,17 @@ def replay_bag(
             summary.add(event)
             progress('images', summary.frames, len(bag))
         seconds = time.monotonic() - start
+    unjudged = summary.unjudged and f'; not judged: {summary.unjudged}'
     lines = [
-        f'{summary.frames} images of {path.name} judged by {monitor.bundle.name} in '
-        f'{seconds:.1f} s ({summary.frames / seconds:.0f} a second): {summary.flagged} flagged',
+        f'{summary.judged} of {summary.frames} images of {path.name} judged by '
+        f'{monitor.bundle.name} in {seconds:.1f} s ({summary.frames / seconds:.0f} a second): '
+        f'{summary.flagged} flagged{unjudged}',
         *(f'{topic}: {count} alert{"s" * (count != 1)}'
           for topic, count in summary.alerts.items()),
     ]
+    if not summary.judged:
+        problems.append(
+            f'{path}: 0 of {summary.frames} images judged: {summary.unjudged or "none was read"}')
     if options.html is not None:
         write_page(options.html, summary.page(f'Replay of {path.name}', [
             *lines, *problems]))

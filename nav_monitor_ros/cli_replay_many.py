@@ -93,7 +93,6 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
             for what, suffix in _SUFFIXES.items():
                 folder = getattr(own, what)
                 if folder is not None:
-                    folder.mkdir(parents=True, exist_ok=True)
                     setattr(own, what, folder / f'{name}{suffix}')
         yield (own,)
 

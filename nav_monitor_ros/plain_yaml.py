@@ -38,7 +38,7 @@ _RESOLVED = (
 class PlainLoader(yaml.SafeLoader):
     """Knows no anchors, with which a few lines can stand for more values than memory holds."""
 
-    yaml_implicit_resolvers = {}  # none of YAML 1.1
+    yaml_implicit_resolvers: dict = {}  # none of YAML 1.1
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:

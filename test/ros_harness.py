@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
+from processes import with_default_signals
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -56,7 +57,7 @@ class Graph:
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
-            [executable(name), '--ros-args', *arguments],
+            with_default_signals(executable(name), '--ros-args', *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,5 +1,7 @@
 """The combined alert and the cameras' alerts, spoken in one process without a camera."""
 
+import time
+
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
@@ -54,7 +56,7 @@ class Spoken:
         for _ in range(times):
             self._stamp += 1
             alerts = self.board.cameras[camera]
-            alerts.image_arrived('camera')
+            alerts.image_arrived('camera', time.monotonic())
             alerts.tell(
                 lambda machine, now: machine.judged(USUAL, self._stamp, self._stamp, now)
             )

@@ -543,3 +543,65 @@ def test_the_benchmark_times_network_and_replay_on_the_same_frames():
         'network alone', 'replay', 'replay into a bag, a table and a page'}
     assert all(timing > 0 for timing in timed.values())
     assert content['rate_ratio'] > 0 and content['figures']['rate_ratio']['target'] == 0.9
+
+
+# What could not be judged.
+
+
+def spoilt(folder, count, total=45, *, kind='mcap'):
+    """Write a bag of compressed images of which the first ones are no pictures."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+    name = 'sensor_msgs/msg/CompressedImage'
+    pictures = drive(count=total, strange=())
+    with Writer(folder, version=9, storage_plugin=StoragePlugin[kind.upper()]) as writer:
+        connection = writer.add_connection(FRONT, name, typestore=store)
+        for number in range(total):
+            received = START + round(number * 1e9 / 30)
+            header = types['std_msgs/msg/Header'](
+                types['builtin_interfaces/msg/Time'](*divmod(received, 10**9)), 'front')
+            encoded = cv2.imencode('.jpg', pictures[number][..., ::-1])[1].reshape(-1)
+            form = ('', 'mjpeg', 'MJPG', 'jpeg')[number % 4]
+            if number < count:
+                form, encoded = 'h264', np.zeros(100, np.uint8)
+            message = types[name](header, form, encoded)
+            writer.write(connection, received, store.serialize_cdr(message, name))
+    return folder
+
+
+def test_images_that_none_could_judge_are_not_called_judged(judge, tmp_path, capsys):
+    bag = spoilt(tmp_path / 'bag', 45)
+    status = judge(bag, '--csv', tmp_path / 'table.csv', '--html', tmp_path / 'page.html')
+    said = capsys.readouterr()
+    assert status == 2
+    assert '0 of 45 images of bag judged' in said.out and '45 bad_image' in said.out
+    assert said.err.count('\n') == 1 and '0 of 45 images judged: 45 bad_image (' in said.err
+    assert "format 'h264') is neither JPEG nor PNG" in said.err
+    assert {row['reason'] for row in rows_of(tmp_path / 'table.csv')} == {'bad_image'}
+    page = (tmp_path / 'page.html').read_text()
+    assert '0 of 45 images judged' in page and 'Nothing but clear frames' not in page
+
+
+def test_the_judged_and_the_others_are_counted(judge, tmp_path, capsys):
+    assert judge(spoilt(tmp_path / 'bag', 15), '--html', tmp_path / 'page.html') == 0
+    said = capsys.readouterr().out
+    assert '30 of 45 images of bag judged' in said and 'not judged: 15 bad_image (' in said
+    assert '30 of 45 images judged' in (tmp_path / 'page.html').read_text()
+
+
+def test_jpegs_are_judged_whatever_their_format_is_called(judge, tmp_path, capsys):
+    rows = table_of(judge, spoilt(tmp_path / 'bag', 0), tmp_path / 'table.csv')
+    assert all(row['class'] for row in rows) and len(rows) == 45
+    assert '45 of 45 images of bag judged' in capsys.readouterr().out
+
+
+def test_runs_that_judged_nothing_are_not_alike(judge, tmp_path, capsys):
+    bag = spoilt(tmp_path / 'bag', 45)
+    table = tmp_path / 'table.csv'
+    judge(bag, '--csv', table)
+    capsys.readouterr()
+    assert main(['compare', str(table), str(table)]) == 2
+    said = capsys.readouterr()
+    assert '0 of 45 images judged: 45 bad_image' in said.err

@@ -217,7 +217,9 @@ class _Line:
         try:
             age = (image.received_ns - image.stamp_ns) / 1e9
             require_fresh(age, settings.rules.stamp_tolerance)
-            frame.pixels = image.decode(max_pixels=settings.max_pixels)
+            frame.pixels = image.decode(
+                max_pixels=settings.max_pixels, exif=self._monitor.bundle.preprocess.exif
+            )
             x, y, width, height = settings.roi
             region = frame.pixels.crop(x, y, width, height) if width else frame.pixels
         except Exception as error:

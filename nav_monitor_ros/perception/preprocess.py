@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.orientation import EXIF, IGNORE
 
 LARGEST_INPUT = 1 << 21  # pixels that a network may look at
 FITS = ('stretch', 'center_crop', 'letterbox')
@@ -59,6 +60,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one a channel
     std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one a channel
     interpolation: str = 'antialias'  # as Pillow and torchvision resize, or one of OpenCV's
+    exif: str = IGNORE  # whether encoded pictures are turned as their EXIF says, one of EXIF
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -67,7 +69,7 @@ class Preprocess:
             NavMonitorError: A field is out of range; the message names it.
         """
         for name, choices in (
-            ('fit', FITS), ('color', COLORS), ('interpolation', INTERPOLATIONS)
+            ('fit', FITS), ('color', COLORS), ('interpolation', INTERPOLATIONS), ('exif', EXIF)
         ):
             if getattr(self, name) not in choices:
                 raise NavMonitorError(

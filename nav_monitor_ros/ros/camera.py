@@ -126,6 +126,8 @@ class CameraNode(Node):
             if script
             else [Segment('source', open_source(self._values['source']), 0.0)]
         )
+        for note in (note for segment in self._segments for note in segment.source.notes):
+            self.get_logger().warning(note)
         self.done = False  # the script has ended
         self._frames = self._play()
         compressed = self._values['image_transport'] == 'compressed'
