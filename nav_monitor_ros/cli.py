@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
 from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
@@ -309,8 +309,8 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
     if spec.spec != ONNX:
         return path.read_bytes()
-    with tempfile.TemporaryDirectory(prefix='nav_monitor_fit_') as scratch:
-        whole = Path(scratch) / 'network.onnx'  # with the data that may lie beside the file
+    with scratch_folder('nav_monitor_fit_') as scratch:
+        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
         classifier.save(whole)
         return whole.read_bytes()
 
@@ -505,9 +505,3 @@ def _report_accuracy(bundle: Any) -> None:
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())
-
-
-if __name__ == '__main__':
-    from nav_monitor_ros.command import main as run
-
-    run()
