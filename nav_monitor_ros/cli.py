@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
+# Largest values of options that every command understands alike.
+_MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
     'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
@@ -79,9 +82,15 @@ def _interrupted(options: argparse.Namespace) -> str:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ('threads', 'seed', 'epochs', 'workers'):
-        if (getattr(options, name, 0) or 0) < 0:
-            raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
+    for name, most in _MOST.items():
+        number = getattr(options, name, 0) or 0
+        if number < 0:
+            raise NavMonitorError(f'--{name} {number}: must not be negative')
+        if number > most:
+            raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
+            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -317,6 +326,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.offline.fit import FitOptions
+    from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 
     scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
@@ -328,6 +338,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
                 f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
             )
         scores[score][name] = value
+    for name, given in scores.items():
+        if name in SCORES:
+            checked(name, SCORES[name].declared, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
         scores=scores if options.scores or options.option else None,

@@ -15,6 +15,7 @@ from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.verdict import Alert, State
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.background import BackgroundThread
+from nav_monitor_ros.ros.clock import clock_remedy
 from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.mailbox import Delivery
 from nav_monitor_ros.ros.subscription import ImageSubscription
@@ -151,6 +152,10 @@ class WatchedCamera:
         changes = {name: getattr(rules, name) for name in AlertRules.__dataclass_fields__}
         self.alerts.tell(lambda machine, now: machine.change_rules(**changes))
         self.values = values
+
+    def clock_remedy(self) -> str:
+        """Return what to do where the images' stamps are far from the node's clock."""
+        return clock_remedy(self._node)
 
     def reset(self) -> Alert:
         """Release a latched alert."""
