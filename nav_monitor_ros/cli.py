@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import math
 import sys
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever a terminal cannot show is escaped
+            stream.reconfigure(errors='backslashreplace')
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))
     logging.basicConfig(
@@ -296,7 +300,9 @@ def _fit(options: argparse.Namespace) -> None:
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
     save_bundle(bundle, classifier, options.output, card=model_card(bundle))
     if checkpoint is not None:
