@@ -26,6 +26,7 @@ from nav_monitor_ros.bundle_engines import (
     candidates,
     sha256_of,
 )
+from nav_monitor_ros.bundle_images import CalibrationImages
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
@@ -71,6 +72,7 @@ class Bundle:
     folder: Path | None = None  # where it was read from
     reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
     stored: StoredEngines | None = None  # other engines that it was exported for
+    calibration_images: CalibrationImages | None = None  # None where an earlier version fitted it
 
     def classifier(
         self,
@@ -557,6 +559,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         folder=folder,
         reference=_reference(network),
         stored=_stored(folder, described, scores),
+        calibration_images=CalibrationImages.restored(part(tensors, 'calibration_images/')),
     )
 
 
@@ -640,6 +643,9 @@ def _fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     }
     for name, array in bundle.calibration.tensors().items():
         tensors[f'calibration/{name}'] = array
+    if bundle.calibration_images is not None:
+        for name, array in bundle.calibration_images.tensors().items():
+            tensors[f'calibration_images/{name}'] = array
     head = next(iter(bundle.scores.values())).head
     if head is not None:
         tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias

@@ -134,6 +134,9 @@ def _add_fit(commands: Any) -> None:
                          help='calibration images with which a class is calibrated on its own '
                          '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
     add_backends(monitor, '--export', None)
     _add_running(fit)
     add_ray(fit, parts='training images')
@@ -277,6 +280,7 @@ def _fit(options: argparse.Namespace) -> None:
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
@@ -330,6 +334,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         class_images=options.class_images,
         class_names=class_names_of(options.classes),
         seed=options.seed,
+        skip_invalid=options.skip_invalid,
     )
 
 
@@ -483,6 +488,9 @@ def _report_accuracy(bundle: Any) -> None:
               f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
             print('warning: that is little; check labels, class order, weights and preprocessing')
+    left_out = provenance.get('images_left_out')
+    if left_out:
+        print(f'warning: {left_out} images give NaN or infinity and were left out')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         print(f'warning: {shared} calibration images are training images too and were left out')

@@ -31,7 +31,8 @@ def add_export(commands: Any) -> None:
     export.add_argument('bundle', help='folder or name of a shipped bundle')
     add_backends(export, '--backend', 'all')
     export.add_argument('--calibration', required=True, metavar='SOURCE',
-                        help='held-out in-distribution images; best those of `fit`')
+                        help='held-out in-distribution images, those of `fit`; of these only the ones '
+                        'that the monitor was calibrated on are taken')
     export.add_argument('--output', type=Path, metavar='DIR',
                         help='where to write the bundle (default: in its place)')
     export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
@@ -40,7 +41,7 @@ def add_export(commands: Any) -> None:
                         help='of the network on the CPU, 0 for the choice of each backend '
                         '(default: 1)')
     export.add_argument('--seed', type=int, default=0,
-                        help='by which the calibration images are divided, as given to `fit` '
+                        help='by which images are divided that the monitor was not calibrated on '
                         '(default: 0)')
     export.set_defaults(run=_export)
 

@@ -244,7 +244,7 @@ def _from_files(
         )
     return ImageSource(
         str(folder), lambda place: read_file(files[place]), np.arange(len(files)), labels,
-        class_names,
+        class_names, file_name=lambda place: str(files[place]),
     )
 
 

@@ -23,6 +23,7 @@ class ImageSource:
     class_names: tuple[str, ...] | None = None
     groups: np.ndarray | None = None  # (N,): equal values belong together
     received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
+    file_name: Callable[[int], str] | None = None  # place in the whole source -> file, if it is one
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -35,6 +36,13 @@ class ImageSource:
             NavMonitorError: Its file cannot be read.
         """
         return self.read(int(self.places[index]))
+
+    def image_name(self, index: int) -> str:
+        """Return what a message calls one image: its file, or its number in the whole source."""
+        place = int(self.places[index])
+        if self.file_name is not None:
+            return f'image {self.file_name(place)}'
+        return f'image {place} (counted from 0) of {self.name}'
 
     def subset(self, indices: np.ndarray) -> ImageSource:
         """Return some of the images, in the order given."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording, thumbnail
 from nav_monitor_ros.offline.tuning_statistics import (
@@ -116,6 +117,7 @@ class TuningRecorder:
                 activations = classifier(
                     np.stack([preprocess.apply(source.image(int(row))) for row in rows])
                 )
+                InvalidImages().valid(source, rows, activations)
                 seen.add(
                     {
                         layer: _responses(activations, layer, self._response)[:, components]
