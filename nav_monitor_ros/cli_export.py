@@ -31,8 +31,8 @@ def add_export(commands: Any) -> None:
     export.add_argument('bundle', help='folder or name of a shipped bundle')
     add_backends(export, '--backend', 'all')
     export.add_argument('--calibration', required=True, metavar='SOURCE',
-                        help='held-out in-distribution images, those of `fit`; of these only the ones '
-                        'that the monitor was calibrated on are taken')
+                        help='held-out in-distribution images, those of `fit`; only the ones among '
+                        'them that the monitor was calibrated on are taken')
     export.add_argument('--output', type=Path, metavar='DIR',
                         help='where to write the bundle (default: in its place)')
     export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
