@@ -255,7 +255,7 @@ class Bench:
                 '--rate', str(rate or self._options.rate), '--play', str(self._pictures), *names,
             ],
             env={
-                **os.environ, 'ROS_DOMAIN_ID': str(self._graph.domain),
+                **os.environ, **self._graph.domain.environment,
                 'FASTDDS_DEFAULT_PROFILES_FILE': str(PROFILE), 'OMP_NUM_THREADS': '1',
             },
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nav_monitor_ros.atomic_files import FolderBeside, remove_folder
 from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
 from nav_monitor_ros.bundle_engines import (
     EXPORTED_FILES,
@@ -27,10 +27,12 @@ from nav_monitor_ros.bundle_engines import (
     sha256_of,
 )
 from nav_monitor_ros.bundle_images import CalibrationImages
+from nav_monitor_ros.class_names import problem_of, read_listed, write_listed
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.interrupt import Unfinished, commit
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -49,7 +51,8 @@ WEIGHTS = 'model.safetensors'
 ONNX_WEIGHTS = 'model.onnx'  # of a network that was given in that form
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
-LONGEST_NAME = 500  # characters
+CLASSES = 'classes.txt'  # the class names, one a line, where they are very many
+LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 
 _log = logging.getLogger(__name__)
@@ -299,8 +302,13 @@ def load_bundle(bundle: str | Path) -> Bundle:
     folder = find_bundle(str(bundle))
     _require_own_files(folder, (DESCRIPTION,))
     described = _read_description(folder)
-    _require_own_files(folder, (*_hashed(_spec_of(described)), *EXPORTED_FILES))
+    _require_own_files(folder, (*_hashed(_spec_of(described)), CLASSES, *EXPORTED_FILES))
     _check_hashes(folder, described)
+    return _assembled(folder, described)
+
+
+def _assembled(folder: Path, described: Mapping[str, Any]) -> Bundle:
+    """Return a bundle from its description and its files, which were checked."""
     try:
         return _assemble(folder, described)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -330,7 +338,7 @@ def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, car
     def fill(scratch: Path) -> None:
         classifier.save(scratch / _hashed(bundle.network.spec)[0])
         save_file(_fitted_tensors(bundle), scratch / FITTED)
-        (scratch / CARD).write_text(card, encoding='utf-8')
+        (scratch / CARD).write_text(card, encoding='utf-8', errors='backslashreplace')
 
     _write(bundle, None, folder, fill)
 
@@ -373,20 +381,23 @@ def _write(
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+        beside = FolderBeside(folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
+    scratch = beside.path
     try:
         fill(scratch)
         described = _describe(bundle)
         if engines is not None:
             described['exported'] = engines.describe()
-        names = (*_hashed(bundle.network.spec), *EXPORTED_FILES)
+        if _are_listed(bundle.class_names):
+            write_listed(scratch / CLASSES, bundle.class_names)
+        names = (*_hashed(bundle.network.spec), CLASSES, *EXPORTED_FILES)
         described['files'] = {
             name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
         }
         write_yaml(scratch / DESCRIPTION, described)
+        _require_readable(scratch, folder)
         for file in scratch.rglob('*'):
             # safetensors writes files that only their owner can read
             file.chmod(0o755 if file.is_dir() else 0o644)
@@ -395,7 +406,20 @@ def _write(
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        beside.close()
+
+
+def _require_readable(scratch: Path, folder: Path) -> None:
+    """Check that what was written can be read again.
+
+    Raises:
+        NavMonitorError: It cannot; nothing takes the folder's place then.
+    """
+    try:
+        _assembled(scratch, _read_description(scratch))
+    except NavMonitorError as error:
+        reason = str(error).replace(str(scratch), str(folder))
+        raise NavMonitorError(f'{folder} is not written: it could not be read: {reason}') from None
 
 
 def check_output(folder: Path) -> None:
@@ -412,15 +436,17 @@ def check_output(folder: Path) -> None:
 def _swap(scratch: Path, folder: Path) -> None:
     """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
     old = scratch.with_name(scratch.name + '.old')
-    try:
-        if folder.exists():
-            folder.rename(old)
-        scratch.rename(folder)
-    except BaseException:  # an interrupt must not lose the old bundle either
-        with suppress(OSError):
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with Unfinished(lambda: remove_folder(old)):
+        with commit(folder):
+            try:
+                if folder.exists():
+                    folder.rename(old)
+                scratch.rename(folder)
+            except BaseException:
+                with suppress(OSError):
+                    old.rename(folder)
+                raise
+        remove_folder(old)
 
 
 def _share_folders() -> list[Path]:
@@ -488,7 +514,8 @@ def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
     if not isinstance(listed, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
-    for name in _hashed(_spec_of(described)):
+    listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
+    for name in (*_hashed(_spec_of(described)), *listed_classes):
         if not (folder / name).is_file():
             raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
         if sha256_of(folder / name) != listed.get(name):
@@ -506,7 +533,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     _require_numbers(folder, tensors)
     network = described['network']
     monitor = described['monitor']
-    class_names = tuple(str(name) for name in described['class_names'])
+    class_names = _class_names(folder, described['class_names'])
     _require_printable(
         described['name'], network['spec'], monitor['layer'], *class_names, *monitor['scores']
     )
@@ -563,6 +590,21 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     )
 
 
+def _class_names(folder: Path, described: object) -> tuple[str, ...]:
+    if isinstance(described, dict):
+        if described != {'file': CLASSES}:
+            raise ValueError(f'class_names is neither a list nor the file {CLASSES}')
+        return read_listed(folder / CLASSES)
+    if not isinstance(described, list):
+        raise TypeError('class_names is no list')
+    return tuple(str(name) for name in described)
+
+
+def _are_listed(class_names: Sequence[str]) -> bool:
+    """Return whether class names have a file of their own."""
+    return sum(map(len, class_names)) > LONGEST_LIST
+
+
 def _output(network: Mapping[str, Any]) -> OutputName | None:
     found = network.get('output')
     if found is not None and (isinstance(found, bool) or not isinstance(found, int | str)):
@@ -589,11 +631,9 @@ def _stored(
 
 def _require_printable(*texts: object) -> None:
     for text in map(str, texts):
-        if not text.isprintable() or len(text) > LONGEST_NAME:
-            raise ValueError(
-                f'the name {_brief(repr(text), 80)} has characters that cannot be shown, or more '
-                f'than {LONGEST_NAME}'
-            )
+        problem = problem_of(text)
+        if problem:
+            raise ValueError(f'a name {problem}')
 
 
 def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -618,7 +658,9 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
             **({} if bundle.reference.backend == TORCH else {'engine': str(bundle.reference)}),
         },
         'preprocess': bundle.preprocess.to_dict(),
-        'class_names': list(bundle.class_names),
+        'class_names': (
+            {'file': CLASSES} if _are_listed(bundle.class_names) else list(bundle.class_names)
+        ),
         'monitor': {
             'layer': bundle.layer,
             'width': first.width,

@@ -12,6 +12,8 @@ from nav_monitor_ros.decision.conformal import Conformal, check_budget
 from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.scores.base import Score
 
+_LONGEST_RUN = 100  # classes that are listed one by one
+
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
     """Return what ``bundle.yaml`` says of a calibration."""
@@ -106,9 +108,18 @@ def _describe_cells(mondrian: Mondrian) -> dict[str, Any]:
     cells = mondrian.classes_cells
     return {
         'images': len(mondrian),
-        'cells': [np.flatnonzero(cells == n).tolist() for n in range(len(mondrian.cells))],
+        'cells': [_in_runs(np.flatnonzero(cells == n)) for n in range(len(mondrian.cells))],
         'cell_images': [len(cell) for cell in mondrian.cells],
     }
+
+
+def _in_runs(classes: np.ndarray) -> list[int | str]:
+    """Return rising numbers, long runs of them as ``first..last``: thousands would not be read."""
+    runs = np.split(classes, np.flatnonzero(np.diff(classes) != 1) + 1)
+    listed: list[int | str] = []
+    for run in runs:
+        listed += [f'{run[0]}..{run[-1]}'] if len(run) > _LONGEST_RUN else run.tolist()
+    return listed
 
 
 def part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
 from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
@@ -25,12 +25,13 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
+from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
@@ -48,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
-        line that says why.
+        line that says why; 130 if it was interrupted, after one line that says what was written.
     """
     options = _parser().parse_args(arguments)
+    explain(lambda: _interrupted(options))
     logging.basicConfig(
         level=logging.WARNING,  # on bad input standard error has one line, the reason
         format='%(message)s',
@@ -60,16 +62,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_numbers(options)
         return options.run(options) or 0
     except NavMonitorError as error:
-        print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
-        return 2
+        if not requested():  # what is unfinished may be gone already
+            print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
-        kept = getattr(options, 'checkpoint', None)
-        goes_on = kept is not None and kept.is_dir()
-        print(
-            f'interrupted; the same command goes on from {kept}' if goes_on
-            else 'interrupted; nothing was written', file=sys.stderr,
-        )
-        return 130
+        pass
+    print(_interrupted(options), file=sys.stderr)
+    return STATUS
+
+
+def _interrupted(options: argparse.Namespace) -> str:
+    kept = getattr(options, 'checkpoint', None)
+    if kept is not None and kept.is_dir():
+        return f'interrupted; the same command goes on from {kept}'
+    return what_was_written()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -249,7 +255,7 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.labels import naming_note
     from nav_monitor_ros.perception.start import start_network
 
     spec = network_of(options)
@@ -262,7 +268,7 @@ def _fit(options: argparse.Namespace) -> None:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
-    data, calibration = open_source(options.data), open_source(options.calibration)
+    data, calibration = opened(options.data), opened(options.calibration)
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
@@ -297,6 +303,7 @@ def _fit(options: argparse.Namespace) -> None:
             options.output, options.export, calibration, options.output,
             trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
         )
+    _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
 
 
@@ -306,8 +313,8 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
     if spec.spec != ONNX:
         return path.read_bytes()
-    with tempfile.TemporaryDirectory(prefix='nav_monitor_fit_') as scratch:
-        whole = Path(scratch) / 'network.onnx'  # with the data that may lie beside the file
+    with scratch_folder() as scratch:
+        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
         classifier.save(whole)
         return whole.read_bytes()
 
@@ -342,8 +349,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import find_bundle, load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
     from nav_monitor_ros.offline.evaluation_report import evaluation_report
+    from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.report import require_matplotlib, write_report
-    from nav_monitor_ros.offline.sources import open_source
 
     outside = {}
     for text in options.ood:
@@ -352,7 +359,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
         if name in outside or name == options.inside:
             raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
-        outside[name] = open_source(source)
+        outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
     if options.output is not None:
@@ -361,8 +368,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:
         raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
-    inside = open_source(options.inside)
-    peers = open_source(options.peers) if options.peers else None
+    inside = opened(options.inside)
+    peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = _listed(options.scores) or ('all',)
     classifier = bundle.classifier(
@@ -390,6 +397,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     console = table_console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
+        _say(how_matched(inside, bundle.class_names))
     for table in tables(result):
         console.print(table)
     if options.output is not None:
@@ -413,8 +421,9 @@ def _train(options: argparse.Namespace) -> None:
 
     from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
-    from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.fit import FitOptions, fit
+    from nav_monitor_ros.offline.labels import how_matched
+    from nav_monitor_ros.offline.source_spec import source_label
     from nav_monitor_ros.offline.train import train
     from nav_monitor_ros.perception.classifier import Classifier, select_device
 
@@ -424,9 +433,9 @@ def _train(options: argparse.Namespace) -> None:
     check_output(options.output)
     if options.threads:
         torch.set_num_threads(options.threads)
-    data = open_source(where)
-    exclude = open_source(options.exclude) if options.exclude else None
-    test = open_source(options.test) if options.test else None
+    data = opened(where)
+    exclude = opened(options.exclude) if options.exclude else None
+    test = opened(options.test) if options.test else None
     console = Console(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
@@ -436,6 +445,7 @@ def _train(options: argparse.Namespace) -> None:
             log=console.print, watch=watch,
         )
     task = trained.task
+    _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
@@ -465,6 +475,11 @@ def _train(options: argparse.Namespace) -> None:
         print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
               '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
+
+
+def _say(note: str) -> None:
+    if note:
+        print(note)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
@@ -501,4 +516,6 @@ def _listed(text: str | None) -> tuple[str, ...]:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from nav_monitor_ros.command import main as run
+
+    run()

@@ -14,6 +14,7 @@ from nav_monitor_ros.cli_replay import (
     open_topics,
     parameters_of,
     settings_of,
+    warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -69,6 +70,7 @@ def _compare(options: argparse.Namespace) -> int:
         compare_runs,
         difference_table,
         lines,
+        reasons,
         summary_table,
     )
     from nav_monitor_ros.offline.compare_page import comparison_page
@@ -77,6 +79,7 @@ def _compare(options: argparse.Namespace) -> int:
     for path in (options.csv, options.html):
         if path is not None:
             require_place(path)
+    warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
     with ProgressBars() as progress:
         a, b = (_run(text, options, progress, problems) for text in (options.a, options.b))
@@ -92,6 +95,10 @@ def _compare(options: argparse.Namespace) -> int:
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
         print(f'wrote {options.html}')
+    problems += [
+        f'{run.name}: 0 of {len(run.frames)} images judged: {reasons(run)}'
+        for run in (a, b) if not run.judged
+    ]
     if problems:
         raise NavMonitorError(problems[0])
     return int(options.fail_on_difference and bool(comparison.differences))
@@ -105,7 +112,7 @@ def _run(
     from nav_monitor_ros.offline.runs import is_run, read_run, run_of
 
     if is_run(Path(text)):
-        return read_run(Path(text))
+        return read_run(Path(text), problems.append)
     if options.bag is None:
         raise NavMonitorError(
             f"'{text}' is no run (a .csv file or a bag), and a bundle needs --bag with the images "

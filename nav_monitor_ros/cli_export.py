@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console
 
 _EXAMPLE = """\
 example:
@@ -94,11 +94,10 @@ def export_bundle(
 
 def _export(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import check_output, find_bundle
-    from nav_monitor_ros.offline.sources import open_source
 
     output = options.output or find_bundle(options.bundle)
     check_output(output)
     export_bundle(
-        options.bundle, options.backend, open_source(options.calibration), output,
+        options.bundle, options.backend, opened(options.calibration), output,
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,7 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from nav_monitor_ros.atomic_files import atomic_file
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import Unfinished, check
 
 _WIDTH = 160  # columns where nobody watches and none are asked for
 
@@ -36,13 +41,25 @@ def write_json(path: Path, content: object) -> None:
         NavMonitorError: It cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix('.part')
-        scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-        scratch.replace(path)
+        with atomic_file(path) as scratch:
+            scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
     print(f'wrote {path}')
+
+
+def opened(spec: str) -> Any:
+    """Open a source of images, and say what of it is not used.
+
+    Raises:
+        NavMonitorError: It cannot be used.
+    """
+    from nav_monitor_ros.offline.sources import open_source
+
+    source = open_source(spec)
+    for note in source.notes:
+        print(note)
+    return source
 
 
 class ProgressBars:
@@ -57,17 +74,30 @@ class ProgressBars:
 
     def __enter__(self) -> ProgressBars:
         if self._progress.console.is_terminal:
+            self._unfinished = Unfinished(_show_cursor)
             self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._progress.live.is_started:  # stopping prints an empty line otherwise
             self._progress.stop()
+            self._unfinished.close()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say how far a piece of work is; a new one takes the place of the last."""
+        """Say how far a piece of work is; a new one takes the place of the last.
+
+        Raises:
+            Interrupted: The work was asked to end.
+        """
+        check()
         if what not in self._tasks:
             for task in self._tasks.values():
                 self._progress.remove_task(task)
             self._tasks = {what: self._progress.add_task(what, total=total)}
         self._progress.update(self._tasks[what], completed=done)
+
+
+def _show_cursor() -> None:
+    """Show the cursor again that the bars hide, on a terminal that takes it."""
+    if select.select([], [sys.stderr], [], 0)[1]:
+        os.write(sys.stderr.fileno(), b'\r\x1b[2K\x1b[?25h')

@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, opened
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -118,7 +118,7 @@ def watch_of(options: argparse.Namespace, progress: Any) -> Any:
 
 def _record(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.tuning import TuningRecorder, record_checkpoints
     from nav_monitor_ros.offline.viewed import view_network
 
@@ -126,7 +126,7 @@ def _record(options: argparse.Namespace) -> None:
         raise NavMonitorError('name a bundle, or a network with --model')
     if not options.weights:
         raise NavMonitorError('give the checkpoints: --weights FILE --weights FILE ...')
-    source = open_source(options.images)
+    source = opened(options.images)
     if options.bundle is not None:
         bundle = load_bundle(options.bundle)
         names: tuple[str, ...] | None = bundle.class_names
@@ -139,7 +139,7 @@ def _record(options: argparse.Namespace) -> None:
 
     def load(weights: Path) -> Any:
         return view_network(
-            spec, weights, preprocess, class_names=names, device=options.device,
+            spec, weights, preprocess, class_names=names, source=source, device=options.device,
             threads=options.threads, background=background, trusted_packages=trusted,
         )
 
@@ -154,6 +154,9 @@ def _record(options: argparse.Namespace) -> None:
     ]
     with ProgressBars() as progress:
         record_checkpoints(recorder, checkpoints, progress)
+    note = how_matched(source, first.class_names)
+    if note:
+        print(note)
     print(f'wrote {options.output}')
 
 

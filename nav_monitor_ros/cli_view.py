@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console
 from nav_monitor_ros.cli_tuning import add_view_tuning
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -59,8 +59,12 @@ def add_viewed(parser: argparse.ArgumentParser, *, image: bool = True) -> None:
                          help="torch's threads on the CPU, 0 for its own choice (default: 1)")
 
 
-def open_viewed(options: argparse.Namespace) -> Any:
+def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     """Return the network that the options of ``add_viewed`` name.
+
+    Args:
+        options: That were given.
+        source: Labelled images, whose classes name the outputs of a network without names.
 
     Raises:
         NavMonitorError: They name none, or two, or it cannot be used.
@@ -76,7 +80,8 @@ def open_viewed(options: argparse.Namespace) -> Any:
         raise NavMonitorError('--model needs --weights')
     return view_network(
         network_of(options), options.weights,
-        preprocess_of(options), class_names=class_names_of(options.classes), **running,
+        preprocess_of(options), class_names=class_names_of(options.classes), source=source,
+        **running,
     )
 
 
@@ -137,7 +142,8 @@ def _grid(options: argparse.Namespace) -> None:
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)
     picture = grid(
-        viewed, read_image(options.image, options.index), layer, channels=options.channels,
+        viewed, read_image(options.image, options.index, exif=viewed.preprocess.exif), layer,
+        channels=options.channels,
         order=options.order, colormap=options.colormap, width=options.width,
         scale=options.color_scale,
     )
@@ -182,7 +188,7 @@ def _volume(options: argparse.Namespace) -> None:
                 f'{options.turnable} is the page with the slices; give --turnable another name'
             )
     viewed = open_viewed(options)
-    image = read_image(options.image, options.index)
+    image = read_image(options.image, options.index, exif=viewed.preprocess.exif)
     found, layer, order = volume(
         viewed, image, options.layer, bits=options.bits, order=options.order
     )
@@ -225,7 +231,8 @@ def _order(options: argparse.Namespace) -> None:
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)
     picture, orders = ordered_grids(
-        viewed, read_image(options.image, options.index), layer, channels=options.channels,
+        viewed, read_image(options.image, options.index, exif=viewed.preprocess.exif), layer,
+        channels=options.channels,
         colormap=options.colormap, width=options.width, row=options.row,
         scale=options.color_scale,
     )
@@ -267,7 +274,6 @@ def _add_weight_gradient(views: Any) -> None:
 
 def _weight_gradient(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.picture_files import require_suffix, write_page, write_png
-    from nav_monitor_ros.offline.sources import open_source
     from nav_monitor_ros.offline.view_gradients import (
         comparison_lines,
         comparison_page,
@@ -278,8 +284,8 @@ def _weight_gradient(options: argparse.Namespace) -> None:
     require_suffix(options.output, ('.png', '.html'))
     if options.measured < 0:
         raise NavMonitorError(f'--measured {options.measured}: must not be negative')
-    source = open_source(options.images)
-    subject, _ = _open_subject(options)
+    source = opened(options.images)
+    subject, _ = _open_subject(options, source)
     wanted = options.reference
     with ProgressBars() as progress:
         compared = compare_filters(
@@ -287,6 +293,7 @@ def _weight_gradient(options: argparse.Namespace) -> None:
             layer=options.layer, reference=None if wanted is None else subject.class_index(wanted),
             measured=options.measured, seed=options.seed, progress=progress,
         )
+    _say_match(source, subject.class_names)
     for line in comparison_lines(subject, compared):
         print(line)
     for path in options.output:
@@ -368,8 +375,8 @@ def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) ->
     from nav_monitor_ros.offline.viewed import read_image
 
     require_suffix([options.output], ('.png',))
-    image = read_image(options.image, options.index)
     subject, _ = _open_subject(options)
+    image = read_image(options.image, options.index, exif=subject.preprocess.exif)
     target = None if options.target is None else subject.class_index(options.target)
     picture = draw(
         subject, image, target=target, seed=options.seed, side=options.side, **choices
@@ -416,7 +423,6 @@ def _add_evolution(views: Any) -> None:
 
 def _evolution(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.picture_files import require_suffix, write_gif, write_page
-    from nav_monitor_ros.offline.sources import open_source
     from nav_monitor_ros.offline.training_steps import TrainingOptions
     from nav_monitor_ros.offline.view_evolution import (
         LEARNING_RATES,
@@ -429,8 +435,9 @@ def _evolution(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.viewed import read_image
 
     require_suffix(options.output, ('.gif', '.html'))
-    image, source = read_image(options.image, options.index), open_source(options.images)
-    subject, build = _open_subject(options)
+    source = opened(options.images)
+    subject, build = _open_subject(options, source)
+    image = read_image(options.image, options.index, exif=subject.preprocess.exif)
     target = None if options.target is None else subject.class_index(options.target)
     network = subject.network.network
     if options.start == 'initialisation':
@@ -445,6 +452,7 @@ def _evolution(options: argparse.Namespace) -> None:
         evolution, target = watch(
             subject, network, source, image, training, target=target, progress=progress
         )
+    _say_match(source, subject.class_names)
     for line in evolution_lines(evolution):
         print(line)
     pictures = evolution_pictures(subject, image, target, evolution, side=options.side)
@@ -454,6 +462,14 @@ def _evolution(options: argparse.Namespace) -> None:
         else:
             write_gif(path, pictures, pause_ms=250)
         print(f'wrote {path}')
+
+
+def _say_match(source: Any, class_names: Any) -> None:
+    from nav_monitor_ros.offline.labels import how_matched
+
+    note = how_matched(source, class_names)
+    if note:
+        print(note)
 
 
 def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:
@@ -468,11 +484,11 @@ def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) ->
     )
 
 
-def _open_subject(options: argparse.Namespace) -> tuple[Any, Any]:
+def _open_subject(options: argparse.Namespace, source: Any = None) -> tuple[Any, Any]:
     """Return the network ready for gradients, and a function that makes it anew."""
     from nav_monitor_ros.offline.view_gradients import Subject
 
-    viewed = open_viewed(options)
+    viewed = open_viewed(options, source)
     if viewed.bundle is not None:
         spec, trusted = viewed.bundle.network, options.trust
     else:

@@ -16,7 +16,7 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.backends import AUTO
 from nav_monitor_ros.perception.image import ImageError, RawImage
@@ -316,8 +316,8 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
         return Reason.BAD_IMAGE, str(error)
     if isinstance(error, InvalidActivationsError):
         return Reason.INFERENCE_ERROR, str(error)
-    text = ' '.join(str(error).split())[:300]
-    return Reason.INFERENCE_ERROR, f'{type(error).__name__}: {text}'.rstrip(': ')
+    name, text = type(error).__name__, one_line(error, 300)
+    return Reason.INFERENCE_ERROR, name if text == name else f'{name}: {text}'
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:

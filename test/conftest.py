@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from nav_monitor_ros.bundle import Bundle, load_bundle, save_bundle
 from nav_monitor_ros.offline.card import model_card
 from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.ros.domain import take_domain
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     # Two threads on busy cores make networks as small as these very much slower.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _own_domain() -> Iterator[None]:
+    # For nodes that a test starts without a `Graph`, which takes a domain for itself.
+    with take_domain() as domain, pytest.MonkeyPatch.context() as patch:
+        for name, value in domain.environment.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -16,17 +15,19 @@ from typing import Any
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
+from processes import with_default_signals
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
+
+from nav_monitor_ros.ros.domain import take_domain
 
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-_groups = itertools.count()
 
 
 def executable(name: str) -> str:
@@ -38,12 +39,11 @@ class Graph:
     """Processes with a ROS domain of their own, and a node that listens to them."""
 
     def __init__(self, logs: Path) -> None:
-        # Domains above 101 can run into the ports that Linux hands out to programs.
-        self.domain = 1 + (os.getpid() * 13 + next(_groups)) % 100
+        self.domain = take_domain()
         self._logs = logs
         self._processes: list[subprocess.Popen] = []
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=self.domain)
+        rclpy.init(context=self.context, domain_id=self.domain.number)
         self.node = rclpy.create_node('listener', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
@@ -57,12 +57,12 @@ class Graph:
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
-            [executable(name), '--ros-args', *arguments],
+            with_default_signals(executable(name), '--ros-args', *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={
-                **os.environ, 'ROS_DOMAIN_ID': str(self.domain), 'OMP_NUM_THREADS': '1',
+                **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
                 **(env or {}),
             },
         )
@@ -202,6 +202,7 @@ class Graph:
         self._thread.join(5)
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+        self.domain.close()
 
     def _spin(self) -> None:
         try:

@@ -166,7 +166,7 @@ def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
     from torchvision.models import resnet18
     from vision_msgs.msg import Classification
 
-    from nav_monitor_ros.ros.benchmark_link import Link, free_domain
+    from nav_monitor_ros.ros.benchmark_link import Link
 
     torch.manual_seed(0)
     save_file(resnet18(num_classes=2).state_dict(), tmp_path / 'model.safetensors')
@@ -177,7 +177,6 @@ def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
          '-p', f'weights:={tmp_path / "model.safetensors"}',
          '-p', f'training:={tmp_path / "training.npz"}'],
         Classification, '/peer/prediction', images, log=tmp_path / 'peer.log',
-        domain=free_domain(),
     )
     try:
         link.wait_ready(240)
@@ -195,11 +194,11 @@ def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
 def test_a_process_that_ends_at_once_is_told_with_its_last_words(tmp_path):
     from std_msgs.msg import Header
 
-    from nav_monitor_ros.ros.benchmark_link import Link, free_domain
+    from nav_monitor_ros.ros.benchmark_link import Link
 
     link = Link(
         [sys.executable, '-c', 'raise SystemExit("no camera here")'], Header, '/seen',
-        np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log', domain=free_domain(),
+        np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log',
     )
     try:
         with pytest.raises(NavMonitorError, match='no camera here'):
@@ -213,12 +212,12 @@ def test_a_process_that_never_answers_is_told_as_such(tmp_path, monkeypatch):
     from std_msgs.msg import Header
 
     from nav_monitor_ros.ros import benchmark_link
-    from nav_monitor_ros.ros.benchmark_link import Link, free_domain
+    from nav_monitor_ros.ros.benchmark_link import Link
 
     monkeypatch.setattr(benchmark_link, '_LONGEST', 0.3)
     link = Link(
         [sys.executable, '-c', 'import signal; signal.pause()'], Header, '/seen',
-        np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log', domain=free_domain(),
+        np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log',
     )
     try:
         with pytest.raises(NavMonitorError, match='hardly an answer'):

@@ -16,7 +16,8 @@ from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor, Observation, look_together
 from nav_monitor_ros.perception.image import ImageError, RawImage
-from nav_monitor_ros.ros.parameters import MOST_CAMERAS, PARAMETERS, check_all
+from nav_monitor_ros.ros.camera_names import MOST_CAMERAS
+from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
 from nav_monitor_ros.ros.per_camera import CameraValues
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from processes import with_default_signals
 from safetensors.torch import save_file
 
 from nav_monitor_ros import __version__
@@ -496,8 +497,10 @@ def test_unknown_and_missing_options_are_refused_with_the_usage(run, arguments):
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
     np.savez(tmp_path / 'digits.npz', **dict(zip('xy', digits(40), strict=True)))
     process = subprocess.Popen(
-        [sys.executable, '-m', 'nav_monitor_ros.cli', 'train', 'digits', '--data', 'digits.npz',
-         '--epochs', '100000', '--output', 'digits'],
+        with_default_signals(
+            sys.executable, '-m', 'nav_monitor_ros.cli', 'train', 'digits', '--data', 'digits.npz',
+            '--epochs', '100000', '--output', 'digits',
+        ),
         cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
     )
     with contextlib.closing(process.stderr) as stream:

@@ -599,7 +599,7 @@ def run_with_profile(profile: Path | None) -> subprocess.CompletedProcess:
         env.update(dict.fromkeys(names, str(profile)))
     return subprocess.run(
         [sys.executable, '-c', OWN_SEGMENT], capture_output=True, text=True, timeout=120,
-        env={**env, 'ROS_DOMAIN_ID': '99'},
+        env=env,
     )
 
 

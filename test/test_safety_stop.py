@@ -197,7 +197,7 @@ def alert_process(graph):
     def start():
         process = subprocess.Popen(
             [sys.executable, '-c', PUBLISHER],
-            env={**os.environ, 'ROS_DOMAIN_ID': str(graph.domain)},
+            env={**os.environ, **graph.domain.environment},
         )
         started.append(process)
         return process

@@ -32,6 +32,9 @@ try:
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
+
+    from nav_monitor_ros.errors import NavMonitorError
+    from nav_monitor_ros.ros.domain import take_domain
 except ImportError as error:
     sys.exit(
         f"demo: {error}: run 'make setup' once, then '. ./env.sh' in this shell (or 'make demo')"
@@ -490,13 +493,6 @@ def _prepare_output(folder: Path) -> None:
         raise DemoError(f'--output {folder}: {error.strerror}') from error
 
 
-def _isolate() -> None:
-    """Keep the run's ROS graph apart from every other one, on this machine and off it."""
-    # Domains above 101 can run into the ports that Linux hands out to programs.
-    os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-
-
 def _make_room_for_pictures() -> None:
     """Have images go through shared memory that they fit into, unless the user chose otherwise.
 
@@ -543,7 +539,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _prepare_output(options.output)
-        _isolate()
+        # The run's ROS graph is apart from every other one, on this machine and off it.
+        os.environ.update(take_domain().environment)
         _make_room_for_pictures()
         demo = Demo(
             seconds=QUICK_SECONDS if options.quick else options.seconds_per_segment,
@@ -553,7 +550,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         demo.run()
         summary = summarise(demo.record)
         demo.finish(summary)
-    except DemoError as error:
+    except (DemoError, NavMonitorError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ class GateReason(str, Enum):
     """Why the gate does what it does; a closed list, the first that holds is given."""
 
     ALERT = 'alert'  # somebody said True
+    GATE_LATE = 'gate_late'  # the gate itself was held up: what queued meanwhile is discarded
     ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
     ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # the middleware saw silence
     ALERT_SILENT = 'alert_silent'  # the gate's own clock saw silence
@@ -56,6 +57,11 @@ class GateRules:
     angular_deceleration: float = 2.0  # rad/s^2
     latch: bool = False  # a stop stays until it is reset
 
+    @property
+    def late_after(self) -> float:
+        """Return the pause of the gate's own loop, in seconds, after which its queues are stale."""
+        return self.alert_timeout / 2
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         positive = ('alert_timeout', 'command_timeout', 'linear_deceleration',
@@ -79,6 +85,12 @@ class Gate:
     younger than that, whoever else publishes, and no count of publishers is needed, which
     discovery would give late.
 
+    What is heard counts from when it came, not from when the loop got round to it. If the loop
+    itself paused for longer than ``late_after`` (the process was stopped or starved), the
+    middleware may have stood still with it, and what it delivers now may be as old as the pause:
+    for ``alert_timeout`` from then on every False and every command is discarded, and only a True
+    counts.
+
     With ``latch`` every stop stays until ``reset``, the one at the start too: else a restart of
     the process would release what it had latched. Not thread-safe.
     """
@@ -96,6 +108,8 @@ class Gate:
         self._output = ZERO  # sent last, or lower where a command asked for less meanwhile
         self._output_time = now  # until when the ramp is done
         self._reason = GateReason.NO_ALERT_YET
+        self._awake: float | None = None  # when the loop last ran
+        self._settled = -math.inf  # until when the queues may hold what is stale
 
     @property
     def rules(self) -> GateRules:
@@ -111,12 +125,35 @@ class Gate:
         self._rules = replace(self._rules, **changes)
         self._latched &= self._rules.latch
 
-    def alert_heard(self, value: bool, now: float) -> None:
-        """An alert came: True means do not trust perception."""
-        self._heard, self._newest = now, value
-        self._deadline_missed = False
+    def awake(self, now: float) -> float:
+        """Say that the loop runs; before anything that it heard, and at least each ``late_after``.
+
+        Returns:
+            Seconds for which the loop was held up; 0 if it is on time.
+        """
+        pause = 0.0 if self._awake is None else now - self._awake
+        self._awake = now
+        if pause <= self._rules.late_after:
+            return 0.0
+        self._settled = now + self._rules.alert_timeout
+        return pause
+
+    def alert_heard(self, value: bool, now: float, *, age: float = 0.0) -> None:
+        """Take an alert.
+
+        Args:
+            value: True means do not trust perception.
+            now: Seconds.
+            age: Seconds since it came. A True counts from now on, however old it is.
+        """
         if value:
-            self._last_true = now
+            self._heard, self._last_true = now, now
+        elif now < self._settled or not age <= self._rules.alert_timeout:
+            return
+        else:
+            self._heard = now - age if self._heard is None else max(self._heard, now - age)
+        self._newest = value
+        self._deadline_missed = False
 
     def deadline_missed(self) -> None:
         """The middleware saw no alert in time; holds until the next one comes."""
@@ -157,18 +194,21 @@ class Gate:
             self._latched = False
         return self.look(now)
 
-    def command(self, velocity: Velocity, now: float) -> Velocity | None:
-        """A command came.
+    def command(self, velocity: Velocity, now: float, *, age: float = 0.0) -> Velocity | None:
+        """Take a command.
 
         Args:
             velocity: What is asked for; counts as zero if a component is NaN or infinite.
             now: Seconds.
+            age: Seconds since it came; beyond ``command_timeout`` it counts as none.
 
         Returns:
             The velocity to send now; None while stopped, when only ``tick`` sends.
         """
+        if not age <= self._rules.command_timeout:
+            return None
         wanted = velocity if velocity.is_finite else ZERO
-        self._last_command = now
+        self._last_command = now - age
         if self.look(now) is not GateReason.PASSING:
             # A ramp gives way to whoever wants to go slower still.
             self._output = _lesser(self._slowed(now), wanted)
@@ -198,6 +238,8 @@ class Gate:
         timeout = self._rules.alert_timeout
         if self._last_true is not None and now - self._last_true <= timeout:
             return GateReason.ALERT
+        if now < self._settled:
+            return GateReason.GATE_LATE
         if self._lost_publishers:
             return GateReason.ALERT_LIVELINESS_LOST
         if self._heard is None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.bundle import Bundle, equip, save_exported
 from nav_monitor_ros.bundle_engines import GRAPH, Approval, Engines, probe_of
 from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_scores
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.fit import MARGINAL_SHARE, source_label
+from nav_monitor_ros.offline.fit import MARGINAL_SHARE
 from nav_monitor_ros.offline.images import ImageSource, split
 from nav_monitor_ros.offline.invalid_images import InvalidImages
+from nav_monitor_ros.offline.labels import require_known_classes
 from nav_monitor_ros.offline.pipeline import Progress, ScoredImages, digests_of, score_images
+from nav_monitor_ros.offline.source_spec import source_label
 from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX
@@ -114,15 +116,17 @@ def export(
             few images.
     """
     engines = engines_here(backends, bundle)
+    calibration = calibration.oriented(bundle.preprocess.exif)
+    require_known_classes(calibration, bundle.class_names)
     _require_images(bundle, calibration)
     parts = _parts(bundle, calibration, seed, workers, progress)
-    with tempfile.TemporaryDirectory(prefix='nav_monitor_export_') as scratch:
+    with scratch_folder() as scratch:
         graph, read = None, None
         if bundle.network.spec == ONNX:
             assert bundle.folder is not None
             read = OnnxGraph.read(bundle.folder / 'model.onnx', output=bundle.network.output)
         elif any(engine.backend != TORCH for engine in engines):
-            graph = Path(scratch) / 'network.onnx'
+            graph = scratch / 'network.onnx'
             read = _written(bundle, reference, graph, progress)
         approvals, probe = _staying(bundle, anew=read is not None)
         if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):

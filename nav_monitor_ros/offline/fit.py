@@ -17,6 +17,7 @@ import numpy as np
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
 from nav_monitor_ros.bundle_images import CalibrationImages
+from nav_monitor_ros.class_names import require_names
 from nav_monitor_ros.decision.calibration import (
     Calibration,
     calibrate_scores,
@@ -33,7 +34,7 @@ from nav_monitor_ros.offline.images import (
     split,
 )
 from nav_monitor_ros.offline.invalid_images import InvalidImages
-from nav_monitor_ros.offline.labels import network_labels
+from nav_monitor_ros.offline.labels import names_from, network_labels, require_known_classes
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import (
     BATCH,
@@ -45,6 +46,7 @@ from nav_monitor_ros.offline.pipeline import (
     each,
     score_images,
 )
+from nav_monitor_ros.offline.source_spec import source_label
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.layers import early_layers
 from nav_monitor_ros.perception.network import NetworkSpec
@@ -130,8 +132,13 @@ def fit(
         NavMonitorError: Labels do not fit the network, or there is too little data for the scores
             or the budget.
     """
+    exif = classifier.preprocess.exif
+    data, calibration = data.oriented(exif), calibration.oriented(exif)
     class_names = _class_names(classifier, data, options)
+    require_names([options.name], 'the name of the bundle', 'choose another one (--name)')
+    require_names(class_names, 'the name of a class', 'rename it')
     labels = network_labels(data, class_names, classifier.background)
+    require_known_classes(calibration, class_names)
     scores = empty_scores(classifier, options)
     # Too small a calibration set is refused before the work begins, not after it.
     _parts_of_calibration(calibration, calibration, scores, options)
@@ -146,7 +153,7 @@ def fit(
     required = options.scores is not None
     left_out = equip_with_possible(classifier, scores, required=required)
     if checkpoint is not None:
-        _identify(checkpoint, classifier, network, data, digests, options)
+        _identify(checkpoint, classifier, network, data, labels, class_names, digests, options)
     partial = PartialFit(scores, digests)
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
@@ -396,6 +403,8 @@ def _identify(
     classifier: RunningNetwork,
     network: NetworkSpec,
     data: ImageSource,
+    labels: np.ndarray | None,
+    class_names: Sequence[str],
     digests: Sequence[bytes],
     options: FitOptions,
 ) -> None:
@@ -405,7 +414,8 @@ def _identify(
         data=[
             data.name, len(data), [data.digest(int(place)).hex() for place in probes],
             hashlib.sha256(data.places.tobytes()).hexdigest(),
-            None if data.labels is None else hashlib.sha256(data.labels.tobytes()).hexdigest(),
+            None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest(),
+            list(class_names),
         ],
         calibration=b''.join(digests),
         network=[
@@ -624,8 +634,8 @@ def _class_names(
     classifier: RunningNetwork, data: ImageSource, options: FitOptions
 ) -> tuple[str, ...]:
     names = options.class_names
-    if names is None and data.class_names and len(data.class_names) == classifier.classes:
-        names = data.class_names
+    if names is None:
+        names = names_from(data, classifier.classes)
     if names is None:
         names = tuple(f'class_{index}' for index in range(classifier.classes))
     if len(names) != classifier.classes:
@@ -674,18 +684,6 @@ def _fingerprint(source: ImageSource, digests: Sequence[bytes], chosen: np.ndarr
     return fingerprint_of(add_fingerprints(
         fingerprint(digests[place], source.label(place)) for place in np.flatnonzero(chosen)
     ))
-
-
-def source_label(spec: str) -> str:
-    """Return a source's specification without the folders of the machine it lay on."""
-    location, mark, options = spec.partition('?')
-    path, colon, topic = location.partition(':/')  # of a bag; names of files have no colon
-    named = path.rstrip('/').rpartition('/')[2] + (f'{colon}{topic}' if colon else '')
-    kept = [
-        f'labels={option.rpartition("/")[2]}' if option.startswith('labels=') else option
-        for option in options.split('&')
-    ]
-    return named + mark + '&'.join(kept)
 
 
 def _versions() -> dict[str, str]:

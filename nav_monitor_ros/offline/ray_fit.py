@@ -16,6 +16,7 @@ from nav_monitor_ros.offline.labels import network_labels
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import BATCH, Progress
 from nav_monitor_ros.offline.ray_cluster import RayCluster
+from nav_monitor_ros.offline.source_spec import absolute
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.layers import PENULTIMATE
@@ -92,7 +93,7 @@ class FitWorker:
         self._job = job
         self._classifier = job.network.start()
         equip(self._classifier, job.partial({}).scores.values())
-        self._source = open_source(job.source)
+        self._source = open_source(job.source).oriented(job.network.preprocess.exif)
         _, self._others = sample_and_rest(len(self._source), job.seed, job.sample)
         self._labels = network_labels(self._source, job.class_names, job.network.background)
 
@@ -187,16 +188,3 @@ class RayFit:
             ),
         )
         partial.merge(job.partial(seen))
-
-
-def absolute(spec: str) -> str:
-    """Return a source's specification that means the same in every folder."""
-    location, mark, query = spec.partition('?')
-    if location and not location.startswith('sample:'):
-        location = str(Path(location).expanduser().absolute())
-    options = [
-        f'labels={Path(option.removeprefix("labels=")).expanduser().absolute()}'
-        if option.startswith('labels=') else option
-        for option in query.split('&')
-    ]
-    return location + mark + '&'.join(options)

@@ -12,6 +12,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.invalid_images import InvalidImages
+from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording, thumbnail
 from nav_monitor_ros.offline.tuning_statistics import (
@@ -67,7 +68,7 @@ class TuningRecorder:
             NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
                 holds another recording.
         """
-        _check_labels(source, len(class_names))
+        source = labelled_as(source.oriented(classifier.preprocess.exif), class_names)
         self._classifier = classifier
         self._source = source
         self._response = options.response
@@ -230,15 +231,6 @@ def _evenly(count: int, most: int) -> np.ndarray:
     if count <= most:
         return np.arange(count)
     return np.unique(np.round(np.linspace(0, count - 1, most)).astype(np.int64))
-
-
-def _check_labels(source: ImageSource, classes: int) -> None:
-    labels = source.labels
-    if labels is not None and not 0 <= labels.min() <= labels.max() < classes:
-        raise NavMonitorError(
-            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
-            f'network has {classes} classes'
-        )
 
 
 def _check_size(about: RecordingOf) -> None:

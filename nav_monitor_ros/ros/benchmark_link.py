@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import Unfinished, check
+from nav_monitor_ros.ros.domain import take_domain
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.qos import reliable
 
@@ -41,7 +42,6 @@ class Link:
         images: np.ndarray,
         *,
         log: Path,
-        domain: int,
     ) -> None:
         """Start the process.
 
@@ -52,17 +52,18 @@ class Link:
             topic: Of these messages.
             images: uint8 (N, H, W, 3), which take turns as bgr8.
             log: Gets what the process prints.
-            domain: Of ROS, 0 to 101.
         """
+        self._domain = take_domain()
         self.started = time.monotonic()
         self._log = log
         with log.open('wb') as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env={**os.environ, 'ROS_DOMAIN_ID': str(domain)},
+                env={**os.environ, **self._domain.environment},
             )
+        self._unfinished = Unfinished(self._process.kill)
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=domain)
+        rclpy.init(context=self.context, domain_id=self._domain.number)
         self.node = rclpy.create_node('benchmark', context=self.context)
         self._messages = [_message(image) for image in images]
         self._sent: dict[int, float] = {}  # stamp in nanoseconds -> steady seconds
@@ -87,6 +88,7 @@ class Link:
         """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
+            check()
             value = condition()
             if value:
                 return value
@@ -122,6 +124,7 @@ class Link:
         self._replies.clear()
         number, due = 0, start
         while due < start + settle + seconds:
+            check()
             now = time.monotonic()
             if now < due:
                 time.sleep(due - now)
@@ -166,16 +169,18 @@ class Link:
 
     def close(self) -> None:
         """End the process and the camera."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()  # it may have been started with SIGINT ignored
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._unfinished.close()
         self._executor.shutdown()
         self._thread.join(5)
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
+        self._domain.close()
 
     def _publish(self, number: int) -> None:
         message = self._messages[number % len(self._messages)]
@@ -220,11 +225,6 @@ class Feed:
         self.raw = raw
         span = times[-1] - times[0] if len(times) > 1 else 0.0
         self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies a second
-
-
-def free_domain() -> int:
-    """Return a ROS domain that tells this process's benchmarks from others' nodes."""
-    return 1 + os.getpid() % 100  # domains above 101 run into the ports that Linux hands out
 
 
 def python_module(name: str, *arguments: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
 from nav_monitor_ros.perception.backends import ENGINES, TF32, TORCH, Engine
 from nav_monitor_ros.ros.bare_node import REPLY
-from nav_monitor_ros.ros.benchmark_link import Feed, Link, free_domain, python_module
+from nav_monitor_ros.ros.benchmark_link import Feed, Link, python_module
 from nav_monitor_ros.ros.qos import reliable
 
 CAMERA_RATE = 30.0  # Hz
@@ -93,8 +93,8 @@ def node_benchmark(
             f'{script} is not there: the peer node is in the source repository; run this in a '
             'checkout, or say where it is (--peer)'
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        stage = _Stage(Path(scratch), seconds, threads, script, progress, bool(grid))
+    with scratch_folder() as scratch:
+        stage = _Stage(scratch, seconds, threads, script, progress, bool(grid))
         wanted = stage.prepare(classes, backends)
         monitors = {backend: stage.monitor(backend) for backend in wanted}
         best = max(monitors, key=lambda name: monitors[name].fastest.rate)
@@ -125,7 +125,6 @@ class _Stage:
         self._steps = 5 if grid else 3  # and one for each backend
         self._done = 0
         self._images = camera_images(VARIANTS, seed=1)
-        self._domain = free_domain()
 
     def prepare(self, classes: int, backends: str) -> tuple[str, ...]:
         """Make the network and its monitor; return the backends to measure."""
@@ -187,9 +186,7 @@ class _Stage:
         self._tell(what)
         log = self._folder / f'{self._done}.log'
         with _profile():
-            link = Link(
-                command, reply, topic, self._images, log=log, domain=self._domain,
-            )
+            link = Link(command, reply, topic, self._images, log=log)
             try:
                 if watched:
                     link.node.create_subscription(

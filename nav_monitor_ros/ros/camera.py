@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import rclpy
-import yaml
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.sources import open_source
+from nav_monitor_ros.plain_yaml import read_yaml
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import declare
+from nav_monitor_ros.ros.process import StopRequest, run
 
 _FROM_RGB = {
     'rgb8': None,
@@ -35,6 +32,7 @@ _FROM_RGB = {
     'bgra8': cv2.COLOR_RGB2BGRA,
     'mono8': cv2.COLOR_RGB2GRAY,
 }
+LONGEST_SEGMENT = 10**6  # seconds
 _PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
 
 
@@ -60,10 +58,7 @@ def read_script(path: Path) -> list[Segment]:
     Raises:
         NavMonitorError: The file is missing or malformed, or a source cannot be opened.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'script {path}: {one_line(error, 1000)}') from error
+    entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise NavMonitorError(f'script {path} is not a list of segments')
     segments = []
@@ -73,8 +68,12 @@ def read_script(path: Path) -> list[Segment]:
                 f'script {path}: segment {number} must have name, source and seconds'
             )
         seconds = entry['seconds']
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-            raise NavMonitorError(f'script {path}: segment {number} must last more than 0 seconds')
+        known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (known and 0 < seconds <= LONGEST_SEGMENT):
+            raise NavMonitorError(
+                f'script {path}: segment {number} must last more than 0 seconds and at most '
+                f'{LONGEST_SEGMENT}'
+            )
         segments.append(
             Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))
         )
@@ -124,7 +123,9 @@ class CameraNode(Node):
             if script
             else [Segment('source', open_source(self._values['source']), 0.0)]
         )
-        self.done = threading.Event()
+        for note in (note for segment in self._segments for note in segment.source.notes):
+            self.get_logger().warning(note)
+        self.done = False  # the script has ended
         self._frames = self._play()
         compressed = self._values['image_transport'] == 'compressed'
         reliable = self._values['reliability'] == 'reliable'
@@ -170,7 +171,7 @@ class CameraNode(Node):
         try:
             segment, rgb = next(self._frames)
         except StopIteration:
-            self.done.set()
+            self.done = True
             return
         header = Header(
             stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id']
@@ -201,31 +202,24 @@ class CameraNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the camera until its script ends, SIGINT or SIGTERM.
+    """Run the camera until its script ends, or a signal does.
 
     Returns:
-        0; 1 if a parameter or a source cannot be used, after one line that says why.
+        0; 1 if a parameter or a source cannot be used, 70 if the node fails, after one line that
+        says why.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = CameraNode()
-    except NavMonitorError as error:
-        rclpy.logging.get_logger('camera').fatal(str(error))
-        rclpy.shutdown()
-        return 1
+    return run('camera', CameraNode, _play_on, args)
+
+
+def _play_on(node: CameraNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not (stop.is_set() or node.done.is_set()):
+        while not (stop.is_set() or node.done):
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
     executor.shutdown()
-    node.destroy_node()
-    rclpy.shutdown()
     return 0
 
 

@@ -14,13 +14,13 @@ from std_msgs.msg import Header
 from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.ros.messages import LEVELS, diagnostic, diagnostics_message
 from nav_monitor_ros.ros.qos import reliable
+from nav_monitor_ros.ros.subscription import REMEDY, SILENCE
 
 if TYPE_CHECKING:
     from nav_monitor_ros.monitor import Monitor
     from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 PERIOD = 1.0  # seconds
-SILENCE = 2.0  # seconds without an image that are called a fault of the transport
 Status = tuple[bytes, str, Mapping[str, object]]  # level, message, values
 
 
@@ -101,18 +101,14 @@ class Diagnostics:
             'size': desk.last_size,
             'last_image_s_ago': silent,
         }
-        trouble = subscription.trouble()
+        trouble = subscription.unheard()
         if trouble:
             return DiagnosticStatus.ERROR, trouble, values
-        remedy = (
-            'publish reliably, or start the publisher with the middleware profile '
-            'config/fastdds.xml of this package (larger shared memory)'
-        )
         if subscription.publishers.best_effort and (lost > 0 or silent > SILENCE):
             what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
             return (
                 DiagnosticStatus.WARN if lost > 0 and silent < SILENCE else DiagnosticStatus.ERROR,
-                f'{what} of a best-effort publisher: {remedy}',
+                f'{what} of a best-effort publisher: {REMEDY}',
                 values,
             )
         if silent > SILENCE:

@@ -1,36 +1,135 @@
-"""What the rooms without ROS log, in the ROS log."""
+"""A node's log, written by a thread of its own, so that no thread that publishes waits for it."""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from collections import deque
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 PACKAGE = __name__.partition('.')[0]
+QUEUED_LINES = 1000  # beyond it the newest are dropped and counted
+
+
+class QueuedLog:
+    """Takes lines for a ROS logger and never blocks.
+
+    A log call of rclpy writes to the terminal, to a file and to ``/rosout`` before it returns, with
+    the interpreter's lock held. See also ``NonBlockingOutput``. Safe to use from several threads.
+    """
+
+    def __init__(self, logger: RcutilsLogger, capacity: int = QUEUED_LINES) -> None:
+        """Start the thread.
+
+        Args:
+            logger: Writes the lines.
+            capacity: Lines that may wait.
+        """
+        self._logger = logger
+        self._capacity = capacity
+        self._lines: deque[tuple[int, str]] = deque()
+        self._dropped = 0
+        self._writing = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name='nav_monitor log', daemon=True).start()
+
+    def debug(self, text: str) -> None:
+        """Log a line for developers."""
+        self.log(logging.DEBUG, text)
+
+    def info(self, text: str) -> None:
+        """Log a line about normal operation."""
+        self.log(logging.INFO, text)
+
+    def warning(self, text: str) -> None:
+        """Log a line about something that a person should look at."""
+        self.log(logging.WARNING, text)
+
+    def error(self, text: str) -> None:
+        """Log a line about a fault."""
+        self.log(logging.ERROR, text)
+
+    def fatal(self, text: str) -> None:
+        """Log the reason for which the process ends."""
+        self.log(logging.CRITICAL, text)
+
+    def log(self, severity: int, text: str) -> None:
+        """Log a line.
+
+        Args:
+            severity: One of ``logging``'s.
+            text: The line.
+        """
+        with self._changed:
+            if len(self._lines) >= self._capacity:
+                self._dropped += 1
+                return
+            self._lines.append((severity, text))
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every line is written.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether all are.
+        """
+        end = time.monotonic() + timeout
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._lines and not self._writing, max(0.0, end - time.monotonic())
+            )
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._lines)
+                self._writing = True
+                severity, text = self._lines.popleft()
+                dropped, self._dropped = self._dropped, 0
+            try:
+                if dropped:
+                    self._write(logging.WARNING, f'{dropped} lines of the log were dropped')
+                self._write(severity, text)
+            except Exception:  # the context is gone, or the disk is full: the log must go on
+                pass
+
+    def _write(self, severity: int, text: str) -> None:
+        # A call of its own for each severity, because rclpy refuses one that changes it.
+        if severity >= logging.CRITICAL:
+            self._logger.fatal(text)
+        elif severity >= logging.ERROR:
+            self._logger.error(text)
+        elif severity >= logging.WARNING:
+            self._logger.warning(text)
+        elif severity >= logging.INFO:
+            self._logger.info(text)
+        else:
+            self._logger.debug(text)
 
 
 class RosLogHandler(logging.Handler):
-    """Hands records of Python's logging to a ROS logger."""
+    """Hands records of Python's logging to a node's log."""
 
-    def __init__(self, logger: RcutilsLogger) -> None:
-        """Hand records to ``logger``."""
+    def __init__(self, log: QueuedLog) -> None:
+        """Hand records to ``log``."""
         super().__init__()
-        self._logger = logger
+        self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one record on; rclpy wants a call of its own for each severity."""
-        text = self.format(record)
-        if record.levelno >= logging.ERROR:
-            self._logger.error(text)
-        elif record.levelno >= logging.WARNING:
-            self._logger.warning(text)
-        else:
-            self._logger.info(text)
+        """Hand one record on."""
+        self._log.log(record.levelno, self.format(record))
 
 
-def log_to_ros(logger: RcutilsLogger) -> None:
-    """Send this package's records to a ROS logger, from INFO upwards, and nowhere else."""
+def log_to_ros(log: QueuedLog) -> None:
+    """Send this package's records to a node's log, from INFO upwards, and nowhere else."""
     own = logging.getLogger(PACKAGE)
-    own.handlers = [RosLogHandler(logger)]
+    own.handlers = [RosLogHandler(log)]
     own.propagate = False
     own.setLevel(logging.INFO)

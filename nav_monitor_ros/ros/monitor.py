@@ -2,62 +2,90 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
+import time
 
-import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.log import log_to_ros
 from nav_monitor_ros.ros.node import MonitorNode
+from nav_monitor_ros.ros.process import (
+    FAILED,
+    LAST_LINES,
+    UNUSABLE,
+    StopRequest,
+    StuckThreadError,
+    run,
+)
+
+STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
+CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM.
+    """Run the node until a signal ends it.
 
     Returns:
-        0 after a signal; 1 if the configuration cannot be used, after one line that says why.
+        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
+        line that says why.
     """
-    # Own handlers: rclpy's would close the middleware before the last True is out.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = MonitorNode()
-    except NavMonitorError as error:
-        rclpy.logging.get_logger('nav_monitor').fatal(str(error))
-        rclpy.shutdown()
-        return 1
-    log_to_ros(node.get_logger())
+    return run('nav_monitor', MonitorNode, _watch, args)
+
+
+def _watch(node: MonitorNode, stop: StopRequest) -> int:
+    log_to_ros(node.log)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    failed = threading.Event()
-    thread = threading.Thread(
-        target=_execute, args=(node, executor, stop, failed), name='nav_monitor executor'
+    statuses: list[int] = []
+    serving = threading.Thread(
+        target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor',
+        daemon=True,
     )
-    thread.start()
+    serving.start()
     while not stop.wait(node.alert_period):
-        try:
-            node.beat()
-        except Exception as error:  # silence would be worse than whatever this is
-            node.get_logger().error(f'heartbeat: {type(error).__name__}: {error}')
-    executor.shutdown(timeout_sec=1.0)
-    thread.join()
-    _say_goodbye(node)
-    node.destroy_node()
-    rclpy.shutdown()
-    return 1 if failed.is_set() else 0
+        _beat(node)
+    node.say_goodbye()
+    closing = threading.Thread(
+        target=_close, args=(node, executor, serving), name='nav_monitor closing', daemon=True
+    )
+    closing.start()
+    end = time.monotonic() + CLOSING
+    while closing.is_alive() and time.monotonic() < end:
+        closing.join(node.alert_period)
+        _beat(node)
+    node.deliver()
+    node.log.flush(LAST_LINES)
+    status = statuses[0] if statuses else 0
+    if closing.is_alive() or serving.is_alive():
+        raise StuckThreadError(status)  # foreign code holds it
+    return status
+
+
+def _beat(node: MonitorNode) -> None:
+    try:
+        node.beat()
+    except Exception as error:  # silence would be worse than whatever this is
+        node.log.error(f'heartbeat: {type(error).__name__}: {error}')
+
+
+def _close(
+    node: MonitorNode, executor: SingleThreadedExecutor, serving: threading.Thread
+) -> None:
+    executor.shutdown(timeout_sec=STOPPING)
+    serving.join()
+    try:
+        node.stop(STOPPING)
+    except NavMonitorError as error:
+        node.log.error(str(error))
 
 
 def _execute(
     node: MonitorNode,
     executor: SingleThreadedExecutor,
-    stop: threading.Event,
-    failed: threading.Event,
+    stop: StopRequest,
+    statuses: list[int],
 ) -> None:
     try:
         if node.autostart:
@@ -65,23 +93,16 @@ def _execute(
                 if not stop.is_set():
                     transition()
                     if node.trouble:
-                        failed.set()  # the transition has logged the one line that says why
+                        statuses.append(UNUSABLE)  # the transition has logged the one line
                         return
         executor.spin()
     except ExternalShutdownException:
         pass
     except Exception as error:
-        node.get_logger().fatal(f'executor failed: {type(error).__name__}: {error}')
-        failed.set()
+        node.log.fatal(f'executor failed: {type(error).__name__}: {error}')
+        statuses.append(FAILED)
     finally:
-        stop.set()
-
-
-def _say_goodbye(node: MonitorNode) -> None:
-    try:
-        node.stop()
-    except NavMonitorError as error:
-        node.get_logger().error(str(error))
+        stop.request()
 
 
 if __name__ == '__main__':

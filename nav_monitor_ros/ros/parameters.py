@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.evidence import SCHEMES
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.camera_names import check_camera_names
 
 if TYPE_CHECKING:
     from rclpy.node import Node
-
-MOST_CAMERAS = 16
-LONGEST_CAMERA_NAME = 64  # characters; a topic's name may have 255
-_CAMERA_NAME = re.compile(r'[A-Za-z](_?[A-Za-z0-9])*')  # as ROS wants a part of a name
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Parameter:
         return f'{self.low:g} to {self.high:g}'
 
     def check(self, value: Any) -> Any:
-        """Return ``value`` in this parameter's type.
+        """Return ``value`` in this parameter's type; an empty list is the default of a list.
 
         Raises:
             NavMonitorError: It has another type or is out of range.
@@ -74,7 +70,7 @@ class Parameter:
     def _convert(self, value: Any) -> Any:
         kind = self.type
         if kind.endswith('[]') and isinstance(value, Sequence) and not isinstance(value, str):
-            values = list(value)
+            values = list(value) or list(self.default)
             wanted = str if kind == 'string[]' else int
             if all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
                 return values
@@ -347,7 +343,7 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
         raise NavMonitorError(
             f'parameter roi is {roi}; width and height must both be 0 or both above 0'
         )
-    check_camera_names(checked['cameras'])
+    check_camera_names(checked['cameras'], taken=BY_NAME)
     device = checked['device']
     number = device.removeprefix('cuda:')
     numbered = device != number and number.isascii() and number.isdecimal()
@@ -356,36 +352,6 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
             f'parameter device is {_shown(device)}; it must be auto, cpu or cuda:N'
         )
     return checked
-
-
-def check_camera_names(cameras: Sequence[str]) -> None:
-    """Check that topics and parameters can be named after these cameras.
-
-    Args:
-        cameras: The parameter's value; empty names are ignored.
-
-    Raises:
-        NavMonitorError: They cannot.
-    """
-    names = [name for name in cameras if name]
-    for name in names:
-        if not _CAMERA_NAME.fullmatch(name) or len(name) > LONGEST_CAMERA_NAME:
-            raise NavMonitorError(
-                f'parameter cameras names {_shown(name)}; a name begins with a letter and goes on '
-                f'with letters, digits and single underscores, {LONGEST_CAMERA_NAME} at most'
-            )
-        if name in BY_NAME:
-            raise NavMonitorError(
-                f"parameter cameras names '{name}', as a parameter is named; a file could not set "
-                'both, take another name'
-            )
-        if names.count(name) > 1:
-            raise NavMonitorError(f"parameter cameras names '{name}' twice")
-    if len(names) > MOST_CAMERAS:
-        raise NavMonitorError(
-            f'parameter cameras names {len(names)} cameras; one node takes {MOST_CAMERAS} at most, '
-            'start another'
-        )
 
 
 def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,20 @@ if TYPE_CHECKING:
     from rclpy.node import Node
 
 OWN = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
+
+
+def known_names(cameras: Sequence[str]) -> dict[str, Collection[str]]:
+    """Return the names of the monitor's parameters, as ``describe_unknown`` takes them.
+
+    Args:
+        cameras: Names of several cameras, which may have parameters of their own.
+    """
+    own = [parameter.name for parameter in OWN]
+    return {
+        'known': {*BY_NAME, *(f'{camera}.{name}' for camera in cameras for name in own)},
+        'per_camera': own,
+        'cameras': cameras,
+    }
 
 
 @dataclass(frozen=True)

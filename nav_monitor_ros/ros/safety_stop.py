@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
+import math
 import sys
-import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -18,14 +16,24 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
+from nav_monitor_ros.decision.command_echo import CommandEcho
 from nav_monitor_ros.decision.gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message
+from nav_monitor_ros.ros.gate_diagnostics import GateDiagnostics, GateState, GateTopics
+from nav_monitor_ros.ros.gate_topics import (
+    TWIST,
+    TWIST_STAMPED,
+    WayBack,
+    check_distinct,
+    gid,
+    without_deadline,
+)
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.parameters import declare, plain
+from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop_parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
 
@@ -35,18 +43,13 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 RULES = tuple(GateRules.__dataclass_fields__)  # parameters of the same names
+TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
 DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
-DIAGNOSTICS_PERIOD = 1.0  # seconds
-GOODBYE = 1.0  # seconds that the last zero may take to reach everybody
+LOOKS = 2  # looks at the clock, at least, in the time after which the loop counts as late
+GOODBYE = 1.0  # seconds that the last zero may take to reach everybody, and the log its file
 LOG_PERIOD = 1.0  # seconds between two lines about the same fault of the commands
 ALERTS_KEPT = 10  # so that one publisher's False cannot push another's True out of the queue
-
-_LEVELS = {
-    GateReason.PASSING: DiagnosticStatus.OK,
-    GateReason.LATCHED: DiagnosticStatus.WARN,
-    GateReason.NO_ALERT_YET: DiagnosticStatus.STALE,
-}  # every other reason is an error
 
 
 class SafetyStopNode(Node):
@@ -59,47 +62,62 @@ class SafetyStopNode(Node):
     volatile: the alert is repeated anyway, and a late joiner must not take for news the False that
     a monitor, hung since, said long ago.
 
-    One thread; what is heard is answered at once, and a steady timer looks at the clock.
+    One thread decides: what is heard is answered at once, and a steady timer looks at the clock.
+    Each callback first tells the gate that the loop runs, then acts, and only then logs. People are
+    told by another thread (``GateDiagnostics``).
     """
 
     def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
         """Start stopped.
 
         Raises:
-            NavMonitorError: A parameter has a wrong type or is out of range.
+            NavMonitorError: A parameter has a wrong type or is out of range, or two of the topics
+                are one.
         """
         super().__init__(name, **options)
+        self._log = QueuedLog(self.get_logger())
+        check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
         rules = GateRules(**{rule: self._values[rule] for rule in RULES})
         self._gate = Gate(rules, time.monotonic())
+        self._reason = GateReason.NO_ALERT_YET
         self._said: GateReason | None = None
-        self._since = time.monotonic()  # of the reason said, steady seconds
+        self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
-        self._received = self._forwarded = self._not_finite = 0
+        self._received = self._forwarded = self._not_finite = self._stale = self._echoes = 0
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
+        self._times_late, self._longest_late = 0, 0.0  # seconds
+        self._not_finite_logged = -math.inf
+        self._echo = CommandEcho()
+        self._way_back: WayBack | None = None  # written by the thread of the diagnostics
         self._create_publishers()
-        self._type = TwistStamped if self._values['stamped'] else Twist
-        self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
-        self.create_subscription(self._type, 'cmd_vel_in', self._command_heard, reliable(1))
-        self._alerts = self.create_subscription(
-            Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT)
-        )
-        self._watch_alert()
+        self._create_subscriptions()
         self.create_service(Trigger, '~/reset', self._reset)
         # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0 / self._values['rate'], self._tick, clock=steady)
-        self.create_timer(DIAGNOSTICS_PERIOD, self._publish_diagnostics, clock=steady)
+        period = 1.0 / self._values['rate']
+        self.create_timer(period, self._tick, clock=steady)
+        if period > (look := rules.late_after / LOOKS):
+            self.create_timer(look, self._look, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
-        self._answer()
+        self._act()
+        self._diagnostics = GateDiagnostics(
+            self, self._topics(), self._log, self._state, self._loop_found
+        )
 
     def stop(self) -> None:
-        """Send zero for the last time, and wait until everybody has it."""
+        """Send zero for the last time, wait until everybody has it, and write the log."""
         self._send(ZERO)
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
             publisher.wait_for_all_acked(Duration(seconds=GOODBYE))
+        self._log.flush(GOODBYE)
+
+    def destroy_node(self) -> None:
+        """End the thread of the diagnostics, too."""
+        self._diagnostics.close()
+        super().destroy_node()
 
     def _create_publishers(self) -> None:
         rate = self._values['rate']
@@ -112,7 +130,30 @@ class SafetyStopNode(Node):
                 liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
             ),
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
+        self._type = TwistStamped if self._values['stamped'] else Twist
+        self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
+
+    def _create_subscriptions(self) -> None:
+        # No default listeners: who cannot be heard is found by the diagnostics, with a remedy.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        self._incoming = self.create_subscription(
+            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
+        )
+        self._alerts = self.create_subscription(
+            Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT), event_callbacks=quiet
+        )
+        self._watch_alert()
+
+    def _topics(self) -> GateTopics:
+        return GateTopics(
+            incoming=self._incoming.topic_name,
+            outgoing=self._commands.topic_name,
+            alert=self._alerts.topic_name,
+            kind=TWIST_STAMPED if self._values['stamped'] else TWIST,
+            commands_asked=reliable(1),
+            commands_offered=without_deadline(reliable(1)),
+            alert_asked=reliable(ALERTS_KEPT),
+        )
 
     # The alert.
 
@@ -136,26 +177,30 @@ class SafetyStopNode(Node):
                 Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
             )
         except UnsupportedEventTypeError:
-            self.get_logger().warning(
+            self._log.warning(
                 'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
                 'watched for silence only'
             )
 
-    def _alert_heard(self, message: Bool) -> None:
-        self._gate.alert_heard(message.data, time.monotonic())
-        self._answer()
+    def _alert_heard(self, message: Bool, info: Mapping[str, Any]) -> None:
+        now = self._wake()
+        self._gate.alert_heard(message.data, now, age=_age(info))
+        self._act()
 
     def _deadline_missed(self, _event: Any) -> None:
+        self._wake()
         self._gate.deadline_missed()
-        self._answer()
+        self._act()
 
     def _liveliness_changed(self, event: Any) -> None:
+        self._wake()
         self._alive, self._lost = event.alive_count, event.not_alive_count
         self._gate.liveliness_changed(self._lost)
-        self._answer()
+        self._act()
 
     def _offers_too_little(self, _event: Any) -> None:
-        self.get_logger().warning(
+        self._wake()
+        self._log.warning(
             f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
             f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
             'and not for its death while another one speaks'
@@ -163,7 +208,8 @@ class SafetyStopNode(Node):
 
     # The commands.
 
-    def _command_heard(self, message: Twist | TwistStamped) -> None:
+    def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
+        now = self._wake()
         self._received += 1
         twist = message
         if isinstance(message, TwistStamped):
@@ -172,66 +218,114 @@ class SafetyStopNode(Node):
         asked = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
-        if not asked.is_finite:
-            self._not_finite += 1
-            self.get_logger().error(
-                'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in',
-                throttle_duration_sec=LOG_PERIOD,
-            )
-        velocity = self._gate.command(asked, time.monotonic())
-        if velocity is not None:
+        age = _age(info)
+        if self._is_echo(asked, info, now):
+            self._echoes += 1
+        elif age > self._values['command_timeout']:
+            self._stale += 1
+        elif (velocity := self._gate.command(asked, now, age=age)) is not None:
             self._forwarded += 1
             self._send(velocity)
-        self._answer()
+        self._act()
+        if not asked.is_finite:
+            self._not_finite += 1
+            self._log_not_finite(now)
+
+    def _is_echo(self, asked: Velocity, info: Mapping[str, Any], now: float) -> bool:
+        """Return whether a command may well be one that this gate has sent, come back."""
+        way = self._way_back
+        if way is None:
+            return False
+        publisher = info.get('publisher_gid')  # before Kilted the middleware does not tell it
+        if publisher is not None and gid(publisher['data']) not in way.publishers:
+            return False
+        return self._echo.is_echo(asked, now)
+
+    def _log_not_finite(self, now: float) -> None:
+        if now - self._not_finite_logged < LOG_PERIOD:
+            return
+        self._not_finite_logged = now
+        self._log.error(
+            'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
+        )
+
+    # Deciding and acting.
+
+    def _wake(self) -> float:
+        """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
+        now = self._awake = time.monotonic()
+        pause = self._gate.awake(now)
+        if pause:
+            self._act()
+            self._times_late += 1
+            self._longest_late = max(self._longest_late, pause)
+            self._log.warning(
+                f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
+                'commands that waited meanwhile are discarded'
+            )
+        return now
+
+    def _look(self) -> None:
+        self._wake()
+        self._act()
 
     def _tick(self) -> None:
-        velocity = self._gate.tick(time.monotonic())
+        self._wake()
+        self._repeat()
+        self._tell()
+
+    def _act(self) -> None:
+        """Answer at once what was heard; the timer would be up to a period late."""
+        before, first = self._reason, self._said is None
+        self._reason = self._gate.look(time.monotonic())
+        if first or (before is GateReason.PASSING) != (self._reason is GateReason.PASSING):
+            self._repeat()
+        self._tell()
+
+    def _repeat(self) -> None:
+        """Send what has to be sent regularly."""
+        now = time.monotonic()
+        velocity = self._gate.tick(now)
+        self._reason = self._gate.look(now)
         if velocity is not None:
             self._send(velocity)
-        self._say()
-        self._stopped.publish(Bool(data=self._said is not GateReason.PASSING))
+        self._stopped.publish(Bool(data=self._reason is not GateReason.PASSING))
 
-    def _answer(self) -> None:
-        """Act at once on what was heard; the timer would be up to a period late."""
-        before = self._said
-        self._say()
-        if (before is GateReason.PASSING) != (self._said is GateReason.PASSING) or before is None:
-            self._tick()
-
-    def _say(self) -> None:
-        now = time.monotonic()
-        reason, before = self._gate.look(now), self._said
-        if reason is before:
+    def _tell(self) -> None:
+        """Log a new reason, after it was acted upon."""
+        reason = self._reason
+        if reason is self._said:
             return
-        self._said, self._since = reason, now
-        # A call of its own for each severity, because rclpy refuses one that changes it.
+        self._said, self._since = reason, time.monotonic()
         if reason is GateReason.PASSING:
-            self.get_logger().info('commands pass')
+            self._log.info('commands pass')
         else:
-            self.get_logger().warning(f'stopped: {reason.value}')
+            self._log.warning(f'stopped: {reason.value}')
 
     def _send(self, velocity: Velocity) -> None:
-        self._sent = velocity
         twist = Twist(
             linear=Vector3(x=velocity.linear[0], y=velocity.linear[1], z=velocity.linear[2]),
             angular=Vector3(x=velocity.angular[0], y=velocity.angular[1], z=velocity.angular[2]),
         )
         if self._type is Twist:
             self._commands.publish(twist)
-            return
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
-        self._commands.publish(TwistStamped(header=header, twist=twist))
+        else:
+            header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+            self._commands.publish(TwistStamped(header=header, twist=twist))
+        self._sent = velocity
+        self._echo.sent(velocity, time.monotonic())
 
     # Services, parameters, diagnostics.
 
     def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        reason = self._gate.reset(time.monotonic())
-        self._answer()
+        reason = self._gate.reset(self._wake())
+        self._act()
         response.success = reason is GateReason.PASSING
         response.message = reason.value
         return response
 
     def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        self._wake()
         ours = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
         try:
             values = check_all({**self._values, **ours})
@@ -239,73 +333,75 @@ class SafetyStopNode(Node):
         except NavMonitorError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values = values
-        self._answer()
+        self._act()
         return SetParametersResult(successful=True)
 
-    def _publish_diagnostics(self) -> None:
+    def _loop_found(self, way: WayBack | None) -> None:
+        self._way_back = way
+
+    def _state(self) -> GateState:
+        """Return how the gate is; reads only, for the thread of the diagnostics."""
         now = time.monotonic()
-        reason = self._gate.look(now)
         silence = self._gate.silence(now)
-        name = self.get_fully_qualified_name()
-        values = {
-            'stopped': reason is not GateReason.PASSING,
-            'since_s': now - self._since,
-            'alert_topic': self._alerts.topic_name,
-            'alert_silent_s': 'never heard' if silence is None else silence,
-            'alert_publishers': self.count_publishers(self._alerts.topic_name),
-            'alert_publishers_alive': self._alive,  # of those that offer liveliness
-            'alert_publishers_lost': self._lost,
-            'stop_mode': self._values['stop_mode'],
-            'latch': self._values['latch'],
-            'commands_received': self._received,
-            'commands_forwarded': self._forwarded,
-            'commands_not_finite': self._not_finite,
-            'sent_linear_x': self._sent.linear[0],
-            'sent_angular_z': self._sent.angular[2],
-        }
-        level = _LEVELS.get(reason, DiagnosticStatus.ERROR)
-        self._diagnostics.publish(
-            diagnostics_message(
-                Header(stamp=self.get_clock().now().to_msg()),
-                [diagnostic(f'{name}: gate', 'safety_stop', level, reason.value, values)],
-            )
+        late = now - self._awake > self._gate.rules.late_after
+        reason = GateReason.GATE_LATE if late else self._reason
+        return GateState(
+            reason=reason,
+            values={
+                'stopped': reason is not GateReason.PASSING,
+                'since_s': now - self._since,
+                'alert_topic': self._alerts.topic_name,
+                'alert_silent_s': 'never heard' if silence is None else silence,
+                'alert_publishers_alive': self._alive,  # of those that offer liveliness
+                'alert_publishers_lost': self._lost,
+                'stop_mode': self._values['stop_mode'],
+                'latch': self._values['latch'],
+                'commands_topic': self._incoming.topic_name,
+                'commands_received': self._received,
+                'commands_forwarded': self._forwarded,
+                'commands_not_finite': self._not_finite,
+                'commands_stale': self._stale,
+                'commands_came_back': self._echoes,
+                'times_late': self._times_late,
+                'longest_late_s': self._longest_late,
+                'sent_linear_x': self._sent.linear[0],
+                'sent_angular_z': self._sent.angular[2],
+            },
+            echoes=self._echoes,
         )
 
 
+def _age(info: Mapping[str, Any]) -> float:
+    """Return the seconds since the middleware received a message; infinity if it cannot be told."""
+    received = info['received_timestamp']  # nanoseconds of the system clock
+    if not received:
+        return 0.0  # a middleware without such a stamp
+    age = (time.time_ns() - received) / 1e9
+    return age if age >= 0.0 else math.inf  # the clock was put back while the message waited
+
+
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; the last thing it sends is zero.
+    """Run the node until a signal ends it; the last thing it sends is zero.
 
     Returns:
-        0 after a signal; 1 if a parameter cannot be used or the node fails, after one line that
-        says why.
+        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
+        line that says why.
     """
-    # Own handlers: rclpy's would close the middleware before the last zero is out.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        node = SafetyStopNode()
-    except NavMonitorError as error:
-        rclpy.logging.get_logger('safety_stop').fatal(str(error))
-        rclpy.shutdown()
-        return 1
+    return run('safety_stop', SafetyStopNode, _guard, args)
+
+
+def _guard(node: SafetyStopNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    status = 0
     try:
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
     except ExternalShutdownException:
         pass
-    except Exception as error:
-        node.get_logger().fatal(f'failed: {type(error).__name__}: {error}')
-        status = 1
-    node.stop()
+    finally:
+        node.stop()
     executor.shutdown()
-    node.destroy_node()
-    rclpy.shutdown()
-    return status
+    return 0
 
 
 if __name__ == '__main__':

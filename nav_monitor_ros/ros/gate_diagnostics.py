@@ -1,0 +1,180 @@
+"""``/diagnostics`` of ``safety_stop``: the gate, who commands it, and who alerts it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from std_msgs.msg import Header
+
+from nav_monitor_ros.decision.gate import GateReason
+from nav_monitor_ros.ros.gate_topics import (
+    BOOL,
+    TWIST,
+    TWIST_STAMPED,
+    Neighbours,
+    WayBack,
+    publishers,
+    subscribers,
+    way_back,
+)
+from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message
+from nav_monitor_ros.ros.qos import reliable
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+    from rclpy.qos import QoSProfile
+
+    from nav_monitor_ros.ros.log import QueuedLog
+
+PERIOD = 1.0  # seconds
+_LEVELS = {
+    GateReason.PASSING: DiagnosticStatus.OK,
+    GateReason.LATCHED: DiagnosticStatus.WARN,
+    GateReason.NO_ALERT_YET: DiagnosticStatus.STALE,
+}  # every other reason is an error
+
+
+@dataclass(frozen=True)
+class GateTopics:
+    """The gate's topics, resolved, and what it asks and offers of them."""
+
+    incoming: str
+    outgoing: str
+    alert: str
+    kind: str  # type of the commands
+    commands_asked: QoSProfile
+    commands_offered: QoSProfile
+    alert_asked: QoSProfile
+
+
+@dataclass(frozen=True)
+class GateState:
+    """How the gate is at a moment."""
+
+    reason: GateReason
+    values: Mapping[str, object]  # what people want to know besides, by name
+    echoes: int  # commands since the start that were the gate's own
+
+
+class GateDiagnostics:
+    """Looks at the gate and its graph once a second, in a thread of its own, and tells people.
+
+    The thread only reads: the gate never waits for it, and speaks and acts without it.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        topics: GateTopics,
+        log: QueuedLog,
+        state: Callable[[], GateState],
+        loop_found: Callable[[WayBack | None], None],
+    ) -> None:
+        """Create the publisher and start.
+
+        Args:
+            node: Owns it.
+            topics: Of the gate.
+            log: Gets what is wrong, once.
+            state: Returns how the gate is; called from this thread.
+            loop_found: Is told, from this thread, how commands may come back, or that they do not.
+        """
+        self._node, self._topics, self._log = node, topics, log
+        self._state, self._loop_found = state, loop_found
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
+        self._echoes = 0  # when last looked
+        self._logged: dict[str, str] = {}  # the newest trouble of each part
+        self._closed = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name='safety_stop diagnostics', daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking; wait a moment for the look that is being taken."""
+        self._closed.set()
+        self._thread.join(PERIOD)
+
+    def _run(self) -> None:
+        while not self._closed.wait(PERIOD):
+            try:
+                self._publish()
+            except rclpy_implementation.InvalidHandle:
+                return  # the node was destroyed
+            except Exception as error:
+                self._report('diagnostics', f'diagnostics: {type(error).__name__}: {error}')
+
+    def _publish(self) -> None:
+        node, topics = self._node, self._topics
+        state = self._state()
+        other, remedy = (
+            (TWIST, 'set stamped:=false') if topics.kind == TWIST_STAMPED
+            else (TWIST_STAMPED, 'set stamped:=true')
+        )
+        remedies = {other: remedy, '': 'remap cmd_vel_in or cmd_vel'}
+        alerts = publishers(
+            node, topics.alert, BOOL, topics.alert_asked,
+            {'': "remap ood_alert to the monitor's alert"},
+        )
+        sources = publishers(node, topics.incoming, topics.kind, topics.commands_asked, remedies)
+        bases = subscribers(node, topics.outgoing, topics.kind, topics.commands_offered, remedies)
+        way = way_back(node, topics.outgoing, topics.incoming)
+        self._loop_found(way)
+        echoes, self._echoes = state.echoes - self._echoes, state.echoes
+        loop = f'commands may come back: {way.path}; break this loop' if way else ''
+        self._report('alert', alerts.trouble)
+        self._report('commands in', sources.trouble)
+        self._report('commands out', bases.trouble)
+        self._report('loop', loop and f'{loop}; what was sent a moment ago does not pass again')
+
+        level = _LEVELS.get(state.reason, DiagnosticStatus.ERROR)
+        troubles = []
+        for found in (alerts, sources, bases):
+            if found.trouble:
+                troubles.append(found.trouble)
+                level = max(level, _level(found))
+        if echoes:
+            troubles.append(
+                f'{echoes} commands equal to what had just been sent were discarded: {loop}'
+            )
+            level = max(level, DiagnosticStatus.WARN)
+        hints = [
+            f'nobody {does} {topic}: {remedy}'
+            for found, does, topic, remedy in (
+                (alerts, 'publishes', topics.alert, 'start the monitor or remap ood_alert'),
+                (sources, 'publishes', topics.incoming, 'start who commands or remap cmd_vel_in'),
+                (bases, 'listens to', topics.outgoing, 'start the base or remap cmd_vel'),
+            ) if not found.count and not found.trouble
+        ]
+        values = {
+            **state.values,
+            'alert_publishers': alerts.count,
+            'commands_publishers': sources.count,
+            'commands_subscribers': bases.count,
+            'commands_may_return': way.path if way else '',
+            'detail': '; '.join(troubles + hints),
+        }
+        message = '; '.join([state.reason.value, *troubles])
+        name = node.get_fully_qualified_name()
+        self._publisher.publish(
+            diagnostics_message(
+                Header(stamp=node.get_clock().now().to_msg()),
+                [diagnostic(f'{name}: gate', 'safety_stop', level, message, values)],
+            )
+        )
+
+    def _report(self, part: str, text: str) -> None:
+        """Say a trouble once."""
+        if text and text != self._logged.get(part):
+            self._log.warning(text)
+        self._logged[part] = text
+
+
+def _level(found: Neighbours) -> bytes:
+    """Return how bad it is that somebody is not connected: worse where nobody else is."""
+    return DiagnosticStatus.WARN if found.count else DiagnosticStatus.ERROR

@@ -1,0 +1,152 @@
+"""Standard output and error that never block the process, whatever holds the terminal."""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import io
+import os
+import select
+import sys
+import termios
+import threading
+import time
+
+PIPE_BYTES = 1 << 20  # what is kept while nobody reads; the most that Linux gives to any user
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 lacks on some systems
+_STEP = 0.005  # seconds between two looks at whether everything was written
+_NOTICEABLE = 1.0  # seconds for which the reader has to be stuck before a line says so
+
+
+class NonBlockingOutput:
+    """Puts a pipe that drops what does not fit in front of file descriptors 1 and 2.
+
+    rclpy's logger, the middleware and inference engines write to standard error with the
+    interpreter's lock held. Where the terminal is held (Ctrl-S), a pipe is full or whoever
+    launched the process is stopped, such a write stops every thread, including those that publish
+    the alert. Here they write into a non-blocking pipe, and a thread of its own copies it to where
+    the output went before. While that blocks, up to 1 MiB is kept; later lines are dropped and
+    a line says so.
+    """
+
+    def __init__(self) -> None:
+        """Redirect both descriptors and Python's ``sys.stdout`` and ``sys.stderr``."""
+        if os.isatty(2):  # a pipe is none, and the log would lose its colours
+            os.environ.setdefault('RCUTILS_COLORIZED_OUTPUT', '1')
+        self._copies = [copy for copy in map(_redirected, (1, 2)) if copy is not None]
+        for copy in self._copies:
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(_Dropping(copy.descriptor)),
+                encoding='utf-8', errors='backslashreplace', line_buffering=True,
+            )
+            if copy.descriptor == 1:
+                sys.stdout = stream
+            else:
+                sys.stderr = stream
+                # What a crash says must not wait for a thread that the crash has stopped.
+                faulthandler.enable(file=copy.target)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything written so far has reached its reader.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            Whether it has.
+        """
+        end = time.monotonic() + timeout
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        while not all(copy.is_idle for copy in self._copies):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_STEP)
+        return True
+
+
+class _Copy:
+    """Copies one pipe to one file descriptor, in a thread of its own."""
+
+    def __init__(self, descriptor: int, source: int, target: int) -> None:
+        self.descriptor = descriptor  # whose output it is
+        self.target = target
+        self._source = source
+        self._busy = False
+        name = f'nav_monitor output {descriptor}'
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    @property
+    def is_idle(self) -> bool:
+        # In this order: what was taken from the pipe made the thread busy before.
+        return not _waiting_bytes(self._source) and not self._busy
+
+    def _run(self) -> None:
+        readable = select.poll()
+        readable.register(self._source, select.POLLIN)
+        while True:
+            readable.poll()
+            self._busy = True
+            started = time.monotonic()
+            _write(self.target, os.read(self._source, 1 << 16))
+            stuck = time.monotonic() - started
+            if stuck > _NOTICEABLE and _waiting_bytes(self._source) > PIPE_BYTES // 2:
+                _write(self.target, (
+                    f'[the output was blocked for {stuck:.0f} s; lines may be missing below]\n'
+                ).encode())
+            self._busy = False
+
+
+class _Dropping(io.RawIOBase):
+    """Writes to a descriptor what it takes at once, and drops the rest."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data) -> int:
+        try:
+            os.write(self._descriptor, data)
+        except OSError:  # full
+            pass
+        return len(data)
+
+
+def _redirected(descriptor: int) -> _Copy | None:
+    """Put a pipe in front of a descriptor; nothing where it is closed."""
+    try:
+        target = os.dup(descriptor)
+    except OSError:
+        return None
+    source, sink = os.pipe()
+    try:
+        fcntl.fcntl(sink, _F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # 64 KiB do, too
+    os.set_blocking(sink, False)
+    os.dup2(sink, descriptor)
+    os.close(sink)
+    return _Copy(descriptor, source, target)
+
+
+def _waiting_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b'\0' * 4), sys.byteorder)
+
+
+def _write(target: int, data: bytes) -> None:
+    """Write all of it, however long that takes; what cannot be written at all is dropped."""
+    while data:
+        try:
+            data = data[os.write(target, data):]
+        except BlockingIOError:  # whoever shares the terminal made it non-blocking
+            writable = select.poll()
+            writable.register(target, select.POLLOUT)
+            writable.poll()
+        except OSError:  # a closed terminal, a reader that is gone, a full disk
+            return
