@@ -86,6 +86,7 @@ def export(
     seed: int = 0,
     trusted_packages: Sequence[str] = (),
     workers: int | None = None,
+    force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Engines:
     """Write a bundle with its network in a form that other backends run.
@@ -106,6 +107,7 @@ def export(
         seed: Of the parts into which images are divided that the monitor was not calibrated on.
         trusted_packages: Whose network code may be imported.
         workers: Threads that read and decode.
+        force: Write to a folder that holds other things than a bundle, too.
         progress: Is told how far the work is.
 
     Returns:
@@ -142,7 +144,7 @@ def export(
             approvals[str(engine)] = judge_engine(bundle, engine, expected, found, parts)
             probe |= {f'{engine}/{what}': values for what, values in probe_of(running).items()}
         result = Engines(approvals, probe)
-        save_exported(bundle, result, graph, folder)
+        save_exported(bundle, result, graph, folder, force=force)
     return result
 
 

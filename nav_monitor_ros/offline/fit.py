@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import logging
 import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -58,13 +57,10 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 SAMPLE = 4096  # images that the scores look at before the stream
 MARGINAL_SHARE = 1 / 3  # of the calibration images, by which scores are fused; see calibrate
 PROBES = 16  # images by which a checkpoint knows its data again
-NAMED = 5  # images that a message names
 RANGE_SAMPLE = 64  # images from which the layers' display ranges are taken
 
 # Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
-
-_log = logging.getLogger(__name__)
 
 # Takes in images on other machines: scores that have seen the sample, class names, checksums of the
 # calibration images, numbers of images in the sample and after it, seed, progress.
@@ -173,7 +169,7 @@ def fit(
     left_out_images = partial.left_out + len(held_out) - len(used[0]) - len(used[1])
     chosen = np.zeros(len(calibration), bool)
     chosen[[*used[0], *used[1]]] = True
-    _report_left_out(invalid.names)
+    invalid.report('left out, as they give NaN or infinity:')
     return Bundle(
         name=options.name,
         network=network,
@@ -644,12 +640,6 @@ def _class_names(
             'classes; give one name for each output, in their order'
         )
     return tuple(names)
-
-
-def _report_left_out(names: Sequence[str]) -> None:
-    if names:
-        more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
-        _log.warning('left out: %s%s', ', '.join(names[:NAMED]), more)
 
 
 def _layer_ranges(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.perception.activations import Activations
+
+_NAMED = 5  # images that a message names
+_log = logging.getLogger(__name__)
 
 
 class InvalidImages:
@@ -20,6 +25,12 @@ class InvalidImages:
         """
         self.skip = skip
         self.names: list[str] = []  # of those that were left out
+
+    def report(self, what: str) -> None:
+        """Log which images there were, after a few words, if there were any."""
+        if self.names:
+            more = f' and {len(self.names) - _NAMED} more' if len(self.names) > _NAMED else ''
+            _log.warning('%s %s%s', what, ', '.join(self.names[:_NAMED]), more)
 
     @staticmethod
     def unchecked() -> InvalidImages:

@@ -111,6 +111,7 @@ class TuningRecorder:
         taps = [layer for layer, _ in self._layers if layer not in (PENULTIMATE, OUTPUT)]
         source, preprocess = self._source, classifier.preprocess
         true = np.full(len(source), -1) if source.labels is None else source.labels
+        invalid = InvalidImages(skip=True)
         classifier.tap(taps)
         try:
             for start in range(0, len(source), _BATCH):
@@ -118,7 +119,7 @@ class TuningRecorder:
                 activations = classifier(
                     np.stack([preprocess.apply(source.image(int(row))) for row in rows])
                 )
-                InvalidImages().valid(source, rows, activations)
+                invalid.valid(source, rows, activations)  # goes on: the page shows it
                 seen.add(
                     {
                         layer: _responses(activations, layer, self._response)[:, components]
@@ -130,6 +131,7 @@ class TuningRecorder:
                 progress(f'class tuning, {name}', int(rows[-1]) + 1, len(source))
         finally:
             classifier.tap(())
+        invalid.report(f'{name}: the network gives NaN or infinity for')
         self.recording.add(seen, self._new_thumbnails(seen))
         return seen
 
