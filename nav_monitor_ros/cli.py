@@ -319,7 +319,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
     if spec.spec != ONNX:
         return path.read_bytes()
-    with scratch_folder() as scratch:
+    with scratch_folder('nav_monitor_fit_') as scratch:
         whole = scratch / 'network.onnx'  # with the data that may lie beside the file
         classifier.save(whole)
         return whole.read_bytes()
@@ -524,9 +524,3 @@ def _report_accuracy(bundle: Any) -> None:
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())
-
-
-if __name__ == '__main__':
-    from nav_monitor_ros.command import main as run
-
-    run()

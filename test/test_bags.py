@@ -6,6 +6,7 @@ import os
 import sqlite3
 import struct
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_messages_written_topic_by_topic_come_by_time(tmp_path):
 
 
 def test_a_bag_leaves_no_file_open_and_nothing_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(bags.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'scratch'))
     (tmp_path / 'scratch').mkdir()
     path = write_bag(tmp_path / 'b', 'mcap', compression='file')
     before = len(os.listdir('/proc/self/fd')) if sys.platform == 'linux' else 0

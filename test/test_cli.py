@@ -48,7 +48,7 @@ class Ended:
 def run_cold(*arguments, cwd=ROOT):
     """Run ``nav_monitor`` as a person does."""
     done = subprocess.run(
-        [sys.executable, '-m', 'nav_monitor_ros.cli', *map(str, arguments)], cwd=cwd,
+        [sys.executable, '-m', 'nav_monitor_ros.command', *map(str, arguments)], cwd=cwd,
         env=environment(), capture_output=True, text=True, check=False, timeout=300,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
@@ -70,7 +70,7 @@ for line in sys.stdin:
         sys.argv[1:] = order['arguments']
         status = 1
         try:
-            runpy.run_module('nav_monitor_ros.cli', run_name='__main__', alter_sys=True)
+            runpy.run_module('nav_monitor_ros.command', run_name='__main__', alter_sys=True)
         except SystemExit as ended:
             status = ended.code
         except BaseException:
@@ -500,7 +500,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     np.savez(tmp_path / 'digits.npz', **dict(zip('xy', digits(40), strict=True)))
     process = subprocess.Popen(
         with_default_signals(
-            sys.executable, '-m', 'nav_monitor_ros.cli', 'train', 'digits', '--data', 'digits.npz',
+            sys.executable, '-m', 'nav_monitor_ros.command', 'train', 'digits', '--data', 'digits.npz',
             '--epochs', '100000', '--output', 'digits',
         ),
         cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,

@@ -501,7 +501,7 @@ def test_a_signal_ends_it_cleanly_with_true_as_its_last_word(trusted, number):
 
 def fit_bundle(folder, *arguments):
     done = subprocess.run(
-        [sys.executable, '-m', 'nav_monitor_ros.cli', 'fit', '--output', str(folder), *arguments],
+        [sys.executable, '-m', 'nav_monitor_ros.command', 'fit', '--output', str(folder), *arguments],
         capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False,
     )
     assert done.returncode == 0, done.stderr

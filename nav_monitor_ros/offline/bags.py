@@ -477,14 +477,14 @@ class _Room:
         Raises:
             BagDamagedError: There is no room for them.
         """
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory())
+        folder = self._resources.enter_context(scratch_folder())
         free = shutil.disk_usage(folder).free
         if 2 * size > free:
             raise BagDamagedError(
                 f'a copy needs {size} bytes, and {folder} has {free} free, of which half is used; '
                 'set TMPDIR to a larger one'
             )
-        return Path(folder)
+        return folder
 
     def unpack(self, file: Path) -> tuple[Path, str]:
         """Return a decompressed copy of a zstd file, and what is wrong with it, '' for nothing.
