@@ -18,7 +18,7 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
-from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
+from nav_monitor_ros.cli_export import add_backends, add_export, add_force, export_bundle
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -153,6 +153,9 @@ def _add_fit(commands: Any) -> None:
                          help='calibration images with which a class is calibrated on its own '
                          '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
     add_backends(monitor, '--export', None)
     _add_running(fit)
     add_ray(fit, parts='training images')
@@ -163,6 +166,7 @@ def _add_fit(commands: Any) -> None:
     keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
                          help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(fit)
     fit.set_defaults(run=_fit)
 
 
@@ -241,6 +245,7 @@ def _add_train(commands: Any) -> None:
     add_watch(train)
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(train)
     train.set_defaults(run=_train)
 
 
@@ -271,7 +276,9 @@ def _fit(options: argparse.Namespace) -> None:
     spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+    )
     checkpoint = None
     if options.checkpoint is not None:
         if options.ray:
@@ -296,6 +303,7 @@ def _fit(options: argparse.Namespace) -> None:
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
@@ -304,7 +312,9 @@ def _fit(options: argparse.Namespace) -> None:
                 'weights': options.weights.name.encode(errors='backslashreplace').decode(),
             },
         )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    save_bundle(
+        bundle, classifier, options.output, card=model_card(bundle), force=options.force
+    )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
             print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
@@ -356,6 +366,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         class_images=options.class_images,
         class_names=class_names_of(options.classes),
         seed=options.seed,
+        skip_invalid=options.skip_invalid,
     )
 
 
@@ -444,7 +455,9 @@ def _train(options: argparse.Namespace) -> None:
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+    )
     if options.threads:
         torch.set_num_threads(options.threads)
     data = opened(where)
@@ -482,7 +495,8 @@ def _train(options: argparse.Namespace) -> None:
         f'The reference network `{spec.spec}`, trained and fitted by '
         f'`nav_monitor train {options.task}`. {options.terms}'
     )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
+    card = model_card(bundle, about=about.strip())
+    save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
         print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
@@ -497,11 +511,13 @@ def _say(note: str) -> None:
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
+    from nav_monitor_ros.bundle import size_of
+
     print(f'computed on {device}')
     for note in bundle.notes():
         print(note)
     _report_accuracy(bundle)
-    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
+    size = size_of(folder) / 1e6
     print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
         print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
@@ -517,6 +533,9 @@ def _report_accuracy(bundle: Any) -> None:
               f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
             print('warning: that is little; check labels, class order, weights and preprocessing')
+    left_out = provenance.get('images_left_out')
+    if left_out:
+        print(f'warning: {left_out} images give NaN or infinity and were left out')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         print(f'warning: {shared} calibration images are training images too and were left out')

@@ -361,7 +361,9 @@ def test_the_help_lists_the_commands():
 
 
 def test_a_person_sees_one_line_and_no_traceback(desk):
-    said = refused(run_cold(*fit_arguments(weights='four.safetensors'), cwd=desk), 'fit')
+    said = refused(
+        run_cold(*fit_arguments(weights='four.safetensors', output='refused'), cwd=desk), 'fit'
+    )
     assert 'four.safetensors do not fit the network' in said and 'number of classes' in said
 
 
@@ -417,9 +419,9 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'device': 'tpu'}, "device 'tpu'"),
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
-        ({'output': 'train'}, 'train exists and is not a bundle'),
-        ({'output': 'train', 'data': 'nothing'}, 'train exists'),  # before any work is done
-        ({'output': 'classes.txt'}, 'classes.txt exists and is not a bundle'),
+        ({'output': 'train'}, 'train is not empty; choose another output folder, or write there'),
+        ({'output': 'train', 'data': 'nothing'}, 'train is not empty'),  # before any work is done
+        ({'output': 'classes.txt'}, 'classes.txt is not a folder'),
         ({'output': 'classes.txt/b'}, 'cannot write classes.txt/b'),
     ],
 )
