@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import math
 import sys
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
@@ -27,13 +25,23 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
+from nav_monitor_ros.cli_progress import (
+    PlainConsole,
+    PlainFormatter,
+    ProgressBars,
+    accept_all_letters,
+    opened,
+    say,
+    table_console,
+    write_json,
+)
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
@@ -55,16 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whatever a terminal cannot show is escaped
-            stream.reconfigure(errors='backslashreplace')
+    if arguments is None:
+        require_utf8_mode()
+    accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))
-    logging.basicConfig(
-        level=logging.WARNING,  # on bad input standard error has one line, the reason
-        format='%(message)s',
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(PlainFormatter('%(message)s'))
+    # On bad input standard error has one line, the reason.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -74,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     except KeyboardInterrupt:
         pass
-    print(_interrupted(options), file=sys.stderr)
+    print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
 
 
@@ -317,7 +324,7 @@ def _fit(options: argparse.Namespace) -> None:
     )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
     if options.export:
         export_bundle(
@@ -431,7 +438,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
-        print(f'wrote {options.output / "report.html"}')
+        say(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -463,7 +470,7 @@ def _train(options: argparse.Namespace) -> None:
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
@@ -498,30 +505,28 @@ def _train(options: argparse.Namespace) -> None:
     card = model_card(bundle, about=about.strip())
     save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
-        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+        say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
-        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
-              '--output tuning.html` shows it')
+        say(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+            '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 
 def _say(note: str) -> None:
     if note:
-        print(note)
+        say(note)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    from nav_monitor_ros.bundle import size_of
-
-    print(f'computed on {device}')
+    say(f'computed on {device}')
     for note in bundle.notes():
-        print(note)
+        say(note)
     _report_accuracy(bundle)
-    size = size_of(folder) / 1e6
-    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-              f"trusted_packages:=['{package}']")
+        say(f"the node runs it with the parameters bundle:={folder.resolve()} and "
+            f"trusted_packages:=['{package}']")
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -529,16 +534,13 @@ def _report_accuracy(bundle: Any) -> None:
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
-        print(f'{correct} of {images} training images are classified correctly '
-              f'({correct / images:.1%}); patterns and statistics are theirs')
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
-            print('warning: that is little; check labels, class order, weights and preprocessing')
-    left_out = provenance.get('images_left_out')
-    if left_out:
-        print(f'warning: {left_out} images give NaN or infinity and were left out')
+            say('warning: that is little; check labels, class order, weights and preprocessing')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        print(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
