@@ -164,7 +164,8 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
         NavMonitorError: There is no such image.
     """
     path = home(image)
-    if exists(path) and path.is_file() and path.suffix.lower() not in ('.npz', '.db3', '.mcap', '.zstd'):
+    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
+    if exists(path) and path.is_file() and not arrays_or_bag:
         if index:
             raise NavMonitorError(f'{path} is one image; --index is for sources of several')
         return read_file(path, exif)
