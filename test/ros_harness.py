@@ -51,14 +51,23 @@ class Graph:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
-    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None):
-        """Start an executable of the package with ``--ros-args`` and these arguments."""
+    def start(
+        self,
+        name: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        output: int | None = None,
+    ):
+        """Start an executable of the package with ``--ros-args`` and these arguments.
+
+        Its output goes to ``output``, a file descriptor, or to the file ``log`` of the process.
+        """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
             [executable(name), '--ros-args', *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log if output is None else output,
             stderr=subprocess.STDOUT,
             env={
                 **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
