@@ -76,7 +76,7 @@ setup(
         'console_scripts': [
             'camera = nav_monitor_ros.ros.camera:main',
             'monitor = nav_monitor_ros.ros.monitor:main',
-            'nav_monitor = nav_monitor_ros.cli:main',
+            'nav_monitor = nav_monitor_ros.command:main',
             'safety_stop = nav_monitor_ros.ros.safety_stop:main',
         ],
     },

@@ -16,6 +16,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.camera_names import check_camera_names
+
 SHARE = get_package_share_directory('nav_monitor_ros')
 RESPAWN_DELAY = 2.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
@@ -131,8 +134,16 @@ def camera_names(given: dict[str, str]) -> list[str]:
 
     Returns:
         The names; none where the argument is empty.
+
+    Raises:
+        RuntimeError: Topics cannot be named after them.
     """
-    return [name.strip() for name in given['cameras'].split(',') if name.strip()]
+    names = [name.strip() for name in given['cameras'].split(',') if name.strip()]
+    try:
+        check_camera_names(names)
+    except NavMonitorError as error:
+        raise RuntimeError(str(error)) from None
+    return names
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:

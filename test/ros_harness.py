@@ -15,6 +15,7 @@ from typing import Any
 import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
+from processes import with_default_signals
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -60,12 +61,12 @@ class Graph:
     ):
         """Start an executable of the package with ``--ros-args`` and these arguments.
 
-        Its output goes to ``output``, a file descriptor, or to the file ``log`` of the process.
+        Its output goes to the file descriptor ``output``, by default to a log of its own.
         """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
-            [executable(name), '--ros-args', *arguments],
+            with_default_signals(executable(name), '--ros-args', *arguments),
             stdin=subprocess.DEVNULL,
             stdout=log if output is None else output,
             stderr=subprocess.STDOUT,
@@ -79,12 +80,14 @@ class Graph:
         self._processes.append(process)
         return process
 
-    def start_monitor(self, *arguments: str, env: dict[str, str] | None = None):
+    def start_monitor(
+        self, *arguments: str, env: dict[str, str] | None = None, output: int | None = None
+    ):
         """Start the monitor and listen to what it says."""
         self.listen(Bool, '/ood_alert', LATCHED)
         self.listen(DiagnosticArray, '/nav_monitor/ood_status', LATCHED)
         self.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
-        return self.start('monitor', *arguments, env=env)
+        return self.start('monitor', *arguments, env=env, output=output)
 
     def start_camera(self, source: str, *arguments: str):
         """Start a camera that plays a source."""

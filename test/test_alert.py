@@ -141,12 +141,74 @@ def test_a_slow_first_verdict_is_no_timeout_counted_from_activation():
     assert stream.look(0.1).reason is Reason.WARMING_UP
 
 
-def test_images_without_a_verdict_are_an_inference_timeout(trusted):
-    for _ in range(29):
+def test_images_without_a_verdict_are_stale_and_then_an_inference_timeout(trusted):
+    said = []
+    for _ in range(33):
         trusted.machine.image_arrived(trusted.now)
-        assert trusted.look(PERIOD).value is False
+        said.append(trusted.look(PERIOD).reason)
+    assert said[:14] == [Reason.IN_DISTRIBUTION] * 14  # 0.47 s
+    assert said[15:29] == [Reason.STALE_IMAGE] * 14  # of 0.5 s and more
+    assert said[-1] is Reason.INFERENCE_TIMEOUT
+
+
+def test_false_rests_on_a_judged_image_that_is_fresh_itself():
+    # The camera sends at 30 Hz all the while; each verdict takes 0.95 s.
+    stream = Stream(inference_timeout=2.0)
+    said = []
+    arrived = stream.now
+    for number in range(1, 900):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        if number % 28 == 0:
+            stream.machine.judged(
+                frame(False), int(arrived * 1e9), number, stream.now, taken=arrived
+            )
+            arrived = stream.now
+        said.append(stream.look().value)
+    assert all(said)
+
+
+@pytest.mark.parametrize(('age', 'value'), [(0.3, False), (0.6, True)])
+def test_an_image_is_as_old_as_its_stamp_says(age, value):
+    stream = Stream()
+    for number in range(30):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(
+            frame(False), int(stream.now * 1e9), number, stream.now, taken=stream.now - age
+        )
+    alert = stream.look()
+    assert alert.value is value
+    assert alert.reason is (Reason.STALE_IMAGE if value else Reason.IN_DISTRIBUTION)
+
+
+def test_an_image_from_before_a_pause_of_the_caller_is_as_old_as_the_pause(trusted):
+    trusted.machine.image_arrived(trusted.now + 0.1, trusted.now + 3.0)
+    assert trusted.look(3.0).reason is Reason.INFERENCE_TIMEOUT
+    trusted.machine.judged(
+        frame(False), int(trusted.now * 1e9), 1000, trusted.now, taken=trusted.now - 2.9
+    )
+    alert = trusted.look()
+    assert alert.reason is Reason.STALE_IMAGE
+    assert 'no image for 2.9 s' in alert.detail
+
+
+@pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.STALE_IMAGE, Reason.INFERENCE_ERROR])
+def test_a_fault_from_before_a_silence_is_not_named_after_it(trusted, reason):
     trusted.machine.image_arrived(trusted.now)
-    assert trusted.look(0.1).reason is Reason.INFERENCE_TIMEOUT
+    trusted.machine.failed(reason, 'the old fault')
+    assert trusted.look().detail == 'the old fault'
+    assert trusted.look(2.0).reason is Reason.STALE_IMAGE
+    trusted.machine.image_arrived(trusted.now)
+    assert 'the old fault' not in trusted.look(0.01).detail
+
+
+def test_a_missing_image_is_explained_by_what_is_known_of_the_input(trusted):
+    trusted.machine.input_trouble = 'images are lost; publish reliably'
+    assert trusted.look(2.0).detail == 'no image for 2.0 s; images are lost; publish reliably'
+    waiting = Stream()
+    waiting.machine.input_trouble = 'nobody publishes /image'
+    assert waiting.look(1.0).detail.endswith('since activation; nobody publishes /image')
 
 
 def test_a_hang_is_reported_as_such_when_the_camera_dies_too(trusted):

@@ -1,5 +1,7 @@
 """The combined alert and the cameras' alerts, spoken in one process without a camera."""
 
+import time
+
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
@@ -10,6 +12,7 @@ from nav_monitor_ros.decision.alert import AlertRules  # noqa: E402
 from nav_monitor_ros.decision.evidence import FrameEvidence  # noqa: E402
 from nav_monitor_ros.decision.verdict import Reason  # noqa: E402
 from nav_monitor_ros.ros.alert_board import AlertBoard  # noqa: E402
+from nav_monitor_ros.ros.log import QueuedLog  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -43,7 +46,9 @@ class Spoken:
             return Publisher()
 
         monkeypatch.setattr(self.node, 'create_publisher', listened_to)
-        self.board = AlertBoard(self.node, dict.fromkeys(cameras, RULES), 10.0)
+        self.board = AlertBoard(
+            self.node, dict.fromkeys(cameras, RULES), 10.0, QueuedLog(self.node.get_logger())
+        )
         self.board.tell_all(lambda machine, now: machine.activate(True, now))
         self._stamp = 0
 
@@ -51,7 +56,7 @@ class Spoken:
         for _ in range(times):
             self._stamp += 1
             alerts = self.board.cameras[camera]
-            alerts.image_arrived('camera')
+            alerts.image_arrived('camera', time.monotonic())
             alerts.tell(
                 lambda machine, now: machine.judged(USUAL, self._stamp, self._stamp, now)
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
+from processes import with_default_signals
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 sys.path.insert(0, str(TOOLS))
@@ -183,7 +184,8 @@ def test_the_page_of_the_demo_is_drawn_offline_without_a_complaint(quick_run, tm
 @pytest.mark.ros
 def test_interrupted_demo_ends_its_processes(tmp_path):
     demo = subprocess.Popen(
-        [sys.executable, str(TOOLS / 'demo.py'), '--quick', '--output', str(tmp_path)],
+        with_default_signals(
+            sys.executable, str(TOOLS / 'demo.py'), '--quick', '--output', str(tmp_path)),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )
     deadline = time.monotonic() + 60

@@ -14,6 +14,7 @@ from test_faults import START, Robot, moody_bundle  # noqa: E402, F401
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
 from nav_monitor_ros.ros.incidents import SnapshotCaller, snapshot_type  # noqa: E402
+from nav_monitor_ros.ros.log import QueuedLog  # noqa: E402
 
 pytestmark = pytest.mark.ros
 has_rosbag2 = importlib.util.find_spec('rosbag2_interfaces') is not None
@@ -78,7 +79,8 @@ def test_a_snapshot_is_asked_for_once_in_its_interval_and_never_waited_for(graph
         response.success = len(calls) == 1
         return response
 
-    caller = SnapshotCaller(graph.node, '/recorder/snapshot', Trigger)
+    log = QueuedLog(graph.node.get_logger())
+    caller = SnapshotCaller(graph.node, log, '/recorder/snapshot', Trigger)
     caller.call(0.0, 1.0)
     assert caller.failed == 1  # nobody is there
     graph.node.create_service(Trigger, '/recorder/snapshot', answer)

@@ -827,8 +827,8 @@ def test_commands_of_a_best_effort_publisher_and_a_base_that_hears_nothing_are_n
         depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     bench.start()
     status = graph.wait(
-        lambda: (found := bench.newest()) and found.message.count('with another quality of service') == 2
-        and found,
+        lambda: (found := bench.newest())
+        and found.message.count('with another quality of service') == 2 and found,
         START, 'all three')
     assert 'Best effort publisher and reliable subscription' in status.message
     assert '/stranger subscribes to /cmd_vel as geometry_msgs/msg/TwistStamped' in status.message

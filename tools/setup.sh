@@ -272,7 +272,7 @@ link_command_line() {
 #!$venv/bin/python
 import sys
 
-from nav_monitor_ros.cli import main
+from nav_monitor_ros.command import main
 
 sys.exit(main())
 SCRIPT

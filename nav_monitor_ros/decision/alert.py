@@ -27,7 +27,7 @@ class AlertRules(EvidenceRules):
     """When the alert changes."""
 
     latch: bool = False  # an out-of-distribution alert stays until it is reset
-    image_timeout: float = 0.5  # seconds without an image until the last one is stale
+    image_timeout: float = 0.5  # seconds that the image behind a False may be old
     frozen_timeout: float = 1.0  # seconds of identical images that count as frozen; 0: never
     inference_timeout: float = 1.0  # seconds that an image may wait for its verdict
     stamp_tolerance: float = 1.0  # seconds that a stamp may be off the clock; 0: any
@@ -53,6 +53,7 @@ class _Session:
     last_arrival: float | None = None
     unanswered_since: float | None = None  # arrival of the oldest image without a result
     last_judged: float | None = None
+    judged_taken: float | None = None  # when the image that was judged last was taken
     last_stamp: int | None = None  # nanoseconds
     last_fingerprint: int | None = None
     identical_since: float | None = None
@@ -64,9 +65,10 @@ class AlertMachine:
     """Takes what happens in, with its time; says what the alert is.
 
     All times are seconds on one steady clock of the caller's. False is said only while fresh
-    frames are being judged in-distribution: after the start and after every fault, ``exit_count``
-    clear frames in a row have to come first. Faults raise the alert at once; only
-    out-of-distribution frames have to add up. Not thread-safe.
+    frames are being judged in-distribution: the image that was judged last is at most
+    ``image_timeout`` old at the moment False is said, however often new ones arrive. After the
+    start and after every fault, ``exit_count`` clear frames in a row have to come first. Faults
+    raise the alert at once; only out-of-distribution frames have to add up. Not thread-safe.
     """
 
     def __init__(self, rules: AlertRules, now: float) -> None:
@@ -82,6 +84,7 @@ class AlertMachine:
         self._failure: tuple[Reason, str] | None = None
         self._begin_session(now)
         self._alert = Alert(True, State.INVALID, Reason.INACTIVE, 'not active yet', now)
+        self.input_trouble = ''  # why images may be missing, in one line; added to the detail
 
     @property
     def rules(self) -> AlertRules:
@@ -142,18 +145,39 @@ class AlertMachine:
         """Release a latched alert; a stream that still is out-of-distribution stays alerted."""
         self._latched = False
 
-    def image_arrived(self, now: float) -> None:
-        """An image came, whatever is in it."""
-        self.alert(now)  # a process that was stopped must not lose the gap before this image
-        self._seen.last_arrival = now
-        if self._seen.unanswered_since is None:
-            self._seen.unanswered_since = now
+    @property
+    def stale_from(self) -> tuple[float, ...]:
+        """Return when silence changes what is said, if no newer image comes, in seconds."""
+        seen = self._seen
+        moments = {at for at in (seen.judged_taken, seen.last_arrival) if at is not None}
+        return tuple(sorted(at + self._rules.image_timeout for at in moments))
+
+    def image_arrived(self, arrived: float, now: float | None = None) -> None:
+        """An image came, whatever is in it.
+
+        Args:
+            arrived: When it came, seconds.
+            now: Seconds; later than ``arrived`` where the caller was busy. By default the same.
+        """
+        # A process that was stopped must not lose the gap before this image.
+        self.alert(arrived if now is None else now)
+        seen = self._seen
+        seen.last_arrival = max(arrived, seen.last_arrival or -math.inf)
+        if seen.unanswered_since is None:
+            seen.unanswered_since = arrived
 
     def image_from(self, camera: Hashable, now: float) -> None:
         """Note which camera an image came from; equal for the images of one publisher."""
         self._seen.two_cameras = self._seen.cameras.image_from(camera, now)
 
-    def judged(self, frame: FrameEvidence, stamp_ns: int, fingerprint: int, now: float) -> None:
+    def judged(
+        self,
+        frame: FrameEvidence,
+        stamp_ns: int,
+        fingerprint: int,
+        now: float,
+        taken: float | None = None,
+    ) -> None:
         """A frame was judged.
 
         Args:
@@ -161,6 +185,8 @@ class AlertMachine:
             stamp_ns: The image's stamp, nanoseconds.
             fingerprint: A checksum of the pixels.
             now: Seconds.
+            taken: When the image was taken as far as that is known, seconds: its stamp, where
+                its clock and the caller's agree, else its arrival. By default now.
         """
         self.alert(now)  # as in image_arrived: the verdict may come after the time allowed for it
         seen = self._seen
@@ -178,12 +204,14 @@ class AlertMachine:
         elif seen.identical_since is None:
             seen.identical_since = seen.last_judged
         seen.last_stamp, seen.last_fingerprint, seen.last_judged = stamp_ns, fingerprint, now
+        seen.judged_taken = now if taken is None else min(taken, now)
         self._stream.update(frame, elapsed)
         if not self._stream.is_ood:
             self._drift.update(frame.p_value, elapsed)
         self._latched |= self._rules.latch and self._stream.is_ood
         # The stream is asked again from here on; a fault seen at the next look takes it back.
         self._trusted |= self._stream.is_clear or self._stream.is_ood
+        self.alert(now)  # a verdict about an image that is too old by now is no ground for trust
 
     def failed(self, reason: Reason, detail: str) -> None:
         """A frame could not be judged; the alert says so until one can."""
@@ -224,13 +252,17 @@ class AlertMachine:
         if seen.unanswered_since is not None:
             waiting = now - seen.unanswered_since
             if waiting > rules.inference_timeout:
+                self._failure = None
                 return Reason.INFERENCE_TIMEOUT, f'an image waits for its verdict, {waiting:.1f} s'
         if seen.last_arrival is None:
             waited = now - seen.start
-            return Reason.NO_IMAGE, f'no image in the {waited:.1f} s since activation'
+            return Reason.NO_IMAGE, self._explained(
+                f'no image in the {waited:.1f} s since activation'
+            )
         silent = now - seen.last_arrival
         if silent > rules.image_timeout:
-            return Reason.STALE_IMAGE, f'no image for {silent:.1f} s'
+            self._failure = None  # of an image before the silence: no news when the next one comes
+            return Reason.STALE_IMAGE, self._explained(f'no image for {silent:.1f} s')
         if self._failure is not None:
             return self._failure
         if seen.two_cameras:
@@ -244,7 +276,15 @@ class AlertMachine:
             still = now - frozen_since
             if still >= rules.frozen_timeout:
                 return Reason.FROZEN_IMAGE, f'the same image for {still:.1f} s'
+        if seen.judged_taken is not None and now - seen.judged_taken > rules.image_timeout:
+            return Reason.STALE_IMAGE, (
+                f'the image that was judged last is {now - seen.judged_taken:.1f} s old; its '
+                'transport and judging take longer than image_timeout allows'
+            )
         return None
+
+    def _explained(self, text: str) -> str:
+        return f'{text}; {self.input_trouble}' if self.input_trouble else text
 
     def _streaming(self, _now: float) -> tuple[Reason, str] | None:
         stream = self._stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.fit import (
@@ -77,9 +77,9 @@ def fit_benchmark(
     scores = empty_scores(classifier, FitOptions())
     equip_with_possible(classifier, scores, required=False)
     partial = PartialFit(scores)
-    with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), images, progress)
-        source = open_source(folder)
+    with scratch_folder() as folder:
+        write_pictures(folder, images, progress)
+        source = open_source(str(folder))
         take_sample(
             classifier, source.subset(np.arange(BATCH)), None, partial, required=False,
             progress=progress,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.bundle import Bundle, equip, load_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor, look_together
@@ -64,9 +64,9 @@ def gpu_benchmark(
         raise NavMonitorError('--frames and --compared must be at least 1')
     precisions = [F32, *([TF32] if usable_here(Engine(TORCH, TF32)) else [])]
     images = [RawImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         progress('fitting and exporting', 0, 3)
-        bundle = _exported(Path(scratch) / network, network, precisions)
+        bundle = _exported(scratch / network, network, precisions)
         progress('timing', 1, 3)
         times = _times(bundle, images, frames, precisions)
         progress('comparing', 2, 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.bundle import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor
@@ -60,8 +60,7 @@ def replay_benchmark(
     """
     if frames < 1:
         raise NavMonitorError('--frames must be at least 1')
-    with tempfile.TemporaryDirectory() as name, ExitStack() as resources:
-        folder = Path(name)
+    with scratch_folder() as folder, ExitStack() as resources:
         bag = _bag(folder / 'drive', frames, progress)
         resources.callback(bag.close)
         if bundle:

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from nav_monitor_ros.atomic_files import atomic_file
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.partial_fit import PartialFit
 
@@ -116,21 +117,18 @@ class Checkpoint:
             'format': _FORMAT, 'sha256': _checksum(tensors), 'images': str(partial.images),
             'identity': json.dumps(self._identity), 'left_out': json.dumps(dict(left_out)),
         }
-        scratch = self.file.with_suffix('.part')
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, scratch, noted)
-            with scratch.open('rb') as stream:
-                os.fsync(stream.fileno())
-            scratch.replace(self.file)
+            with atomic_file(self.file) as scratch:
+                save_file(tensors, scratch, noted)
+                with scratch.open('rb') as stream:
+                    os.fsync(stream.fileno())
         except (OSError, SafetensorError) as error:
             raise NavMonitorError(f'cannot write checkpoint {self.file}: {error}') from error
         self._last = time.monotonic()
 
     def discard(self) -> None:
         """Remove the state, once its fit is complete."""
-        for file in (self.file, self.file.with_suffix('.part')):
-            file.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
         with suppress(OSError):  # other files are there
             self.folder.rmdir()
 

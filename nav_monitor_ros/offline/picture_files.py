@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from nav_monitor_ros.atomic_files import atomic_file
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.views.slides import encoded_png
 
@@ -34,29 +36,27 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         NavMonitorError: It cannot be written.
     """
-    scratch = path.with_name(f'.{path.name}.part')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(content)
-        scratch.replace(path)
+        with atomic_file(path) as scratch:
+            scratch.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            scratch.unlink()
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
 
 
 def require_place(path: Path) -> None:
-    """Check that a file can be written, before hours of work go into it; its folder is made.
+    """Check that a file can be written, before hours of work go into it.
 
     Raises:
-        NavMonitorError: There is a folder in its place, or a file in its folder's.
+        NavMonitorError: There is a folder in its place, or a file in its folder's, or one may not
+            write there.
     """
     if path.is_dir():
         raise NavMonitorError(f'cannot write {path}: it is a folder')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.ENOTDIR)}')
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.EACCES)}')
 
 
 def write_png(path: Path, picture: np.ndarray, colors: int = 0) -> None:

@@ -15,8 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.interrupt import check, listen_again
 
 LOCAL = 'local'
+_LOOK = 0.2  # seconds between two looks at whether the work was asked to end
 _OBJECT_STORE = 256 << 20  # bytes of a cluster that lives for one command
 _ATTEMPTS = 4  # at one part, each on another worker
 _log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class RayCluster:
                 f'--ray {self._address}: no cluster answers ({reason}); start one with `ray start '
                 '--head`, or give local'
             ) from None
+        listen_again()  # Ray's own handler raises
         there = self._ray.cluster_resources()
         self._gpus = int(there.get('GPU', 0))
         self.workers = self._wanted or self._gpus or max(1, int(there.get('CPU', 1)))
@@ -180,7 +183,8 @@ class _Run:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._limit:
                     self._start(self._waiting.popleft())
-                ready, _ = self._ray.wait(list(self._running), num_returns=1)
+                check()
+                ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_LOOK)
                 for mark in ready:
                     self._ended(mark)
         finally:

@@ -57,20 +57,20 @@ class _Stream:
         self._machine.activate(True, 0.0)
         self._neighbours = Neighbours()
         self._last: tuple[bool, str] | None = None
-        self._arrived = 0.0
+        self._said = 0.0  # when something was said last, seconds
 
     def silence(self, now: float, origin_ns: int) -> Iterator[ReplayEvent]:
         """Yield what the node would have said before ``now`` for want of an image."""
-        noticed = self._arrived + self._settings.rules.image_timeout + _NOTICED
-        if self._last is not None and noticed < now:
-            event = self._event(noticed, origin_ns)
-            if event.changed:
-                yield event
+        for moment in self._machine.stale_from:
+            noticed = moment + _NOTICED
+            if self._said < noticed < now:
+                event = self._event(noticed, origin_ns)
+                if event.changed:
+                    yield event
 
     def image(self, frame: _Frame, origin_ns: int) -> ReplayEvent:
         """Return what the node would have said of an image."""
         now = (frame.image.received_ns - origin_ns) / 1e9
-        self._arrived = now
         self._machine.image_arrived(now)
         verdict = None
         try:
@@ -89,11 +89,14 @@ class _Stream:
             assert frame.failure is not None
             raise frame.failure
         verdict = judge.judge(frame.activations)
-        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now)
+        age = max(0.0, (frame.image.received_ns - stamp_ns) / 1e9)
+        taken = now - age if settings.rules.stamp_tolerance else now
+        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
         return verdict
 
     def _event(self, now: float, origin_ns: int, *seen: Any) -> ReplayEvent:
         alert = self._machine.alert(now)
+        self._said = now
         before, self._last = self._last, (alert.value, alert.reason.value)
         return ReplayEvent(
             self._topic, origin_ns + round(now * 1e9), alert, self._machine.evidence,
@@ -213,8 +216,13 @@ class _Line:
         image = frame.image
         try:
             age = (image.received_ns - image.stamp_ns) / 1e9
-            require_fresh(age, settings.rules.stamp_tolerance)
-            frame.pixels = image.decode(max_pixels=settings.max_pixels)
+            require_fresh(
+                age, settings.rules.stamp_tolerance, "recorder's",
+                lambda: 'set stamp_tolerance to 0 in the parameters (--params) to take any stamp',
+            )
+            frame.pixels = image.decode(
+                max_pixels=settings.max_pixels, exif=self._monitor.bundle.preprocess.exif
+            )
             x, y, width, height = settings.roi
             region = frame.pixels.crop(x, y, width, height) if width else frame.pixels
         except Exception as error:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 
+from nav_monitor_ros.atomic_files import FolderBeside, atomic_file
 from nav_monitor_ros.decision.status import status_level, status_values
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import commit
 from nav_monitor_ros.offline.replay import ReplayEvent
 from nav_monitor_ros.views.overlay import draw_overlay
 
@@ -54,13 +55,15 @@ class TableWriter:
             NavMonitorError: It cannot be written.
         """
         self._path = path
-        self._scratch = path.with_name(f'.{path.name}.part')
         self._names = tuple(score_names)
         if path.is_dir():
             raise NavMonitorError(f'{path} cannot be written: it is a folder')
         with _told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._scratch.open('w', newline='', encoding='utf-8')
+            with ExitStack() as resources:
+                scratch = resources.enter_context(atomic_file(path))
+                self._file = resources.enter_context(
+                    scratch.open('w', newline='', encoding='utf-8'))
+                self._resources = resources.pop_all()
         self._writer = csv.writer(self._file)
         self._writer.writerow([
             *COLUMNS, *(f'{kind}/{name}' for name in self._names for kind in ('score', 'p_value')),
@@ -81,15 +84,13 @@ class TableWriter:
         """Return the writer itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End the file, or leave none after an error."""
-        try:
-            with _told(self._path):
-                self._file.close()
-                if kind is None:
-                    self._scratch.replace(self._path)
-        finally:
-            self._scratch.unlink(missing_ok=True)
+        with _told(self._path):
+            self._resources.__exit__(kind, error, trace)
 
     def _verdict_fields(self, verdict: Verdict) -> list[object]:
         values = [verdict.scores[name] for name in self._names]
@@ -152,11 +153,10 @@ class BagWriter:
         self._store = _typestore()
         self._folder = folder
         with _told(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            self._scratch = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+            self._beside = FolderBeside(folder)
         # The writer names its file after the folder.
         self._writer = Writer(
-            self._scratch / folder.name, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
+            self._beside.path / folder.name, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         for key, value in {'topics': ' '.join(topics), **(about or {})}.items():
             self._writer.set_custom_data(key, value)
         with _told(folder):
@@ -200,11 +200,12 @@ class BagWriter:
             with _told(self._folder):
                 if kind is None:
                     self._writer.close()
-                    (self._scratch / self._folder.name).rename(self._folder)
+                    with commit(self._folder):
+                        (self._beside.path / self._folder.name).rename(self._folder)
                 else:
                     self._writer.abort()
         finally:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._beside.close()
 
     def _add(self, topic: str, several: bool) -> dict[str, Any]:
         from rosbags.interfaces import (

@@ -16,6 +16,7 @@ from torch.nn import functional
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.decoys import decoys
 from nav_monitor_ros.offline.images import ImageSource, split, without
+from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.samples import FASHION_CLASSES
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
@@ -160,8 +161,9 @@ def train(
     if name not in TASKS:
         raise NavMonitorError(f"there is no training task '{name}'; there are {', '.join(TASKS)}")
     task = TASKS[name]
+    data = _of_task(task, data)
     if exclude is not None:
-        data = without(data, exclude)
+        data = without(data, exclude.oriented(task.preprocess.exif))
     fit_data, calibration_data = split(data, task.held_out, seed)
     if weights is None:
         network = _trained(
@@ -170,7 +172,7 @@ def train(
     else:
         network = task.build(decoy=decoy).eval()
         load_weights(network, weights)
-    accuracy = None if test is None else _accuracy(task, network, test)
+    accuracy = None if test is None else _accuracy(task, network, _of_task(task, test))
     return TrainedNetwork(task, network, fit_data, calibration_data, accuracy)
 
 
@@ -217,6 +219,13 @@ def _arrange(network: nn.Module, form: torch.memory_format) -> None:
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=form)
+
+
+def _of_task(task: Task, source: ImageSource) -> ImageSource:
+    """Return images as the task's network takes them, labelled as it numbers the classes."""
+    source = source.oriented(task.preprocess.exif)
+    # Numbers are checked when the images are loaded.
+    return source if source.class_names is None else labelled_as(source, task.class_names)
 
 
 def _load(task: Task, source: ImageSource) -> tuple[np.ndarray, torch.Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,12 +12,12 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.outputs import OutputName, SelectedOutput
+from nav_monitor_ros.perception.weights import load_exactly, read_weights
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
 _SCRATCH = 1 << 22  # elements that a constructor may need besides, to draw weights with
@@ -26,7 +25,11 @@ OWN_NETWORKS = f'{OWN_PACKAGE}.perception.reference'
 
 
 def build(
-    spec: str, arguments: Mapping[str, Any], trusted_packages: Sequence[str], weights: Path | None
+    spec: str,
+    arguments: Mapping[str, Any],
+    trusted_packages: Sequence[str],
+    weights: Path | None,
+    output: OutputName | None = None,
 ) -> nn.Module:
     """Return a network; see ``NetworkSpec.build``."""
     package = spec.partition(':')[0].partition('.')[0]
@@ -47,13 +50,22 @@ def build(
         else _imported_factory(module_name, factory_name)
     )
     if weights is None:
-        return _make(spec, arguments, factory)
-    state = _read_state(weights)
+        return _with_output(_make(spec, arguments, factory), output)
+    state = read_weights(weights)
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise NavMonitorError(f'weights {weights} hold no state dict; save network.state_dict()')
     allowance = sum(tensor.numel() for tensor in state.values())
     trusted = package in trusted_packages
     with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
         network = _make(spec, arguments, factory)
-    _load(network, state, weights)
+    load_exactly(network, state, weights)
+    return _with_output(network, output)
+
+
+def _with_output(network: nn.Module, output: OutputName | None) -> nn.Module:
+    """Have a network return one of its outputs alone."""
+    if output is not None:
+        network.register_forward_hook(SelectedOutput(output))
     return network
 
 
@@ -70,31 +82,6 @@ def _make(spec: str, arguments: Mapping[str, Any], factory: Any) -> nn.Module:
             'not a torch.nn.Module'
         )
     return network.eval()
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into ``network``; see ``network.load_weights``."""
-    _load(network, _read_state(path), path)
-
-
-def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    own = network.state_dict()
-    missing = sorted(set(own) - set(state))
-    unexpected = sorted(set(state) - set(own))
-    if missing or unexpected:
-        raise NavMonitorError(
-            f'weights {path} do not fit the network: '
-            f'{_some("missing", missing)}{_some("unexpected", unexpected)}'
-            'give the weights of this very architecture (and its arguments)'
-        )
-    for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
-            raise NavMonitorError(
-                f'weights {path} do not fit the network: {_one_line(name)} is '
-                f'{tuple(tensor.shape)} in the file and {tuple(own[name].shape)} in the network; '
-                'check the number of classes and the other arguments'
-            )
-    network.load_state_dict(state)
 
 
 class _Allowance(TorchDispatchMode):
@@ -120,38 +107,6 @@ class _Allowance(TorchDispatchMode):
             if self._left < 0:
                 raise ValueError('its arguments make it larger than its weights')
         return func(*args, **(kwargs or {}))
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise NavMonitorError(f'weights {path} do not exist')
-    if path.suffix == '.safetensors':
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise NavMonitorError(
-                f'weights {path} are not a safetensors file: {_one_line(error)}'
-            ) from error
-    if path.suffix not in {'.pt', '.pth', '.th'}:
-        raise NavMonitorError(f'weights {path} are not .safetensors, .pt, .pth or .th')
-    try:
-        # torch warns of files that it did not write; that they cannot be read is said below.
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise NavMonitorError(
-            f'weights {path} cannot be read as tensors only (code in them is not run): '
-            f'{_one_line(error)}; save the state_dict alone'
-        ) from error
-    for key in ('state_dict', 'model_state_dict', 'model'):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise NavMonitorError(f'weights {path} hold no state dict; save network.state_dict()')
-    if state and all(name.startswith('module.') for name in state):
-        state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
-    return state
 
 
 def _torchvision_factory(name: str) -> Any:
@@ -202,13 +157,6 @@ def _leads_elsewhere(found: Any, module_name: str) -> bool:
     code = isinstance(found, (type, FunctionType, BuiltinFunctionType, MethodType))
     standard = code and home.partition('.')[0] in sys.stdlib_module_names
     return isinstance(found, ModuleType) or standard
-
-
-def _some(word: str, names: list[str]) -> str:
-    if not names:
-        return ''
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return f'{word} {_one_line(", ".join(names[:3]))}{more}; '
 
 
 def _one_line(text: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.combined import combine, combined_values
 from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher, alert_publisher
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import status_message
 from nav_monitor_ros.ros.qos import latched, unattended
 
@@ -28,7 +30,11 @@ class AlertBoard:
     """
 
     def __init__(
-        self, node: LifecycleNode, rules: Mapping[str, AlertRules], rate: float
+        self,
+        node: LifecycleNode,
+        rules: Mapping[str, AlertRules],
+        rate: float,
+        log: QueuedLog,
     ) -> None:
         """Create the publishers and say True on all.
 
@@ -37,13 +43,14 @@ class AlertBoard:
             rules: When each camera's alert changes, by the camera's name; ``''`` where the node has
                 one camera, whose alert is ``ood_alert`` itself.
             rate: How often ``repeat`` will be called, Hz.
+            log: Gets a line for each change.
         """
         lock = threading.Lock()
         self.cameras: dict[str, AlertPublisher] = {
-            name: AlertPublisher(node, its, rate, name, lock) for name, its in rules.items()
+            name: AlertPublisher(node, its, rate, log, name, lock) for name, its in rules.items()
         }
         self._combined = (
-            None if '' in self.cameras else _CombinedAlert(node, rate, self.cameras, lock)
+            None if '' in self.cameras else _CombinedAlert(node, rate, self.cameras, lock, log)
         )
 
     @property
@@ -91,8 +98,9 @@ class _CombinedAlert:
         rate: float,
         cameras: Mapping[str, AlertPublisher],
         lock: threading.Lock,
+        log: QueuedLog,
     ) -> None:
-        self._node, self._cameras, self._lock = node, cameras, lock
+        self._node, self._cameras, self._lock, self._log = node, cameras, lock, log
         self._publisher = alert_publisher(node, 'ood_alert', rate)
         self._status = node.create_publisher(
             DiagnosticArray, '~/ood_status', latched(), **unattended()
@@ -100,49 +108,46 @@ class _CombinedAlert:
         self._parts = {name: camera.alert for name, camera in cameras.items()}
         self.alert = combine(self._parts)
         with lock:
-            self._say()
+            self._say(self.alert)
         for camera in cameras.values():
             camera.then = self._update
 
     def repeat(self) -> None:
         with self._lock:
-            self.alert = self._look()
-            self._say()
+            before, self.alert = self.alert, self._look()
+            self._say(before)
 
     def deliver(self, timeout: float) -> None:
         self._publisher.wait_for_all_acked(Duration(seconds=timeout))
 
     def _update(self) -> None:
         """Say what has changed; a camera has just spoken, and the lock is held."""
-        told, self.alert = _told(self._parts), self._look()
+        told, before = _told(self._parts), self.alert
+        self.alert = self._look()
         if _told(self._parts) != told:
-            self._say()
+            self._say(before)
 
     def _look(self) -> Alert:
         self._parts = {name: camera.look() for name, camera in self._cameras.items()}
-        alert = combine(self._parts)
-        if alert.value != self.alert.value:
-            text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
-            # A call of its own for each severity, because rclpy refuses one that changes it.
-            if alert.value:
-                self._node.get_logger().warning(text)
-            else:
-                self._node.get_logger().info(text)
-        return alert
+        return combine(self._parts)
 
-    def _say(self) -> None:
+    def _say(self, before: Alert) -> None:
         self._publisher.publish(Bool(data=self.alert.value))
         if not self.alert.value:
             # The process may have been stopped between the judgement and the publication.
             self.alert = self._look()
             if self.alert.value:
                 self._publisher.publish(Bool(data=True))
+        alert = self.alert
+        if alert.value != before.value:
+            text = f'ood_alert {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
+            self._log.log(logging.WARNING if alert.value else logging.INFO, text)
         self._status.publish(
             status_message(
                 Header(stamp=self._node.get_clock().now().to_msg()),
                 f'{self._node.get_fully_qualified_name()}: ood',
                 '',
-                self.alert,
+                alert,
                 None,
                 combined_values(self._parts),
             )

@@ -15,6 +15,7 @@ from std_msgs.msg import Bool, Header
 
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import status_message
 from nav_monitor_ros.ros.qos import latched, unattended
 
@@ -45,7 +46,8 @@ class AlertPublisher:
     """Owns the state machine; publishes each change at once and repeats the alert when asked.
 
     Safe to use from several threads. Plain publishers, so that the alert is heard in every
-    lifecycle state, on the steady clock, so that a paused bag does not silence it.
+    lifecycle state, on the steady clock, so that a paused bag does not silence it. The alert is
+    published before anything else is done, and nothing under the lock can block.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class AlertPublisher:
         node: LifecycleNode,
         rules: AlertRules,
         rate: float,
+        log: QueuedLog,
         camera: str = '',
         lock: threading.Lock | None = None,
     ) -> None:
@@ -62,10 +65,12 @@ class AlertPublisher:
             node: Owns the publishers.
             rules: When the alert changes.
             rate: How often ``repeat`` will be called, Hz; sets the offered deadline and lease.
+            log: Gets a line for each change.
             camera: Name of the camera, where the node has several.
             lock: Is held while anything is told or said; shared by the cameras of one node.
         """
         self._node = node
+        self._log = log
         self._lock = lock or threading.Lock()
         self._machine = AlertMachine(rules, time.monotonic())
         prefix = f'{camera}/' if camera else ''
@@ -115,21 +120,33 @@ class AlertPublisher:
         """
         with self._lock:
             event(self._machine, time.monotonic())
-            alert, changed = self._judge()
+            before, alert = self._said, self._judge()
+            changed = _differ(before, alert)
             if changed:
                 alert = self._say(alert)
             if self.then is not None:
                 self.then()
+            self._note(before, alert)
             if changed or header is not None:
                 self._publish_status(alert, header, verdict, extra())
             return alert
 
-    def image_arrived(self, camera: Hashable) -> None:
-        """Note the arrival of an image of some camera; nothing is published."""
+    def image_arrived(self, camera: Hashable, arrived: float) -> None:
+        """Note the arrival of an image of some camera; nothing is published.
+
+        Args:
+            camera: Equal for the images of one camera.
+            arrived: When it came (steady, seconds).
+        """
         with self._lock:
             now = time.monotonic()
-            self._machine.image_arrived(now)
+            self._machine.image_arrived(arrived, now)
             self._machine.image_from(camera, now)
+
+    def explain_input(self, trouble: str) -> None:
+        """Note why images may be missing, in one line; the detail of such an alert names it."""
+        with self._lock:
+            self._machine.input_trouble = trouble
 
     def deliver(self, timeout: float) -> bool:
         """Wait until every reliable subscriber has the last alert.
@@ -148,52 +165,54 @@ class AlertPublisher:
     def repeat(self) -> Alert:
         """Look at the clock and publish the alert, changed or not."""
         with self._lock:
-            alert, changed = self._judge()
-            said = self._say(alert)
+            before = self._said
+            alert = self._say(self._judge())
             if self.then is not None:
                 self.then()
-            if changed or said != alert:
-                self._publish_status(said, None, None, {})
-            return said
+            self._note(before, alert)
+            if _differ(before, alert):
+                self._publish_status(alert, None, None, {})
+            return alert
 
     def look(self) -> Alert:
         """Look at the clock and say what has changed; only for who holds the lock."""
-        alert, changed = self._judge()
-        if changed:
+        before, alert = self._said, self._judge()
+        if _differ(before, alert):
             alert = self._say(alert)
+            self._note(before, alert)
             self._publish_status(alert, None, None, {})
         return alert
+
+    def _judge(self) -> Alert:
+        self._said = self._machine.alert(time.monotonic())
+        return self._said
 
     def _say(self, alert: Alert) -> Alert:
         """Publish the alert; return it, or the newer one that had to be said at once after it."""
         self._bool_publisher.publish(Bool(data=alert.value))
         if not alert.value:
             # The process may have been stopped between the judgement and the publication.
-            later, changed = self._judge()
-            if changed and later.value:
+            later = self._judge()
+            if later.value:
                 self._bool_publisher.publish(Bool(data=True))
                 return later
         return alert
 
-    def _judge(self) -> tuple[Alert, bool]:
-        alert = self._machine.alert(time.monotonic())
-        before, self._said = self._said, alert
-        changed = before is None or (before.value, before.reason) != (alert.value, alert.reason)
-        if changed:
-            self._log(alert, before)
+    def _note(self, before: Alert | None, alert: Alert) -> None:
+        """Do what follows from a change once it is out: nothing of it may take long."""
+        if not _differ(before, alert):
+            return
         if alert.value and before is not None and not before.value and self.on_rise is not None:
             self.on_rise(alert)
-        return alert, changed
-
-    def _log(self, alert: Alert, before: Alert | None) -> None:
-        text = f'{self._topic} {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
-        # A call of its own for each severity, because rclpy refuses one that changes it.
+        # What is wrong with the input has a line of its own, once.
+        detail = alert.detail.removesuffix(f'; {self._machine.input_trouble}')
+        text = f'{self._topic} {alert.value}: {alert.reason.value} {detail}'.rstrip()
         if alert.value:
-            self._node.get_logger().warning(text)
+            self._log.warning(text)
         elif before is not None and before.value:
-            self._node.get_logger().info(text)
+            self._log.info(text)
         else:  # suspect and back, as often as single frames are flagged
-            self._node.get_logger().debug(text)
+            self._log.debug(text)
 
     def _publish_status(
         self,
@@ -222,3 +241,8 @@ class AlertPublisher:
                 values,
             )
         )
+
+
+def _differ(before: Alert | None, alert: Alert) -> bool:
+    """Return whether who listens has to be told of an alert after another one."""
+    return before is None or (before.value, before.reason) != (alert.value, alert.reason)

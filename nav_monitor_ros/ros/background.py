@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.ros.log import QueuedLog
 
 Job = Callable[[], object]
+Kind = tuple[str, str]  # whose, what
 
 
 class BackgroundThread:
@@ -25,17 +26,17 @@ class BackgroundThread:
             log: Gets what goes wrong in a job, once for each kind of job and error.
         """
         self._log = log
-        self._jobs: dict[Hashable, Job] = {}
+        self._jobs: dict[Kind, Job] = {}
         self._open = True
         self._changed = threading.Condition()
-        self._troubles: dict[Hashable, str] = {}
+        self._troubles: dict[Kind, str] = {}
         self.replaced = 0  # jobs whose place a newer one of their kind took
         self._thread = threading.Thread(
             target=self._run, name='nav_monitor background', daemon=True
         )
         self._thread.start()
 
-    def post(self, kind: Hashable, job: Job) -> None:
+    def post(self, kind: Kind, job: Job) -> None:
         """Have a job done soon; it takes the place of one of its kind that has not begun."""
         with self._changed:
             if not self._open:
@@ -74,4 +75,4 @@ class BackgroundThread:
                 text = f'{type(error).__name__}: {one_line(error)}'
                 if self._troubles.get(kind) != text:  # once, not at every frame
                     self._troubles[kind] = text
-                    self._log.error(f'in the background: {text}')
+                    self._log.error(': '.join(filter(None, (*kind, text))))

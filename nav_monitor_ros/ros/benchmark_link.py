@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import Unfinished, check
 from nav_monitor_ros.ros.domain import take_domain
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.qos import reliable
@@ -61,6 +61,7 @@ class Link:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 env={**os.environ, **self._domain.environment},
             )
+        self._unfinished = Unfinished(self._process.kill)
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self._domain.number)
         self.node = rclpy.create_node('benchmark', context=self.context)
@@ -87,6 +88,7 @@ class Link:
         """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
+            check()
             value = condition()
             if value:
                 return value
@@ -122,6 +124,7 @@ class Link:
         self._replies.clear()
         number, due = 0, start
         while due < start + settle + seconds:
+            check()
             now = time.monotonic()
             if now < due:
                 time.sleep(due - now)
@@ -166,12 +169,13 @@ class Link:
 
     def close(self) -> None:
         """End the process and the camera."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.terminate()  # it may have been started with SIGINT ignored
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._unfinished.close()
         self._executor.shutdown()
         self._thread.join(5)
         self.node.destroy_node()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.offline.benchmark_bundle import camera_images, write_bundle
@@ -93,8 +93,8 @@ def node_benchmark(
             f'{script} is not there: the peer node is in the source repository; run this in a '
             'checkout, or say where it is (--peer)'
         )
-    with tempfile.TemporaryDirectory() as scratch:
-        stage = _Stage(Path(scratch), seconds, threads, script, progress, bool(grid))
+    with scratch_folder() as scratch:
+        stage = _Stage(scratch, seconds, threads, script, progress, bool(grid))
         wanted = stage.prepare(classes, backends)
         monitors = {backend: stage.monitor(backend) for backend in wanted}
         best = max(monitors, key=lambda name: monitors[name].fastest.rate)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -13,7 +12,9 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from std_msgs.msg import Bool
 
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import check
 from nav_monitor_ros.offline.benchmark import Figure, Progress, Result, Timing
 from nav_monitor_ros.ros.benchmark_link import Link, python_module
 from nav_monitor_ros.ros.qos import latched
@@ -51,11 +52,11 @@ def startup_benchmark(
         raise NavMonitorError('at least 1 run and more than 0 seconds')
     imports, heard, active = [], [], []
     used = 0.0
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for run in range(runs):
             progress('starting', run, runs)
             imports.append(_import_seconds())
-            link = _start(bundle, Path(scratch) / f'{run}.log')
+            link = _start(bundle, scratch / f'{run}.log')
             try:
                 first, ready = _watch(link)
                 heard.append(first)
@@ -116,7 +117,9 @@ def _watch(link: Link) -> tuple[float, float]:
 def _share(pid: int, seconds: float) -> float:
     """Return the share of a core that a process uses."""
     before, begin = _cpu_seconds(pid), time.monotonic()
-    time.sleep(seconds)
+    while time.monotonic() < begin + seconds:
+        check()
+        time.sleep(0.05)
     return (_cpu_seconds(pid) - before) / (time.monotonic() - begin)
 
 

@@ -12,29 +12,41 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.verdict import Alert
-from nav_monitor_ros.ros.messages import LEVELS, diagnostic, diagnostics_message
+from nav_monitor_ros.ros.messages import (
+    LEVELS,
+    diagnostic,
+    diagnostics_message,
+    parameters_status,
+)
 from nav_monitor_ros.ros.qos import reliable
+from nav_monitor_ros.ros.subscription import REMEDY, SILENCE
 
 if TYPE_CHECKING:
     from nav_monitor_ros.monitor import Monitor
     from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 PERIOD = 1.0  # seconds
-SILENCE = 2.0  # seconds without an image that are called a fault of the transport
 Status = tuple[bytes, str, Mapping[str, object]]  # level, message, values
 
 
 class Diagnostics:
     """Publishes how the node is. Belongs to the executor's thread."""
 
-    def __init__(self, node: LifecycleNode, cameras: Sequence[WatchedCamera]) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[WatchedCamera],
+        unknown_parameters: Sequence[str] = (),
+    ) -> None:
         """Create the publisher.
 
         Args:
             node: Owns it.
             cameras: That are looked at.
+            unknown_parameters: What there is to say of parameters that nothing reads.
         """
         self._node = node
+        self._unknown = unknown_parameters
         self._cameras = cameras
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._received = dict.fromkeys(cameras, 0)  # when last looked
@@ -68,6 +80,7 @@ class Diagnostics:
                 counters = {**its, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, trouble, bundle)
+        parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()
         self._publisher.publish(
             diagnostics_message(
@@ -101,18 +114,14 @@ class Diagnostics:
             'size': desk.last_size,
             'last_image_s_ago': silent,
         }
-        trouble = subscription.trouble()
+        trouble = subscription.unheard()
         if trouble:
             return DiagnosticStatus.ERROR, trouble, values
-        remedy = (
-            'publish reliably, or start the publisher with the middleware profile '
-            'config/fastdds.xml of this package (larger shared memory)'
-        )
         if subscription.publishers.best_effort and (lost > 0 or silent > SILENCE):
             what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
             return (
                 DiagnosticStatus.WARN if lost > 0 and silent < SILENCE else DiagnosticStatus.ERROR,
-                f'{what} of a best-effort publisher: {remedy}',
+                f'{what} of a best-effort publisher: {REMEDY}',
                 values,
             )
         if silent > SILENCE:

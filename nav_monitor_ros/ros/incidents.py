@@ -14,6 +14,7 @@ from nav_monitor_ros.bundle import Bundle
 from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.incidents import IncidentRecorder, IncidentRules, Moment
+from nav_monitor_ros.ros.log import QueuedLog
 
 
 def snapshot_type() -> Any:
@@ -34,15 +35,16 @@ def snapshot_type() -> Any:
 class SnapshotCaller:
     """Asks a rosbag2 recorder to write what it has in memory, and never waits for the answer."""
 
-    def __init__(self, node: LifecycleNode, service: str, kind: Any) -> None:
+    def __init__(self, node: LifecycleNode, log: QueuedLog, service: str, kind: Any) -> None:
         """Create the client.
 
         Args:
             node: Owns it.
+            log: Gets what goes wrong.
             service: Name of the service.
             kind: Its type, whose request is empty and whose answer has ``success``.
         """
-        self._node, self._service, self._kind = node, service, kind
+        self._node, self._log, self._service, self._kind = node, log, service, kind
         self._client: Any = node.create_client(kind, service)
         self._last = -math.inf
         self._trouble = ''
@@ -74,7 +76,7 @@ class SnapshotCaller:
         self.failed += 1
         if trouble != self._trouble:  # once, not with every alert
             self._trouble = trouble
-            self._node.get_logger().warning(trouble)
+            self._log.warning(trouble)
 
 
 class Snapshots:
@@ -83,6 +85,7 @@ class Snapshots:
     def __init__(
         self,
         node: LifecycleNode,
+        log: QueuedLog,
         values: Callable[[], Mapping[str, Any]],
         load_type: Callable[[], Any] = snapshot_type,
     ) -> None:
@@ -90,6 +93,7 @@ class Snapshots:
 
         Args:
             node: For the client of the snapshot service.
+            log: Gets what goes wrong.
             values: Returns the parameters in force.
             load_type: Returns the type of the snapshot service.
 
@@ -98,7 +102,7 @@ class Snapshots:
         """
         self._values = values
         service = values()['snapshot_service']
-        self._caller = SnapshotCaller(node, service, load_type()) if service else None
+        self._caller = SnapshotCaller(node, log, service, load_type()) if service else None
         self._wanted = threading.Event()
 
     def want(self) -> None:

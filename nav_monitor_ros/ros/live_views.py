@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,6 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.verdict import Alert
-from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.monitor import Monitor, Observation
 from nav_monitor_ros.perception.image import RawImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
@@ -115,7 +112,7 @@ class _Drawing:
 
 
 class LiveViews:
-    """Draws the pictures that are watched. Safe to use from several threads."""
+    """Draws the pictures that are watched. One thread draws; any may ask what is due."""
 
     def __init__(self, node: LifecycleNode, prefix: str = '') -> None:
         """Create the publishers.
@@ -127,9 +124,6 @@ class LiveViews:
         self._overlay = _View(node, f'{prefix}overlay')
         self._activations = _View(node, f'{prefix}activations')
         self._volume = _CloudView(node, f'{prefix}activation_volume')
-        self._node = node
-        self._trouble = ''
-        self._lock = threading.Lock()
         self._last_rgb: np.ndarray | None = None
         self.drawn = 0  # pictures drawn since the start
         self.times: deque[float] = deque(maxlen=300)  # seconds that the last ones took to draw
@@ -138,6 +132,10 @@ class LiveViews:
         """Return whether a picture is due that shows the maps of a layer."""
         now = time.monotonic()
         return self._activations.is_due(now) or self._volume.is_due(now)
+
+    def is_due(self) -> bool:
+        """Return whether any picture is due."""
+        return self._overlay.is_due(time.monotonic()) or self.need_maps()
 
     def show(
         self,
@@ -149,25 +147,6 @@ class LiveViews:
         values: Mapping[str, Any],
     ) -> None:
         """Draw and publish what is due."""
-        with self._lock, self._harmless():
-            self._show(header, image, observation, alert, monitor, values)
-
-    def show_fault(self, header: Header, alert: Alert, values: Mapping[str, Any]) -> None:
-        """Say on the overlay that nothing can be judged, over the last image there was."""
-        with self._lock, self._harmless():
-            if self._overlay.is_due(time.monotonic()):
-                picture = self._timed(lambda: draw_overlay(self._last_rgb, None, alert))
-                self._overlay.publish(header, picture, 1.0 / values['view_rate'])
-
-    def _show(
-        self,
-        header: Header,
-        image: RawImage,
-        observation: Observation,
-        alert: Alert,
-        monitor: Monitor,
-        values: Mapping[str, Any],
-    ) -> None:
         period = 1.0 / values['view_rate']
         if self._overlay.is_due(time.monotonic()):
             self._last_rgb = rgb = image.rgb()
@@ -180,20 +159,15 @@ class LiveViews:
             if self._volume.is_due(time.monotonic()):
                 self._volume.publish(header, self._timed(drawing.points), period)
 
+    def show_fault(self, header: Header, alert: Alert, values: Mapping[str, Any]) -> None:
+        """Say on the overlay that nothing can be judged, over the last image there was."""
+        if self._overlay.is_due(time.monotonic()):
+            picture = self._timed(lambda: draw_overlay(self._last_rgb, None, alert))
+            self._overlay.publish(header, picture, 1.0 / values['view_rate'])
+
     def _timed(self, draw: Callable[[], np.ndarray]) -> np.ndarray:
         start = time.perf_counter()
         drawn = draw()
         self.times.append(time.perf_counter() - start)
         self.drawn += 1
         return drawn
-
-    @contextmanager
-    def _harmless(self) -> Iterator[None]:
-        """Log what goes wrong with a picture: the verdict is out, and pictures are for people."""
-        try:
-            yield
-        except Exception as error:
-            text = f'no picture: {type(error).__name__}: {one_line(error)}'
-            if text != self._trouble:  # once, not at every frame
-                self._trouble = text
-                self._node.get_logger().error(text)

@@ -11,6 +11,11 @@ from typing import Generic, NamedTuple, TypeVar
 from sensor_msgs.msg import CompressedImage, Image
 
 T = TypeVar('T')
+# Seconds for which the executor's thread steps aside when an image wakes the idle worker. What it
+# does next, looking at all its entities in Python, can wait; else the worker has to wait for it,
+# since one of them runs at a time, until the network computes.
+ASIDE = 0.002
+ASIDE_SHARE = 0.2  # of the executor's time at most, so that the images of many cameras get through
 
 
 class Delivery(NamedTuple):
@@ -31,13 +36,13 @@ class Parcel(Generic[T]):
 class Mailbox(Generic[T]):
     """Keeps the newest thing only; whoever is late finds the older ones gone and counted."""
 
-    def __init__(self, changed: threading.Condition) -> None:
+    def __init__(self, room: Mailroom[T]) -> None:
         """Start empty.
 
         Args:
-            changed: Of the room that the mailbox hangs in.
+            room: The one that the mailbox belongs to.
         """
-        self._changed = changed
+        self._room = room
         self._parcel: Parcel[T] | None = None
         self.interval = 0.0  # seconds that have to pass between two takings
         self.due = -math.inf  # steady seconds before which nothing is taken
@@ -45,19 +50,25 @@ class Mailbox(Generic[T]):
         self.dropped = 0
 
     def put(self, content: T, now: float) -> bool:
-        """Leave the newest thing; it takes the place of one that nobody fetched.
+        """Leave the newest thing; it takes the place of one that was not taken.
+
+        Args:
+            content: The thing.
+            now: When it came, seconds on the steady clock.
 
         Returns:
-            Whether the box was empty, so that the reader was told.
+            Whether that wakes an idle reader.
         """
-        with self._changed:
+        room = self._room
+        with room.changed:
             self.received += 1
             waited = self._parcel is not None
             self.dropped += waited
             self._parcel = Parcel(content, now)
             if not waited:  # else the reader knows, and is busy or waits for the box to be due
-                self._changed.notify()
-            return not waited
+                room.changed.notify()
+            woken, room.idle = room.idle, False
+            return woken
 
     @property
     def waiting(self) -> bool:
@@ -83,9 +94,11 @@ class Mailroom(Generic[T]):
 
     def __init__(self, count: int) -> None:
         """Open with so many empty mailboxes."""
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._open = True
-        self.boxes: tuple[Mailbox[T], ...] = tuple(Mailbox(self._changed) for _ in range(count))
+        self.idle = False  # whether the reader waits, and nothing has come since
+        self._next_aside = -math.inf
+        self.boxes: tuple[Mailbox[T], ...] = tuple(Mailbox(self) for _ in range(count))
 
     def take(self) -> list[tuple[int, Parcel[T]]] | None:
         """Wait until something is due; return all that is, each with the number of its box.
@@ -93,18 +106,27 @@ class Mailroom(Generic[T]):
         Returns:
             At least one; None once the room is closed.
         """
-        with self._changed:
+        with self.changed:
             while self._open:
                 now = time.monotonic()
                 due = min((box.due for box in self.boxes if box.waiting), default=None)
                 if due is not None and due <= now:
                     taken = [(number, box.empty(now)) for number, box in enumerate(self.boxes)]
                     return [(number, parcel) for number, parcel in taken if parcel]
-                self._changed.wait(None if due is None else due - now)
+                self.idle = due is None
+                self.changed.wait(None if due is None else due - now)
+                self.idle = False
             return None
 
     def close(self) -> None:
         """Wake and dismiss whoever waits."""
-        with self._changed:
+        with self.changed:
             self._open = False
-            self._changed.notify_all()
+            self.changed.notify_all()
+
+    def step_aside(self) -> None:
+        """Let a reader that was just woken run first, but not too often; for the one who puts."""
+        now = time.monotonic()
+        if now >= self._next_aside:
+            self._next_aside = now + ASIDE / ASIDE_SHARE
+            time.sleep(ASIDE)

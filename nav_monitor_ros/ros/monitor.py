@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.log import log_to_ros
 from nav_monitor_ros.ros.node import MonitorNode
-from nav_monitor_ros.ros.process import FAILED, UNUSABLE, StopRequest, run
+from nav_monitor_ros.ros.process import (
+    FAILED,
+    LAST_LINES,
+    UNUSABLE,
+    StopRequest,
+    StuckThreadError,
+    run,
+)
+
+STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
+CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
 
 
 def main(args: list[str] | None = None) -> int:
@@ -24,23 +35,50 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _watch(node: MonitorNode, stop: StopRequest) -> int:
-    log_to_ros(node.get_logger())
+    log_to_ros(node.log)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     statuses: list[int] = []
-    thread = threading.Thread(
-        target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor'
+    serving = threading.Thread(
+        target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor',
+        daemon=True,
     )
-    thread.start()
+    serving.start()
     while not stop.wait(node.alert_period):
-        try:
-            node.beat()
-        except Exception as error:  # silence would be worse than whatever this is
-            node.get_logger().error(f'heartbeat: {type(error).__name__}: {error}')
-    executor.shutdown(timeout_sec=1.0)
-    thread.join()
-    _say_goodbye(node)
-    return statuses[0] if statuses else 0
+        _beat(node)
+    node.say_goodbye()
+    closing = threading.Thread(
+        target=_close, args=(node, executor, serving), name='nav_monitor closing', daemon=True
+    )
+    closing.start()
+    end = time.monotonic() + CLOSING
+    while closing.is_alive() and time.monotonic() < end:
+        closing.join(node.alert_period)
+        _beat(node)
+    node.deliver()
+    node.log.flush(LAST_LINES)
+    status = statuses[0] if statuses else 0
+    if closing.is_alive() or serving.is_alive():
+        raise StuckThreadError(status)  # foreign code holds it
+    return status
+
+
+def _beat(node: MonitorNode) -> None:
+    try:
+        node.beat()
+    except Exception as error:  # silence would be worse than whatever this is
+        node.log.error(f'heartbeat: {type(error).__name__}: {error}')
+
+
+def _close(
+    node: MonitorNode, executor: SingleThreadedExecutor, serving: threading.Thread
+) -> None:
+    executor.shutdown(timeout_sec=STOPPING)
+    serving.join()
+    try:
+        node.stop(STOPPING)
+    except NavMonitorError as error:
+        node.log.error(str(error))
 
 
 def _execute(
@@ -61,17 +99,10 @@ def _execute(
     except ExternalShutdownException:
         pass
     except Exception as error:
-        node.get_logger().fatal(f'executor failed: {type(error).__name__}: {error}')
+        node.log.fatal(f'executor failed: {type(error).__name__}: {error}')
         statuses.append(FAILED)
     finally:
         stop.request()
-
-
-def _say_goodbye(node: MonitorNode) -> None:
-    try:
-        node.stop()
-    except NavMonitorError as error:
-        node.get_logger().error(str(error))
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -19,11 +19,19 @@ from nav_monitor_ros.decision.verdict import Reason
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros import diagnostics
 from nav_monitor_ros.ros.alert_board import AlertBoard
+from nav_monitor_ros.ros.background import BackgroundThread
 from nav_monitor_ros.ros.diagnostics import Diagnostics
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import label_info_message
+from nav_monitor_ros.ros.parameter_requests import (
+    RelatedParameters,
+    RelatedParametersService,
+    together,
+)
 from nav_monitor_ros.ros.parameters import plain
-from nav_monitor_ros.ros.per_camera import declare_all
+from nav_monitor_ros.ros.per_camera import CameraValues, declare_all, declare_own, known_names
 from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.unknown_parameters import describe_unknown, warn_of_unknown
 from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 if TYPE_CHECKING:
@@ -37,7 +45,7 @@ GOODBYE = 1.0  # seconds that the last True may take to reach everybody
 _Transition = Callable[[], None]
 
 
-class MonitorNode(LifecycleNode):
+class MonitorNode(RelatedParameters, LifecycleNode):
     """Runs one network on the images of one or several cameras and says whether to believe it.
 
     Three threads: the executor's runs all callbacks, the worker's all inference, and whoever calls
@@ -50,23 +58,27 @@ class MonitorNode(LifecycleNode):
         Raises:
             NavMonitorError: A parameter has a wrong type or is out of range.
         """
-        super().__init__(name, **options)
+        super().__init__(name, start_parameter_services=False, **options)
+        self.log = QueuedLog(self.get_logger())
         self._settings = declare_all(self)
         _check_folder(self._values)
-        self._trouble = ''  # why the last transition failed
+        self._trouble = ''  # why the last transition failed, until one has mended it
+        self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
         self._worker: Worker | None = None
         own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
         self._alerts = AlertBoard(
-            self, {name: _rules(values) for name, values in own.items()},
-            self._values['alert_rate'],
+            self, _rules(self._settings), self._values['alert_rate'], self.log,
         )
         self._cameras = [
-            WatchedCamera(self, name, values, self._alerts.cameras[name])
+            WatchedCamera(
+                self, name, values, self._alerts.cameras[name], self.log, self._background
+            )
             for name, values in own.items()
         ]
-        self._diagnostics = Diagnostics(self, self._cameras)
+        unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
+        self._diagnostics = Diagnostics(self, self._cameras, unknown)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self.create_service(Trigger, '~/reset_alert', self._reset_alert)
         self.create_service(SetBool, '~/set_enabled', self._set_enabled)
@@ -75,6 +87,7 @@ class MonitorNode(LifecycleNode):
         self.create_timer(FOLLOW_PERIOD, self._follow_publishers, clock=steady)
         self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = RelatedParametersService(self)
 
     @property
     def autostart(self) -> bool:
@@ -94,38 +107,50 @@ class MonitorNode(LifecycleNode):
     def beat(self) -> None:
         """Repeat the alert; to be called every ``alert_period``, from any thread."""
         worker = self._worker
-        if worker is not None and worker.died:
+        if worker is not None and worker.revive():
             detail = 'the thread that judges images died and was started anew'
             self._alerts.tell_all(
                 lambda machine, now: machine.failed(Reason.INFERENCE_ERROR, detail)
             )
-            self.get_logger().error(detail)
-            worker.revive()
+            self.log.error(detail)
         self._alerts.repeat()
         for camera in self._cameras:
             camera.beat()
-        if self._snapshots is not None:
-            self._snapshots.beat(time.monotonic())
+        self._background.post(('', 'snapshot'), self._call_snapshot)
 
-    def stop(self) -> None:
-        """Say True for the last time and stop working."""
+    def say_goodbye(self) -> None:
+        """Say True for the last time; ``beat`` goes on repeating it."""
+        self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
+
+    def stop(self, timeout: float) -> None:
+        """Stop working after ``say_goodbye``.
+
+        Args:
+            timeout: Seconds that the worker may take for the images that it has.
+
+        Raises:
+            NavMonitorError: The worker does not return.
+        """
         try:
-            self._stop_work()
+            self._stop_work(timeout)
         finally:
-            self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
-            self._alerts.deliver(GOODBYE)
             for camera in self._cameras:
                 camera.forget()
+            self._background.close(timeout)
+
+    def deliver(self) -> None:
+        """Wait until everybody has heard the last alert, as long as may be waited for it."""
+        self._alerts.deliver(GOODBYE)
 
     # Transitions. rclpy swallows their exceptions, so each one is logged here.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the bundle."""
-        return self._transition(self._configure)
+        return self._transition(self._configure, mends=True)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the camera and judge."""
-        result = self._transition(self._activate)
+        result = self._transition(self._activate, mends=True)
         if result is TransitionCallbackReturn.SUCCESS:
             return super().on_activate(state)
         return result
@@ -153,7 +178,16 @@ class MonitorNode(LifecycleNode):
         self,
         work: _Transition,
         failure: TransitionCallbackReturn = TransitionCallbackReturn.FAILURE,
+        *,
+        mends: bool = False,
     ) -> TransitionCallbackReturn:
+        """Do the work of a transition.
+
+        Args:
+            work: The work.
+            failure: What to return if it raises.
+            mends: Whether its success means that no earlier trouble is left.
+        """
         try:
             work()
         except NavMonitorError as error:
@@ -161,9 +195,10 @@ class MonitorNode(LifecycleNode):
         except Exception as error:
             self._trouble = f'{type(error).__name__}: {one_line(error, 1000)}'
         else:
-            self._trouble = ''
+            if mends:
+                self._trouble = ''
             return TransitionCallbackReturn.SUCCESS
-        self.get_logger().error(self._trouble)
+        self.log.error(self._trouble)
         return failure
 
     def _configure(self) -> None:
@@ -188,10 +223,9 @@ class MonitorNode(LifecycleNode):
             )
             monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
-            snapshots = Snapshots(self, lambda: self._values)
+            snapshots = Snapshots(self, self.log, lambda: self._values)
         except Exception as error:
-            detail = one_line(error, 1000)
-            self._alerts.tell_all(lambda machine, now: machine.model_failed(detail))
+            self._fail_model(one_line(error, 1000))
             raise
         self._monitor = monitor
         self._snapshots = snapshots
@@ -200,7 +234,7 @@ class MonitorNode(LifecycleNode):
         self._alerts.tell_all(lambda machine, now: machine.model_loaded())
         header = Header(stamp=self.get_clock().now().to_msg())
         self._label_info.publish(label_info_message(header, monitor.bundle.class_names))
-        self.get_logger().info(
+        self.log.info(
             f"bundle '{monitor.bundle.name}' ({len(monitor.bundle.class_names)} classes) on "
             f'{monitor.classifier.device} by {monitor.classifier.engine}, loaded in '
             f'{time.monotonic() - started:.1f} s'
@@ -211,9 +245,10 @@ class MonitorNode(LifecycleNode):
 
         assert self._monitor is not None
         self._monitor.judge.forget()
-        self._worker = Worker(self, self._monitor, self._cameras)
-        self._worker.start()
-        for camera, desk in zip(self._cameras, self._worker.desks, strict=True):
+        worker = Worker(self.log, self._monitor, self._cameras)
+        worker.start()
+        self._worker = worker
+        for camera, desk in zip(self._cameras, worker.desks, strict=True):
             camera.listen(desk)
         self._alerts.tell_all(lambda machine, now: machine.activate(True, now))
 
@@ -229,24 +264,35 @@ class MonitorNode(LifecycleNode):
         snapshots, self._snapshots = self._snapshots, None
         if snapshots is not None:
             snapshots.close()
-        self._alerts.tell_all(lambda machine, now: machine.model_loaded())
 
-    def _stop_work(self) -> None:
+    def _stop_work(self, timeout: float | None = None) -> None:
         for camera in self._cameras:
             camera.close()
         worker, self._worker = self._worker, None
-        if worker is not None and not worker.stop(timeout=1.0 + self._values['inference_timeout']):
+        if timeout is None:
+            timeout = 1.0 + self._values['inference_timeout']
+        if worker is not None and not worker.stop(timeout):
             self._monitor = None  # the stuck thread still holds it
-            raise NavMonitorError(
+            detail = (
                 'the network does not return from its last image; configure again to load it anew'
             )
+            self._fail_model(detail)
+            raise NavMonitorError(detail)
+
+    def _fail_model(self, detail: str) -> None:
+        """Say what is wrong with the model, until one is loaded."""
+        self._alerts.tell_all(lambda machine, now: machine.model_failed(detail))
+
+    def _call_snapshot(self) -> None:
+        snapshots = self._snapshots
+        if snapshots is not None:
+            snapshots.beat(time.monotonic())
 
     # What the executor's thread is called for.
 
     def _follow_publishers(self) -> None:
         for camera in self._cameras:
-            if camera.subscription is not None:
-                camera.subscription.follow()
+            camera.follow()
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
         for camera in self._cameras:
@@ -269,22 +315,30 @@ class MonitorNode(LifecycleNode):
         return self._settings.common
 
     def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        given = {change.name: plain(change.value) for change in changes}
         try:
-            parameters = self._settings.changed(
-                {change.name: plain(change.value) for change in changes}
-            )
+            parameters = self._settings.changed(given, configured=self._monitor is not None)
             values = parameters.common
             if values['incident_folder'] != self._values['incident_folder']:
                 _check_folder(values)
             if self._monitor is not None:
                 self._monitor.spatial_layer(values['activation_layer'])
-            rules = {name: _rules(parameters.of(name)) for name in parameters.cameras}
+            rules = _rules(parameters)
         except NavMonitorError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            reason = f'{error}{together(given, str(error))}'
+            return SetParametersResult(successful=False, reason=reason)
         self._settings = parameters
         for camera in self._cameras:
             camera.change(parameters.of(camera.name), rules[camera.name])
         return SetParametersResult(successful=True)
+
+    def describe_unknown(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each name that is none of the node's parameters', with the nearest."""
+        return describe_unknown(names, **known_names(self._settings.cameras))
+
+    def declare_again(self, name: str) -> None:
+        """Declare a camera's parameter that was deleted, so that it may be set again."""
+        declare_own(self, name)
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(
@@ -296,8 +350,20 @@ class MonitorNode(LifecycleNode):
         )
 
 
-def _rules(values: Mapping[str, Any]) -> AlertRules:
-    return AlertRules(**{name: values[name] for name in RULES})
+def _rules(settings: CameraValues) -> dict[str, AlertRules]:
+    """Return the rules of each camera's alert.
+
+    Raises:
+        NavMonitorError: Some of its parameters contradict each other.
+    """
+    rules = {}
+    for camera in settings.cameras:
+        values = settings.of(camera)
+        try:
+            rules[camera] = AlertRules(**{name: values[name] for name in RULES})
+        except NavMonitorError as error:
+            raise NavMonitorError(f'camera {camera}: {error}' if camera else str(error)) from None
+    return rules
 
 
 def _check_folder(values: Mapping[str, Any]) -> None:

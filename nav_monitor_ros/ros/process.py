@@ -28,6 +28,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.output import NonBlockingOutput
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
 FAILED = 70  # exit status: the node failed while it ran; started again it may live
@@ -42,6 +43,19 @@ _GIVEN = (
 _PLACE = re.compile(r',? at \S+\.(c|cpp|h|hpp):\d+')  # in rcl's sources
 
 N = TypeVar('N', bound=Node)
+
+
+class StuckThreadError(Exception):
+    """A thread does not end, and would hold the end of the interpreter, too."""
+
+    def __init__(self, status: int) -> None:
+        """Have the process end without it.
+
+        Args:
+            status: The exit status.
+        """
+        super().__init__(status)
+        self.status = status
 
 
 class StopRequest:
@@ -107,17 +121,23 @@ def run(
         name: Of the executable, for messages of before there is a node.
         make: Creates the node.
         serve: Is given the node and the wish to end; returns the exit status. What it raises ends
-            the process: ``NavMonitorError`` as unusable, anything else as failed.
+            the process: ``NavMonitorError`` as unusable, ``StuckThreadError`` at once, anything
+            else as failed.
         args: The command line with the program's name; that of the process if there is none.
 
     Returns:
         The exit status: ``serve``'s; ``UNUSABLE`` or ``FAILED`` after one line that says why.
     """
+    if args is None:
+        require_utf8_mode()
     stop = StopRequest()
     stop.listen()
     output = NonBlockingOutput()
     try:
         return _run(name, make, serve, args, stop)
+    except StuckThreadError as error:
+        output.flush(LAST_LINES)
+        os._exit(error.status)
     finally:
         output.flush(LAST_LINES)
 
@@ -138,6 +158,8 @@ def _run(
         return _end(name, f'failed: {type(error).__name__}: {_reason(error)}', FAILED)
     try:
         status = serve(node, stop)
+    except StuckThreadError:
+        raise
     except NavMonitorError as error:
         return _end(name, _reason(error), UNUSABLE)
     except Exception as error:
@@ -156,6 +178,9 @@ def _start_ros(args: Sequence[str]) -> None:
     domain = os.environ.get('ROS_DOMAIN_ID', '')
     if domain.isdecimal() and int(domain) > LAST_DOMAIN:
         raise NavMonitorError(f'ROS_DOMAIN_ID is {domain}; it must be 0 to {LAST_DOMAIN}')
+    for one in args:
+        if one.encode('utf-8', 'replace').decode('utf-8') != one:
+            raise NavMonitorError(f"argument '{one}' is no UTF-8 text, and ROS takes no other")
     set_logger_level('rcl', LoggingSeverity.FATAL)  # one line is enough, and it is ours
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)

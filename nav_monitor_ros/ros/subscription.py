@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +12,20 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from nav_monitor_ros.ros.log import QueuedLog
+
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+REMEDY = (
+    'publish reliably, or start the publisher with the middleware profile config/fastdds.xml of '
+    'this package (larger shared memory)'
+)
+LOSS_PERIOD = 5.0  # seconds over which lost images are counted
+LOST_IMAGES = 10  # of that period from which they are worth a word
+SILENCE = 2.0  # seconds without an image after which a best-effort publisher is suspected
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
 
 
@@ -44,19 +55,23 @@ class ImageSubscription:
     def __init__(
         self,
         node: LifecycleNode,
+        log: QueuedLog,
         transport: str,
-        callback: Callable[[Image | CompressedImage, Hashable], None],
+        callback: Callable[[Image | CompressedImage, Hashable, float], None],
         name: str = 'image',
     ) -> None:
         """Subscribe to a name relative to the node's namespace.
 
         Args:
             node: Owns the subscription.
+            log: Gets a line when the reliability changes.
             transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
-            callback: Is given each message and who sent it: equal for one camera's messages.
+            callback: Is given each message, who sent it (equal for one camera's messages), and the
+                seconds for which it has waited in the middleware for this thread.
             name: The topic without ``/compressed``.
         """
         self._node = node
+        self._log = log
         self._callback = callback
         self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
@@ -66,16 +81,23 @@ class ImageSubscription:
         self.topic = topic
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware says it lost
+        self.heard = 0
+        self._last = time.monotonic()  # when the last one was heard, or the subscription began
+        self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, heard
         self.publishers = self._look()
         self._subscribe()
 
     def follow(self) -> None:
         """Look at the publishers; subscribe anew where another reliability serves them all."""
+        now = time.monotonic()
+        self._counts.append((now, self.lost, self.heard))
+        while now - self._counts[0][0] > LOSS_PERIOD:
+            self._counts.popleft()
         self.publishers = self._look()
         if self._wanted() != self.reliability:
             self._node.destroy_subscription(self._subscription)
             self._subscribe()
-            self._node.get_logger().info(
+            self._log.info(
                 f'listening to {self.topic} with {self.reliability.name.lower()} reliability'
             )
 
@@ -83,8 +105,8 @@ class ImageSubscription:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
 
-    def trouble(self) -> str:
-        """Return what keeps images from arriving and how to mend it, or nothing."""
+    def unheard(self) -> str:
+        """Return why no publisher can be heard and how to mend it, or nothing."""
         seen = self.publishers
         if seen.other_types:
             return (
@@ -94,6 +116,22 @@ class ImageSubscription:
         if not seen.count:
             return f'nobody publishes {self.topic}; remap {self._name} or start the camera'
         return ''
+
+    def loss(self) -> str:
+        """Return that the transport loses images and how to mend it, or nothing."""
+        if not self.publishers.best_effort:
+            return ''
+        silent = time.monotonic() - self._last
+        if silent > SILENCE:
+            return f'a best-effort publisher of {self.topic} is there, but nothing comes: {REMEDY}'
+        _, lost, heard = self._counts[0] if self._counts else (0.0, self.lost, self.heard)
+        lost, heard = self.lost - lost, self.heard - heard
+        if lost < LOST_IMAGES:
+            return ''
+        return (
+            f'{lost} of {lost + heard} images of a best-effort publisher of {self.topic} were '
+            f'lost on their way: {REMEDY}'
+        )
 
     def _look(self) -> Publishers:
         found = self._node.get_publishers_info_by_topic(self.topic)
@@ -123,8 +161,13 @@ class ImageSubscription:
         )
 
     def _pass_on(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+        self.heard += 1
+        self._last = time.monotonic()
+        received = info.get('received_timestamp') or 0  # nanoseconds, wall clock
+        waited = max(0.0, (time.time_ns() - received) / 1e9) if received else 0.0
         # Before Kilted the middleware does not tell publishers apart; frames mostly do.
-        self._callback(message, (message.header.frame_id, repr(info.get('publisher_gid'))))
+        sender = (message.header.frame_id, repr(info.get('publisher_gid')))
+        self._callback(message, sender, waited)
 
     def _note_lost(self, event: Any) -> None:
         self.lost += event.total_count_change

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -14,6 +14,9 @@ from std_srvs.srv import SetBool, Trigger
 from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.verdict import Alert, State
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
+from nav_monitor_ros.ros.background import BackgroundThread
+from nav_monitor_ros.ros.clock import clock_remedy
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.mailbox import Delivery
 from nav_monitor_ros.ros.subscription import ImageSubscription
 
@@ -22,10 +25,6 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.incidents import Incidents, Snapshots
     from nav_monitor_ros.ros.worker import Desk, FrameOutputs
 
-# Seconds for which the executor's thread steps aside when an image wakes the worker. What it does
-# next, looking at all its entities in Python, can wait; else the worker has to wait for it, since
-# one of them runs at a time, until the network computes.
-ASIDE = 0.002
 
 
 class WatchedCamera:
@@ -37,7 +36,13 @@ class WatchedCamera:
     """
 
     def __init__(
-        self, node: LifecycleNode, name: str, values: Mapping[str, Any], alerts: AlertPublisher
+        self,
+        node: LifecycleNode,
+        name: str,
+        values: Mapping[str, Any],
+        alerts: AlertPublisher,
+        log: QueuedLog,
+        background: BackgroundThread,
     ) -> None:
         """Take a camera on; nothing is subscribed to yet.
 
@@ -46,6 +51,8 @@ class WatchedCamera:
             name: The camera's; empty for the only one.
             values: The parameters in force for it.
             alerts: Says its alert.
+            log: The node's.
+            background: Draws its pictures.
         """
         self.name = name
         self.values = values
@@ -58,6 +65,9 @@ class WatchedCamera:
         self.subscription: ImageSubscription | None = None
         self.desk: Desk | None = None
         self._node = node
+        self._log = log
+        self._background = background
+        self._told: set[str] = set()  # troubles of the input that the log has
         if name:
             node.create_service(Trigger, f'~/{self.prefix}reset_alert', self._reset_alert)
             node.create_service(SetBool, f'~/{self.prefix}set_enabled', self._set_enabled)
@@ -87,8 +97,10 @@ class WatchedCamera:
     def listen(self, desk: Desk) -> None:
         """Subscribe; images go to the desk's mailbox."""
         self.desk = desk
+        self._told.clear()
         self.subscription = ImageSubscription(
-            self._node, self.values['image_transport'], self._receive, f'{self.prefix}image'
+            self._node, self._log, self.values['image_transport'], self._receive,
+            f'{self.prefix}image',
         )
         self.last_message = time.monotonic()
 
@@ -97,6 +109,20 @@ class WatchedCamera:
         if self.subscription is not None:
             self.subscription.close()
         self.subscription = self.desk = None
+        self.alerts.explain_input('')
+
+    def follow(self) -> None:
+        """Follow the publishers as they come and go; to be called regularly."""
+        subscription = self.subscription
+        if subscription is None:
+            return
+        subscription.follow()
+        unheard, loss = subscription.unheard(), subscription.loss()
+        self.alerts.explain_input(unheard or loss)
+        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
+            if text and kind not in self._told:  # once: it may come and go many times
+                self._told.add(kind)
+                self._log.warning(self.says(text))
 
     def forget(self) -> None:
         """Let go of what ``configure`` prepared for a model."""
@@ -106,19 +132,30 @@ class WatchedCamera:
             incidents.close()
 
     def beat(self) -> None:
-        """Do what is due at the heartbeat: incidents, and a picture that says what is wrong."""
-        if self.incidents is not None:
-            self.incidents.beat(time.monotonic())
-        alert = self.alerts.alert
-        if self.outputs is not None and not _is_judging(alert):
+        """Have done what is due at the heartbeat: incidents, and a picture that names a fault."""
+        self._background.post((self.name, 'heartbeat'), self._beat)
+
+    def show(self, draw: Callable[[], object]) -> None:
+        """Have pictures of a judged image drawn."""
+        self._background.post((self.name, 'pictures'), draw)
+
+    def _beat(self) -> None:
+        incidents, outputs, alert = self.incidents, self.outputs, self.alerts.alert
+        if incidents is not None:
+            incidents.beat(time.monotonic())
+        if outputs is not None and not _is_judging(alert):
             header = Header(stamp=self._node.get_clock().now().to_msg())
-            self.outputs.views.show_fault(header, alert, self.values)
+            outputs.views.show_fault(header, alert, self.values)
 
     def change(self, values: Mapping[str, Any], rules: AlertRules) -> None:
         """Go on with other parameters, and the rules that follow from them."""
         changes = {name: getattr(rules, name) for name in AlertRules.__dataclass_fields__}
         self.alerts.tell(lambda machine, now: machine.change_rules(**changes))
         self.values = values
+
+    def clock_remedy(self) -> str:
+        """Return what to do where the images' stamps are far from the node's clock."""
+        return clock_remedy(self._node)
 
     def reset(self) -> Alert:
         """Release a latched alert."""
@@ -128,18 +165,22 @@ class WatchedCamera:
         """Switch the camera on or off; off, its alert is True."""
         self.enabled = enabled
         if self.desk is not None:
-            self.desk.monitor.judge.forget()  # frames of before the gap
+            self.desk.forget_frames = True  # those of before the gap
         return self.alerts.tell(lambda machine, now: machine.enable(enabled, now))
 
-    def _receive(self, message: Image | CompressedImage, camera: Hashable) -> None:
-        self.last_message = time.monotonic()
-        self.alerts.image_arrived(camera)
-        if self.desk is not None and self.enabled:
+    def _receive(
+        self, message: Image | CompressedImage, camera: Hashable, waited: float
+    ) -> None:
+        # What queued while this thread was late is as old as that, and no sign of life.
+        self.last_message = time.monotonic() - waited
+        self.alerts.image_arrived(camera, self.last_message)
+        desk = self.desk
+        if desk is not None and self.enabled:
             stamp = message.header.stamp
             now = self._node.get_clock().now().nanoseconds
-            behind = now - stamp.sec * 1_000_000_000 - stamp.nanosec
-            if self.desk.mailbox.put(Delivery(message, behind / 1e9), self.last_message):
-                time.sleep(ASIDE)
+            behind = (now - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e9 - waited
+            if desk.mailbox.put(Delivery(message, behind), self.last_message):
+                desk.room.step_aside()
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
         response.success = True

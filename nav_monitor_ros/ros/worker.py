@@ -16,6 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
+from nav_monitor_ros.decision.alert import AlertMachine
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 from nav_monitor_ros.monitor import (
     Monitor,
@@ -29,6 +30,7 @@ from nav_monitor_ros.monitor import (
 from nav_monitor_ros.offline.incidents import Moment
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.live_views import LiveViews
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.mailbox import Delivery, Mailbox, Mailroom, Parcel
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.qos import reliable, unattended
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 _NUMBERS = re.compile(r'[\d.]+')
+
+
+class DismissedError(Exception):
+    """The worker was dismissed while it judged an image."""
 
 
 class FrameOutputs:
@@ -67,21 +73,24 @@ class Desk:
     """What the worker has of one camera: its mailbox, its evidence, its counters."""
 
     def __init__(
-        self, camera: WatchedCamera, monitor: Monitor, mailbox: Mailbox[Delivery]
+        self, camera: WatchedCamera, monitor: Monitor, room: Mailroom[Delivery], number: int
     ) -> None:
         """Start without images.
 
         Args:
             camera: Whose desk it is; it is configured.
             monitor: Judges this camera's images and no others.
-            mailbox: Where they come in.
+            room: Where the images come in.
+            number: Of this camera's mailbox there.
         """
         assert camera.outputs is not None and camera.incidents is not None
         self.camera = camera
         self.outputs = camera.outputs
         self.incidents = camera.incidents
         self.monitor = monitor
-        self.mailbox = mailbox
+        self.room = room
+        self.mailbox: Mailbox[Delivery] = room.boxes[number]
+        self.forget_frames = False  # set from any thread: the next image does not follow the last
         self.pixels = monitor.new_pixels()
         self.neighbours = Neighbours()
         self.judged = 0
@@ -116,40 +125,45 @@ class Worker:
     """Takes the newest image of each camera, judges them together, publishes; again and again."""
 
     def __init__(
-        self, node: LifecycleNode, monitor: Monitor, cameras: Sequence[WatchedCamera]
+        self, log: QueuedLog, monitor: Monitor, cameras: Sequence[WatchedCamera]
     ) -> None:
         """Prepare the thread; ``start`` starts it.
 
         Args:
-            node: For its logger.
+            log: Gets what goes wrong.
             monitor: Judges the images; this thread is the only one to use it. Each camera gets a
                 twin of it.
             cameras: At least one; all are configured.
         """
-        self._node = node
+        self._log = log
         self._monitor = monitor
         self._several = len(cameras) > 1
         self._room: Mailroom[Delivery] = Mailroom(len(cameras))
         self.desks = tuple(
-            Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), mailbox)
-            for camera, mailbox in zip(cameras, self._room.boxes, strict=True)
+            Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), self._room, number)
+            for number, camera in enumerate(cameras)
         )
         self._stopped = False
-        self._thread = self._new_thread()
+        self._lock = threading.Lock()  # held where a thread begins or is dismissed
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to work."""
-        self._thread.start()
+        """Begin to work, with one thread however often this is called."""
+        with self._lock:
+            if self._thread is None:
+                self._begin()
 
-    @property
-    def died(self) -> bool:
-        """Return whether the thread ended without having been dismissed."""
-        return not self._stopped and not self._thread.is_alive()
+    def revive(self) -> bool:
+        """Go on with a new thread if the one that was started has ended by itself.
 
-    def revive(self) -> None:
-        """Go on with a new thread after the old one has died."""
-        self._thread = self._new_thread()
-        self._thread.start()
+        Returns:
+            Whether it had.
+        """
+        with self._lock:
+            died = self._thread is not None and not self._thread.is_alive()
+            if died and not self._stopped:
+                self._begin()
+            return died and not self._stopped
 
     def stop(self, timeout: float) -> bool:
         """Dismiss the thread.
@@ -161,14 +175,21 @@ class Worker:
             Whether it went. If not, it is stuck in the network; whatever it may still bring about
             is not published, and its monitor must not be used again.
         """
-        self._stopped = True
+        with self._lock:
+            self._stopped = True
+            thread = self._thread
         self._room.close()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if thread is None:
+            return True
+        if thread.is_alive() and thread is not threading.current_thread():
+            thread.join(timeout)
+        return not thread.is_alive()
 
-    def _new_thread(self) -> threading.Thread:
-        return threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
+    def _begin(self) -> None:
+        # A thread that was made but not started counts as ended, so no other one may see it.
+        thread = threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _run(self) -> None:
         while (mail := self._room.take()) is not None:
@@ -223,14 +244,18 @@ class Worker:
         """
         desk, (message, age) = case.desk, case.parcel.content
         values = desk.camera.values
-        require_fresh(age, values['stamp_tolerance'])
-        case.image = image = _decode(message, values['max_pixels'])
+        require_fresh(age, values['stamp_tolerance'], "node's", desk.camera.clock_remedy)
+        case.image = image = _decode(
+            message, values['max_pixels'], desk.monitor.bundle.preprocess.exif
+        )
         desk.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
-        if desk.neighbours.broken(
+        broken = desk.neighbours.broken(
             _stamp_ns(message), case.parcel.arrived, values['roi'], values['image_timeout']
-        ):
+        )
+        if broken or desk.forget_frames:
+            desk.forget_frames = False
             desk.monitor.judge.forget()
         return desk.monitor.prepare(
             region, least_contrast=values['blank_contrast'], out=desk.pixels
@@ -241,10 +266,16 @@ class Worker:
             raise seen
         desk, parcel = case.desk, case.parcel
         message, verdict = parcel.content.message, seen.verdict
+
+        def judged(machine: AlertMachine, now: float) -> None:
+            if self._stopped:  # meanwhile; the camera may have a new worker
+                raise DismissedError
+            machine.judged(
+                verdict.evidence, _stamp_ns(message), seen.fingerprint, now, _taken(desk, parcel)
+            )
+
         alert = desk.camera.alerts.tell(
-            lambda machine, now: machine.judged(
-                verdict.evidence, _stamp_ns(message), seen.fingerprint, now
-            ),
+            judged,
             header=message.header,
             verdict=verdict,
             extra=lambda: {
@@ -269,10 +300,13 @@ class Worker:
                 finding.observation.verdict, finding.alert,
             )
         )
-        desk.outputs.views.show(
-            message.header, finding.image, finding.observation, finding.alert, self._monitor,
-            desk.camera.values,
-        )
+        if desk.outputs.views.is_due():
+            desk.camera.show(
+                lambda: desk.outputs.views.show(
+                    message.header, finding.image, finding.observation, finding.alert,
+                    self._monitor, desk.camera.values,
+                )
+            )
 
     def _fail(self, case: _Case, error: BaseException) -> None:
         case.done = True
@@ -288,7 +322,7 @@ class Worker:
         trouble = f'{reason.value}: {_NUMBERS.sub("#", detail)}'
         if trouble != desk.last_trouble:  # once, not thirty times a second
             desk.last_trouble = trouble
-            self._node.get_logger().error(f'{desk.camera.says(reason.value)}: {detail}')
+            self._log.error(f'{desk.camera.says(reason.value)}: {detail}')
 
 
 def _note_latency(desk: Desk, parcel: Parcel[Delivery]) -> float:
@@ -297,14 +331,20 @@ def _note_latency(desk: Desk, parcel: Parcel[Delivery]) -> float:
     return latency
 
 
+def _taken(desk: Desk, parcel: Parcel[Delivery]) -> float:
+    """Return when an image was taken, as far as that is known, in steady seconds."""
+    clocks_agree = desk.camera.values['stamp_tolerance'] > 0
+    return parcel.arrived - (max(0.0, parcel.content.age) if clocks_agree else 0.0)
+
+
 def _stamp_ns(message: Image | CompressedImage) -> int:
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def _decode(message: Image | CompressedImage, max_pixels: int) -> RawImage:
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> RawImage:
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, message.data, max_pixels=max_pixels)
+        return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
     return decode(
         message.encoding,
         message.height,
