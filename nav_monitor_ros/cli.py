@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
-from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
+from nav_monitor_ros.cli_export import add_backends, add_export, add_force, export_bundle
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -26,13 +25,23 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
+from nav_monitor_ros.cli_progress import (
+    PlainConsole,
+    PlainFormatter,
+    ProgressBars,
+    accept_all_letters,
+    opened,
+    say,
+    table_console,
+    write_json,
+)
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
@@ -54,13 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
+    if arguments is None:
+        require_utf8_mode()
+    accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))
-    logging.basicConfig(
-        level=logging.WARNING,  # on bad input standard error has one line, the reason
-        format='%(message)s',
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(PlainFormatter('%(message)s'))
+    # On bad input standard error has one line, the reason.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -70,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     except KeyboardInterrupt:
         pass
-    print(_interrupted(options), file=sys.stderr)
+    print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
 
 
@@ -149,6 +160,9 @@ def _add_fit(commands: Any) -> None:
                          help='calibration images with which a class is calibrated on its own '
                          '(default: as many as let it use half of the budget; 1000 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
     add_backends(monitor, '--export', None)
     _add_running(fit)
     add_ray(fit, parts='training images')
@@ -159,6 +173,7 @@ def _add_fit(commands: Any) -> None:
     keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
                          help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(fit)
     fit.set_defaults(run=_fit)
 
 
@@ -237,6 +252,7 @@ def _add_train(commands: Any) -> None:
     add_watch(train)
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(train)
     train.set_defaults(run=_train)
 
 
@@ -267,7 +283,9 @@ def _fit(options: argparse.Namespace) -> None:
     spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+    )
     checkpoint = None
     if options.checkpoint is not None:
         if options.ray:
@@ -292,16 +310,21 @@ def _fit(options: argparse.Namespace) -> None:
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    save_bundle(
+        bundle, classifier, options.output, card=model_card(bundle), force=options.force
+    )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
     if options.export:
         export_bundle(
@@ -350,6 +373,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         class_images=options.class_images,
         class_names=class_names_of(options.classes),
         seed=options.seed,
+        skip_invalid=options.skip_invalid,
     )
 
 
@@ -414,7 +438,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
-        print(f'wrote {options.output / "report.html"}')
+        say(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -438,13 +462,15 @@ def _train(options: argparse.Namespace) -> None:
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+    )
     if options.threads:
         torch.set_num_threads(options.threads)
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
@@ -476,30 +502,31 @@ def _train(options: argparse.Namespace) -> None:
         f'The reference network `{spec.spec}`, trained and fitted by '
         f'`nav_monitor train {options.task}`. {options.terms}'
     )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
+    card = model_card(bundle, about=about.strip())
+    save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
-        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+        say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
-        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
-              '--output tuning.html` shows it')
+        say(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+            '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 
 def _say(note: str) -> None:
     if note:
-        print(note)
+        say(note)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    print(f'computed on {device}')
+    say(f'computed on {device}')
     for note in bundle.notes():
-        print(note)
+        say(note)
     _report_accuracy(bundle)
     size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
-    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-              f"trusted_packages:=['{package}']")
+        say(f"the node runs it with the parameters bundle:={folder.resolve()} and "
+            f"trusted_packages:=['{package}']")
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -507,13 +534,13 @@ def _report_accuracy(bundle: Any) -> None:
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
-        print(f'{correct} of {images} training images are classified correctly '
-              f'({correct / images:.1%}); patterns and statistics are theirs')
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
-            print('warning: that is little; check labels, class order, weights and preprocessing')
+            say('warning: that is little; check labels, class order, weights and preprocessing')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        print(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

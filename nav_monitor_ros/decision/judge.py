@@ -129,15 +129,6 @@ class Judge:
             explanation=explanation,
         )
 
-    @staticmethod
-    def require_numbers(batch: Activations) -> None:
-        """Check what the network gave.
-
-        Raises:
-            InvalidActivationsError: A logit or feature is NaN or infinite.
-        """
-        _require_numbers(batch)
-
     def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)

@@ -261,4 +261,5 @@ def _source(
     return ImageSource(
         str(folder), lambda place: read_file(files[place]), np.arange(len(files)), labels,
         class_names, read_turned=lambda place: read_file(files[place], APPLY), notes=notes,
+        file_name=lambda place: files[place],
     )

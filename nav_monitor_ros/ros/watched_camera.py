@@ -67,7 +67,7 @@ class WatchedCamera:
         self._node = node
         self._log = log
         self._background = background
-        self._loss_told = False
+        self._told: set[str] = set()  # troubles of the input that the log has
         if name:
             node.create_service(Trigger, f'~/{self.prefix}reset_alert', self._reset_alert)
             node.create_service(SetBool, f'~/{self.prefix}set_enabled', self._set_enabled)
@@ -97,7 +97,7 @@ class WatchedCamera:
     def listen(self, desk: Desk) -> None:
         """Subscribe; images go to the desk's mailbox."""
         self.desk = desk
-        self._loss_told = False
+        self._told.clear()
         self.subscription = ImageSubscription(
             self._node, self._log, self.values['image_transport'], self._receive,
             f'{self.prefix}image',
@@ -117,11 +117,12 @@ class WatchedCamera:
         if subscription is None:
             return
         subscription.follow()
-        self.alerts.explain_input(subscription.trouble())
-        loss = subscription.loss()
-        if loss and not self._loss_told:
-            self._loss_told = True  # once, since it may come and go many times
-            self._log.warning(self.says(loss))
+        unheard, loss = subscription.unheard(), subscription.loss()
+        self.alerts.explain_input(unheard or loss)
+        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
+            if text and kind not in self._told:  # once: it may come and go many times
+                self._told.add(kind)
+                self._log.warning(self.says(text))
 
     def forget(self) -> None:
         """Let go of what ``configure`` prepared for a model."""
