@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import select
+import sys
 from pathlib import Path
 from typing import Any
 
