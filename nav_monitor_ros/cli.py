@@ -47,10 +47,11 @@ _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
 _MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
-    'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
+    'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
     'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
-    'classes=0,3, without=0,3, transform=invert|rotate90, group=NAME (frames of one track), '
+    'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '
+    'one track), '
     'NAME=VALUE (.npz); '
     'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
 )
