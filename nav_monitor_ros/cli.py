@@ -444,20 +444,21 @@ def _train(options: argparse.Namespace) -> None:
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
+    device = select_device(options.device)
     console = Console(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
-            decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
-            log=console.print, watch=watch,
+            decoy=options.decoy, epochs=options.epochs, seed=options.seed, device=device,
+            progress=progress, log=console.print, watch=watch,
         )
     task = trained.task
     _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
-        device=select_device(options.device), threads=options.threads,
+        device=device, threads=options.threads,
     )
     provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
     if trained.test_accuracy is not None:
