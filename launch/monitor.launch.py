@@ -56,6 +56,11 @@ ARGUMENTS = (
     Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
     Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
     Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
+    Argument(
+        'trusted_packages', '',
+        'Python packages whose network code a bundle may import, with commas between'
+        f'{OR_FILE}.',
+    ),
     Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
     Argument('node_name', 'nav_monitor', 'Name of the node.'),
     Argument(
@@ -123,16 +128,17 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [monitor, *rviz(given, context.launch_configurations.get('ros_namespace', ''))]
 
 
-def camera_names(given: dict[str, str]) -> list[str]:
-    """Take the names of several cameras apart.
+def listed(value: str) -> list[str]:
+    """Take names apart.
 
     Args:
-        given: Values of the arguments, by name.
+        value: With commas between; brackets and quotes, as parameter files have them, may be there.
 
     Returns:
         The names; none where the argument is empty.
     """
-    return [name.strip() for name in given['cameras'].split(',') if name.strip()]
+    names = (name.strip(' \'"') for name in value.strip(' []').split(','))
+    return [name for name in names if name]
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
@@ -147,7 +153,7 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
     Raises:
         RuntimeError: Several cameras would have one topic.
     """
-    names, topics = camera_names(given), given['image_topics']
+    names, topics = listed(given['cameras']), given['image_topics']
     if not names:
         return [('image', given['image_topic'])] if given['image_topic'] else []
     if topics and '{camera}' not in topics:
@@ -177,8 +183,9 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         for name in ('autostart', 'use_sim_time')
         if given[name]
     )
-    if names := camera_names(given):
-        overrides['cameras'] = ParameterValue(names, value_type=list[str])
+    for name in ('cameras', 'trusted_packages'):
+        if names := listed(given[name]):
+            overrides[name] = ParameterValue(names, value_type=list[str])
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []
     return [*files, overrides] if overrides else files
 
@@ -201,7 +208,7 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
         return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
     namespace = absolute(given['namespace'], outer)
     node, images = absolute(given['node_name'], namespace), given['image_topic'] or 'image'
-    if names := camera_names(given):  # RViz shows the first of several cameras
+    if names := listed(given['cameras']):  # RViz shows the first of several cameras
         images = (given['image_topics'] or '{camera}/image').replace('{camera}', names[0])
         node = f'{node}/{names[0]}'
     # The configuration names the topics as they are without any argument.

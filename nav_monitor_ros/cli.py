@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.perception.network_folder import folder_of, look_in
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _SOURCE = (
@@ -58,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format='%(message)s',
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
     )
+    with suppress(OSError):  # the current folder may be gone
+        look_in(Path.cwd())
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -502,8 +507,10 @@ def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
     size = size_of(folder) / 1e6
     print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-              f"trusted_packages:=['{package}']")
+        found = folder_of(package)
+        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        print(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+              f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
 
 
 def _report_accuracy(bundle: Any) -> None:
