@@ -16,6 +16,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.camera_names import check_camera_names
+
 SHARE = get_package_share_directory('nav_monitor_ros')
 RESPAWN_DELAY = 2.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
@@ -141,6 +144,26 @@ def listed(value: str) -> list[str]:
     return [name for name in names if name]
 
 
+def camera_names(given: dict[str, str]) -> list[str]:
+    """Take the names of several cameras apart.
+
+    Args:
+        given: Values of the arguments, by name.
+
+    Returns:
+        The names; none where the argument is empty.
+
+    Raises:
+        RuntimeError: Topics cannot be named after them.
+    """
+    names = listed(given['cameras'])
+    try:
+        check_camera_names(names)
+    except NavMonitorError as error:
+        raise RuntimeError(str(error)) from None
+    return names
+
+
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
     """Say where the images come from.
 
@@ -153,7 +176,7 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
     Raises:
         RuntimeError: Several cameras would have one topic.
     """
-    names, topics = listed(given['cameras']), given['image_topics']
+    names, topics = camera_names(given), given['image_topics']
     if not names:
         return [('image', given['image_topic'])] if given['image_topic'] else []
     if topics and '{camera}' not in topics:
@@ -183,8 +206,10 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         for name in ('autostart', 'use_sim_time')
         if given[name]
     )
-    for name in ('cameras', 'trusted_packages'):
-        if names := listed(given[name]):
+    for name, names in (
+        ('cameras', camera_names(given)), ('trusted_packages', listed(given['trusted_packages'])),
+    ):
+        if names:
             overrides[name] = ParameterValue(names, value_type=list[str])
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []
     return [*files, overrides] if overrides else files
@@ -208,7 +233,7 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
         return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
     namespace = absolute(given['namespace'], outer)
     node, images = absolute(given['node_name'], namespace), given['image_topic'] or 'image'
-    if names := listed(given['cameras']):  # RViz shows the first of several cameras
+    if names := camera_names(given):  # RViz shows the first of several cameras
         images = (given['image_topics'] or '{camera}/image').replace('{camera}', names[0])
         node = f'{node}/{names[0]}'
     # The configuration names the topics as they are without any argument.

@@ -278,7 +278,7 @@ def find_bundle(bundle: str) -> Path:
     shipped = shipped_bundles()
     if bundle in shipped:
         return shipped[bundle]
-    folder = Path(bundle).expanduser()
+    folder = Path(os.path.expanduser(bundle))
     if not folder.is_dir():
         raise NavMonitorError(
             f"bundle '{bundle}' is neither a folder nor a shipped bundle "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
@@ -27,16 +27,28 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console, write_json
+from nav_monitor_ros.cli_progress import (
+    PlainConsole,
+    PlainFormatter,
+    ProgressBars,
+    accept_all_letters,
+    opened,
+    say,
+    table_console,
+    write_json,
+)
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 from nav_monitor_ros.perception.network_folder import folder_of, look_in
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
+# Largest values of options that every command understands alike.
+_MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
     'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
@@ -54,13 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
+    if arguments is None:
+        require_utf8_mode()
+    accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))
-    logging.basicConfig(
-        level=logging.WARNING,  # on bad input standard error has one line, the reason
-        format='%(message)s',
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(PlainFormatter('%(message)s'))
+    # On bad input standard error has one line, the reason.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with suppress(OSError):  # the current folder may be gone
         look_in(Path.cwd())
     try:
@@ -72,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     except KeyboardInterrupt:
         pass
-    print(_interrupted(options), file=sys.stderr)
+    print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
 
 
@@ -84,9 +98,15 @@ def _interrupted(options: argparse.Namespace) -> str:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ('threads', 'seed', 'epochs', 'workers'):
-        if (getattr(options, name, 0) or 0) < 0:
-            raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
+    for name, most in _MOST.items():
+        number = getattr(options, name, 0) or 0
+        if number < 0:
+            raise NavMonitorError(f'--{name} {number}: must not be negative')
+        if number > most:
+            raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
+            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -300,14 +320,16 @@ def _fit(options: argparse.Namespace) -> None:
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
     save_bundle(
         bundle, classifier, options.output, card=model_card(bundle), force=options.force
     )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
     if options.export:
         export_bundle(
@@ -332,6 +354,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.offline.fit import FitOptions
+    from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 
     scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
@@ -343,6 +366,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
                 f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
             )
         scores[score][name] = value
+    for name, given in scores.items():
+        if name in SCORES:
+            checked(name, SCORES[name].declared, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
         scores=scores if options.scores or options.option else None,
@@ -417,7 +443,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
-        print(f'wrote {options.output / "report.html"}')
+        say(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -450,7 +476,7 @@ def _train(options: argparse.Namespace) -> None:
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
     device = select_device(options.device)
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
@@ -485,32 +511,32 @@ def _train(options: argparse.Namespace) -> None:
     card = model_card(bundle, about=about.strip())
     save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
-        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+        say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
-        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
-              '--output tuning.html` shows it')
+        say(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+            '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 
 def _say(note: str) -> None:
     if note:
-        print(note)
+        say(note)
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
     from nav_monitor_ros.bundle import size_of
 
-    print(f'computed on {device}')
+    say(f'computed on {device}')
     for note in bundle.notes():
-        print(note)
+        say(note)
     _report_accuracy(bundle)
     size = size_of(folder) / 1e6
-    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
         found = folder_of(package)
         where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
-        print(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
-              f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
+        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -518,16 +544,13 @@ def _report_accuracy(bundle: Any) -> None:
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
-        print(f'{correct} of {images} training images are classified correctly '
-              f'({correct / images:.1%}); patterns and statistics are theirs')
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
-            print('warning: that is little; check labels, class order, weights and preprocessing')
-    left_out = provenance.get('images_left_out')
-    if left_out:
-        print(f'warning: {left_out} images give NaN or infinity and were left out')
+            say('warning: that is little; check labels, class order, weights and preprocessing')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        print(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, say, table_console
 from nav_monitor_ros.cli_replay import (
     add_monitor,
     monitor_of,
@@ -88,13 +88,13 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = compare_runs(a, b, tolerance=options.tolerance)
     table_console().print(summary_table(comparison))
     for line in lines(comparison):
-        print(line)
+        say(line)
     if options.csv is not None:
         write_whole(options.csv, difference_table(comparison).encode())
-        print(f'wrote {options.csv}')
+        say(f'wrote {options.csv}')
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
-        print(f'wrote {options.html}')
+        say(f'wrote {options.html}')
     problems += [
         f'{run.name}: 0 of {len(run.frames)} images judged: {reasons(run)}'
         for run in (a, b) if not run.judged
@@ -153,7 +153,7 @@ def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
     if not keys:
         return {}
     if place is None or (options.bag is None and not place.exists()):
-        print('the page has no pictures: name the bag with the images, --bag')
+        say('the page has no pictures: name the bag with the images, --bag')
         return {}
     with open_bag(place, options.topic) as bag:
         return pictures_of(bag, keys)

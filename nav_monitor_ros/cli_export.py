@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, opened, say, table_console
 
 _EXAMPLE = """\
 example:
@@ -100,7 +100,7 @@ def export_bundle(
             trusted_packages=trusted_packages, force=force, progress=progress,
         )
     table_console().print(engines_table(load_bundle(output)))
-    print(f'wrote {output}')
+    say(f'wrote {output}')
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli_progress import ProgressBars
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -226,7 +226,7 @@ def warn_of_parameters(options: argparse.Namespace) -> None:
             'all cameras have in common'
         )
     for line in lines:
-        print(f'nav_monitor {options.command}: warning: {line}', file=sys.stderr)
+        print(printable(f'nav_monitor {options.command}: warning: {line}'), file=sys.stderr)
 
 
 def _from_file(options: argparse.Namespace) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, say
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay import (
     add_replay,
@@ -51,7 +51,7 @@ def _replays(options: argparse.Namespace) -> None:
                 )
     for lines, problems in results:
         for line in lines:
-            print(line)
+            say(line)
         unread += problems
     _report([], unread)
 
@@ -110,7 +110,7 @@ def _portable(options: argparse.Namespace) -> argparse.Namespace:
 
 def _report(lines: list[str], problems: list[str]) -> None:
     for line in lines:
-        print(line)
+        say(line)
     if problems:
         more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
         raise NavMonitorError(f'{problems[0]}{more}')

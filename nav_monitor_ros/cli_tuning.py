@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, opened
+from nav_monitor_ros.cli_progress import ProgressBars, opened, say
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -156,8 +156,8 @@ def _record(options: argparse.Namespace) -> None:
         record_checkpoints(recorder, checkpoints, progress)
     note = how_matched(source, first.class_names)
     if note:
-        print(note)
-    print(f'wrote {options.output}')
+        say(note)
+    say(f'wrote {options.output}')
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -188,7 +188,7 @@ def _merge(options: argparse.Namespace) -> None:
         raise NavMonitorError('name at least two recordings')
     with ProgressBars() as progress:
         merge_recordings(options.recordings, options.output, progress)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def add_view_tuning(views: Any) -> None:
@@ -226,5 +226,5 @@ def _view(options: argparse.Namespace) -> None:
         )
     write_page(options.output, page)
     for line in lines:
-        print(line)
-    print(f'wrote {options.output}')
+        say(line)
+    say(f'wrote {options.output}')

@@ -13,7 +13,7 @@ from nav_monitor_ros.cli_network import (
     network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, opened, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, opened, say, table_console
 from nav_monitor_ros.cli_tuning import add_view_tuning
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -148,7 +148,7 @@ def _grid(options: argparse.Namespace) -> None:
         scale=options.color_scale,
     )
     write_picture(options.output, picture)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def _add_volume(views: Any) -> None:
@@ -199,10 +199,10 @@ def _volume(options: argparse.Namespace) -> None:
         f'{options.order}.', f'{found.meaning}.',
     ]
     for file in write_volume(options.output, found, layer, order.tolist(), title, lines):
-        print(f'wrote {file}')
+        say(f'wrote {file}')
     if options.turnable is not None:
         write_page(options.turnable, turnable_page(found, title, lines))
-        print(f'wrote {options.turnable}')
+        say(f'wrote {options.turnable}')
 
 
 def _add_order(views: Any) -> None:
@@ -240,9 +240,9 @@ def _order(options: argparse.Namespace) -> None:
     original = orders['index'][1]
     for name, (permutation, distance) in orders.items():
         share = f'{distance / original:.0%} of index' if original else ''
-        print(f'{name:9s} neighbour distance {distance:10.4g}  {share:13s} '
-              f'{" ".join(map(str, permutation[:12]))}{" ..." if len(permutation) > 12 else ""}')
-    print(f'wrote {options.output}')
+        say(f'{name:9s} neighbour distance {distance:10.4g}  {share:13s} '
+            f'{" ".join(map(str, permutation[:12]))}{" ..." if len(permutation) > 12 else ""}')
+    say(f'wrote {options.output}')
 
 
 def _add_weight_gradient(views: Any) -> None:
@@ -295,13 +295,13 @@ def _weight_gradient(options: argparse.Namespace) -> None:
         )
     _say_match(source, subject.class_names)
     for line in comparison_lines(subject, compared):
-        print(line)
+        say(line)
     for path in options.output:
         if path.suffix.lower() == '.html':
             write_page(path, comparison_page(subject, compared))
         else:
             write_png(path, comparison_picture(subject, compared), options.colors)
-        print(f'wrote {path}')
+        say(f'wrote {path}')
 
 
 def _add_backprop(views: Any) -> None:
@@ -382,7 +382,7 @@ def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) ->
         subject, image, target=target, seed=options.seed, side=options.side, **choices
     )
     write_png(options.output, picture, options.colors)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def _add_evolution(views: Any) -> None:
@@ -454,14 +454,14 @@ def _evolution(options: argparse.Namespace) -> None:
         )
     _say_match(source, subject.class_names)
     for line in evolution_lines(evolution):
-        print(line)
+        say(line)
     pictures = evolution_pictures(subject, image, target, evolution, side=options.side)
     for path in options.output:
         if path.suffix.lower() == '.html':
             write_page(path, evolution_page(subject, target, pictures, evolution))
         else:
             write_gif(path, pictures, pause_ms=250)
-        print(f'wrote {path}')
+        say(f'wrote {path}')
 
 
 def _say_match(source: Any, class_names: Any) -> None:
@@ -469,7 +469,7 @@ def _say_match(source: Any, class_names: Any) -> None:
 
     note = how_matched(source, class_names)
     if note:
-        print(note)
+        say(note)
 
 
 def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:

@@ -52,14 +52,23 @@ class Graph:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
-    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None):
-        """Start an executable of the package with ``--ros-args`` and these arguments."""
+    def start(
+        self,
+        name: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        output: int | None = None,
+    ):
+        """Start an executable of the package with ``--ros-args`` and these arguments.
+
+        Its output goes to the file descriptor ``output``, by default to a log of its own.
+        """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
             with_default_signals(executable(name), '--ros-args', *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log if output is None else output,
             stderr=subprocess.STDOUT,
             env={
                 **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
@@ -71,12 +80,14 @@ class Graph:
         self._processes.append(process)
         return process
 
-    def start_monitor(self, *arguments: str, env: dict[str, str] | None = None):
+    def start_monitor(
+        self, *arguments: str, env: dict[str, str] | None = None, output: int | None = None
+    ):
         """Start the monitor and listen to what it says."""
         self.listen(Bool, '/ood_alert', LATCHED)
         self.listen(DiagnosticArray, '/nav_monitor/ood_status', LATCHED)
         self.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
-        return self.start('monitor', *arguments, env=env)
+        return self.start('monitor', *arguments, env=env, output=output)
 
     def start_camera(self, source: str, *arguments: str):
         """Start a camera that plays a source."""

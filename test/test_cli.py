@@ -200,7 +200,7 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     bundle = load_bundle(desk / 'chosen')
     assert (bundle.name, bundle.layer) == ('bars', 'fc1')
     assert list(bundle.scores) == ['pattern', 'energy']
-    assert bundle.scores['pattern'].gamma == 2
+    assert bundle.scores['pattern'].options.gamma == 2
     assert bundle.calibration.fuse == ('pattern',)
     assert bundle.network.arguments == {'width': 24}
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
@@ -393,6 +393,12 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'option': 'pattern.depth=3'}, 'depth'),
         ({'option': 'pattern.select=many'}, 'pattern'),
         ({'option': 'pattern.quantile=7'}, 'quantile'),
+        ({'option': 'knn.neighbours=2.9'}, 'neighbours is 2.9; it must be a whole number'),
+        ({'option': 'knn.neighbors=2'}, "no option 'neighbors'; did you mean neighbours?"),
+        ({'option': 'channel_means.layers=conv1'}, "'conv1'; it must be a list of names"),
+        ({'option': 'pattern.max_patterns=.nan'}, 'max_patterns is nan; it must be a whole'),
+        ({'confidence': 'nan'}, '--confidence nan: is no finite number'),
+        ({'threads': '100000'}, '--threads 100000: must be at most 256'),
         ({'size': None}, '--size HxW'),
         ({'size': '12'}, '--size 12: write HEIGHTxWIDTH'),
         ({'size': '12x'}, 'HEIGHTxWIDTH'),
@@ -410,7 +416,6 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'classes': 'two.txt'}, '2 class names are given, but the network has 3'),
         ({'false_alarm_rate': '0.001'}, 'are too few for a false-alarm rate'),
         ({'false_alarm_rate': '0'}, 'between 0 and 1'),
-        ({'confidence': 'nan'}, 'between 0 and 1'),
         ({'device': 'tpu'}, "device 'tpu'"),
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
@@ -501,8 +506,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
     np.savez(tmp_path / 'digits.npz', **dict(zip('xy', digits(40), strict=True)))
     process = subprocess.Popen(
         with_default_signals(
-            sys.executable, '-m', 'nav_monitor_ros.command', 'train', 'digits', '--data', 'digits.npz',
-            '--epochs', '100000', '--output', 'digits',
+            sys.executable, '-m', 'nav_monitor_ros.command', 'train', 'digits',
+            '--data', 'digits.npz', '--epochs', '100000', '--output', 'digits',
         ),
         cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True,
     )
@@ -511,5 +516,6 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path):
         process.send_signal(signal.SIGINT)
         rest = stream.read()
     assert process.wait(60) == 130
-    assert rest.splitlines()[-1] == 'interrupted; nothing was written' and 'Traceback' not in rest
+    assert rest.splitlines()[-1] == 'interrupted; nothing was written'
+    assert 'Traceback' not in rest
     assert [path.name for path in tmp_path.iterdir()] == ['digits.npz']

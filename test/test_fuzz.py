@@ -251,8 +251,8 @@ def test_a_network_takes_no_more_memory_than_its_weights(tmp_path, arguments):
     ('path', 'value', 'said'),
     [
         (('box', 'clusters'), 10**8, 'box'),
-        (('window_kl', 'window'), 10**30, 'it must be a whole number at least 2'),
-        (('mc_dropout',), {'count': 10**8}, 'it must be a whole number at least 2'),
+        (('window_kl', 'window'), 10**30, 'it must be a whole number, at least 2'),
+        (('mc_dropout',), {'count': 10**8}, 'it must be a whole number, at least 2'),
     ],
 )
 def test_a_score_takes_no_more_memory_than_is_stored(bundle_copy, path, value, said):

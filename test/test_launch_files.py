@@ -199,6 +199,28 @@ def test_images_come_from_one_topic_or_from_one_for_each_camera(launch_file, giv
 
 
 @pytest.mark.ros
+@pytest.mark.parametrize(
+    ('cameras', 'said'),
+    [
+        ('front,9rear', "parameter cameras names '9rear'; a name begins with a letter"),
+        ('front,rear-left', "parameter cameras names 'rear-left'; a name begins with a letter"),
+        ('front, front', "parameter cameras names 'front' twice"),
+        ('front,re ar', "parameter cameras names 're ar'; a name"),
+        ('front,/rear', "parameter cameras names '/rear'; a name"),
+        (','.join(f'c{i}' for i in range(17)), 'parameter cameras names 17 cameras'),
+    ],
+)
+def test_cameras_that_topics_cannot_be_named_after_are_refused_in_one_line(
+    launch_file, given, cameras, said
+):
+    given.update(cameras=cameras)
+    for function in (launch_file.remappings, launch_file.parameters):
+        with pytest.raises(RuntimeError, match=f'^{said}') as caught:
+            function(given)
+        assert '\n' not in str(caught.value)
+
+
+@pytest.mark.ros
 def test_rviz_shows_the_first_of_several_cameras(launch_file, given, monkeypatch):
     started = []
     monkeypatch.setattr(launch_file, 'get_package_share_directory', lambda package: '')

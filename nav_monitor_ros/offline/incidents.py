@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import queue
 import re
 import shutil
@@ -205,7 +206,7 @@ class IncidentRecorder:
         while (job := self._jobs.get()) is not None:
             try:
                 folder = write_incident(job.moments, job.alert, job.rules, job.when, self._bundle)
-                remove_oldest(Path(job.rules.folder).expanduser(), job.rules.limit)
+                remove_oldest(Path(os.path.expanduser(job.rules.folder)), job.rules.limit)
             except Exception as error:  # a full disk, a folder that is gone, a broken image
                 self.failed += 1
                 trouble = f'no incident written: {one_line(error, 500)}'
@@ -232,7 +233,7 @@ def check_folder(folder: str) -> None:
     Raises:
         NavMonitorError: They cannot.
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))
     try:
         path.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -265,7 +266,7 @@ def write_incident(
     Raises:
         OSError: The disk does not take it.
     """
-    parent = Path(rules.folder).expanduser()
+    parent = Path(os.path.expanduser(rules.folder))
     parent.mkdir(exist_ok=True)
     pictures: list[tuple[Moment, str, bytes]] = []
     room = rules.limit * MEGABYTE
