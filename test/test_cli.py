@@ -181,7 +181,8 @@ def test_fit_writes_a_complete_bundle(desk, fitted):
     assert bundle.provenance['correctly_classified'] == 120
     assert bundle.provenance['weights'] == 'bars.safetensors'
     assert 'wrote fitted' in fitted.out and 'nav_monitor show fitted' in fitted.out
-    assert f"bundle:={desk / 'fitted'}" in fitted.out and "trusted_packages:=['tiny']" in fitted.out
+    assert f"bundle:={desk / 'fitted'} trusted_packages:=tiny" in fitted.out
+    assert 'PYTHONPATH' not in fitted.out  # whoever runs this finds it
     assert 'Traceback' not in fitted.err and 'Warning' not in fitted.err
     assert not list(desk.glob('.fitted*'))
 
