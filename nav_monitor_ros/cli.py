@@ -164,7 +164,7 @@ def _add_fit(commands: Any) -> None:
                          help='with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
                          help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     monitor.add_argument('--skip-invalid', action='store_true',
                          help='leave out images for which the network gives NaN or infinity; '
@@ -467,7 +467,7 @@ def _train(options: argparse.Namespace) -> None:
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+        raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
     check_output(
         options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
     )
