@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.perception.network_folder import folder_of, look_in
 from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -73,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(PlainFormatter('%(message)s'))
     # On bad input standard error has one line, the reason.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    with suppress(OSError):  # the current folder may be gone
+        look_in(Path.cwd())
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -159,7 +164,7 @@ def _add_fit(commands: Any) -> None:
                          help='with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
                          help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     monitor.add_argument('--skip-invalid', action='store_true',
                          help='leave out images for which the network gives NaN or infinity; '
@@ -462,7 +467,7 @@ def _train(options: argparse.Namespace) -> None:
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+        raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
     check_output(
         options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
     )
@@ -471,20 +476,21 @@ def _train(options: argparse.Namespace) -> None:
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
+    device = select_device(options.device)
     console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
-            decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
-            log=console.print, watch=watch,
+            decoy=options.decoy, epochs=options.epochs, seed=options.seed, device=device,
+            progress=progress, log=console.print, watch=watch,
         )
     task = trained.task
     _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
-        device=select_device(options.device), threads=options.threads,
+        device=device, threads=options.threads,
     )
     provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
     if trained.test_accuracy is not None:
@@ -519,15 +525,19 @@ def _say(note: str) -> None:
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
+    from nav_monitor_ros.bundle import size_of
+
     say(f'computed on {device}')
     for note in bundle.notes():
         say(note)
     _report_accuracy(bundle)
-    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
+    size = size_of(folder) / 1e6
     say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        say(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-            f"trusted_packages:=['{package}']")
+        found = folder_of(package)
+        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
 
 
 def _report_accuracy(bundle: Any) -> None:

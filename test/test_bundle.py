@@ -422,7 +422,7 @@ def test_an_empty_folder_is_filled_and_parents_are_made(tiny_bundle, tiny_classi
     (tmp_path / 'empty').mkdir()
     for folder in (tmp_path / 'empty', tmp_path / 'a' / 'b' / 'c'):
         save_bundle(tiny_bundle, tiny_classifier, folder, card='')
-        load_bundle(folder)
+        assert load_bundle(folder).scores.keys() == tiny_bundle.scores.keys()
 
 
 class PowerCutError(BaseException):

@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
 NAMES = (
     'image_topic', 'cameras', 'image_topics', 'image_transport', 'params_file', 'bundle', 'backend',
-    'device', 'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz',
-    'rviz_config',
+    'device', 'trusted_packages', 'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn',
+    'log_level', 'rviz', 'rviz_config',
 )
 # An empty string leaves the parameter file's value.
 OVERRIDES = (
-    'bundle', 'backend', 'device', 'image_transport', 'cameras', 'autostart', 'use_sim_time',
+    'bundle', 'backend', 'device', 'image_transport', 'cameras', 'trusted_packages', 'autostart',
+    'use_sim_time',
 )
 
 
@@ -160,7 +161,7 @@ def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     given.update(
         bundle='2024', device='cpu', image_transport='compressed', autostart='False',
         use_sim_time='true', params_file='', cameras='front, on,rear',
-        backend='torch',
+        backend='torch', trusted_packages='my_net',
     )
     files, values = overrides(launch_file, given)
     assert files == []
@@ -168,10 +169,18 @@ def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     assert values == {
         'bundle': '2024', 'device': 'cpu', 'image_transport': 'compressed', 'autostart': False,
         'use_sim_time': True, 'cameras': ['front', 'on', 'rear'], 'backend': 'torch',
+        'trusted_packages': ['my_net'],
     }
     assert set(values) == set(OVERRIDES)
     for name in set(OVERRIDES) - {'use_sim_time'}:  # which every node has
         assert BY_NAME[name].check(values[name]) == values[name]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('value', ['a,b', ' a, b ', "['a', 'b']", '["a","b"]', '[a, b]'])
+def test_names_may_be_written_as_in_a_parameter_file(launch_file, given, value):
+    given.update(trusted_packages=value)
+    assert overrides(launch_file, given)[1] == {'trusted_packages': ['a', 'b']}
 
 
 @pytest.mark.ros
@@ -405,8 +414,8 @@ def test_twist_mux_gets_a_lock_that_silence_closes_and_that_holds_every_topic_ba
 REPLAY_LAUNCH = ROOT / 'launch' / 'replay.launch.py'
 REPLAY_NAMES = (
     'bag', 'topic', 'rate', 'loop', 'start_offset', 'delay', 'everything', 'shutdown',
-    'params_file', 'bundle', 'backend', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
-    'rviz_config',
+    'params_file', 'bundle', 'backend', 'device', 'trusted_packages', 'namespace', 'node_name',
+    'log_level', 'rviz', 'rviz_config',
 )
 
 

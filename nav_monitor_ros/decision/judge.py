@@ -166,7 +166,8 @@ class Judge:
             z = np.zeros(len(features))
         else:
             z = self._gaussian.z_scores(features, predicted)
-        return Explanation(distance, pattern, nearest, monitored, features, z)
+        # A copy: verdicts are kept, and the features may be a part of something much larger.
+        return Explanation(distance, pattern, nearest, monitored, features.copy(), z)
 
 
 def _require_numbers(batch: Activations) -> None:
