@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nav_monitor_ros.atomic_files import FolderBeside, remove_folder
+from nav_monitor_ros.atomic_files import FolderBeside, keep_others, remove_folder
 from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
 from nav_monitor_ros.bundle_engines import (
     EXPORTED_FILES,
@@ -26,6 +26,8 @@ from nav_monitor_ros.bundle_engines import (
     candidates,
     sha256_of,
 )
+from nav_monitor_ros.bundle_images import CalibrationImages
+from nav_monitor_ros.class_names import problem_of, read_listed, write_listed
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
@@ -36,6 +38,7 @@ from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
 from nav_monitor_ros.perception.network import ONNX, NetworkSpec
 from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.outputs import OutputName
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.plain_yaml import read_yaml, write_yaml
@@ -48,7 +51,9 @@ WEIGHTS = 'model.safetensors'
 ONNX_WEIGHTS = 'model.onnx'  # of a network that was given in that form
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
-LONGEST_NAME = 500  # characters
+CLASSES = 'classes.txt'  # the class names, one a line, where they are very many
+LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
+_OWN_FILES = {DESCRIPTION, WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 
 _log = logging.getLogger(__name__)
@@ -71,6 +76,7 @@ class Bundle:
     folder: Path | None = None  # where it was read from
     reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
     stored: StoredEngines | None = None  # other engines that it was exported for
+    calibration_images: CalibrationImages | None = None  # None where an earlier version fitted it
 
     def classifier(
         self,
@@ -193,13 +199,17 @@ class Bundle:
             assert self.stored is not None
             path = self.stored.verified(GRAPH)
         return ExportedClassifier(
-            OnnxGraph.read(path),
+            self._graph(path),
             self.preprocess,
             engine=engine,
             layer=self.layer,
             background=self.background,
             threads=threads,
         )
+
+    def _graph(self, path: Path) -> OnnxGraph:
+        own = self.network.spec == ONNX
+        return OnnxGraph.read(path, output=self.network.output if own else None)
 
     def notes(self) -> list[str]:
         """Return one line for each thing that a person should know of what was fitted."""
@@ -268,13 +278,18 @@ def find_bundle(bundle: str) -> Path:
     shipped = shipped_bundles()
     if bundle in shipped:
         return shipped[bundle]
-    folder = Path(bundle).expanduser()
+    folder = Path(os.path.expanduser(bundle))
     if not folder.is_dir():
         raise NavMonitorError(
             f"bundle '{bundle}' is neither a folder nor a shipped bundle "
             f'({", ".join(shipped) or "none is installed"})'
         )
     return folder
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files of a bundle have, without others in its folder."""
+    return sum((folder / name).stat().st_size for name in _OWN_FILES if (folder / name).is_file())
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
@@ -293,8 +308,13 @@ def load_bundle(bundle: str | Path) -> Bundle:
     folder = find_bundle(str(bundle))
     _require_own_files(folder, (DESCRIPTION,))
     described = _read_description(folder)
-    _require_own_files(folder, (*_hashed(_spec_of(described)), *EXPORTED_FILES))
+    _require_own_files(folder, (*_hashed(_spec_of(described)), CLASSES, *EXPORTED_FILES))
     _check_hashes(folder, described)
+    return _assembled(folder, described)
+
+
+def _assembled(folder: Path, described: Mapping[str, Any]) -> Bundle:
+    """Return a bundle from its description and its files, which were checked."""
     try:
         return _assemble(folder, described)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -308,14 +328,18 @@ def load_bundle(bundle: str | Path) -> Bundle:
         raise NavMonitorError(_brief(error, 1000)) from None
 
 
-def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, card: str) -> None:
+def save_bundle(
+    bundle: Bundle, classifier: RunningNetwork, folder: Path, *, card: str, force: bool = False
+) -> None:
     """Write a bundle; the folder appears complete or not at all.
 
     Args:
         bundle: What was fitted.
         classifier: Runs the bundle's network.
-        folder: Where to write; a bundle that is there already is replaced.
+        folder: Where to write; the files of a bundle that is there already are replaced, and others
+            stay.
         card: The text of the model card, Markdown.
+        force: Write to a folder that holds other things than a bundle, too.
 
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
@@ -324,19 +348,22 @@ def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, car
     def fill(scratch: Path) -> None:
         classifier.save(scratch / _hashed(bundle.network.spec)[0])
         save_file(_fitted_tensors(bundle), scratch / FITTED)
-        (scratch / CARD).write_text(card, encoding='utf-8')
+        (scratch / CARD).write_text(card, encoding='utf-8', errors='backslashreplace')
 
-    _write(bundle, None, folder, fill)
+    _write(bundle, None, folder, fill, force)
 
 
-def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: Path) -> None:
+def save_exported(
+    bundle: Bundle, engines: Engines, graph: Path | None, folder: Path, *, force: bool = False
+) -> None:
     """Write a bundle with what its network was exported for, and all else as it is.
 
     Args:
         bundle: Read from a folder, which may be the one to write to.
         engines: What the exported network was found to be worth.
         graph: The exported network; None where the bundle's own network is in that form.
-        folder: Where to write.
+        folder: Where to write; the bundle's own folder, or as for ``save_bundle``.
+        force: As for ``save_bundle``.
 
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
@@ -358,14 +385,17 @@ def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: 
                     scratch / 'exported' / f'{name}.safetensors',
                 )
 
-    _write(bundle, engines, folder, fill)
+    _write(bundle, engines, folder, fill, force)
 
 
 def _write(
-    bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None]
+    bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None],
+    force: bool,
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
-    check_output(folder)
+    check_output(folder, force=force or (folder / DESCRIPTION).is_file())
+    if folder.is_symlink():
+        folder = folder.resolve()  # the link stays
     try:
         beside = FolderBeside(folder)
     except OSError as error:
@@ -376,15 +406,20 @@ def _write(
         described = _describe(bundle)
         if engines is not None:
             described['exported'] = engines.describe()
-        names = (*_hashed(bundle.network.spec), *EXPORTED_FILES)
+        if _are_listed(bundle.class_names):
+            write_listed(scratch / CLASSES, bundle.class_names)
+        names = (*_hashed(bundle.network.spec), CLASSES, *EXPORTED_FILES)
         described['files'] = {
             name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
         }
         write_yaml(scratch / DESCRIPTION, described)
+        _require_readable(scratch, folder)
         for file in scratch.rglob('*'):
             # safetensors writes files that only their owner can read
             file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
+        if folder.is_dir():
+            keep_others(folder, scratch, _OWN_FILES)
         _swap(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
@@ -392,15 +427,46 @@ def _write(
         beside.close()
 
 
-def check_output(folder: Path) -> None:
-    """Check that a bundle may be written to a folder, before hours of work go into it.
+def _require_readable(scratch: Path, folder: Path) -> None:
+    """Check that what was written can be read again.
 
     Raises:
-        NavMonitorError: The folder holds something else than a bundle.
+        NavMonitorError: It cannot; nothing takes the folder's place then.
     """
-    taken = folder.exists() and not (folder / DESCRIPTION).is_file()
-    if taken and (not folder.is_dir() or any(folder.iterdir())):
-        raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
+    try:
+        _assembled(scratch, _read_description(scratch))
+    except NavMonitorError as error:
+        reason = str(error).replace(str(scratch), str(folder))
+        raise NavMonitorError(f'{folder} is not written: it could not be read: {reason}') from None
+
+
+def check_output(
+    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None
+) -> None:
+    """Check that a new bundle may be written to a folder, before hours of work go into it.
+
+    Args:
+        folder: Where it is to go.
+        force: A bundle may be there, or other files; these stay.
+        outside: Folders that are written to meanwhile and must not lie within, by their options.
+
+    Raises:
+        NavMonitorError: It may not.
+    """
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        holds = 'holds a bundle already' if (folder / DESCRIPTION).is_file() else 'is not empty'
+        raise NavMonitorError(
+            f'{folder} {holds}; choose another output folder, or write there with --force (files '
+            "that are not the bundle's stay)"
+        )
+    for option, path in (outside or {}).items():
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise NavMonitorError(
+                f'{option} {path} lies in the output folder {folder}, which appears when the work '
+                'is done; name one outside of it'
+            )
 
 
 def _swap(scratch: Path, folder: Path) -> None:
@@ -484,7 +550,8 @@ def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
     if not isinstance(listed, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
-    for name in _hashed(_spec_of(described)):
+    listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
+    for name in (*_hashed(_spec_of(described)), *listed_classes):
         if not (folder / name).is_file():
             raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
         if sha256_of(folder / name) != listed.get(name):
@@ -502,7 +569,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     _require_numbers(folder, tensors)
     network = described['network']
     monitor = described['monitor']
-    class_names = tuple(str(name) for name in described['class_names'])
+    class_names = _class_names(folder, described['class_names'])
     _require_printable(
         described['name'], network['spec'], monitor['layer'], *class_names, *monitor['scores']
     )
@@ -536,7 +603,9 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         raise NavMonitorError(f'bundle {folder} has no scores; fit it again')
     return Bundle(
         name=str(described['name']),
-        network=NetworkSpec(str(network['spec']), dict(network.get('arguments') or {})),
+        network=NetworkSpec(
+            str(network['spec']), dict(network.get('arguments') or {}), _output(network)
+        ),
         background=None if network['background'] is None else int(network['background']),
         preprocess=Preprocess.from_dict(described['preprocess']),
         layer=str(monitor['layer']),
@@ -553,7 +622,30 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         folder=folder,
         reference=_reference(network),
         stored=_stored(folder, described, scores),
+        calibration_images=CalibrationImages.restored(part(tensors, 'calibration_images/')),
     )
+
+
+def _class_names(folder: Path, described: object) -> tuple[str, ...]:
+    if isinstance(described, dict):
+        if described != {'file': CLASSES}:
+            raise ValueError(f'class_names is neither a list nor the file {CLASSES}')
+        return read_listed(folder / CLASSES)
+    if not isinstance(described, list):
+        raise TypeError('class_names is no list')
+    return tuple(str(name) for name in described)
+
+
+def _are_listed(class_names: Sequence[str]) -> bool:
+    """Return whether class names have a file of their own."""
+    return sum(map(len, class_names)) > LONGEST_LIST
+
+
+def _output(network: Mapping[str, Any]) -> OutputName | None:
+    found = network.get('output')
+    if found is not None and (isinstance(found, bool) or not isinstance(found, int | str)):
+        raise ValueError(f'network.output is {_brief(repr(found), 80)}, no number and no name')
+    return found
 
 
 def _reference(network: Mapping[str, Any]) -> Engine:
@@ -575,11 +667,9 @@ def _stored(
 
 def _require_printable(*texts: object) -> None:
     for text in map(str, texts):
-        if not text.isprintable() or len(text) > LONGEST_NAME:
-            raise ValueError(
-                f'the name {_brief(repr(text), 80)} has characters that cannot be shown, or more '
-                f'than {LONGEST_NAME}'
-            )
+        problem = problem_of(text)
+        if problem:
+            raise ValueError(f'a name {problem}')
 
 
 def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -599,11 +689,14 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
         'network': {
             'spec': bundle.network.spec,
             'arguments': dict(bundle.network.arguments),
+            **({} if bundle.network.output is None else {'output': bundle.network.output}),
             'background': bundle.background,
             **({} if bundle.reference.backend == TORCH else {'engine': str(bundle.reference)}),
         },
         'preprocess': bundle.preprocess.to_dict(),
-        'class_names': list(bundle.class_names),
+        'class_names': (
+            {'file': CLASSES} if _are_listed(bundle.class_names) else list(bundle.class_names)
+        ),
         'monitor': {
             'layer': bundle.layer,
             'width': first.width,
@@ -628,6 +721,9 @@ def _fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     }
     for name, array in bundle.calibration.tensors().items():
         tensors[f'calibration/{name}'] = array
+    if bundle.calibration_images is not None:
+        for name, array in bundle.calibration_images.tensors().items():
+            tensors[f'calibration_images/{name}'] = array
     head = next(iter(bundle.scores.values())).head
     if head is not None:
         tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias

@@ -12,6 +12,8 @@ from nav_monitor_ros.decision.conformal import Conformal, check_budget
 from nav_monitor_ros.decision.mondrian import Mondrian
 from nav_monitor_ros.scores.base import Score
 
+_LONGEST_RUN = 100  # classes that are listed one by one
+
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
     """Return what ``bundle.yaml`` says of a calibration."""
@@ -19,6 +21,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         'false_alarm_rate': calibration.alpha,
         'confidence': calibration.confidence,
         'fuse': list(calibration.fuse),
+        **({} if calibration.class_images is None else {'class_images': calibration.class_images}),
         'scores': _describe_cells(next(iter(calibration.members.values()))),
         'fused': {
             **_describe_cells(calibration.fused),
@@ -62,6 +65,9 @@ def read_calibration(
     listed = described['p_thresholds']
     if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
         raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
+    class_images = described.get('class_images')
+    if class_images is not None and int(class_images) < 1:
+        raise ValueError('class_images is below 1')
     thresholds = {}
     for name, mondrian in {**members, FUSED: fused}.items():
         if len(mondrian.classes_cells) != classes:
@@ -88,6 +94,7 @@ def read_calibration(
         fused=fused,
         thresholds=thresholds,
         independent=int(described['fused']['independent_images']),
+        class_images=None if class_images is None else int(class_images),
     )
 
 
@@ -101,9 +108,18 @@ def _describe_cells(mondrian: Mondrian) -> dict[str, Any]:
     cells = mondrian.classes_cells
     return {
         'images': len(mondrian),
-        'cells': [np.flatnonzero(cells == n).tolist() for n in range(len(mondrian.cells))],
+        'cells': [_in_runs(np.flatnonzero(cells == n)) for n in range(len(mondrian.cells))],
         'cell_images': [len(cell) for cell in mondrian.cells],
     }
+
+
+def _in_runs(classes: np.ndarray) -> list[int | str]:
+    """Return rising numbers, long runs of them as ``first..last``: thousands would not be read."""
+    runs = np.split(classes, np.flatnonzero(np.diff(classes) != 1) + 1)
+    listed: list[int | str] = []
+    for run in runs:
+        listed += [f'{run[0]}..{run[-1]}'] if len(run) > _LONGEST_RUN else run.tolist()
+    return listed
 
 
 def part(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -4,39 +4,57 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.logging import RichHandler
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
-from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
+from nav_monitor_ros.cli_export import add_backends, add_export, add_force, export_bundle
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
     class_names_of,
     key_value,
+    network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console, write_json
+from nav_monitor_ros.cli_progress import (
+    PlainConsole,
+    PlainFormatter,
+    ProgressBars,
+    accept_all_letters,
+    opened,
+    say,
+    table_console,
+    write_json,
+)
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
 from nav_monitor_ros.cli_replay_many import add_replays
 from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.perception.network_folder import folder_of, look_in
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
+# Largest values of options that every command understands alike.
+_MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
-    'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
+    'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
     'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
-    'classes=0,3, without=0,3, transform=invert|rotate90, group=NAME (frames of one track), '
+    'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '
+    'one track), '
     'NAME=VALUE (.npz); '
     'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
 )
@@ -49,13 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
+    if arguments is None:
+        require_utf8_mode()
+    accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))
-    logging.basicConfig(
-        level=logging.WARNING,  # on bad input standard error has one line, the reason
-        format='%(message)s',
-        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)],
-    )
+    handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
+    handler.setFormatter(PlainFormatter('%(message)s'))
+    # On bad input standard error has one line, the reason.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    with suppress(OSError):  # the current folder may be gone
+        look_in(Path.cwd())
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -65,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
     except KeyboardInterrupt:
         pass
-    print(_interrupted(options), file=sys.stderr)
+    print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
 
 
@@ -77,9 +99,15 @@ def _interrupted(options: argparse.Namespace) -> str:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ('threads', 'seed', 'epochs', 'workers'):
-        if (getattr(options, name, 0) or 0) < 0:
-            raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
+    for name, most in _MOST.items():
+        number = getattr(options, name, 0) or 0
+        if number < 0:
+            raise NavMonitorError(f'--{name} {number}: must not be negative')
+        if number > most:
+            raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
+            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,8 +164,11 @@ def _add_fit(commands: Any) -> None:
                          help='with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
                          help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
     add_backends(monitor, '--export', None)
     _add_running(fit)
     add_ray(fit, parts='training images')
@@ -148,6 +179,7 @@ def _add_fit(commands: Any) -> None:
     keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
                          help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(fit)
     fit.set_defaults(run=_fit)
 
 
@@ -226,6 +258,7 @@ def _add_train(commands: Any) -> None:
     add_watch(train)
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(train)
     train.set_defaults(run=_train)
 
 
@@ -250,21 +283,22 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
-    from nav_monitor_ros.offline.sources import open_source
-    from nav_monitor_ros.perception.network import NetworkSpec
+    from nav_monitor_ros.offline.labels import naming_note
     from nav_monitor_ros.perception.start import start_network
 
-    spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+    spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+    )
     checkpoint = None
     if options.checkpoint is not None:
         if options.ray:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
-    data, calibration = open_source(options.data), open_source(options.calibration)
+    data, calibration = opened(options.data), opened(options.calibration)
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
@@ -277,31 +311,51 @@ def _fit(options: argparse.Namespace) -> None:
             elsewhere = RayFit(
                 cluster,
                 NetworkRecipe(
-                    spec, options.weights.read_bytes(), options.weights.suffix, preprocess,
+                    spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
+                    preprocess,
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    save_bundle(
+        bundle, classifier, options.output, card=model_card(bundle), force=options.force
+    )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            print(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
         checkpoint.discard()
     if options.export:
         export_bundle(
             options.output, options.export, calibration, options.output,
             trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
         )
+    _say(naming_note(data, choices.class_names, classifier.classes))
     _report(bundle, options.output, spec.package, classifier.device)
+
+
+def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
+    """Return a file of weights for machines that do not see it."""
+    from nav_monitor_ros.perception.network import ONNX
+
+    if spec.spec != ONNX:
+        return path.read_bytes()
+    with scratch_folder('nav_monitor_fit_') as scratch:
+        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
+        classifier.save(whole)
+        return whole.read_bytes()
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.offline.fit import FitOptions
+    from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 
     scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
@@ -313,6 +367,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
                 f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
             )
         scores[score][name] = value
+    for name, given in scores.items():
+        if name in SCORES:
+            checked(name, SCORES[name].declared, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
         scores=scores if options.scores or options.option else None,
@@ -322,6 +379,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         class_images=options.class_images,
         class_names=class_names_of(options.classes),
         seed=options.seed,
+        skip_invalid=options.skip_invalid,
     )
 
 
@@ -329,8 +387,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import find_bundle, load_bundle
     from nav_monitor_ros.offline.evaluate import evaluate, tables
     from nav_monitor_ros.offline.evaluation_report import evaluation_report
+    from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.report import require_matplotlib, write_report
-    from nav_monitor_ros.offline.sources import open_source
 
     outside = {}
     for text in options.ood:
@@ -339,7 +397,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
         if name in outside or name == options.inside:
             raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
-        outside[name] = open_source(source)
+        outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
     if options.output is not None:
@@ -348,8 +406,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:
         raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
-    inside = open_source(options.inside)
-    peers = open_source(options.peers) if options.peers else None
+    inside = opened(options.inside)
+    peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = _listed(options.scores) or ('all',)
     classifier = bundle.classifier(
@@ -377,6 +435,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     console = table_console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
+        _say(how_matched(inside, bundle.class_names))
     for table in tables(result):
         console.print(table)
     if options.output is not None:
@@ -385,7 +444,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
-        print(f'wrote {options.output / "report.html"}')
+        say(f'wrote {options.output / "report.html"}')
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -400,33 +459,38 @@ def _train(options: argparse.Namespace) -> None:
 
     from nav_monitor_ros.bundle import check_output, save_bundle
     from nav_monitor_ros.offline.card import model_card
-    from nav_monitor_ros.offline.fit import FitOptions, fit, source_label
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.fit import FitOptions, fit
+    from nav_monitor_ros.offline.labels import how_matched
+    from nav_monitor_ros.offline.source_spec import source_label
     from nav_monitor_ros.offline.train import train
     from nav_monitor_ros.perception.classifier import Classifier, select_device
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
-    check_output(options.output)
+        raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
+    check_output(
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+    )
     if options.threads:
         torch.set_num_threads(options.threads)
-    data = open_source(where)
-    exclude = open_source(options.exclude) if options.exclude else None
-    test = open_source(options.test) if options.test else None
-    console = Console(stderr=True)
+    data = opened(where)
+    exclude = opened(options.exclude) if options.exclude else None
+    test = opened(options.test) if options.test else None
+    device = select_device(options.device)
+    console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
-            decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
-            log=console.print, watch=watch,
+            decoy=options.decoy, epochs=options.epochs, seed=options.seed, device=device,
+            progress=progress, log=console.print, watch=watch,
         )
     task = trained.task
+    _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
-        device=select_device(options.device), threads=options.threads,
+        device=device, threads=options.threads,
     )
     provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
     if trained.test_accuracy is not None:
@@ -445,25 +509,35 @@ def _train(options: argparse.Namespace) -> None:
         f'The reference network `{spec.spec}`, trained and fitted by '
         f'`nav_monitor train {options.task}`. {options.terms}'
     )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
+    card = model_card(bundle, about=about.strip())
+    save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
-        print(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
+        say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
-        print(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
-              '--output tuning.html` shows it')
+        say(f'wrote {options.record_tuning}; `nav_monitor view tuning {options.record_tuning} '
+            '--output tuning.html` shows it')
     _report(bundle, options.output, '', classifier.device)
 
 
+def _say(note: str) -> None:
+    if note:
+        say(note)
+
+
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    print(f'computed on {device}')
+    from nav_monitor_ros.bundle import size_of
+
+    say(f'computed on {device}')
     for note in bundle.notes():
-        print(note)
+        say(note)
     _report_accuracy(bundle)
-    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
-    print(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    size = size_of(folder) / 1e6
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        print(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-              f"trusted_packages:=['{package}']")
+        found = folder_of(package)
+        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -471,20 +545,14 @@ def _report_accuracy(bundle: Any) -> None:
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
-        print(f'{correct} of {images} training images are classified correctly '
-              f'({correct / images:.1%}); patterns and statistics are theirs')
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
         if correct < images / 2:
-            print('warning: that is little; check labels, class order, weights and preprocessing')
+            say('warning: that is little; check labels, class order, weights and preprocessing')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        print(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are training images too and were left out')
 
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())
-
-
-if __name__ == '__main__':
-    from nav_monitor_ros.command import main as run
-
-    run()

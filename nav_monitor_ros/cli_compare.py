@@ -7,13 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, say, table_console
 from nav_monitor_ros.cli_replay import (
     add_monitor,
     monitor_of,
     open_topics,
     parameters_of,
     settings_of,
+    warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -69,6 +70,7 @@ def _compare(options: argparse.Namespace) -> int:
         compare_runs,
         difference_table,
         lines,
+        reasons,
         summary_table,
     )
     from nav_monitor_ros.offline.compare_page import comparison_page
@@ -77,6 +79,7 @@ def _compare(options: argparse.Namespace) -> int:
     for path in (options.csv, options.html):
         if path is not None:
             require_place(path)
+    warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
     with ProgressBars() as progress:
         a, b = (_run(text, options, progress, problems) for text in (options.a, options.b))
@@ -85,13 +88,17 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = compare_runs(a, b, tolerance=options.tolerance)
     table_console().print(summary_table(comparison))
     for line in lines(comparison):
-        print(line)
+        say(line)
     if options.csv is not None:
         write_whole(options.csv, difference_table(comparison).encode())
-        print(f'wrote {options.csv}')
+        say(f'wrote {options.csv}')
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
-        print(f'wrote {options.html}')
+        say(f'wrote {options.html}')
+    problems += [
+        f'{run.name}: 0 of {len(run.frames)} images judged: {reasons(run)}'
+        for run in (a, b) if not run.judged
+    ]
     if problems:
         raise NavMonitorError(problems[0])
     return int(options.fail_on_difference and bool(comparison.differences))
@@ -105,7 +112,7 @@ def _run(
     from nav_monitor_ros.offline.runs import is_run, read_run, run_of
 
     if is_run(Path(text)):
-        return read_run(Path(text))
+        return read_run(Path(text), problems.append)
     if options.bag is None:
         raise NavMonitorError(
             f"'{text}' is no run (a .csv file or a bag), and a bundle needs --bag with the images "
@@ -146,7 +153,7 @@ def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
     if not keys:
         return {}
     if place is None or (options.bag is None and not place.exists()):
-        print('the page has no pictures: name the bag with the images, --bag')
+        say('the page has no pictures: name the bag with the images, --bag')
         return {}
     with open_bag(place, options.topic) as bag:
         return pictures_of(bag, keys)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.plain_yaml import plain_value, read_yaml
 
 
 def add_network(
@@ -33,7 +33,11 @@ def add_network(
         '--model-arg', action='append', default=[], metavar='KEY=VALUE',
         help='argument of the factory; may be repeated',
     )
-    formats = '.safetensors, .pt, .pth or .th; of --model onnx the .onnx file'
+    network.add_argument(
+        '--output-index', metavar='N|NAME',
+        help='which of several outputs has the class scores, its number from 0 or its name',
+    )
+    formats = '.safetensors, or what torch.save wrote (.pt, .pth, ...); of --model onnx the file'
     if several:
         network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
                              help=f'{formats}; repeated, checkpoint after checkpoint')
@@ -43,6 +47,20 @@ def add_network(
     network.add_argument('--classes', type=Path, metavar='FILE',
                          help='class names, one a line, in the order of the outputs')
     return network
+
+
+def network_of(options: argparse.Namespace) -> Any:
+    """Return the specification of the network that the options name.
+
+    Raises:
+        NavMonitorError: They are malformed.
+    """
+    from nav_monitor_ros.perception.network import NetworkSpec
+
+    output: int | str | None = options.output_index
+    with suppress(TypeError, ValueError):
+        output = int(options.output_index)
+    return NetworkSpec(options.model, dict(map(key_value, options.model_arg)), output)
 
 
 def add_preprocessing(images: Any) -> None:
@@ -61,6 +79,9 @@ def add_preprocessing(images: Any) -> None:
     images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
     images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
                         help='(default: antialias, as torchvision resizes)')
+    images.add_argument('--exif', choices=('ignore', 'apply'),
+                        help='apply: the network was trained on pictures that were turned as their '
+                        'EXIF orientation says (default: ignore, as torchvision reads them)')
 
 
 def preprocess_of(options: argparse.Namespace) -> Any:
@@ -73,7 +94,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
 
     fields: dict[str, Any] = {}
     if options.preprocess is not None:
-        loaded = _read_yaml_file(options.preprocess)
+        loaded = read_yaml(options.preprocess)
         if not isinstance(loaded, dict):
             raise NavMonitorError(f'{options.preprocess} is not a mapping of preprocessing fields')
         fields.update(loaded)
@@ -82,7 +103,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
         if not (height.isdecimal() and width.isdecimal()):
             raise NavMonitorError(f'--size {options.size}: write HEIGHTxWIDTH, such as 224x224')
         fields.update(height=int(height), width=int(width))
-    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation'):
+    for name in ('fit', 'resize_to', 'color', 'scale', 'interpolation', 'exif'):
         if getattr(options, name) is not None:
             fields[name] = getattr(options, name)
     for name in ('mean', 'std'):
@@ -100,15 +121,13 @@ def class_names_of(path: Path | None) -> tuple[str, ...] | None:
     """Return the class names of a file, one a line, or None without a file.
 
     Raises:
-        NavMonitorError: The file cannot be read.
+        NavMonitorError: The file cannot be read, or a name cannot be used.
     """
     if path is None:
         return None
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NavMonitorError(f'class names {path}: {error}') from error
-    return tuple(line.strip() for line in lines if line.strip())
+    from nav_monitor_ros.class_names import read_class_names
+
+    return read_class_names(path)
 
 
 def key_value(text: str) -> tuple[str, Any]:
@@ -120,14 +139,4 @@ def key_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition('=')
     if not equals or not key:
         raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
-    try:
-        return key, yaml.safe_load(value)  # numbers, booleans and lists as YAML writes them
-    except yaml.YAMLError:
-        return key, value
-
-
-def _read_yaml_file(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'{path}: {one_line(error, 1000)}') from error
+    return key, plain_value(value)  # numbers, booleans and lists as YAML writes them

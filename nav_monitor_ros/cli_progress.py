@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
+import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -16,19 +19,57 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from nav_monitor_ros.atomic_files import atomic_file
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import Unfinished, check
 
 _WIDTH = 160  # columns where nobody watches and none are asked for
 
 
+def accept_all_letters() -> None:
+    """Make standard output and error take any text, spelling out what they cannot encode.
+
+    A terminal of ASCII or Latin-1 has no letter for every class name, and no terminal has one for
+    the bytes of a file name that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+
+def say(text: object) -> None:
+    """Print one line on standard output, whatever names are in it."""
+    print(printable(text))
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats records of the log without what a terminal would act upon."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        return printable(super().format(record))
+
+
+class PlainConsole(Console):
+    """A console on which names stand as they are: they are no markup and no escape sequences."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of ``rich.console.Console``."""
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text without what a terminal would act upon; nothing in it is markup."""
+        clean = '\n'.join(printable(line) for line in text.split('\n'))
+        return super().render_str(clean, **{**options, 'markup': False, 'emoji': False})
+
+
 def table_console() -> Console:
     """Return a console for standard output that breaks no name when a file or a pipe reads it."""
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal and 'COLUMNS' not in os.environ:
-        console = Console(width=_WIDTH)
+        console = PlainConsole(width=_WIDTH)
     return console
 
 
@@ -43,7 +84,21 @@ def write_json(path: Path, content: object) -> None:
             scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
-    print(f'wrote {path}')
+    say(f'wrote {path}')
+
+
+def opened(spec: str) -> Any:
+    """Open a source of images, and say what of it is not used.
+
+    Raises:
+        NavMonitorError: It cannot be used.
+    """
+    from nav_monitor_ros.offline.sources import open_source
+
+    source = open_source(spec)
+    for note in source.notes:
+        say(note)
+    return source
 
 
 class ProgressBars:
@@ -51,8 +106,8 @@ class ProgressBars:
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
-            TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-            TimeRemainingColumn(), console=console or Console(stderr=True), transient=True,
+            TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=console or PlainConsole(stderr=True), transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
 
@@ -74,6 +129,7 @@ class ProgressBars:
             Interrupted: The work was asked to end.
         """
         check()
+        what = printable(what)
         if what not in self._tasks:
             for task in self._tasks.values():
                 self._progress.remove_task(task)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli_progress import ProgressBars
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, printable
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -62,6 +62,9 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
                             '--params, or traffic_signs)')
     parser.add_argument('--params', type=Path, metavar='FILE',
                         help="the node's parameter file: evidence, timeouts, score, region and all")
+    parser.add_argument('--node', metavar='NAME',
+                        help='name of the node in that file, such as /robot/nav_monitor (default: '
+                        '/nav_monitor, or the only nav_monitor in a namespace)')
     parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
                         help='allow the bundle to import network code from it; may be repeated')
     parser.add_argument('--backend',
@@ -134,12 +137,17 @@ def replay_bag(
             summary.add(event)
             progress('images', summary.frames, len(bag))
         seconds = time.monotonic() - start
+    unjudged = summary.unjudged and f'; not judged: {summary.unjudged}'
     lines = [
-        f'{summary.frames} images of {path.name} judged by {monitor.bundle.name} in '
-        f'{seconds:.1f} s ({summary.frames / seconds:.0f} a second): {summary.flagged} flagged',
+        f'{summary.judged} of {summary.frames} images of {path.name} judged by '
+        f'{monitor.bundle.name} in {seconds:.1f} s ({summary.frames / seconds:.0f} a second): '
+        f'{summary.flagged} flagged{unjudged}',
         *(f'{topic}: {count} alert{"s" * (count != 1)}'
           for topic, count in summary.alerts.items()),
     ]
+    if not summary.judged:
+        problems.append(
+            f'{path}: 0 of {summary.frames} images judged: {summary.unjudged or "none was read"}')
     if options.html is not None:
         write_page(options.html, summary.page(f'Replay of {path.name}', [
             *lines, *problems]))
@@ -182,40 +190,66 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         NavMonitorError: The file cannot be read, or a parameter is wrong.
     """
-    from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
+    from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all
 
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
     # The node measures which number is fastest; a replay gives the same numbers every time.
     values['torch_threads'] = 1
-    if options.params is not None:
-        values.update(_from_file(options.params, values))
+    values.update({name: value for name, value in _from_file(options).items() if name in BY_NAME})
     given = {
         'bundle': options.bundle, 'backend': options.backend, 'device': options.device,
         'torch_threads': options.threads,
-        'trusted_packages': [*values['trusted_packages'], *options.trust],
     }
     values.update({name: value for name, value in given.items() if value is not None})
-    return check_all(values)
+    checked = check_all(values)
+    checked['trusted_packages'] += options.trust
+    return checked
 
 
-def _from_file(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the monitor's parameters in a ROS parameter file."""
-    from nav_monitor_ros.plain_yaml import read_yaml
+def warn_of_parameters(options: argparse.Namespace) -> None:
+    """Say on stderr which parameters of the file change nothing, as the node does in its log.
 
-    if not path.is_file():
-        raise NavMonitorError(f'parameter file {path} does not exist')
-    found: dict[str, Any] = {}
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise NavMonitorError(f'{path} is no ROS parameter file')
-    for node, entry in content.items():
-        parameters = entry.get('ros__parameters') if isinstance(entry, dict) else None
-        if not isinstance(parameters, dict):
-            raise NavMonitorError(f'{path} is no ROS parameter file: {node} has no ros__parameters')
-        # Another node's parameters are none of ours; one file often serves several.
-        found.update({name: value for name, value in parameters.items() if name in known})
-    if not found:
-        raise NavMonitorError(f'{path} has no parameter of the monitor')
+    Raises:
+        NavMonitorError: The file cannot be read, or a parameter is wrong.
+    """
+    from nav_monitor_ros.ros.per_camera import known_names
+    from nav_monitor_ros.ros.unknown_parameters import describe_unknown
+
+    given = _from_file(options)
+    cameras = [name for name in parameters_of(options)['cameras'] if name]
+    names = known_names(cameras)
+    lines = describe_unknown(given, **names)
+    own = sorted(name for name in given if name in names['known'] and '.' in name)
+    if own:
+        lines.append(
+            f'parameter {own[0]} is not used: a replay judges every topic by the parameters that '
+            'all cameras have in common'
+        )
+    for line in lines:
+        print(printable(f'nav_monitor {options.command}: warning: {line}'), file=sys.stderr)
+
+
+def _from_file(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the parameter file gives to the node, by full name."""
+    from nav_monitor_ros.parameter_file import find_node, parameters_for, read_parameter_file
+
+    if options.params is None:
+        if options.node is not None:
+            raise NavMonitorError('--node says which node of a parameter file; give --params, too')
+        return {}
+    blocks = read_parameter_file(options.params)
+    node = options.node and f'/{options.node.strip("/")}'
+    try:
+        node = node or find_node(blocks, 'nav_monitor')
+    except NavMonitorError as error:
+        raise NavMonitorError(f'{options.params}: {error}') from None
+    found = parameters_for(blocks, node)
+    if found is None:
+        there = ', '.join(blocks)[:_OVERLONG] or 'none'
+        raise NavMonitorError(
+            f'{options.params} has no parameters for {node}, but for: {there}; say which node is '
+            'the monitor, --node'
+        )
     return found
 
 

@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, say
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
-from nav_monitor_ros.cli_replay import add_replay, monitor_of, parameters_of, replay_bag
+from nav_monitor_ros.cli_replay import (
+    add_replay,
+    monitor_of,
+    parameters_of,
+    replay_bag,
+    warn_of_parameters,
+)
 from nav_monitor_ros.errors import NavMonitorError
 
 _SUFFIXES = {'output': '', 'csv': '.csv', 'html': '.html'}
@@ -27,6 +33,7 @@ def add_replays(commands: Any) -> None:
 
 
 def _replays(options: argparse.Namespace) -> None:
+    warn_of_parameters(options)
     if len(options.bags) == 1 and not options.ray:
         _report(*replay_bag(options, options.bags[0]))
         return
@@ -44,7 +51,7 @@ def _replays(options: argparse.Namespace) -> None:
                 )
     for lines, problems in results:
         for line in lines:
-            print(line)
+            say(line)
         unread += problems
     _report([], unread)
 
@@ -103,7 +110,7 @@ def _portable(options: argparse.Namespace) -> argparse.Namespace:
 
 def _report(lines: list[str], problems: list[str]) -> None:
     for line in lines:
-        print(line)
+        say(line)
     if problems:
         more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
         raise NavMonitorError(f'{problems[0]}{more}')

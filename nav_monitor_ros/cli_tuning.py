@@ -10,10 +10,10 @@ from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
     class_names_of,
-    key_value,
+    network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars
+from nav_monitor_ros.cli_progress import ProgressBars, opened, say
 from nav_monitor_ros.errors import NavMonitorError
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -118,29 +118,28 @@ def watch_of(options: argparse.Namespace, progress: Any) -> Any:
 
 def _record(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.offline.labels import how_matched
     from nav_monitor_ros.offline.tuning import TuningRecorder, record_checkpoints
     from nav_monitor_ros.offline.viewed import view_network
-    from nav_monitor_ros.perception.network import NetworkSpec
 
     if (options.bundle is None) == (options.model is None):
         raise NavMonitorError('name a bundle, or a network with --model')
     if not options.weights:
         raise NavMonitorError('give the checkpoints: --weights FILE --weights FILE ...')
-    source = open_source(options.images)
+    source = opened(options.images)
     if options.bundle is not None:
         bundle = load_bundle(options.bundle)
         names: tuple[str, ...] | None = bundle.class_names
         spec, preprocess = bundle.network, bundle.preprocess
         trusted, background, title = options.trust, bundle.background, bundle.name
     else:
-        spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+        spec = network_of(options)
         trusted, background, title = None, None, options.model
         preprocess, names = preprocess_of(options), class_names_of(options.classes)
 
     def load(weights: Path) -> Any:
         return view_network(
-            spec, weights, preprocess, class_names=names, device=options.device,
+            spec, weights, preprocess, class_names=names, source=source, device=options.device,
             threads=options.threads, background=background, trusted_packages=trusted,
         )
 
@@ -155,7 +154,10 @@ def _record(options: argparse.Namespace) -> None:
     ]
     with ProgressBars() as progress:
         record_checkpoints(recorder, checkpoints, progress)
-    print(f'wrote {options.output}')
+    note = how_matched(source, first.class_names)
+    if note:
+        say(note)
+    say(f'wrote {options.output}')
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -186,7 +188,7 @@ def _merge(options: argparse.Namespace) -> None:
         raise NavMonitorError('name at least two recordings')
     with ProgressBars() as progress:
         merge_recordings(options.recordings, options.output, progress)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def add_view_tuning(views: Any) -> None:
@@ -224,5 +226,5 @@ def _view(options: argparse.Namespace) -> None:
         )
     write_page(options.output, page)
     for line in lines:
-        print(line)
-    print(f'wrote {options.output}')
+        say(line)
+    say(f'wrote {options.output}')

@@ -10,10 +10,10 @@ from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
     class_names_of,
-    key_value,
+    network_of,
     preprocess_of,
 )
-from nav_monitor_ros.cli_progress import ProgressBars, table_console
+from nav_monitor_ros.cli_progress import ProgressBars, opened, say, table_console
 from nav_monitor_ros.cli_tuning import add_view_tuning
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -59,14 +59,17 @@ def add_viewed(parser: argparse.ArgumentParser, *, image: bool = True) -> None:
                          help="torch's threads on the CPU, 0 for its own choice (default: 1)")
 
 
-def open_viewed(options: argparse.Namespace) -> Any:
+def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     """Return the network that the options of ``add_viewed`` name.
+
+    Args:
+        options: That were given.
+        source: Labelled images, whose classes name the outputs of a network without names.
 
     Raises:
         NavMonitorError: They name none, or two, or it cannot be used.
     """
     from nav_monitor_ros.offline.viewed import view_bundle, view_network
-    from nav_monitor_ros.perception.network import NetworkSpec
 
     if (options.bundle is None) == (options.model is None):
         raise NavMonitorError('name a bundle, or a network with --model and --weights')
@@ -76,8 +79,9 @@ def open_viewed(options: argparse.Namespace) -> Any:
     if options.weights is None:
         raise NavMonitorError('--model needs --weights')
     return view_network(
-        NetworkSpec(options.model, dict(map(key_value, options.model_arg))), options.weights,
-        preprocess_of(options), class_names=class_names_of(options.classes), **running,
+        network_of(options), options.weights,
+        preprocess_of(options), class_names=class_names_of(options.classes), source=source,
+        **running,
     )
 
 
@@ -138,12 +142,13 @@ def _grid(options: argparse.Namespace) -> None:
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)
     picture = grid(
-        viewed, read_image(options.image, options.index), layer, channels=options.channels,
+        viewed, read_image(options.image, options.index, exif=viewed.preprocess.exif), layer,
+        channels=options.channels,
         order=options.order, colormap=options.colormap, width=options.width,
         scale=options.color_scale,
     )
     write_picture(options.output, picture)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def _add_volume(views: Any) -> None:
@@ -183,7 +188,7 @@ def _volume(options: argparse.Namespace) -> None:
                 f'{options.turnable} is the page with the slices; give --turnable another name'
             )
     viewed = open_viewed(options)
-    image = read_image(options.image, options.index)
+    image = read_image(options.image, options.index, exif=viewed.preprocess.exif)
     found, layer, order = volume(
         viewed, image, options.layer, bits=options.bits, order=options.order
     )
@@ -194,10 +199,10 @@ def _volume(options: argparse.Namespace) -> None:
         f'{options.order}.', f'{found.meaning}.',
     ]
     for file in write_volume(options.output, found, layer, order.tolist(), title, lines):
-        print(f'wrote {file}')
+        say(f'wrote {file}')
     if options.turnable is not None:
         write_page(options.turnable, turnable_page(found, title, lines))
-        print(f'wrote {options.turnable}')
+        say(f'wrote {options.turnable}')
 
 
 def _add_order(views: Any) -> None:
@@ -226,7 +231,8 @@ def _order(options: argparse.Namespace) -> None:
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)
     picture, orders = ordered_grids(
-        viewed, read_image(options.image, options.index), layer, channels=options.channels,
+        viewed, read_image(options.image, options.index, exif=viewed.preprocess.exif), layer,
+        channels=options.channels,
         colormap=options.colormap, width=options.width, row=options.row,
         scale=options.color_scale,
     )
@@ -234,9 +240,9 @@ def _order(options: argparse.Namespace) -> None:
     original = orders['index'][1]
     for name, (permutation, distance) in orders.items():
         share = f'{distance / original:.0%} of index' if original else ''
-        print(f'{name:9s} neighbour distance {distance:10.4g}  {share:13s} '
-              f'{" ".join(map(str, permutation[:12]))}{" ..." if len(permutation) > 12 else ""}')
-    print(f'wrote {options.output}')
+        say(f'{name:9s} neighbour distance {distance:10.4g}  {share:13s} '
+            f'{" ".join(map(str, permutation[:12]))}{" ..." if len(permutation) > 12 else ""}')
+    say(f'wrote {options.output}')
 
 
 def _add_weight_gradient(views: Any) -> None:
@@ -268,7 +274,6 @@ def _add_weight_gradient(views: Any) -> None:
 
 def _weight_gradient(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.picture_files import require_suffix, write_page, write_png
-    from nav_monitor_ros.offline.sources import open_source
     from nav_monitor_ros.offline.view_gradients import (
         comparison_lines,
         comparison_page,
@@ -279,8 +284,8 @@ def _weight_gradient(options: argparse.Namespace) -> None:
     require_suffix(options.output, ('.png', '.html'))
     if options.measured < 0:
         raise NavMonitorError(f'--measured {options.measured}: must not be negative')
-    source = open_source(options.images)
-    subject, _ = _open_subject(options)
+    source = opened(options.images)
+    subject, _ = _open_subject(options, source)
     wanted = options.reference
     with ProgressBars() as progress:
         compared = compare_filters(
@@ -288,14 +293,15 @@ def _weight_gradient(options: argparse.Namespace) -> None:
             layer=options.layer, reference=None if wanted is None else subject.class_index(wanted),
             measured=options.measured, seed=options.seed, progress=progress,
         )
+    _say_match(source, subject.class_names)
     for line in comparison_lines(subject, compared):
-        print(line)
+        say(line)
     for path in options.output:
         if path.suffix.lower() == '.html':
             write_page(path, comparison_page(subject, compared))
         else:
             write_png(path, comparison_picture(subject, compared), options.colors)
-        print(f'wrote {path}')
+        say(f'wrote {path}')
 
 
 def _add_backprop(views: Any) -> None:
@@ -369,14 +375,14 @@ def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) ->
     from nav_monitor_ros.offline.viewed import read_image
 
     require_suffix([options.output], ('.png',))
-    image = read_image(options.image, options.index)
     subject, _ = _open_subject(options)
+    image = read_image(options.image, options.index, exif=subject.preprocess.exif)
     target = None if options.target is None else subject.class_index(options.target)
     picture = draw(
         subject, image, target=target, seed=options.seed, side=options.side, **choices
     )
     write_png(options.output, picture, options.colors)
-    print(f'wrote {options.output}')
+    say(f'wrote {options.output}')
 
 
 def _add_evolution(views: Any) -> None:
@@ -417,7 +423,6 @@ def _add_evolution(views: Any) -> None:
 
 def _evolution(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.picture_files import require_suffix, write_gif, write_page
-    from nav_monitor_ros.offline.sources import open_source
     from nav_monitor_ros.offline.training_steps import TrainingOptions
     from nav_monitor_ros.offline.view_evolution import (
         LEARNING_RATES,
@@ -430,8 +435,9 @@ def _evolution(options: argparse.Namespace) -> None:
     from nav_monitor_ros.offline.viewed import read_image
 
     require_suffix(options.output, ('.gif', '.html'))
-    image, source = read_image(options.image, options.index), open_source(options.images)
-    subject, build = _open_subject(options)
+    source = opened(options.images)
+    subject, build = _open_subject(options, source)
+    image = read_image(options.image, options.index, exif=subject.preprocess.exif)
     target = None if options.target is None else subject.class_index(options.target)
     network = subject.network.network
     if options.start == 'initialisation':
@@ -446,15 +452,24 @@ def _evolution(options: argparse.Namespace) -> None:
         evolution, target = watch(
             subject, network, source, image, training, target=target, progress=progress
         )
+    _say_match(source, subject.class_names)
     for line in evolution_lines(evolution):
-        print(line)
+        say(line)
     pictures = evolution_pictures(subject, image, target, evolution, side=options.side)
     for path in options.output:
         if path.suffix.lower() == '.html':
             write_page(path, evolution_page(subject, target, pictures, evolution))
         else:
             write_gif(path, pictures, pause_ms=250)
-        print(f'wrote {path}')
+        say(f'wrote {path}')
+
+
+def _say_match(source: Any, class_names: Any) -> None:
+    from nav_monitor_ros.offline.labels import how_matched
+
+    note = how_matched(source, class_names)
+    if note:
+        say(note)
 
 
 def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:
@@ -469,17 +484,16 @@ def _add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) ->
     )
 
 
-def _open_subject(options: argparse.Namespace) -> tuple[Any, Any]:
+def _open_subject(options: argparse.Namespace, source: Any = None) -> tuple[Any, Any]:
     """Return the network ready for gradients, and a function that makes it anew."""
     from nav_monitor_ros.offline.view_gradients import Subject
-    from nav_monitor_ros.perception.network import NetworkSpec
 
-    viewed = open_viewed(options)
+    viewed = open_viewed(options, source)
     if viewed.bundle is not None:
         spec, trusted = viewed.bundle.network, options.trust
     else:
         # Whoever types the package's name on the command line trusts it.
-        spec = NetworkSpec(options.model, dict(map(key_value, options.model_arg)))
+        spec = network_of(options)
         trusted = [spec.package]
 
     def build() -> Any:

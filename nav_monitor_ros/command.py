@@ -21,3 +21,7 @@ def main() -> NoReturn:
         sys.excepthook(*sys.exc_info())
         status = 1
     interrupt.finish(status)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,4 +1,17 @@
-"""The one error class that this package raises on purpose."""
+"""The one error class that this package raises on purpose, and text that is fit to be printed."""
+
+from __future__ import annotations
+
+import re
+
+# What terminals act upon: colours, cursor movements, titles (ECMA-48, xterm).
+_ESCAPES = re.compile(
+    r'(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]'
+    r'|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?'
+    r'|\x1b[ -/]*[0-~]?'
+)
+_BREAKS = re.compile(r' *[^\S ]\s*')  # white space that is more than spaces
+_JOINERS = '\u200c\u200d'  # not printable by themselves; scripts and emoji need them
 
 
 class NavMonitorError(Exception):
@@ -9,8 +22,28 @@ class NavMonitorError(Exception):
     the node publishes it and raises ``ood_alert``.
     """
 
+    def __str__(self) -> str:
+        """Return the text in one line, whatever names and libraries put into it."""
+        return printable(super().__str__())
+
+
+def printable(text: object) -> str:
+    """Return a text in one line and without what a terminal would act upon.
+
+    Escape sequences go, line breaks become spaces, and other characters that cannot be seen are
+    spelt out as in Python, bytes of a file name that are no text among them.
+    """
+    shown = _BREAKS.sub(' ', _ESCAPES.sub('', str(text))).strip()
+    if shown.isprintable():
+        return shown
+    return ''.join(
+        one if one.isprintable() or one in _JOINERS
+        else one.encode('unicode-escape', 'surrogatepass').decode('ascii')
+        for one in shown
+    )
+
 
 def one_line(text: object, length: int = 200) -> str:
     """Return a text from a file or a library fit for a message: in one line, and not too long."""
-    shown = ' '.join(str(text).split()) or type(text).__name__
+    shown = ' '.join(printable(text).split()) or type(text).__name__
     return shown if len(shown) <= length else shown[:length] + '...'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +16,7 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.backends import AUTO
 from nav_monitor_ros.perception.image import ImageError, RawImage
@@ -290,12 +290,16 @@ class Neighbours:
         )
 
 
-def require_fresh(age: float, tolerance: float) -> None:
+def require_fresh(
+    age: float, tolerance: float, clock: str, remedy: Callable[[], str]
+) -> None:
     """Raise an error unless an image's stamp is near the clock.
 
     Args:
         age: Seconds that the stamp is behind the clock, negative where it is ahead.
         tolerance: Seconds; 0 takes any stamp.
+        clock: Which one it is.
+        remedy: Returns what to do where it is not near.
 
     Raises:
         StaleImageError: It is not.
@@ -303,8 +307,7 @@ def require_fresh(age: float, tolerance: float) -> None:
     if tolerance and abs(age) > tolerance:
         where = 'behind' if age > 0 else 'ahead of'
         raise StaleImageError(
-            f"the image's stamp is {abs(age):.1f} s {where} the node's clock; set the camera's "
-            'clock, use_sim_time for a bag, or stamp_tolerance to 0'
+            f"the image's stamp is {abs(age):.1f} s {where} the {clock} clock; {remedy()}"
         )
 
 
@@ -316,8 +319,8 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
         return Reason.BAD_IMAGE, str(error)
     if isinstance(error, InvalidActivationsError):
         return Reason.INFERENCE_ERROR, str(error)
-    text = ' '.join(str(error).split())[:300]
-    return Reason.INFERENCE_ERROR, f'{type(error).__name__}: {text}'.rstrip(': ')
+    name, text = type(error).__name__, one_line(error, 300)
+    return Reason.INFERENCE_ERROR, name if text == name else f'{name}: {text}'
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:

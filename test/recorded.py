@@ -67,19 +67,21 @@ def write_bag(
 
 
 def write_images(
-    folder: Path, topics: dict[str, list[np.ndarray | None]], *, rate: float = 30.0,
+    folder: Path, topics: dict[str, list[np.ndarray | bytes | None]], *, rate: float = 30.0,
     storage: str = 'mcap', lag_ns: int = 5_000_000, packed: bool = False, stale: int = -1,
+    forms: tuple[str, ...] = ('png',),
 ) -> Path:
     """Write a bag of pictures.
 
     Args:
         folder: Is made.
         topics: Topic -> pictures, uint8 (H, W, 3) RGB or (H, W), one each period; None for a
-            camera that misses one.
+            camera that misses one; with ``packed`` also encoded ones.
         rate: Of each topic, Hz.
         storage: ``mcap`` or ``sqlite3``.
         lag_ns: The recorder has a picture so long after its stamp.
         packed: Write PNGs, as compressed images.
+        forms: Formats that compressed images claim in turn.
         stale: Number of a picture that the recorder has five seconds after its stamp.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -104,12 +106,17 @@ def write_images(
                     types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)),
                     topic.strip('/').split('/')[0],
                 )
+                if isinstance(picture, bytes):
+                    message = types[kind](header, 'jpeg', np.frombuffer(picture, np.uint8))
+                    writer.write(connections[topic], received, store.serialize_cdr(message, kind))
+                    continue
                 height, width = picture.shape[:2]
                 channels = picture.size // (height * width)
                 if packed:
                     bgr = picture[..., ::-1] if channels == 3 else picture
                     message = types[kind](
-                        header, 'png', cv2.imencode('.png', bgr)[1].reshape(-1)
+                        header, forms[number % len(forms)],
+                        cv2.imencode('.png', bgr)[1].reshape(-1)
                     )
                 else:
                     message = types[kind](

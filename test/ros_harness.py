@@ -42,6 +42,7 @@ class Graph:
         self.domain = take_domain()
         self._logs = logs
         self._processes: list[subprocess.Popen] = []
+        self._clients: dict[str, Any] = {}
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self.domain.number)
         self.node = rclpy.create_node('listener', context=self.context)
@@ -52,14 +53,23 @@ class Graph:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
-    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None):
-        """Start an executable of the package with ``--ros-args`` and these arguments."""
+    def start(
+        self,
+        name: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        output: int | None = None,
+    ):
+        """Start an executable of the package with ``--ros-args`` and these arguments.
+
+        Its output goes to the file descriptor ``output``, by default to a log of its own.
+        """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
         process = subprocess.Popen(
             with_default_signals(executable(name), '--ros-args', *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=log if output is None else output,
             stderr=subprocess.STDOUT,
             env={
                 **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
@@ -71,12 +81,14 @@ class Graph:
         self._processes.append(process)
         return process
 
-    def start_monitor(self, *arguments: str, env: dict[str, str] | None = None):
+    def start_monitor(
+        self, *arguments: str, env: dict[str, str] | None = None, output: int | None = None
+    ):
         """Start the monitor and listen to what it says."""
         self.listen(Bool, '/ood_alert', LATCHED)
         self.listen(DiagnosticArray, '/nav_monitor/ood_status', LATCHED)
         self.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
-        return self.start('monitor', *arguments, env=env)
+        return self.start('monitor', *arguments, env=env, output=output)
 
     def start_camera(self, source: str, *arguments: str):
         """Start a camera that plays a source."""
@@ -91,11 +103,21 @@ class Graph:
 
         self.node.create_subscription(kind, topic, keep, qos)
 
+    def client(self, kind: type, service: str, timeout: float = 10.0) -> Any:
+        """Return the client of a service once the service is there.
+
+        What times a call asks for the client before: to find a service takes some tenths of a
+        second, which are not the service's.
+        """
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
+        assert client.wait_for_service(timeout), f'{service} is not there'
+        return client
+
     def call(self, kind: type, service: str, request: Any, timeout: float = 10.0) -> Any:
         """Call a service and return its answer."""
-        client = self.node.create_client(kind, service)
-        assert client.wait_for_service(timeout), f'{service} is not there'
-        future = client.call_async(request)
+        future = self.client(kind, service, timeout).call_async(request)
         self.wait(future.done, timeout, f'an answer of {service}')
         return future.result()
 

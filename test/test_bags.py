@@ -6,6 +6,7 @@ import os
 import sqlite3
 import struct
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_messages_written_topic_by_topic_come_by_time(tmp_path):
 
 
 def test_a_bag_leaves_no_file_open_and_nothing_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(bags.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'scratch'))
     (tmp_path / 'scratch').mkdir()
     path = write_bag(tmp_path / 'b', 'mcap', compression='file')
     before = len(os.listdir('/proc/self/fd')) if sys.platform == 'linux' else 0
@@ -346,6 +347,20 @@ def test_half_a_chunk_is_read(tmp_path):
     path.write_bytes(whole[: len(whole) // 3])
     images, damage = read_all(path, [RAW])
     assert 5 < len(images) < 40 and 'breaks off' in damage and f'{len(images)} images' in damage
+
+
+@pytest.mark.parametrize('chunked', [True, False])
+@pytest.mark.parametrize('beyond', [40, 5000, 10**6])
+def test_no_image_is_completed_by_the_zeros_that_a_power_cut_leaves(tmp_path, chunked, beyond):
+    path = file_of(write_bag(tmp_path / 'b', 'mcap', frames=40))
+    if not chunked:
+        rewritten(path, lambda records: records)
+    whole = path.read_bytes()
+    cut = whole.index(frame(20).tobytes()) + 500  # within an image
+    path.write_bytes(whole[:cut] + bytes(beyond))
+    images, damage = read_all(path, [RAW])
+    assert len(images) == 20 and damage
+    assert all(np.array_equal(p, frame(n)) for n, p in enumerate(pixels_of(images)))
 
 
 def test_an_sqlite3_file_that_breaks_off_is_read_to_its_end(tmp_path):

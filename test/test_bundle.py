@@ -402,10 +402,11 @@ def test_shipped_bundles_are_found_by_name(monkeypatch, tiny_folder, tmp_path):
 
 
 def test_a_bundle_replaces_the_one_that_was_there(bundle_copy, tiny_bundle, tiny_classifier):
-    (bundle_copy / 'notes.txt').write_text('of the old one')
+    (bundle_copy / 'exported').mkdir()
+    (bundle_copy / 'exported' / 'network.onnx').write_text('of the old one')
     save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='# new\n')
     assert (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
-    assert not (bundle_copy / 'notes.txt').exists()
+    assert not (bundle_copy / 'exported').exists()
     assert [path.name for path in bundle_copy.parent.iterdir()] == ['copy']
     load_bundle(bundle_copy)
 
@@ -415,7 +416,7 @@ def test_what_is_no_bundle_is_not_replaced(tiny_bundle, tiny_classifier, tmp_pat
     thesis.parent.mkdir()
     thesis.write_text('three years')
     for target in (thesis.parent, thesis):
-        with pytest.raises(NavMonitorError, match='is not a bundle'):
+        with pytest.raises(NavMonitorError, match='is not empty|is not a folder'):
             save_bundle(tiny_bundle, tiny_classifier, target, card='')
     assert thesis.read_text() == 'three years'
     assert [path.name for path in tmp_path.rglob('*')] == ['work', 'thesis.txt']

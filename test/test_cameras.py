@@ -16,7 +16,8 @@ from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.monitor import Monitor, Observation, look_together
 from nav_monitor_ros.perception.image import ImageError, RawImage
-from nav_monitor_ros.ros.parameters import MOST_CAMERAS, PARAMETERS, check_all
+from nav_monitor_ros.ros.camera_names import MOST_CAMERAS
+from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
 from nav_monitor_ros.ros.per_camera import CameraValues
 
 
@@ -298,7 +299,8 @@ def test_a_camera_has_the_nodes_values_but_for_its_own(defaults):
     [
         ({'left.image_timeout': -1.0}, 'left.image_timeout is -1.0; it must be 0.01 to 60'),
         ({'left.roi': [1, 2]}, 'camera left: parameter roi has 2 numbers'),
-        ({'left.latch': None}, 'left.latch is None'),
+        ({'left.latch': 'no'}, "left.latch is 'no', a string"),
+        ({'latch': None}, 'latch cannot be deleted; its default is False'),
         ({'roi': [0, 0, 0, 5]}, 'width and height must both'),
     ],
 )

@@ -7,10 +7,12 @@ import csv
 import math
 import re
 import shutil
+import sqlite3
 
 import cv2
 import numpy as np
 import pytest
+import sqlite_recorder
 import tiny
 import yaml
 from recorded import START, write_images
@@ -209,6 +211,49 @@ def test_a_recording_of_a_running_monitor_is_a_run(judged, tmp_path):
     run = read_run(bag)
     assert run.topics == ('',) and len(run.frames) == 40 and run.bag == ''
     assert compare_runs(read_run(judged / 'a.csv'), run, tolerance=1e-4).differences == ()
+
+
+def in_sqlite(bag, folder):
+    """Write the messages of a bag as a recorder that is killed leaves them, in a log alone."""
+    from rosbags.rosbag2 import Reader
+
+    live = folder / 'live'
+    live.mkdir()
+    connection = sqlite3.connect(live / 'live_0.db3', isolation_level=None)
+    connection.execute('PRAGMA journal_mode = wal')
+    for table in sqlite_recorder.TABLES:
+        connection.execute(table)
+    with Reader(bag) as reader:
+        for one in reader.connections:
+            connection.execute(
+                'INSERT INTO topics VALUES (?, ?, ?, ?, ?)',
+                (one.id, one.topic, one.msgtype, 'cdr', ''))
+        connection.execute('PRAGMA wal_checkpoint(RESTART)')
+        for one, time_ns, data in reader.messages():
+            connection.execute(
+                'INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)',
+                (one.id, time_ns, bytes(data)))
+    shutil.copytree(live, folder / 'killed')
+    connection.close()
+    return folder / 'killed'
+
+
+def test_a_recording_whose_recorder_was_killed_is_compared_as_far_as_it_goes(
+    judged, tmp_path, capsys
+):
+    bag = in_sqlite(judged / 'a', tmp_path)
+    run = read_run(bag)
+    assert len(run.frames) == 40
+    assert compare_runs(read_run(judged / 'a.csv'), run, tolerance=1e-4).differences == ()
+    assert compare(judged / 'a.csv', bag) == 2
+    told = capsys.readouterr()
+    assert '40 images in both runs' in told.out and 'no metadata.yaml' in told.err
+    log = bag / 'live_0.db3-wal'
+    log.write_bytes(log.read_bytes()[:log.stat().st_size * 2 // 3])
+    assert compare(judged / 'a.csv', bag) == 2
+    told = capsys.readouterr()
+    assert 'write-ahead log is unfinished or damaged' in told.err
+    assert 0 < len(read_run(bag).frames) < 40
 
 
 @pytest.mark.parametrize(('text', 'said'), [

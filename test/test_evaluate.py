@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 import tiny
@@ -10,8 +14,10 @@ from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import evaluate as module
 from nav_monitor_ros.offline.evaluate import evaluate, out_of_pattern, text_tables
+from nav_monitor_ros.offline.evaluation_report import evaluation_report
 from nav_monitor_ros.offline.images import from_arrays
 from nav_monitor_ros.offline.pipeline import run
+from nav_monitor_ros.offline.report import write_report
 
 
 @pytest.fixture(scope='module')
@@ -151,3 +157,49 @@ def test_images_of_inside_are_left_out_of_what_peers_are_fitted_to(running, judg
         peers_training=from_arrays('all', pixels, labels),
     )
     assert seen['count'] == 70
+
+
+def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_threshold(
+    tiny_bundle, running, judge, tmp_path
+):
+    pytest.importorskip('matplotlib')
+    limits = np.array([0.6, 0.001, 0.05])
+    own = copy.copy(judge)
+    # What ran the network may have a calibration of its own, which is not the bundle's.
+    own.calibration = dataclasses.replace(
+        judge.calibration, alpha=0.034,
+        thresholds=dict.fromkeys(judge.calibration.thresholds, limits))
+    own.thresholds = limits
+    inside = from_arrays('inside', *tiny.images(5, 300))
+    outside = {
+        'lying': from_arrays('lying', tiny.strange(5, 80)),
+        'others': from_arrays('others', tiny.images(6, 50)[0]),
+    }
+    evaluation, judged = evaluate(running, own, inside, outside)
+    data = evaluation_report(tiny_bundle, own, inside, outside, evaluation, judged)
+    write_report(tmp_path / 'report.html', data)
+    page = (tmp_path / 'report.html').read_text()
+    [false] = {
+        row[1] for caption, _, rows in text_tables(evaluation) if caption.startswith('False')
+        for row in rows if row[0] == 'fused'}
+    seen = 0
+    for caption, headings, rows in text_tables(evaluation):
+        if 'detected' in headings:
+            [row] = [row for row in rows if row[0] == 'fused']
+            assert f'{false}, {row[-1]}</span>' in page
+            assert f'AUROC {row[1]}</span>' in page
+            assert re.search(
+                f'flagged: {false}</span>.*?flagged: {row[-1]}</span>', page, re.DOTALL), caption
+            seen += 1
+    assert seen == 2 and 'thresholds by class' in page
+    # Not those of the median of the thresholds.
+    p_values = judged.p_values['inside']['fused']
+    assert false != f'{100 * (p_values <= 0.05).mean():.2f} %'
+    assert any('at most 3.40%' in line for line in data.lines)
+    assert len(data.false_alarms) == min(24, round(300 * evaluation.false_alarms['fused'].rate))
+
+
+def test_a_source_that_is_called_as_the_in_distribution_one_is_refused(running, judge):
+    source = tiny.source(5, 60)
+    with pytest.raises(NavMonitorError, match='choose another name'):
+        evaluate(running, judge, source, {source.name: tiny.source(6, 60)})

@@ -96,8 +96,9 @@ class Feed:
 class Robot:
     """The graph of a robot that drives straight on as long as it may."""
 
-    def __init__(self, graph, bundle, *, feed=True, **parameters):
+    def __init__(self, graph, bundle, *, feed=True, env=None, output=None, **parameters):
         self.graph = graph
+        self._env, self._output = env or {}, output
         given = {
             'bundle': str(bundle), 'trusted_packages': ['moody'], 'blank_contrast': 0,
             'frozen_timeout': 0, **parameters,
@@ -108,14 +109,16 @@ class Robot:
         ]
         self.start_monitor()
         graph.listen(Twist, '/cmd_vel', RELIABLE)
-        graph.start('safety_stop')
+        graph.start('safety_stop', output=output)
         self._wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
         self._drive = graph.node.create_timer(1 / 20, self._go)  # 20 Hz
         self.feed = Feed(graph) if feed else None
 
     def start_monitor(self):
         path = f'{Path(__file__).parent}:{os.environ.get("PYTHONPATH", "")}'
-        self.monitor = self.graph.start_monitor(*self._arguments, env={'PYTHONPATH': path})
+        self.monitor = self.graph.start_monitor(
+            *self._arguments, env={'PYTHONPATH': path, **self._env}, output=self._output
+        )
 
     def _go(self):
         message = Twist()
@@ -482,6 +485,7 @@ def change_state(graph, transition):
 
 def test_the_monitor_is_deactivated_cleaned_up_and_configured_again(robot):
     graph = robot.graph
+    graph.client(ChangeState, '/nav_monitor/change_state', START)  # found before the clock runs
     robot.stands(
         'lifecycle: deactivated', ['inactive'], 0.1,
         lambda: change_state(graph, Transition.TRANSITION_DEACTIVATE),
@@ -508,6 +512,7 @@ def test_the_monitor_is_switched_off(robot):
             SetBool, '/nav_monitor/set_enabled', SetBool.Request(data=value)
         )
 
+    robot.graph.client(SetBool, '/nav_monitor/set_enabled', START)
     robot.stands('~/set_enabled false', ['disabled'], 0.1, lambda: enable(False))
     robot.stays_stopped(0.5)
     robot.recovers('~/set_enabled true', lambda: enable(True))

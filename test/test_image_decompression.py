@@ -72,6 +72,15 @@ def test_png_gives_back_its_pixels(format: str) -> None:
         'jpg',
         'JPEG',
         'image/jpeg',
+        # What drivers really write, and what says nothing or something else.
+        'mjpeg',
+        'MJPG',
+        'MJPEG',
+        '',
+        'rgb8',
+        'png',
+        'h264',
+        'bgr8; mjpeg compressed bgr8',
         'rgb8; jpeg compressed bgr8',
         'bgra8; jpeg compressed bgr8',
     ],
@@ -154,12 +163,29 @@ def test_compressed_mosaic_becomes_colour(source: str) -> None:
 # --- refusals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    'format', ['', 'webp', 'tiff', 'h264', 'jpeg2000', '16UC1; compressedDepth png', 'rgb8']
-)
-def test_other_formats_are_refused(format: str) -> None:
-    with pytest.raises(ImageError, match=f"format '{format}' is not supported; jpeg and png are"):
-        decode_compressed(format, PNG, max_pixels=MEGAPIXEL)
+def test_a_depth_image_is_no_picture() -> None:
+    with pytest.raises(ImageError, match='is a depth image and not supported; jpeg and png are'):
+        decode_compressed('16UC1; compressedDepth png', PNG, max_pixels=MEGAPIXEL)
+
+
+@pytest.mark.parametrize('format', ['', 'webp', 'jpeg', 'h264\n\x1b[31m'])
+def test_data_that_is_no_picture_is_refused_with_the_format_that_it_claims(format: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_compressed(format, b'RIFF\x10\0\0\0WEBPVP8 ', max_pixels=MEGAPIXEL)
+    assert f'format {format!r}) is neither JPEG nor PNG' in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_frame_of_motion_jpeg_needs_no_tables_of_its_own() -> None:
+    """As webcams send them: the standard Huffman tables are left out."""
+    whole, kept, place = JPEG, [JPEG[:2]], 2
+    while whole[place + 1] != 0xDA:
+        length = 2 + struct.unpack_from('>H', whole, place + 2)[0]
+        if whole[place + 1] != 0xC4:
+            kept.append(whole[place : place + length])
+        place += length
+    image = decode_compressed('mjpeg', b''.join([*kept, whole[place:]]), max_pixels=MEGAPIXEL)
+    assert np.abs(image.rgb().astype(int) - SCENE).mean() < 3
 
 
 @pytest.mark.parametrize('data', [b'', b'\xff', b'GIF89a' + bytes(99), PNG[1:], JPEG[1:]])

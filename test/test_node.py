@@ -509,7 +509,10 @@ def test_a_signal_ends_it_cleanly_with_true_as_its_last_word(trusted, number):
 
 def fit_bundle(folder, *arguments):
     done = subprocess.run(
-        [sys.executable, '-m', 'nav_monitor_ros.cli', 'fit', '--output', str(folder), *arguments],
+        [
+            sys.executable, '-m', 'nav_monitor_ros.command', 'fit', '--output', str(folder),
+            *arguments,
+        ],
         capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -577,12 +580,28 @@ def test_a_default_publisher_of_large_images_is_received_without_loss(graph, moo
 
 
 def test_lost_images_of_a_best_effort_publisher_are_reported_with_the_remedy(graph, moody_bundle):
-    graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
+    monitor = graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
     graph.wait_reason('no_image', START)
     graph.start_camera('sample:digits', '-p', 'reliability:=best_effort')
     status = graph.wait_diagnostic('input', 'best-effort publisher', START)
     assert 'config/fastdds.xml' in status.message
     assert values(status)['reliability'] == 'best_effort'
+
+    def explained():
+        return [
+            detail for status in graph.statuses
+            if 'config/fastdds.xml' in (detail := values(status.status[0]).get('detail', ''))
+        ]
+
+    # Whoever listens to the alert is told, too, and whoever reads the log, once.
+    graph.wait(explained, START, 'the detail of an alert')
+    graph.wait(lambda: 'config/fastdds.xml' in monitor.log.read_text(), 10, 'the log')
+    time.sleep(3.0)
+    own = [
+        line for line in monitor.log.read_text().splitlines()
+        if 'config/fastdds.xml' in line
+    ]
+    assert len(own) == 1
 
 
 def test_the_profile_that_the_report_names_is_the_remedy(graph, moody_bundle):

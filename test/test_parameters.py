@@ -180,7 +180,6 @@ def test_the_defaults_fit_together():
     ('change', 'said'),
     [
         ({'roi': [0, 0, 0]}, 'roi has 3 numbers'),
-        ({'roi': []}, 'roi has 0 numbers'),
         ({'roi': [0, 0, 10, 0]}, 'both be 0 or both above 0'),
         ({'roi': [0, 0, 0, 10]}, 'both be 0 or both above 0'),
         ({'device': 'gpu'}, "device is 'gpu'"),

@@ -245,6 +245,8 @@ def test_whole_numbers_serve_as_floats():
         ({'height': '8'}, 'height'),
         ({'height': 8.0}, 'height'),
         ({'width': True}, 'width'),
+        ({'scale': 10**400}, 'scale'),
+        ({'mean': [10**400, 0, 0]}, 'mean'),
         ({'mean': 0.5}, 'mean'),
         ({'std': ['a', 'b', 'c']}, 'std'),
         ({'fit': None}, 'fit'),

@@ -299,7 +299,8 @@ def test_many_bags_are_replayed_each_by_itself(run, tmp_path, tiny_bundle, capsy
     assert main([*map(str, ['replay', *bags, *common, tmp_path / 'alone'])]) == 0
     alone = capsys.readouterr().out
     assert run('replay', *bags, *common, tmp_path / 'spread') == 0
-    assert '9 images of drive_2 judged by tiny' in capsys.readouterr().out and 'drive_0' in alone
+    said = capsys.readouterr().out
+    assert '9 of 9 images of drive_2 judged by tiny' in said and 'drive_0' in alone
     for bag in bags:
         one = (tmp_path / 'alone' / f'{bag.name}.csv').read_text()
         assert one == (tmp_path / 'spread' / f'{bag.name}.csv').read_text()

@@ -269,6 +269,128 @@ def test_the_nodes_parameters_are_taken_from_its_file(judge, recording, tmp_path
     assert rows[11]['reason'] == 'in_distribution'
 
 
+def write_parameters(tmp_path, text):
+    path = tmp_path / 'params.yaml'
+    path.write_text(text)
+    return path
+
+
+def decided(rows):
+    """Return the score that decided, and the first row that was trusted."""
+    names = [name for name in rows[0] if name.startswith('score/')]
+    return names, [row['reason'] for row in rows].index('in_distribution')
+
+
+def test_other_nodes_parameters_do_not_count(judge, recording, tmp_path):
+    """A file for several nodes, of which another one has a region and a device of its own."""
+    path = write_parameters(tmp_path, """
+nav_monitor:
+  ros__parameters: {score: pattern, exit_count: 12}
+segmenter:
+  ros__parameters: {roi: [0, 0, 3, 3], device: cuda:7, score: nonsense, exit_count: 2}
+""")
+    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
+    assert decided(rows) == (['score/pattern'], 11)
+
+
+@pytest.mark.parametrize('name', ['/robot/nav_monitor', 'robot/nav_monitor', '/robot/**', '/**'])
+def test_a_namespaced_nodes_parameters_count(judge, recording, tmp_path, name):
+    path = write_parameters(tmp_path, f"""
+{name}:
+  ros__parameters: {{score: pattern, exit_count: 12}}
+/robot/camera:
+  ros__parameters: {{exit_count: 2}}
+""")
+    node = ['--node', '/robot/nav_monitor'] if name == '/robot/**' else []
+    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path, *node)
+    assert decided(rows) == (['score/pattern'], 11)
+
+
+def test_nested_namespaces_and_later_blocks_count(judge, recording, tmp_path):
+    path = write_parameters(tmp_path, """
+/**:
+  ros__parameters: {score: pattern, exit_count: 3}
+robot:
+  nav_monitor:
+    ros__parameters: {exit_count: 12}
+""")
+    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
+    assert decided(rows) == (['score/pattern'], 11)
+    root = ['--params', path, '--node', 'nav_monitor']
+    other = table_of(judge, recording, tmp_path / 'o.csv', *root)
+    assert decided(other) == (['score/pattern'], 2)
+
+
+def test_numbers_and_empty_lists_are_those_of_the_node(judge, recording, tmp_path, capsys):
+    path = write_parameters(tmp_path, """
+nav_monitor:
+  ros__parameters:
+    evidence_level: 1e-1
+    image_timeout: 5e-1
+    exit_count: 0x0C
+    extra_scores: []
+    trusted_packages: []
+    roi: []
+    latch: n
+""")
+    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
+    assert decided(rows)[1] == 11
+    assert 'warning' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('/a/nav_monitor:\n  ros__parameters: {latch: true}\n'
+         '/b/nav_monitor:\n  ros__parameters: {latch: true}\n',
+         '/a/nav_monitor, /b/nav_monitor; say for which, --node'),
+        ('front_monitor:\n  ros__parameters: {latch: true}\n',
+         'has no parameters for /nav_monitor, but for: front_monitor; say which node'),
+        ('/**:\n  ros__parameters: {exit_count: 1e1}\n', 'exit_count is 10.0, a float'),
+        ('/**:\n  ros__parameters: {exit_count: []}\n', 'exit_count is [], a list'),
+        ('/**:\n  ros__parameters: {roi: [0, 0, 1.5, 2]}\n', 'values of different types'),
+        ('/**:\n  ros__parameters:\n', 'are not names and values'),
+    ],
+)
+def test_a_parameter_file_that_cannot_be_used_is_refused(
+    judge, recording, tmp_path, capsys, text, said
+):
+    path = write_parameters(tmp_path, text)
+    assert said in refused(capsys, judge(recording, '--params', path))
+
+
+def test_a_node_that_is_named_without_a_file_is_refused(judge, recording, capsys):
+    assert 'give --params' in refused(capsys, judge(recording, '--node', '/robot/nav_monitor'))
+
+
+def test_misspelt_parameters_are_told_once_with_the_nearest_one(
+    judge, recording, tmp_path, capsys
+):
+    path = write_parameters(tmp_path, """
+/**:
+  ros__parameters:
+    use_sim_time: true
+    qos_overrides: {/image: {subscription: {depth: 1}}}
+    evidence_levle: 0.1
+    exit_cuont: 9
+    cameras: [front]
+    front: {roi: [0, 0, 2, 2], exit_cout: 3}
+""")
+    judge(recording, '--params', path, '--csv', tmp_path / 't.csv')
+    warnings = [line for line in capsys.readouterr().err.splitlines() if 'warning' in line]
+    assert warnings == [
+        'nav_monitor replay: warning: ' + text for text in (
+            "parameter 'evidence_levle' is unknown and changes nothing; did you mean "
+            'evidence_level?',
+            "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?",
+            "parameter 'front.exit_cout' is unknown and changes nothing; did you mean "
+            'front.exit_count?',
+            'parameter front.roi is not used: a replay judges every topic by the parameters that '
+            'all cameras have in common',
+        )
+    ]
+
+
 def test_rate_holds_the_replay_back_to_the_recordings_pace(judge, recording, tmp_path, monkeypatch):
     class Clock:
         now, slept = 0.0, 0.0
@@ -421,3 +543,65 @@ def test_the_benchmark_times_network_and_replay_on_the_same_frames():
         'network alone', 'replay', 'replay into a bag, a table and a page'}
     assert all(timing > 0 for timing in timed.values())
     assert content['rate_ratio'] > 0 and content['figures']['rate_ratio']['target'] == 0.9
+
+
+# What could not be judged.
+
+
+def spoilt(folder, count, total=45, *, kind='mcap'):
+    """Write a bag of compressed images of which the first ones are no pictures."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = store.types
+    name = 'sensor_msgs/msg/CompressedImage'
+    pictures = drive(count=total, strange=())
+    with Writer(folder, version=9, storage_plugin=StoragePlugin[kind.upper()]) as writer:
+        connection = writer.add_connection(FRONT, name, typestore=store)
+        for number in range(total):
+            received = START + round(number * 1e9 / 30)
+            header = types['std_msgs/msg/Header'](
+                types['builtin_interfaces/msg/Time'](*divmod(received, 10**9)), 'front')
+            encoded = cv2.imencode('.jpg', pictures[number][..., ::-1])[1].reshape(-1)
+            form = ('', 'mjpeg', 'MJPG', 'jpeg')[number % 4]
+            if number < count:
+                form, encoded = 'h264', np.zeros(100, np.uint8)
+            message = types[name](header, form, encoded)
+            writer.write(connection, received, store.serialize_cdr(message, name))
+    return folder
+
+
+def test_images_that_none_could_judge_are_not_called_judged(judge, tmp_path, capsys):
+    bag = spoilt(tmp_path / 'bag', 45)
+    status = judge(bag, '--csv', tmp_path / 'table.csv', '--html', tmp_path / 'page.html')
+    said = capsys.readouterr()
+    assert status == 2
+    assert '0 of 45 images of bag judged' in said.out and '45 bad_image' in said.out
+    assert said.err.count('\n') == 1 and '0 of 45 images judged: 45 bad_image (' in said.err
+    assert "format 'h264') is neither JPEG nor PNG" in said.err
+    assert {row['reason'] for row in rows_of(tmp_path / 'table.csv')} == {'bad_image'}
+    page = (tmp_path / 'page.html').read_text()
+    assert '0 of 45 images judged' in page and 'Nothing but clear frames' not in page
+
+
+def test_the_judged_and_the_others_are_counted(judge, tmp_path, capsys):
+    assert judge(spoilt(tmp_path / 'bag', 15), '--html', tmp_path / 'page.html') == 0
+    said = capsys.readouterr().out
+    assert '30 of 45 images of bag judged' in said and 'not judged: 15 bad_image (' in said
+    assert '30 of 45 images judged' in (tmp_path / 'page.html').read_text()
+
+
+def test_jpegs_are_judged_whatever_their_format_is_called(judge, tmp_path, capsys):
+    rows = table_of(judge, spoilt(tmp_path / 'bag', 0), tmp_path / 'table.csv')
+    assert all(row['class'] for row in rows) and len(rows) == 45
+    assert '45 of 45 images of bag judged' in capsys.readouterr().out
+
+
+def test_runs_that_judged_nothing_are_not_alike(judge, tmp_path, capsys):
+    bag = spoilt(tmp_path / 'bag', 45)
+    table = tmp_path / 'table.csv'
+    judge(bag, '--csv', table)
+    capsys.readouterr()
+    assert main(['compare', str(table), str(table)]) == 2
+    said = capsys.readouterr()
+    assert '0 of 45 images judged: 45 bad_image' in said.err

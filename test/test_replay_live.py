@@ -167,7 +167,8 @@ def test_a_bag_played_through_the_node_gives_the_verdicts_of_its_replay(
     pictures = [(strange if 15 <= n < 30 else digits).image(n) for n in range(45)]
     pictures[8] = np.zeros((28, 28), np.uint8)  # a covered lens
     bag = recorded.write_images(
-        tmp_path / 'drive', {TOPIC: pictures}, packed=transport == 'compressed', stale=35)
+        tmp_path / 'drive', {TOPIC: pictures}, packed=transport == 'compressed', stale=35,
+        forms=('png', '', 'mjpeg', 'MJPG'))
     parameters = parameter_file(tmp_path / 'p.yaml', bundle='digits', evidence=evidence)
     replay = replayed(bag, TOPIC, parameters, tmp_path / 'replayed')
     live = play(graph, bag, TOPIC, parameters, transport)

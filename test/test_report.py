@@ -89,7 +89,20 @@ def made_up(*, images=400, outside=('triangles', 'photographs'), ours=8, peers=3
     return ReportData(
         title='digits', lines=('Network tiny, 10 classes.', 'Made on a Monday.'), inside=INSIDE,
         default='fused', scores=scores, p_values=p_values,
-        thresholds=dict.fromkeys(own, 0.01),
+        areas={
+            source: {
+                name: roc_auc_score(
+                    np.repeat([0, 1], images),
+                    np.concatenate([scores[INSIDE][name], scores[source][name]]))
+                for name in names
+            }
+            for source in outside
+        },
+        flagged={
+            source: {name: (p <= 0.01).mean() for name, p in found.items()}
+            for source, found in p_values.items()
+        },
+        thresholds=dict.fromkeys(own, (0.01, 0.01)),
         tables=(table, ('False alarms', ['score', 'measured'], [['fused', '0.91 %']])),
         missed=pictures(outside[0], 3) if outside else (),
         false_alarms=pictures(INSIDE, 2, (480, 640, 3)),
@@ -155,7 +168,8 @@ def test_names_that_look_like_markup_stay_text(tmp_path):
                 for n, v in enumerate(data.p_values.values())}
     page = read(tmp_path, ReportData(
         title=odd, lines=(odd,), inside=f'{odd}0', default=odd, scores=scores, p_values=p_values,
-        thresholds={odd: 0.01}, tables=((odd, [odd, odd], [[odd, odd]]),),
+        thresholds={odd: (0.01, 0.01)},
+        areas={}, flagged={}, tables=((odd, [odd, odd], [[odd, odd]]),),
         missed=(Picture(odd, np.zeros((8, 8), np.uint8), odd, 0.5, 0.5),), false_alarms=(),
     ))
     assert not page.having('script')
@@ -184,19 +198,24 @@ def test_large_evaluations_make_a_small_page(tmp_path):
 # ------------------------------------------------------------------ curves
 
 
+def area(curve):
+    false, true = curve
+    return float((np.diff(false) * (true[1:] + true[:-1]) / 2).sum())
+
+
 def test_curves_have_the_area_that_scikit_learn_finds():
     rng = np.random.default_rng(2)
     normal, strange = rng.integers(0, 9, 300), rng.integers(3, 12, 200)
     truth = np.repeat([0, 1], [300, 200])
     curve = report._roc(normal.astype(float), strange.astype(float))
     expected = roc_auc_score(truth, np.concatenate([normal, strange]))
-    assert report._area(curve) == pytest.approx(expected, abs=1e-12)
+    assert area(curve) == pytest.approx(expected, abs=1e-12)
 
 
 def test_infinite_scores_are_ranked_and_those_that_are_no_number_left_out():
     normal = np.array([-np.inf, 0.0, 1.0, np.nan])
     curve = report._roc(normal, np.array([2.0, np.inf, np.nan]))
-    assert report._area(curve) == 1
+    assert area(curve) == 1
     assert report._roc(normal, np.array([np.nan])) is None
 
 
@@ -229,11 +248,8 @@ def test_constant_scores_are_guesses_on_both_axes():
 
 def test_scores_look_alike_in_all_figures_and_at_most_six_are_coloured():
     data = made_up()
-    areas = [
-        {s: report._area(c) for s, c in report._curves(data, name).items()}
-        for name in ('triangles', 'photographs')
-    ]
-    looks = report._looks(data, areas)
+    areas = [data.areas[name] for name in ('triangles', 'photographs')]
+    looks = report._looks(data)
     coloured = [look for look in looks.values() if look is not report._REST]
     assert set(looks) == set(data.scores[INSIDE])
     mean = {s: areas[0][s] + areas[1][s] for s in looks if s != 'fused'}
@@ -255,11 +271,16 @@ def test_threshold_is_an_edge_of_the_histogram():
     assert counts[np.flatnonzero(edges == line)[0]] == 1
 
 
-def test_shares_past_the_threshold_are_said(page):
+def test_flagged_shares_are_said_as_they_are_given(tmp_path):
+    """Each image has its class's threshold, which the page cannot know."""
     data = made_up()
-    for source in data.scores:
-        share = (data.p_values[source]['fused'] <= 0.01).mean()
-        assert f'past the threshold: {100 * share:.2f} %' in page.text
+    flagged = {INSIDE: {'fused': 0.0123}, 'triangles': {'fused': 0.4567},
+               'photographs': {'fused': 0.89}}
+    page = read(tmp_path, replace(data, flagged=flagged, thresholds={'fused': (0.001, 0.05)}))
+    assert page.text.count('flagged: 1.23 %') == 2
+    assert 'flagged: 45.67 %' in page.text and 'flagged: 89.00 %' in page.text
+    assert page.text.count('thresholds by class') == 3
+    assert '1.23 %, 45.67 %' in page.text and '1.23 %, 89.00 %' in page.text
 
 
 # ------------------------------------------------------------------ pictures
@@ -332,7 +353,8 @@ def one_image_inside(data):
 
 
 def no_p_values(data):
-    return replace(data, p_values={name: {} for name in data.scores}, thresholds={})
+    return replace(data, p_values={name: {} for name in data.scores}, thresholds={},
+                   flagged={})
 
 
 def no_p_values_and_constant(data):
@@ -348,7 +370,7 @@ def default_is_no_score(data):
 
 
 def extreme_thresholds(data):
-    return replace(data, thresholds={'fused': 1.0})
+    return replace(data, thresholds={'fused': (0.0, 1.0)})
 
 
 def no_outside(data):
@@ -357,7 +379,7 @@ def no_outside(data):
 
 
 def nothing(data):
-    return ReportData('', (), 'a', 'b', {'a': {}}, {'a': {}}, {}, (), (), ())
+    return ReportData('', (), 'a', 'b', {'a': {}}, {'a': {}}, {}, {}, {}, (), (), ())
 
 
 @pytest.mark.filterwarnings('error')

@@ -5,6 +5,7 @@ pytorch-ood and dd are optional: without them the tests that use them are skippe
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -497,7 +498,7 @@ def test_distances_of_patterns_equal_brute_force(rule, select):
     expected = slow_pattern(training, labels, test, head, thresholds, monitored)
     assert score.score(test).tolist() == expected.tolist()
     for gamma in range(4):
-        score.gamma = gamma
+        score.options = replace(score.options, gamma=gamma)
         assert score.out_of_pattern(test).tolist() == (expected > gamma).tolist()
 
 

@@ -262,7 +262,7 @@ def test_bad_input_gets_one_line_and_status_two(arguments, words, capsys, tmp_pa
 
 def test_every_view_has_help_with_an_example():
     shown = subprocess.run(
-        [sys.executable, '-m', 'nav_monitor_ros.cli', 'view', 'volume', '--help'],
+        [sys.executable, '-m', 'nav_monitor_ros.command', 'view', 'volume', '--help'],
         capture_output=True, text=True, check=True,
     ).stdout
     assert 'example:' in shown and 'nav_monitor view volume' in shown

@@ -1,20 +1,22 @@
 """Bags of ROS 2 as a source of images, read without ROS, one image at a time.
 
-A bag is a folder with ``metadata.yaml`` (or without, if the recorder was killed), or one of its
-files alone: SQLite (``.db3``) or MCAP, compressed by file, by message (zstd) or by chunk (zstd,
-lz4), with an index or without. What a file says is checked before it is believed: nothing outside
-the bag's folder is opened, a message or chunk is refused beyond 256 MiB, packed or unpacked, and
-the files of a compressed bag beyond 16 GiB or half of the free disk. What lies before the end of a
-file that breaks off is read.
+A bag is a folder with ``metadata.yaml`` (or without, if the recorder was killed or still runs), or
+one of its files alone: SQLite (``.db3``, with its write-ahead log or rollback journal) or MCAP,
+compressed by file, by message (zstd) or by chunk (zstd, lz4), with an index or without. What a file
+says is checked before it is believed: nothing outside the bag's folder is opened, a message or
+chunk is refused beyond 256 MiB, packed or unpacked, and the files of a compressed bag beyond 16 GiB
+or half of the free disk. What lies before the end of a file that breaks off is read.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,16 +28,18 @@ import numpy as np
 
 from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.offline import storage_mcap, storage_sqlite3
+from nav_monitor_ros.offline import sqlite3_journals, storage_mcap, storage_sqlite3
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.storage import (
     ENTRY,
+    IMAGE_TYPES,
     ZSTD_MAGIC,
     BagDamagedError,
     Storage,
     Topic,
 )
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.orientation import APPLY, IGNORE
 from nav_monitor_ros.plain_yaml import read_yaml
 
 METADATA = 'metadata.yaml'
@@ -44,7 +48,7 @@ LARGEST_FILES = 16 << 30  # bytes that the compressed files of a bag may unpack 
 _MOST_FILES = 10_000
 _ENDINGS = ('.mcap', '.db3')  # of the files of a folder without metadata
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
-_STORAGES: dict[bytes, Callable[[Path], Storage]] = {
+_STORAGES: dict[bytes, Callable[[Path, Collection[str]], Storage]] = {
     storage_mcap.MAGIC: storage_mcap.McapStorage,
     storage_sqlite3.MAGIC: storage_sqlite3.Sqlite3Storage,
 }
@@ -61,27 +65,30 @@ class ImageTopic:
 
 @dataclass(frozen=True, eq=False)
 class BagImage:
-    """One message of a bag that holds an image."""
+    """One message of a bag that holds an image, or has another type that was asked for."""
 
     topic: str
-    type: str  # sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage
+    type: str  # such as sensor_msgs/msg/Image
     stamp_ns: int  # nanoseconds, the message's own
     received_ns: int  # nanoseconds, when the recorder had it
     frame_id: str
     message: Any  # with the fields of its type
 
-    def decode(self, *, max_pixels: int = MAX_PIXELS) -> RawImage:
+    def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> RawImage:
         """Return the pixels, as the node makes them of the same message.
 
         Args:
             max_pixels: Largest accepted ``width * height``.
+            exif: Whether a compressed image is turned as its EXIF says, ``ignore`` or ``apply``.
 
         Raises:
             ImageError: The message cannot be used.
         """
         message = self.message
         if self.type == _COMPRESSED:
-            return decode_compressed(message.format, message.data, max_pixels=max_pixels)
+            return decode_compressed(
+                message.format, message.data, max_pixels=max_pixels, exif=exif
+            )
         return decode(
             message.encoding,
             message.height,
@@ -102,7 +109,12 @@ class Bag:
     """
 
     def __init__(
-        self, path: Path, storages: Sequence[Storage], damage: str, resources: ExitStack
+        self,
+        path: Path,
+        storages: Sequence[Storage],
+        damage: str,
+        resources: ExitStack,
+        types: Collection[str] = IMAGE_TYPES,
     ) -> None:
         """Take the opened files of a bag; ``open_bag`` opens them.
 
@@ -111,8 +123,10 @@ class Bag:
             storages: One for each file that could be opened.
             damage: What is wrong with the others, '' for nothing.
             resources: Is closed with the bag.
+            types: Of the messages that are read.
         """
         self.path = path
+        self._types = types
         self._storages = tuple(storages)
         self.damage = next((d for d in (damage, *(s.damage for s in storages)) if d), '')
         self._topics = tuple(dict.fromkeys(t for storage in storages for t in storage.topics))
@@ -120,7 +134,7 @@ class Bag:
         counts = np.bincount(self._numbers, minlength=len(self._topics))
         self.image_topics = tuple(
             ImageTopic(topic.name, topic.type, int(count))
-            for topic, count in zip(self._topics, counts, strict=True) if topic.holds_images
+            for topic, count in zip(self._topics, counts, strict=True) if topic.holds(types)
         )
         self._close = weakref.finalize(self, resources.close)
 
@@ -219,7 +233,7 @@ class Bag:
     def _find(self, wanted: str) -> str:
         absolute = wanted if wanted.startswith('/') else f'/{wanted}'
         found = [topic for topic in self._topics if topic.name in (wanted, absolute)]
-        images = [topic for topic in found if topic.holds_images]
+        images = [topic for topic in found if topic.holds(self._types)]
         if images:
             return images[0].name
         there = ', '.join(f'{t.name} ({t.count})' for t in self.image_topics) or 'none'
@@ -252,12 +266,15 @@ class Bag:
         )
 
 
-def open_bag(path: str | Path, topics: Sequence[str] = ()) -> Bag:
+def open_bag(
+    path: str | Path, topics: Sequence[str] = (), *, types: Collection[str] = IMAGE_TYPES
+) -> Bag:
     """Open a bag and index its images.
 
     Args:
         path: A bag's folder, or a file of it.
         topics: Whose images are wanted, all by default; a leading slash may be left out.
+        types: Of the messages that are read, with a header each.
 
     Returns:
         The bag; close it, or use it in a ``with`` block. What could be read of a damaged one is
@@ -267,7 +284,7 @@ def open_bag(path: str | Path, topics: Sequence[str] = ()) -> Bag:
         NavMonitorError: There is no bag, nothing of it can be read, it names files outside its
             folder, a topic is missing or holds no images, or rosbags is not installed.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     _typestore()
     with ExitStack() as resources:
         storages, problems = [], []
@@ -275,7 +292,7 @@ def open_bag(path: str | Path, topics: Sequence[str] = ()) -> Bag:
         room = _Room(resources)
         for file in files:
             try:
-                storage, cut = _open_file(file, room)
+                storage, cut = _open_file(file, room, types)
             except (OSError, BagDamagedError) as error:
                 reason = getattr(error, 'strerror', None) or str(error)
                 problems.append(f'{file.name}: {one_line(reason)}')
@@ -286,7 +303,8 @@ def open_bag(path: str | Path, topics: Sequence[str] = ()) -> Bag:
         problems += missing
         if not storages:
             raise NavMonitorError(f'bag {path} cannot be read: {one_line(problems[0])}')
-        bag = Bag(path, storages, one_line(problems[0]) if problems else '', resources.pop_all())
+        damage = one_line(problems[0], 400) if problems else ''
+        bag = Bag(path, storages, damage, resources.pop_all(), types)
     try:
         if topics:
             bag.select(topics)
@@ -324,18 +342,21 @@ def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
 
     turn = threading.Lock()  # one thread at a time reads, any number decode
 
-    def read(place: int) -> np.ndarray:
+    def read(place: int, exif: str = IGNORE) -> np.ndarray:
         with turn:
             image = bag[place]
         try:
-            raw = image.decode()
+            raw = image.decode(exif=exif)
         except NavMonitorError as error:
             raise NavMonitorError(
                 f'bag {path}, topic {topic}, image {place} (stamp {image.stamp_ns}): {error}'
             ) from None
         return raw.gray() if raw.order == 'gray' else raw.rgb()
 
-    return ImageSource(str(path), read, np.arange(len(bag)), received_ns=bag.received_ns)
+    return ImageSource(
+        str(path), read, np.arange(len(bag)), received_ns=bag.received_ns,
+        read_turned=lambda place: read(place, APPLY),
+    )
 
 
 @lru_cache(maxsize=1)
@@ -361,8 +382,8 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     metadata = path / METADATA
     if not metadata.exists():
         return _unlisted(path), [
-            f'it has no {METADATA}, as if the recorder was killed; `ros2 bag reindex {path}` '
-            'writes one'
+            f'it has no {METADATA}, as if the recorder was killed or has not ended; `ros2 bag '
+            f'reindex {path}` writes one'
         ]
     files, missing = [], []
     for name in _listed(path, metadata):
@@ -443,13 +464,28 @@ def _require_inside(folder: Path, file: Path) -> None:
 
 
 class _Room:
-    """The disk space that the files of a compressed bag may take."""
+    """The disk space that copies of a bag's files may take, unpacked or merged."""
 
     def __init__(self, resources: ExitStack) -> None:
         """Take nothing yet; ``resources`` removes what will be taken."""
         self._resources = resources
         self._folder: Path | None = None
         self._left = 0
+
+    def place(self, size: int) -> Path:
+        """Return an empty folder for copies of so many bytes.
+
+        Raises:
+            BagDamagedError: There is no room for them.
+        """
+        folder = self._resources.enter_context(scratch_folder())
+        free = shutil.disk_usage(folder).free
+        if 2 * size > free:
+            raise BagDamagedError(
+                f'a copy needs {size} bytes, and {folder} has {free} free, of which half is used; '
+                'set TMPDIR to a larger one'
+            )
+        return folder
 
     def unpack(self, file: Path) -> tuple[Path, str]:
         """Return a decompressed copy of a zstd file, and what is wrong with it, '' for nothing.
@@ -477,7 +513,7 @@ class _Room:
         return target, damage
 
 
-def _open_file(file: Path, room: _Room) -> tuple[Storage, str]:
+def _open_file(file: Path, room: _Room, types: Collection[str]) -> tuple[Storage, str]:
     """Open one file of a bag by what it begins with; also return what cut it off, '' for nothing.
 
     Raises:
@@ -488,12 +524,32 @@ def _open_file(file: Path, room: _Room) -> tuple[Storage, str]:
     if _beginning(file).startswith(ZSTD_MAGIC):
         file, damage = room.unpack(file)
     beginning = _beginning(file)
+    if beginning.startswith(storage_sqlite3.MAGIC) and not damage:
+        return _open_sqlite3(file, room, types)
     for magic, storage in _STORAGES.items():
         if beginning.startswith(magic):
-            return storage(file), damage
+            return storage(file, types), damage
     size = file.stat().st_size
     what = f'it holds {size} bytes that are neither MCAP nor SQLite' if size else 'it is empty'
     raise BagDamagedError(f'{what}{": " * bool(damage)}{damage}')
+
+
+def _open_sqlite3(file: Path, room: _Room, types: Collection[str]) -> tuple[Storage, str]:
+    """Open an SQLite file merged with what lies beside it; anew where a writer was met halfway."""
+    for last in (False, False, True):
+        copy, left_out = sqlite3_journals.merged(file, room.place)
+        before = sqlite3_journals.states(file)
+        try:
+            storage = storage_sqlite3.Sqlite3Storage(copy, types)
+        except BagDamagedError as error:
+            if last or sqlite3_journals.states(file) == before:
+                raise BagDamagedError('; '.join(filter(None, (left_out, str(error))))) from None
+        else:
+            if last or not storage.damage or sqlite3_journals.states(file) == before:
+                return storage, left_out
+            storage.close()
+        time.sleep(sqlite3_journals.PAUSE)
+    raise AssertionError('unreachable')
 
 
 def _beginning(file: Path) -> bytes:

@@ -177,5 +177,5 @@ def _dropout() -> dict[str, Timing]:
     extra = np.maximum(with_passes - np.median(without), 0.0)
     return {
         'forward pass, traffic_signs': Timing.of(without),
-        DROPOUT.format(score.count): Timing.of(extra, float(np.median(without))),
+        DROPOUT.format(score.options.count): Timing.of(extra, float(np.median(without))),
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.runs import Key, Run, RunFrame
 
 CLASS, FLAGGED, ALERT, REASON, P_VALUE, MISSING = (
@@ -146,11 +147,18 @@ def facts(comparison: Comparison) -> list[tuple[str, str, str]]:
     return [
         row('images', lambda run, _: len(run.frames)),
         row('images that only this run has', lambda _, side: comparison.alone(side)),
+        row('judged', lambda run, _: run.judged),
         row('flagged', counted('flagged')),
         row('flagged by this run alone', lambda _, side: comparison.only(FLAGGED, side)),
         row('alert True', counted('alert')),
         row('alert True in this run alone', lambda _, side: comparison.only(ALERT, side)),
     ]
+
+
+def reasons(run: Run) -> str:
+    """Return what the images of a run were said to be, each reason with its number."""
+    counts = Counter(frame.reason for frame in run.frames.values())
+    return ', '.join(f'{count} {one_line(reason)}' for reason, count in counts.most_common())
 
 
 def lines(comparison: Comparison) -> list[str]:

@@ -19,7 +19,7 @@ from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource, without
 from nav_monitor_ros.offline.judged import JudgedImages, judge_images
-from nav_monitor_ros.offline.labels import network_labels
+from nav_monitor_ros.offline.labels import labelled_as, network_labels
 from nav_monitor_ros.offline.peers import PREFIX, Peer, fit_peers
 from nav_monitor_ros.offline.pipeline import Progress, run
 from nav_monitor_ros.offline.streams import alarms, delay, frames_of
@@ -72,7 +72,7 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Stream:
-    """What three flagged frames in a row (the node's default) make of a source played as video."""
+    """What the node's default rules of evidence make of a source played as video."""
 
     false_alarms_per_hour: float  # on the in-distribution source, in its order
     at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
@@ -148,13 +148,21 @@ def evaluate(
 
     Raises:
         NavMonitorError: pytorch-ood is asked for and missing, or its training images have no
-            labels.
+            labels; two sources have one name.
     """
-    peers: Sequence[Peer] = ()
-    if peers_training is not None:
-        peers = _fitted_peers(classifier, peers_training, inside, progress)
+    if inside.name in outside:
+        raise NavMonitorError(
+            f"an out-of-distribution source is called '{inside.name}', as the in-distribution one "
+            'is; choose another name'
+        )
+    exif = classifier.preprocess.exif
+    inside = inside.oriented(exif)
+    outside = {name: source.oriented(exif) for name, source in outside.items()}
     # A source's own numbers of the classes are not always the network's.
     labels = network_labels(inside, judge.class_names)
+    peers: Sequence[Peer] = ()
+    if peers_training is not None:
+        peers = _fitted_peers(classifier, judge, peers_training, inside, progress)
 
     def judged_images(name: str, source: ImageSource) -> JudgedImages:
         if elsewhere is not None and not peers:
@@ -196,8 +204,10 @@ def separate(
 
 
 def _fitted_peers(
-    classifier: RunningNetwork, training: ImageSource, inside: ImageSource, progress: Progress
+    classifier: RunningNetwork, judge: Judge, training: ImageSource, inside: ImageSource,
+    progress: Progress,
 ) -> list[Peer]:
+    training = labelled_as(training.oriented(classifier.preprocess.exif), judge.class_names)
     if training.labels is None:
         raise NavMonitorError(f'--peers {training.name}: the images need labels')
     kept = without(training, inside)
@@ -303,7 +313,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
         return {}
     name, pattern = named[0]
     distances = scores[name]
-    gammas = sorted({*GAMMAS, pattern.gamma})
+    gammas = sorted({*GAMMAS, pattern.options.gamma})
     return {gamma: _coverage(distances > gamma, wrong) for gamma in gammas}
 
 

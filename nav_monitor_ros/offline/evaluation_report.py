@@ -27,13 +27,14 @@ def evaluation_report(
 
     Args:
         bundle: What was evaluated.
-        judge: Its scores.
+        judge: Its scores, calibrated for what ran the network.
         inside: The in-distribution source.
         outside: The out-of-distribution sources by name.
         evaluation: The figures.
         judged: Every image's scores.
     """
-    calibration = bundle.calibration
+    calibration = judge.calibration
+    classes = np.unique(np.concatenate([found.predicted for found in judged.sources.values()]))
     lines = [
         f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
         f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
@@ -51,7 +52,9 @@ def evaluation_report(
     missed = [
         picture
         for (name, source), share in zip(outside.items(), shares, strict=True)
-        for picture in _pictures(judge, judged, name, source, share, flagged=False)
+        for picture in _pictures(
+            judge, judged, name, source.oriented(bundle.preprocess.exif), share, flagged=False
+        )
     ]
     return ReportData(
         title=bundle.name,
@@ -60,8 +63,13 @@ def evaluation_report(
         default=judge.decisive,
         scores=judged.scores,
         p_values=judged.p_values,
+        areas={
+            name: {score: figures.auroc for score, figures in by_score.items()}
+            for name, by_score in evaluation.separation.items()
+        },
+        flagged=_flagged(inside.name, evaluation),
         thresholds={
-            name: float(np.median(per_class))
+            name: (float(per_class[classes].min()), float(per_class[classes].max()))
             for name, per_class in calibration.thresholds.items()
         },
         tables=tuple(text_tables(evaluation)),
@@ -70,6 +78,20 @@ def evaluation_report(
             _pictures(judge, judged, inside.name, inside, PICTURES, flagged=True)
         ),
     )
+
+
+def _flagged(inside: str, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the shares of flagged images by source and score, as the tables have them."""
+    return {
+        inside: {score: found.rate for score, found in evaluation.false_alarms.items()},
+        **{
+            name: {
+                score: figures.detected for score, figures in by_score.items()
+                if figures.detected is not None
+            }
+            for name, by_score in evaluation.separation.items()
+        },
+    }
 
 
 def _pictures(

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
+from nav_monitor_ros.offline.image_folders import open_folder
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.offline.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
+from nav_monitor_ros.offline.source_spec import exists, home, split_topic
 
-IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
 # What numpy, zipfile and zlib raise where a file is damaged, encrypted or of another kind.
@@ -40,8 +40,8 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
         NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
             file is malformed.
     """
-    path, topic = _split_topic(location)
-    if not location or not path.exists():
+    path, topic = split_topic(location)
+    if not location or not exists(path):
         what = path if location else 'an empty path'
         raise NavMonitorError(f"source '{spec}': {what} does not exist")
     if topic or _is_bag(path):
@@ -57,14 +57,14 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
         return open_idx(path, dict(options))
     if options:
         raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
-    return _open_folder(path)
+    return open_folder(path)
 
 
 def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
     # Imported here: only bags need what it brings in.
     from nav_monitor_ros.offline.bags import open_bag_source
 
-    labels, group = options.pop('labels', ''), options.pop('group', str(GROUP_SECONDS))
+    labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
     if options:
         raise NavMonitorError(
             f"source '{spec}': bags have no option '{next(iter(options))}'; they have labels=FILE "
@@ -79,19 +79,12 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
             f"source '{spec}': group is '{group}', not the seconds for which images of a bag are "
             'alike; 0 for none'
         )
+    if labels is not None and not labels:
+        raise NavMonitorError(f"source '{spec}': labels= names no file")
     source = open_bag_source(spec, path, topic)
     if labels:
-        source = label_by_intervals(source, Path(labels).expanduser())
+        source = label_by_intervals(source, home(labels))
     return group_by_time(source, seconds)
-
-
-def _split_topic(location: str) -> tuple[Path, str]:
-    """Return the path of a source, and the topic behind it, '' for none; names have no colon."""
-    whole = Path(location).expanduser()
-    path, colon, topic = location.rpartition(':')
-    if not colon or whole.exists():
-        return whole, ''
-    return Path(path).expanduser(), topic
 
 
 def _is_bag(path: Path) -> bool:
@@ -187,82 +180,3 @@ def _read_idx(path: Path, dimensions: int) -> ArrayFile:
             return ArrayFile(file, header, shape, dtype)
     except (OSError, EOFError, zlib.error) as error:
         raise NavMonitorError(f'{path} is unreadable: {error}') from None
-
-
-def _open_folder(folder: Path) -> ImageSource:
-    classes = sorted(child for child in folder.iterdir() if child.is_dir())
-    classes = [child for child in classes if not child.name.startswith('.')]
-    flat = _image_files(folder)
-    if classes and not flat:
-        files, labels = [], []
-        for label, child in enumerate(classes):
-            found = _image_files(child)
-            files += found
-            labels += [label] * len(found)
-        names = tuple(child.name for child in classes)
-        return _from_files(folder, files, np.array(labels, np.int64), names)
-    table = folder / 'labels.tsv'
-    if table.is_file():
-        return _from_table(folder, table)
-    return _from_files(folder, flat, None, None)
-
-
-def _from_table(folder: Path, table: Path) -> ImageSource:
-    try:
-        lines = table.read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise NavMonitorError(f'{table} is unreadable: {error}') from None
-    files, names = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        file, tab, name = line.partition('\t')
-        if not tab:
-            raise NavMonitorError(f'{table}, line {number}: not a file name, a tab and a class')
-        if (folder / file).is_file():
-            files.append(folder / file)
-            names.append(name.strip())
-        elif number > 1:  # the first line may be a heading
-            raise NavMonitorError(f'{table}, line {number}: {file} does not exist')
-    if all(name.isdecimal() and len(name) < 10 for name in names):
-        return _from_files(folder, files, np.array(names, np.int64), None)
-    classes = tuple(sorted(set(names)))
-    labels = np.array([classes.index(name) for name in names], np.int64)
-    return _from_files(folder, files, labels, classes)
-
-
-def _from_files(
-    folder: Path,
-    files: Sequence[Path],
-    labels: np.ndarray | None,
-    class_names: tuple[str, ...] | None,
-) -> ImageSource:
-    if not files:
-        raise NavMonitorError(
-            f'{folder} holds no images; it needs one sub-folder a class, or images '
-            f'({", ".join(sorted(IMAGE_SUFFIXES))})'
-        )
-    return ImageSource(
-        str(folder), lambda place: read_file(files[place]), np.arange(len(files)), labels,
-        class_names,
-    )
-
-
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def read_file(path: Path) -> np.ndarray:
-    """Return a picture, uint8 (H, W, 3) RGB.
-
-    Raises:
-        NavMonitorError: It cannot be read.
-    """
-    try:
-        encoded = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise NavMonitorError(f'image {path} is unreadable: {error.strerror}') from None
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if len(encoded) else None
-    if image is None:
-        raise NavMonitorError(f'image {path} is unreadable: not a picture that OpenCV knows')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

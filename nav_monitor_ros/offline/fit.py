@@ -15,6 +15,8 @@ import numpy as np
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
+from nav_monitor_ros.bundle_images import CalibrationImages
+from nav_monitor_ros.class_names import require_names
 from nav_monitor_ros.decision.calibration import (
     Calibration,
     calibrate_scores,
@@ -30,17 +32,20 @@ from nav_monitor_ros.offline.images import (
     fingerprint_of,
     split,
 )
-from nav_monitor_ros.offline.labels import network_labels
+from nav_monitor_ros.offline.invalid_images import InvalidImages
+from nav_monitor_ros.offline.labels import names_from, network_labels, require_known_classes
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import (
     BATCH,
     Batch,
     Progress,
+    ScoredImages,
     batches,
     digests_of,
     each,
     score_images,
 )
+from nav_monitor_ros.offline.source_spec import source_label
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.layers import early_layers
 from nav_monitor_ros.perception.network import NetworkSpec
@@ -76,6 +81,7 @@ class FitOptions:
     # calibration images with which a class is calibrated on its own; None for as many as pay
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
+    skip_invalid: bool = False  # leave out images that give NaN or infinity; else they end the fit
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -98,8 +104,10 @@ def fit(
 ) -> Bundle:
     """Fit the scores to the training images and calibrate them on held-out ones.
 
-    Every image is read once and goes through the network once. What is in memory of the training
-    images, but for their places and labels, does not grow with their number.
+    Every image goes through the network once. Training images are read once, but for a few dozen
+    that the network is tried on before; calibration images are read twice, the first time for the
+    checksums by which those that are training images too are found. What is in memory of the
+    training images, but for their places and labels, does not grow with their number.
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.
@@ -122,8 +130,13 @@ def fit(
         NavMonitorError: Labels do not fit the network, or there is too little data for the scores
             or the budget.
     """
+    exif = classifier.preprocess.exif
+    data, calibration = data.oriented(exif), calibration.oriented(exif)
     class_names = _class_names(classifier, data, options)
+    require_names([options.name], 'the name of the bundle', 'choose another one (--name)')
+    require_names(class_names, 'the name of a class', 'rename it')
     labels = network_labels(data, class_names, classifier.background)
+    require_known_classes(calibration, class_names)
     scores = empty_scores(classifier, options)
     # Too small a calibration set is refused before the work begins, not after it.
     _parts_of_calibration(calibration, calibration, scores, options)
@@ -131,15 +144,18 @@ def fit(
         calibration, progress, 'reading the calibration images', workers=workers
     )
     rng = np.random.default_rng(options.seed)
-    ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
+    invalid = InvalidImages(skip=options.skip_invalid)
+    ranges = _layer_ranges(
+        classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]), options.skip_invalid
+    )
     required = options.scores is not None
     left_out = equip_with_possible(classifier, scores, required=required)
     if checkpoint is not None:
-        _identify(checkpoint, classifier, network, data, digests, options)
+        _identify(checkpoint, classifier, network, data, labels, class_names, digests, options)
     partial = PartialFit(scores, digests)
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
-        checkpoint=checkpoint, progress=progress,
+        checkpoint=checkpoint, progress=progress, invalid=invalid,
         spread=None if elsewhere is None else lambda sample, count: elsewhere(
             partial, class_names, digests, sample, count, options.seed, progress
         ),
@@ -149,7 +165,13 @@ def fit(
     held_out = calibration.subset(np.flatnonzero(~partial.shared))
     shared = len(calibration) - len(held_out)
     first, second = _parts_of_calibration(calibration, held_out, scores, options)
-    calibrated = _calibrated(classifier, scores, first, second, options, workers, progress)
+    calibrated, used = _calibrated(
+        classifier, scores, calibration, first, second, options, workers, progress, invalid
+    )
+    left_out_images = partial.left_out + len(held_out) - len(used[0]) - len(used[1])
+    chosen = np.zeros(len(calibration), bool)
+    chosen[[*used[0], *used[1]]] = True
+    invalid.report('left out, as they give NaN or infinity:')
     return Bundle(
         name=options.name,
         network=network,
@@ -158,6 +180,10 @@ def fit(
         class_names=class_names,
         scores=scores,
         calibration=calibrated,
+        calibration_images=CalibrationImages.of(
+            [digests[place] for place in np.flatnonzero(chosen)],
+            np.isin(np.flatnonzero(chosen), used[0]),
+        ),
         layer_ranges=ranges,
         background=classifier.background,
         reference=classifier.engine,
@@ -170,9 +196,10 @@ def fit(
             'labels': 'network predictions' if data.labels is None else 'data',
             'correctly_classified': partial.correct,
             'calibration': {
-                'source': source_label(held_out.name), 'images': len(held_out),
-                'sha256': _fingerprint(calibration, digests, ~partial.shared),
+                'source': source_label(held_out.name), 'images': int(chosen.sum()),
+                'sha256': _fingerprint(calibration, digests, chosen),
             },
+            **({'images_left_out': left_out_images} if left_out_images else {}),
             **({'calibration_images_shared_with_data': shared} if shared else {}),
             'left_out': {**left_out, **more},
             'versions': _versions(),
@@ -218,6 +245,7 @@ def fit_partial(
     checkpoint: Checkpoint | None = None,
     spread: Callable[[int, int], None] | None = None,
     progress: Progress = lambda what, done, total: None,
+    invalid: InvalidImages | None = None,
 ) -> dict[str, str]:
     """Have the scores take the training images in: a sample of them first, then all others.
 
@@ -233,6 +261,7 @@ def fit_partial(
         spread: Has other machines take in what comes after the sample, given the numbers of images
             in it and after it.
         progress: Is told how far the work is.
+        invalid: What is done about images that give NaN or infinity; by default the first ends it.
 
     Returns:
         Why scores were taken out, by name.
@@ -246,17 +275,17 @@ def fit_partial(
     if left_out is None:
         left_out = take_sample(
             classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
-            required=required, workers=workers, progress=progress,
+            required=required, workers=workers, progress=progress, invalid=invalid,
         )
     if spread is not None:
         spread(len(chosen), len(others))
         return left_out
     known = dict(left_out)
     # Images are taken in one order, so their number says which are still to come.
-    others = others[partial.images - len(chosen) :]
+    others = others[partial.taken - len(chosen) :]
     take_images(
         classifier, data.subset(others), None if labels is None else labels[others], partial,
-        workers=workers, progress=progress,
+        workers=workers, progress=progress, invalid=invalid,
         after=lambda: None if checkpoint is None else checkpoint.save_when_due(partial, known),
     )
     return left_out
@@ -280,6 +309,7 @@ def take_sample(
     required: bool,
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
+    invalid: InvalidImages | None = None,
 ) -> dict[str, str]:
     """Prepare the scores by a sample of the training images, and take it in.
 
@@ -291,6 +321,7 @@ def take_sample(
         required: Raise instead of taking scores out.
         workers: Threads.
         progress: Is told how far the work is.
+        invalid: As for ``fit_partial``.
 
     Returns:
         Why scores were taken out, by name.
@@ -298,9 +329,19 @@ def take_sample(
     Raises:
         NavMonitorError: The layer is not fit to be monitored.
     """
-    parts = list(batches(classifier, sample, progress, 'sampling', workers=workers, digests=True))
+    parts = list(batches(
+        classifier, sample, progress, 'sampling', workers=workers, digests=True, invalid=invalid
+    ))
     whole = Activations.concatenate([part.activations for part in parts])
-    left_out = prepare(partial.scores, whole, labels, required=required)
+    if not len(whole):
+        raise NavMonitorError(
+            f'{sample.name}: the network gives NaN or infinity for all of {len(sample)} images; '
+            'check weights and preprocessing'
+        )
+    places = np.concatenate([part.places for part in parts])
+    left_out = prepare(
+        partial.scores, whole, None if labels is None else labels[places], required=required
+    )
     for part in parts:
         _take(partial, sample, labels, part)
     return left_out
@@ -315,6 +356,7 @@ def take_images(
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
     after: Callable[[], None] = lambda: None,
+    invalid: InvalidImages | None = None,
 ) -> None:
     """Have prepared scores take in training images besides the sample, batch by batch.
 
@@ -326,8 +368,9 @@ def take_images(
         workers: Threads.
         progress: Is told how far the work is, counting from what ``partial`` has seen before.
         after: Is called after each batch.
+        invalid: As for ``fit_partial``.
     """
-    before, total = partial.images, partial.images + len(others)
+    before, total = partial.taken, partial.taken + len(others)
     progress('fitting', 0, total)
 
     def told(what: str, done: int, _total: int) -> None:
@@ -337,7 +380,10 @@ def take_images(
         _take(partial, others, labels, batch)
         after()
 
-    each(batches(classifier, others, told, 'fitting', workers=workers, digests=True), take)
+    stream = batches(
+        classifier, others, told, 'fitting', workers=workers, digests=True, invalid=invalid
+    )
+    each(stream, take)
 
 
 def _take(
@@ -355,6 +401,8 @@ def _identify(
     classifier: RunningNetwork,
     network: NetworkSpec,
     data: ImageSource,
+    labels: np.ndarray | None,
+    class_names: Sequence[str],
     digests: Sequence[bytes],
     options: FitOptions,
 ) -> None:
@@ -364,7 +412,8 @@ def _identify(
         data=[
             data.name, len(data), [data.digest(int(place)).hex() for place in probes],
             hashlib.sha256(data.places.tobytes()).hexdigest(),
-            None if data.labels is None else hashlib.sha256(data.labels.tobytes()).hexdigest(),
+            None if labels is None else hashlib.sha256(labels.tobytes()).hexdigest(),
+            list(class_names),
         ],
         calibration=b''.join(digests),
         network=[
@@ -414,34 +463,57 @@ def _parts_of_calibration(
 def _calibrated(
     classifier: RunningNetwork,
     scores: Mapping[str, Score],
+    calibration: ImageSource,
     first: ImageSource | None,
     second: ImageSource,
     options: FitOptions,
     workers: int | None,
     progress: Progress,
-) -> Calibration:
-    """Calibrate fitted scores; of the images their scores alone are kept."""
-    marginal_scores, marginal_labels = None, None
-    if first is not None:
-        marginal_scores, marginal_labels = score_images(
-            classifier, scores, first, progress, 'calibrating the scores', workers=workers
+    invalid: InvalidImages,
+) -> tuple[Calibration, tuple[np.ndarray, np.ndarray]]:
+    """Calibrate fitted scores; of the images their scores alone are kept.
+
+    Returns:
+        The calibration, and the places in ``calibration`` of the images in its two parts.
+    """
+
+    def scored(part: ImageSource, what: str) -> tuple[ScoredImages, ImageSource]:
+        found = score_images(
+            classifier, scores, part, progress, what, workers=workers, invalid=invalid
         )
-    fused_scores, fused_labels = score_images(
-        classifier, scores, second, progress, 'calibrating their fusion', workers=workers
-    )
-    return calibrate_scores(
-        marginal_scores,
-        marginal_labels,
-        fused_scores,
-        fused_labels,
+        return found, part.subset(found.places)
+
+    marginal, seen_first = None, None
+    if first is not None:
+        marginal, seen_first = scored(first, 'calibrating the scores')
+    fused, seen_second = scored(second, 'calibrating their fusion')
+    if len(seen_second) < len(second):
+        left_out = len(second) - len(seen_second)
+        _check_calibration(seen_second, len(seen_second), left_out, options)
+    calibrated = calibrate_scores(
+        None if marginal is None else marginal.scores,
+        None if marginal is None else marginal.predicted,
+        fused.scores,
+        fused.predicted,
         classes=classifier.classes,
-        marginal_groups=None if first is None else first.groups,
-        fused_groups=second.groups,
+        marginal_groups=None if seen_first is None else seen_first.groups,
+        fused_groups=seen_second.groups,
         fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
         confidence=options.confidence,
         class_images=options.class_images,
     )
+    nothing = np.zeros(0, np.int64)
+    return calibrated, (
+        nothing if seen_first is None else _places_in(calibration, seen_first),
+        _places_in(calibration, seen_second),
+    )
+
+
+def _places_in(source: ImageSource, part: ImageSource) -> np.ndarray:
+    """Return the places in a source of the images of a part of it; no image is in it twice."""
+    order = np.argsort(source.places, kind='stable')
+    return order[np.searchsorted(source.places, part.places, sorter=order)]
 
 
 def _check_calibration(
@@ -560,8 +632,8 @@ def _class_names(
     classifier: RunningNetwork, data: ImageSource, options: FitOptions
 ) -> tuple[str, ...]:
     names = options.class_names
-    if names is None and data.class_names and len(data.class_names) == classifier.classes:
-        names = data.class_names
+    if names is None:
+        names = names_from(data, classifier.classes)
     if names is None:
         names = tuple(f'class_{index}' for index in range(classifier.classes))
     if len(names) != classifier.classes:
@@ -573,24 +645,28 @@ def _class_names(
 
 
 def _layer_ranges(
-    classifier: RunningNetwork, images: ImageSource
+    classifier: RunningNetwork, images: ImageSource, skip_invalid: bool
 ) -> dict[str, tuple[float, float]]:
     """Return the 1st and 99th percentile of every layer's outputs, for fixed colour scales."""
-    kept = classifier.taps
+    kept, invalid = classifier.taps, InvalidImages(skip=skip_invalid)
     values: dict[str, list[np.ndarray]] = {layer.name: [] for layer in classifier.layers}
     classifier.tap(values)
     try:
         for index in range(len(images)):
-            maps = classifier(classifier.preprocess.apply(images.image(index))[None]).maps
-            for name, output in maps.items():
+            seen = classifier(classifier.preprocess.apply(images.image(index))[None])
+            if not invalid.valid(images, np.array([index]), seen).all():
+                continue
+            for name, output in seen.maps.items():
                 # A few thousand values an image are plenty for a percentile.
                 flat = output.reshape(-1)
-                values[name].append(flat[:: max(1, flat.size // 4096)])
+                some = flat[:: max(1, flat.size // 4096)]
+                values[name].append(some[np.isfinite(some)])  # masks of attention are infinite
     finally:
         classifier.tap(kept)
     ranges = {}
     for name, parts in values.items():
-        low, high = np.percentile(np.concatenate(parts), (1, 99))
+        whole = np.concatenate([*parts, np.zeros(0, np.float32)])
+        low, high = np.percentile(whole, (1, 99)) if len(whole) else (0.0, 0.0)
         ranges[name] = float(low), float(high)
     return ranges
 
@@ -600,18 +676,6 @@ def _fingerprint(source: ImageSource, digests: Sequence[bytes], chosen: np.ndarr
     return fingerprint_of(add_fingerprints(
         fingerprint(digests[place], source.label(place)) for place in np.flatnonzero(chosen)
     ))
-
-
-def source_label(spec: str) -> str:
-    """Return a source's specification without the folders of the machine it lay on."""
-    location, mark, options = spec.partition('?')
-    path, colon, topic = location.partition(':/')  # of a bag; names of files have no colon
-    named = path.rstrip('/').rpartition('/')[2] + (f'{colon}{topic}' if colon else '')
-    kept = [
-        f'labels={option.rpartition("/")[2]}' if option.startswith('labels=') else option
-        for option in options.split('&')
-    ]
-    return named + mark + '&'.join(kept)
 
 
 def _versions() -> dict[str, str]:

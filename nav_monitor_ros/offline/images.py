@@ -10,6 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.array_files import ArrayFile
+from nav_monitor_ros.perception.orientation import APPLY
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,10 @@ class ImageSource:
     class_names: tuple[str, ...] | None = None
     groups: np.ndarray | None = None  # (N,): equal values belong together
     received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
+    # As ``read``, the picture turned as its EXIF says; None where images have no EXIF.
+    read_turned: Callable[[int], np.ndarray] | None = None
+    notes: tuple[str, ...] = ()  # what a person should know of it, such as images left out
+    file_name: Callable[[int], str] | None = None  # place in the whole source -> file, if it is one
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -36,6 +41,13 @@ class ImageSource:
         """
         return self.read(int(self.places[index]))
 
+    def image_name(self, index: int) -> str:
+        """Return what a message calls one image: its file, or its number in the whole source."""
+        place = int(self.places[index])
+        if self.file_name is not None:
+            return f'image {self.file_name(place)}'
+        return f'image {place} (counted from 0) of {self.name}'
+
     def subset(self, indices: np.ndarray) -> ImageSource:
         """Return some of the images, in the order given."""
         return replace(
@@ -45,6 +57,16 @@ class ImageSource:
             groups=None if self.groups is None else self.groups[indices],
             received_ns=None if self.received_ns is None else self.received_ns[indices],
         )
+
+    def oriented(self, exif: str) -> ImageSource:
+        """Return the images as a network was trained on them.
+
+        Args:
+            exif: ``Preprocess.exif`` of that network.
+        """
+        if exif != APPLY or self.read_turned is None:
+            return self
+        return replace(self, read=self.read_turned, read_turned=None)
 
     def digest(self, index: int) -> bytes:
         """Return a checksum of one image's pixels and shape."""

@@ -64,6 +64,11 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
             f'were received from {first / _SECOND:.3f} to {int(times[-1]) / _SECOND:.3f} s since '
             f'1970, over {(int(times[-1]) - first) / _SECOND:.3f} s'
         )
+    left_out = len(times) - len(inside)
+    notes = (
+        f'{source.name}: {left_out} of {len(times)} images lie in no interval of {table} and are '
+        'not used',
+    ) if left_out else ()
     names = [interval.name for interval in intervals]
     numbered = all(name.isdecimal() and len(name) < 10 for name in names)
     classes = tuple(sorted(set(names)))
@@ -71,6 +76,7 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
     return replace(
         source.subset(inside), labels=numbers[which[inside]],
         class_names=None if numbered else classes, groups=which[inside],
+        notes=(*source.notes, *notes),
     )
 
 

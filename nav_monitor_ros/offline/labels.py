@@ -1,22 +1,34 @@
-"""The classes of a source's images, as the network numbers them."""
+"""The classes of a source's images, as the network numbers them: names decide.
+
+A source numbers its classes in its own way, a folder by the alphabet. Where it names them, each is
+the network's class of that name, and a class that the network does not have is refused. Position
+decides only where there is nothing else to go by: the source has numbers alone, or none of its
+names, however written, is one of the network's, such as the WordNet ids of ImageNet's folders. The
+user is told so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from nav_monitor_ros.class_names import alike, comparable
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
+
+_EXAMPLES = 4  # classes that a message lists
+
+_log = logging.getLogger(__name__)
 
 
 def network_labels(
     source: ImageSource, class_names: Sequence[str], background: int | None = None
 ) -> np.ndarray | None:
     """Return the images' classes as the network numbers them, or None without labels.
-
-    A source numbers its classes in its own way, a folder by the alphabet; where it names them as
-    the network's are named, the names decide.
 
     Args:
         source: Images, perhaps with labels.
@@ -29,24 +41,178 @@ def network_labels(
     if source.labels is None:
         return None
     labels = source.labels
-    if source.class_names and tuple(source.class_names) != tuple(class_names):
-        index = {name: number for number, name in enumerate(class_names)}
-        unknown = [name for name in source.class_names if name not in index]
-        if not unknown:
-            labels = np.array([index[name] for name in source.class_names])[labels]
-        elif len(source.class_names) != len(class_names):
-            raise NavMonitorError(
-                f"{source.name} has the class '{unknown[0]}', which is none of the network's "
-                f'{len(class_names)} ({", ".join(class_names[:5])}, ...); name the classes as the '
-                'network does, or the network as the data (--classes)'
-            )
+    if source.class_names is not None and tuple(source.class_names) != tuple(class_names):
+        labels = _numbers(source, source.class_names, class_names)[labels]
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
         besides = (
             '' if background is None else f' besides the background class, output {background}'
         )
         raise NavMonitorError(
-            f'{source.name} has labels from {labels.min()} to {labels.max()}, but the network has '
-            f'classes 0 to {len(class_names) - 1}{besides}; check --data, --model and '
-            '--background'
+            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
+            f'network has the {len(class_names)} classes 0 to {len(class_names) - 1}{besides}; '
+            'check the labels, the network and its background class'
         )
     return labels
+
+
+def labelled_as(
+    source: ImageSource, class_names: Sequence[str], background: int | None = None
+) -> ImageSource:
+    """Return a source whose labels are the network's, and whose class names are, too.
+
+    Args:
+        source: As for ``network_labels``; without labels it is returned as it is.
+        class_names: Likewise.
+        background: Likewise.
+
+    Raises:
+        NavMonitorError: The network has no such classes.
+    """
+    labels = network_labels(source, class_names, background)
+    if labels is None:
+        return source
+    # Numbers stay numbers: what said that position decides is to say so again.
+    names = None if source.class_names is None else tuple(class_names)
+    return replace(source, labels=labels, class_names=names)
+
+
+def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> None:
+    """Check that images whose labels nothing is computed from are of the network's classes.
+
+    Such as calibration images: those of another class would be taken for normal ones.
+
+    Raises:
+        NavMonitorError: A class is unknown among known ones.
+    """
+    if source.labels is None or source.class_names is None:
+        return
+    if _form(source.class_names, class_names) is not None:
+        network_labels(source, class_names)
+
+
+def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
+    """Return what a person should know of how labels were matched: '' where names decide.
+
+    Args:
+        source: That ``network_labels`` took.
+        class_names: In the order of the network's outputs.
+    """
+    if source.labels is None:
+        return ''
+    if source.class_names is None:
+        return (
+            f'the labels of {source.name} are numbers, so position decides: '
+            f'{_pairs([str(n) for n in range(len(class_names))], class_names)}'
+        )
+    if _form(source.class_names, class_names) is not None:
+        return ''
+    return (
+        f"none of the class names of {source.name} is one of the network's, so position decides: "
+        f'{_pairs(source.class_names, class_names)}'
+    )
+
+
+def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
+    """Return the names for the outputs of a network that has none: those of its training images.
+
+    Args:
+        source: Images.
+        classes: Of the network.
+
+    Returns:
+        None where the source has no names, or another number of them.
+    """
+    if source.class_names is None or len(source.class_names) != classes:
+        return None
+    return tuple(source.class_names)
+
+
+def naming_note(
+    source: ImageSource, class_names: Sequence[str] | None, classes: int
+) -> str:
+    """Return what a person should know of how a network's outputs got their names, '' for nothing.
+
+    Args:
+        source: Training images.
+        class_names: That were given, in the order of the outputs.
+        classes: Of the network.
+    """
+    if class_names is not None:
+        return how_matched(source, class_names)
+    outputs = [f'output {number}' for number in range(classes)]
+    if source.labels is not None and source.class_names is None:
+        return f'the labels of {source.name} are numbers, so position decides: 0 is {outputs[0]}'
+    names = names_from(source, classes)
+    if names is None:
+        return ''
+    return (
+        f"the network's outputs are named after the classes of {source.name}, in their order: "
+        f'{_pairs(outputs, names)}; give --classes if that is not the order of the outputs'
+    )
+
+
+def _numbers(
+    source: ImageSource, own: Sequence[str], class_names: Sequence[str]
+) -> np.ndarray:
+    """Return the network's number of each of a source's classes, int64; -1 for unused ones."""
+    used = np.unique(source.labels).tolist() if source.labels is not None else []
+    form = _form(own, class_names)
+    if form is None:
+        if len(own) != len(class_names):
+            raise _unknown(source, [own[number] for number in used], class_names)
+        _log.warning('%s; rename the classes if that is wrong', how_matched(source, class_names))
+        return np.arange(len(own))
+    places: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        places.setdefault(form(name), []).append(number)
+    found = [places.get(form(name), []) for name in own]
+    unknown = [own[number] for number in used if not found[number]]
+    if unknown:
+        raise _unknown(source, unknown, class_names)
+    for number in used:
+        if len(found[number]) > 1:
+            listed = ' and '.join(map(str, found[number]))
+            raise NavMonitorError(
+                f"{source.name} has the class '{own[number]}', and the network has that name more "
+                f'than once, at {listed}; give its classes different names'
+            )
+    return np.array([place[0] if place else -1 for place in found], np.int64)
+
+
+def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
+    """Return the form in which a name is compared; None where none is the network's in any form.
+
+    Capitals and what stands between words make no difference where no name is the same with them.
+    """
+    for form in (comparable, alike):
+        known = {form(name) for name in class_names} - {''}
+        if any(form(name) in known for name in own):
+            return form
+    return None
+
+
+def _unknown(
+    source: ImageSource, unknown: Sequence[str], class_names: Sequence[str]
+) -> NavMonitorError:
+    first = unknown[0]
+    more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''
+    forms = {alike(name): name for name in reversed(class_names)}
+    near = [forms[alike(first)]] if forms.get(alike(first)) else difflib.get_close_matches(
+        first, class_names, 1
+    )
+    meant = f" (is it '{near[0]}'?)" if near else ''
+    etc = ', ...' if len(class_names) > _EXAMPLES else ''
+    return NavMonitorError(
+        f"{source.name} has the class '{first}'{meant}{more}, which is none of the network's "
+        f'{len(class_names)} ({", ".join(class_names[:_EXAMPLES])}{etc}); name the classes as the '
+        'network does, or the network as the data (--classes), or leave it out '
+        f'(?without={first})'
+    )
+
+
+def _pairs(own: Sequence[str], class_names: Sequence[str]) -> str:
+    pairs = [
+        f"{name} is '{theirs}'" if name.startswith('output') else f"'{name}' is '{theirs}'"
+        for name, theirs in zip(own[:_EXAMPLES], class_names[:_EXAMPLES], strict=False)
+    ]
+    return ', '.join([*pairs, '...'] if len(own) > _EXAMPLES else pairs)

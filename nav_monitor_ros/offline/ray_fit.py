@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.offline.fit import sample_and_rest, take_images
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.labels import network_labels
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import BATCH, Progress
 from nav_monitor_ros.offline.ray_cluster import RayCluster
+from nav_monitor_ros.offline.source_spec import absolute
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.layers import PENULTIMATE
@@ -67,6 +69,7 @@ class FitJob:
     shape: tuple[int, int]  # classes and monitored neurons
     head: Head | None
     workers: int | None  # threads that decode
+    skip_invalid: bool = False  # as in ``FitOptions``
 
     def partial(self, seen: Mapping[str, np.ndarray]) -> PartialFit:
         """Return a fit that has seen what some images left, none if empty."""
@@ -90,7 +93,7 @@ class FitWorker:
         self._job = job
         self._classifier = job.network.start()
         equip(self._classifier, job.partial({}).scores.values())
-        self._source = open_source(job.source)
+        self._source = open_source(job.source).oriented(job.network.preprocess.exif)
         _, self._others = sample_and_rest(len(self._source), job.seed, job.sample)
         self._labels = network_labels(self._source, job.class_names, job.network.background)
 
@@ -101,7 +104,7 @@ class FitWorker:
         take_images(
             self._classifier, self._source.subset(places),
             None if self._labels is None else self._labels[places], partial,
-            workers=self._job.workers,
+            workers=self._job.workers, invalid=InvalidImages(skip=self._job.skip_invalid),
         )
         return partial.seen()
 
@@ -124,6 +127,7 @@ class RayFit:
         *,
         part: int = PART,
         workers: int | None = None,
+        skip_invalid: bool = False,
     ) -> None:
         """Say with what.
 
@@ -133,12 +137,14 @@ class RayFit:
             source: Of the training images.
             part: Images that a worker takes in before it reports: what its death costs.
             workers: Threads of each that decode.
+            skip_invalid: As in ``FitOptions``.
         """
         self._cluster = cluster
         self._network = network
         self._source = absolute(source)
         self._part = max(1, part // BATCH) * BATCH
         self._workers = workers
+        self._skip_invalid = skip_invalid
 
     def __call__(
         self,
@@ -166,7 +172,7 @@ class RayFit:
             self._network, self._source, seed, sample, tuple(class_names),
             {name: score.settings for name, score in partial.scores.items()},
             partial.prepared(), tuple(held_out), (first.classes, first.width), first.head,
-            self._workers,
+            self._workers, self._skip_invalid,
         )
         parts = [
             (start, min(start + self._part, count)) for start in range(0, count, self._part)
@@ -182,16 +188,3 @@ class RayFit:
             ),
         )
         partial.merge(job.partial(seen))
-
-
-def absolute(spec: str) -> str:
-    """Return a source's specification that means the same in every folder."""
-    location, mark, query = spec.partition('?')
-    if location and not location.startswith('sample:'):
-        location = str(Path(location).expanduser().absolute())
-    options = [
-        f'labels={Path(option.removeprefix("labels=")).expanduser().absolute()}'
-        if option.startswith('labels=') else option
-        for option in query.split('&')
-    ]
-    return location + mark + '&'.join(options)

@@ -12,7 +12,8 @@ from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.judged import JudgedImages, judge_images
 from nav_monitor_ros.offline.pipeline import BATCH, Progress
 from nav_monitor_ros.offline.ray_cluster import RayCluster
-from nav_monitor_ros.offline.ray_fit import PART, absolute
+from nav_monitor_ros.offline.ray_fit import PART
+from nav_monitor_ros.offline.source_spec import absolute
 from nav_monitor_ros.offline.sources import open_source
 
 
@@ -47,7 +48,8 @@ class JudgeWorker:
     def do(self, source: str, start: int, stop: int) -> JudgedImages:
         """Return what becomes of the images from ``start`` to ``stop`` of a source."""
         if source not in self._opened:
-            self._opened[source] = open_source(source)
+            exif = self._classifier.preprocess.exif
+            self._opened[source] = open_source(source).oriented(exif)
         # Scores that look back see the frames before, as they do on one machine.
         reach = max(score.reach for score in self._judge.scores.values())
         first = max(0, start - -(-reach // BATCH) * BATCH)

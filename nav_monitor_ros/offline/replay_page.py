@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.decision.verdict import Reason
+from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.offline.replay import ReplayEvent
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.timeline import STYLE, Mark, Tick, timeline_html
@@ -48,6 +50,9 @@ class ReplaySummary:
         self._alerts: dict[str, list[_ShownAlert]] = {}
         self._risen: dict[str, int] = {}
         self._begin_ns: int | None = None
+        self._frames: Counter[str] = Counter()  # by topic
+        self._unjudged: Counter[str] = Counter()  # by reason
+        self._details: dict[str, str] = {}  # of the first one of each reason
         self.frames = 0
         self.judged = 0
         self.flagged = 0
@@ -59,6 +64,10 @@ class ReplaySummary:
         seconds = (event.time_ns - self._begin_ns) / 1e9
         verdict, alert, topic = event.verdict, event.alert, event.topic
         self.frames += event.image is not None
+        self._frames[topic] += event.image is not None
+        if event.image is not None and verdict is None:
+            self._unjudged[alert.reason.value] += 1
+            self._details.setdefault(alert.reason.value, alert.detail)
         self.judged += verdict is not None
         self.flagged += verdict is not None and verdict.is_ood
         self._ticks.setdefault(topic, []).append(Tick(
@@ -75,6 +84,14 @@ class ReplaySummary:
         """Return how many alerts there were, by topic: True for another reason than before."""
         return {topic: self._risen.get(topic, 0) for topic in self._ticks}
 
+    @property
+    def unjudged(self) -> str:
+        """Return how many images could not be judged and why, '' where all could."""
+        return ', '.join(
+            f'{count} {reason} ({one_line(self._details[reason])})'
+            for reason, count in self._unjudged.most_common()
+        )
+
     def page(self, title: str, lines: list[str]) -> str:
         """Return the page.
 
@@ -89,7 +106,10 @@ class ReplaySummary:
                      alert.anchor)
                 for number, alert in enumerate(self._alerts.get(topic, []), 1)
             ]
-            body.append(section(topic, _told(ticks), timeline_html(ticks, marks, label='alerts')))
+            body.append(section(
+                topic, _told(ticks, self._frames[topic]),
+                timeline_html(ticks, marks, label='alerts'),
+            ))
             body.append(section(
                 f'Alerts: {self._risen.get(topic, 0)}', self._left_out(topic),
                 self._pictures(topic),
@@ -126,7 +146,7 @@ class ReplaySummary:
     def _pictures(self, topic: str) -> str:
         shown = self._alerts.get(topic, [])
         if not shown:
-            return '<p>Nothing but clear frames.</p>'
+            return '<p>None.</p>'
         return f'<div class="alerts">{"".join(alert.html for alert in shown)}</div>'
 
     def _left_out(self, topic: str) -> str:
@@ -134,16 +154,16 @@ class ReplaySummary:
         return f'The first {MOST_PICTURES} are shown, {left} more are not.' if left > 0 else ''
 
 
-def _told(ticks: list[Tick]) -> str:
+def _told(ticks: list[Tick], frames: int) -> str:
     judged = [tick for tick in ticks if not math.isnan(tick.p_value)]
     flagged = sum(tick.p_value <= tick.threshold for tick in judged)
     trusted = sum(
         tick.reason in (Reason.IN_DISTRIBUTION.value, Reason.SUSPECT.value) for tick in ticks
     )
     return (
-        f'{len(judged)} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, {flagged} '
-        f'flagged one by one, perception trusted on {trusted}. Each mark is an image, or the most '
-        'unusual one of those that share its place; p-values are drawn down to 0.0001, in '
+        f'{len(judged)} of {frames} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, '
+        f'{flagged} flagged one by one, perception trusted on {trusted}. Each mark is an image, or '
+        'the most unusual one of those that share its place; p-values are drawn down to 0.0001, in '
         'vermillion where they flag. A number is an alert, shown below.'
     )
 

@@ -65,7 +65,11 @@ class ReportData:
     scores: Mapping[str, Mapping[str, np.ndarray]]
     # source -> score -> float64 (N,), larger is more unusual; the in-distribution source is first
     p_values: Mapping[str, Mapping[str, np.ndarray]]  # the same; other libraries' scores have none
-    thresholds: Mapping[str, float]  # score -> p-value at or below which a frame is flagged
+    areas: Mapping[str, Mapping[str, float]]  # OOD source -> score -> AUROC
+    flagged: Mapping[str, Mapping[str, float]]
+    # source -> score -> share of its images that are flagged, each by its class's threshold
+    thresholds: Mapping[str, tuple[float, float]]
+    # score -> p-values at or below which frames are flagged, the lowest and the highest of a class
     tables: tuple[tuple[str, list[str], list[list[str]]], ...]
     # (caption, headings, rows of text); the first column names the row
     missed: tuple[Picture, ...]  # out-of-distribution images that were not flagged
@@ -255,15 +259,14 @@ def write_report(path: Path, data: ReportData) -> None:
 def _page(data: ReportData) -> str:
     outside = [name for name in data.scores if name != data.inside]
     curves = {name: _curves(data, name) for name in outside}
-    areas = {name: {s: _area(c) for s, c in found.items()} for name, found in curves.items()}
-    looks = _looks(data, areas.values())
+    looks = _looks(data)
     sections = [  # (place, title, content)
         *((f'table-{n}', 'In numbers', _table(data, *t)) for n, t in enumerate(data.tables[:1])),
         ('calibration', f'Do p-values keep their word on {data.inside}?',
          _calibration(data, looks)),
         *(
             (f'source-{n}', f'{name} against {data.inside}',
-             _separation(data, name, curves[name], areas[name], looks))
+             _separation(data, name, curves[name], looks))
             for n, name in enumerate(outside)
         ),
         *(
@@ -394,17 +397,10 @@ def _roc(normal: np.ndarray, strange: np.ndarray) -> _Curve | None:
     return np.append(0.0, rates[0]), np.append(0.0, rates[1])
 
 
-def _area(curve: _Curve) -> float:
-    false, true = curve
-    return float((np.diff(false) * (true[1:] + true[:-1]) / 2).sum())
-
-
-def _looks(data: ReportData, areas: Iterable[Mapping[str, float]]) -> dict[str, _Look]:
+def _looks(data: ReportData) -> dict[str, _Look]:
     """Return a look for each score, the same in all figures; the last ones drawn come first."""
-    found = list(areas)
-
     def mean(score: str) -> float:
-        values = [by_score[score] for by_score in found if score in by_score]
+        values = [by_score[score] for by_score in data.areas.values() if score in by_score]
         return float(np.mean(values)) if values else 0.0
 
     names = list(data.scores[data.inside])
@@ -418,7 +414,6 @@ def _separation(
     data: ReportData,
     name: str,
     curves: Mapping[str, _Curve],
-    areas: Mapping[str, float],
     looks: Mapping[str, _Look],
 ) -> str:
     sizes = [len(next(iter(data.scores[n].values()), ())) for n in (name, data.inside)]
@@ -427,14 +422,18 @@ def _separation(
     at = _operating_point(data, name)
     shown = {score: look for score, look in looks.items() if score in curves}
     coloured = [score for score, look in shown.items() if look is not _REST]
+    areas = data.areas.get(name, {})
     entries = [
-        (_line_swatch(shown[score]), score, f'AUROC {_percent(areas[score])}',
-         score == data.default)
+        (_line_swatch(shown[score]), score,
+         f'AUROC {_percent(areas[score])}' if score in areas else '', score == data.default)
         for score in coloured
     ]
     if at is not None:
         dot = '<circle cx="20" cy="6" r="4.5" style="fill: var(--blue)"/>'
-        entries.append((_swatch(dot), f'{data.default} at its threshold', '', False))
+        entries.append((
+            _swatch(dot), f'{data.default} as calibrated',
+            f'{_percent(at[0])}, {_percent(at[1])}', False,
+        ))
     histogram = _histogram(data, name)
     rates = (
         ('How many are found, at what price',
@@ -459,13 +458,9 @@ def _figure_of(title: str, content: str) -> str:
 
 
 def _operating_point(data: ReportData, name: str) -> tuple[float, float] | None:
-    """Return the shares of both sources that the default score flags at its threshold."""
-    threshold = data.thresholds.get(data.default)
-    values = [data.p_values.get(n, {}).get(data.default) for n in (data.inside, name)]
-    if threshold is None or any(v is None or not len(v) for v in values):
-        return None
-    false, true = (float((v <= threshold).mean()) for v in values if v is not None)
-    return false, true
+    """Return the shares of both sources that the default score flags as it is calibrated."""
+    false, true = (data.flagged.get(n, {}).get(data.default) for n in (data.inside, name))
+    return None if false is None or true is None else (false, true)
 
 
 def _draw_roc(
@@ -541,10 +536,10 @@ def _histogram(data: ReportData, name: str) -> str:
     """Return the default score of two sources, an SVG and its legend."""
     found = [data.p_values.get(n, {}).get(data.default) for n in (data.inside, name)]
     has_p = all(values is not None for values in found)
-    threshold = data.thresholds.get(data.default) if has_p else None
+    lines = _lines(data) if has_p else []
     if has_p:
         values = [-np.log10(np.clip(_numbers(v), _FLOOR, 1)) for v in found if v is not None]
-        line = -np.log10(threshold) if threshold and 0 < threshold < 1 else None
+        line = -np.log10(max(lines)) if lines else None
     else:
         values = [_numbers(data.scores[n].get(data.default, ())) for n in (data.inside, name)]
         line = None
@@ -560,10 +555,7 @@ def _histogram(data: ReportData, name: str) -> str:
     axes.stairs(drawn[0], edges, baseline=low, color=_light('blue'), linewidth=1, zorder=3)
     axes.stairs(drawn[1], edges, baseline=low, edgecolor=_light('vermillion'), linewidth=1.6,
                 fill=True, facecolor='none', hatch='////', zorder=4)
-    if line is not None:
-        axes.axvline(line, color=_light('ink'), linewidth=1.4, linestyle=(0, (5, 2)), zorder=5)
-        axes.annotate('threshold', (line, 1), (0, 3), xycoords=('data', 'axes fraction'),
-                      textcoords='offset points', ha='center', color=_light('ink'), fontsize=10)
+    _draw_thresholds(axes, [-np.log10(line) for line in lines], 5)
     _logarithmic(axes, 'y', low, 1.3)
     axes.yaxis.set_major_formatter(lambda share, _: f'{100 * share:g} %')
     axes.set_ylabel('share of the images')
@@ -581,9 +573,8 @@ def _histogram(data: ReportData, name: str) -> str:
         _swatch(box.format('fill: none; stroke: var(--vermillion)')
                 + f'<g style="stroke: var(--vermillion)">{stripes}</g>'),
     )
-    at = _operating_point(data, name) if line is not None else None
-    notes = ['' if at is None else f'past the threshold: {_percent(share)}'
-             for share in (at or (0, 0))]
+    at = _operating_point(data, name)
+    notes = ['' if at is None else f'flagged: {_percent(share)}' for share in (at or (0, 0))]
     svg = _svg(figure, f'Histogram of {data.default} for {data.inside} and {name}')
     return svg + _key(
         (swatch, source, note, False)
@@ -617,8 +608,7 @@ def _calibration(data: ReportData, looks: Mapping[str, _Look]) -> str:
     if not measured:
         return '<div class="card">No score here has p-values.</div>'
     size = max(map(len, measured.values()))
-    threshold = data.thresholds.get(data.default)
-    thresholds = [threshold] if threshold and 0 < threshold < 1 else []
+    thresholds = _lines(data)
     smallest = [float(v[0]) for v in measured.values() if v[0] > 0]
     low = max(_FLOOR, min([0.1, 1 / size, *thresholds, *smallest]) / 1.6)
     grid = np.unique(np.append(np.geomspace(low, 1, 240), thresholds))
@@ -632,10 +622,7 @@ def _calibration(data: ReportData, looks: Mapping[str, _Look]) -> str:
             _draw_band(axes, grid, counts, len(measured[score]), low)
         axes.plot(grid, np.maximum(shares, low / 10), drawstyle='steps-post',
                   **looks[score].options(order + 3))
-    for line in thresholds:
-        axes.axvline(line, color=_light('ink'), linewidth=1.4, linestyle=(0, (5, 2)), zorder=30)
-        axes.annotate('threshold', (line, 1), (0, 3), xycoords=('data', 'axes fraction'),
-                      textcoords='offset points', ha='center', color=_light('ink'), fontsize=10)
+    _draw_thresholds(axes, thresholds, 30)
     for axis in 'xy':
         _logarithmic(axes, axis, low, 1.0)
     for text, place, side in (('more alarms than p says', (0.04, 0.94), 'left'),
@@ -685,6 +672,25 @@ def _draw_band(axes: Axes, grid: np.ndarray, counts: np.ndarray, size: int, low:
 
 
 # ------------------------------------------------------------------ drawing
+
+
+def _lines(data: ReportData) -> list[float]:
+    """Return the default score's thresholds that can be drawn: one, or the limits of several."""
+    return sorted({p for p in data.thresholds.get(data.default, ()) if 0 < p < 1})
+
+
+def _draw_thresholds(axes: Axes, lines: Sequence[float], order: int) -> None:
+    """Draw the threshold, or the range in which those of the classes lie."""
+    if not lines:
+        return
+    for line in lines:
+        axes.axvline(line, color=_light('ink'), linewidth=1.4, linestyle=(0, (5, 2)), zorder=order)
+    if len(lines) > 1:
+        axes.axvspan(min(lines), max(lines), color=_light('ink'), alpha=0.12, linewidth=0,
+                     zorder=order)
+    axes.annotate('thresholds by class' if len(lines) > 1 else 'threshold',
+                  (lines[0], 1), (0, 3), xycoords=('data', 'axes fraction'),
+                  textcoords='offset points', ha='center', color=_light('ink'), fontsize=10)
 
 
 def _light(name: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nav_monitor_ros.decision.verdict import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.offline.bags import METADATA
+from nav_monitor_ros.offline.bags import METADATA, BagDamagedError, open_bag
 from nav_monitor_ros.offline.replay import ReplayEvent
 from nav_monitor_ros.plain_yaml import read_yaml
 
@@ -53,6 +52,11 @@ class Run:
         """Return the topics of the images; '' for one that is not known."""
         return tuple(dict.fromkeys(topic for topic, _, _ in self.frames))
 
+    @property
+    def judged(self) -> int:
+        """Return how many of the images could be judged."""
+        return sum(bool(frame.class_name) for frame in self.frames.values())
+
 
 def is_run(path: Path) -> bool:
     """Return whether a path is meant as what a run left, and not as a bundle."""
@@ -76,15 +80,19 @@ def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
     ), bag)
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, told: Callable[[str], None] = lambda problem: None) -> Run:
     """Read a run from the table or the bag of a replay, or from a recording of a live monitor.
+
+    Args:
+        path: Of the table or the bag.
+        told: Is told what of a damaged bag could not be read, if anything.
 
     Raises:
         NavMonitorError: It is not there, cannot be read, or holds no verdicts.
     """
     if not path.exists():
         raise NavMonitorError(f'{path} does not exist')
-    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path)
+    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, told)
     if not run.frames:
         raise NavMonitorError(f'{path} holds no verdict')
     return run
@@ -144,44 +152,41 @@ def _read_table(path: Path) -> Run:
         raise NavMonitorError(f'{path} is no table of a replay: {one_line(error)}') from None
 
 
-def _read_bag(path: Path) -> Run:
-    try:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-    except ImportError:
-        raise NavMonitorError(
-            "reading bags needs rosbags: pip install 'nav_monitor_ros[bags]', or rosbags itself"
-        ) from None
+def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
     about = _about(path)
     known = about.get('topics', '').split(' ')
 
     def frames() -> Iterator[tuple[str, int, RunFrame]]:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-            statuses = [
-                connection for connection in reader.connections
-                if connection.topic.endswith(f'/{_STATUS}') and connection.msgtype == _STATUS_TYPE
-            ]
-            if not statuses:
-                raise NavMonitorError(f'bag {path} has no topic {_STATUS}: no monitor ran there')
-            for connection, time_ns, data in reader.messages(statuses):
-                message: Any = reader.deserialize(data, connection.msgtype)
-                root = connection.topic.removesuffix(f'/{_STATUS}').rpartition('/')[0]
-                topic = root or (known[0] if len(known) == 1 else '')
-                stamp = message.header.stamp
-                for status in message.status:
-                    values = {pair.key: pair.value for pair in status.values}
-                    values['threshold'] = values.get('p_threshold', '')
-                    values['flagged'] = values.get('frame_is_ood', '')
-                    if _is_of_an_image(status.message, values):
-                        yield topic, stamp.sec * 10**9 + stamp.nanosec, _frame_from(
-                            values, status.message, time_ns)
+        with open_bag(path, types=[_STATUS_TYPE]) as bag:
+            topics = [
+                topic.name for topic in bag.image_topics if topic.name.endswith(f'/{_STATUS}')]
+            if not topics:
+                raise NavMonitorError(
+                    f'bag {path} cannot be read: it is damaged ({bag.damage}), and no topic '
+                    f'{_STATUS} is found' if bag.damage
+                    else f'bag {path} has no topic {_STATUS}: no monitor ran there'
+                )
+            bag.select(topics)
+            try:
+                for message in bag:
+                    root = message.topic.removesuffix(f'/{_STATUS}').rpartition('/')[0]
+                    topic = root or (known[0] if len(known) == 1 else '')
+                    for status in message.message.status:
+                        values = {pair.key: pair.value for pair in status.values}
+                        values['threshold'] = values.get('p_threshold', '')
+                        values['flagged'] = values.get('frame_is_ood', '')
+                        if _is_of_an_image(status.message, values):
+                            yield topic, message.stamp_ns, _frame_from(
+                                values, status.message, message.received_ns)
+            except BagDamagedError as error:
+                told(str(error))
 
     try:
         return Run(path.stem, _numbered(frames()), about.get('bag', ''))
-    except NavMonitorError:
-        raise
-    except Exception as error:  # what rosbags raises depends on where the bag is wrong
-        raise NavMonitorError(f'bag {path} cannot be read: {one_line(error)}') from None
+    except (KeyError, ValueError) as error:  # another node's status under the same name
+        raise NavMonitorError(
+            f'bag {path} cannot be read: its {_STATUS} is not of this monitor: {one_line(error)}'
+        ) from None
 
 
 def _is_of_an_image(reason: str, values: Mapping[str, str]) -> bool:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.files import open_idx, read_file
+from nav_monitor_ros.offline.files import open_idx
+from nav_monitor_ros.offline.image_folders import read_file
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 
 FASHION_MNIST = Path('/usr/share/datasets/fashion-mnist')  # Debian: dataset-fashion-mnist

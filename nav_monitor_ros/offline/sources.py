@@ -1,9 +1,11 @@
 """Sources of images: folders, arrays, idx files, bags and built-in samples, all alike.
 
-A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
+A source is written ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.offline.source_spec``.
+``LOCATION`` is
 
-- a folder with one sub-folder for each class, or with images alone (and perhaps ``labels.tsv``:
-  file name, tab, class name or index);
+- a folder of pictures, one sub-folder for each class, or pictures alone; a ``labels.tsv`` in it
+  (file name, tab, class name or index) takes precedence, see
+  ``nav_monitor_ros.offline.image_folders``;
 - an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,
   ``NAME=VALUE`` keeps the rows where the array ``NAME`` has that value, ``group=NAME,NAME``
   names the arrays whose equal values mark images that belong together, such as frames of one
@@ -16,26 +18,29 @@ A source is written ``LOCATION[?key=value&...]``. ``LOCATION`` is
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.offline.samples``.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
-disjoint random parts (with the same seed), ``classes=0,3`` some of its classes,
-``without=0,3`` all others; ``transform=invert`` and ``transform=rotate90`` (a quarter turn to the
-left) change every image.
+disjoint random parts (with the same seed), ``classes=cat,dog`` some of its classes,
+``without=cat,dog`` all others, by name, or by number where classes have no names;
+``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) change every image.
+``exif=apply`` turns encoded pictures as their EXIF orientation says, ``exif=ignore`` does not,
+whatever the preprocessing of a network says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from urllib.parse import parse_qsl
 
 import numpy as np
 
+from nav_monitor_ros.class_names import comparable
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.files import open_files
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.samples import open_sample, whole_number
+from nav_monitor_ros.offline.source_spec import SAMPLE, SourceSpec
+from nav_monitor_ros.perception.orientation import EXIF
 
-_SAMPLE = 'sample:'
-_COMMON = ('limit', 'part', 'classes', 'without', 'transform')
+_COMMON = ('limit', 'part', 'classes', 'without', 'transform', 'exif')
 _TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     'invert': lambda image: 255 - image,
     'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
@@ -52,19 +57,17 @@ def open_source(spec: str) -> ImageSource:
         NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
             file is malformed.
     """
-    location, _, query = spec.partition('?')
-    try:
-        options = dict(parse_qsl(query, strict_parsing=True)) if query else {}
-    except ValueError:
-        raise NavMonitorError(f"source '{spec}': write options as ?key=value&key=value") from None
+    parts = SourceSpec.parse(spec)
+    location, options = parts.location, parts.options
     own = {key: value for key, value in options.items() if key not in _COMMON}
-    if location.startswith(_SAMPLE):
-        source = open_sample(location.removeprefix(_SAMPLE), own)
+    if location.startswith(SAMPLE):
+        source = open_sample(location.removeprefix(SAMPLE), own)
     else:
         own.pop('seed', None)
         source = open_files(spec, location, own)
     source = replace(source, name=spec)
-    source = _keep_classes(source, options)
+    source = _oriented(source, options)
+    source = _keep_classes(source, parts)
     source = _keep_some(source, options)
     source = _transformed(source, options)
     if not len(source):
@@ -72,19 +75,47 @@ def open_source(spec: str) -> ImageSource:
     return source
 
 
-def _keep_classes(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+def _oriented(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'exif' not in options:
+        return source
+    if options['exif'] not in EXIF:
+        raise NavMonitorError(
+            f"source '{source.name}': exif is '{options['exif']}', not one of {', '.join(EXIF)}"
+        )
+    if source.read_turned is None:
+        raise NavMonitorError(f"source '{source.name}': its images are no pictures with EXIF")
+    # No preprocessing turns them after this.
+    return replace(source.oriented(options['exif']), read_turned=None)
+
+
+def _keep_classes(source: ImageSource, parts: SourceSpec) -> ImageSource:
     for key in ('classes', 'without'):
-        if key not in options:
+        if key not in parts.written:
             continue
         if source.labels is None:
             raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
-        try:
-            numbers = [int(number) for number in options[key].split(',')]
-        except ValueError:
-            raise NavMonitorError(f"source '{source.name}': write {key}=0,3,7") from None
+        numbers = [_class_number(source, key, wanted) for wanted in parts.listed(key)]
         named = np.isin(source.labels, numbers)
         source = source.subset(np.flatnonzero(named if key == 'classes' else ~named))
     return source
+
+
+def _class_number(source: ImageSource, key: str, wanted: str) -> int:
+    """Return the number of a class of a source, given by name or number; names come first."""
+    names = [comparable(name) for name in source.class_names or ()]
+    if comparable(wanted) in names:
+        return names.index(comparable(wanted))
+    if wanted.isdecimal():
+        return int(wanted)
+    if source.class_names is None:
+        raise NavMonitorError(
+            f"source '{source.name}': its classes have no names; write {key}=0,3,7"
+        )
+    more = ', ...' if len(names) > 12 else ''
+    raise NavMonitorError(
+        f"source '{source.name}' has no class '{wanted}' for {key}=; it has "
+        f'{", ".join(source.class_names[:12])}{more}'
+    )
 
 
 def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
@@ -95,8 +126,13 @@ def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource
             f"source '{source.name}': transform is '{options['transform']}', not one of "
             f'{", ".join(_TRANSFORMS)}'
         )
-    transform, read = _TRANSFORMS[options['transform']], source.read
-    return replace(source, read=lambda place: transform(read(place)))
+    transform, read, read_turned = (
+        _TRANSFORMS[options['transform']], source.read, source.read_turned
+    )
+    return replace(
+        source, read=lambda place: transform(read(place)),
+        read_turned=None if read_turned is None else lambda place: transform(read_turned(place)),
+    )
 
 
 def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,12 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError, one_line
 
 LARGEST = 256 << 20  # bytes that a message or a chunk may have, compressed or not
-MOST = 1 << 22  # image messages that a file may have: 38 hours of a camera at 30 Hz
+MOST = 1 << 22  # messages read of a file: 38 hours of a camera at 30 Hz
 LONGEST = 256  # letters of a topic's name or type
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
-# Where an image message lies: when it was received, its topic's place among the file's topics, and
+# Where a message lies: when it was received, its topic's place among the file's topics, and
 # two numbers that only the storage understands.
 ENTRY = np.dtype(
     [('received_ns', np.int64), ('topic', np.int64), ('place', np.int64), ('offset', np.int64)]
@@ -35,17 +36,16 @@ class Topic:
     type: str  # sensor_msgs/msg/Image
     serialization: str = 'cdr'
 
-    @property
-    def holds_images(self) -> bool:
-        """Return whether its messages can be read as images."""
-        return self.type in IMAGE_TYPES and self.serialization == 'cdr'
+    def holds(self, types: Collection[str]) -> bool:
+        """Return whether its messages can be read, and are of one of these types."""
+        return self.type in types and self.serialization == 'cdr'
 
 
 class Storage(ABC):
-    """One file of a bag: an index of its image messages in memory, the messages on disk."""
+    """One file of a bag: an index of its messages of some types in memory, the rest on disk."""
 
     topics: tuple[Topic, ...]  # of any type
-    entries: np.ndarray  # ENTRY (N,), the messages of topics that hold images, in any order
+    entries: np.ndarray  # ENTRY (N,), the messages of the wanted types, in any order
     damage: str  # what could not be read, '' where all could
 
     @abstractmethod

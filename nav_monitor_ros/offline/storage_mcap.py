@@ -12,7 +12,7 @@ import struct
 import zlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.offline.storage import (
     ENTRY,
+    IMAGE_TYPES,
     LARGEST,
     LONGEST,
     MOST,
@@ -56,22 +57,25 @@ class _Chunk:
 class McapStorage(Storage):
     """An MCAP file. Of its chunks, the last two that were read stay unpacked in memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, types: Collection[str] = IMAGE_TYPES) -> None:
         """Index a file.
 
         Args:
             path: That begins with ``MAGIC``.
+            types: Of the messages that are wanted.
 
         Raises:
             OSError: It cannot be read.
         """
         self.damage = ''
+        self._types = types
         self._found: list[np.ndarray] = []
         self._count = 0
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, int] = {}  # the file's number -> place among the topics
         self._topics: dict[Topic, int] = {}  # -> its place
-        self._with_images: set[int] = set()  # of these places
+        self._wanted: set[int] = set()  # of these places
+        self._last = 0, 0  # place and end of the last message outside of chunks
         self._unpacked: OrderedDict[int, bytes] = OrderedDict()
         self._file = path.open('rb')
         try:
@@ -128,6 +132,7 @@ class McapStorage(Storage):
                 elif kind in (_SCHEMA, _CHANNEL):
                     self._learn(kind, self._bytes(start, length, _LARGEST_DESCRIPTION))
                 elif not kind:
+                    self._distrust(place)
                     raise BagDamagedError(f'there is no record at byte {place}')
                 place = stop
         except BagDamagedError as error:
@@ -171,8 +176,8 @@ class McapStorage(Storage):
                 name, serialization = _texts(record, 4, 2)
                 topic = Topic(name, self._schemas.get(schema, ''), serialization)
                 self._channels[number] = self._topics.setdefault(topic, len(self._topics))
-                if topic.holds_images:
-                    self._with_images.add(self._channels[number])
+                if topic.holds(self._types):
+                    self._wanted.add(self._channels[number])
         except (struct.error, UnicodeDecodeError) as error:
             self._note_damage(f'a topic is described badly: {one_line(error)}')
 
@@ -195,12 +200,20 @@ class McapStorage(Storage):
             self._note_damage(str(error))
             return
         found: dict[int, array[int]] = {}  # channel -> time, offset, time, offset...
+        last, end = 0, 0  # of the last message, where it is the last record
         for kind, (start, stop) in _records(content):
             if kind == _MESSAGE and stop - start >= _MESSAGE_HEADER.size:
                 channel, _, time, _ = _MESSAGE_HEADER.unpack_from(content, start)
                 found.setdefault(channel, array('Q')).extend((time, start - _PREFIX.size))
             elif kind in (_SCHEMA, _CHANNEL) and stop - start <= _LARGEST_DESCRIPTION:
                 self._learn(kind, content[start:stop])
+            last, end = (start - _PREFIX.size, stop) if kind == _MESSAGE else (last, 0)
+        # As in ``_distrust``: zeros may complete the last message.
+        rest = content[end:] if end else b''
+        if rest and not content[end - 1] and not rest.strip(b'\0'):
+            for numbers in found.values():
+                if numbers[-1] == last:
+                    del numbers[-2:]
         for channel, numbers in found.items():
             times = np.frombuffer(numbers, _TIMES)
             self._add(channel, times['time'], chunk.place, times['offset'])
@@ -210,7 +223,18 @@ class McapStorage(Storage):
             raise BagDamagedError(f'the message at byte {place} is malformed')
         header = self._bytes(start, _MESSAGE_HEADER.size)
         channel, _, time, _ = _MESSAGE_HEADER.unpack(header)
+        self._last = place, start + length
         self._add(channel, np.array([time], np.uint64), place, None)
+
+    def _distrust(self, place: int) -> None:
+        """Leave out the message before a place where zeros begin, if it ends in zeros itself.
+
+        A power cut leaves zeros where the file was made longer and not yet written.
+        """
+        message, end = self._last
+        found = bool(self._found) and bool((self._found[-1]['place'] == message).any())
+        if end == place and found and self._bytes(end - 1, 1) == b'\0':
+            self._found.pop()
 
     def _add(
         self, channel: int, times: np.ndarray, place: int, offsets: np.ndarray | None
@@ -219,14 +243,14 @@ class McapStorage(Storage):
         if topic is None:
             self._note_damage(f'messages at byte {place} belong to no topic')
             return
-        if topic not in self._with_images:
+        if topic not in self._wanted:
             return
         latest = np.iinfo(np.int64).max
         if (times > latest).any() or (offsets is not None and (offsets > latest).any()):
             self._note_damage(f'times or places of messages at byte {place} are impossible')
             return
         if self._count + len(times) > MOST:
-            raise BagDamagedError(f'it has more than the {MOST} image messages allowed')
+            raise BagDamagedError(f'it has more than the {MOST} messages allowed')
         self._count += len(times)
         entries = np.zeros(len(times), ENTRY)
         entries['received_ns'], entries['topic'], entries['place'] = times, topic, place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.offline.storage import (
     ENTRY,
+    IMAGE_TYPES,
     LARGEST,
     LONGEST,
     MOST,
@@ -28,7 +30,7 @@ _COLUMNS = {
     'messages': {'id', 'topic_id', 'timestamp', 'data'},
 }
 _MOST_TOPICS = 1 << 16
-_MOST_IN_A_PAGE = 64  # image messages, of a hundred bytes or more, in pages of 4096
+_MOST_IN_A_PAGE = 64  # messages, of a hundred bytes or more, in pages of 4096
 _STEPS = 100_000  # of SQLite's virtual machine, between two looks at what is left of the budget
 # What SQLite raises, and Python where a value does not fit.
 _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError)
@@ -37,16 +39,18 @@ _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError)
 class Sqlite3Storage(Storage):
     """A ``.db3`` file, opened for reading only; neither journal nor lock are made or looked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, types: Collection[str] = IMAGE_TYPES) -> None:
         """Index a file.
 
         Args:
-            path: That begins with ``MAGIC``.
+            path: That begins with ``MAGIC``; what lies beside it is merged (``sqlite3_journals``).
+            types: Of the messages that are wanted.
 
         Raises:
             OSError: It cannot be read.
             BagDamagedError: It holds no bag.
         """
+        self._types = types
         self._size = os.stat(path).st_size
         self.damage = 'it breaks off' if _promises(path) > self._size else ''
         # Pages that point to each other in circles would keep SQLite busy for ever.
@@ -146,10 +150,10 @@ class Sqlite3Storage(Storage):
         return tuple(topics)
 
     def _read_entries(self) -> np.ndarray:
-        """List the image messages by what stands before their data, as far as the table goes."""
+        """List the messages by what stands before their data, as far as the table goes."""
         wanted = {
             number: place for number, place in self._numbers.items()
-            if self.topics[place].holds_images
+            if self.topics[place].holds(self._types)
         }
         entries: np.ndarray = np.zeros(1024, ENTRY)
         count = 0
@@ -162,7 +166,7 @@ class Sqlite3Storage(Storage):
                 if topic not in wanted:
                     continue
                 if count == MOST:
-                    raise BagDamagedError(f'it has more than the {MOST} image messages allowed')
+                    raise BagDamagedError(f'it has more than the {MOST} messages allowed')
                 if count == len(entries):
                     entries = np.concatenate([entries, np.zeros(count, ENTRY)])
                 with suppress(TypeError, ValueError):

@@ -11,6 +11,8 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.invalid_images import InvalidImages
+from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording, thumbnail
 from nav_monitor_ros.offline.tuning_statistics import (
@@ -66,7 +68,7 @@ class TuningRecorder:
             NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
                 holds another recording.
         """
-        _check_labels(source, len(class_names))
+        source = labelled_as(source.oriented(classifier.preprocess.exif), class_names)
         self._classifier = classifier
         self._source = source
         self._response = options.response
@@ -109,6 +111,7 @@ class TuningRecorder:
         taps = [layer for layer, _ in self._layers if layer not in (PENULTIMATE, OUTPUT)]
         source, preprocess = self._source, classifier.preprocess
         true = np.full(len(source), -1) if source.labels is None else source.labels
+        invalid = InvalidImages(skip=True)
         classifier.tap(taps)
         try:
             for start in range(0, len(source), _BATCH):
@@ -116,6 +119,7 @@ class TuningRecorder:
                 activations = classifier(
                     np.stack([preprocess.apply(source.image(int(row))) for row in rows])
                 )
+                invalid.valid(source, rows, activations)  # goes on: the page shows it
                 seen.add(
                     {
                         layer: _responses(activations, layer, self._response)[:, components]
@@ -127,6 +131,7 @@ class TuningRecorder:
                 progress(f'class tuning, {name}', int(rows[-1]) + 1, len(source))
         finally:
             classifier.tap(())
+        invalid.report(f'{name}: the network gives NaN or infinity for')
         self.recording.add(seen, self._new_thumbnails(seen))
         return seen
 
@@ -228,15 +233,6 @@ def _evenly(count: int, most: int) -> np.ndarray:
     if count <= most:
         return np.arange(count)
     return np.unique(np.round(np.linspace(0, count - 1, most)).astype(np.int64))
-
-
-def _check_labels(source: ImageSource, classes: int) -> None:
-    labels = source.labels
-    if labels is not None and not 0 <= labels.min() <= labels.max() < classes:
-        raise NavMonitorError(
-            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
-            f'network has {classes} classes'
-        )
 
 
 def _check_size(about: RecordingOf) -> None:

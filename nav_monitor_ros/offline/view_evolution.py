@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.training_steps import (
     Evolution,
@@ -67,6 +68,7 @@ def watch(
     entering = subject.preprocess.apply(image)
     if target is None:
         target = int(subject.network.predict(entering[None]).argmax())
+    source = labelled_as(source.oriented(subject.preprocess.exif), subject.class_names)
     labels = source.labels
     if labels is None:
         labels = answers_to(subject.network, subject.preprocess, source, progress=progress).labels

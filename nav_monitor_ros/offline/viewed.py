@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,21 @@ import numpy as np
 
 from nav_monitor_ros.bundle import Bundle, load_bundle
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.offline.files import read_file
+from nav_monitor_ros.offline.image_folders import read_file
+from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.labels import names_from
+from nav_monitor_ros.offline.source_spec import exists, home
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.layers import Layer, find_layer
 from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.perception.orientation import IGNORE
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
 from nav_monitor_ros.perception.start import ANY_LAYER, start_network
 from nav_monitor_ros.views.tiles import image_scale
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +116,7 @@ def view_network(
     preprocess: Preprocess,
     *,
     class_names: Sequence[str] | None = None,
+    source: ImageSource | None = None,
     device: str = 'auto',
     threads: int = 1,
     background: int | None = None,
@@ -120,7 +128,8 @@ def view_network(
         spec: Names it.
         weights: Its weights.
         preprocess: How pixels become its input.
-        class_names: In the order of its outputs; by default their numbers.
+        class_names: In the order of its outputs; by default those of the source, or numbers.
+        source: Labelled images that it is looked at with.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         threads: Of torch on the CPU.
         background: Which output stands for everything that is none of the classes.
@@ -134,7 +143,8 @@ def view_network(
         spec, weights, preprocess, layer=ANY_LAYER, background=background, device=device,
         threads=threads, trusted_packages=trusted_packages,
     )
-    names = tuple(class_names or map(str, range(classifier.classes)))
+    from_source = None if source is None else names_from(source, classifier.classes)
+    names = tuple(class_names or from_source or map(str, range(classifier.classes)))
     if len(names) != classifier.classes:
         raise NavMonitorError(
             f'{len(names)} class names for a network with {classifier.classes} classes'
@@ -142,22 +152,26 @@ def view_network(
     return Viewed(spec.spec, classifier, names, None)
 
 
-def read_image(image: str, index: int = 0) -> np.ndarray:
+def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
     """Return one image, uint8 (H, W, 3) RGB or (H, W).
 
     Args:
         image: A file, or a source of images.
         index: Which one of a source, from 0.
+        exif: ``Preprocess.exif`` of the network that looks at it.
 
     Raises:
         NavMonitorError: There is no such image.
     """
-    path = Path(image).expanduser()
-    if path.is_file() and path.suffix.lower() not in ('.npz', '.db3', '.mcap', '.zstd'):
+    path = home(image)
+    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
+    if not arrays_or_bag and exists(path) and path.is_file():
         if index:
             raise NavMonitorError(f'{path} is one image; --index is for sources of several')
-        return read_file(path)
-    source = open_source(image)
+        return read_file(path, exif)
+    source = open_source(image).oriented(exif)
+    for note in source.notes:
+        _log.warning('%s', note)
     if not 0 <= index < len(source):
         raise NavMonitorError(f"source '{image}' has images 0 to {len(source) - 1}, not {index}")
     return source.image(index)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.confusion import Answers, ChosenClass, choose_classes
 from nav_monitor_ros.offline.filters import Ablation, ablate
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.perception.gradients import Differentiable
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -53,15 +53,13 @@ def answers_to(
 ) -> Answers:
     """Return what a network says of a source; without labels, what it says counts as right.
 
-    Raises:
-        NavMonitorError: A label is none of the network's classes.
+    Args:
+        network: What is asked.
+        preprocess: How images become its input.
+        source: Images, their labels as the network numbers them (``labelled_as``).
+        progress: Is told how far the work is.
     """
     labels = source.labels
-    if labels is not None and not 0 <= labels.min() <= labels.max() < network.classes:
-        raise NavMonitorError(
-            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
-            f'network has {network.classes} classes'
-        )
     parts = []
     for start in range(0, len(source), _AT_ONCE):
         rows = range(start, min(start + _AT_ONCE, len(source)))
@@ -124,6 +122,7 @@ def compare_filters(
             network cannot be differentiated.
     """
     name = network.convolution(layer).name
+    source = labelled_as(source.oriented(preprocess.exif), names)
     answers = answers_to(network, preprocess, source, progress=progress)
     classes = choose_classes(answers, tuple(names), reference)
     rows = tuple(

@@ -24,6 +24,7 @@ from nav_monitor_ros.perception.layers import (
     dissect,
     find_layer,
 )
+from nav_monitor_ros.perception.outputs import LOGITS, torch_logits_of
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def select_device(name: str) -> torch.device:
 class Classifier:
     """A network with its preprocessing, whose layers can be tapped.
 
-    Logits are the output of the last linear layer, also where the network ends in a softmax.
+    Logits are the output of the last linear layer, also where the network ends in a softmax or
+    sigmoid, and divided by its temperature. Where no linear layer comes before that, they are
+    computed back from the probabilities (``outputs.logits_of``).
     Features are the monitored layer's output: of a layer with spatial extent the mean over
     positions of each channel, of a sequence the mean over its tokens. The penultimate layer is
     the head's input.
@@ -127,6 +130,9 @@ class Classifier:
         self._means: dict[str, torch.Tensor] = {}
         self._watched: tuple[str, ...] = ()
         self._head_name = anatomy.head
+        # How the logits follow from the network's own output, or from the head's.
+        self._form = anatomy.form if anatomy.head is None else LOGITS
+        self._scale = anatomy.scale
         self._feature: torch.Tensor | None = None
         self._head_input: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
@@ -237,14 +243,14 @@ class Classifier:
         """
         result = self._network(batch)
         found = {
-            'logits': result if self._logits is None else self._logits,
+            'logits': self._as_logits(result if self._logits is None else self._logits),
             'entering': self._head_input,
             **{name: self._tapped[name] for name in layers},
         }
         # Last, since it runs layers that are tapped once more.
         samples = None
         if self._stochastic is not None and self._passes and self._before_dropout is not None:
-            samples = self._stochastic.run(self._before_dropout)
+            samples = self._as_logits(self._stochastic.run(self._before_dropout))
         return {**found, 'samples': samples}
 
     @property
@@ -300,14 +306,19 @@ class Classifier:
         feature = self._head_input if self._feature is None else self._feature
         assert feature is not None  # the hooks have run
         found = {
-            'logits': result if self._logits is None else self._logits,
+            'logits': self._as_logits(result if self._logits is None else self._logits),
             'features': feature,
             **{f'mean/{name}': self._means[name] for name in self._watched},
             **{f'map/{name}': self._tapped[name] for name in self._taps},
         }
         if self._stochastic is not None and self._passes and self._before_dropout is not None:
-            found['samples'] = self._stochastic(self._before_dropout)
+            found['samples'] = self._as_logits(self._stochastic(self._before_dropout))
         return found
+
+    def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of what the head, or the network without one, has given."""
+        logits = torch_logits_of(outputs, self._form)
+        return logits if self._scale == 1 else logits * self._scale
 
     def _set_precision(self) -> None:
         """Set how torch multiplies on a GPU, before each pass that is not played again.
@@ -358,7 +369,8 @@ class Classifier:
             return
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            self._head_input, self._logits = inputs[0], output
+            # Of a sequence of one token, its row. Cloned, since the network may go on in place.
+            self._head_input, self._logits = _row(inputs[0]), _row(output).clone()
 
         self._modules[self._head_name].register_forward_hook(hook)
 
@@ -392,7 +404,10 @@ class Classifier:
         linear = self._modules[self._head_name]
         weight = _to_numpy(linear.weight)
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
-        return Head(weight[self._columns], bias[self._columns], rectified=not direct)
+        scale = np.float32(self._scale)
+        return Head(
+            scale * weight[self._columns], scale * bias[self._columns], rectified=not direct
+        )
 
 
 def _arranged(
@@ -413,6 +428,10 @@ def _arranged(
     return torch.channels_last
 
 
+def _row(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.ndim == 2 else tensor.flatten(1)
+
+
 def _vector(output: torch.Tensor) -> torch.Tensor:
     if output.ndim == 2:
         return output.clone()
@@ -421,4 +440,7 @@ def _vector(output: torch.Tensor) -> torch.Tensor:
 
 def _to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
     assert tensor is not None  # the hooks have run
-    return tensor.detach().float().cpu().numpy()
+    found = tensor.detach().float().cpu()
+    if found.untyped_storage().nbytes() > found.nbytes:
+        found = found.clone()  # of a larger one, which whoever keeps this would keep
+    return found.numpy()

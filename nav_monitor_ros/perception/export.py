@@ -14,7 +14,8 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.perception.onnx_graph import DESCRIPTION, described, require_onnx
+from nav_monitor_ros.perception.onnx_files import require_onnx
+from nav_monitor_ros.perception.onnx_graph import DESCRIPTION, described
 
 OPSET = 18
 

@@ -15,6 +15,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.backends import Engine, Runner, compiled
 from nav_monitor_ros.perception.layers import PENULTIMATE, Layer, background_output, find_layer
 from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.outputs import form_of, logits_of
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class ExportedClassifier:
         self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
         self._compiled_for = {threads: self._compiled}  # what each number of threads runs
         self._outputs = self._wanted()
+        if graph.form is None:
+            graph.note_form(self._seen_form())
 
     def __call__(self, batch: np.ndarray) -> Activations:
         """Run one forward pass.
@@ -94,7 +97,11 @@ class ExportedClassifier:
         """
         batch = np.ascontiguousarray(batch, dtype=np.float32)
         values = iter(self._run(self._outputs, batch))
-        logits, features = next(values), next(values)
+        logits, features = _rows(next(values)), next(values)
+        if self.layer == PENULTIMATE:
+            features = _rows(features)
+        if self._graph.form is not None:
+            logits = logits_of(logits, self._graph.form)
         means = {name: next(values) for name in self._watched}
         samples = next(values) if self._passes else None
         maps = {name: next(values) for name in self._taps}
@@ -210,12 +217,20 @@ class ExportedClassifier:
         shape = (1 if self._graph.batch else 4, *self.input_shape)
         probe = np.random.default_rng(0).random(shape, dtype=np.float32)
         features, before = self._run((self._features, (entering, None)), probe)
+        before = _rows(before)
         if features.shape != before.shape:
             return None
         direct = np.allclose(features, before, atol=1e-5)
         if not direct and not np.allclose(np.maximum(features, 0), before, atol=1e-5):
             return None
         return Head(weight, bias, rectified=not direct)
+
+    def _seen_form(self) -> str:
+        """Return what form the outputs have, by their values: a softmax has many spellings."""
+        shape = (self._graph.batch or 4, *self.input_shape)
+        probe = np.random.default_rng(0).random(shape, dtype=np.float32)
+        (outputs,) = self._run(((self._graph.logits, None),), probe)
+        return form_of(_rows(outputs))
 
     def _monitored(self, layer: str) -> tuple[str, Output, int]:
         """Return the monitored layer's name, its output, and how many neurons it has."""
@@ -261,3 +276,7 @@ class ExportedClassifier:
             )
         parts = [runner(batch[i : i + 1]) for i in range(len(batch))]
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)

@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer, dissect, find_layer
+from nav_monitor_ros.perception.outputs import LOGITS, SelectedOutput, torch_logits_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_PACKAGE = __name__.partition('.')[0]
@@ -24,8 +25,8 @@ class Differentiable:
     """A copy of a network in evaluation mode that gradients can be taken of.
 
     The network that it is copied from, its weights and its hooks stay as they are, and nothing
-    that torch's inference mode has left behind takes part. Logits are those of ``Classifier``: the
-    output of the last linear layer, also where a softmax follows, without a background class.
+    that torch's inference mode has left behind takes part. Logits are those of ``Classifier``, also
+    where a softmax follows them, without a background class.
 
     Not thread-safe.
     """
@@ -62,6 +63,8 @@ class Differentiable:
         self.layers: tuple[Layer, ...] = anatomy.layers
         self._modules = dict(self.network.named_modules())
         self._head_output: torch.Tensor | None = None
+        self._form = anatomy.form if anatomy.head is None else LOGITS
+        self._scale = anatomy.scale
         for module in self._modules.values():
             if not any(True for _ in module.children()):
                 module.register_forward_hook(_protected)
@@ -116,6 +119,9 @@ class Differentiable:
         output = self.network(images)
         if self._head_output is not None:
             output, self._head_output = self._head_output, None
+        output = torch_logits_of(output, self._form)
+        if self._scale != 1:
+            output = output * self._scale
         return output[:, list(self.columns)]
 
     def predict(
@@ -262,7 +268,8 @@ class Differentiable:
     def _keep_head_output(
         self, _module: nn.Module, _inputs: object, output: torch.Tensor
     ) -> None:
-        self._head_output = output
+        # Cloned, since the network may go on in place.
+        self._head_output = output.flatten(1).clone()
 
 
 def trainable_copy(network: nn.Module) -> nn.Module:
@@ -291,6 +298,7 @@ def trainable_copy(network: nn.Module) -> nn.Module:
             own = [
                 key for key, hook in hooks.items()
                 if str(getattr(hook, '__module__', '')).partition('.')[0] == _OWN_PACKAGE
+                and not isinstance(hook, SelectedOutput)  # which is part of what it computes
             ]
             for key in own:
                 del hooks[key]

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.orientation import APPLY, IGNORE, orientation, turned
 
 Order = Literal['rgb', 'bgr', 'rgba', 'bgra', 'gray']
 
@@ -224,42 +225,74 @@ def decode(
     return RawImage(samples, layout.order)
 
 
-def decode_compressed(format: str, data: Any, *, max_pixels: int) -> RawImage:
+def decode_compressed(
+    format: str, data: Any, *, max_pixels: int, exif: str = IGNORE
+) -> RawImage:
     """Return the pixels of a ``sensor_msgs/CompressedImage``, given its fields.
 
-    The picture is a JPEG or PNG, whichever its first bytes say. Alpha is dropped, of 16 bits the
-    upper 8 are kept, EXIF orientation is ignored: the camera's rows stay rows. What image_transport
-    writes before the semicolon is honoured as its own subscriber does: a colour encoding without
-    ``compressed bgr`` means that red and blue went into the encoder swapped, and a grey picture of
-    a Bayer encoding is still a mosaic.
+    The picture is a JPEG or PNG, whichever its first bytes say, and whatever ``format`` calls it:
+    drivers write ``mjpeg``, ``MJPG`` or nothing. Alpha is dropped, of 16 bits the upper 8 are kept.
+    What image_transport writes before the semicolon is honoured as its own subscriber does: a
+    colour encoding without ``compressed bgr`` means that red and blue went into the encoder
+    swapped, and a grey picture of a Bayer encoding is still a mosaic.
 
     Args:
-        format: ``jpeg``, ``png``, or what image_transport writes: ``rgb8; jpeg compressed bgr8``.
+        format: Any name, or what image_transport writes: ``rgb8; jpeg compressed bgr8``.
         data: Any contiguous buffer with the encoded picture.
         max_pixels: Largest accepted ``width * height``, checked on the picture's header before any
             pixel is decoded.
+        exif: ``ignore``: the camera's rows stay rows; ``apply``: the picture is turned as its EXIF
+            orientation says. As in the network's training, ``Preprocess.exif``.
 
     Returns:
         uint8 (H, W, 3), or grey (H, W) where the picture has one channel.
 
     Raises:
-        ImageError: The format is another one, the picture is truncated, corrupt, empty or too
-            large.
+        ImageError: The data is of another format or a depth image, the picture is truncated,
+            corrupt, empty or too large.
     """
-    if not _is_jpeg_or_png(format):
-        raise ImageError(
-            f'compressed image format {_quoted(format)} is not supported; jpeg and png are'
-        )
     encoded = bytes(_buffer(data))
-    width, height = _encoded_size(encoded)
-    _check_size(width, height, max_pixels)
-    pixels = _decode_picture(encoded, width, height)
+    if 'compresseddepth' in format.lower():  # a header of its own before a PNG, and no picture
+        raise ImageError(
+            f'compressed image format {_quoted(format)} is a depth image and not supported; jpeg '
+            'and png are'
+        )
+    pixels = decode_jpeg_or_png(encoded, max_pixels=max_pixels, format=format)
+    image = _as_announced(format, pixels, max_pixels)
+    if exif == APPLY:
+        return RawImage(turned(image.pixels, orientation(encoded)), image.order)
+    return image
 
+
+def decode_jpeg_or_png(
+    encoded: bytes, *, max_pixels: int, format: str | None = None
+) -> np.ndarray:
+    """Return the pixels of a picture that is complete, rows as they are stored.
+
+    Args:
+        encoded: The whole picture.
+        max_pixels: As for ``decode_compressed``.
+        format: What a message calls it, for the error.
+
+    Returns:
+        uint8 (H, W, 3) BGR, or (H, W) where the picture has one channel.
+
+    Raises:
+        ImageError: It is neither, or truncated, corrupt, empty or too large.
+    """
+    width, height = _encoded_size(encoded, format)
+    _check_size(width, height, max_pixels)
+    return _decode_picture(encoded, width, height)
+
+
+def _as_announced(format: str, pixels: np.ndarray, max_pixels: int) -> RawImage:
+    """Return decoded pixels as what the message's format says that they are."""
     source = format.split(';')[0].strip()
     if pixels.ndim == 3:
         swapped = re.fullmatch('(rgb|bgr)a?(8|16)', source) and 'compressed bgr' not in format
         return RawImage(pixels, 'rgb' if swapped and ';' in format else 'bgr')
     if source.startswith('bayer_') and source in _LAYOUTS:
+        height, width = pixels.shape
         mosaic = source.removesuffix('16').removesuffix('8') + '8'
         return decode(mosaic, height, width, width, False, pixels, max_pixels=max_pixels)
     return RawImage(pixels, 'gray')
@@ -365,12 +398,6 @@ def _unsupported(encoding: str, error: Exception) -> ImageError:
     )
 
 
-def _is_jpeg_or_png(format: str) -> bool:
-    # compressedDepth puts a header of its own before a PNG and is not a picture.
-    lowered = format.lower()
-    return bool(re.search(r'\b(jpe?g|png)\b', lowered)) and 'compresseddepth' not in lowered
-
-
 @dataclass(frozen=True)
 class _Codec:
     """What identifies a compressed picture, delimits it and tells its size."""
@@ -437,11 +464,15 @@ _CODECS = (
 )
 
 
-def _encoded_size(encoded: bytes) -> tuple[int, int]:
+def _encoded_size(encoded: bytes, format: str | None) -> tuple[int, int]:
     """Return width and height as the picture's header has them, once the picture is complete."""
     codec = next((codec for codec in _CODECS if encoded.startswith(codec.signature)), None)
     if codec is None:
-        raise ImageError(f'compressed image data ({len(encoded)} bytes) is neither JPEG nor PNG')
+        called = '' if format is None else f', format {_quoted(format)}'
+        raise ImageError(
+            f'compressed image data ({len(encoded)} bytes{called}) is neither JPEG nor PNG, and no '
+            'other format is supported'
+        )
     size = codec.find_size(encoded)
     if size is None:
         raise ImageError(f'{codec.name} header is truncated or corrupt ({len(encoded)} bytes)')

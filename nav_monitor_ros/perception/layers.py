@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.outputs import (
+    LOGITS,
+    SIGMOIDS,
+    form_of,
+    refusal,
+    scale_between,
+)
 
 if TYPE_CHECKING:
     # Imported by what runs torch: a network that is exported needs none, and torch takes seconds.
@@ -39,6 +48,8 @@ class Anatomy:
     layers: tuple[Layer, ...]
     head: str | None  # name of the linear layer whose output are the logits, None without one
     classes: int
+    form: str = LOGITS  # of the network's own outputs, one of ``outputs.FORMS``
+    scale: float = 1.0  # by which the head's output becomes the logits: one over a temperature
 
 
 def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
@@ -49,15 +60,17 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
         input_shape: (channels, height, width) of one preprocessed image.
 
     Returns:
-        Layers, the classification head and the number of classes. The head is the last linear
-        layer to run whose output is the network's output, or from which a softmax or log-softmax
-        makes it.
+        Layers, the classification head, the number of classes, and the form of the outputs. The
+        head is the last linear layer to run whose output is the network's output, or from which a
+        softmax, log-softmax or sigmoid makes it, at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
             scores.
     """
     import torch
+
+    from nav_monitor_ros.perception.sigmoids import Sigmoids
 
     outputs: dict[str, torch.Tensor] = {}
 
@@ -74,8 +87,10 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
     modules = dict(network.named_modules())
     handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), Sigmoids() as sigmoids:
             result = network(probe)
+    except NavMonitorError:
+        raise
     except Exception as error:
         reason = one_line(error)
         raise NavMonitorError(
@@ -85,16 +100,16 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
     finally:
         for handle in handles:
             handle.remove()
-    if not torch.is_tensor(result) or result.ndim != 2:
-        shape = tuple(result.shape) if torch.is_tensor(result) else type(result).__name__
-        raise NavMonitorError(
-            f'the network returns {shape} for a batch of images, not (images, classes) scores'
-        )
+    if not torch.is_tensor(result) or result.ndim != 2 or len(result) != len(probe):
+        raise refusal(result)
     layers = tuple(
         Layer(number, name, type(modules[name]).__name__, tuple(output.shape[1:]))
         for number, (name, output) in enumerate(outputs.items(), start=1)
     )
-    return Anatomy(layers, _find_head(modules, outputs, result), result.shape[1])
+    values = result.float().cpu().numpy()
+    form = SIGMOIDS if sigmoids.made(result) else form_of(values)
+    head, scale = _find_head(modules, outputs, values, form)
+    return Anatomy(layers, head, result.shape[1], form, scale)
 
 
 def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
@@ -155,16 +170,19 @@ def background_output(wanted: int | None, outputs: int) -> int | None:
 
 
 def _find_head(
-    modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: torch.Tensor
-) -> str | None:
-    import torch
+    modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: np.ndarray, form: str
+) -> tuple[str | None, float]:
+    """Return the name of the head, and the factor between its output and the logits."""
     from torch import nn
 
     for name in reversed(outputs):
-        output = outputs[name]
-        if not isinstance(modules[name], nn.Linear) or output.shape != result.shape:
+        if not isinstance(modules[name], nn.Linear):
             continue
-        same = [output, output.log_softmax(1), output.softmax(1)]
-        if any(torch.allclose(result, candidate, atol=1e-5) for candidate in same):
-            return name
-    return None
+        output = outputs[name].flatten(1)  # of a sequence of one token, too
+        if output.shape != result.shape:
+            continue
+        values = output.float().cpu().numpy()
+        scale = scale_between(values, result, form)
+        if scale is not None:
+            return name, scale
+    return None, 1.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.outputs import OutputName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,8 @@ class NetworkSpec:
 
     spec: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    output: OutputName | None = None
+    # which of several outputs has the class scores, number or name; None where there is one
 
     @property
     def package(self) -> str:
@@ -35,9 +38,9 @@ class NetworkSpec:
         Args:
             trusted_packages: Top-level packages, besides torchvision and this one, whose code may
                 be imported. A bundle is data; only its user can allow it to name code.
-            weights: For ``load_weights``. A network whose package is not in ``trusted_packages``
-                may take no more memory than these fill: its arguments, which came with them, may
-                ask for more than there is.
+            weights: Of a bundle: a state dict with the network's own names. A network whose package
+                is not in ``trusted_packages`` may take no more memory than these fill: its
+                arguments, which came with them, may ask for more than there is.
 
         Returns:
             The network, on the CPU.
@@ -55,7 +58,7 @@ class NetworkSpec:
         # Imported here: torch takes seconds to load, and an exported network does without.
         from nav_monitor_ros.perception.torch_network import build
 
-        return build(self.spec, self.arguments, trusted_packages, weights)
+        return build(self.spec, self.arguments, trusted_packages, weights, self.output)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -63,13 +66,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
     Args:
         network: The network that the weights are for.
-        path: ``.safetensors``, or ``.pt`` / ``.pth`` / ``.th`` holding tensors only (read with
-            ``weights_only=True``). A state dict nested under ``state_dict`` or ``model`` and the
-            ``module.`` prefix of data-parallel training are understood.
+        path: ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``, ...)
+            holding tensors only (read with ``weights_only=True``). The state dict may stand in
+            other dictionaries and under a prefix, as data-parallel training, ``torch.compile`` and
+            Lightning write it; under it all names and shapes must be the network's. What was
+            stripped or left out is logged.
 
     Raises:
-        NavMonitorError: The file is missing, unreadable, holds code, or does not fit.
+        NavMonitorError: The file is missing, unreadable, holds code, does not fit, or holds the
+            network several times.
     """
-    from nav_monitor_ros.perception.torch_network import load_weights as load
+    from nav_monitor_ros.perception.weights import load_weights as load
 
     load(network, path)

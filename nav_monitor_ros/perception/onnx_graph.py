@@ -5,55 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer
+from nav_monitor_ros.perception.onnx_files import DOMAINS, read_model
+from nav_monitor_ros.perception.onnx_head import GraphTail, LinearHead
+from nav_monitor_ros.perception.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
 
 if TYPE_CHECKING:
     import onnx
 
-LARGEST_FILE = 1 << 30  # bytes
 LARGEST_TENSOR = 1 << 28  # elements of one image's tensor
 DESCRIPTION = 'nav_monitor'  # key of the file's metadata under which ``export`` describes it
-_DOMAINS = {'', 'ai.onnx'}  # of the operators that every runtime has
-_LOOPS = {'Loop', 'Scan'}
-_AFTER_HEAD = {'Softmax', 'LogSoftmax', 'Identity', 'Cast', 'Squeeze', 'Reshape', 'Flatten'}
-
-
-def require_onnx() -> None:
-    """Check that ONNX files can be read.
-
-    Raises:
-        NavMonitorError: The package ``onnx`` is missing.
-    """
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise NavMonitorError(
-            f'networks in ONNX form need the package onnx ({error}); pip install onnx, or '
-            'nav_monitor_ros[backends]'
-        ) from None
-
-
-@dataclass(frozen=True)
-class LinearHead:
-    """The last linear layer of a graph."""
-
-    weight: np.ndarray  # float32 (C, D)
-    bias: np.ndarray  # float32 (C,)
+FORM = 'nav_monitor_outputs'  # likewise: what the outputs of somebody else's network are
 
 
 class OnnxGraph:
     """A network's graph, with the names of the tensors that a monitor looks at."""
 
     layers: tuple[Layer, ...]
-    logits: str  # the last linear layer's output, or the graph's own where there is none
+    logits: str  # what is taken for the logits: before a softmax, where that is seen
+    form: str | None  # of that tensor, of ``outputs.FORMS``; None where only its values tell
     entering: str | None  # what enters that layer
     samples: str | None  # logits of ``passes`` passes with dropout on, (N, passes, outputs)
     passes: int
@@ -61,12 +36,15 @@ class OnnxGraph:
     input_shape: tuple[int, ...]  # of one image
     batch: int | None  # images that one pass takes; None for any number
 
-    def __init__(self, model: onnx.ModelProto, what: str) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, what: str, output: OutputName | None = None
+    ) -> None:
         """Take the graph of a model apart.
 
         Args:
             model: Checked, without data outside the file.
             what: Name for messages.
+            output: Which of several outputs has the class scores.
 
         Raises:
             NavMonitorError: It is not the graph of an image classifier.
@@ -76,57 +54,33 @@ class OnnxGraph:
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._input = self._find_input()
+        self._tail = GraphTail(self._producers, self._initializers)
         self._tensors: dict[str, str] = {}
-        described = {p.key: p.value for p in model.metadata_props}.get(DESCRIPTION)
-        if described is None:
-            self._dissect()
+        noted = {p.key: p.value for p in model.metadata_props}
+        if DESCRIPTION in noted:
+            self._restore(noted[DESCRIPTION])
         else:
-            self._restore(described)
+            self._dissect(self._chosen(output), noted.get(FORM))
 
     @classmethod
-    def read(cls, path: Path) -> OnnxGraph:
-        """Read a file; nothing outside of it is opened.
+    def read(
+        cls, path: Path, *, output: OutputName | None = None, beside: bool = False
+    ) -> OnnxGraph:
+        """Read a file.
+
+        Args:
+            path: Of the file.
+            output: Which of several outputs has the class scores, its number or name.
+            beside: Whether weights may lie in other files of its folder, as a user's own do; else
+                nothing but the file is opened.
 
         Raises:
             NavMonitorError: It is missing, too large, no ONNX model, refers to other files, uses
                 operators of its own, or is not an image classifier.
         """
-        require_onnx()
-        import onnx
-
+        model = read_model(path, beside=beside)
         try:
-            size = path.stat().st_size
-            if size > LARGEST_FILE:
-                raise NavMonitorError(f'{path} has {size} bytes; networks up to {LARGEST_FILE} '
-                                      'are read')
-            content = path.read_bytes()
-        except OSError as error:
-            raise NavMonitorError(f'network {path} cannot be read: {error.strerror}') from None
-        try:
-            model = onnx.ModelProto.FromString(content)
-        except Exception:  # protobuf's own class, from whichever of its implementations is in use
-            raise NavMonitorError(f'network {path} is not an ONNX file') from None
-        _require_own_data(model, path)
-        try:
-            onnx.checker.check_model(model)
-        except Exception as error:  # the checker raises what it likes
-            raise NavMonitorError(
-                f'network {path} is no valid ONNX model: {_line(error)}'
-            ) from None
-        if any(node.op_type in _LOOPS for node in _every_node(model.graph)):
-            raise NavMonitorError(
-                f'network {path} has loops, of which nobody can tell whether they end; export it '
-                'without them'
-            )
-        foreign = {o.domain for o in model.opset_import} - _DOMAINS
-        used = {node.domain for node in _every_node(model.graph)} & foreign
-        if used or model.functions:
-            raise NavMonitorError(
-                f'network {path} uses operators that are not of ONNX itself '
-                f'({", ".join(sorted(used)) or "functions"}); export it without them'
-            )
-        try:
-            return cls(model, str(path))
+            return cls(model, str(path), output)
         except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
             # Texts that are no UTF-8, arrays of another length than their shape, and the like.
             raise NavMonitorError(f'network {path} is malformed: {_line(error)}') from None
@@ -149,8 +103,14 @@ class OnnxGraph:
 
     def head(self) -> LinearHead | None:
         """Return the last linear layer, None where the network does not end in one."""
-        found = self._linear_before(self.logits)
+        found = self._tail.linear(self.logits)
         return None if found is None else found[1]
+
+    def note_form(self, form: str) -> None:
+        """Note what form the values of ``logits`` were found to have, for whoever reads it next."""
+        self.form = form
+        entry = self._model.metadata_props.add()
+        entry.key, entry.value = FORM, form
 
     def select(self, outputs: Sequence[tuple[str, int | None]]) -> bytes:
         """Return a model that computes these outputs, and nothing else.
@@ -169,7 +129,7 @@ class OnnxGraph:
         keep, initializers = self._needed([name for name, _ in outputs])
         nodes = [node for index, node in enumerate(graph.node) if index in keep]
         constants = [self._initializers[name] for name in initializers]
-        version = next(o.version for o in self._model.opset_import if o.domain in _DOMAINS)
+        version = next(o.version for o in self._model.opset_import if o.domain in DOMAINS)
         results = []
         for number, (name, rank) in enumerate(outputs):
             result = f'selected_{number}'
@@ -239,10 +199,41 @@ class OnnxGraph:
             raise NavMonitorError(f'{self._what} is malformed: {_line(error)}; export it again'
                                   ) from None
         self.layers = tuple(layers)
+        self.form = LOGITS
         self._take_input(_shape(self._input), self._what)
 
-    def _dissect(self) -> None:
+    def _chosen(self, wanted: OutputName | None) -> Any:
+        """Return the output that has the class scores.
+
+        Raises:
+            NavMonitorError: There are several and none is named, or there is none of that name.
+        """
+        outputs = list(self._model.graph.output)
+        listed = ', '.join(
+            f'{number} {_line(o.name)} {[n or "N" for n in _shape(o)]}'
+            for number, o in enumerate(outputs)
+        )
+        if wanted is None and len(outputs) > 1:
+            raise NavMonitorError(
+                f'{self._what} has several outputs ({listed}); name the one with the class scores '
+                f'(--output-index); {CLASSIFIERS}'
+            )
+        if isinstance(wanted, str):
+            for output in outputs:
+                if output.name == wanted:
+                    return output
+        elif -len(outputs) <= (wanted or 0) < len(outputs):
+            return outputs[wanted or 0]
+        raise NavMonitorError(
+            f"{self._what} has no output '{_line(wanted)}'; it has {listed} (--output-index)"
+        )
+
+    def _dissect(self, output: Any, form: str | None) -> None:
         """Find layers and head in a graph that somebody else made.
+
+        Args:
+            output: With the class scores.
+            form: As ``note_form`` noted it, None where it did not.
 
         Raises:
             NavMonitorError: Shapes cannot be inferred, or the output is no row of class scores.
@@ -287,92 +278,27 @@ class OnnxGraph:
             )
         self.layers = tuple(layers)
         self.samples, self.passes = None, 0
-        output = self._model.graph.output[0]
         shape = _shape(infos.get(output.name, output))
         if len(shape) != 2 or not shape[1]:
+            kind = ', as segmentation networks do' if len(shape) == 4 else ''
             raise NavMonitorError(
-                f'{self._what} does not return one row of class scores an image, but '
-                f'{[n or "N" for n in shape]}'
+                f'{self._what} does not return one row of class scores for each image, but '
+                f'{[n or "N" for n in shape]}{kind}; {CLASSIFIERS}'
             )
         self.outputs = shape[1]
-        self.logits, self.entering = output.name, None
-        found = self._head_of(output.name)
-        if found is not None:
-            self.logits, self.entering = found
-
-    def _head_of(self, output: str) -> tuple[str, str] | None:
-        """Return the tensors of logits and of what enters the last linear layer."""
-        name = output
-        while True:
-            linear = self._linear_before(name)
-            if linear is not None:
-                return name, linear[0]
-            node = self._producers.get(name)
-            if node is None or node.op_type not in _AFTER_HEAD:
-                return None
-            name = node.input[0]
-
-    def _linear_before(self, name: str) -> tuple[str, LinearHead] | None:
-        """Return what enters the linear layer that yields a tensor, and its weights."""
-        node = self._producers.get(name)
-        while node is not None and node.op_type == 'Identity':
-            node = self._producers.get(node.input[0])
-        if node is None:
-            return None
-        if node.op_type == 'Gemm':
-            return self._gemm(node)
-        bias = None
-        if node.op_type == 'Add':
-            for one, other in ((0, 1), (1, 0)):
-                bias, product = self._constant(node.input[one]), node.input[other]
-                if bias is not None:
-                    node = self._producers.get(product)
-                    break
-        if node is None or node.op_type != 'MatMul':
-            return None
-        weight = self._constant(node.input[1])
-        if weight is None or weight.ndim != 2:
-            return None
-        bias = np.zeros(weight.shape[1], np.float32) if bias is None else bias.reshape(-1)
-        if len(bias) != weight.shape[1]:
-            return None
-        return node.input[0], LinearHead(np.ascontiguousarray(weight.T), bias)
-
-    def _gemm(self, node: Any) -> tuple[str, LinearHead] | None:
-        options = {attribute.name: attribute for attribute in node.attribute}
-        if 'transA' in options and options['transA'].i:
-            return None
-        weight = self._constant(node.input[1])
-        if weight is None or weight.ndim != 2:
-            return None
-        weight = weight if 'transB' in options and options['transB'].i else weight.T
-        weight = weight * np.float32(options['alpha'].f if 'alpha' in options else 1)
-        bias: np.ndarray = np.zeros(len(weight), np.float32)
-        if len(node.input) > 2 and node.input[2]:
-            found = self._constant(node.input[2])
-            if found is None or found.size not in (1, len(bias)):
-                return None
-            scale = np.float32(options['beta'].f if 'beta' in options else 1)
-            bias = bias + found.reshape(-1) * scale
-        return node.input[0], LinearHead(np.ascontiguousarray(weight), bias)
-
-    def _constant(self, name: str) -> np.ndarray | None:
-        from onnx import numpy_helper
-
-        if name in self._initializers:
-            return np.asarray(numpy_helper.to_array(self._initializers[name]), np.float32)
-        node = self._producers.get(name)
-        if node is None:
-            return None
-        if node.op_type == 'Constant' and node.attribute and node.attribute[0].name == 'value':
-            return np.asarray(numpy_helper.to_array(node.attribute[0].t), np.float32)
-        if node.op_type in {'Identity', 'Transpose'}:
-            found = self._constant(node.input[0])
-            if found is None or node.op_type == 'Identity':
-                return found
-            order = next((list(a.ints) for a in node.attribute if a.name == 'perm'), None)
-            return found.transpose(order)
-        return None
+        before = self._tail.squashed(output.name)
+        if before is not None and math.prod(
+            n or 0 for n in _shape(infos[before])[1:]
+        ) != self.outputs:
+            before = None  # of more positions than one, of which the output is some summary
+        self.logits = output.name if before is None else before
+        head = self._tail.linear(self.logits)
+        self.entering = None if head is None else head[0]
+        if head is not None and len(head[1].weight) != self.outputs:
+            self.entering = None
+        self.form = LOGITS if before is not None or self.entering is not None else form
+        if self.form not in (None, *FORMS):
+            raise ValueError(f'{FORM} is {_line(self.form)}')
 
     def _needed(self, names: Iterable[str]) -> tuple[set[int], list[str]]:
         """Return which nodes and initializers some tensors are made of."""
@@ -415,24 +341,6 @@ def _read_by(node: Any) -> list[str]:
             for inner in graph.node:
                 names += _read_by(inner)
     return names
-
-
-def _every_node(graph: Any) -> Iterator[Any]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in [attribute.g, *attribute.graphs]:
-                yield from _every_node(inner)
-
-
-def _require_own_data(model: Any, path: Path) -> None:
-    from onnx.external_data_helper import _get_all_tensors, uses_external_data
-
-    if any(uses_external_data(tensor) for tensor in _get_all_tensors(model)):
-        raise NavMonitorError(
-            f'network {path} keeps its weights in another file; save it with them inside '
-            '(onnx.save without external data)'
-        )
 
 
 def _shape(info: Any) -> list[int | None]:

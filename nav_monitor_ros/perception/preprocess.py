@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.orientation import EXIF, IGNORE
 
 LARGEST_INPUT = 1 << 21  # pixels that a network may look at
 FITS = ('stretch', 'center_crop', 'letterbox')
@@ -58,6 +60,7 @@ class Preprocess:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one a channel
     std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one a channel
     interpolation: str = 'antialias'  # as Pillow and torchvision resize, or one of OpenCV's
+    exif: str = IGNORE  # whether encoded pictures are turned as their EXIF says, one of EXIF
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -66,7 +69,7 @@ class Preprocess:
             NavMonitorError: A field is out of range; the message names it.
         """
         for name, choices in (
-            ('fit', FITS), ('color', COLORS), ('interpolation', INTERPOLATIONS)
+            ('fit', FITS), ('color', COLORS), ('interpolation', INTERPOLATIONS), ('exif', EXIF)
         ):
             if getattr(self, name) not in choices:
                 raise NavMonitorError(
@@ -271,12 +274,20 @@ def _typed(name: str, value: Any) -> Any:
     wanted = {
         'height': int, 'width': int, 'resize_to': int, 'scale': float, 'mean': tuple, 'std': tuple
     }.get(name, str)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if wanted is float and number:
+    if wanted is float and _is_number(value):
         return float(value)
     if wanted is tuple and isinstance(value, (list, tuple)):
-        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value):
+        if all(map(_is_number, value)):
             return tuple(float(v) for v in value)
     elif isinstance(value, wanted) and not isinstance(value, bool):
         return value
     raise NavMonitorError(f'preprocessing: {name} is {value!r}, which is no {wanted.__name__}')
+
+
+def _is_number(value: Any) -> bool:
+    """Return whether a value can be a float; whole numbers have no end."""
+    return (
+        isinstance(value, float)
+        or isinstance(value, int) and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )

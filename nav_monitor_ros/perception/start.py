@@ -52,7 +52,7 @@ def start_network(
         NavMonitorError: The network cannot be built or run.
     """
     if spec.spec == ONNX:
-        return _onnx(weights, preprocess, layer, background, threads)
+        return _onnx(spec, weights, preprocess, layer, background, threads)
     # Imported here: torch takes seconds to load, and ONNX files do without.
     from nav_monitor_ros.perception.classifier import Classifier, select_device
     from nav_monitor_ros.perception.layers import dissect
@@ -86,9 +86,11 @@ def onnx_engine() -> Engine:
 
 
 def _onnx(
-    path: Path, preprocess: Preprocess, layer: str, background: int | None, threads: int
+    spec: NetworkSpec, path: Path, preprocess: Preprocess, layer: str, background: int | None,
+    threads: int,
 ) -> RunningNetwork:
-    engine, graph = onnx_engine(), OnnxGraph.read(path)
+    engine = onnx_engine()
+    graph = OnnxGraph.read(path, output=spec.output, beside=True)
     if layer == ANY_LAYER:
         layer = '-1' if graph.entering is None else PENULTIMATE
     return ExportedClassifier(

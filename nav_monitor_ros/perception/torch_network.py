@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,12 +12,13 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network_folder import findable
+from nav_monitor_ros.perception.outputs import OutputName, SelectedOutput
+from nav_monitor_ros.perception.weights import load_exactly, read_weights
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
 _SCRATCH = 1 << 22  # elements that a constructor may need besides, to draw weights with
@@ -26,7 +26,11 @@ OWN_NETWORKS = f'{OWN_PACKAGE}.perception.reference'
 
 
 def build(
-    spec: str, arguments: Mapping[str, Any], trusted_packages: Sequence[str], weights: Path | None
+    spec: str,
+    arguments: Mapping[str, Any],
+    trusted_packages: Sequence[str],
+    weights: Path | None,
+    output: OutputName | None = None,
 ) -> nn.Module:
     """Return a network; see ``NetworkSpec.build``."""
     package = spec.partition(':')[0].partition('.')[0]
@@ -41,19 +45,37 @@ def build(
             f"network '{spec}' would run code of the package '{package}'; if you "
             f"trust it, add it to trusted_packages (--trust {package} on the command line)"
         )
+    # Some import more when they are called.
+    with findable(package) if package in trusted_packages else nullcontext():
+        return _built(spec, arguments, package in trusted_packages, weights, output)
+
+
+def _built(
+    spec: str, arguments: Mapping[str, Any], trusted: bool, weights: Path | None,
+    output: OutputName | None,
+) -> nn.Module:
+    module_name, _, factory_name = spec.partition(':')
     factory = (
         _torchvision_factory(factory_name)
         if module_name == 'torchvision'
         else _imported_factory(module_name, factory_name)
     )
     if weights is None:
-        return _make(spec, arguments, factory)
-    state = _read_state(weights)
+        return _with_output(_make(spec, arguments, factory), output)
+    state = read_weights(weights)
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise NavMonitorError(f'weights {weights} hold no state dict; save network.state_dict()')
     allowance = sum(tensor.numel() for tensor in state.values())
-    trusted = package in trusted_packages
     with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
         network = _make(spec, arguments, factory)
-    _load(network, state, weights)
+    load_exactly(network, state, weights)
+    return _with_output(network, output)
+
+
+def _with_output(network: nn.Module, output: OutputName | None) -> nn.Module:
+    """Have a network return one of its outputs alone."""
+    if output is not None:
+        network.register_forward_hook(SelectedOutput(output))
     return network
 
 
@@ -70,31 +92,6 @@ def _make(spec: str, arguments: Mapping[str, Any], factory: Any) -> nn.Module:
             'not a torch.nn.Module'
         )
     return network.eval()
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into ``network``; see ``network.load_weights``."""
-    _load(network, _read_state(path), path)
-
-
-def _load(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
-    own = network.state_dict()
-    missing = sorted(set(own) - set(state))
-    unexpected = sorted(set(state) - set(own))
-    if missing or unexpected:
-        raise NavMonitorError(
-            f'weights {path} do not fit the network: '
-            f'{_some("missing", missing)}{_some("unexpected", unexpected)}'
-            'give the weights of this very architecture (and its arguments)'
-        )
-    for name, tensor in state.items():
-        if own[name].shape != tensor.shape:
-            raise NavMonitorError(
-                f'weights {path} do not fit the network: {_one_line(name)} is '
-                f'{tuple(tensor.shape)} in the file and {tuple(own[name].shape)} in the network; '
-                'check the number of classes and the other arguments'
-            )
-    network.load_state_dict(state)
 
 
 class _Allowance(TorchDispatchMode):
@@ -122,38 +119,6 @@ class _Allowance(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise NavMonitorError(f'weights {path} do not exist')
-    if path.suffix == '.safetensors':
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise NavMonitorError(
-                f'weights {path} are not a safetensors file: {_one_line(error)}'
-            ) from error
-    if path.suffix not in {'.pt', '.pth', '.th'}:
-        raise NavMonitorError(f'weights {path} are not .safetensors, .pt, .pth or .th')
-    try:
-        # torch warns of files that it did not write; that they cannot be read is said below.
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise NavMonitorError(
-            f'weights {path} cannot be read as tensors only (code in them is not run): '
-            f'{_one_line(error)}; save the state_dict alone'
-        ) from error
-    for key in ('state_dict', 'model_state_dict', 'model'):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise NavMonitorError(f'weights {path} hold no state dict; save network.state_dict()')
-    if state and all(name.startswith('module.') for name in state):
-        state = {name.removeprefix('module.'): tensor for name, tensor in state.items()}
-    return state
-
-
 def _torchvision_factory(name: str) -> Any:
     # Imported here: torchvision takes a second to load, and only its own networks need it.
     from torchvision import models
@@ -172,9 +137,15 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
         raise NavMonitorError(f"'{module_name}' holds no networks; {OWN_NETWORKS} does")
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise NavMonitorError(
-            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it"
+            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it, "
+            'or name the folder that it lies in in PYTHONPATH'
+        ) from error
+    except Exception as error:  # of somebody's code
+        raise NavMonitorError(
+            f"network package '{module_name}' cannot be imported: {type(error).__name__}: "
+            f'{_one_line(error)}'
         ) from error
     for part in factory_name.split('.'):
         if not hasattr(found, part):
@@ -202,13 +173,6 @@ def _leads_elsewhere(found: Any, module_name: str) -> bool:
     code = isinstance(found, (type, FunctionType, BuiltinFunctionType, MethodType))
     standard = code and home.partition('.')[0] in sys.stdlib_module_names
     return isinstance(found, ModuleType) or standard
-
-
-def _some(word: str, names: list[str]) -> str:
-    if not names:
-        return ''
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return f'{word} {_one_line(", ".join(names[:3]))}{more}; '
 
 
 def _one_line(text: object) -> str:

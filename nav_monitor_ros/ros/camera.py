@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -17,13 +16,15 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.sources import open_source
+from nav_monitor_ros.plain_yaml import read_yaml
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.process import StopRequest, run
+from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 _FROM_RGB = {
     'rgb8': None,
@@ -32,6 +33,7 @@ _FROM_RGB = {
     'bgra8': cv2.COLOR_RGB2BGRA,
     'mono8': cv2.COLOR_RGB2GRAY,
 }
+LONGEST_SEGMENT = 10**6  # seconds
 _PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
 
 
@@ -57,10 +59,7 @@ def read_script(path: Path) -> list[Segment]:
     Raises:
         NavMonitorError: The file is missing or malformed, or a source cannot be opened.
     """
-    try:
-        entries = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise NavMonitorError(f'script {path}: {one_line(error, 1000)}') from error
+    entries = read_yaml(path)
     if not isinstance(entries, list) or not entries:
         raise NavMonitorError(f'script {path} is not a list of segments')
     segments = []
@@ -70,8 +69,12 @@ def read_script(path: Path) -> list[Segment]:
                 f'script {path}: segment {number} must have name, source and seconds'
             )
         seconds = entry['seconds']
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-            raise NavMonitorError(f'script {path}: segment {number} must last more than 0 seconds')
+        known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (known and 0 < seconds <= LONGEST_SEGMENT):
+            raise NavMonitorError(
+                f'script {path}: segment {number} must last more than 0 seconds and at most '
+                f'{LONGEST_SEGMENT}'
+            )
         segments.append(
             Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))
         )
@@ -115,12 +118,16 @@ class CameraNode(Node):
         """
         super().__init__('camera')
         self._values = declare(self, CAMERA_PARAMETERS)
+        known = [parameter.name for parameter in CAMERA_PARAMETERS]
+        warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']
         self._segments = (
             read_script(Path(script))
             if script
             else [Segment('source', open_source(self._values['source']), 0.0)]
         )
+        for note in (note for segment in self._segments for note in segment.source.notes):
+            self.get_logger().warning(note)
         self.done = False  # the script has ended
         self._frames = self._play()
         compressed = self._values['image_transport'] == 'compressed'

@@ -9,6 +9,8 @@ from collections import deque
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+from nav_monitor_ros.errors import printable
+
 PACKAGE = __name__.partition('.')[0]
 QUEUED_LINES = 1000  # beyond it the newest are dropped and counted
 
@@ -66,7 +68,7 @@ class QueuedLog:
             if len(self._lines) >= self._capacity:
                 self._dropped += 1
                 return
-            self._lines.append((severity, text))
+            self._lines.append((severity, printable(text)))
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import rclpy
@@ -27,6 +28,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.output import NonBlockingOutput
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
 FAILED = 70  # exit status: the node failed while it ran; started again it may live
@@ -126,6 +128,8 @@ def run(
     Returns:
         The exit status: ``serve``'s; ``UNUSABLE`` or ``FAILED`` after one line that says why.
     """
+    if args is None:
+        require_utf8_mode()
     stop = StopRequest()
     stop.listen()
     output = NonBlockingOutput()
@@ -174,6 +178,9 @@ def _start_ros(args: Sequence[str]) -> None:
     domain = os.environ.get('ROS_DOMAIN_ID', '')
     if domain.isdecimal() and int(domain) > LAST_DOMAIN:
         raise NavMonitorError(f'ROS_DOMAIN_ID is {domain}; it must be 0 to {LAST_DOMAIN}')
+    for one in args:
+        if one.encode('utf-8', 'replace').decode('utf-8') != one:
+            raise NavMonitorError(f"argument '{one}' is no UTF-8 text, and ROS takes no other")
     set_logger_level('rcl', LoggingSeverity.FATAL)  # one line is enough, and it is ours
     try:
         rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
@@ -217,5 +224,6 @@ def _reason(error: BaseException) -> str:
 def _end(name: str, reason: str, status: int) -> int:
     """Say why the process ends, and leave ROS."""
     get_logger(name).fatal(reason)
-    try_shutdown()
+    with suppress(Exception):  # what was not completed may fail to end, too
+        try_shutdown()
     return status

@@ -244,8 +244,10 @@ class Worker:
         """
         desk, (message, age) = case.desk, case.parcel.content
         values = desk.camera.values
-        require_fresh(age, values['stamp_tolerance'])
-        case.image = image = _decode(message, values['max_pixels'])
+        require_fresh(age, values['stamp_tolerance'], "node's", desk.camera.clock_remedy)
+        case.image = image = _decode(
+            message, values['max_pixels'], desk.monitor.bundle.preprocess.exif
+        )
         desk.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
@@ -340,9 +342,9 @@ def _stamp_ns(message: Image | CompressedImage) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def _decode(message: Image | CompressedImage, max_pixels: int) -> RawImage:
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> RawImage:
     if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, message.data, max_pixels=max_pixels)
+        return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
     return decode(
         message.encoding,
         message.height,

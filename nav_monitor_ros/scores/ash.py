@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from nav_monitor_ros.scores.scale import Scale
+from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.scale import Scale, ScaleOptions
+
+
+@dataclass(frozen=True)
+class AshOptions(ScaleOptions):
+    """Options of ``ash``."""
+
+    percentile: float = option(0.65, low=0, below=1)  # share of the features set to 0
 
 
 class ActivationShaping(Scale):
@@ -18,7 +28,8 @@ class ActivationShaping(Scale):
     """
 
     name = 'ash'
-    default_percentile = 0.65
+    declared = AshOptions
+    options: AshOptions
 
     def _shape(
         self, entering: np.ndarray, largest: np.ndarray

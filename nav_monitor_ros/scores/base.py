@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.options import NoOptions, checked, plain
 
 
 class NotApplicableError(NavMonitorError):
@@ -32,12 +33,16 @@ class Score(ABC):
     """
 
     name: ClassVar[str]
+    declared: ClassVar[type] = NoOptions  # dataclass of the score's options
+    options: Any  # an instance of ``declared``
     windowed: ClassVar[bool] = False
     # The attributes that ``prepare`` sets, and those that ``update`` adds to, by their paths.
     _prepared: ClassVar[tuple[str, ...]] = ()
     _streamed: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
+    def __init__(
+        self, *, classes: int, width: int, head: Head | None, **options: Any
+    ) -> None:
         """Start an empty score.
 
         Args:
@@ -45,7 +50,13 @@ class Score(ABC):
             width: D, the number of monitored neurons.
             head: Weights that turn the monitored features into logits; None where another layer
                 is monitored.
+            options: Fields of ``declared`` that are not to have their defaults.
+
+        Raises:
+            NavMonitorError: There is no such option, or its value has another type or is out of
+                range.
         """
+        self.options = checked(self.name, self.declared, options)
         self.classes = classes
         self.width = width
         self.head = head
@@ -68,7 +79,7 @@ class Score(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """Return the constructor's keyword options, as plain YAML values."""
-        return {}
+        return plain(self.options)
 
     def check_layers(self, channels: Mapping[str, int]) -> None:
         """Check a fitted score against the layers of the network that it is to serve with.

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, known, listed
 from nav_monitor_ros.scores.moments import ClassMoments
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """Options of ``box``."""
+
+    clusters: int = option(4, low=1, high=1000)  # boxes of a class at most
 
 
 class Box(Score):
@@ -29,18 +37,17 @@ class Box(Score):
     """
 
     name = 'box'
+    declared = BoxOptions
+    options: BoxOptions
     _prepared = ('_moments.origin', '_centres')
     _streamed = ('_moments.count', '_moments.sum', '_moments.squares', 'low', 'high')
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, clusters: int = 4
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``clusters`` is K, the boxes of a class at most."""
-        super().__init__(classes=classes, width=width, head=head)
-        if clusters < 1:
-            raise NavMonitorError(f'box: clusters must be at least 1, not {clusters}')
-        self.clusters = int(clusters)
-        self._shape = (classes, self.clusters, width)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
+        self._shape = (classes, self.options.clusters, width)
         self._moments = ClassMoments(1, width)
         self.scale: np.ndarray = np.ones(0, np.float32)
         self._lonely: np.ndarray = np.zeros(0, np.int64)
@@ -60,11 +67,6 @@ class Box(Score):
         """Largest features in each box, float32 (C, K, D)."""
         return np.full(self._shape, -np.inf, np.float32)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'clusters': self.clusters}
-
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Cluster each class's part of the sample."""
         from sklearn.cluster import KMeans
@@ -75,7 +77,7 @@ class Box(Score):
         for label in np.unique(labels[keep]):
             # Sorted and distinct, so that neither order nor repetition of the images matters.
             rows = np.unique(sample.features[keep & (labels == label)], axis=0)
-            count = min(self.clusters, len(rows))
+            count = min(self.options.clusters, len(rows))
             means = KMeans(count, n_init=2, random_state=0).fit(rows).cluster_centers_
             self._centres[label, :count] = means
 
@@ -123,7 +125,7 @@ class Box(Score):
         predicted = batch.predicted
         features = batch.features
         best = np.full(len(batch), np.inf)
-        for cluster in range(self.clusters):
+        for cluster in range(self.options.clusters):
             low, high = self.low[predicted, cluster], self.high[predicted, cluster]
             outside = (features - np.clip(features, low, high)) / self.scale
             best = np.minimum(best, np.square(outside, dtype=np.float64).sum(axis=1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,17 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.moments import Scatter, is_symmetric, whitened, whitening
+from nav_monitor_ros.scores.options import option
 
 _SUMS = ('count', 'sum', 'products')  # of a Scatter
+
+
+@dataclass(frozen=True)
+class ChannelMeansOptions:
+    """Options of ``channel_means``."""
+
+    layers: tuple[str, ...] = option(())  # watched; ``fit`` fills them in where none is given
+    shrinkage: float = option(0.01, above=0, below=1)  # share of the mean variance
 
 
 class ChannelMeans(Score):
@@ -30,35 +40,14 @@ class ChannelMeans(Score):
     """
 
     name = 'channel_means'
+    declared = ChannelMeansOptions
+    options: ChannelMeansOptions
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        layers: Sequence[str] = (),
-        shrinkage: float = 0.01,
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty.
-
-        Args:
-            classes: As for every score; not used.
-            width: As for every score; not used.
-            head: As for every score; not used.
-            layers: Names of the watched layers; ``fit`` fills them in where none is given.
-            shrinkage: In (0, 1), share of the mean variance in the diagonal.
-
-        Raises:
-            NavMonitorError: An option is out of range.
-        """
-        super().__init__(classes=classes, width=width, head=head)
-        if not 0 < shrinkage < 1:
-            raise NavMonitorError(
-                f'channel_means: shrinkage must lie between 0 and 1, not {shrinkage}'
-            )
-        self.layers = tuple(layers)
-        self.shrinkage = float(shrinkage)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self._scatter: dict[str, Scatter] = {}
         self.mean: dict[str, np.ndarray] = {}  # layer -> float32 (C_l,)
         self.whitening: dict[str, np.ndarray] = {}  # layer -> float32 (C_l, C_l), rows whiten
@@ -66,12 +55,7 @@ class ChannelMeans(Score):
     @property
     def watched(self) -> tuple[str, ...]:
         """Return the watched layers."""
-        return self.layers
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'layers': list(self.layers), 'shrinkage': self.shrinkage}
+        return self.options.layers
 
     def check_layers(self, channels: Mapping[str, int]) -> None:
         """Check that each watched layer has as many channels as means were fitted."""
@@ -84,45 +68,45 @@ class ChannelMeans(Score):
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""
-        if not self.layers:
+        if not self.options.layers:
             raise NotApplicableError(
                 'channel_means: the network has no layers with spatial extent to watch; '
                 'leave this score out (--scores)'
             )
-        for layer in self.layers:
+        for layer in self.options.layers:
             self._scatter[layer] = Scatter(sample.means[layer].shape[1])
             self._scatter[layer].centre(sample.means[layer])
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
-        for layer in self.layers:
+        for layer in self.options.layers:
             self._scatter[layer].add(batch.means[layer])
 
     def merge(self, other: Score) -> None:
         """Add the sums of ``other``."""
         assert isinstance(other, ChannelMeans)
-        for layer in self.layers:
+        for layer in self.options.layers:
             self._scatter[layer].merge(other._scatter[layer])
 
     def prepared(self) -> dict[str, np.ndarray]:
         """Return the origins of the sums."""
-        return {f'{layer}/origin': self._scatter[layer].origin for layer in self.layers}
+        return {f'{layer}/origin': self._scatter[layer].origin for layer in self.options.layers}
 
     def seen(self) -> dict[str, np.ndarray]:
         """Return the sums."""
         return {
             f'{layer}/{part}': np.asarray(getattr(self._scatter[layer], part))
-            for layer in self.layers for part in _SUMS
+            for layer in self.options.layers for part in _SUMS
         }
 
     def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
         """Go on from origins and sums."""
-        wanted = {f'{layer}/origin' for layer in self.layers}
+        wanted = {f'{layer}/origin' for layer in self.options.layers}
         if seen:
-            wanted |= {f'{layer}/{part}' for layer in self.layers for part in _SUMS}
+            wanted |= {f'{layer}/{part}' for layer in self.options.layers for part in _SUMS}
         if not wanted <= {*prepared, *seen}:
             raise self._inconsistent()
-        for layer in self.layers:
+        for layer in self.options.layers:
             scatter = Scatter(len(prepared[f'{layer}/origin']))
             scatter.origin = prepared[f'{layer}/origin'].copy()
             if seen:
@@ -133,20 +117,19 @@ class ChannelMeans(Score):
 
     def finish(self) -> None:
         """Turn sums into means and whitening matrices."""
-        for layer in self.layers:
+        for layer in self.options.layers:
             scatter = self._scatter[layer]
             if not scatter.count:
                 raise NavMonitorError('channel_means: no training image was seen')
             mean = scatter.mean()
             self.mean[layer] = mean.astype(np.float32)
-            self.whitening[layer] = whitening(scatter.about(mean), self.shrinkage) / np.float32(
-                np.sqrt(len(mean))
-            )
+            matrix = whitening(scatter.about(mean), self.options.shrinkage)
+            self.whitening[layer] = matrix / np.float32(np.sqrt(len(mean)))
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
         total = np.zeros(len(batch))
-        for layer in self.layers:
+        for layer in self.options.layers:
             white = whitened(batch.means[layer] - self.mean[layer], self.whitening[layer])
             total += np.square(white, dtype=np.float64).sum(axis=1)
         return total
@@ -154,15 +137,15 @@ class ChannelMeans(Score):
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means and whitening matrices."""
         return {
-            **{f'mean/{layer}': self.mean[layer] for layer in self.layers},
-            **{f'whitening/{layer}': self.whitening[layer] for layer in self.layers},
+            **{f'mean/{layer}': self.mean[layer] for layer in self.options.layers},
+            **{f'whitening/{layer}': self.whitening[layer] for layer in self.options.layers},
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back means and whitening matrices."""
-        if not self.layers:
+        if not self.options.layers:
             raise self._inconsistent()
-        for layer in self.layers:
+        for layer in self.options.layers:
             self.mean[layer] = self._take(tensors, f'mean/{layer}', (None,))
             channels = len(self.mean[layer])
             self.whitening[layer] = self._take(
@@ -173,4 +156,4 @@ class ChannelMeans(Score):
 
     def notes(self) -> list[str]:
         """Name the watched layers."""
-        return [f'channel_means: watches {", ".join(self.layers)}']
+        return [f'channel_means: watches {", ".join(self.options.layers)}']

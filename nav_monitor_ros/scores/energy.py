@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class EnergyOptions:
+    """Options of ``energy``."""
+
+    temperature: float = option(1.0, above=0)
 
 
 class Energy(Score):
@@ -18,24 +25,12 @@ class Energy(Score):
     """
 
     name = 'energy'
-
-    def __init__(
-        self, *, classes: int, width: int, head: Head | None, temperature: float = 1.0
-    ) -> None:
-        """Start; ``temperature`` is T."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not temperature > 0:
-            raise NavMonitorError(f'energy: temperature must be above 0, not {temperature}')
-        self.temperature = float(temperature)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'temperature': self.temperature}
+    declared = EnergyOptions
+    options: EnergyOptions
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        return self.temperature * free_energy(batch.logits / self.temperature)
+        return self.options.temperature * free_energy(batch.logits / self.options.temperature)
 
 
 def free_energy(logits: np.ndarray) -> np.ndarray:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, known, listed
 from nav_monitor_ros.scores.moments import ClassMoments
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class GaussianOptions:
+    """Options of ``gaussian``."""
+
+    floor: float = option(0.01, above=0)  # least variance, as a fraction of the mean one
 
 
 class Gaussian(Score):
@@ -24,28 +32,22 @@ class Gaussian(Score):
     """
 
     name = 'gaussian'
+    declared = GaussianOptions
+    options: GaussianOptions
     _prepared = ('_moments.origin',)
     _streamed = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, floor: float = 0.01
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``floor`` is a fraction of the mean variance."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not floor > 0:
-            raise NavMonitorError(f'{self.name}: floor must be above 0, not {floor}')
-        self.floor = float(floor)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self._moments = ClassMoments(classes, width)
         # int64 (C,), float64 (C, D) twice and (C,), when the stream is closed
         self.count: np.ndarray = np.zeros(0, np.int64)
         self.mean: np.ndarray = np.zeros((0, width))
         self.variance: np.ndarray = np.ones((0, width))
         self._log_norm = np.zeros(0)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'floor': self.floor}
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""
@@ -67,7 +69,7 @@ class Gaussian(Score):
         if not self.count.any():
             raise self._nothing_correct()
         variance, pooled = self._moments.variance()
-        lowest = max(self.floor * float(pooled.mean()), float(np.finfo(np.float32).tiny))
+        lowest = max(self.options.floor * float(pooled.mean()), float(np.finfo(np.float32).tiny))
         self.mean = self._moments.mean().astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
         self._complete()

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class GenOptions:
+    """Options of ``gen``."""
+
+    gamma: float = option(0.1, above=0, high=1)
+    top: int = option(100, low=1)  # classes that count at most
 
 
 class GeneralisedEntropy(Score):
@@ -19,30 +27,8 @@ class GeneralisedEntropy(Score):
     """
 
     name = 'gen'
-
-    def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        gamma: float = 0.1,
-        top: int = 100,
-    ) -> None:
-        """Start; ``gamma`` in (0, 1], ``top`` classes at most."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not 0 < gamma <= 1 or top < 1:
-            raise NavMonitorError(
-                f'gen: gamma must lie above 0 and at most at 1 and top be at least 1, not {gamma} '
-                f'and {top}'
-            )
-        self.gamma = float(gamma)
-        self.top = int(top)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'gamma': self.gamma, 'top': self.top}
+    declared = GenOptions
+    options: GenOptions
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -52,5 +38,5 @@ class GeneralisedEntropy(Score):
         # 1 - p as the sum of the others: exact where p rounds to 1.
         others = total - raised
         others[:, 0] = raised[:, 1:].sum(axis=1)
-        kept = raised[:, : self.top] * others[:, : self.top] / total**2
-        return (kept**self.gamma).sum(axis=1)
+        kept = raised[:, : self.options.top] * others[:, : self.options.top] / total**2
+        return (kept**self.options.gamma).sum(axis=1)

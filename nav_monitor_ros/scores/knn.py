@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,19 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.reservoir import Reservoir
 
 _BLOCK = 1 << 24  # similarities computed at once
 _HALVES = 4  # numbers of half precision in a word
+
+
+@dataclass(frozen=True)
+class KnnOptions:
+    """Options of ``knn``."""
+
+    neighbours: int = option(10, low=1)  # k
+    bank: int = option(4096, low=0)  # images kept at most, 0 for all
 
 
 class NearestNeighbours(Score):
@@ -28,41 +38,17 @@ class NearestNeighbours(Score):
     """
 
     name = 'knn'
+    declared = KnnOptions
+    options: KnnOptions
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        neighbours: int = 10,
-        bank: int = 4096,
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty.
-
-        Args:
-            classes: As for every score; not used.
-            width: D, the number of monitored neurons.
-            head: As for every score; not used.
-            neighbours: k.
-            bank: Images kept at most, 0 for all.
-
-        Raises:
-            NavMonitorError: An option is out of range.
-        """
-        super().__init__(classes=classes, width=width, head=head)
-        if neighbours < 1 or bank < 0:
-            raise NavMonitorError('knn: neighbours must be at least 1 and bank not negative')
-        self.neighbours = int(neighbours)
-        self.bank_size = int(bank)
-        self._seen = Reservoir(-(-width // _HALVES), capacity=self.bank_size, distinct=False)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
+        self._seen = Reservoir(-(-width // _HALVES), capacity=self.options.bank, distinct=False)
         self.bank: np.ndarray = np.zeros((0, width), np.float16)
         self._complete()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'neighbours': self.neighbours, 'bank': self.bank_size}
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
@@ -93,7 +79,7 @@ class NearestNeighbours(Score):
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
         points = _unit(batch.features)
-        k = min(self.neighbours, len(self._rows))
+        k = min(self.options.neighbours, len(self._rows))
         block = max(1, _BLOCK // len(self._rows))
         return np.concatenate(
             [np.zeros(0)]
@@ -116,7 +102,7 @@ class NearestNeighbours(Score):
 
     def notes(self) -> list[str]:
         """Say how large the bank is."""
-        return [f'knn: distance to neighbour {self.neighbours} of {len(self.bank)} images']
+        return [f'knn: distance to neighbour {self.options.neighbours} of {len(self.bank)} images']
 
     def _complete(self) -> None:
         self._rows = self.bank.astype(np.float32)

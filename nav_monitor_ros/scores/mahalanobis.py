@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,14 @@ from nav_monitor_ros.scores.moments import (
     whitened,
     whitening,
 )
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class MahalanobisOptions:
+    """Options of ``mahalanobis``."""
+
+    shrinkage: float = option(0.001, above=0, below=1)  # share of the mean variance
 
 
 class Mahalanobis(Score):
@@ -29,6 +38,8 @@ class Mahalanobis(Score):
     """
 
     name = 'mahalanobis'
+    declared = MahalanobisOptions
+    options: MahalanobisOptions
     _prepared = ('_moments.origin', '_scatter.origin')
     _streamed = (
         '_moments.count', '_moments.sum', '_moments.squares', '_scatter.count', '_scatter.sum',
@@ -36,15 +47,10 @@ class Mahalanobis(Score):
     )
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, shrinkage: float = 0.001
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``shrinkage`` in (0, 1)."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not 0 < shrinkage < 1:
-            raise NavMonitorError(
-                f'{self.name}: shrinkage must lie between 0 and 1, not {shrinkage}'
-            )
-        self.shrinkage = float(shrinkage)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self._moments = ClassMoments(classes, width)
         self._scatter = Scatter(width)
         self.centre: np.ndarray = np.zeros(0, np.float32)  # (D,), mean of all images
@@ -52,11 +58,6 @@ class Mahalanobis(Score):
         # whitened, of the classes that have images
         self.means: np.ndarray = np.zeros((0, width), np.float32)
         self._complete()
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'shrinkage': self.shrinkage}
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""
@@ -85,7 +86,7 @@ class Mahalanobis(Score):
         share = self._moments.count[present] / self._scatter.count
         between = (offset * share[:, None]).T @ offset
         total = self._scatter.about(self._scatter.mean())
-        self.whitening = whitening(total - between, self.shrinkage)
+        self.whitening = whitening(total - between, self.options.shrinkage)
         self.means = ((means - self.centre) @ self.whitening.T.astype(np.float64)).astype(
             np.float32
         )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.options import option
 
 MOST_PASSES = 1000
 MEASURES = ('entropy', 'mutual_information')
+
+
+@dataclass(frozen=True)
+class McDropoutOptions:
+    """Options of ``mc_dropout``."""
+
+    count: int = option(50, low=2, high=MOST_PASSES)  # K
+    measure: str = option('entropy', choices=MEASURES)
 
 
 class MonteCarloDropout(Score):
@@ -28,35 +36,13 @@ class MonteCarloDropout(Score):
     """
 
     name = 'mc_dropout'
-
-    def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        count: int = 50,
-        measure: str = 'entropy',
-    ) -> None:
-        """Start; ``count`` is K, ``measure`` one of ``MEASURES``."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not 2 <= count <= MOST_PASSES or measure not in MEASURES:
-            raise NavMonitorError(
-                f'mc_dropout: count must be 2 to {MOST_PASSES} and measure one of '
-                f"{', '.join(MEASURES)}, not {count} and '{measure}'"
-            )
-        self.count = int(count)
-        self.measure = measure
+    declared = McDropoutOptions
+    options: McDropoutOptions
 
     @property
     def passes(self) -> int:
         """Return K."""
-        return self.count
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'count': self.count, 'measure': self.measure}
+        return self.options.count
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Check that the passes are there."""
@@ -72,7 +58,7 @@ class MonteCarloDropout(Score):
         raised = np.exp(batch.samples - batch.samples.max(axis=2, keepdims=True))
         probabilities = raised / raised.sum(axis=2, keepdims=True)
         total = _entropy(probabilities.mean(axis=1))
-        if self.measure == 'entropy':
+        if self.options.measure == 'entropy':
             return total
         return np.maximum(total - _entropy(probabilities).mean(axis=1), 0.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +13,24 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
 from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.pattern_search import INDEXED_FROM, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
-from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
+from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
 MOST_PATTERNS = 10_000  # kept of a class unless another number is asked for
+
+
+@dataclass(frozen=True)
+class PatternOptions:
+    """Options of ``pattern``."""
+
+    threshold: str = option('auto', choices=RULES)  # above which a neuron is on
+    quantile: float = option(0.5, above=0, below=1)  # where quantiles are used
+    select: float = option(0.0, low=0, below=1)  # ratio by which neurons are chosen for a class
+    gamma: int = option(0, low=0)  # largest distance at which a frame counts as known, bits
+    max_patterns: int = option(MOST_PATTERNS, low=0)  # kept of a class at most, 0 for all
 
 
 class Pattern(Score):
@@ -44,19 +57,12 @@ class Pattern(Score):
     """
 
     name = 'pattern'
+    declared = PatternOptions
+    options: PatternOptions
     _prepared = ('thresholds', '_on_rate')
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        threshold: str = 'auto',
-        quantile: float = 0.5,
-        select: float = 0.0,
-        gamma: int = 0,
-        max_patterns: int = MOST_PATTERNS,
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
         """Start empty.
 
@@ -64,32 +70,17 @@ class Pattern(Score):
             classes: C, the number of classes.
             width: D, the number of monitored neurons.
             head: The head's weights on the monitored features, if they act on them.
-            threshold: ``auto``, ``zero`` or ``quantile``.
-            quantile: In (0, 1), where quantiles are used.
-            select: In [0, 1), the neuron selection's ratio.
-            gamma: Largest distance at which a frame counts as known, in bits.
-            max_patterns: How many patterns a class keeps at most, 0 for all. Which ones are kept
-                does not depend on the images' order.
+            options: Fields of ``PatternOptions``.
 
         Raises:
             NavMonitorError: An option is out of range, or ``select`` lacks the head's weights.
         """
-        super().__init__(classes=classes, width=width, head=head)
-        check_rule(self.name, threshold, quantile)
-        if not 0 <= select < 1:
-            raise NavMonitorError(f'pattern: select must be at least 0 and below 1, not {select}')
-        if gamma < 0 or max_patterns < 0:
-            raise NavMonitorError('pattern: gamma and max_patterns must not be negative')
-        if select and head is None:
+        super().__init__(classes=classes, width=width, head=head, **options)
+        if self.options.select and head is None:
             raise NavMonitorError(
                 'pattern: select chooses neurons by the weights of the last layer, which do not '
                 'act on the monitored layer; monitor the penultimate layer or leave select at 0'
             )
-        self.threshold_rule = threshold
-        self.quantile = float(quantile)
-        self.select = float(select)
-        self.gamma = int(gamma)
-        self.max_patterns = int(max_patterns)
         self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
         words = -(-width // bits.WORD)
         self.patterns: np.ndarray = np.zeros((0, words), np.uint64)  # (P, words), by class
@@ -115,20 +106,9 @@ class Pattern(Score):
     def _seen(self) -> list[Reservoir]:
         words = -(-self.width // bits.WORD)
         return [
-            Reservoir(words, capacity=self.max_patterns, distinct=True)
+            Reservoir(words, capacity=self.options.max_patterns, distinct=True)
             for _ in range(self.classes)
         ]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {
-            'threshold': self.threshold_rule,
-            'quantile': self.quantile,
-            'select': self.select,
-            'gamma': self.gamma,
-            'max_patterns': self.max_patterns,
-        }
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Set the thresholds.
@@ -138,7 +118,7 @@ class Pattern(Score):
                 constant.
         """
         self.thresholds = choose_thresholds(
-            self.name, sample.features, self.threshold_rule, self.quantile
+            self.name, sample.features, self.options.threshold, self.options.quantile
         )
         self._on_rate = (sample.features > self.thresholds).mean(axis=0)
 
@@ -198,7 +178,7 @@ class Pattern(Score):
 
     def out_of_pattern(self, batch: Activations) -> np.ndarray:
         """Return which images are farther than ``gamma`` from every stored pattern, bool (N,)."""
-        return self.score(batch) > self.gamma
+        return self.score(batch) > self.options.gamma
 
     def nearest(self, features: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray, int]:
         """Compare one frame with the nearest stored pattern of a class.
@@ -256,7 +236,7 @@ class Pattern(Score):
     def notes(self) -> list[str]:
         """Say which thresholds are used and which classes or neurons carry nothing."""
         counts = np.diff(self.offsets)
-        rule = describe_rule(self.thresholds, self.threshold_rule, self.quantile)
+        rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         lines = [
             f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} a class) over '
             f'{self._some_neurons()}; a neuron is {rule}'
@@ -278,10 +258,10 @@ class Pattern(Score):
         return f'{low} to {high} of {self.width} neurons'
 
     def _choose_neurons(self) -> np.ndarray:
-        if not self.select or self.head is None:
+        if not self.options.select or self.head is None:
             return np.ones((self.classes, self.width), bool)
         strength = np.abs(self.head.weight)
-        return strength > self.select * strength.max(axis=1, keepdims=True)
+        return strength > self.options.select * strength.max(axis=1, keepdims=True)
 
     def _words(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return bits.pack(features > self.thresholds) & self._mask[labels]

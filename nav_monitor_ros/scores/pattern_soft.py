@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,16 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, known
-from nav_monitor_ros.scores.thresholds import check_rule, choose_thresholds, describe_rule
+from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
+
+
+@dataclass(frozen=True)
+class SoftPatternOptions:
+    """Options of ``pattern_soft``."""
+
+    threshold: str = option('auto', choices=RULES)  # as for ``pattern``
+    quantile: float = option(0.5, above=0, below=1)  # as for ``pattern``
 
 
 class SoftPattern(Score):
@@ -26,23 +36,16 @@ class SoftPattern(Score):
     """
 
     name = 'pattern_soft'
+    declared = SoftPatternOptions
+    options: SoftPatternOptions
     _prepared = ('thresholds',)
     _streamed = ('_count', '_on')
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        threshold: str = 'auto',
-        quantile: float = 0.5,
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``threshold`` and ``quantile`` are those of ``pattern``."""
-        super().__init__(classes=classes, width=width, head=head)
-        check_rule(self.name, threshold, quantile)
-        self.threshold_rule = threshold
-        self.quantile = float(quantile)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
 
     # Memory is taken with the first image, not on the word of a bundle.
@@ -54,15 +57,10 @@ class SoftPattern(Score):
     def _on(self) -> np.ndarray:
         return np.zeros((self.classes, self.width), np.int64)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'threshold': self.threshold_rule, 'quantile': self.quantile}
-
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Set the thresholds."""
         self.thresholds = choose_thresholds(
-            self.name, sample.features, self.threshold_rule, self.quantile
+            self.name, sample.features, self.options.threshold, self.options.quantile
         )
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
@@ -105,7 +103,7 @@ class SoftPattern(Score):
 
     def notes(self) -> list[str]:
         """Say when a neuron is on."""
-        rule = describe_rule(self.thresholds, self.threshold_rule, self.quantile)
+        rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         return [f'pattern_soft: a neuron is {rule}']
 
     def _complete(self) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class ReactOptions:
+    """Options of ``react``."""
+
+    quantile: float = option(0.9, above=0, high=1)
 
 
 class React(Score):
@@ -23,27 +31,21 @@ class React(Score):
     """
 
     name = 'react'
+    declared = ReactOptions
+    options: ReactOptions
     _prepared = ('clip',)
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, quantile: float = 0.9
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``quantile`` in (0, 1]."""
-        super().__init__(classes=classes, width=width, head=head)
-        if not 0 < quantile <= 1:
-            raise NavMonitorError(f'react: quantile must lie between 0 and 1, not {quantile}')
-        self.quantile = float(quantile)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self.clip = np.array([np.inf], np.float32)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'quantile': self.quantile}
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Set the clipping value."""
         entering = self._require_head().entering(sample.features)
-        self.clip = np.array([np.quantile(entering, self.quantile)], np.float32)
+        self.clip = np.array([np.quantile(entering, self.options.quantile)], np.float32)
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""

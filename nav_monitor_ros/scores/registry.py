@@ -21,6 +21,7 @@ from nav_monitor_ros.scores.mahalanobis import Mahalanobis
 from nav_monitor_ros.scores.max_logit import MaximumLogit
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
+from nav_monitor_ros.scores.options import checked
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.scores.pattern_soft import SoftPattern
 from nav_monitor_ros.scores.react import React
@@ -59,11 +60,10 @@ def make_score(
         head: The head's weights on the monitored features, if they act on them.
 
     Raises:
-        NavMonitorError: No score has this name, or it has no such option.
+        NavMonitorError: No score has this name, it has no such option, or an option's value has
+            another type or is out of range.
     """
     if name not in SCORES:
         raise NavMonitorError(f"there is no score '{name}'; there are {', '.join(SCORES)}")
-    try:
-        return SCORES[name](classes=classes, width=width, head=head, **settings)
-    except TypeError as error:
-        raise NavMonitorError(f"score '{name}': {error}") from error
+    checked(name, SCORES[name].declared, settings)  # before they become keywords
+    return SCORES[name](classes=classes, width=width, head=head, **settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,18 @@ class RelativeMahalanobis(Mahalanobis):
     name = 'relative_mahalanobis'
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, shrinkage: float = 0.001
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty; ``shrinkage`` in (0, 1), of both covariances."""
-        super().__init__(classes=classes, width=width, head=head, shrinkage=shrinkage)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         # (D, D), whitens all images
         self.background: np.ndarray = np.zeros((0, width), np.float32)
 
     def finish(self) -> None:
         """Turn sums into means and the whitening matrices."""
         super().finish()
-        self.background = whitening(self._scatter.about(self._scatter.mean()), self.shrinkage)
+        about_mean = self._scatter.about(self._scatter.mean())
+        self.background = whitening(about_mean, self.options.shrinkage)
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.options import option
 
 _LARGEST = 50.0  # exponent at which the scale is cut, for features without a positive sum
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """Options of ``scale``."""
+
+    percentile: float = option(0.85, low=0, below=1)  # share of the features left out of s2
 
 
 class Scale(Score):
@@ -25,28 +32,8 @@ class Scale(Score):
     """
 
     name = 'scale'
-    default_percentile = 0.85
-
-    def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        percentile: float | None = None,
-    ) -> None:
-        """Start; ``percentile`` in [0, 1)."""
-        super().__init__(classes=classes, width=width, head=head)
-        self.percentile = self.default_percentile if percentile is None else float(percentile)
-        if not 0 <= self.percentile < 1:
-            raise NavMonitorError(
-                f'{self.name}: percentile must be at least 0 and below 1, not {percentile}'
-            )
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'percentile': self.percentile}
+    declared = ScaleOptions
+    options: ScaleOptions
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Check that the features are what the score is made for."""
@@ -60,7 +47,7 @@ class Scale(Score):
         """Return the score of each image, float64 (N,)."""
         head = self._require_head()
         entering = head.entering(batch.features)
-        count = entering.shape[1] - round(entering.shape[1] * self.percentile)
+        count = entering.shape[1] - round(entering.shape[1] * self.options.percentile)
         largest = np.partition(entering, -count, axis=1)[:, -count:] if count else entering[:, :0]
         shaped, kept = self._shape(entering, largest)
         ratio = entering.sum(axis=1) / np.maximum(kept, 1e-12)

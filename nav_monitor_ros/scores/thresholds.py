@@ -14,18 +14,6 @@ ALWAYS_ON = 0.99  # a neuron above 0 on more of the sample than this says nothin
 MOSTLY_ON = 0.8
 
 
-def check_rule(score: str, rule: str, quantile: float) -> None:
-    """Check a score's options.
-
-    Raises:
-        NavMonitorError: The rule is unknown, or the quantile does not lie between 0 and 1.
-    """
-    if rule not in RULES:
-        raise NavMonitorError(f"{score}: threshold '{rule}' is not one of {', '.join(RULES)}")
-    if not 0 < quantile < 1:
-        raise NavMonitorError(f'{score}: quantile must lie between 0 and 1, not {quantile}')
-
-
 def choose_thresholds(
     score: str, features: np.ndarray, rule: str, quantile: float
 ) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
 from nav_monitor_ros.scores.moments import Scatter
+from nav_monitor_ros.scores.options import option
+
+
+@dataclass(frozen=True)
+class VimOptions:
+    """Options of ``vim``."""
+
+    subspace: int = option(0, low=0)  # its dimension, below D; 0 for the source's rule
 
 
 class VirtualLogitMatching(Score):
@@ -28,11 +37,13 @@ class VirtualLogitMatching(Score):
     """
 
     name = 'vim'
+    declared = VimOptions
+    options: VimOptions
     _prepared = ('_scatter.origin', '_sample_entering', '_sample_largest')
     _streamed = ('_scatter.count', '_scatter.sum', '_scatter.products')
 
     def __init__(
-        self, *, classes: int, width: int, head: Head | None, subspace: int = 0
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
         """Start empty.
 
@@ -40,18 +51,17 @@ class VirtualLogitMatching(Score):
             classes: C, the number of classes.
             width: D, the number of monitored neurons.
             head: The head's weights on the monitored features.
-            subspace: Dimension of the principal subspace, below D; 0 for the source's rule: 1000
-                from D = 2048 on, 512 from 768 on, else D / 2.
+            options: Fields of ``VimOptions``.
 
         Raises:
             NavMonitorError: ``subspace`` is out of range.
         """
-        super().__init__(classes=classes, width=width, head=head)
-        if not 0 <= subspace < width:
+        super().__init__(classes=classes, width=width, head=head, **options)
+        if self.options.subspace >= width:
             raise NavMonitorError(
-                f'vim: subspace must be at least 0 and below the {width} neurons, not {subspace}'
+                f'vim: option subspace is {self.options.subspace}; it must be below the {width} '
+                'monitored neurons'
             )
-        self.subspace = int(subspace)
         self._scatter = Scatter(width)
         self.origin: np.ndarray = np.zeros(0, np.float32)  # u, (D,)
         self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
@@ -59,11 +69,6 @@ class VirtualLogitMatching(Score):
         # of the sample: what enters the head, float32 (S, D), and the largest logits, (S,)
         self._sample_entering: np.ndarray = np.zeros((0, width), np.float32)
         self._sample_largest: np.ndarray = np.zeros(0, np.float32)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'subspace': self.subspace}
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Keep the sample, which alpha is chosen by."""
@@ -122,8 +127,8 @@ class VirtualLogitMatching(Score):
             raise self._inconsistent()
 
     def _dimension(self) -> int:
-        if self.subspace:
-            return self.subspace
+        if self.options.subspace:
+            return self.options.subspace
         return 1000 if self.width >= 2048 else 512 if self.width >= 768 else self.width // 2
 
     def _residual_norm(self, entering: np.ndarray) -> np.ndarray:

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.gaussian import Gaussian
+from nav_monitor_ros.scores.gaussian import Gaussian, GaussianOptions
+from nav_monitor_ros.scores.options import option
 
 LONGEST_WINDOW = 1000  # frames that are kept of a class
 
 _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number, its features)
+
+
+@dataclass(frozen=True)
+class WindowOptions(GaussianOptions):
+    """Options of ``window_kl``."""
+
+    window: int = option(10, low=2, high=LONGEST_WINDOW)  # W, frames
+    max_age: int = option(300, low=2)  # frames
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        if self.max_age < self.window:
+            raise NavMonitorError(
+                f'window_kl: option max_age is {self.max_age}; it must be at least window, which '
+                f'is {self.window}'
+            )
 
 
 class WindowDivergence(Gaussian):
@@ -31,51 +49,22 @@ class WindowDivergence(Gaussian):
     """
 
     name = 'window_kl'
+    declared = WindowOptions
+    options: WindowOptions
     windowed = True
 
     def __init__(
-        self,
-        *,
-        classes: int,
-        width: int,
-        head: Head | None,
-        window: int = 10,
-        max_age: int = 300,
-        floor: float = 0.01,
+        self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty.
-
-        Args:
-            classes: C, the number of classes.
-            width: D, the number of monitored neurons.
-            head: As for every score; not used.
-            window: W, in frames.
-            max_age: In frames.
-            floor: Least variance, as for ``gaussian``.
-
-        Raises:
-            NavMonitorError: An option is out of range.
-        """
-        super().__init__(classes=classes, width=width, head=head, floor=floor)
-        if not 2 <= window <= LONGEST_WINDOW or max_age < window:
-            raise NavMonitorError(
-                f'window_kl: window must be 2 to {LONGEST_WINDOW} and max_age at least that, not '
-                f'{window} and {max_age}'
-            )
-        self.window = int(window)
-        self.max_age = int(max_age)
+        """Start empty."""
+        super().__init__(classes=classes, width=width, head=head, **options)
         self._recent: _Recent = {}
         self._number = 0
 
     @property
     def reach(self) -> int:
         """Return the age of the oldest frame that a window may hold."""
-        return self.max_age
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Return the constructor's keyword options."""
-        return {'window': self.window, 'max_age': self.max_age, **super().settings}
+        return self.options.max_age
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image of a stream that starts here, float64 (N,)."""
@@ -100,19 +89,20 @@ class WindowDivergence(Gaussian):
         """Say what the score has to be calibrated on."""
         return [
             *super().notes(),
-            f'window_kl: over {self.window} frames; promises no false-alarm rate, since windows '
-            'overlap and calibration images seldom come in the order of a camera'
+            f'window_kl: over {self.options.window} frames; promises no false-alarm rate, since '
+            'windows overlap and calibration images seldom come in the order of a camera'
         ]
 
     def _next(self, recent: _Recent, number: int, features: np.ndarray, label: int) -> float:
-        frames = recent.setdefault(label, deque(maxlen=self.window))
+        window = self.options.window
+        frames = recent.setdefault(label, deque(maxlen=window))
         frames.append((number, features))
-        while frames[0][0] <= number - self.max_age:
+        while frames[0][0] <= number - self.options.max_age:
             frames.popleft()
         mean, variance = self.mean[label], self.variance[label]
         deviation = np.stack([f for _, f in frames]) - mean
-        missing = self.window - len(frames)
-        shift = deviation.sum(axis=0) / self.window
-        spread = (np.square(deviation).sum(axis=0) + missing * variance) / self.window - shift**2
-        ratio = np.maximum(spread / variance, self.floor)
+        missing = window - len(frames)
+        shift = deviation.sum(axis=0) / window
+        spread = (np.square(deviation).sum(axis=0) + missing * variance) / window - shift**2
+        ratio = np.maximum(spread / variance, self.options.floor)
         return float(0.5 * (ratio - 1 - np.log(ratio) + shift**2 / variance).sum())

@@ -1,0 +1,119 @@
+"""Names of classes: what can be one, and files that list them one a line."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nav_monitor_ros.errors import NavMonitorError
+
+LONGEST_NAME = 500  # characters
+LARGEST_FILE = 1 << 26  # bytes
+_BYTE_ORDER_MARK = '\ufeff'  # that some editors put at the start of a file
+
+
+def problem_of(name: str) -> str:
+    """Return why a text can be no name in a bundle, '' if it can."""
+    if len(name) > LONGEST_NAME:
+        return f'({shown(name)}) has {len(name)} characters, more than {LONGEST_NAME}'
+    if any('\udc80' <= character <= '\udcff' for character in name):
+        return f'({shown(name)}) has bytes that are not UTF-8'
+    odd = next((character for character in name if not character.isprintable()), '')
+    if odd:
+        what = unicodedata.name(odd, 'a control character')
+        return f'({shown(name)}) has the character U+{ord(odd):04X}, {what}, which cannot be shown'
+    return ''
+
+
+def require_names(names: Iterable[str], what: str, remedy: str) -> None:
+    """Check names before hours of work go into a bundle that has them.
+
+    Args:
+        names: To be checked.
+        what: They are, for the message.
+        remedy: What to do about one that cannot be used.
+
+    Raises:
+        NavMonitorError: One has characters that cannot be shown, or is too long.
+    """
+    for name in names:
+        problem = problem_of(name)
+        if problem:
+            raise NavMonitorError(f'{what} {problem}; {remedy}')
+
+
+def shown(name: str) -> str:
+    """Return a name fit for a message, whatever it is made of: in one line, and not too long."""
+    text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return text if len(text) <= 80 else f'{text[:80]}...'
+
+
+def comparable(name: str) -> str:
+    """Return a name in the form in which names are compared.
+
+    Accented letters may be one character or two, as macOS writes the names of folders; spaces
+    around a name do not count.
+    """
+    return unicodedata.normalize('NFC', name).strip()
+
+
+def alike(name: str) -> str:
+    """Return what names have in common that a person may take for the same: letters and digits."""
+    folded = unicodedata.normalize('NFKD', name).casefold()
+    return ''.join(character for character in folded if character.isalnum())
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the class names of a file, one a line; empty lines and a byte order mark do not count.
+
+    Raises:
+        NavMonitorError: The file cannot be read, or a line can be no name; the message names it.
+    """
+    names = []
+    for number, line in enumerate(_text(path).split('\n'), start=1):
+        name = line.strip()
+        if not name:
+            continue
+        problem = problem_of(name)
+        if problem:
+            raise NavMonitorError(f'class names {path}, line {number}: the name {problem}')
+        names.append(name)
+    if not names:
+        raise NavMonitorError(f'class names {path}: the file has none')
+    return tuple(names)
+
+
+def read_listed(path: Path) -> tuple[str, ...]:
+    """Return the names that ``write_listed`` wrote.
+
+    Raises:
+        NavMonitorError: The file cannot be read.
+    """
+    return tuple(_text(path).removesuffix('\n').split('\n'))
+
+
+def write_listed(path: Path, names: Sequence[str]) -> None:
+    """Write names that can be ones, one a line.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path.write_text('\n'.join(names) + '\n', encoding='utf-8')
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open(encoding='utf-8') as stream:
+            text = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise NavMonitorError(f'class names {path}: {error.strerror}') from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b'\n') + 1
+        raise NavMonitorError(
+            f'class names {path}, line {line}: byte 0x{error.object[error.start]:02x} is not '
+            'UTF-8; save the file as UTF-8'
+        ) from None
+    if len(text) > LARGEST_FILE:
+        raise NavMonitorError(f'class names {path}: the file is larger than {LARGEST_FILE} bytes')
+    return text.removeprefix(_BYTE_ORDER_MARK)

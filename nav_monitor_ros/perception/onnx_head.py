@@ -1,0 +1,140 @@
+"""The last linear layer of an ONNX graph, and the logits among its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_SHAPING = {'Identity', 'Cast', 'Squeeze', 'Unsqueeze', 'Reshape', 'Flatten', 'Dropout'}
+_SQUASHING = {'Softmax', 'LogSoftmax', 'Sigmoid'}  # rows of logits to those that are returned
+# What may be done to a squashed row, by the operator that squashed it.
+_UNDONE = {'Log': 'Softmax', 'Exp': 'LogSoftmax'}
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The last linear layer of a graph."""
+
+    weight: np.ndarray  # float32 (C, D)
+    bias: np.ndarray  # float32 (C,)
+
+
+class GraphTail:
+    """The end of a graph, followed from its output backwards."""
+
+    def __init__(self, producers: Mapping[str, Any], initializers: Mapping[str, Any]) -> None:
+        """Take what makes which tensor, node or constant, by the tensor's name."""
+        self._producers = producers
+        self._initializers = initializers
+
+    def squashed(self, output: str) -> str | None:
+        """Return the tensor of which a softmax or sigmoid makes an output; None without one."""
+        name, undoing = output, ''
+        while (node := self._producers.get(name)) is not None:
+            if node.op_type in _SQUASHING:
+                return node.input[0] if undoing in ('', node.op_type) else None
+            if node.op_type in _UNDONE and not undoing:
+                undoing = _UNDONE[node.op_type]
+            elif node.op_type not in _SHAPING:
+                return None
+            name = node.input[0]
+        return None
+
+    def linear(self, logits: str) -> tuple[str, LinearHead] | None:
+        """Return what enters the linear layer that logits come from, and its weights.
+
+        A temperature between the layer and the logits is part of the weights.
+        """
+        name, scale = logits, np.float32(1)
+        while True:
+            found = self._linear_before(name)
+            if found is not None:
+                entering, head = found
+                return entering, LinearHead(head.weight * scale, head.bias * scale)
+            node = self._producers.get(name)
+            if node is None:
+                return None
+            if node.op_type in _SHAPING:
+                name = node.input[0]
+                continue
+            scaled = self._scaled(node)
+            if scaled is None:
+                return None
+            name, scale = scaled[0], scale * scaled[1]
+
+    def _scaled(self, node: Any) -> tuple[str, np.float32] | None:
+        """Return what a node multiplies or divides by one number, and the factor."""
+        if node.op_type not in {'Mul', 'Div'}:
+            return None
+        for one, other in ((1, 0), (0, 1))[: 1 if node.op_type == 'Div' else 2]:
+            factor = self.constant(node.input[one])
+            if factor is not None and factor.size == 1 and factor.reshape(-1)[0]:
+                value = factor.reshape(-1)[0]
+                return node.input[other], np.float32(1 / value if node.op_type == 'Div' else value)
+        return None
+
+    def _linear_before(self, name: str) -> tuple[str, LinearHead] | None:
+        """Return what enters the linear layer that yields a tensor, and its weights."""
+        node = self._producers.get(name)
+        while node is not None and node.op_type == 'Identity':
+            node = self._producers.get(node.input[0])
+        if node is None:
+            return None
+        if node.op_type == 'Gemm':
+            return self._gemm(node)
+        bias = None
+        if node.op_type == 'Add':
+            for one, other in ((0, 1), (1, 0)):
+                bias, product = self.constant(node.input[one]), node.input[other]
+                if bias is not None:
+                    node = self._producers.get(product)
+                    break
+        if node is None or node.op_type != 'MatMul':
+            return None
+        weight = self.constant(node.input[1])
+        if weight is None or weight.ndim != 2:
+            return None
+        bias = np.zeros(weight.shape[1], np.float32) if bias is None else bias.reshape(-1)
+        if len(bias) != weight.shape[1]:
+            return None
+        return node.input[0], LinearHead(np.ascontiguousarray(weight.T), bias)
+
+    def _gemm(self, node: Any) -> tuple[str, LinearHead] | None:
+        options = {attribute.name: attribute for attribute in node.attribute}
+        if 'transA' in options and options['transA'].i:
+            return None
+        weight = self.constant(node.input[1])
+        if weight is None or weight.ndim != 2:
+            return None
+        weight = weight if 'transB' in options and options['transB'].i else weight.T
+        weight = weight * np.float32(options['alpha'].f if 'alpha' in options else 1)
+        bias: np.ndarray = np.zeros(len(weight), np.float32)
+        if len(node.input) > 2 and node.input[2]:
+            found = self.constant(node.input[2])
+            if found is None or found.size not in (1, len(bias)):
+                return None
+            scale = np.float32(options['beta'].f if 'beta' in options else 1)
+            bias = bias + found.reshape(-1) * scale
+        return node.input[0], LinearHead(np.ascontiguousarray(weight), bias)
+
+    def constant(self, name: str) -> np.ndarray | None:
+        """Return the values of a tensor that does not depend on the image, float32."""
+        from onnx import numpy_helper
+
+        if name in self._initializers:
+            return np.asarray(numpy_helper.to_array(self._initializers[name]), np.float32)
+        node = self._producers.get(name)
+        if node is None:
+            return None
+        if node.op_type == 'Constant' and node.attribute and node.attribute[0].name == 'value':
+            return np.asarray(numpy_helper.to_array(node.attribute[0].t), np.float32)
+        if node.op_type in {'Identity', 'Transpose'}:
+            found = self.constant(node.input[0])
+            if found is None or node.op_type == 'Identity':
+                return found
+            order = next((list(a.ints) for a in node.attribute if a.name == 'perm'), None)
+            return found.transpose(order)
+        return None

@@ -1,0 +1,144 @@
+"""How a picture's EXIF says that it was held, and turning it so.
+
+A camera stores the rows as its sensor reads them, with a number from 1 to 8 that says how to turn
+them for a person. torchvision, like most training code, takes the rows as they are stored; so does
+everything here unless the preprocessing says ``exif: apply``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+EXIF = ('ignore', 'apply')  # what may be done about it
+IGNORE, APPLY = EXIF
+UPRIGHT = 1  # the number of a picture that is stored as it is seen
+
+_TAG = 0x0112
+_SHORT = 3  # type of the tag's value
+_MOST_ENTRIES = 4096  # of a directory
+_JPEG, _PNG, _RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
+_PREFIX = b'Exif\0\0'  # of a JPEG's segment; some WebP writers have it too
+_JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
+_JPEG_SCAN = 0xDA
+
+
+def orientation(encoded: bytes) -> int:
+    """Return a picture's EXIF orientation, 1 to 8.
+
+    Args:
+        encoded: A whole JPEG, PNG, WebP or TIFF file; of others, and where nothing is said or it is
+            damaged, the picture counts as upright.
+    """
+    for block in _exif_blocks(encoded):
+        entry = _entry(block)
+        if entry is not None:
+            return entry[1]
+    return UPRIGHT
+
+
+def turned(pixels: np.ndarray, number: int) -> np.ndarray:
+    """Return pixels as a person is to see them.
+
+    Args:
+        pixels: (H, W, ...), as stored.
+        number: Orientation, 1 to 8.
+
+    Returns:
+        Contiguous; (W, H, ...) for 5 to 8.
+    """
+    if number > 4:  # rows and columns change places
+        pixels = pixels.swapaxes(0, 1)
+    if number in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if number in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def stored_upright(encoded: bytes) -> bytes:
+    """Return a TIFF file that says nothing of its orientation.
+
+    libtiff turns pixels when it reads them, whatever OpenCV is asked for.
+    """
+    entry = _entry(encoded)
+    if entry is None or entry[1] == UPRIGHT:
+        return encoded
+    place, _, order = entry
+    return encoded[:place] + struct.pack(f'{order}H', UPRIGHT) + encoded[place + 2 :]
+
+
+def _exif_blocks(encoded: bytes) -> Iterator[bytes]:
+    """Yield the parts of a picture that are laid out as a TIFF file."""
+    if encoded.startswith(_JPEG):
+        yield from _jpeg_blocks(encoded)
+    elif encoded.startswith(_PNG):
+        yield from _chunks(encoded, len(_PNG), b'eXIf', '>', name_first=False)
+    elif encoded.startswith(_RIFF):
+        for block in _chunks(encoded, 12, b'EXIF', '<', name_first=True):
+            yield block.removeprefix(_PREFIX)
+    else:
+        yield encoded
+
+
+def _jpeg_blocks(encoded: bytes) -> Iterator[bytes]:
+    place = 2
+    while (place := encoded.find(b'\xff', place)) >= 0 and place + 4 <= len(encoded):
+        marker = encoded[place + 1]
+        if marker == _JPEG_SCAN:
+            return
+        if marker in (0x00, 0xFF) or marker in _JPEG_BARE:
+            place += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(encoded[place + 2 : place + 4], 'big')
+        content = encoded[place + 4 : place + 2 + length]
+        if marker == 0xE1 and content.startswith(_PREFIX):
+            yield content[len(_PREFIX) :]
+        place += 2 + max(2, length)
+
+
+def _chunks(
+    encoded: bytes, place: int, wanted: bytes, order: str, *, name_first: bool
+) -> Iterator[bytes]:
+    """Yield the contents of a PNG's or a RIFF file's chunks of one name."""
+    while place + 8 <= len(encoded):
+        head = encoded[place : place + 8]
+        name, number = (head[:4], head[4:]) if name_first else (head[4:], head[:4])
+        (length,) = struct.unpack(f'{order}I', number)
+        if name == wanted:
+            yield encoded[place + 8 : place + 8 + length]
+        # A PNG's chunk has a checksum behind it, a RIFF file's is filled up to an even length.
+        place += 8 + length + (length % 2 if name_first else 4)
+
+
+def _entry(tiff: bytes) -> tuple[int, int, str] | None:
+    """Return where the first directory of a TIFF has the orientation, the number, and byte order.
+
+    None where it says nothing that makes sense.
+    """
+    order = {b'II': '<', b'MM': '>'}.get(tiff[:2])
+    if order is None or len(tiff) < 16:
+        return None
+    (version,) = struct.unpack_from(f'{order}H', tiff, 2)
+    if version == 42:
+        wide, (place,) = False, struct.unpack_from(f'{order}I', tiff, 4)
+    elif version == 43:  # BigTIFF
+        wide, (place,) = True, struct.unpack_from(f'{order}Q', tiff, 8)
+    else:
+        return None
+    head, step, value = (8, 20, 12) if wide else (2, 12, 8)
+    if place + head > len(tiff):
+        return None
+    (count,) = struct.unpack_from(f'{order}{"Q" if wide else "H"}', tiff, place)
+    place += head
+    for _ in range(min(count, _MOST_ENTRIES)):
+        if place + step > len(tiff):
+            return None
+        tag, kind = struct.unpack_from(f'{order}HH', tiff, place)
+        if tag == _TAG:
+            (number,) = struct.unpack_from(f'{order}H', tiff, place + value)
+            return (place + value, number, order) if kind == _SHORT and 1 <= number <= 8 else None
+        place += step
+    return None

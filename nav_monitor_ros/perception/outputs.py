@@ -1,0 +1,214 @@
+"""What a network's outputs are: logits, or what a softmax or sigmoid has made of them.
+
+The monitor works on logits. Where a network returns something else, its logits are taken before
+that, or computed back from it: a softmax loses a constant of each row, which stands for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+
+if TYPE_CHECKING:
+    import torch
+
+LOGITS = 'logits'
+PROBABILITIES = 'probabilities'  # no value negative, each row adds up to 1
+LOG_PROBABILITIES = 'log_probabilities'  # their logarithms
+SIGMOIDS = 'sigmoids'  # each output for itself between 0 and 1
+FORMS = (LOGITS, PROBABILITIES, LOG_PROBABILITIES, SIGMOIDS)
+CLASSIFIERS = (
+    'this monitors classifiers, which return one row of class scores for each image: '
+    '(images, classes)'
+)
+OutputName = int | str  # of one of several outputs: its number from 0, or its name
+
+_SUM_ERROR = 1e-3  # by which a row of probabilities may miss 1
+_LEAST = 1e-37  # probability below which a float holds no more; its logit is that of this one
+_NEAREST = 2.0**-24  # to 1 that a sigmoid in float32 comes without reaching it
+
+
+def form_of(outputs: np.ndarray) -> str:
+    """Return which of the forms that rows alone give away some outputs (N, C) have.
+
+    Args:
+        outputs: For at least two images, float.
+
+    Returns:
+        ``LOGITS`` where they are neither probabilities nor the logarithms of such.
+    """
+    if outputs.shape[1] < 2 or not np.isfinite(outputs).all():
+        return LOGITS
+    rows = outputs.astype(np.float64)
+    if rows.min() >= 0 and np.abs(rows.sum(1) - 1).max() <= _SUM_ERROR:
+        return PROBABILITIES
+    if rows.max() <= _SUM_ERROR and np.abs(np.exp(rows).sum(1) - 1).max() <= _SUM_ERROR:
+        return LOG_PROBABILITIES
+    return LOGITS
+
+
+def logits_of(outputs: np.ndarray, form: str) -> np.ndarray:
+    """Return the logits that outputs (..., C) were made of, their mean 0 after a softmax.
+
+    NaN and infinity stay what they are.
+    """
+    if form == LOGITS:
+        return outputs
+    if form == SIGMOIDS:
+        inside = np.clip(outputs, _LEAST, 1 - _NEAREST)
+        return np.log(inside) - np.log1p(-inside)
+    if form == PROBABILITIES:
+        outputs = np.log(np.maximum(outputs, _LEAST))
+    return outputs - outputs.mean(axis=-1, keepdims=True)
+
+
+def torch_logits_of(outputs: torch.Tensor, form: str) -> torch.Tensor:
+    """Return what ``logits_of`` returns, of a tensor and in a way that can be differentiated."""
+    if form == LOGITS:
+        return outputs
+    if form == SIGMOIDS:
+        inside = outputs.clamp(_LEAST, 1 - _NEAREST)
+        return inside.log() - (-inside).log1p()
+    if form == PROBABILITIES:
+        outputs = outputs.clamp(min=_LEAST).log()
+    return outputs - outputs.mean(dim=-1, keepdim=True)
+
+
+def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float | None:
+    """Return by which factor a linear layer's output becomes the logits of a network's outputs.
+
+    It is 1 for most networks, and one over the temperature where there is such.
+
+    Args:
+        linear: float (N, C).
+        outputs: float (N, C), of this form.
+        form: One of ``FORMS``.
+
+    Returns:
+        A positive factor; None where the outputs are not made of this layer's in such a way.
+    """
+    linear, outputs = linear.astype(np.float64), outputs.astype(np.float64)
+    if not (np.isfinite(linear).all() and np.isfinite(outputs).all()):
+        return None
+    if _agree(linear, outputs, form):
+        return 1.0
+    wanted, clear = _unbent(outputs, form)
+    known = np.where(clear, linear, 0)
+    if form != SIGMOIDS:  # a constant of each row stands for nothing
+        count = np.maximum(clear.sum(1, keepdims=True), 1)
+        wanted = np.where(clear, wanted - wanted.sum(1, keepdims=True) / count, 0)
+        known = np.where(clear, known - known.sum(1, keepdims=True) / count, 0)
+    size = float((known * known).sum())
+    factor = float((known * wanted).sum()) / size if size else 0.0
+    return factor if factor > 0 and _agree(factor * linear, outputs, form) else None
+
+
+def _unbent(outputs: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits, and which of them a float32 has kept, bool; 0 stands for the others."""
+    if form == PROBABILITIES:
+        clear = outputs > 1e-30
+        return np.log(np.where(clear, outputs, 1)), clear
+    if form == SIGMOIDS:
+        clear = (outputs > 1e-30) & (outputs < 1 - 1e-3)
+        inside = np.where(clear, outputs, 0.5)
+        return np.log(inside) - np.log1p(-inside), clear
+    return outputs, np.ones(outputs.shape, bool)
+
+
+def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
+    """Return whether outputs of a form, of a float32 network, are made of these logits."""
+    if form == LOGITS:
+        centred = logits - logits.mean(1, keepdims=True)
+        away = np.abs(outputs - outputs.mean(1, keepdims=True) - centred).max()
+        # What rounding leaves, and no more: a function that is bent a little is no factor.
+        return bool(away <= 4e-6 * max(np.abs(outputs).max(), np.abs(logits).max()))
+    if form == SIGMOIDS:
+        made = 0.5 * (1 + np.tanh(0.5 * logits))
+    else:
+        made = logits - logits.max(1, keepdims=True)
+        made = made - np.log(np.exp(made).sum(1, keepdims=True))
+        if form == LOG_PROBABILITIES:
+            return np.allclose(made, outputs, rtol=1e-4, atol=1e-4)
+        made = np.exp(made)
+    # Relative to small ones as well: among thousands of classes all probabilities are small.
+    return np.allclose(made, outputs, rtol=2e-3, atol=1e-5 / outputs.shape[1])
+
+
+@dataclass(frozen=True)
+class SelectedOutput:
+    """Hook of a network that returns several things: of these only one goes on."""
+
+    wanted: OutputName
+
+    def __call__(self, _module: object, _inputs: object, returned: Any) -> Any:
+        """Return the output that is wanted.
+
+        Raises:
+            NavMonitorError: There is none.
+        """
+        named = named_outputs(returned)
+        names = list(named)
+        if isinstance(self.wanted, str) and self.wanted in named:
+            return named[self.wanted]
+        if isinstance(self.wanted, int) and -len(names) <= self.wanted < len(names):
+            return named[names[self.wanted]]
+        raise NavMonitorError(
+            f"the network has no output '{self.wanted}'; it has {shapes_of(named)} "
+            '(--output-index)'
+        )
+
+
+def named_outputs(returned: Any) -> dict[str, Any]:
+    """Return what a network returned by name, or by number where there are no names."""
+    if isinstance(returned, Mapping):
+        return {str(name): value for name, value in returned.items()}
+    if hasattr(returned, '_asdict'):  # a named tuple
+        return dict(returned._asdict())
+    if hasattr(returned, '__dataclass_fields__'):
+        return {name: getattr(returned, name) for name in returned.__dataclass_fields__}
+    if isinstance(returned, Sequence) and not isinstance(returned, str):
+        return {str(number): value for number, value in enumerate(returned)}
+    return {'0': returned}
+
+
+def shapes_of(named: Mapping[str, Any]) -> str:
+    """Return names and shapes for a message."""
+    shown = [
+        f'{name} {tuple(value.shape)}' if hasattr(value, 'shape') else
+        f'{name} ({type(value).__name__})'
+        for name, value in named.items()
+    ]
+    return one_line(', '.join(shown) or 'nothing', 300)
+
+
+def refusal(returned: Any) -> NavMonitorError:
+    """Return why what a network returned for two images is no row of class scores for each."""
+    if hasattr(returned, 'shape'):
+        shape = tuple(returned.shape)
+        what = (
+            f'a map of shape {shape}, as segmentation networks do' if len(shape) == 4 else
+            f'{shape} for a batch of images'
+        )
+        return NavMonitorError(f'the network returns {what}; {CLASSIFIERS}')
+    named = named_outputs(returned)
+    if named and all(isinstance(value, Mapping) for value in named.values()):
+        inner = next(iter(named.values()))
+        return NavMonitorError(
+            f'the network returns {one_line(", ".join(map(str, inner)), 80)} for each image, as '
+            f'detectors do; {CLASSIFIERS}'
+        )
+    rows = [name for name, value in named.items() if len(getattr(value, 'shape', ())) == 2]
+    kind = f'a {type(returned).__name__} of {shapes_of(named)}'
+    if rows:
+        return NavMonitorError(
+            f'the network returns {kind}; name the output with the class scores, such as '
+            f'--output-index {rows[0]}'
+        )
+    if any(len(getattr(value, 'shape', ())) == 4 for value in named.values()):
+        kind += ', as segmentation networks do'
+    return NavMonitorError(f'the network returns {kind}, none of them class scores; {CLASSIFIERS}')

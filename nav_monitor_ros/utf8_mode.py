@@ -1,0 +1,21 @@
+"""Names of files, classes and topics are UTF-8, whatever the locale says."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def require_utf8_mode() -> None:
+    """Start this process again in Python's UTF-8 mode if it takes names for something else.
+
+    With a locale of another encoding Python cannot name a file that a parameter or a description
+    names, and makes no text of the name of a folder. Standard output keeps the terminal's encoding.
+    To be called before anything is opened; the process id stays.
+    """
+    if sys.getfilesystemencoding() == 'utf-8' or sys.flags.utf8_mode or not sys.executable:
+        return
+    own = getattr(sys.stdout, 'encoding', None) or 'ascii'
+    environment = {**os.environ, 'PYTHONUTF8': '1'}
+    environment.setdefault('PYTHONIOENCODING', f'{own}:backslashreplace')
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)

@@ -1,0 +1,34 @@
+"""A subscriber in a process of its own, to be stopped: ``listener_process.py TYPE TOPIC ...``.
+
+Prints a line as soon as it has heard something on every topic.
+"""
+
+import importlib
+import sys
+
+import rclpy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def main():
+    rclpy.init()
+    node = rclpy.create_node('stopped_listener')
+    missing = set(sys.argv[2::2])
+
+    def heard(topic):
+        if topic in missing:
+            missing.discard(topic)
+            if not missing:
+                print('heard', flush=True)
+
+    for kind, topic in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+        package, _, name = kind.partition('/')
+        message = getattr(importlib.import_module(f'{package}.msg'), name)
+        node.create_subscription(message, topic, lambda _, topic=topic: heard(topic), RELIABLE)
+    rclpy.spin(node)
+
+
+if __name__ == '__main__':
+    main()
