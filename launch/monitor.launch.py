@@ -16,6 +16,9 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.camera_names import check_camera_names
+
 SHARE = get_package_share_directory('nav_monitor_ros')
 RESPAWN_DELAY = 2.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
@@ -56,6 +59,11 @@ ARGUMENTS = (
     Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
     Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
     Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
+    Argument(
+        'trusted_packages', '',
+        'Python packages whose network code a bundle may import, with commas between'
+        f'{OR_FILE}.',
+    ),
     Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
     Argument('node_name', 'nav_monitor', 'Name of the node.'),
     Argument(
@@ -123,6 +131,19 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     return [monitor, *rviz(given, context.launch_configurations.get('ros_namespace', ''))]
 
 
+def listed(value: str) -> list[str]:
+    """Take names apart.
+
+    Args:
+        value: With commas between; brackets and quotes, as parameter files have them, may be there.
+
+    Returns:
+        The names; none where the argument is empty.
+    """
+    names = (name.strip(' \'"') for name in value.strip(' []').split(','))
+    return [name for name in names if name]
+
+
 def camera_names(given: dict[str, str]) -> list[str]:
     """Take the names of several cameras apart.
 
@@ -131,8 +152,16 @@ def camera_names(given: dict[str, str]) -> list[str]:
 
     Returns:
         The names; none where the argument is empty.
+
+    Raises:
+        RuntimeError: Topics cannot be named after them.
     """
-    return [name.strip() for name in given['cameras'].split(',') if name.strip()]
+    names = listed(given['cameras'])
+    try:
+        check_camera_names(names)
+    except NavMonitorError as error:
+        raise RuntimeError(str(error)) from None
+    return names
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
@@ -177,8 +206,11 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         for name in ('autostart', 'use_sim_time')
         if given[name]
     )
-    if names := camera_names(given):
-        overrides['cameras'] = ParameterValue(names, value_type=list[str])
+    for name, names in (
+        ('cameras', camera_names(given)), ('trusted_packages', listed(given['trusted_packages'])),
+    ):
+        if names:
+            overrides[name] = ParameterValue(names, value_type=list[str])
     files = [existing('params_file', given['params_file'])] if given['params_file'] else []
     return [*files, overrides] if overrides else files
 

@@ -70,6 +70,11 @@ ARGUMENTS = (
     Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
     Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
     Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
+    Argument(
+        'trusted_packages', '',
+        'Python packages whose network code a bundle may import, with commas between'
+        f'{OR_FILE}.',
+    ),
     Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
     Argument('node_name', 'nav_monitor', 'Name of the node.'),
     Argument(
@@ -80,8 +85,8 @@ ARGUMENTS = (
 )
 # Given on to monitor.launch.py as they are.
 PASSED = (
-    'params_file', 'bundle', 'backend', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
-    'rviz_config',
+    'params_file', 'bundle', 'backend', 'device', 'trusted_packages', 'namespace', 'node_name',
+    'log_level', 'rviz', 'rviz_config',
 )
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,6 +78,39 @@ def scratch_folder(prefix: str = 'nav_monitor_') -> Iterator[Path]:
             yield folder
         finally:
             remove_folder(folder)
+
+
+def keep_others(folder: Path, scratch: Path, own: Set[str]) -> None:
+    """Have the other files of a folder in that which is about to take its place, too.
+
+    Args:
+        folder: That is going to be replaced.
+        scratch: That replaces it.
+        own: Paths in the folder, with slashes, that are not kept.
+
+    Raises:
+        OSError: A file cannot be kept.
+    """
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for name in [*files, *links]:
+            if (inside / name).as_posix() in own:
+                continue
+            (scratch / inside).mkdir(parents=True, exist_ok=True)
+            _keep(Path(place) / name, scratch / inside / name)
+        if inside.parts and not folders and not files and not any(
+            one.startswith(f'{inside.as_posix()}/') for one in own
+        ):
+            (scratch / inside).mkdir(parents=True, exist_ok=True)  # an empty folder stays, too
+
+
+def _keep(file: Path, kept: Path) -> None:
+    """Have a file at another place of the same disk, without copying it where that is possible."""
+    try:
+        os.link(file, kept, follow_symlinks=False)
+    except OSError:  # no hard links on this disk
+        shutil.copy2(file, kept, follow_symlinks=False)
 
 
 def remove_folder(folder: Path) -> None:

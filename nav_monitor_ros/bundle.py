@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from nav_monitor_ros.atomic_files import FolderBeside, remove_folder
+from nav_monitor_ros.atomic_files import FolderBeside, keep_others, remove_folder
 from nav_monitor_ros.bundle_calibration import describe_calibration, part, read_calibration
 from nav_monitor_ros.bundle_engines import (
     EXPORTED_FILES,
@@ -26,6 +26,7 @@ from nav_monitor_ros.bundle_engines import (
     candidates,
     sha256_of,
 )
+from nav_monitor_ros.bundle_images import CalibrationImages
 from nav_monitor_ros.class_names import problem_of, read_listed, write_listed
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
@@ -52,6 +53,7 @@ FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
 CLASSES = 'classes.txt'  # the class names, one a line, where they are very many
 LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
+_OWN_FILES = {DESCRIPTION, WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 
 _log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class Bundle:
     folder: Path | None = None  # where it was read from
     reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
     stored: StoredEngines | None = None  # other engines that it was exported for
+    calibration_images: CalibrationImages | None = None  # None where an earlier version fitted it
 
     def classifier(
         self,
@@ -275,13 +278,18 @@ def find_bundle(bundle: str) -> Path:
     shipped = shipped_bundles()
     if bundle in shipped:
         return shipped[bundle]
-    folder = Path(bundle).expanduser()
+    folder = Path(os.path.expanduser(bundle))
     if not folder.is_dir():
         raise NavMonitorError(
             f"bundle '{bundle}' is neither a folder nor a shipped bundle "
             f'({", ".join(shipped) or "none is installed"})'
         )
     return folder
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files of a bundle have, without others in its folder."""
+    return sum((folder / name).stat().st_size for name in _OWN_FILES if (folder / name).is_file())
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
@@ -320,14 +328,18 @@ def _assembled(folder: Path, described: Mapping[str, Any]) -> Bundle:
         raise NavMonitorError(_brief(error, 1000)) from None
 
 
-def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, card: str) -> None:
+def save_bundle(
+    bundle: Bundle, classifier: RunningNetwork, folder: Path, *, card: str, force: bool = False
+) -> None:
     """Write a bundle; the folder appears complete or not at all.
 
     Args:
         bundle: What was fitted.
         classifier: Runs the bundle's network.
-        folder: Where to write; a bundle that is there already is replaced.
+        folder: Where to write; the files of a bundle that is there already are replaced, and others
+            stay.
         card: The text of the model card, Markdown.
+        force: Write to a folder that holds other things than a bundle, too.
 
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
@@ -338,17 +350,20 @@ def save_bundle(bundle: Bundle, classifier: RunningNetwork, folder: Path, *, car
         save_file(_fitted_tensors(bundle), scratch / FITTED)
         (scratch / CARD).write_text(card, encoding='utf-8', errors='backslashreplace')
 
-    _write(bundle, None, folder, fill)
+    _write(bundle, None, folder, fill, force)
 
 
-def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: Path) -> None:
+def save_exported(
+    bundle: Bundle, engines: Engines, graph: Path | None, folder: Path, *, force: bool = False
+) -> None:
     """Write a bundle with what its network was exported for, and all else as it is.
 
     Args:
         bundle: Read from a folder, which may be the one to write to.
         engines: What the exported network was found to be worth.
         graph: The exported network; None where the bundle's own network is in that form.
-        folder: Where to write.
+        folder: Where to write; the bundle's own folder, or as for ``save_bundle``.
+        force: As for ``save_bundle``.
 
     Raises:
         NavMonitorError: The folder holds something else than a bundle, or cannot be written.
@@ -370,14 +385,17 @@ def save_exported(bundle: Bundle, engines: Engines, graph: Path | None, folder: 
                     scratch / 'exported' / f'{name}.safetensors',
                 )
 
-    _write(bundle, engines, folder, fill)
+    _write(bundle, engines, folder, fill, force)
 
 
 def _write(
-    bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None]
+    bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None],
+    force: bool,
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
-    check_output(folder)
+    check_output(folder, force=force or (folder / DESCRIPTION).is_file())
+    if folder.is_symlink():
+        folder = folder.resolve()  # the link stays
     try:
         beside = FolderBeside(folder)
     except OSError as error:
@@ -400,6 +418,8 @@ def _write(
             # safetensors writes files that only their owner can read
             file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
+        if folder.is_dir():
+            keep_others(folder, scratch, _OWN_FILES)
         _swap(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
@@ -420,15 +440,33 @@ def _require_readable(scratch: Path, folder: Path) -> None:
         raise NavMonitorError(f'{folder} is not written: it could not be read: {reason}') from None
 
 
-def check_output(folder: Path) -> None:
-    """Check that a bundle may be written to a folder, before hours of work go into it.
+def check_output(
+    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None
+) -> None:
+    """Check that a new bundle may be written to a folder, before hours of work go into it.
+
+    Args:
+        folder: Where it is to go.
+        force: A bundle may be there, or other files; these stay.
+        outside: Folders that are written to meanwhile and must not lie within, by their options.
 
     Raises:
-        NavMonitorError: The folder holds something else than a bundle.
+        NavMonitorError: It may not.
     """
-    taken = folder.exists() and not (folder / DESCRIPTION).is_file()
-    if taken and (not folder.is_dir() or any(folder.iterdir())):
-        raise NavMonitorError(f'{folder} exists and is not a bundle; choose another output folder')
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        holds = 'holds a bundle already' if (folder / DESCRIPTION).is_file() else 'is not empty'
+        raise NavMonitorError(
+            f'{folder} {holds}; choose another output folder, or write there with --force (files '
+            "that are not the bundle's stay)"
+        )
+    for option, path in (outside or {}).items():
+        if path is not None and path.resolve().is_relative_to(folder.resolve()):
+            raise NavMonitorError(
+                f'{option} {path} lies in the output folder {folder}, which appears when the work '
+                'is done; name one outside of it'
+            )
 
 
 def _swap(scratch: Path, folder: Path) -> None:
@@ -584,6 +622,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         folder=folder,
         reference=_reference(network),
         stored=_stored(folder, described, scores),
+        calibration_images=CalibrationImages.restored(part(tensors, 'calibration_images/')),
     )
 
 
@@ -682,6 +721,9 @@ def _fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     }
     for name, array in bundle.calibration.tensors().items():
         tensors[f'calibration/{name}'] = array
+    if bundle.calibration_images is not None:
+        for name, array in bundle.calibration_images.tensors().items():
+            tensors[f'calibration_images/{name}'] = array
     head = next(iter(bundle.scores.values())).head
     if head is not None:
         tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias

@@ -21,6 +21,7 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         'false_alarm_rate': calibration.alpha,
         'confidence': calibration.confidence,
         'fuse': list(calibration.fuse),
+        **({} if calibration.class_images is None else {'class_images': calibration.class_images}),
         'scores': _describe_cells(next(iter(calibration.members.values()))),
         'fused': {
             **_describe_cells(calibration.fused),
@@ -64,6 +65,9 @@ def read_calibration(
     listed = described['p_thresholds']
     if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
         raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
+    class_images = described.get('class_images')
+    if class_images is not None and int(class_images) < 1:
+        raise ValueError('class_images is below 1')
     thresholds = {}
     for name, mondrian in {**members, FUSED: fused}.items():
         if len(mondrian.classes_cells) != classes:
@@ -90,6 +94,7 @@ def read_calibration(
         fused=fused,
         thresholds=thresholds,
         independent=int(described['fused']['independent_images']),
+        class_images=None if class_images is None else int(class_images),
     )
 
 

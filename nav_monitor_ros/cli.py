@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.atomic_files import scratch_folder
 from nav_monitor_ros.cli_benchmark import add_benchmark
 from nav_monitor_ros.cli_compare import add_compare
-from nav_monitor_ros.cli_export import add_backends, add_export, export_bundle
+from nav_monitor_ros.cli_export import add_backends, add_export, add_force, export_bundle
 from nav_monitor_ros.cli_network import (
     add_network,
     add_preprocessing,
@@ -40,14 +43,18 @@ from nav_monitor_ros.cli_tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.perception.network_folder import folder_of, look_in
 from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
+# Largest values of options that every command understands alike.
+_MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
-    'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
+    'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
     'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
-    'classes=0,3, without=0,3, transform=invert|rotate90, group=NAME (frames of one track), '
+    'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '
+    'one track), '
     'NAME=VALUE (.npz); '
     'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
 )
@@ -69,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(PlainFormatter('%(message)s'))
     # On bad input standard error has one line, the reason.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    with suppress(OSError):  # the current folder may be gone
+        look_in(Path.cwd())
     try:
         _check_numbers(options)
         return options.run(options) or 0
@@ -90,9 +99,15 @@ def _interrupted(options: argparse.Namespace) -> str:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    for name in ('threads', 'seed', 'epochs', 'workers'):
-        if (getattr(options, name, 0) or 0) < 0:
-            raise NavMonitorError(f'--{name} {getattr(options, name)}: must not be negative')
+    for name, most in _MOST.items():
+        number = getattr(options, name, 0) or 0
+        if number < 0:
+            raise NavMonitorError(f'--{name} {number}: must not be negative')
+        if number > most:
+            raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
+            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,6 +166,9 @@ def _add_fit(commands: Any) -> None:
                          help='calibration images with which a class is calibrated on its own '
                          '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
     add_backends(monitor, '--export', None)
     _add_running(fit)
     add_ray(fit, parts='training images')
@@ -161,6 +179,7 @@ def _add_fit(commands: Any) -> None:
     keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
                          help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(fit)
     fit.set_defaults(run=_fit)
 
 
@@ -239,6 +258,7 @@ def _add_train(commands: Any) -> None:
     add_watch(train)
     _add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(train)
     train.set_defaults(run=_train)
 
 
@@ -269,7 +289,9 @@ def _fit(options: argparse.Namespace) -> None:
     spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
-    check_output(options.output)
+    check_output(
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+    )
     checkpoint = None
     if options.checkpoint is not None:
         if options.ray:
@@ -294,13 +316,18 @@ def _fit(options: argparse.Namespace) -> None:
                     options.layer, options.background, options.device, options.threads,
                 ),
                 options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
             checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
-            provenance={'weights': options.weights.name},
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
         )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle))
+    save_bundle(
+        bundle, classifier, options.output, card=model_card(bundle), force=options.force
+    )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
             say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
@@ -328,6 +355,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.offline.fit import FitOptions
+    from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 
     scores: dict[str, dict[str, Any]] = {name: {} for name in _listed(options.scores) or SCORES}
@@ -339,6 +367,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
                 f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
             )
         scores[score][name] = value
+    for name, given in scores.items():
+        if name in SCORES:
+            checked(name, SCORES[name].declared, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
         scores=scores if options.scores or options.option else None,
@@ -348,6 +379,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         class_images=options.class_images,
         class_names=class_names_of(options.classes),
         seed=options.seed,
+        skip_invalid=options.skip_invalid,
     )
 
 
@@ -435,27 +467,30 @@ def _train(options: argparse.Namespace) -> None:
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError(f'{options.task} has no images of its own; give --data SOURCE')
-    check_output(options.output)
+        raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
+    check_output(
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+    )
     if options.threads:
         torch.set_num_threads(options.threads)
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
+    device = select_device(options.device)
     console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)
         trained = train(
             options.task, data, exclude=exclude, test=test, weights=options.weights,
-            decoy=options.decoy, epochs=options.epochs, seed=options.seed, progress=progress,
-            log=console.print, watch=watch,
+            decoy=options.decoy, epochs=options.epochs, seed=options.seed, device=device,
+            progress=progress, log=console.print, watch=watch,
         )
     task = trained.task
     _say(how_matched(data, task.class_names))
     spec = task.spec(decoy=options.decoy)
     classifier = Classifier(
         trained.network, task.preprocess, background=-1 if options.decoy else None,
-        device=select_device(options.device), threads=options.threads,
+        device=device, threads=options.threads,
     )
     provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
     if trained.test_accuracy is not None:
@@ -474,7 +509,8 @@ def _train(options: argparse.Namespace) -> None:
         f'The reference network `{spec.spec}`, trained and fitted by '
         f'`nav_monitor train {options.task}`. {options.terms}'
     )
-    save_bundle(bundle, classifier, options.output, card=model_card(bundle, about=about.strip()))
+    card = model_card(bundle, about=about.strip())
+    save_bundle(bundle, classifier, options.output, card=card, force=options.force)
     if trained.test_accuracy is not None:
         say(f'accuracy on {options.test}: {trained.test_accuracy:.2%}')
     if watch is not None:
@@ -489,15 +525,19 @@ def _say(note: str) -> None:
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
+    from nav_monitor_ros.bundle import size_of
+
     say(f'computed on {device}')
     for note in bundle.notes():
         say(note)
     _report_accuracy(bundle)
-    size = sum(file.stat().st_size for file in folder.rglob('*')) / 1e6
+    size = size_of(folder) / 1e6
     say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
     if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
-        say(f"the node runs it with the parameters bundle:={folder.resolve()} and "
-            f"trusted_packages:=['{package}']")
+        found = folder_of(package)
+        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
 
 
 def _report_accuracy(bundle: Any) -> None:

@@ -31,18 +31,29 @@ def add_export(commands: Any) -> None:
     export.add_argument('bundle', help='folder or name of a shipped bundle')
     add_backends(export, '--backend', 'all')
     export.add_argument('--calibration', required=True, metavar='SOURCE',
-                        help='held-out in-distribution images; best those of `fit`')
+                        help='held-out in-distribution images, those of `fit`; only the ones among '
+                        'them that the monitor was calibrated on are taken')
     export.add_argument('--output', type=Path, metavar='DIR',
                         help='where to write the bundle (default: in its place)')
+    add_force(export)
     export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
                         help='allow the bundle to import network code from it; may be repeated')
     export.add_argument('--threads', type=int, default=1,
                         help='of the network on the CPU, 0 for the choice of each backend '
                         '(default: 1)')
     export.add_argument('--seed', type=int, default=0,
-                        help='by which the calibration images are divided, as given to `fit` '
+                        help='by which images are divided that the monitor was not calibrated on '
                         '(default: 0)')
     export.set_defaults(run=_export)
+
+
+def add_force(parser: Any) -> None:
+    """Add the option that lets a command write where something is already."""
+    parser.add_argument(
+        '--force', action='store_true',
+        help='write to the output folder though there is something in it: of a bundle its files '
+        'are replaced, and all others stay',
+    )
 
 
 def add_backends(parser: Any, flag: str, default: str | None) -> None:
@@ -56,7 +67,7 @@ def add_backends(parser: Any, flag: str, default: str | None) -> None:
 
 def export_bundle(
     bundle: str | Path, backends: str, calibration: Any, output: Path, *,
-    trusted_packages: list[str], threads: int, seed: int,
+    trusted_packages: list[str], threads: int, seed: int, force: bool = False,
 ) -> None:
     """Export a bundle and print what was found.
 
@@ -68,6 +79,7 @@ def export_bundle(
         trusted_packages: Whose network code may be imported.
         threads: Of the network.
         seed: As given to ``fit``.
+        force: Write to a folder that holds other things than a bundle, too.
 
     Raises:
         NavMonitorError: The bundle cannot be used, or not exported.
@@ -85,7 +97,7 @@ def export_bundle(
     with ProgressBars() as progress:
         export(
             loaded, reference, calibration, names, output, threads=threads, seed=seed,
-            trusted_packages=trusted_packages, progress=progress,
+            trusted_packages=trusted_packages, force=force, progress=progress,
         )
     table_console().print(engines_table(load_bundle(output)))
     say(f'wrote {output}')
@@ -94,9 +106,12 @@ def export_bundle(
 def _export(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle import check_output, find_bundle
 
-    output = options.output or find_bundle(options.bundle)
-    check_output(output)
+    own = find_bundle(options.bundle)
+    output = options.output or own
+    if output.resolve() != own.resolve():  # in its own place a bundle is only added to
+        check_output(output, force=options.force)
     export_bundle(
         options.bundle, options.backend, opened(options.calibration), output,
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,
+        force=options.force,
     )

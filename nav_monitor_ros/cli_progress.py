@@ -113,7 +113,7 @@ class ProgressBars:
 
     def __enter__(self) -> ProgressBars:
         if self._progress.console.is_terminal:
-            self._unfinished = Unfinished(_show_cursor)
+            self._unfinished = Unfinished(show_cursor)
             self._progress.start()
         return self
 
@@ -137,7 +137,7 @@ class ProgressBars:
         self._progress.update(self._tasks[what], completed=done)
 
 
-def _show_cursor() -> None:
-    """Show the cursor again that the bars hide, on a terminal that takes it."""
-    if select.select([], [sys.stderr], [], 0)[1]:
-        os.write(sys.stderr.fileno(), b'\r\x1b[2K\x1b[?25h')
+def show_cursor() -> None:
+    """Show the cursor again that a live display hides, on a terminal that takes it."""
+    if os.isatty(2) and select.select([], [2], [], 0)[1]:
+        os.write(2, b'\r\x1b[2K\x1b[?25h')

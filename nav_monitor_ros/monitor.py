@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -290,12 +290,16 @@ class Neighbours:
         )
 
 
-def require_fresh(age: float, tolerance: float) -> None:
+def require_fresh(
+    age: float, tolerance: float, clock: str, remedy: Callable[[], str]
+) -> None:
     """Raise an error unless an image's stamp is near the clock.
 
     Args:
         age: Seconds that the stamp is behind the clock, negative where it is ahead.
         tolerance: Seconds; 0 takes any stamp.
+        clock: Which one it is.
+        remedy: Returns what to do where it is not near.
 
     Raises:
         StaleImageError: It is not.
@@ -303,8 +307,7 @@ def require_fresh(age: float, tolerance: float) -> None:
     if tolerance and abs(age) > tolerance:
         where = 'behind' if age > 0 else 'ahead of'
         raise StaleImageError(
-            f"the image's stamp is {abs(age):.1f} s {where} the node's clock; set the camera's "
-            'clock, use_sim_time for a bag, or stamp_tolerance to 0'
+            f"the image's stamp is {abs(age):.1f} s {where} the {clock} clock; {remedy()}"
         )
 
 

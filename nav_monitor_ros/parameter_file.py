@@ -37,7 +37,7 @@ _NODE_NAME = re.compile(r'/?(?:(?:[A-Za-z_]\w*|\*{1,2})/)*(?:[A-Za-z_]\w*|\*{1,2
 class _ParameterLoader(PlainLoader):
     """Leaves it to this module what a plain text stands for."""
 
-    yaml_implicit_resolvers: dict = {}
+    yaml_implicit_resolvers = {}
 
 
 _ParameterLoader.add_implicit_resolver(_PLAIN, re.compile(''), None)

@@ -111,6 +111,7 @@ def test_an_image_on_which_the_network_fails_fails_alone(
     found = look_together([
         (twin, twin.prepare(picture)) for twin, picture in zip(twins, pictures, strict=True)
     ])
+    assert len(found) == len(pictures)
     for number, outcome in enumerate(found):
         if number == culprit:
             assert isinstance(outcome, error) and words in str(outcome)
@@ -298,7 +299,8 @@ def test_a_camera_has_the_nodes_values_but_for_its_own(defaults):
     [
         ({'left.image_timeout': -1.0}, 'left.image_timeout is -1.0; it must be 0.01 to 60'),
         ({'left.roi': [1, 2]}, 'camera left: parameter roi has 2 numbers'),
-        ({'left.latch': None}, 'left.latch is None'),
+        ({'left.latch': 'no'}, "left.latch is 'no', a string"),
+        ({'latch': None}, 'latch cannot be deleted; its default is False'),
         ({'roi': [0, 0, 0, 5]}, 'width and height must both'),
     ],
 )

@@ -181,7 +181,8 @@ def test_fit_writes_a_complete_bundle(desk, fitted):
     assert bundle.provenance['correctly_classified'] == 120
     assert bundle.provenance['weights'] == 'bars.safetensors'
     assert 'wrote fitted' in fitted.out and 'nav_monitor show fitted' in fitted.out
-    assert f"bundle:={desk / 'fitted'}" in fitted.out and "trusted_packages:=['tiny']" in fitted.out
+    assert f"bundle:={desk / 'fitted'} trusted_packages:=tiny" in fitted.out
+    assert 'PYTHONPATH' not in fitted.out  # whoever runs this finds it
     assert 'Traceback' not in fitted.err and 'Warning' not in fitted.err
     assert not list(desk.glob('.fitted*'))
 
@@ -199,7 +200,7 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     bundle = load_bundle(desk / 'chosen')
     assert (bundle.name, bundle.layer) == ('bars', 'fc1')
     assert list(bundle.scores) == ['pattern', 'energy']
-    assert bundle.scores['pattern'].gamma == 2
+    assert bundle.scores['pattern'].options.gamma == 2
     assert bundle.calibration.fuse == ('pattern',)
     assert bundle.network.arguments == {'width': 24}
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
@@ -361,7 +362,9 @@ def test_the_help_lists_the_commands():
 
 
 def test_a_person_sees_one_line_and_no_traceback(desk):
-    said = refused(run_cold(*fit_arguments(weights='four.safetensors'), cwd=desk), 'fit')
+    said = refused(
+        run_cold(*fit_arguments(weights='four.safetensors', output='refused'), cwd=desk), 'fit'
+    )
     assert 'four.safetensors do not fit the network' in said and 'number of classes' in said
 
 
@@ -390,6 +393,12 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'option': 'pattern.depth=3'}, 'depth'),
         ({'option': 'pattern.select=many'}, 'pattern'),
         ({'option': 'pattern.quantile=7'}, 'quantile'),
+        ({'option': 'knn.neighbours=2.9'}, 'neighbours is 2.9; it must be a whole number'),
+        ({'option': 'knn.neighbors=2'}, "no option 'neighbors'; did you mean neighbours?"),
+        ({'option': 'channel_means.layers=conv1'}, "'conv1'; it must be a list of names"),
+        ({'option': 'pattern.max_patterns=.nan'}, 'max_patterns is nan; it must be a whole'),
+        ({'confidence': 'nan'}, '--confidence nan: is no finite number'),
+        ({'threads': '100000'}, '--threads 100000: must be at most 256'),
         ({'size': None}, '--size HxW'),
         ({'size': '12'}, '--size 12: write HEIGHTxWIDTH'),
         ({'size': '12x'}, 'HEIGHTxWIDTH'),
@@ -407,13 +416,12 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'classes': 'two.txt'}, '2 class names are given, but the network has 3'),
         ({'false_alarm_rate': '0.001'}, 'are too few for a false-alarm rate'),
         ({'false_alarm_rate': '0'}, 'between 0 and 1'),
-        ({'confidence': 'nan'}, 'between 0 and 1'),
         ({'device': 'tpu'}, "device 'tpu'"),
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
-        ({'output': 'train'}, 'train exists and is not a bundle'),
-        ({'output': 'train', 'data': 'nothing'}, 'train exists'),  # before any work is done
-        ({'output': 'classes.txt'}, 'classes.txt exists and is not a bundle'),
+        ({'output': 'train'}, 'train is not empty; choose another output folder, or write there'),
+        ({'output': 'train', 'data': 'nothing'}, 'train is not empty'),  # before any work is done
+        ({'output': 'classes.txt'}, 'classes.txt is not a folder'),
         ({'output': 'classes.txt/b'}, 'cannot write classes.txt/b'),
     ],
 )

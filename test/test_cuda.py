@@ -15,7 +15,9 @@ from nav_monitor_ros.monitor import Monitor
 from nav_monitor_ros.offline.benchmark_bundle import fitted_bundle, pictures
 from nav_monitor_ros.offline.export import export
 from nav_monitor_ros.offline.images import from_arrays
+from nav_monitor_ros.offline.incidents import held_bytes
 from nav_monitor_ros.offline.pipeline import run
+from nav_monitor_ros.offline.train import train
 from nav_monitor_ros.perception.backends import TORCH, Engine
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.gradients import Differentiable
@@ -148,3 +150,20 @@ def test_gradients_are_those_of_the_processor():
     close(
         on_gpu.weight_gradient(batch[0], 1, 'conv'), on_cpu.weight_gradient(batch[0], 1, 'conv')
     )
+
+
+def test_training_takes_place_on_the_gpu():
+    images = from_arrays('noise', pictures(200, 3, (28, 28)), np.arange(200) % 10)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.max_memory_allocated()
+    lines = []
+    trained = train('digits', images, epochs=2, device='cuda', log=lines.append)
+    assert torch.cuda.max_memory_allocated() > before and len(lines) == 2
+    assert all(parameter.device.type == 'cpu' for parameter in trained.network.parameters())
+
+
+def test_what_is_kept_of_a_recorded_pass_is_small():
+    classifier = Classifier(Dropping(), tiny.PREPROCESS, device='cuda')
+    classifier.tap(['conv'])
+    found = classifier(pixels(1))
+    assert held_bytes(found.features) == found.features.nbytes

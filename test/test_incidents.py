@@ -1,5 +1,6 @@
 """What is kept of a rising alert: bounded in memory and on disk, and never in the way."""
 
+import array
 import json
 import os
 import threading
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nav_monitor_ros.decision.verdict import Alert, Reason, ScoreValue, State, Verdict
+from nav_monitor_ros.decision.verdict import Alert, Explanation, Reason, ScoreValue, State, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline import incidents as module
 from nav_monitor_ros.offline.incidents import (
@@ -20,6 +21,7 @@ from nav_monitor_ros.offline.incidents import (
     IncidentRules,
     Moment,
     check_folder,
+    held_bytes,
     remove_oldest,
     write_incident,
 )
@@ -276,6 +278,50 @@ def test_a_slow_disk_holds_nobody_up(tmp_path, monkeypatch):
     gate.set()
     recorder.close(10)
     assert recorder.written + recorder.left_out == 20
+
+
+# What a view keeps from being given back counts, or is copied.
+
+
+@pytest.mark.parametrize('whole', [
+    lambda: np.zeros((480, 640, 3), np.uint8),
+    lambda: np.frombuffer(bytes(480 * 640 * 3), np.uint8).reshape(480, 640, 3),
+    lambda: np.frombuffer(array.array('B', bytes(480 * 640 * 3)), np.uint8).reshape(480, 640, 3),
+    lambda: np.frombuffer(memoryview(bytes(480 * 640 * 3))[:], np.uint8).reshape(480, 640, 3),
+], ids=['array', 'bytes', 'message', 'memoryview'])
+def test_a_region_does_not_keep_its_whole_image(whole):
+    image = whole()
+    assert held_bytes(image[:32, :32]) == 480 * 640 * 3
+    ring, one = IncidentRing(), moment(1)
+    region = RawImage(image, 'rgb').crop(10, 20, 32, 32)
+    ring.add(replace(one, image=region), IncidentRules())
+    assert ring.nbytes == 32 * 32 * 3
+    (kept,) = ring.take()
+    assert held_bytes(kept.image.pixels) == 32 * 32 * 3
+    assert np.array_equal(kept.image.pixels, region.pixels)
+
+
+def test_a_whole_image_is_not_copied():
+    ring, one = IncidentRing(), moment(1)
+    ring.add(one, IncidentRules())
+    assert ring.take()[0].image.pixels is one.image.pixels
+
+
+def test_what_explains_a_verdict_counts(monkeypatch):
+    def explained(number):
+        features = np.zeros((8, 25_000), np.float32)[0]  # of a buffer of 800 kB
+        bits = np.zeros(25_000, bool)
+        told = Explanation(0, bits, bits, bits, features, np.zeros(25_000))
+        one = moment(number)
+        return replace(one, verdict=replace(one.verdict, explanation=told))
+
+    ring = IncidentRing()
+    ring.add(explained(0), IncidentRules())
+    assert ring.nbytes == 32 * 32 * 3 + 2 * 25_000 + 800_000 + 200_000
+    monkeypatch.setattr(module, 'MOST_BYTES', 3 * ring.nbytes)
+    for number in range(1, 30):
+        ring.add(explained(number), IncidentRules(seconds=60.0, rate=60.0))
+    assert len(ring.take()) == 3
 
 
 def test_every_caption_of_the_sheet_says_its_p_value():

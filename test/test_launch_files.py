@@ -24,12 +24,13 @@ ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
 NAMES = (
     'image_topic', 'cameras', 'image_topics', 'image_transport', 'params_file', 'bundle', 'backend',
-    'device', 'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn', 'log_level', 'rviz',
-    'rviz_config',
+    'device', 'trusted_packages', 'namespace', 'node_name', 'use_sim_time', 'autostart', 'respawn',
+    'log_level', 'rviz', 'rviz_config',
 )
 # An empty string leaves the parameter file's value.
 OVERRIDES = (
-    'bundle', 'backend', 'device', 'image_transport', 'cameras', 'autostart', 'use_sim_time',
+    'bundle', 'backend', 'device', 'image_transport', 'cameras', 'trusted_packages', 'autostart',
+    'use_sim_time',
 )
 
 
@@ -160,7 +161,7 @@ def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     given.update(
         bundle='2024', device='cpu', image_transport='compressed', autostart='False',
         use_sim_time='true', params_file='', cameras='front, on,rear',
-        backend='torch',
+        backend='torch', trusted_packages='my_net',
     )
     files, values = overrides(launch_file, given)
     assert files == []
@@ -168,10 +169,18 @@ def test_arguments_become_parameters_of_the_right_type(launch_file, given):
     assert values == {
         'bundle': '2024', 'device': 'cpu', 'image_transport': 'compressed', 'autostart': False,
         'use_sim_time': True, 'cameras': ['front', 'on', 'rear'], 'backend': 'torch',
+        'trusted_packages': ['my_net'],
     }
     assert set(values) == set(OVERRIDES)
     for name in set(OVERRIDES) - {'use_sim_time'}:  # which every node has
         assert BY_NAME[name].check(values[name]) == values[name]
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('value', ['a,b', ' a, b ', "['a', 'b']", '["a","b"]', '[a, b]'])
+def test_names_may_be_written_as_in_a_parameter_file(launch_file, given, value):
+    given.update(trusted_packages=value)
+    assert overrides(launch_file, given)[1] == {'trusted_packages': ['a', 'b']}
 
 
 @pytest.mark.ros
@@ -187,6 +196,28 @@ def test_images_come_from_one_topic_or_from_one_for_each_camera(launch_file, giv
     given.update(image_topics='/camera/image_raw')
     with pytest.raises(RuntimeError, match=r'^image_topics is /camera/image_raw; it must hold'):
         launch_file.remappings(given)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ('cameras', 'said'),
+    [
+        ('front,9rear', "parameter cameras names '9rear'; a name begins with a letter"),
+        ('front,rear-left', "parameter cameras names 'rear-left'; a name begins with a letter"),
+        ('front, front', "parameter cameras names 'front' twice"),
+        ('front,re ar', "parameter cameras names 're ar'; a name"),
+        ('front,/rear', "parameter cameras names '/rear'; a name"),
+        (','.join(f'c{i}' for i in range(17)), 'parameter cameras names 17 cameras'),
+    ],
+)
+def test_cameras_that_topics_cannot_be_named_after_are_refused_in_one_line(
+    launch_file, given, cameras, said
+):
+    given.update(cameras=cameras)
+    for function in (launch_file.remappings, launch_file.parameters):
+        with pytest.raises(RuntimeError, match=f'^{said}') as caught:
+            function(given)
+        assert '\n' not in str(caught.value)
 
 
 @pytest.mark.ros
@@ -383,8 +414,8 @@ def test_twist_mux_gets_a_lock_that_silence_closes_and_that_holds_every_topic_ba
 REPLAY_LAUNCH = ROOT / 'launch' / 'replay.launch.py'
 REPLAY_NAMES = (
     'bag', 'topic', 'rate', 'loop', 'start_offset', 'delay', 'everything', 'shutdown',
-    'params_file', 'bundle', 'backend', 'device', 'namespace', 'node_name', 'log_level', 'rviz',
-    'rviz_config',
+    'params_file', 'bundle', 'backend', 'device', 'trusted_packages', 'namespace', 'node_name',
+    'log_level', 'rviz', 'rviz_config',
 )
 
 

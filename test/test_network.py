@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.incidents import held_bytes
 from nav_monitor_ros.perception.classifier import Classifier, select_device
+from nav_monitor_ros.perception.cuda_graph import CudaGraph
 from nav_monitor_ros.perception.layers import dissect, find_layer
 from nav_monitor_ros.perception.network import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -508,3 +510,50 @@ def test_auto_takes_the_first_cuda_device(monkeypatch):
 def test_other_devices_are_refused(name):
     with pytest.raises(NavMonitorError, match='device'):
         select_device(name)
+
+
+class FirstToken(nn.Module):
+    """As vision transformers do, classifies by one token of many."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 40), nn.Linear(40, 3)
+
+    def forward(self, images):
+        return self.head(self.embed(images.flatten(1, 2))[:, 0])
+
+
+def test_what_a_pass_yields_keeps_nothing_larger():
+    classifier = Classifier(FirstToken(), SIX)
+    found = classifier(batch_for(classifier, 64))
+    assert found.features.shape == (64, 40)
+    for values in (found.features, found.logits):
+        assert held_bytes(values) <= 2 * values.nbytes
+
+
+def test_a_verdict_keeps_its_own_features_alone(tiny_bundle, tiny_classifier):
+    seen = tiny_classifier(batch_for(tiny_classifier, 64))
+    verdict = tiny_bundle.judge().judge(seen[3:4])
+    explained = verdict.explanation
+    for values in (explained.values, explained.z, explained.pattern, explained.nearest):
+        assert held_bytes(values) <= 8 * len(values)
+
+
+def test_what_a_recorded_pass_gave_is_kept_apart():
+    """The part of a GPU's recorded pass that hands its outputs over, on the CPU's memory."""
+    class Graph(CudaGraph):
+        def __init__(self):
+            self._shapes = {'maps': (1, 64, 56, 56), 'features': (1, 512)}
+            sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
+            self._back = torch.arange(sum(sizes), dtype=torch.float32)
+
+        def _play(self, images):
+            self._back += 1
+
+    graph = Graph()
+    first = graph(np.zeros(1, np.float32))
+    kept = first['features'].copy()
+    assert held_bytes(first['features']) == 512 * 4
+    graph(np.zeros(1, np.float32))
+    assert np.array_equal(first['features'], kept)
+    assert kept[0, 0] == 64 * 56 * 56 + 1

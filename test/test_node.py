@@ -290,10 +290,18 @@ def test_any_score_decides_by_parameter(graph, moody_bundle, decisive):
 
 def test_dropout_decides_by_parameter(graph):
     graph.start_monitor('-p', 'bundle:=digits', '-p', 'score:=mc_dropout')
-    graph.start_camera('sample:digits')
-    graph.wait_alert(False, START)
-    told = graph.wait_judged()
-    assert told['decisive_score'] == 'mc_dropout' and float(told['score/mc_dropout']) >= 0
+    camera = graph.start_camera('sample:digits')
+    graph.wait_trusted(START)
+    camera.kill()
+    graph.wait_reason('stale_image', 10)
+    graph.start_camera('sample:triangles')  # among which it knows two of three for strange
+    status = graph.wait_reason('ood', START)
+    graph.wait_alert(True, 5)
+    told = values(status.status[0])
+    assert told['decisive_score'] == told['fired_score'] == 'mc_dropout'
+    assert told['p_value'] == told['p_value/mc_dropout']
+    # The entropy of its mean prediction: of digits it is 0.0001, and ln(10) at most.
+    assert 0.005 < float(told['score/mc_dropout']) <= 2.31
 
 
 def test_a_camera_that_freezes_alerts(graph, moody_bundle):
@@ -572,12 +580,28 @@ def test_a_default_publisher_of_large_images_is_received_without_loss(graph, moo
 
 
 def test_lost_images_of_a_best_effort_publisher_are_reported_with_the_remedy(graph, moody_bundle):
-    graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
+    monitor = graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
     graph.wait_reason('no_image', START)
     graph.start_camera('sample:digits', '-p', 'reliability:=best_effort')
     status = graph.wait_diagnostic('input', 'best-effort publisher', START)
     assert 'config/fastdds.xml' in status.message
     assert values(status)['reliability'] == 'best_effort'
+
+    def explained():
+        return [
+            detail for status in graph.statuses
+            if 'config/fastdds.xml' in (detail := values(status.status[0]).get('detail', ''))
+        ]
+
+    # Whoever listens to the alert is told, too, and whoever reads the log, once.
+    graph.wait(explained, START, 'the detail of an alert')
+    graph.wait(lambda: 'config/fastdds.xml' in monitor.log.read_text(), 10, 'the log')
+    time.sleep(3.0)
+    own = [
+        line for line in monitor.log.read_text().splitlines()
+        if 'config/fastdds.xml' in line
+    ]
+    assert len(own) == 1
 
 
 def test_the_profile_that_the_report_names_is_the_remedy(graph, moody_bundle):

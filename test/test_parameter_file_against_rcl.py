@@ -14,7 +14,7 @@ rclpy = pytest.importorskip('rclpy')
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
 from nav_monitor_ros.parameter_file import parameters_for, read_parameter_file  # noqa: E402
-from nav_monitor_ros.ros.unknown_parameters import overrides_of  # noqa: E402
+from nav_monitor_ros.ros.parameters import overrides_of  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

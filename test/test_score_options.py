@@ -50,7 +50,7 @@ def test_the_defaults_are_options_that_may_be_given(name):
     'value', [2.9, 2.0, '3', True, None, [3], float('nan'), float('inf'), 10**30, -(10**30)]
 )
 def test_a_whole_number_is_nothing_else(name, key, bounds, value):
-    assert f'it must be a whole number {bounds}' in refused(name, key, value)
+    assert f'it must be a whole number, {bounds}' in refused(name, key, value)
 
 
 @pytest.mark.parametrize(('name', 'key', 'bounds'), REALS)
@@ -58,7 +58,7 @@ def test_a_whole_number_is_nothing_else(name, key, bounds, value):
     'value', ['0.1', True, None, [0.1], float('nan'), float('inf'), -float('inf'), 10**400]
 )
 def test_a_number_is_finite_and_no_text(name, key, bounds, value):
-    assert f'it must be a finite number {bounds}' in refused(name, key, value)
+    assert f'it must be a finite number, {bounds}' in refused(name, key, value)
 
 
 @pytest.mark.parametrize(('name', 'key', 'bounds'), REALS)

@@ -197,3 +197,9 @@ def test_unknown_tasks_and_too_few_images_are_refused():
     everything = from_arrays('noise', BLANK, np.arange(60) % 10)
     with pytest.raises(NavMonitorError, match='too few'):
         train('digits', everything, exclude=everything)
+
+
+def test_training_takes_place_where_it_is_asked_for():
+    """A device without memory, which every machine has: a loss on it cannot be read."""
+    with pytest.raises(Exception, match='meta'):
+        train('digits', from_arrays('noise', BLANK, np.arange(60) % 10), epochs=1, device='meta')

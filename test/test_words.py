@@ -58,7 +58,7 @@ def test_help_and_pages_name_the_numbers_that_the_code_computes():
 def test_a_task_without_images_of_its_own_is_named(capsys, tmp_path):
     for task in ('fashion', 'traffic_signs'):
         assert main(['train', task, '--output', str(tmp_path / 'out')]) == 2
-        assert f'{task} has no images of its own' in capsys.readouterr().err
+        assert f'{task} has no built-in images' in capsys.readouterr().err
 
 
 def test_images_are_read_as_often_as_is_said():

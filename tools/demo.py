@@ -11,12 +11,10 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +31,8 @@ try:
     from rich.table import Table
     from rich.text import Text
 
+    from nav_monitor_ros import interrupt
+    from nav_monitor_ros.cli_progress import show_cursor
     from nav_monitor_ros.decision.evidence import EvidenceRules
     from nav_monitor_ros.errors import NavMonitorError
     from nav_monitor_ros.ros.domain import take_domain
@@ -99,24 +99,28 @@ class Processes:
         self._folder = _executables()
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._unfinished: dict[str, interrupt.Unfinished] = {}
 
     def start(self, name: str, parameters: Mapping[str, str]) -> None:
         """Start an executable; its log goes on where it was."""
         arguments = [text for p in parameters.items() for text in ('-p', f'{p[0]}:={p[1]}')]
         with self._log(name).open('ab') as log:
-            self._running[name] = subprocess.Popen(
+            process = subprocess.Popen(
                 [str(self._folder / name), '--ros-args', *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, 'OMP_NUM_THREADS': '1'},
             )
+        self._running[name] = process
+        self._unfinished[name] = interrupt.Unfinished(process.kill)
 
     def kill(self, name: str) -> None:
         """End an executable as a crash would."""
         process = self._running.pop(name)
         process.kill()
         process.wait()
+        self._unfinished.pop(name).close()
 
     def check(self) -> None:
         """Raise DemoError if one of them has ended by itself."""
@@ -139,6 +143,9 @@ class Processes:
                 process.kill()
                 process.wait()
         self._running.clear()
+        for unfinished in self._unfinished.values():
+            unfinished.close()
+        self._unfinished.clear()
 
     def _log(self, name: str) -> Path:
         return self._logs / f'{name}.log'
@@ -289,14 +296,13 @@ class Demo:
         executor.add_node(self._listener)
         self._executor = executor
         try:
-            with self._display:
+            with interrupt.Unfinished(show_cursor), self._display:
                 self._play()
         finally:
-            with _undisturbed():
-                self._processes.stop()
-                executor.shutdown()
-                self._listener.destroy_node()
-                rclpy.shutdown()
+            self._processes.stop()
+            executor.shutdown()
+            self._listener.destroy_node()
+            rclpy.shutdown()
 
     def _play(self) -> None:
         record = self.record
@@ -366,6 +372,7 @@ class Demo:
             self._listen()
 
     def _listen(self) -> None:
+        interrupt.check()
         self._executor.spin_once(timeout_sec=0.02)
         self._processes.check()
         self._display.refresh()
@@ -461,22 +468,6 @@ def _summary_row(segment: SegmentSummary) -> Iterator[str]:
     yield '-' if segment.latency_ms_median is None else f'{segment.latency_ms_median:.1f} ms'
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore signals, so that what is being ended is ended."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def _prepare_output(folder: Path) -> None:
     """Make the folder and remove what an earlier run left in it.
 
@@ -535,10 +526,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if every alert came where it should, 1 if not or if the run could not be finished, 130
-        after Ctrl-C.
+        after Ctrl-C, SIGTERM or SIGHUP.
     """
     options = _arguments(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt.listen()
+    interrupt.explain(lambda: 'demo: interrupted')
     try:
         _prepare_output(options.output)
         # The run's ROS graph is apart from every other one, on this machine and off it.
@@ -557,9 +549,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print('demo: interrupted', file=sys.stderr)
-        return 130
+        return interrupt.STATUS
     return 0 if summary.passed else 1
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    interrupt.finish(main())

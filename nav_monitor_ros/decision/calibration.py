@@ -32,6 +32,8 @@ class Calibration:
     # float64 (C,): p-value at or below which a frame predicted as each class is
     # out-of-distribution; lacks single scores for which there are too few independent images
     independent: int  # how many independent images the fused score's are worth
+    class_images: int | None = None
+    # images with which a class was calibrated on its own; None for as many as paid
 
     def p_values(
         self, scores: Mapping[str, np.ndarray], labels: np.ndarray
@@ -258,7 +260,8 @@ def calibrate_scores(
         sizes = [independent]
     thresholds[FUSED] = fused.thresholds(alpha, confidence, sizes)
     return Calibration(
-        alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds, independent
+        alpha, confidence, tuple(fuse_members), members, marginals, fused, thresholds, independent,
+        class_images,
     )
 
 

@@ -129,15 +129,6 @@ class Judge:
             explanation=explanation,
         )
 
-    @staticmethod
-    def require_numbers(batch: Activations) -> None:
-        """Check what the network gave.
-
-        Raises:
-            InvalidActivationsError: A logit or feature is NaN or infinite.
-        """
-        _require_numbers(batch)
-
     def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)
@@ -175,7 +166,8 @@ class Judge:
             z = np.zeros(len(features))
         else:
             z = self._gaussian.z_scores(features, predicted)
-        return Explanation(distance, pattern, nearest, monitored, features, z)
+        # A copy: verdicts are kept, and the features may be a part of something much larger.
+        return Explanation(distance, pattern, nearest, monitored, features.copy(), z)
 
 
 def _require_numbers(batch: Activations) -> None:

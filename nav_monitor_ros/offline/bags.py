@@ -11,6 +11,7 @@ or half of the free disk. What lies before the end of a file that breaks off is 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -283,7 +284,7 @@ def open_bag(
         NavMonitorError: There is no bag, nothing of it can be read, it names files outside its
             folder, a topic is missing or holds no images, or rosbags is not installed.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     _typestore()
     with ExitStack() as resources:
         storages, problems = [], []

@@ -19,8 +19,9 @@ from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.fit import MARGINAL_SHARE
 from nav_monitor_ros.offline.images import ImageSource, split
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.labels import require_known_classes
-from nav_monitor_ros.offline.pipeline import Progress, run
+from nav_monitor_ros.offline.pipeline import Progress, ScoredImages, digests_of, score_images
 from nav_monitor_ros.offline.source_spec import source_label
 from nav_monitor_ros.perception.backends import BACKENDS, ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -57,6 +58,23 @@ class Sample:
         )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The calibration images in the two parts that ``fit`` makes of them."""
+
+    first: ImageSource | None  # by which members are fused; None for one member
+    second: ImageSource
+
+    def __len__(self) -> int:
+        """Return the number of images in both."""
+        return len(self.second) + (0 if self.first is None else len(self.first))
+
+    @property
+    def groups(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return which images of each belong together."""
+        return None if self.first is None else self.first.groups, self.second.groups
+
+
 def export(
     bundle: Bundle,
     reference: RunningNetwork,
@@ -67,6 +85,8 @@ def export(
     threads: int = 1,
     seed: int = 0,
     trusted_packages: Sequence[str] = (),
+    workers: int | None = None,
+    force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Engines:
     """Write a bundle with its network in a form that other backends run.
@@ -79,12 +99,15 @@ def export(
     Args:
         bundle: Read from a folder.
         reference: The bundle's network, run as when the monitor was fitted, with all scores' needs.
-        calibration: Held-out in-distribution images; best those that the monitor was calibrated on.
+        calibration: Held-out in-distribution images. Of those among them that the monitor was
+            calibrated on no others are taken, as ``fit`` left out what was trained on.
         backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
         folder: Where to write.
         threads: Of the backends.
-        seed: Of the parts into which the calibration images are divided; as given to ``fit``.
+        seed: Of the parts into which images are divided that the monitor was not calibrated on.
         trusted_packages: Whose network code may be imported.
+        workers: Threads that read and decode.
+        force: Write to a folder that holds other things than a bundle, too.
         progress: Is told how far the work is.
 
     Returns:
@@ -98,6 +121,7 @@ def export(
     calibration = calibration.oriented(bundle.preprocess.exif)
     require_known_classes(calibration, bundle.class_names)
     _require_images(bundle, calibration)
+    parts = _parts(bundle, calibration, seed, workers, progress)
     with scratch_folder() as scratch:
         graph, read = None, None
         if bundle.network.spec == ONNX:
@@ -109,18 +133,18 @@ def export(
         approvals, probe = _staying(bundle, anew=read is not None)
         if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):
             graph = bundle.stored.verified(GRAPH)  # what they run
-        expected = _sample(bundle, reference, calibration, seed, progress)
+        expected = _sample(bundle, reference, parts, workers, progress)
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
             equip(running, bundle.scores.values())
-            found = _sample(bundle, running, calibration, seed, progress)
-            approvals[str(engine)] = judge_engine(
-                bundle, engine, expected, found, calibration, seed
-            )
+            # What is no number is not the image's fault: the engine is refused for it.
+            unchecked = InvalidImages.unchecked()
+            found = _sample(bundle, running, parts, workers, progress, unchecked)
+            approvals[str(engine)] = judge_engine(bundle, engine, expected, found, parts)
             probe |= {f'{engine}/{what}': values for what, values in probe_of(running).items()}
         result = Engines(approvals, probe)
-        save_exported(bundle, result, graph, folder)
+        save_exported(bundle, result, graph, folder, force=force)
     return result
 
 
@@ -209,8 +233,7 @@ def judge_engine(
     engine: Engine,
     expected: Sample,
     found: Sample,
-    calibration: ImageSource,
-    seed: int,
+    parts: Parts,
 ) -> Approval:
     """Say whether an engine may run the network, and by which calibration.
 
@@ -219,10 +242,9 @@ def judge_engine(
         engine: That is to be judged.
         expected: The calibration images as the bundle's own engine sees them.
         found: As this one does.
-        calibration: The images.
-        seed: By which they were divided.
+        parts: The images.
     """
-    groups = _groups(calibration, found, seed)
+    groups = parts.groups
     changes = [
         float(np.abs(a - b).max() / (a.std() or 1.0))
         for name, score in bundle.scores.items() if not score.windowed
@@ -244,14 +266,15 @@ def judge_engine(
                 fuse_members=bundle.calibration.fuse,
                 alpha=bundle.calibration.alpha,
                 confidence=bundle.calibration.confidence,
+                class_images=bundle.calibration.class_images,
             )
         except NavMonitorError as error:
             refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
     used = bundle.calibration if own is None else own
     return Approval(
         engine=engine,
-        source=source_label(calibration.name),
-        images=len(calibration),
+        source=source_label(parts.second.name),
+        images=len(parts),
         largest_change=max(changes, default=0.0),
         reclassified=reclassified,
         flagged=_flagged(used, found, 0.0),
@@ -337,40 +360,66 @@ def _flagged(calibration: Calibration, sample: Sample, less: float) -> int:
 def _sample(
     bundle: Bundle,
     network: RunningNetwork,
-    calibration: ImageSource,
-    seed: int,
+    parts: Parts,
+    workers: int | None,
     progress: Progress,
+    invalid: InvalidImages | None = None,
 ) -> Sample:
-    first, second = _parts(bundle, calibration, seed)
-    what = f'calibration images on {network.engine.backend}'
-    held_out = run(network, second, progress, what)
-    scores = {name: score.score(held_out) for name, score in bundle.scores.items()}
-    if first is None:
-        return Sample(None, None, scores, held_out.predicted)
-    marginal = run(network, first, progress, what)
-    return Sample(
-        {name: score.score(marginal) for name, score in bundle.scores.items()},
-        marginal.predicted, scores, held_out.predicted,
-    )
+    """Return the scores that a network gives the calibration images, whose activations go."""
+
+    def scored(part: ImageSource) -> ScoredImages:
+        what = f'calibration images on {network.engine.backend}'
+        return score_images(
+            network, bundle.scores, part, progress, what, workers=workers, invalid=invalid
+        )
+
+    second = scored(parts.second)
+    if parts.first is None:
+        return Sample(None, None, second.scores, second.predicted)
+    first = scored(parts.first)
+    return Sample(first.scores, first.predicted, second.scores, second.predicted)
 
 
 def _parts(
-    bundle: Bundle, calibration: ImageSource, seed: int
-) -> tuple[ImageSource | None, ImageSource]:
-    """Divide the calibration images as ``fit`` does."""
+    bundle: Bundle,
+    calibration: ImageSource,
+    seed: int,
+    workers: int | None,
+    progress: Progress,
+) -> Parts:
+    """Return the images that the monitor was calibrated on, divided as ``fit`` divided them.
+
+    Where the bundle does not know them, or none of them is there, all images are taken.
+
+    Raises:
+        NavMonitorError: There are too few of them.
+    """
+    known = bundle.calibration_images
+    if known is not None:
+        digests = digests_of(
+            calibration, progress, 'reading the calibration images', workers=workers
+        )
+        first, second = known.find(digests)
+        if len(first) + len(second):
+            chosen = calibration.subset(np.sort(np.concatenate([first, second])))
+            others = len(calibration) - len(chosen)
+            if others:
+                _log.warning(
+                    '%d of %d images are not taken: the monitor was not calibrated on them, so '
+                    'they may be training images', others, len(calibration),
+                )
+            _require_images(bundle, chosen)
+            if len(bundle.calibration.fuse) == 1:
+                return Parts(None, chosen)
+            return Parts(calibration.subset(first), calibration.subset(second))
+        _log.warning(
+            'the monitor was calibrated on none of these images: nothing tells whether the network '
+            'was trained on them'
+        )
     if len(bundle.calibration.fuse) == 1:
-        return None, calibration
-    second, first = split(calibration, MARGINAL_SHARE, seed)
-    return first, second
-
-
-def _groups(
-    calibration: ImageSource, found: Sample, seed: int
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    if found.first_scores is None:
-        return None, calibration.groups
-    second, first = split(calibration, MARGINAL_SHARE, seed)
-    return first.groups, second.groups
+        return Parts(None, calibration)
+    rest, part = split(calibration, MARGINAL_SHARE, seed)
+    return Parts(part, rest)
 
 
 def _joined(groups: tuple[np.ndarray | None, np.ndarray | None]) -> np.ndarray | None:

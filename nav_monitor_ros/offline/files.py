@@ -17,7 +17,7 @@ from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
 from nav_monitor_ros.offline.image_folders import open_folder
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.offline.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
-from nav_monitor_ros.offline.source_spec import exists, split_topic
+from nav_monitor_ros.offline.source_spec import exists, home, split_topic
 
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
@@ -83,7 +83,7 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
         raise NavMonitorError(f"source '{spec}': labels= names no file")
     source = open_bag_source(spec, path, topic)
     if labels:
-        source = label_by_intervals(source, Path(labels).expanduser())
+        source = label_by_intervals(source, home(labels))
     return group_by_time(source, seconds)
 
 

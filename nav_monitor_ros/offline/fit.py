@@ -15,6 +15,7 @@ import numpy as np
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import Bundle, equip
+from nav_monitor_ros.bundle_images import CalibrationImages
 from nav_monitor_ros.class_names import require_names
 from nav_monitor_ros.decision.calibration import (
     Calibration,
@@ -31,12 +32,14 @@ from nav_monitor_ros.offline.images import (
     fingerprint_of,
     split,
 )
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.labels import names_from, network_labels, require_known_classes
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import (
     BATCH,
     Batch,
     Progress,
+    ScoredImages,
     batches,
     digests_of,
     each,
@@ -78,6 +81,7 @@ class FitOptions:
     # calibration images with which a class is calibrated on its own; None for as many as pay
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
+    skip_invalid: bool = False  # leave out images that give NaN or infinity; else they end the fit
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -140,7 +144,10 @@ def fit(
         calibration, progress, 'reading the calibration images', workers=workers
     )
     rng = np.random.default_rng(options.seed)
-    ranges = _layer_ranges(classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]))
+    invalid = InvalidImages(skip=options.skip_invalid)
+    ranges = _layer_ranges(
+        classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]), options.skip_invalid
+    )
     required = options.scores is not None
     left_out = equip_with_possible(classifier, scores, required=required)
     if checkpoint is not None:
@@ -148,7 +155,7 @@ def fit(
     partial = PartialFit(scores, digests)
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
-        checkpoint=checkpoint, progress=progress,
+        checkpoint=checkpoint, progress=progress, invalid=invalid,
         spread=None if elsewhere is None else lambda sample, count: elsewhere(
             partial, class_names, digests, sample, count, options.seed, progress
         ),
@@ -158,7 +165,13 @@ def fit(
     held_out = calibration.subset(np.flatnonzero(~partial.shared))
     shared = len(calibration) - len(held_out)
     first, second = _parts_of_calibration(calibration, held_out, scores, options)
-    calibrated = _calibrated(classifier, scores, first, second, options, workers, progress)
+    calibrated, used = _calibrated(
+        classifier, scores, calibration, first, second, options, workers, progress, invalid
+    )
+    left_out_images = partial.left_out + len(held_out) - len(used[0]) - len(used[1])
+    chosen = np.zeros(len(calibration), bool)
+    chosen[[*used[0], *used[1]]] = True
+    invalid.report('left out, as they give NaN or infinity:')
     return Bundle(
         name=options.name,
         network=network,
@@ -167,6 +180,10 @@ def fit(
         class_names=class_names,
         scores=scores,
         calibration=calibrated,
+        calibration_images=CalibrationImages.of(
+            [digests[place] for place in np.flatnonzero(chosen)],
+            np.isin(np.flatnonzero(chosen), used[0]),
+        ),
         layer_ranges=ranges,
         background=classifier.background,
         reference=classifier.engine,
@@ -179,9 +196,10 @@ def fit(
             'labels': 'network predictions' if data.labels is None else 'data',
             'correctly_classified': partial.correct,
             'calibration': {
-                'source': source_label(held_out.name), 'images': len(held_out),
-                'sha256': _fingerprint(calibration, digests, ~partial.shared),
+                'source': source_label(held_out.name), 'images': int(chosen.sum()),
+                'sha256': _fingerprint(calibration, digests, chosen),
             },
+            **({'images_left_out': left_out_images} if left_out_images else {}),
             **({'calibration_images_shared_with_data': shared} if shared else {}),
             'left_out': {**left_out, **more},
             'versions': _versions(),
@@ -227,6 +245,7 @@ def fit_partial(
     checkpoint: Checkpoint | None = None,
     spread: Callable[[int, int], None] | None = None,
     progress: Progress = lambda what, done, total: None,
+    invalid: InvalidImages | None = None,
 ) -> dict[str, str]:
     """Have the scores take the training images in: a sample of them first, then all others.
 
@@ -242,6 +261,7 @@ def fit_partial(
         spread: Has other machines take in what comes after the sample, given the numbers of images
             in it and after it.
         progress: Is told how far the work is.
+        invalid: What is done about images that give NaN or infinity; by default the first ends it.
 
     Returns:
         Why scores were taken out, by name.
@@ -255,17 +275,17 @@ def fit_partial(
     if left_out is None:
         left_out = take_sample(
             classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
-            required=required, workers=workers, progress=progress,
+            required=required, workers=workers, progress=progress, invalid=invalid,
         )
     if spread is not None:
         spread(len(chosen), len(others))
         return left_out
     known = dict(left_out)
     # Images are taken in one order, so their number says which are still to come.
-    others = others[partial.images - len(chosen) :]
+    others = others[partial.taken - len(chosen) :]
     take_images(
         classifier, data.subset(others), None if labels is None else labels[others], partial,
-        workers=workers, progress=progress,
+        workers=workers, progress=progress, invalid=invalid,
         after=lambda: None if checkpoint is None else checkpoint.save_when_due(partial, known),
     )
     return left_out
@@ -289,6 +309,7 @@ def take_sample(
     required: bool,
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
+    invalid: InvalidImages | None = None,
 ) -> dict[str, str]:
     """Prepare the scores by a sample of the training images, and take it in.
 
@@ -300,6 +321,7 @@ def take_sample(
         required: Raise instead of taking scores out.
         workers: Threads.
         progress: Is told how far the work is.
+        invalid: As for ``fit_partial``.
 
     Returns:
         Why scores were taken out, by name.
@@ -307,9 +329,19 @@ def take_sample(
     Raises:
         NavMonitorError: The layer is not fit to be monitored.
     """
-    parts = list(batches(classifier, sample, progress, 'sampling', workers=workers, digests=True))
+    parts = list(batches(
+        classifier, sample, progress, 'sampling', workers=workers, digests=True, invalid=invalid
+    ))
     whole = Activations.concatenate([part.activations for part in parts])
-    left_out = prepare(partial.scores, whole, labels, required=required)
+    if not len(whole):
+        raise NavMonitorError(
+            f'{sample.name}: the network gives NaN or infinity for all of {len(sample)} images; '
+            'check weights and preprocessing'
+        )
+    places = np.concatenate([part.places for part in parts])
+    left_out = prepare(
+        partial.scores, whole, None if labels is None else labels[places], required=required
+    )
     for part in parts:
         _take(partial, sample, labels, part)
     return left_out
@@ -324,6 +356,7 @@ def take_images(
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
     after: Callable[[], None] = lambda: None,
+    invalid: InvalidImages | None = None,
 ) -> None:
     """Have prepared scores take in training images besides the sample, batch by batch.
 
@@ -335,8 +368,9 @@ def take_images(
         workers: Threads.
         progress: Is told how far the work is, counting from what ``partial`` has seen before.
         after: Is called after each batch.
+        invalid: As for ``fit_partial``.
     """
-    before, total = partial.images, partial.images + len(others)
+    before, total = partial.taken, partial.taken + len(others)
     progress('fitting', 0, total)
 
     def told(what: str, done: int, _total: int) -> None:
@@ -346,7 +380,10 @@ def take_images(
         _take(partial, others, labels, batch)
         after()
 
-    each(batches(classifier, others, told, 'fitting', workers=workers, digests=True), take)
+    stream = batches(
+        classifier, others, told, 'fitting', workers=workers, digests=True, invalid=invalid
+    )
+    each(stream, take)
 
 
 def _take(
@@ -426,34 +463,57 @@ def _parts_of_calibration(
 def _calibrated(
     classifier: RunningNetwork,
     scores: Mapping[str, Score],
+    calibration: ImageSource,
     first: ImageSource | None,
     second: ImageSource,
     options: FitOptions,
     workers: int | None,
     progress: Progress,
-) -> Calibration:
-    """Calibrate fitted scores; of the images their scores alone are kept."""
-    marginal_scores, marginal_labels = None, None
-    if first is not None:
-        marginal_scores, marginal_labels = score_images(
-            classifier, scores, first, progress, 'calibrating the scores', workers=workers
+    invalid: InvalidImages,
+) -> tuple[Calibration, tuple[np.ndarray, np.ndarray]]:
+    """Calibrate fitted scores; of the images their scores alone are kept.
+
+    Returns:
+        The calibration, and the places in ``calibration`` of the images in its two parts.
+    """
+
+    def scored(part: ImageSource, what: str) -> tuple[ScoredImages, ImageSource]:
+        found = score_images(
+            classifier, scores, part, progress, what, workers=workers, invalid=invalid
         )
-    fused_scores, fused_labels = score_images(
-        classifier, scores, second, progress, 'calibrating their fusion', workers=workers
-    )
-    return calibrate_scores(
-        marginal_scores,
-        marginal_labels,
-        fused_scores,
-        fused_labels,
+        return found, part.subset(found.places)
+
+    marginal, seen_first = None, None
+    if first is not None:
+        marginal, seen_first = scored(first, 'calibrating the scores')
+    fused, seen_second = scored(second, 'calibrating their fusion')
+    if len(seen_second) < len(second):
+        left_out = len(second) - len(seen_second)
+        _check_calibration(seen_second, len(seen_second), left_out, options)
+    calibrated = calibrate_scores(
+        None if marginal is None else marginal.scores,
+        None if marginal is None else marginal.predicted,
+        fused.scores,
+        fused.predicted,
         classes=classifier.classes,
-        marginal_groups=None if first is None else first.groups,
-        fused_groups=second.groups,
+        marginal_groups=None if seen_first is None else seen_first.groups,
+        fused_groups=seen_second.groups,
         fuse_members=_fused_members(scores, options),
         alpha=options.false_alarm_rate,
         confidence=options.confidence,
         class_images=options.class_images,
     )
+    nothing = np.zeros(0, np.int64)
+    return calibrated, (
+        nothing if seen_first is None else _places_in(calibration, seen_first),
+        _places_in(calibration, seen_second),
+    )
+
+
+def _places_in(source: ImageSource, part: ImageSource) -> np.ndarray:
+    """Return the places in a source of the images of a part of it; no image is in it twice."""
+    order = np.argsort(source.places, kind='stable')
+    return order[np.searchsorted(source.places, part.places, sorter=order)]
 
 
 def _check_calibration(
@@ -585,24 +645,28 @@ def _class_names(
 
 
 def _layer_ranges(
-    classifier: RunningNetwork, images: ImageSource
+    classifier: RunningNetwork, images: ImageSource, skip_invalid: bool
 ) -> dict[str, tuple[float, float]]:
     """Return the 1st and 99th percentile of every layer's outputs, for fixed colour scales."""
-    kept = classifier.taps
+    kept, invalid = classifier.taps, InvalidImages(skip=skip_invalid)
     values: dict[str, list[np.ndarray]] = {layer.name: [] for layer in classifier.layers}
     classifier.tap(values)
     try:
         for index in range(len(images)):
-            maps = classifier(classifier.preprocess.apply(images.image(index))[None]).maps
-            for name, output in maps.items():
+            seen = classifier(classifier.preprocess.apply(images.image(index))[None])
+            if not invalid.valid(images, np.array([index]), seen).all():
+                continue
+            for name, output in seen.maps.items():
                 # A few thousand values an image are plenty for a percentile.
                 flat = output.reshape(-1)
-                values[name].append(flat[:: max(1, flat.size // 4096)])
+                some = flat[:: max(1, flat.size // 4096)]
+                values[name].append(some[np.isfinite(some)])  # masks of attention are infinite
     finally:
         classifier.tap(kept)
     ranges = {}
     for name, parts in values.items():
-        low, high = np.percentile(np.concatenate(parts), (1, 99))
+        whole = np.concatenate([*parts, np.zeros(0, np.float32)])
+        low, high = np.percentile(whole, (1, 99)) if len(whole) else (0.0, 0.0)
         ranges[name] = float(low), float(high)
     return ranges
 

@@ -27,6 +27,7 @@ class ImageSource:
     # As ``read``, the picture turned as its EXIF says; None where images have no EXIF.
     read_turned: Callable[[int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()  # what a person should know of it, such as images left out
+    file_name: Callable[[int], str] | None = None  # place in the whole source -> file, if it is one
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -39,6 +40,13 @@ class ImageSource:
             NavMonitorError: Its file cannot be read.
         """
         return self.read(int(self.places[index]))
+
+    def image_name(self, index: int) -> str:
+        """Return what a message calls one image: its file, or its number in the whole source."""
+        place = int(self.places[index])
+        if self.file_name is not None:
+            return f'image {self.file_name(place)}'
+        return f'image {place} (counted from 0) of {self.name}'
 
     def subset(self, indices: np.ndarray) -> ImageSource:
         """Return some of the images, in the order given."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import queue
 import re
 import shutil
@@ -12,7 +13,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -66,35 +67,66 @@ class IncidentRing:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._moments: deque[Moment] = deque()
+        self._moments: deque[tuple[Moment, int]] = deque()  # with the bytes that each keeps
         self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that are kept."""
+        return self._bytes
 
     def add(self, moment: Moment, rules: IncidentRules, *, important: bool = False) -> None:
         """Keep a frame, unless one was kept just before.
 
         Args:
-            moment: The frame; its pixels are not copied.
+            moment: The frame; its pixels are copied where they are part of a larger image.
             rules: How much is kept.
             important: Keep it anyway.
         """
-        last = self._moments[-1].arrived if self._moments else -math.inf
+        last = self._moments[-1][0].arrived if self._moments else -math.inf
         # A little early is on time: a camera's period is never exactly that of the rate.
         if not important and moment.arrived - last < 0.9 / rules.rate:
             return
-        self._moments.append(moment)
-        self._bytes += moment.image.pixels.nbytes
+        pixels = moment.image.pixels
+        if held_bytes(pixels) > pixels.nbytes:
+            moment = replace(moment, image=replace(moment.image, pixels=pixels.copy()))
+        size = _size(moment)
+        self._moments.append((moment, size))
+        self._bytes += size
         oldest = moment.arrived - rules.seconds
         while len(self._moments) > 1 and (
-            self._moments[0].arrived < oldest or self._bytes > MOST_BYTES * rules.share
+            self._moments[0][0].arrived < oldest or self._bytes > MOST_BYTES * rules.share
         ):
-            self._bytes -= self._moments.popleft().image.pixels.nbytes
+            self._bytes -= self._moments.popleft()[1]
 
     def take(self) -> list[Moment]:
         """Return what is kept, oldest first, and begin anew."""
-        moments = list(self._moments)
+        moments = [moment for moment, _ in self._moments]
         self._moments.clear()
         self._bytes = 0
         return moments
+
+
+def held_bytes(array: np.ndarray) -> int:
+    """Return how much memory an array keeps from being given back: all of what it is a view of."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    while isinstance(owner, memoryview) and owner.obj is not None:
+        owner = owner.obj
+    if isinstance(owner, np.ndarray):
+        return owner.nbytes
+    try:
+        return max(array.nbytes, memoryview(owner).nbytes)
+    except TypeError:  # memory of a library that does not say how much it is
+        return array.nbytes
+
+
+def _size(moment: Moment) -> int:
+    """Return the bytes that a frame keeps; what the monitor has anyway does not count."""
+    told = moment.verdict.explanation
+    own = () if told is None else (told.pattern, told.nearest, told.values, told.z)
+    return held_bytes(moment.image.pixels) + sum(map(held_bytes, own))
 
 
 class IncidentRecorder:
@@ -175,7 +207,7 @@ class IncidentRecorder:
         while (job := self._jobs.get()) is not None:
             try:
                 folder = write_incident(job.moments, job.alert, job.rules, job.when, self._bundle)
-                remove_oldest(Path(job.rules.folder).expanduser(), job.rules.limit)
+                remove_oldest(Path(os.path.expanduser(job.rules.folder)), job.rules.limit)
             except Exception as error:  # a full disk, a folder that is gone, a broken image
                 self.failed += 1
                 trouble = f'no incident written: {one_line(error, 500)}'
@@ -202,7 +234,7 @@ def check_folder(folder: str) -> None:
     Raises:
         NavMonitorError: They cannot.
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))
     try:
         path.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -235,7 +267,7 @@ def write_incident(
     Raises:
         OSError: The disk does not take it.
     """
-    parent = Path(rules.folder).expanduser()
+    parent = Path(os.path.expanduser(rules.folder))
     parent.mkdir(exist_ok=True)
     pictures: list[tuple[Moment, str, bytes]] = []
     room = rules.limit * MEGABYTE

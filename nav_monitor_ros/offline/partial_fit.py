@@ -30,6 +30,7 @@ class PartialFit:
         """
         self.scores = scores
         self.images = 0
+        self.left_out = 0  # images that gave no finite numbers
         self.correct = 0  # images that the network classifies as they are labelled
         self.shared = np.zeros(len(held_out), bool)  # which calibration images occurred
         self._total = 0  # fingerprint of the images
@@ -54,6 +55,9 @@ class PartialFit:
         seen = batch.activations
         truth = seen.predicted if labels is None else labels
         self.images += len(seen)
+        self.left_out += batch.left_out
+        if not len(seen):
+            return
         self.correct += int((seen.predicted == truth).sum())
         for row, digest in enumerate(batch.digests):
             one = fingerprint(digest, None if given is None else int(given[row]))
@@ -62,9 +66,15 @@ class PartialFit:
         for score in self.scores.values():
             score.update(seen, truth)
 
+    @property
+    def taken(self) -> int:
+        """Return how many images went through the network, those that were left out included."""
+        return self.images + self.left_out
+
     def merge(self, other: PartialFit) -> None:
         """Add what other images have left."""
         self.images += other.images
+        self.left_out += other.left_out
         self.correct += other.correct
         self.shared |= other.shared
         self._total = add_fingerprints([self._total, other._total])
@@ -82,8 +92,8 @@ class PartialFit:
         """Return what the images left."""
         total = np.frombuffer(self._total.to_bytes(_FINGERPRINT, 'big'), np.uint8)
         account = {
-            'images': np.array(self.images), 'correct': np.array(self.correct),
-            'shared': self.shared, 'fingerprint': total,
+            'images': np.array(self.images), 'left_out': np.array(self.left_out),
+            'correct': np.array(self.correct), 'shared': self.shared, 'fingerprint': total,
         }
         return {
             **{f'/{key}': array for key, array in account.items()},
@@ -105,6 +115,7 @@ class PartialFit:
         if seen:
             account = _part(seen, '')
             self.images, self.correct = int(account['images']), int(account['correct'])
+            self.left_out = int(account['left_out'])
             self.shared = account['shared'].astype(bool)
             self._total = int.from_bytes(account['fingerprint'].tobytes(), 'big')
 

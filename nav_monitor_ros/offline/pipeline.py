@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 import numpy as np
 
 from nav_monitor_ros.offline.images import ImageSource, digest_of
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.running import RunningNetwork
@@ -31,8 +33,9 @@ _Item = TypeVar('_Item')
 class Batch:
     """Some images of a source, through the network."""
 
-    places: slice  # in the source
-    activations: Activations
+    places: np.ndarray  # int64 (N,), in the source
+    activations: Activations  # finite
+    left_out: int  # images of the source that were between those, and gave no finite numbers
     digests: tuple[bytes, ...]  # of the pixels, where they were asked for
 
 
@@ -44,6 +47,15 @@ class _Decoded:
     pixels: np.ndarray  # float32 (N, channels, height, width)
     digests: list[bytes]
     pieces: list[Future[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredImages:
+    """The scores of N images of a source, in their order."""
+
+    scores: dict[str, np.ndarray]  # float64 (N,) each
+    predicted: np.ndarray  # int64 (N,)
+    places: np.ndarray  # int64 (N,), in the source: all of them, unless some were left out
 
 
 def default_workers() -> int:
@@ -59,6 +71,7 @@ def batches(
     *,
     workers: int | None = None,
     digests: bool = False,
+    invalid: InvalidImages | None = None,
 ) -> Iterator[Batch]:
     """Yield the images of a source batch by batch, in order, through the network.
 
@@ -69,15 +82,24 @@ def batches(
         what: It is called.
         workers: Threads that read and decode; None for ``default_workers``.
         digests: Yield a checksum of each image's pixels as well.
+        invalid: What is done about images that give NaN or infinity; by default the first ends it.
 
     Raises:
         NavMonitorError: An image cannot be read.
+        InvalidActivationsError: The network gave values that are not finite numbers for it.
     """
+    invalid = InvalidImages() if invalid is None else invalid
     total = len(source)
     progress(what, 0, total)
     for decoded in _decoded(classifier.preprocess, source, workers, digests):
         activations = classifier(decoded.pixels)
-        yield Batch(decoded.places, activations, tuple(decoded.digests))
+        places = np.arange(decoded.places.start, decoded.places.stop)
+        found, left_out = tuple(decoded.digests), 0
+        kept = invalid.valid(source, places, activations)
+        if not kept.all():
+            activations, left_out = activations[kept], int((~kept).sum())
+            places, found = places[kept], tuple(compress(found, kept))
+        yield Batch(places, activations, left_out, found)
         progress(what, decoded.places.stop, total)
 
 
@@ -119,7 +141,8 @@ def score_images(
     what: str = 'scoring',
     *,
     workers: int | None = None,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    invalid: InvalidImages | None = None,
+) -> ScoredImages:
     """Return the scores of all images of a source without keeping their activations.
 
     Args:
@@ -129,17 +152,17 @@ def score_images(
         progress: Is told how far the work is.
         what: It is called.
         workers: As for ``batches``.
-
-    Returns:
-        float64 (N,) of each score, and the predicted classes, int64 (N,).
+        invalid: Likewise.
     """
     values = {name: np.empty(len(source)) for name in scores}
-    predicted = np.empty(len(source), np.int64)
+    predicted = np.full(len(source), -1)
     for score in scores.values():
         score.forget()
 
     def take(batch: Batch) -> None:
         seen = batch.activations
+        if not len(seen):
+            return
         predicted[batch.places] = seen.predicted
         for name, score in scores.items():
             values[name][batch.places] = (
@@ -147,10 +170,14 @@ def score_images(
                 if score.windowed else score.score(seen)
             )
 
-    each(batches(classifier, source, progress, what, workers=workers), take)
+    stream = batches(classifier, source, progress, what, workers=workers, invalid=invalid)
+    each(stream, take)
     for score in scores.values():
         score.forget()
-    return values, predicted
+    kept = np.flatnonzero(predicted >= 0)
+    return ScoredImages(
+        {name: value[kept] for name, value in values.items()}, predicted[kept], kept
+    )
 
 
 def digests_of(

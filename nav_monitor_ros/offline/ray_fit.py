@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.offline.fit import sample_and_rest, take_images
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.labels import network_labels
 from nav_monitor_ros.offline.partial_fit import PartialFit
 from nav_monitor_ros.offline.pipeline import BATCH, Progress
@@ -68,6 +69,7 @@ class FitJob:
     shape: tuple[int, int]  # classes and monitored neurons
     head: Head | None
     workers: int | None  # threads that decode
+    skip_invalid: bool = False  # as in ``FitOptions``
 
     def partial(self, seen: Mapping[str, np.ndarray]) -> PartialFit:
         """Return a fit that has seen what some images left, none if empty."""
@@ -102,7 +104,7 @@ class FitWorker:
         take_images(
             self._classifier, self._source.subset(places),
             None if self._labels is None else self._labels[places], partial,
-            workers=self._job.workers,
+            workers=self._job.workers, invalid=InvalidImages(skip=self._job.skip_invalid),
         )
         return partial.seen()
 
@@ -125,6 +127,7 @@ class RayFit:
         *,
         part: int = PART,
         workers: int | None = None,
+        skip_invalid: bool = False,
     ) -> None:
         """Say with what.
 
@@ -134,12 +137,14 @@ class RayFit:
             source: Of the training images.
             part: Images that a worker takes in before it reports: what its death costs.
             workers: Threads of each that decode.
+            skip_invalid: As in ``FitOptions``.
         """
         self._cluster = cluster
         self._network = network
         self._source = absolute(source)
         self._part = max(1, part // BATCH) * BATCH
         self._workers = workers
+        self._skip_invalid = skip_invalid
 
     def __call__(
         self,
@@ -167,7 +172,7 @@ class RayFit:
             self._network, self._source, seed, sample, tuple(class_names),
             {name: score.settings for name, score in partial.scores.items()},
             partial.prepared(), tuple(held_out), (first.classes, first.width), first.head,
-            self._workers,
+            self._workers, self._skip_invalid,
         )
         parts = [
             (start, min(start + self._part, count)) for start in range(0, count, self._part)

@@ -216,7 +216,10 @@ class _Line:
         image = frame.image
         try:
             age = (image.received_ns - image.stamp_ns) / 1e9
-            require_fresh(age, settings.rules.stamp_tolerance)
+            require_fresh(
+                age, settings.rules.stamp_tolerance, "recorder's",
+                lambda: 'set stamp_tolerance to 0 in the parameters (--params) to take any stamp',
+            )
             frame.pixels = image.decode(
                 max_pixels=settings.max_pixels, exif=self._monitor.bundle.preprocess.exif
             )

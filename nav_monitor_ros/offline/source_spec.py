@@ -7,6 +7,7 @@ longest part before a ``?`` that exists is the location. A value is literal too,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,10 @@ class SourceSpec:
         """Return a specification that means the same in every folder."""
         location = self.location
         if location and not location.startswith(SAMPLE):
-            location = str(Path(location).expanduser().absolute())
+            location = str(home(location).absolute())
         written = {
             key: quote(
-                str(Path(_meant(key, value)).expanduser().absolute()), _UNQUOTED,
+                str(home(_meant(key, value)).absolute()), _UNQUOTED,
                 errors='surrogateescape',
             ) if key in _FILES else value
             for key, value in self.written.items()
@@ -83,11 +84,16 @@ class SourceSpec:
 
 def split_topic(location: str) -> tuple[Path, str]:
     """Return the path of a source, and the topic behind it, '' for none; names have no colon."""
-    whole = Path(location).expanduser()
+    whole = home(location)
     path, colon, topic = location.rpartition(':')
     if not colon or exists(whole):
         return whole, ''
-    return Path(path).expanduser(), topic
+    return home(path), topic
+
+
+def home(path: str) -> Path:
+    """Return a path, ``~`` at its start being the home of a user that exists."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
 
 
 def exists(path: Path) -> bool:
@@ -129,7 +135,7 @@ def _is_there(location: str) -> bool:
 
 def _meant(key: str, value: str) -> str:
     # A file may well be called as an escape is written.
-    return value if key in _FILES and exists(Path(value).expanduser()) else _decoded(value)
+    return value if key in _FILES and exists(home(value)) else _decoded(value)
 
 
 def _decoded(value: str) -> str:

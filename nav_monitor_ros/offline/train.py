@@ -134,6 +134,7 @@ def train(
     decoy: bool = False,
     epochs: int = 0,
     seed: int = 0,
+    device: torch.device | str = 'cpu',
     progress: Progress = lambda what, done, total: None,
     log: Callable[[str], None] = lambda line: None,
     watch: Watch | None = None,
@@ -150,6 +151,7 @@ def train(
         decoy: Add a background class, of images made from the training images alone.
         epochs: 0 for the task's own number.
         seed: Of the split, the initial weights and the augmentation.
+        device: To train on; the network that is returned is on the CPU.
         progress: Is told how far the work is.
         log: Is given one line for each epoch.
         watch: Looks at the network untrained, then after each so many epochs, and at the end; at
@@ -167,7 +169,8 @@ def train(
     fit_data, calibration_data = split(data, task.held_out, seed)
     if weights is None:
         network = _trained(
-            task, fit_data, decoy, epochs or task.epochs, seed, progress, log, watch
+            task, fit_data, decoy, epochs or task.epochs, seed, torch.device(device), progress, log,
+            watch,
         )
     else:
         network = task.build(decoy=decoy).eval()
@@ -182,13 +185,14 @@ def _trained(
     decoy: bool,
     epochs: int,
     seed: int,
+    device: torch.device,
     progress: Progress,
     log: Callable[[str], None],
     watch: Watch | None,
 ) -> nn.Module:
     images, labels = _load(task, data)
     torch.manual_seed(seed)
-    network = task.build(decoy=decoy)
+    network = task.build(decoy=decoy).to(device)  # drawn on the CPU, alike for every device
     _arrange(network, torch.channels_last)
     # The average of the weights over the steps generalises better than the last ones.
     averaged = copy.deepcopy(network).eval()
@@ -197,10 +201,13 @@ def _trained(
 
     def after(step: int) -> None:
         if watch is not None and step in moments:
-            watch.look(moments[step], averaged, data)
+            # A copy on the CPU: whoever looks may run it there while training goes on.
+            now = averaged if device.type == 'cpu' else copy.deepcopy(averaged).cpu()
+            watch.look(moments[step], now, data)
 
     after(0)
     _optimise(task, network, averaged, images, labels, decoy, epochs, seed, progress, log, after)
+    averaged.cpu()
     _arrange(averaged, torch.contiguous_format)
     return averaged
 
@@ -254,6 +261,7 @@ def _optimise(
 ) -> None:
     rng = np.random.default_rng(seed)
     steps = -(-len(images) // task.batch)
+    device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, task.learning_rate, total_steps=max(2, epochs * steps), pct_start=0.2
@@ -269,10 +277,10 @@ def _optimise(
                 made = decoys(pixels, targets.numpy(), -(-len(rows) // DECOY_EVERY), rng)
                 background = torch.full((len(made),), len(task.class_names))
                 pixels, targets = np.concatenate([pixels, made]), torch.cat([targets, background])
-            batch = torch.from_numpy(_augmented(task, pixels, rng))
+            batch = torch.from_numpy(_augmented(task, pixels, rng)).to(device)
             optimizer.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(
-                network(batch.contiguous(memory_format=torch.channels_last)), targets
+                network(batch.contiguous(memory_format=torch.channels_last)), targets.to(device)
             )
             loss.backward()
             optimizer.step()

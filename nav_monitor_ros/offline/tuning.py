@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
+from nav_monitor_ros.offline.invalid_images import InvalidImages
 from nav_monitor_ros.offline.labels import labelled_as
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording, thumbnail
@@ -110,6 +111,7 @@ class TuningRecorder:
         taps = [layer for layer, _ in self._layers if layer not in (PENULTIMATE, OUTPUT)]
         source, preprocess = self._source, classifier.preprocess
         true = np.full(len(source), -1) if source.labels is None else source.labels
+        invalid = InvalidImages(skip=True)
         classifier.tap(taps)
         try:
             for start in range(0, len(source), _BATCH):
@@ -117,6 +119,7 @@ class TuningRecorder:
                 activations = classifier(
                     np.stack([preprocess.apply(source.image(int(row))) for row in rows])
                 )
+                invalid.valid(source, rows, activations)  # goes on: the page shows it
                 seen.add(
                     {
                         layer: _responses(activations, layer, self._response)[:, components]
@@ -128,6 +131,7 @@ class TuningRecorder:
                 progress(f'class tuning, {name}', int(rows[-1]) + 1, len(source))
         finally:
             classifier.tap(())
+        invalid.report(f'{name}: the network gives NaN or infinity for')
         self.recording.add(seen, self._new_thumbnails(seen))
         return seen
 

@@ -66,6 +66,7 @@ class TuningRecording:
                     'another folder'
                 )
             return found
+        require_unused(folder)
         recording = cls(folder, about, [])
         recording._write_index()
         return recording
@@ -206,6 +207,18 @@ class TuningRecording:
         content = io.BytesIO()
         np.savez_compressed(content, **dict(arrays))  # type: ignore[arg-type]  # numpy's own keyword
         write_whole(path, content.getvalue())
+
+
+def require_unused(folder: Path) -> None:
+    """Check that a new recording may be written to a folder.
+
+    Raises:
+        NavMonitorError: Something else is there.
+    """
+    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+        raise NavMonitorError(f'{folder} is not a folder; name another one')
+    if folder.is_dir() and any(folder.iterdir()):
+        raise NavMonitorError(f'{folder} is not empty and holds no recording; name another folder')
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

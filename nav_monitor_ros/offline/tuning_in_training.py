@@ -15,6 +15,7 @@ from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.picture_files import write_whole
 from nav_monitor_ros.offline.pipeline import Progress
 from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
+from nav_monitor_ros.offline.tuning_files import require_unused
 from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
@@ -53,6 +54,7 @@ class RecordedTraining:
         """
         if (folder / 'tuning.json').exists():
             raise NavMonitorError(f'{folder} holds a recording already; name another folder')
+        require_unused(folder)
         self._folder = folder
         self._title = network
         self._preprocess = preprocess
@@ -76,9 +78,7 @@ class RecordedTraining:
         """
         now = copy.deepcopy(network)
         weights = {key: value.contiguous() for key, value in now.state_dict().items()}
-        write_whole(
-            self._folder / 'weights' / f'{name.replace(" ", "_")}.safetensors', save(weights)
-        )
+        content = save(weights)
         classifier = Classifier(
             now, self._preprocess, background=self._background, threads=self._threads
         )
@@ -87,6 +87,9 @@ class RecordedTraining:
                 self._folder, classifier, _some(data), self._class_names, self._options,
                 network=self._title,
             )
+        write_whole(
+            self._folder / 'weights' / f'{name.replace(" ", "_")}.safetensors', content
+        )
         self._recorder.record(name, classifier, self._progress)
 
 

@@ -14,6 +14,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.image_folders import read_file
 from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.labels import names_from
+from nav_monitor_ros.offline.source_spec import exists, home
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.layers import Layer, find_layer
@@ -162,8 +163,9 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
     Raises:
         NavMonitorError: There is no such image.
     """
-    path = Path(image).expanduser()
-    if path.is_file() and path.suffix.lower() not in ('.npz', '.db3', '.mcap', '.zstd'):
+    path = home(image)
+    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
+    if not arrays_or_bag and exists(path) and path.is_file():
         if index:
             raise NavMonitorError(f'{path} is one image; --index is for sources of several')
         return read_file(path, exif)

@@ -59,19 +59,24 @@ class CudaGraph:
         Returns:
             What the pass returns, float32, on the CPU.
         """
+        self._play(images)
+        values = self._back.numpy()
+        found, start = {}, 0
+        for name, shape in self._shapes.items():
+            end = start + int(np.prod(shape))
+            # Copied, since the next pass writes there; each for itself, since one may be kept.
+            found[name] = values[start:end].reshape(shape).copy()
+            start = end
+        return found
+
+    def _play(self, images: np.ndarray) -> None:
+        """Run the recorded pass; its outputs come into pinned memory."""
         self._host.copy_(torch.from_numpy(images))
         with torch.cuda.stream(self._stream):
             self._images.copy_(self._host, non_blocking=True)
             self._graph.replay()
             self._back.copy_(self._outputs, non_blocking=True)
         self._stream.synchronize()
-        values = self._back.numpy().copy()  # the next pass writes there
-        found, start = {}, 0
-        for name, shape in self._shapes.items():
-            end = start + int(np.prod(shape))
-            found[name] = values[start:end].reshape(shape)
-            start = end
-        return found
 
     def _verify(self, run: Pass, layout: torch.memory_format) -> None:
         """Compare with passes that are not recorded: a network may branch on what it sees."""

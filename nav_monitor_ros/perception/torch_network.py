@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network_folder import findable
 from nav_monitor_ros.perception.outputs import OutputName, SelectedOutput
 from nav_monitor_ros.perception.weights import load_exactly, read_weights
 
@@ -44,6 +45,16 @@ def build(
             f"network '{spec}' would run code of the package '{package}'; if you "
             f"trust it, add it to trusted_packages (--trust {package} on the command line)"
         )
+    # Some import more when they are called.
+    with findable(package) if package in trusted_packages else nullcontext():
+        return _built(spec, arguments, package in trusted_packages, weights, output)
+
+
+def _built(
+    spec: str, arguments: Mapping[str, Any], trusted: bool, weights: Path | None,
+    output: OutputName | None,
+) -> nn.Module:
+    module_name, _, factory_name = spec.partition(':')
     factory = (
         _torchvision_factory(factory_name)
         if module_name == 'torchvision'
@@ -55,7 +66,6 @@ def build(
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
         raise NavMonitorError(f'weights {weights} hold no state dict; save network.state_dict()')
     allowance = sum(tensor.numel() for tensor in state.values())
-    trusted = package in trusted_packages
     with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
         network = _make(spec, arguments, factory)
     load_exactly(network, state, weights)
@@ -127,9 +137,15 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
         raise NavMonitorError(f"'{module_name}' holds no networks; {OWN_NETWORKS} does")
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise NavMonitorError(
-            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it"
+            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it, "
+            'or name the folder that it lies in in PYTHONPATH'
+        ) from error
+    except Exception as error:  # of somebody's code
+        raise NavMonitorError(
+            f"network package '{module_name}' cannot be imported: {type(error).__name__}: "
+            f'{_one_line(error)}'
         ) from error
     for part in factory_name.split('.'):
         if not hasattr(found, part):

@@ -204,7 +204,9 @@ class AlertPublisher:
             return
         if alert.value and before is not None and not before.value and self.on_rise is not None:
             self.on_rise(alert)
-        text = f'{self._topic} {alert.value}: {alert.reason.value} {alert.detail}'.rstrip()
+        # What is wrong with the input has a line of its own, once.
+        detail = alert.detail.removesuffix(f'; {self._machine.input_trouble}')
+        text = f'{self._topic} {alert.value}: {alert.reason.value} {detail}'.rstrip()
         if alert.value:
             self._log.warning(text)
         elif before is not None and before.value:

@@ -24,6 +24,7 @@ from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.process import StopRequest, run
+from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 _FROM_RGB = {
     'rgb8': None,
@@ -117,6 +118,8 @@ class CameraNode(Node):
         """
         super().__init__('camera')
         self._values = declare(self, CAMERA_PARAMETERS)
+        known = [parameter.name for parameter in CAMERA_PARAMETERS]
+        warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']
         self._segments = (
             read_script(Path(script))

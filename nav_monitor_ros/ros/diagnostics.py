@@ -12,7 +12,12 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.verdict import Alert
-from nav_monitor_ros.ros.messages import LEVELS, diagnostic, diagnostics_message
+from nav_monitor_ros.ros.messages import (
+    LEVELS,
+    diagnostic,
+    diagnostics_message,
+    parameters_status,
+)
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.ros.subscription import REMEDY, SILENCE
 
@@ -27,14 +32,21 @@ Status = tuple[bytes, str, Mapping[str, object]]  # level, message, values
 class Diagnostics:
     """Publishes how the node is. Belongs to the executor's thread."""
 
-    def __init__(self, node: LifecycleNode, cameras: Sequence[WatchedCamera]) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[WatchedCamera],
+        unknown_parameters: Sequence[str] = (),
+    ) -> None:
         """Create the publisher.
 
         Args:
             node: Owns it.
             cameras: That are looked at.
+            unknown_parameters: What there is to say of parameters that nothing reads.
         """
         self._node = node
+        self._unknown = unknown_parameters
         self._cameras = cameras
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._received = dict.fromkeys(cameras, 0)  # when last looked
@@ -68,6 +80,7 @@ class Diagnostics:
                 counters = {**its, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, trouble, bundle)
+        parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()
         self._publisher.publish(
             diagnostics_message(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from nav_monitor_ros.ros.gate_topics import (
     subscribers,
     way_back,
 )
-from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message
+from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message, parameters_status
 from nav_monitor_ros.ros.qos import reliable
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ _LEVELS = {
     GateReason.LATCHED: DiagnosticStatus.WARN,
     GateReason.NO_ALERT_YET: DiagnosticStatus.STALE,
 }  # every other reason is an error
+_GRAVITY = (
+    DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, DiagnosticStatus.ERROR,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class GateDiagnostics:
         log: QueuedLog,
         state: Callable[[], GateState],
         loop_found: Callable[[WayBack | None], None],
+        unknown_parameters: Sequence[str] = (),
     ) -> None:
         """Create the publisher and start.
 
@@ -83,9 +87,11 @@ class GateDiagnostics:
             log: Gets what is wrong, once.
             state: Returns how the gate is; called from this thread.
             loop_found: Is told, from this thread, how commands may come back, or that they do not.
+            unknown_parameters: What there is to say of parameters that nothing reads.
         """
         self._node, self._topics, self._log = node, topics, log
         self._state, self._loop_found = state, loop_found
+        self._unknown = unknown_parameters
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._echoes = 0  # when last looked
         self._logged: dict[str, str] = {}  # the newest trouble of each part
@@ -137,12 +143,12 @@ class GateDiagnostics:
         for found in (alerts, sources, bases):
             if found.trouble:
                 troubles.append(found.trouble)
-                level = max(level, _level(found))
+                level = max(level, _level(found), key=_GRAVITY.index)
         if echoes:
             troubles.append(
                 f'{echoes} commands equal to what had just been sent were discarded: {loop}'
             )
-            level = max(level, DiagnosticStatus.WARN)
+            level = max(level, DiagnosticStatus.WARN, key=_GRAVITY.index)
         hints = [
             f'nobody {does} {topic}: {remedy}'
             for found, does, topic, remedy in (
@@ -164,7 +170,12 @@ class GateDiagnostics:
         self._publisher.publish(
             diagnostics_message(
                 Header(stamp=node.get_clock().now().to_msg()),
-                [diagnostic(f'{name}: gate', 'safety_stop', level, message, values)],
+                [
+                    diagnostic(f'{name}: gate', 'safety_stop', level, message, values),
+                    diagnostic(
+                        f'{name}: parameters', 'safety_stop', *parameters_status(self._unknown)
+                    ),
+                ],
             )
         )
 

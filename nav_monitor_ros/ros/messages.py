@@ -106,6 +106,18 @@ def diagnostic(
     )
 
 
+def parameters_status(unknown: Sequence[str]) -> tuple[bytes, str, dict[str, object]]:
+    """Return level, message and values of what there is to say of a node's parameters.
+
+    Args:
+        unknown: A line for each parameter that was given and that nothing reads.
+    """
+    if not unknown:
+        return DiagnosticStatus.OK, 'all that were given are known', {}
+    more = f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''
+    return DiagnosticStatus.WARN, f'{unknown[0]}{more}', {'unknown': '; '.join(unknown)}
+
+
 def diagnostics_message(
     header: Header, statuses: Sequence[DiagnosticStatus]
 ) -> DiagnosticArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
@@ -23,9 +23,15 @@ from nav_monitor_ros.ros.background import BackgroundThread
 from nav_monitor_ros.ros.diagnostics import Diagnostics
 from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import label_info_message
+from nav_monitor_ros.ros.parameter_requests import (
+    RelatedParameters,
+    RelatedParametersService,
+    together,
+)
 from nav_monitor_ros.ros.parameters import plain
-from nav_monitor_ros.ros.per_camera import declare_all
+from nav_monitor_ros.ros.per_camera import CameraValues, declare_all, declare_own, known_names
 from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.unknown_parameters import describe_unknown, warn_of_unknown
 from nav_monitor_ros.ros.watched_camera import WatchedCamera
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ GOODBYE = 1.0  # seconds that the last True may take to reach everybody
 _Transition = Callable[[], None]
 
 
-class MonitorNode(LifecycleNode):
+class MonitorNode(RelatedParameters, LifecycleNode):
     """Runs one network on the images of one or several cameras and says whether to believe it.
 
     Three threads: the executor's runs all callbacks, the worker's all inference, and whoever calls
@@ -52,7 +58,7 @@ class MonitorNode(LifecycleNode):
         Raises:
             NavMonitorError: A parameter has a wrong type or is out of range.
         """
-        super().__init__(name, **options)
+        super().__init__(name, start_parameter_services=False, **options)
         self.log = QueuedLog(self.get_logger())
         self._settings = declare_all(self)
         _check_folder(self._values)
@@ -63,8 +69,7 @@ class MonitorNode(LifecycleNode):
         self._worker: Worker | None = None
         own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
         self._alerts = AlertBoard(
-            self, {name: _rules(values) for name, values in own.items()},
-            self._values['alert_rate'], self.log,
+            self, _rules(self._settings), self._values['alert_rate'], self.log,
         )
         self._cameras = [
             WatchedCamera(
@@ -72,7 +77,8 @@ class MonitorNode(LifecycleNode):
             )
             for name, values in own.items()
         ]
-        self._diagnostics = Diagnostics(self, self._cameras)
+        unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
+        self._diagnostics = Diagnostics(self, self._cameras, unknown)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self.create_service(Trigger, '~/reset_alert', self._reset_alert)
         self.create_service(SetBool, '~/set_enabled', self._set_enabled)
@@ -81,6 +87,7 @@ class MonitorNode(LifecycleNode):
         self.create_timer(FOLLOW_PERIOD, self._follow_publishers, clock=steady)
         self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = RelatedParametersService(self)
 
     @property
     def autostart(self) -> bool:
@@ -308,22 +315,30 @@ class MonitorNode(LifecycleNode):
         return self._settings.common
 
     def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        given = {change.name: plain(change.value) for change in changes}
         try:
-            parameters = self._settings.changed(
-                {change.name: plain(change.value) for change in changes}
-            )
+            parameters = self._settings.changed(given, configured=self._monitor is not None)
             values = parameters.common
             if values['incident_folder'] != self._values['incident_folder']:
                 _check_folder(values)
             if self._monitor is not None:
                 self._monitor.spatial_layer(values['activation_layer'])
-            rules = {name: _rules(parameters.of(name)) for name in parameters.cameras}
+            rules = _rules(parameters)
         except NavMonitorError as error:
-            return SetParametersResult(successful=False, reason=str(error))
+            reason = f'{error}{together(given, str(error))}'
+            return SetParametersResult(successful=False, reason=reason)
         self._settings = parameters
         for camera in self._cameras:
             camera.change(parameters.of(camera.name), rules[camera.name])
         return SetParametersResult(successful=True)
+
+    def describe_unknown(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each name that is none of the node's parameters', with the nearest."""
+        return describe_unknown(names, **known_names(self._settings.cameras))
+
+    def declare_again(self, name: str) -> None:
+        """Declare a camera's parameter that was deleted, so that it may be set again."""
+        declare_own(self, name)
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(
@@ -335,8 +350,20 @@ class MonitorNode(LifecycleNode):
         )
 
 
-def _rules(values: Mapping[str, Any]) -> AlertRules:
-    return AlertRules(**{name: values[name] for name in RULES})
+def _rules(settings: CameraValues) -> dict[str, AlertRules]:
+    """Return the rules of each camera's alert.
+
+    Raises:
+        NavMonitorError: Some of its parameters contradict each other.
+    """
+    rules = {}
+    for camera in settings.cameras:
+        values = settings.of(camera)
+        try:
+            rules[camera] = AlertRules(**{name: values[name] for name in RULES})
+        except NavMonitorError as error:
+            raise NavMonitorError(f'camera {camera}: {error}' if camera else str(error)) from None
+    return rules
 
 
 def _check_folder(values: Mapping[str, Any]) -> None:

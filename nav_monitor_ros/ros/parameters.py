@@ -28,8 +28,15 @@ class Parameter:
     high: float | None = None  # largest value allowed
     choices: tuple[str, ...] = ()
     read_only: bool = False  # can be set at start only
+    at_configure: bool = False  # read when the node is configured, and refused while it is
     unit: str = ''
     per_camera: bool = False  # with several cameras, each may have a value of its own
+
+    @property
+    def text(self) -> str:
+        """Return the description, and when the parameter is read where that is not at once."""
+        read = ' Read when the node is configured.' if self.at_configure else ''
+        return f'{self.description}{read}'
 
     @property
     def range(self) -> str:
@@ -84,8 +91,7 @@ class Parameter:
             if kind == 'int' and isinstance(value, int):
                 return value
         raise NavMonitorError(
-            f'parameter {self.name} is {_shown(value)}, a {_type_name(value)}; it must be of type '
-            f'{kind}'
+            f'parameter {self.name} is {_described(value)}; it must be of type {kind}'
         )
 
 
@@ -93,41 +99,45 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bundle', 'string', 'traffic_signs',
         'Fitted monitor: the folder of a bundle, or the name of a shipped one '
-        '(`traffic_signs`, `digits`). Read when the node is configured.',
+        '(`traffic_signs`, `digits`).',
+        at_configure=True,
     ),
     Parameter(
         'backend', 'string', 'auto',
         'What runs the network: `torch`, or `onnxruntime` or `openvino` where the bundle was '
         'exported for it (`nav_monitor export`); `auto` takes the fastest that is installed and '
-        'agrees. Read when the node is configured.',
-        choices=('auto', 'torch', 'onnxruntime', 'openvino'),
+        'agrees.',
+        choices=('auto', 'torch', 'onnxruntime', 'openvino'), at_configure=True,
     ),
     Parameter(
         'device', 'string', 'auto',
         'Where torch runs the network: `auto` (the first CUDA device if there is one), `cpu`, '
-        '`cuda:N`; other backends run on the CPU. Read when the node is configured.',
+        '`cuda:N`; other backends run on the CPU.',
+        at_configure=True,
     ),
     Parameter(
         'torch_threads', 'int', 0,
         'Threads of the network on the CPU, whatever backend runs it. 0: passes are timed when the '
         'node is configured, and there are as many as cores if that is 1.5 times as fast, else '
-        'one. Read when the node is configured.',
-        low=0, high=256,
+        'one.',
+        low=0, high=256, at_configure=True,
     ),
     Parameter(
         'trusted_packages', 'string[]', [''],
         'Python packages whose network code a bundle may import, besides torchvision (empty names '
-        'are ignored). Read when the node is configured.',
+        'are ignored).',
+        at_configure=True,
     ),
     Parameter(
         'score', 'string', 'fused',
-        'The score that decides: `fused`, or one that the bundle holds, such as `pattern`. Read '
-        'when the node is configured.',
+        'The score that decides: `fused`, or one that the bundle holds, such as `pattern`.',
+        at_configure=True,
     ),
     Parameter(
         'extra_scores', 'string[]', [''],
         'Scores of the bundle that `~/ood_status` names besides those that decide; `all` for all '
-        'of them. Each costs time (empty names are ignored). Read when the node is configured.',
+        'of them. Each costs time (empty names are ignored).',
+        at_configure=True,
     ),
     Parameter(
         'autostart', 'bool', True,
@@ -190,9 +200,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'evidence_level', 'float', STRANGE,
         'P-value at or below which a frame is evidence in `e_cusum`; raised where the bundle has '
-        "too few calibration images for it, lowered to the bundle's threshold. Read when the node "
-        'is configured.',
-        low=1e-6, high=0.5,
+        "too few calibration images for it, lowered to the bundle's threshold.",
+        low=1e-6, high=0.5, at_configure=True,
     ),
     Parameter(
         'enter_count', 'int', 3,
@@ -217,7 +226,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'image_timeout', 'float', 0.5,
-        'Time without an image after which the last one is stale.',
+        'Maximum age of the newest judged image while `ood_alert` is False, from its arrival and, '
+        'unless `stamp_tolerance` is 0, from its stamp; beyond it, and without an image for so '
+        'long, the input is stale. Must be longer than the camera period, transport and judging '
+        'together.',
         low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
@@ -279,13 +291,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'snapshot_service', 'string', '',
         "Name of a rosbag2 recorder's snapshot service (`/rosbag2_recorder/snapshot`, of `ros2 bag "
-        'record --snapshot-mode`) that is called when the alert rises; empty: none is. Read when '
-        'the node is configured.',
+        'record --snapshot-mode`) that is called when the alert rises; empty: none is.',
+        at_configure=True,
     ),
     Parameter(
         'top_k', 'int', 3,
-        'Classes in `~/prediction`. Read when the node is configured.',
-        low=1, high=1000,
+        'Classes in `~/prediction`.',
+        low=1, high=1000, at_configure=True,
     ),
     Parameter(
         'view_rate', 'float', 10.0,
@@ -366,17 +378,31 @@ def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
     # Imported here, so that the table can be read, and the documentation written, without ROS.
     from rcl_interfaces.msg import ParameterDescriptor
 
-    values = {}
+    values, given = {}, overrides_of(node)
     for parameter in table:
         descriptor = ParameterDescriptor(
-            description=parameter.description,
+            description=parameter.text,
             additional_constraints=parameter.range,
             read_only=parameter.read_only,
             dynamic_typing=True,  # the table checks types; whole numbers may stand for floats
         )
-        declared = node.declare_parameter(parameter.name, parameter.default, descriptor)
-        values[parameter.name] = parameter.check(plain(declared.value))
+        value = parameter.check(given.get(parameter.name, parameter.default))
+        # What is declared is what is in force: an empty list has no type in ROS.
+        node.declare_parameter(parameter.name, value, descriptor, ignore_override=True)
+        values[parameter.name] = value
     return values
+
+
+def overrides_of(node: Any) -> dict[str, Any]:
+    """Return the parameters that a node of rclpy was given at start, by full name.
+
+    rclpy has no public way to them, and gives nothing for an empty list, whose type ROS does not
+    know.
+    """
+    return {
+        name: [] if given.value is None else plain(given.value)
+        for name, given in node._parameter_overrides.items()
+    }
 
 
 def plain(value: Any) -> Any:
@@ -394,7 +420,7 @@ def markdown_table(table: Sequence[Parameter]) -> str:
         )
         lines.append(
             f'| `{p.name}` | {p.type} | `{_yaml_value(p.default)}`{unit} | {p.range} '
-            f'| {p.description}{fixed} |'
+            f'| {p.text}{fixed} |'
         )
     return '\n'.join(lines)
 
@@ -423,7 +449,7 @@ def yaml_file(
             'read-only' if p.read_only else '',
         ]
         lines.append('')
-        lines.extend(f'    # {text}' for text in textwrap.wrap(p.description.replace('`', ''), 92))
+        lines.extend(f'    # {text}' for text in textwrap.wrap(p.text.replace('`', ''), 92))
         lines.append(f'    # ({"; ".join(fact for fact in facts if fact)})')
         lines.append(f'    {p.name}: {_yaml_value(p.default)}')
     return '\n'.join(lines) + '\n'
@@ -443,6 +469,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f'{text[:80]}...'
 
 
-def _type_name(value: Any) -> str:
+def _described(value: Any) -> str:
+    if value is None:
+        return 'not set'
     names = {bool: 'bool', int: 'int', float: 'float', str: 'string'}
-    return names.get(type(value), 'list' if isinstance(value, Sequence) else type(value).__name__)
+    kind = 'list' if isinstance(value, Sequence) else type(value).__name__
+    return f'{_shown(value)}, a {names.get(type(value), kind)}'

@@ -36,6 +36,7 @@ from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop_parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
+from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -66,6 +67,8 @@ class SafetyStopNode(Node):
     Each callback first tells the gate that the loop runs, then acts, and only then logs. People are
     told by another thread (``GateDiagnostics``).
     """
+
+    _diagnostics: GateDiagnostics | None = None  # where the node was not completed
 
     def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
         """Start stopped.
@@ -102,8 +105,9 @@ class SafetyStopNode(Node):
             self.create_timer(look, self._look, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._act()
+        unknown = warn_of_unknown(self, self._log, known=BY_NAME)
         self._diagnostics = GateDiagnostics(
-            self, self._topics(), self._log, self._state, self._loop_found
+            self, self._topics(), self._log, self._state, self._loop_found, unknown
         )
 
     def stop(self) -> None:
@@ -116,7 +120,8 @@ class SafetyStopNode(Node):
 
     def destroy_node(self) -> None:
         """End the thread of the diagnostics, too."""
-        self._diagnostics.close()
+        if self._diagnostics is not None:
+            self._diagnostics.close()
         super().destroy_node()
 
     def _create_publishers(self) -> None:

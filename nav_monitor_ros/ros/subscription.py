@@ -105,10 +105,6 @@ class ImageSubscription:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
 
-    def trouble(self) -> str:
-        """Return what keeps images from arriving and how to mend it, or nothing."""
-        return self.unheard() or self.loss()
-
     def unheard(self) -> str:
         """Return why no publisher can be heard and how to mend it, or nothing."""
         seen = self.publishers

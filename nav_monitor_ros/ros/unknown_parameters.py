@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from nav_monitor_ros.ros.parameters import overrides_of
+
 # Declared or read by ROS itself and by tools around it, some of them by some versions only.
 FOREIGN = frozenset({'use_sim_time', 'start_type_description_service'})
 FOREIGN_PREFIXES = ('qos_overrides.', 'diagnostic_updater.')
@@ -41,12 +43,22 @@ def describe_unknown(
     return lines
 
 
-def overrides_of(node: Any) -> dict[str, Any]:
-    """Return the parameters that a node of rclpy was given at start, by full name.
+def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
+    """Log which of the parameters that a node was given at start nothing reads.
 
-    rclpy has no public way to them. None stands for an empty list, of which ROS knows no type.
+    Args:
+        node: Of rclpy; what it has declared is known.
+        log: Gets a line for each.
+        names: As ``describe_unknown`` takes them.
+
+    Returns:
+        The lines.
     """
-    return {name: given.value for name, given in node._parameter_overrides.items()}
+    given = [name for name in overrides_of(node) if not node.has_parameter(name)]
+    lines = describe_unknown(given, **names)
+    for line in lines:
+        log.warning(line)
+    return lines
 
 
 def _remedy(

@@ -15,6 +15,7 @@ from nav_monitor_ros.decision.alert import AlertRules
 from nav_monitor_ros.decision.verdict import Alert, State
 from nav_monitor_ros.ros.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.background import BackgroundThread
+from nav_monitor_ros.ros.clock import clock_remedy
 from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.mailbox import Delivery
 from nav_monitor_ros.ros.subscription import ImageSubscription
@@ -66,7 +67,7 @@ class WatchedCamera:
         self._node = node
         self._log = log
         self._background = background
-        self._loss_told = False
+        self._told: set[str] = set()  # troubles of the input that the log has
         if name:
             node.create_service(Trigger, f'~/{self.prefix}reset_alert', self._reset_alert)
             node.create_service(SetBool, f'~/{self.prefix}set_enabled', self._set_enabled)
@@ -96,7 +97,7 @@ class WatchedCamera:
     def listen(self, desk: Desk) -> None:
         """Subscribe; images go to the desk's mailbox."""
         self.desk = desk
-        self._loss_told = False
+        self._told.clear()
         self.subscription = ImageSubscription(
             self._node, self._log, self.values['image_transport'], self._receive,
             f'{self.prefix}image',
@@ -116,11 +117,12 @@ class WatchedCamera:
         if subscription is None:
             return
         subscription.follow()
-        self.alerts.explain_input(subscription.trouble())
-        loss = subscription.loss()
-        if loss and not self._loss_told:
-            self._loss_told = True  # once, since it may come and go many times
-            self._log.warning(self.says(loss))
+        unheard, loss = subscription.unheard(), subscription.loss()
+        self.alerts.explain_input(unheard or loss)
+        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
+            if text and kind not in self._told:  # once: it may come and go many times
+                self._told.add(kind)
+                self._log.warning(self.says(text))
 
     def forget(self) -> None:
         """Let go of what ``configure`` prepared for a model."""
@@ -150,6 +152,10 @@ class WatchedCamera:
         changes = {name: getattr(rules, name) for name in AlertRules.__dataclass_fields__}
         self.alerts.tell(lambda machine, now: machine.change_rules(**changes))
         self.values = values
+
+    def clock_remedy(self) -> str:
+        """Return what to do where the images' stamps are far from the node's clock."""
+        return clock_remedy(self._node)
 
     def reset(self) -> Alert:
         """Release a latched alert."""

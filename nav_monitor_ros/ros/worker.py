@@ -244,7 +244,7 @@ class Worker:
         """
         desk, (message, age) = case.desk, case.parcel.content
         values = desk.camera.values
-        require_fresh(age, values['stamp_tolerance'])
+        require_fresh(age, values['stamp_tolerance'], "node's", desk.camera.clock_remedy)
         case.image = image = _decode(
             message, values['max_pixels'], desk.monitor.bundle.preprocess.exif
         )

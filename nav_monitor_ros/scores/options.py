@@ -135,7 +135,8 @@ def _number(what: str, wanted: type, bounds: Bounds, value: Any) -> int | float:
             if bounds.hold(number):
                 return wanted(number)
     name = 'a whole number' if wanted is int else 'a finite number'
-    raise NavMonitorError(f'{what} is {_shown(value)}; it must be {name} {bounds}'.rstrip())
+    wanted_text = ', '.join(filter(None, (name, str(bounds))))
+    raise NavMonitorError(f'{what} is {_shown(value)}; it must be {wanted_text}')
 
 
 def _names(what: str, value: Any) -> tuple[str, ...]:

@@ -1,0 +1,23 @@
+"""The node's clock, where stamps do not agree with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+
+def clock_remedy(node: Node) -> str:
+    """Return what to do where images' stamps are far from a node's clock."""
+    if not node.get_parameter('use_sim_time').value:
+        return "set the camera's clock, use_sim_time for a bag, or stamp_tolerance to 0"
+    if node.get_clock().now().nanoseconds == 0:
+        return (
+            'use_sim_time is set, but nothing publishes /clock: play the bag with --clock, start '
+            'the simulator, or set use_sim_time to false'
+        )
+    return (
+        'use_sim_time is set, so the clock is /clock: have the images stamped by it, set '
+        'use_sim_time to false, or stamp_tolerance to 0'
+    )

@@ -1,0 +1,176 @@
+"""Folders that commands write to: nothing that is there is lost, and what may be is asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from nav_monitor_ros import atomic_files, cli
+from nav_monitor_ros.bundle import load_bundle, save_bundle
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
+from nav_monitor_ros.offline.tuning_in_training import RecordedTraining
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob('*')
+    }
+
+
+def add_others(folder):
+    """Put what a user may keep there into a folder."""
+    (folder / 'notes.txt').write_text('three years')
+    (folder / '.hidden').write_text('h')
+    (folder / 'runs' / 'deep').mkdir(parents=True)
+    (folder / 'runs' / 'deep' / 'log.csv').write_bytes(b'1,2')
+    (folder / 'runs' / 'empty').mkdir()
+    (folder / 'exported').mkdir(exist_ok=True)
+    (folder / 'exported' / 'mine.engine').write_bytes(b'trt')
+    (folder / 'latest').symlink_to('runs/deep', target_is_directory=True)
+    (folder / 'dangling').symlink_to('nowhere')
+
+
+def check_others(folder):
+    assert (folder / 'notes.txt').read_text() == 'three years'
+    assert (folder / 'runs' / 'deep' / 'log.csv').read_bytes() == b'1,2'
+    assert (folder / 'runs' / 'empty').is_dir()
+    assert (folder / 'exported' / 'mine.engine').read_bytes() == b'trt'
+    assert (folder / '.hidden').read_text() == 'h'
+    assert os.readlink(folder / 'latest') == 'runs/deep'
+    assert os.readlink(folder / 'dangling') == 'nowhere'
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_other_files_stay_when_a_bundle_is_written_again(
+    bundle_copy, tiny_bundle, tiny_classifier, monkeypatch, links
+):
+    add_others(bundle_copy)
+    inode = (bundle_copy / 'notes.txt').stat().st_ino
+    if not links:  # as on a disk without hard links
+
+        def refuse(*_args, **_options):
+            raise OSError(1, 'Operation not permitted')
+
+        monkeypatch.setattr(atomic_files.os, 'link', refuse)
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='# new\n')
+    check_others(bundle_copy)
+    assert ((bundle_copy / 'notes.txt').stat().st_ino == inode) == links
+    assert (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
+    load_bundle(bundle_copy)
+    assert [path.name for path in bundle_copy.parent.iterdir()] == ['copy']
+
+
+def test_what_of_the_old_bundle_the_new_one_lacks_goes(bundle_copy, tiny_bundle, tiny_classifier):
+    for name in ('model.onnx', 'classes.txt'):
+        (bundle_copy / name).write_text('old')
+    (bundle_copy / 'exported').mkdir()
+    (bundle_copy / 'exported' / 'probe.safetensors').write_text('old')
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
+    assert not {'model.onnx', 'classes.txt', 'exported'} & set(contents(bundle_copy))
+
+
+def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifier, tmp_path):
+    link = tmp_path / 'current'
+    link.symlink_to(bundle_copy.name, target_is_directory=True)
+    save_bundle(tiny_bundle, tiny_classifier, link, card='# new\n')
+    assert link.is_symlink() and (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
+    assert {path.name for path in tmp_path.iterdir()} == {'copy', 'current'}
+
+
+# ------------------------------------------------------------------ the commands
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """Work in a folder with images and weights, without a process of its own for each command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    for name, seed, count in (('train', 1, 400), ('held_out', 2, 200)):
+        images, labels = tiny.images(seed, count)
+        np.savez(tmp_path / f'{name}.npz', x=images, y=labels)
+    tiny.classifier().save(tmp_path / 'weights.safetensors')
+    return tmp_path
+
+
+def fit(*more, output='out'):
+    preprocess = ['--size', '12x12', '--mean', '0.5,0.5,0.5', '--std', '0.25,0.25,0.25']
+    return cli.main([
+        'fit', '--model', 'tiny:Bars', '--weights', 'weights.safetensors', '--data', 'train.npz',
+        '--calibration', 'held_out.npz', '--false-alarm-rate', '0.05', '--device', 'cpu',
+        '--scores', 'pattern,energy', *preprocess, '--output', output, *more,
+    ])
+
+
+def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, capsys):
+    assert fit() == 0
+    add_others(desk / 'out')
+    (desk / 'out' / 'exported' / 'network.onnx').write_text('old')
+    before = contents(desk)
+    assert fit('--name', 'second') == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'out holds a bundle already' in said and '--force' in said
+    assert contents(desk) == before
+    assert fit('--name', 'second', '--force') == 0
+    assert load_bundle(desk / 'out').name == 'second'
+    check_others(desk / 'out')
+    assert not (desk / 'out' / 'exported' / 'network.onnx').exists()
+    # A folder that holds no bundle is treated alike.
+    (desk / 'work').mkdir()
+    add_others(desk / 'work')
+    assert fit(output='work') == 2
+    assert 'work is not empty' in capsys.readouterr().err.splitlines()[-1]
+    assert fit('--force', output='work') == 0
+    check_others(desk / 'work')
+    assert load_bundle(desk / 'work').name == 'work'
+
+
+def test_export_adds_to_its_own_bundle_and_refuses_another(desk, capsys):
+    assert fit() == 0
+    shutil.copytree(desk / 'out', desk / 'other')
+    add_others(desk / 'out')
+    add_others(desk / 'other')
+    arguments = ['export', 'out', '--backend', 'onnxruntime', '--calibration', 'held_out.npz',
+                 '--trust', 'tiny']
+    before = contents(desk)
+    assert cli.main([*arguments, '--output', 'other']) == 2
+    assert 'other holds a bundle already' in capsys.readouterr().err.splitlines()[-1]
+    assert contents(desk) == before
+    assert cli.main(arguments) == 0
+    check_others(desk / 'out')
+    assert load_bundle(desk / 'out').stored is not None
+    assert cli.main([*arguments, '--output', 'other', '--force']) == 0
+    check_others(desk / 'other')
+    assert load_bundle(desk / 'other').stored is not None
+
+
+def test_train_refuses_a_folder_with_something_in_it(desk, capsys):
+    (desk / 'work').mkdir()
+    add_others(desk / 'work')
+    before = contents(desk)
+    assert cli.main(['train', 'digits', '--epochs', '1', '--output', 'work']) == 2
+    assert 'work is not empty' in capsys.readouterr().err.splitlines()[-1]
+    assert contents(desk) == before
+
+
+@pytest.mark.parametrize('place', ['out', 'out/kept'])
+def test_a_checkpoint_in_the_output_folder_is_refused_before_the_work(desk, capsys, place):
+    assert fit('--checkpoint', place) == 2
+    assert 'lies in the output folder' in capsys.readouterr().err.splitlines()[-1]
+    assert not (desk / 'out').exists()
+
+
+def test_a_recording_of_tuning_takes_no_folder_of_others(tmp_path, tiny_classifier):
+    (tmp_path / '0000.npz').write_text('mine')
+    with pytest.raises(NavMonitorError, match='is not empty and holds no recording'):
+        TuningRecorder(tmp_path, tiny_classifier, tiny.source(1, 10), tiny.CLASSES,
+                       TuningOptions(), network='tiny')
+    with pytest.raises(NavMonitorError, match='is not empty and holds no recording'):
+        RecordedTraining(tmp_path, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions())
+    assert contents(tmp_path) == {'0000.npz': b'mine'}
