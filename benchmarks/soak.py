@@ -37,7 +37,6 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
-from terminal import Terminal  # noqa: E402
 
 RECOVERY = 60.0  # seconds in which the wheels must turn again
 HEALTHY = (3.0, 12.0)  # seconds between faults
