@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from rclpy.qos import QoSProfile  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 RECOVERY = 60.0  # seconds in which the wheels must turn again
 HEALTHY = (3.0, 12.0)  # seconds between faults
@@ -83,10 +85,12 @@ class Soak:
         self.frames = 0
         self.totals: dict[str, int] = defaultdict(int)  # over all activations of all processes
         self._counted: dict[str, int] = defaultdict(int)
+        self._terminal = Terminal('terminal')
+        threading.Thread(target=self._read_terminal, daemon=True).start()
         graph.listen(Twist, '/cmd_vel')
         graph.listen(Float32, '/nav_monitor/ood_score')
         self._start_monitor()
-        graph.start('safety_stop')
+        graph.start('safety_stop', output=self._terminal.writer)
         self._start_camera()
         wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', QoSProfile(depth=1))
         command = Twist()
@@ -94,6 +98,8 @@ class Soak:
         graph.node.create_timer(1 / 20, lambda: wheel.publish(command))
         self.faults = [
             Fault('camera killed', self._stop_camera, self._start_camera, 0.6 + 0.5),
+            Fault('camera killed, terminal held', self._hold_terminal, self._release_terminal,
+                  0.6 + 0.5),
             Fault('camera frozen', lambda: self._swap_camera(hold=10**5),
                   lambda: self._swap_camera(), 3.0, reason='frozen_image'),
             Fault('triangles', lambda: self._swap_camera('sample:triangles'),
@@ -119,12 +125,29 @@ class Soak:
         self._camera.kill()
         self._camera.wait()
 
+    def _hold_terminal(self) -> None:
+        self._terminal.hold()
+        self._stop_camera()
+
+    def _release_terminal(self) -> None:
+        self._start_camera()
+        self._recover('the camera, while the terminal is held')
+        self._terminal.release()
+
+    def _read_terminal(self) -> None:
+        while True:
+            self._terminal.read()
+            self._terminal.text = b''
+            time.sleep(0.1)
+
     def _swap_camera(self, source: str = 'sample:digits', hold: int = 1) -> None:
         self._stop_camera()
         self._start_camera(source, hold)
 
     def _start_monitor(self) -> None:
-        self._monitor = self._graph.start_monitor('-p', 'bundle:=digits')
+        self._monitor = self._graph.start_monitor(
+            '-p', 'bundle:=digits', output=self._terminal.writer
+        )
 
     def _kill_monitor(self) -> None:
         self._monitor.kill()

@@ -50,10 +50,11 @@ _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
 _MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
 _SOURCE = (
-    'SOURCE is a folder with one sub-folder a class, an .npz file (x, y), a folder of idx files, '
+    'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
     'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
-    'classes=0,3, without=0,3, transform=invert|rotate90, group=NAME (frames of one track), '
+    'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '
+    'one track), '
     'NAME=VALUE (.npz); '
     'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
 )
@@ -163,7 +164,7 @@ def _add_fit(commands: Any) -> None:
                          help='with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
                          help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 1000 for 1 %%)')
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     monitor.add_argument('--skip-invalid', action='store_true',
                          help='leave out images for which the network gives NaN or infinity; '
@@ -466,7 +467,7 @@ def _train(options: argparse.Namespace) -> None:
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
-        raise NavMonitorError('traffic_signs has no built-in images; give --data SOURCE')
+        raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
     check_output(
         options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
     )

@@ -16,17 +16,6 @@ from nav_monitor_ros.perception.classifier import Classifier
 from nav_monitor_ros.ros.domain import take_domain
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of several processes two more tries; the report names those that needed one.
-
-    Their deadlines are contracts of seconds. A machine that other work stalls for as long breaks
-    them without a fault in the product.
-    """
-    for item in items:
-        if any(item.get_closest_marker(kind) for kind in ('ros', 'browser', 'ray')):
-            item.add_marker(pytest.mark.flaky(reruns=2))
-
-
 @pytest.fixture(scope='session', autouse=True)
 def _one_thread() -> None:
     # Two threads on busy cores make networks as small as these very much slower.

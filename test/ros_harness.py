@@ -42,6 +42,7 @@ class Graph:
         self.domain = take_domain()
         self._logs = logs
         self._processes: list[subprocess.Popen] = []
+        self._clients: dict[str, Any] = {}
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self.domain.number)
         self.node = rclpy.create_node('listener', context=self.context)
@@ -102,11 +103,21 @@ class Graph:
 
         self.node.create_subscription(kind, topic, keep, qos)
 
+    def client(self, kind: type, service: str, timeout: float = 10.0) -> Any:
+        """Return the client of a service once the service is there.
+
+        What times a call asks for the client before: to find a service takes some tenths of a
+        second, which are not the service's.
+        """
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        client = self._clients[service]
+        assert client.wait_for_service(timeout), f'{service} is not there'
+        return client
+
     def call(self, kind: type, service: str, request: Any, timeout: float = 10.0) -> Any:
         """Call a service and return its answer."""
-        client = self.node.create_client(kind, service)
-        assert client.wait_for_service(timeout), f'{service} is not there'
-        future = client.call_async(request)
+        future = self.client(kind, service, timeout).call_async(request)
         self.wait(future.done, timeout, f'an answer of {service}')
         return future.result()
 

@@ -184,6 +184,7 @@ def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
     finally:
         link.close()
     answers = [deserialize_message(raw, Classification) for raw in feed.raw]
+    assert answers
     for answer in answers:
         assert answer.header.frame_id == 'benchmark'
         assert sum(result.score for result in answer.results) == pytest.approx(1.0, abs=1e-4)

@@ -313,8 +313,10 @@ def test_signed_garbage_is_refused(bundle_copy):
         assert name in refused(bundle_copy)
 
 
-def test_signed_tensors_that_are_missing_or_of_another_kind_are_refused(bundle_copy):
-    good = load_file(bundle_copy / 'monitor.safetensors')
+def test_signed_tensors_that_are_missing_or_of_another_kind_are_refused(bundle_copy, monkeypatch):
+    good, described = load_file(bundle_copy / 'monitor.safetensors'), read(bundle_copy)
+    # Parsing YAML takes longer than all the rest, and is not what this is about.
+    monkeypatch.setattr(bundle_module, 'read_yaml', lambda path: copy.deepcopy(described))
     for key, tensor in good.items():
         for spoiled in (
             None, tensor[..., :0], tensor[None], np.full(tensor.shape, -1, np.int16),
@@ -324,11 +326,13 @@ def test_signed_tensors_that_are_missing_or_of_another_kind_are_refused(bundle_c
             if spoiled is not None:
                 tensors[key] = np.ascontiguousarray(spoiled)
             save_file(tensors, bundle_copy / 'monitor.safetensors')
-            sign(bundle_copy)
+            described['files']['monitor.safetensors'] = hashlib.sha256(
+                (bundle_copy / 'monitor.safetensors').read_bytes()).hexdigest()
             try:
                 load_bundle(bundle_copy)
             except NavMonitorError as error:
                 assert '\n' not in str(error)
+                assert 'was changed' not in str(error)
             except Exception as error:
                 raise AssertionError(f'{key} as {spoiled!r}: {error!r}') from error
             else:
@@ -422,7 +426,7 @@ def test_an_empty_folder_is_filled_and_parents_are_made(tiny_bundle, tiny_classi
     (tmp_path / 'empty').mkdir()
     for folder in (tmp_path / 'empty', tmp_path / 'a' / 'b' / 'c'):
         save_bundle(tiny_bundle, tiny_classifier, folder, card='')
-        load_bundle(folder)
+        assert load_bundle(folder).scores.keys() == tiny_bundle.scores.keys()
 
 
 class PowerCutError(BaseException):

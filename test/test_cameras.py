@@ -111,6 +111,7 @@ def test_an_image_on_which_the_network_fails_fails_alone(
     found = look_together([
         (twin, twin.prepare(picture)) for twin, picture in zip(twins, pictures, strict=True)
     ])
+    assert len(found) == len(pictures)
     for number, outcome in enumerate(found):
         if number == culprit:
             assert isinstance(outcome, error) and words in str(outcome)

@@ -82,8 +82,8 @@ def test_the_lock_does_not_pass_to_children():
     with take_domain() as taken:
         child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
     try:
-        with take_domain([taken.number]):
-            pass
+        with take_domain([taken.number]) as again:
+            assert again.number == taken.number and child.poll() is None
     finally:
         child.communicate()
 

@@ -485,6 +485,7 @@ def change_state(graph, transition):
 
 def test_the_monitor_is_deactivated_cleaned_up_and_configured_again(robot):
     graph = robot.graph
+    graph.client(ChangeState, '/nav_monitor/change_state', START)  # found before the clock runs
     robot.stands(
         'lifecycle: deactivated', ['inactive'], 0.1,
         lambda: change_state(graph, Transition.TRANSITION_DEACTIVATE),
@@ -511,6 +512,7 @@ def test_the_monitor_is_switched_off(robot):
             SetBool, '/nav_monitor/set_enabled', SetBool.Request(data=value)
         )
 
+    robot.graph.client(SetBool, '/nav_monitor/set_enabled', START)
     robot.stands('~/set_enabled false', ['disabled'], 0.1, lambda: enable(False))
     robot.stays_stopped(0.5)
     robot.recovers('~/set_enabled true', lambda: enable(True))

@@ -7,12 +7,10 @@ Real processes, as in test_faults.py, whose robot drives here, too; rows of the 
 """
 
 # ruff: noqa: F811 - fixtures that are imported
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from ros_harness import LATCHED, Graph, rgb_message, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
+from terminal import Terminal  # noqa: E402
 from test_faults import (  # noqa: E402, F401
     RELIABLE,
     SLACK,
@@ -43,47 +42,6 @@ pytestmark = pytest.mark.ros
 
 PERIOD = 0.1  # seconds between two alerts
 OFFERED = 3 * PERIOD  # deadline that the monitor offers
-
-
-class Terminal:
-    """A terminal or a pipe that can be held, so that whoever writes to it waits for ever."""
-
-    def __init__(self, kind):
-        self.kind = kind
-        self.reader, self.writer = os.openpty() if kind == 'terminal' else os.pipe()
-        self.text = b''
-        os.set_blocking(self.reader, False)
-
-    def hold(self):
-        """Press Ctrl-S, or leave the pipe full."""
-        if self.kind == 'terminal':
-            termios.tcflow(self.writer, termios.TCOOFF)
-            return
-        flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
-        os.set_blocking(self.writer, False)
-        try:
-            while True:
-                os.write(self.writer, b'x' * 512)
-        except BlockingIOError:
-            pass
-        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
-
-    def release(self):
-        if self.kind == 'terminal':
-            termios.tcflow(self.writer, termios.TCOON)
-        self.read()
-
-    def read(self):
-        try:
-            while data := os.read(self.reader, 1 << 16):
-                self.text += data
-        except (BlockingIOError, OSError):
-            pass
-        return self.text.decode(errors='replace')
-
-    def close(self):
-        for descriptor in (self.reader, self.writer):
-            os.close(descriptor)
 
 
 @pytest.fixture(params=['terminal', 'pipe'])

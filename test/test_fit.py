@@ -386,6 +386,7 @@ def test_strange_images_separate_and_normal_ones_do_not(evaluated):
 
 
 def test_false_alarms_come_with_an_interval(evaluated):
+    assert 'fused' in evaluated.false_alarms
     for alarms in evaluated.false_alarms.values():
         assert alarms.low <= alarms.rate <= alarms.high
         assert 0 < alarms.high - alarms.low < 0.1

@@ -275,7 +275,8 @@ def test_neurons_that_nothing_is_stored_of_take_no_memory(tmp_path, width):
 @pytest.mark.parametrize('name', ['gaussian', 'mahalanobis', 'box', 'pattern', 'she', 'vim'])
 def test_an_empty_score_takes_no_memory(name):
     with fuzz._bounded_memory(64 << 20):
-        make_score(name, {}, classes=100_000, width=1_000_000, head=None)
+        score = make_score(name, {}, classes=100_000, width=1_000_000, head=None)
+    assert (score.classes, score.width) == (100_000, 1_000_000)
 
 
 def test_distances_of_too_many_classes_are_refused():

@@ -21,6 +21,7 @@ from nav_monitor_ros.offline.images import from_arrays
 from nav_monitor_ros.offline.labels import (
     how_matched,
     labelled_as,
+    names_from,
     network_labels,
     require_known_classes,
 )
@@ -98,11 +99,18 @@ def test_other_names_of_another_number_are_refused(own):
         network_labels(images, NAMES)
 
 
-@pytest.mark.parametrize('own', [('Bus', 'Cat', 'Dog'), ('BUS', 'CAT', 'DOG')])
-def test_names_that_differ_in_writing_alone_are_no_reason_for_position(own):
+@pytest.mark.parametrize(('own', 'names'), [
+    (('Bus', 'Cat', 'Dog'), NAMES), (('BUS', 'CAT', 'DOG'), NAMES),
+    (('speed_limit', 'STOP', 'yield-sign'), ('Yield sign', 'stop', 'speed limit')),
+])
+def test_names_that_differ_in_writing_alone_are_no_reason_for_position(own, names):
     images = from_arrays('odd', tiny.images(5, 3)[0], np.arange(3), class_names=own)
-    with pytest.raises(NavMonitorError, match=f"'{own[0]}' .is it 'bus'"):
-        network_labels(images, NAMES)
+    expected = {NAMES: [1, 2, 0]}.get(names, [2, 1, 0])
+    assert network_labels(images, names).tolist() == expected
+    assert how_matched(images, names) == ''
+    other = from_arrays('odd', images.image(0)[None], np.array([0]), class_names=('Tram', 'Stop'))
+    with pytest.raises(NavMonitorError, match="the class 'Tram'"):
+        network_labels(other, ('tram 2', 'stop'))
 
 
 def test_names_are_the_same_however_accents_and_spaces_are_written():
@@ -138,6 +146,16 @@ def test_classes_of_calibration_images_must_be_known_where_any_is():
     with pytest.raises(NavMonitorError, match="the class 'tram'"):
         require_known_classes(images, NAMES)
     require_known_classes(images, ('class_0', 'class_1'))  # nobody knows the names
+
+
+def test_a_network_is_named_after_the_classes_that_have_images():
+    pixels = tiny.images(5, 8)[0]
+    images = from_arrays('pictures', pixels, np.arange(8) % 4, class_names=('a', 'b', 'c', 'tram'))
+    assert names_from(images, 4) == ('a', 'b', 'c', 'tram')
+    known = images.subset(np.flatnonzero(images.labels != 3))
+    assert names_from(known, 3) == ('a', 'b', 'c') and names_from(known, 5) is None
+    assert network_labels(known, ('a', 'b', 'c')).tolist() == known.labels.tolist()
+    assert names_from(from_arrays('numbers', pixels, np.arange(8) % 3), 3) is None
 
 
 def test_classes_of_a_source_are_chosen_by_name_or_number():

@@ -290,10 +290,18 @@ def test_any_score_decides_by_parameter(graph, moody_bundle, decisive):
 
 def test_dropout_decides_by_parameter(graph):
     graph.start_monitor('-p', 'bundle:=digits', '-p', 'score:=mc_dropout')
-    graph.start_camera('sample:digits')
-    graph.wait_alert(False, START)
-    told = graph.wait_judged()
-    assert told['decisive_score'] == 'mc_dropout' and float(told['score/mc_dropout']) >= 0
+    camera = graph.start_camera('sample:digits')
+    graph.wait_trusted(START)
+    camera.kill()
+    graph.wait_reason('stale_image', 10)
+    graph.start_camera('sample:triangles')  # among which it knows two of three for strange
+    status = graph.wait_reason('ood', START)
+    graph.wait_alert(True, 5)
+    told = values(status.status[0])
+    assert told['decisive_score'] == told['fired_score'] == 'mc_dropout'
+    assert told['p_value'] == told['p_value/mc_dropout']
+    # The entropy of its mean prediction: of digits it is 0.0001, and ln(10) at most.
+    assert 0.005 < float(told['score/mc_dropout']) <= 2.31
 
 
 def test_a_camera_that_freezes_alerts(graph, moody_bundle):

@@ -1,13 +1,17 @@
 """Every page of the product in a real browser: offline, without a complaint, and used by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import recorded
 from browser import Browser
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from test_report import made_up
 
 from nav_monitor_ros.cli import main
+from nav_monitor_ros.offline.report import Picture, write_report
 from nav_monitor_ros.offline.sources import open_source
 
 pytestmark = pytest.mark.browser
@@ -72,6 +76,17 @@ PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay
 
 
 @pytest.mark.parametrize('name', PAGES)
+def test_a_page_fits_a_telephone(browser, pages, name):
+    browser.resize(320)
+    browser.open(pages / name)
+    assert browser.overflow() <= 0
+    for drawing in browser.find_all('.timeline'):
+        # Too wide for the window, it is moved across and not made too small to be read.
+        assert drawing.size['width'] >= 700
+    browser.resize(1200)
+
+
+@pytest.mark.parametrize('name', PAGES)
 def test_a_page_is_drawn_offline_without_a_complaint(browser, narrow, pages, name):
     for window in (browser, narrow):
         window.open(pages / name)
@@ -132,6 +147,54 @@ def test_sliders_move_and_play(browser, pages, name, count):
         browser.driver.execute_async_script('setTimeout(arguments[0], 700)')
         assert browser.find(f'{one} input').get_attribute('value') == now
     browser.assert_well()
+
+
+def test_a_volume_that_cannot_be_drawn_is_said_to_be_so(pages, tmp_path):
+    without = Browser(tmp_path / 'profile', flags=['--disable-3d-apis'])
+    try:
+        without.open(pages / 'turnable.html')
+        context = 'return document.createElement("canvas").getContext("webgl2")'
+        assert without.script(context) is None
+        told = without.find('#untold')
+        assert told.is_displayed() and 'WebGL 2, which is not there' in told.text
+        assert 'page with slices' in told.text
+        assert (without.picture()[400:600].astype(int).min(axis=2) < 100).any()
+    finally:
+        without.close()
+
+
+SIZES = [(8, 8), (8, 100), (27, 27), (38, 38), (64, 64), (65, 65), (64, 12), (96, 96), (97, 97),
+         (240, 320), (720, 1280), (1280, 720), (3, 400)]
+LONG = ('7', 'a very long class name that goes on and on without any end in sight',
+        'Donaudampfschifffahrtsgesellschaftskapitänsmütze' * 2, '数字识别网络的类别名称' * 3)
+
+
+@pytest.mark.parametrize('width', [1200, 400, 320])
+def test_no_thumbnail_covers_its_caption_whatever_the_size_of_the_images(browser, tmp_path, width):
+    rng = np.random.default_rng(0)
+    shown = tuple(
+        Picture('photographs', rng.integers(0, 256, (*size, 3), np.uint8), LONG[number % 4], 0.9,
+                0.02)
+        for number, size in enumerate(SIZES)
+    )
+    write_report(tmp_path / 'report.html', replace(made_up(), missed=shown, false_alarms=shown[:3]))
+    browser.resize(width)
+    browser.open(tmp_path / 'report.html')
+    boxes = browser.script("""
+      return [...document.querySelectorAll('.pictures figure')].map(figure => {
+        const [own, image, caption] = [figure, ...figure.querySelectorAll('img, figcaption')]
+          .map(element => element.getBoundingClientRect());
+        return [own.left, own.right, image.left, image.right, image.bottom, caption.top,
+                caption.left, caption.right, image.width, image.height];
+      });""")
+    assert len(boxes) == len(SIZES) + 3
+    for left, right, from_x, to_x, bottom, top, text_left, text_right, wide, high in boxes:
+        assert bottom <= top, 'an image covers its caption'
+        assert left <= from_x and to_x <= right and left <= text_left and text_right <= right
+        assert 1 <= wide <= 100 and 1 <= high <= 100
+    assert browser.overflow() <= 0
+    browser.assert_well()
+    browser.resize(1200)
 
 
 def test_a_volume_is_turned_round(browser, pages):

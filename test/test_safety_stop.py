@@ -14,8 +14,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
+from held_terminal import HeldTerminal  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.clock import Clock, ClockType  # noqa: E402
@@ -27,7 +29,7 @@ from rclpy.qos import (  # noqa: E402
     ReliabilityPolicy,
 )
 from ros_harness import LATCHED, Graph, stamp_ns, values  # noqa: E402
-from std_msgs.msg import Bool  # noqa: E402
+from std_msgs.msg import Bool, String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -55,6 +57,26 @@ publisher = node.create_publisher(Bool, '/ood_alert', QoSProfile(
 while True:
     publisher.publish(Bool(data=False))
     time.sleep(0.1)
+"""
+# Hears the diagnostics and the log, reliably and from the start, and says so.
+SUBSCRIBER = """
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+rclpy.init()
+node = rclpy.create_node('hanging')
+heard = set()
+def note(message):
+    before = len(heard)
+    heard.add(type(message).__name__)
+    if before < 2 == len(heard):
+        print('heard', flush=True)
+kept = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE,
+                  durability=DurabilityPolicy.TRANSIENT_LOCAL)
+node.create_subscription(DiagnosticArray, '/diagnostics', note, 10)
+node.create_subscription(Log, '/rosout', note, kept)
+rclpy.spin(node)
 """
 
 
@@ -112,14 +134,18 @@ class Bench:
         graph.listen(Bool, '/safety_stop/stopped', LATCHED)
         graph.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
 
-    def start(self, **parameters):
+    def start(self, *arguments, output=None, **parameters):
         given = {'stamped': self._kind is TwistStamped, **parameters}
-        arguments = [
+        settings = [
             argument for name, value in given.items()
             for argument in ('-p', f'{name}:={json.dumps(value)}')
         ]
-        self.process = self.graph.start('safety_stop', *arguments)
+        self.process = self.graph.start('safety_stop', *settings, *arguments, output=output)
         return self
+
+    def said(self):
+        """Return what the process has logged."""
+        return self.process.log.read_text()
 
     @property
     def sent(self):
@@ -146,6 +172,16 @@ class Bench:
             return None
 
         return self.graph.wait(look, timeout, f'reason {reason}')
+
+    def newest(self):
+        """Return the newest status of the gate, or nothing."""
+        heard = self.graph.heard['/diagnostics']
+        return heard[-1].status[0] if heard else None
+
+    def answers(self, seconds):
+        """Return whether anything came out within the last seconds."""
+        times = self.graph.times['/cmd_vel']
+        return bool(times) and time.monotonic() - times[-1] < seconds
 
     def wait_stop(self, reason=None):
         """Wait for the stop for a reason, or for any, and see that nothing but zero comes out."""
@@ -454,3 +490,355 @@ def test_a_parameter_out_of_range_ends_the_process_with_one_line(graph, bench):
     said = bench.process.log.read_text()
     assert 'parameter alert_timeout is 0.0; it must be 0.05 to 10' in said
     assert 'Traceback' not in said
+
+
+# Acting before logging, and what waits while the gate is held up.
+
+
+@pytest.fixture
+def terminal():
+    terminal = HeldTerminal()
+    yield terminal
+    terminal.close()
+
+
+def test_a_held_terminal_delays_no_stop_and_releases_nothing_afterwards(graph, bench, terminal):
+    source, _driver = AlertSource(graph, False), Driver(graph)
+    bench.start(output=terminal.descriptor)
+    bench.wait_sent(1.0, timeout=START)
+    graph.wait(lambda: 'commands pass' in terminal.text, SOON, 'a log on the terminal')
+    terminal.hold()
+    source.value = True
+    said = time.monotonic()
+    bench.wait_sent(0.0)
+    assert time.monotonic() - said < 1.0
+    bench.wait_stop('alert')
+    for value in (False, True, False, True):  # each is a line of the log
+        source.value = value
+        bench.wait_stopped(value)
+    source.value = False
+    bench.wait_sent(1.0)
+    source.value = None
+    bench.wait_stop('alert_silent')
+    first = len(bench.sent)
+    terminal.release()
+    graph.wait(lambda: 'stopped: alert_silent' in terminal.text, SOON, 'the lines that waited')
+    assert set(bench.sent[first:]) <= {(0.0, 0.0)}
+    source.value = False
+    bench.wait_sent(1.0)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_with_a_held_terminal_the_last_thing_is_zero_and_the_process_ends(
+    graph, bench, terminal, number
+):
+    AlertSource(graph, False)
+    Driver(graph)
+    bench.start(output=terminal.descriptor)
+    bench.wait_sent(1.0, timeout=START)
+    terminal.hold()
+    bench.process.send_signal(number)
+    assert bench.process.wait(SOON) == 0
+    graph.wait(lambda: bench.sent[-1] == (0.0, 0.0), SOON, 'a last zero')
+    assert graph.heard['/safety_stop/stopped'][-1].data is True
+
+
+def test_nothing_passes_on_what_queued_while_the_gate_was_stopped(graph, bench, alert_process):
+    """Alerts and commands wait in the middleware; those who sent them are gone when it goes on."""
+    driver, alert = Driver(graph), alert_process()
+    bench.start()
+    bench.wait_sent(1.0, timeout=START)
+    bench.process.send_signal(signal.SIGSTOP)
+    sent = len(bench.sent)
+    graph.listen(Bool, '/ood_alert')
+    graph.wait(lambda: len(graph.alerts) > 10, SOON, 'ten alerts that wait')
+    alert.kill()
+    alert.wait()
+    bench.process.send_signal(signal.SIGCONT)
+    graph.wait(lambda: 'stopped: gate_late' in bench.said(), SOON, 'the reason')
+    bench.wait_stop()
+    assert set(bench.sent[sent:]) == {(0.0, 0.0)}
+    assert driver.x == 1.0  # commands came all the while
+    graph.wait(lambda: values(bench.newest())['times_late'] == '1', SOON, 'the count')
+    assert 'held up for' in bench.said()
+    alert_process()
+    bench.wait_sent(1.0, timeout=START)
+
+
+def test_a_gate_that_was_stopped_for_long_goes_on_with_fresh_alerts(graph, bench):
+    AlertSource(graph, False)
+    Driver(graph)
+    bench.start()
+    bench.wait_sent(1.0, timeout=START)
+    bench.process.send_signal(signal.SIGSTOP)
+    graph.wait(lambda: not bench.answers(1.5), SOON, 'silence')
+    sent = len(bench.sent)
+    bench.process.send_signal(signal.SIGCONT)
+    graph.wait(lambda: len(bench.sent) > sent, SOON, 'a velocity')
+    assert bench.sent[sent] == (0.0, 0.0)
+    bench.wait_sent(1.0)
+
+
+def test_a_true_that_queued_while_the_gate_was_stopped_counts(graph, bench):
+    source, _driver = AlertSource(graph, False), Driver(graph)
+    bench.start()
+    bench.wait_sent(1.0, timeout=START)
+    bench.process.send_signal(signal.SIGSTOP)
+    graph.wait(lambda: not bench.answers(1.0), SOON, 'silence')
+    sent = len(bench.sent)
+    source.value = True
+    source.say()
+    source.value = None
+    bench.process.send_signal(signal.SIGCONT)
+    bench.wait_stop()
+    assert set(bench.sent[sent:]) == {(0.0, 0.0)}
+
+
+def test_a_subscriber_of_the_diagnostics_and_the_log_that_hangs_delays_nothing(graph, bench):
+    source, _driver = AlertSource(graph, False), Driver(graph)
+    hanging = subprocess.Popen(
+        [sys.executable, '-c', SUBSCRIBER],
+        env={**os.environ, **graph.domain.environment}, stdout=subprocess.PIPE,
+    )
+    try:
+        bench.start()
+        bench.wait_sent(1.0, timeout=START)
+        assert hanging.stdout.readline() == b'heard\n'
+        hanging.send_signal(signal.SIGSTOP)
+        for _ in range(30):  # more than the histories of both topics hold of changes
+            source.value = True
+            since = time.monotonic()
+            bench.wait_stopped(True)
+            assert time.monotonic() - since < 1.0
+            source.value = False
+            bench.wait_stopped(False)
+    finally:
+        hanging.kill()
+        hanging.wait()
+
+
+# Hearing itself.
+
+
+@pytest.mark.parametrize(
+    ('remappings', 'names'),
+    [
+        (['cmd_vel_in:=/cmd_vel'], ('cmd_vel_in', 'cmd_vel', '/cmd_vel')),
+        (['cmd_vel_in:=cmd_vel'], ('cmd_vel_in', 'cmd_vel', '/cmd_vel')),
+        (['__ns:=/robot', 'cmd_vel_in:=/robot/cmd_vel'],
+         ('cmd_vel_in', 'cmd_vel', '/robot/cmd_vel')),
+        (['__ns:=/robot', '__node:=gate', 'cmd_vel_in:=~/v', 'cmd_vel:=/robot/gate/v'],
+         ('cmd_vel_in', 'cmd_vel', '/robot/gate/v')),
+        (['safety_stop:cmd_vel:=/x', '/cmd_vel_in:=/x'], ('cmd_vel_in', 'cmd_vel', '/x')),
+        (['ood_alert:=safety_stop/stopped'],
+         ('ood_alert', '~/stopped', '/safety_stop/stopped')),
+        (['ood_alert:=cmd_vel'], ('cmd_vel', 'ood_alert', '/cmd_vel')),
+    ],
+)
+def test_a_gate_that_would_hear_itself_ends_with_one_line(graph, bench, remappings, names):
+    bench.start(*(word for remapping in remappings for word in ('-r', remapping)))
+    assert bench.process.wait(START) == 1
+    first, second, topic = names
+    [line] = bench.said().splitlines()
+    assert f'{first} and {second} are both {topic}' in line
+
+
+# A relay, and a second gate: what leaves on cmd_vel comes back on cmd_vel_in.
+RELAY = """
+import rclpy
+from geometry_msgs.msg import Twist
+rclpy.init()
+node = rclpy.create_node('relay')
+publisher = node.create_publisher(Twist, '/between', 1)
+node.create_subscription(Twist, '/cmd_vel', publisher.publish, 1)
+back = rclpy.create_node('back')
+returning = back.create_publisher(Twist, '/cmd_vel_in', 1)
+back.create_subscription(Twist, '/between', returning.publish, 1)
+from rclpy.executors import SingleThreadedExecutor
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+executor.add_node(back)
+executor.spin()
+"""
+
+
+class OutsideDriver:
+    """Commands 1 m/s at 20 Hz from a node that hears nothing; for a while."""
+
+    def __init__(self, graph):
+        self._graph = graph
+        self._node = rclpy.create_node('outside_driver', context=graph.context)
+        self._publisher = self._node.create_publisher(Twist, '/cmd_vel_in', 1)
+
+    def drive(self, seconds):
+        end = time.monotonic() + seconds
+        message = Twist()
+        message.linear.x, message.angular.z = 1.0, 0.5
+        while time.monotonic() < end:
+            self._publisher.publish(message)
+            time.sleep(0.05)
+
+    def close(self):
+        self._node.destroy_node()
+
+
+@pytest.fixture
+def outside_driver(graph):
+    driver = OutsideDriver(graph)
+    yield driver
+    driver.close()
+
+
+def test_a_command_that_comes_back_through_other_nodes_dies_out(graph, bench, outside_driver):
+    AlertSource(graph, False)
+    relay = subprocess.Popen(
+        [sys.executable, '-c', RELAY], env={**os.environ, **graph.domain.environment})
+    try:
+        bench.start()
+        graph.wait(lambda: 'commands may come back' in bench.said(), START, 'the loop to be found')
+        assert '/cmd_vel -> /relay -> /between -> /back -> /cmd_vel_in' in bench.said()
+        bench.wait_stopped(False)
+        outside_driver.drive(1.0)
+        assert (1.0, 0.5) in bench.sent
+        wait_rest(graph, bench)
+        status = bench.wait_reason(None)
+        assert '/relay' in values(status)['commands_may_return']
+        assert int(values(status)['commands_came_back']) > 0
+    finally:
+        relay.kill()
+        relay.wait()
+
+
+def test_two_gates_in_a_ring_do_not_repeat_a_command_for_ever(graph, bench, outside_driver):
+    AlertSource(graph, False)
+    bench.start()
+    other = graph.start(
+        'safety_stop', '-r', '__node:=other', '-r', 'cmd_vel_in:=/cmd_vel',
+        '-r', 'cmd_vel:=/cmd_vel_in')
+    for said in (bench.said, other.log.read_text):
+        graph.wait(lambda said=said: 'commands may come back' in said(), START, 'the ring')
+    bench.wait_stopped(False)
+    outside_driver.drive(1.0)
+    assert (1.0, 0.5) in bench.sent
+    wait_rest(graph, bench)
+
+
+def wait_rest(graph, bench):
+    """Wait until nothing but zero was sent for a second, if at all."""
+    since = time.monotonic()
+
+    def rests():
+        nonlocal since
+        now = time.monotonic()
+        times = graph.times['/cmd_vel']
+        recent = [v for v, t in zip(bench.sent, list(times), strict=False) if t > now - 1.0]
+        if any(velocity != (0.0, 0.0) for velocity in recent):
+            since = now
+        return now - since > 1.0
+
+    graph.wait(rests, 5.0, 'rest')
+    assert bench.sent[-1] == (0.0, 0.0)
+
+
+# Who is not heard.
+
+
+@pytest.fixture
+def stranger(graph):
+    """Return a node of another participant, which may give a topic another type."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=graph.domain.number)
+    node = rclpy.create_node('stranger', context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_commands_of_the_other_type_are_named_with_their_remedy(graph, bench):
+    AlertSource(graph, False)
+    Driver(graph, kind=TwistStamped)
+    bench.start()
+    expected = (
+        '/listener publishes /cmd_vel_in as geometry_msgs/msg/TwistStamped, not '
+        'geometry_msgs/msg/Twist: set stamped:=true'
+    )
+    status = graph.wait(
+        lambda: (found := bench.newest()) and expected in found.message and found, START, expected)
+    assert status.level == DiagnosticStatus.ERROR
+    assert values(status)['commands_publishers'] == '0'
+    seen = len(graph.heard['/diagnostics'])
+    graph.wait(lambda: len(graph.heard['/diagnostics']) > seen + 2, SOON, 'more diagnostics')
+    assert bench.said().count(expected) == 1
+
+
+def test_stamped_commands_are_asked_for_where_plain_ones_come(graph):
+    bench = Bench(graph, TwistStamped)
+    Driver(graph, kind=Twist)
+    bench.start()
+    graph.wait(
+        lambda: (found := bench.newest()) and 'set stamped:=false' in found.message, START,
+        'the remedy')
+
+
+def test_a_wrong_type_beside_a_right_one_is_a_warning_and_goes_when_it_is_gone(
+    graph, bench, stranger
+):
+    AlertSource(graph, False)
+    Driver(graph)
+    wrong = stranger.create_publisher(String, '/cmd_vel_in', 1)
+    bench.start()
+    status = graph.wait(
+        lambda: (found := bench.newest()) and 'std_msgs/msg/String' in found.message and found,
+        START, 'the type')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'remap cmd_vel_in or cmd_vel' in status.message
+    bench.wait_sent(1.0)
+    stranger.destroy_publisher(wrong)
+    assert bench.wait_reason('passing').level == DiagnosticStatus.OK
+
+
+@pytest.mark.parametrize(
+    ('kind', 'reliability', 'expected'),
+    [
+        (String, ReliabilityPolicy.RELIABLE,
+         'publishes /ood_alert as std_msgs/msg/String, not std_msgs/msg/Bool: remap ood_alert'),
+        (Bool, ReliabilityPolicy.BEST_EFFORT,
+         'publishes /ood_alert with another quality of service'),
+    ],
+)
+def test_an_alert_that_cannot_be_heard_is_named(graph, bench, kind, reliability, expected):
+    graph.node.create_publisher(kind, '/ood_alert', QoSProfile(depth=1, reliability=reliability))
+    Driver(graph)
+    bench.start()
+    status = graph.wait(
+        lambda: (found := bench.newest()) and expected in found.message and found, START, expected)
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith('no_alert_yet; ')
+    graph.wait(lambda: expected in bench.said(), SOON, 'a line of the log')
+
+
+def test_commands_of_a_best_effort_publisher_and_a_base_that_hears_nothing_are_named(
+    graph, bench, stranger
+):
+    graph.node.create_publisher(
+        Twist, '/cmd_vel_in', QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
+    stranger.create_subscription(TwistStamped, '/cmd_vel', print, 1)
+    graph.node.create_subscription(Twist, '/cmd_vel', print, QoSProfile(
+        depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    bench.start()
+    status = graph.wait(
+        lambda: (found := bench.newest())
+        and found.message.count('with another quality of service') == 2 and found,
+        START, 'all three')
+    assert 'Best effort publisher and reliable subscription' in status.message
+    assert '/stranger subscribes to /cmd_vel as geometry_msgs/msg/TwistStamped' in status.message
+    assert 'subscribes to /cmd_vel with another quality of service' in status.message
+
+
+def test_without_anybody_the_diagnostics_say_who_is_missing(graph, bench):
+    bench.start()
+    status = bench.wait_reason('no_alert_yet', START)
+    assert values(status)['detail'] == (
+        'nobody publishes /ood_alert: start the monitor or remap ood_alert; '
+        'nobody publishes /cmd_vel_in: start who commands or remap cmd_vel_in'
+    )

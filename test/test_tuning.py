@@ -400,6 +400,7 @@ def test_networks_without_a_bundle_and_images_without_labels_are_recorded(tmp_pa
     page, lines = tuning_page(recording, permutations=3)
     assert '"kinds": ["predicted"]' in page
     assert any('(predicted labels)' in line for line in lines)
+    assert not any('layer layer' in line for line in lines)
 
 
 BAD = [

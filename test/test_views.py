@@ -525,8 +525,13 @@ def test_text_stays_within_its_room():
 
 @pytest.mark.parametrize('place', [(-500, 10), (-4, 10), (295, 10), (10, -40), (10, 2), (10, 400)])
 def test_text_outside_the_picture_is_cut_off(place):
+    left, baseline = place
+    whole = np.zeros((30 + 2 * 500, 300 + 2 * 500, 3), np.uint8)
+    put_text(whole, 'outside', left + 500, baseline + 500, 12, (255, 255, 255))
     picture = np.zeros((30, 300, 3), np.uint8)
-    put_text(picture, 'outside', *place, 12, (255, 255, 255))
+    put_text(picture, 'outside', left, baseline, 12, (255, 255, 255))
+    np.testing.assert_array_equal(picture, whole[500:530, 500:800])
+    assert whole.any() and picture.any() == (place in {(-4, 10), (295, 10), (10, 2)})
 
 
 def test_text_is_wrapped_at_words_and_keeps_them_all():

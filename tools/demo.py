@@ -33,6 +33,7 @@ try:
 
     from nav_monitor_ros import interrupt
     from nav_monitor_ros.cli_progress import show_cursor
+    from nav_monitor_ros.decision.evidence import EvidenceRules
     from nav_monitor_ros.errors import NavMonitorError
     from nav_monitor_ros.ros.domain import take_domain
 except ImportError as error:
@@ -392,6 +393,7 @@ class Demo:
         write_page(
             self._output / 'index.html', record=self.record, summary=summary, pictures=pictures,
             camera=f'{WIDTH} x {HEIGHT} at {RATE:g} Hz', bundle=BUNDLE,
+            rule=EvidenceRules().sentence,
         )
         self._print(summary)
 

@@ -111,9 +111,8 @@ footer { padding: 40px 24px 56px; color: var(--muted); font-size: 14px; }
 <section>
 <h2>The run, image by image</h2>
 <p>Each point is one camera image. Its p-value says how many of the training-like images are as
-unusual: 0.01 means one in a hundred. Images at or below the threshold are flagged; three flagged
-images in a row raise <code>ood_alert</code>, five clear ones lower it. Losing the camera raises it
-too.</p>
+unusual: 0.01 means one in a hundred. Images at or below the threshold are flagged. $rule Losing the
+camera raises it too.</p>
 <div class="card chart">
 <img alt="p-value of each image over time, and ood_alert" src="$chart">
 </div>
@@ -200,6 +199,7 @@ def write_page(
     pictures: Sequence[CapturedPicture],
     camera: str,
     bundle: str,
+    rule: str,
 ) -> None:
     """Write the page; its chart is written beside it too, as ``timeline.svg``.
 
@@ -210,13 +210,16 @@ def write_page(
         pictures: To embed, in this order.
         camera: Its size and rate, for people.
         bundle: Name of the bundle that judged.
+        rule: How images raise the alert, a sentence for people.
     """
     chart = draw_timeline(record, summary)
     (path.parent / 'timeline.svg').write_bytes(chart)
     page = PAGE.substitute(
         headline=_headline(summary),
+        rule=escape(rule),
         lead=escape(
-            f'A camera process ({camera}) played {summary.judged} images to the monitor over '
+            f'A camera process ({camera}) played {summary.received + summary.lost} images to the '
+            f'monitor, which judged {summary.judged} of them, over '
             f"ROS 2; the bundle '{bundle}' knows handwritten digits and nothing else."
         ),
         tiles=''.join(_tiles(summary)),

@@ -55,6 +55,18 @@ class EvidenceRules:
             )
 
     @property
+    def sentence(self) -> str:
+        """Return how images raise and lower the alert, for people."""
+        if self.evidence == 'k_of_n':
+            raised = f'{self.enter_count} flagged images of {self.enter_window} raise ood_alert'
+        else:
+            raised = (
+                'The alert, ood_alert, rises once odd images add up to what would be chance '
+                f'{self.false_alarms_per_hour:g} times in an hour at most'
+            )
+        return f'{raised}; {self.exit_count} images in a row that are not flagged lower it.'
+
+    @property
     def frames_between_alarms(self) -> float:
         """Return how many independent frames there are for each false alarm of the budget."""
         return SECONDS_PER_HOUR * self.evidence_rate / self.false_alarms_per_hour

@@ -104,8 +104,10 @@ def fit(
 ) -> Bundle:
     """Fit the scores to the training images and calibrate them on held-out ones.
 
-    Every image is read once and goes through the network once. What is in memory of the training
-    images, but for their places and labels, does not grow with their number.
+    Every image goes through the network once. Training images are read once, but for a few dozen
+    that the network is tried on before; calibration images are read twice, the first time for the
+    checksums by which those that are training images too are found. What is in memory of the
+    training images, but for their places and labels, does not grow with their number.
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.

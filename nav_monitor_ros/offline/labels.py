@@ -3,14 +3,15 @@
 A source numbers its classes in its own way, a folder by the alphabet. Where it names them, each is
 the network's class of that name, and a class that the network does not have is refused. Position
 decides only where there is nothing else to go by: the source has numbers alone, or none of its
-names is one of the network's, such as the WordNet ids of ImageNet's folders. The user is told so.
+names, however written, is one of the network's, such as the WordNet ids of ImageNet's folders. The
+user is told so.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,9 +48,9 @@ def network_labels(
             '' if background is None else f' besides the background class, output {background}'
         )
         raise NavMonitorError(
-            f'{source.name} has labels from {labels.min()} to {labels.max()}, but the network has '
-            f'classes 0 to {len(class_names) - 1}{besides}; check the labels, the network and its '
-            'background class'
+            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
+            f'network has the {len(class_names)} classes 0 to {len(class_names) - 1}{besides}; '
+            'check the labels, the network and its background class'
         )
     return labels
 
@@ -85,8 +86,7 @@ def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> No
     """
     if source.labels is None or source.class_names is None:
         return
-    known = {comparable(name) for name in class_names}
-    if any(comparable(name) in known for name in source.class_names):
+    if _form(source.class_names, class_names) is not None:
         network_labels(source, class_names)
 
 
@@ -104,8 +104,7 @@ def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
             f'the labels of {source.name} are numbers, so position decides: '
             f'{_pairs([str(n) for n in range(len(class_names))], class_names)}'
         )
-    known = {comparable(name) for name in class_names}
-    if any(comparable(name) in known for name in source.class_names):
+    if _form(source.class_names, class_names) is not None:
         return ''
     return (
         f"none of the class names of {source.name} is one of the network's, so position decides: "
@@ -121,11 +120,15 @@ def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
         classes: Of the network.
 
     Returns:
-        None where the source has no names, or another number of them.
+        The names of all classes of the source, or else of those that have images, in the source's
+        order; None where neither are as many as the network's.
     """
-    if source.class_names is None or len(source.class_names) != classes:
+    if source.class_names is None or source.labels is None:
         return None
-    return tuple(source.class_names)
+    used = tuple(source.class_names[number] for number in np.unique(source.labels))
+    return next(
+        (names for names in (tuple(source.class_names), used) if len(names) == classes), None
+    )
 
 
 def naming_note(
@@ -156,16 +159,18 @@ def _numbers(
     source: ImageSource, own: Sequence[str], class_names: Sequence[str]
 ) -> np.ndarray:
     """Return the network's number of each of a source's classes, int64; -1 for unused ones."""
-    places: dict[str, list[int]] = {}
-    for number, name in enumerate(class_names):
-        places.setdefault(comparable(name), []).append(number)
-    found = [places.get(comparable(name), []) for name in own]
     used = np.unique(source.labels).tolist() if source.labels is not None else []
-    unknown = [own[number] for number in used if not found[number]]
-    if not any(found):
-        _require_position(source, own, class_names, unknown)
+    form = _form(own, class_names)
+    if form is None:
+        if len(own) != len(class_names):
+            raise _unknown(source, [own[number] for number in used], class_names)
         _log.warning('%s; rename the classes if that is wrong', how_matched(source, class_names))
         return np.arange(len(own))
+    places: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        places.setdefault(form(name), []).append(number)
+    found = [places.get(form(name), []) for name in own]
+    unknown = [own[number] for number in used if not found[number]]
     if unknown:
         raise _unknown(source, unknown, class_names)
     for number in used:
@@ -178,17 +183,16 @@ def _numbers(
     return np.array([place[0] if place else -1 for place in found], np.int64)
 
 
-def _require_position(
-    source: ImageSource, own: Sequence[str], class_names: Sequence[str], unknown: Sequence[str]
-) -> None:
-    """Check that position may decide.
+def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
+    """Return the form in which a name is compared; None where none is the network's in any form.
 
-    Raises:
-        NavMonitorError: There are other classes, or names that differ in the writing alone.
+    Capitals and what stands between words make no difference where no name is the same with them.
     """
-    forms = {alike(name) for name in class_names} - {''}
-    if len(own) != len(class_names) or any(alike(name) in forms for name in own):
-        raise _unknown(source, unknown or own, class_names)
+    for form in (comparable, alike):
+        known = {form(name) for name in class_names} - {''}
+        if any(form(name) in known for name in own):
+            return form
+    return None
 
 
 def _unknown(

@@ -243,7 +243,10 @@ def _lines(
     kind = 'true' if TRUE in kinds else 'predicted'
     names = [name for name, _, _ in about.layers]
     place = names.index(OUTPUT) if OUTPUT in names else len(names) - 1
-    what = 'the output layer' if names[place] == OUTPUT else f'layer {names[place]}'
+    what = (
+        'the output layer' if names[place] == OUTPUT
+        else f"'{names[place]}', the last one recorded"
+    )
     told = ''
     if accuracies[0] is not None and accuracies[-1] is not None:
         told = f'; accuracy {accuracies[0]:.1%} -> {accuracies[-1]:.1%}'

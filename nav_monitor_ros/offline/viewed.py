@@ -165,7 +165,7 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
     """
     path = home(image)
     arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
-    if exists(path) and path.is_file() and not arrays_or_bag:
+    if not arrays_or_bag and exists(path) and path.is_file():
         if index:
             raise NavMonitorError(f'{path} is one image; --index is for sources of several')
         return read_file(path, exif)

@@ -37,6 +37,9 @@ _LEVELS = {
     GateReason.LATCHED: DiagnosticStatus.WARN,
     GateReason.NO_ALERT_YET: DiagnosticStatus.STALE,
 }  # every other reason is an error
+_GRAVITY = (
+    DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, DiagnosticStatus.ERROR,
+)
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,12 @@ class GateDiagnostics:
         for found in (alerts, sources, bases):
             if found.trouble:
                 troubles.append(found.trouble)
-                level = max(level, _level(found))
+                level = max(level, _level(found), key=_GRAVITY.index)
         if echoes:
             troubles.append(
                 f'{echoes} commands equal to what had just been sent were discarded: {loop}'
             )
-            level = max(level, DiagnosticStatus.WARN)
+            level = max(level, DiagnosticStatus.WARN, key=_GRAVITY.index)
         hints = [
             f'nobody {does} {topic}: {remedy}'
             for found, does, topic, remedy in (

@@ -16,12 +16,12 @@ from rclpy.qos import (
     QoSProfile,
     qos_check_compatible,
 )
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 
 if TYPE_CHECKING:
     from rclpy.node import Node
-    from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 TWIST, TWIST_STAMPED = 'geometry_msgs/msg/Twist', 'geometry_msgs/msg/TwistStamped'
 BOOL = 'std_msgs/msg/Bool'
@@ -75,7 +75,7 @@ def publishers(
         profile: With which the node subscribes.
         remedies: What to do about another type, by its name; '' for any other.
     """
-    found = node.get_publishers_info_by_topic(topic)
+    found = _publishers(node, topic)
     return _neighbours(
         topic, kind, found, remedies, 'publishes',
         lambda theirs: qos_check_compatible(theirs, profile),
@@ -86,7 +86,7 @@ def subscribers(
     node: Node, topic: str, kind: str, profile: QoSProfile, remedies: Mapping[str, str]
 ) -> Neighbours:
     """Look at who subscribes to a topic that the node publishes; arguments as of ``publishers``."""
-    found = node.get_subscriptions_info_by_topic(topic)
+    found = _subscribers(node, topic)
     return _neighbours(
         topic, kind, found, remedies, 'subscribes to',
         lambda theirs: qos_check_compatible(profile, theirs),
@@ -110,7 +110,7 @@ def way_back(node: Node, leaving: str, coming: str) -> WayBack | None:
     waiting = [leaving]
     while waiting:
         topic = waiting.pop(0)
-        for listener in node.get_subscriptions_info_by_topic(topic):
+        for listener in _subscribers(node, topic):
             name = _node_name(listener)
             if name == own or name in reached:
                 continue
@@ -125,7 +125,7 @@ def way_back(node: Node, leaving: str, coming: str) -> WayBack | None:
         paths[coming],
         frozenset(
             gid(info.endpoint_gid)
-            for info in node.get_publishers_info_by_topic(coming) if _node_name(info) in reached
+            for info in _publishers(node, coming) if _node_name(info) in reached
         ),
     )
 
@@ -170,12 +170,32 @@ def _neighbours(
     return Neighbours(connected, '; '.join(troubles))
 
 
+# The node's own methods of these names apply its remappings to the topic, once more: with
+# cmd_vel:=/cmd_vel_safe they would look at /cmd_vel_safe where /cmd_vel is meant.
+
+
+def _publishers(node: Node, topic: str) -> list[TopicEndpointInfo]:
+    with node.handle:
+        found = rclpy_implementation.rclpy_get_publishers_info_by_topic(
+            node.handle, topic, False
+        )
+    return [TopicEndpointInfo(**info) for info in found]
+
+
+def _subscribers(node: Node, topic: str) -> list[TopicEndpointInfo]:
+    with node.handle:
+        found = rclpy_implementation.rclpy_get_subscriptions_info_by_topic(
+            node.handle, topic, False
+        )
+    return [TopicEndpointInfo(**info) for info in found]
+
+
 def _commands_of(node: Node, of: TopicEndpointInfo) -> list[str]:
     """Return the topics on which a node publishes velocity commands."""
     try:
         topics = node.get_publisher_names_and_types_by_node(of.node_name, of.node_namespace)
-    except rclpy_implementation.NodeNameNonExistentError:
-        return []  # gone meanwhile, or no node of ROS
+    except rclpy_implementation.RCLError:
+        return []  # gone meanwhile, not yet known by name, or no node of ROS
     return [name for name, types in topics if {TWIST, TWIST_STAMPED} & set(types)]
 
 

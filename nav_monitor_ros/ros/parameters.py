@@ -226,7 +226,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'image_timeout', 'float', 0.5,
-        'Time without an image after which the last one is stale.',
+        'Maximum age of the newest judged image while `ood_alert` is False, from its arrival and, '
+        'unless `stamp_tolerance` is 0, from its stamp; beyond it, and without an image for so '
+        'long, the input is stale. Must be longer than the camera period, transport and judging '
+        'together.',
         low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(

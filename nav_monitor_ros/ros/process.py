@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import rclpy
@@ -223,5 +224,6 @@ def _reason(error: BaseException) -> str:
 def _end(name: str, reason: str, status: int) -> int:
     """Say why the process ends, and leave ROS."""
     get_logger(name).fatal(reason)
-    try_shutdown()
+    with suppress(Exception):  # what was not completed may fail to end, too
+        try_shutdown()
     return status

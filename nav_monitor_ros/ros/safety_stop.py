@@ -68,6 +68,8 @@ class SafetyStopNode(Node):
     told by another thread (``GateDiagnostics``).
     """
 
+    _diagnostics: GateDiagnostics | None = None  # where the node was not completed
+
     def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
         """Start stopped.
 
@@ -118,7 +120,8 @@ class SafetyStopNode(Node):
 
     def destroy_node(self) -> None:
         """End the thread of the diagnostics, too."""
-        self._diagnostics.close()
+        if self._diagnostics is not None:
+            self._diagnostics.close()
         super().destroy_node()
 
     def _create_publishers(self) -> None:

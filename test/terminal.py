@@ -1,0 +1,46 @@
+"""A terminal or a pipe that can be held, so that whoever writes to it waits for ever."""
+
+import fcntl
+import os
+import termios
+
+
+class Terminal:
+    """One end for the process that writes, ``writer``, and one that may or may not be read."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.reader, self.writer = os.openpty() if kind == 'terminal' else os.pipe()
+        self.text = b''
+        os.set_blocking(self.reader, False)
+
+    def hold(self):
+        """Press Ctrl-S, or leave the pipe full."""
+        if self.kind == 'terminal':
+            termios.tcflow(self.writer, termios.TCOOFF)
+            return
+        flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
+        os.set_blocking(self.writer, False)
+        try:
+            while True:
+                os.write(self.writer, b'x' * 512)
+        except BlockingIOError:
+            pass
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
+
+    def release(self):
+        if self.kind == 'terminal':
+            termios.tcflow(self.writer, termios.TCOON)
+        self.read()
+
+    def read(self):
+        try:
+            while data := os.read(self.reader, 1 << 16):
+                self.text += data
+        except (BlockingIOError, OSError):
+            pass
+        return self.text.decode(errors='replace')
+
+    def close(self):
+        for descriptor in (self.reader, self.writer):
+            os.close(descriptor)
