@@ -31,6 +31,7 @@ import matplotlib  # noqa: E402
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
+from held_terminal import Terminal  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
