@@ -167,7 +167,7 @@ class Bench:
 
         def look():
             for message in reversed(heard[-1:]):
-                [status] = message.status
+                [status] = message.status  # nothing is wrong with the parameters
                 assert status.name == '/safety_stop: gate'
                 if reason in (None, status.message):
                     return status
