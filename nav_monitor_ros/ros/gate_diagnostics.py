@@ -167,16 +167,15 @@ class GateDiagnostics:
         }
         message = '; '.join([state.reason.value, *troubles])
         name = node.get_fully_qualified_name()
-        self._publisher.publish(
-            diagnostics_message(
-                Header(stamp=node.get_clock().now().to_msg()),
-                [
-                    diagnostic(f'{name}: gate', 'safety_stop', level, message, values),
-                    diagnostic(
-                        f'{name}: parameters', 'safety_stop', *parameters_status(self._unknown)
-                    ),
-                ],
+        statuses = [diagnostic(f'{name}: gate', 'safety_stop', level, message, values)]
+        if self._unknown:
+            statuses.append(
+                diagnostic(
+                    f'{name}: parameters', 'safety_stop', *parameters_status(self._unknown)
+                )
             )
+        self._publisher.publish(
+            diagnostics_message(Header(stamp=node.get_clock().now().to_msg()), statuses)
         )
 
     def _report(self, part: str, text: str) -> None:
