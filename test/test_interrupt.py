@@ -32,7 +32,6 @@ libc = ctypes.CDLL(None)
 def foreign():  # a long call that lets other threads run meanwhile, as most libraries do
     hashlib.pbkdf2_hmac('sha256', b'', b'', 1 << 30)
 
-interrupt.listen()
 """
 COMMANDS = ('fit', 'evaluate', 'replay', 'tuning')
 ENDS = 3.0  # seconds that an interrupted command may take
@@ -44,9 +43,10 @@ def program(tmp_path):
     """Return a function that starts a program and returns it once it is ready."""
     running = []
 
-    def start(code, *, command=with_default_signals, **options):
+    def start(code, *, command=with_default_signals, listen=True, **options):
+        begin = BEGIN + ('interrupt.listen()\n' if listen else '')
         process = subprocess.Popen(
-            command(sys.executable, '-c', BEGIN + code), cwd=tmp_path, stdout=subprocess.PIPE,
+            command(sys.executable, '-c', begin + code), cwd=tmp_path, stdout=subprocess.PIPE,
             **{'stderr': subprocess.PIPE, **options}, text=True,
             env={**os.environ, 'PYTHONPATH': str(ROOT), 'TMPDIR': str(tmp_path)},
         )
@@ -277,10 +277,18 @@ interrupt.finish(3)
     assert process.wait(10) == 3 and process.stdout.read() == 'last line\nbye\n'
 
 
-def test_without_a_listener_nothing_changes():
-    interrupt.check()
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+def test_whoever_does_not_listen_has_pythons_own_interrupt(program):
+    """As those who use the package as a library."""
+    process = program("""
+interrupt.check()
+ready()
+try:
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    print(type(error).__name__, interrupt.requested(), flush=True)
+""", listen=False)
+    assert end_of(process, signal.SIGINT)[1] == 0
+    assert process.stdout.read() == 'KeyboardInterrupt False\n'
 
 
 # ------------------------------------------------------------------ files
