@@ -5,12 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import recorded
+import tiny
 from browser import Browser
+from safetensors.torch import save_file
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from test_report import made_up
 
+from nav_monitor_ros.bundle import save_bundle
 from nav_monitor_ros.cli import main
+from nav_monitor_ros.offline.card import model_card
 from nav_monitor_ros.offline.report import Picture, write_report
 from nav_monitor_ros.offline.sources import open_source
 
@@ -161,6 +165,39 @@ def test_a_volume_that_cannot_be_drawn_is_said_to_be_so(pages, tmp_path):
         assert (without.picture()[400:600].astype(int).min(axis=2) < 100).any()
     finally:
         without.close()
+
+
+def test_pages_with_long_names_of_classes_fit_a_telephone(browser, tmp_path):
+    """A word that is wider than the window is broken; names beyond Latin stay what they are."""
+    names = ('Donaudampfschifffahrtsgesellschaftskapitänsmütze_der_österreichischen_Marine',
+             'a very long class name that goes on and on without any end in sight', 'größe 数字')
+    network = tiny.classifier()
+    bundle = tiny.fitted(network, class_names=names)
+    save_bundle(bundle, network, tmp_path / 'bundle', card=model_card(bundle))
+    for number, weights in enumerate((tiny.Bars().state_dict(), tiny.network().state_dict())):
+        save_file(weights, tmp_path / f'{number}.safetensors')
+    pixels, labels = tiny.images(3, 60)
+    np.savez(tmp_path / 'images.npz', x=pixels, y=labels)
+    recorded.write_images(tmp_path / 'drive', {
+        '/front/a_topic_with_a_rather_long_name/image_raw':
+            [*tiny.images(7, 12)[0], *tiny.strange(7, 12)]})
+    own = (tmp_path / 'bundle', '--trust', 'tiny')
+    run('tuning', 'record', *own, '--images', tmp_path / 'images.npz', '--output', tmp_path / 't',
+        '--weights', tmp_path / '0.safetensors', '--weights', tmp_path / '1.safetensors')
+    run('view', 'tuning', tmp_path / 't', '--permutations', 3, '--output', tmp_path / 'tuning.html')
+    run('view', 'weight-gradient', *own, '--images', tmp_path / 'images.npz', '--measured', 9,
+        '--output', tmp_path / 'weights.html')
+    run('evaluate', *own, '--inside', tmp_path / 'images.npz', '--output', tmp_path)
+    run('replay', tmp_path / 'drive', '--bundle', *own, '--html', tmp_path / 'replay.html',
+        '--csv', tmp_path / 'a.csv')
+    run('compare', tmp_path / 'a.csv', tmp_path / 'a.csv', '--html', tmp_path / 'compare.html')
+    browser.resize(360)
+    for page in ('tuning', 'weights', 'report', 'replay', 'compare'):
+        browser.open(tmp_path / f'{page}.html')
+        if page == 'tuning':
+            browser.wait('return document.querySelector(".legend i") !== null', 'the legend')
+        assert browser.overflow() <= 0, page
+    browser.resize(1200)
 
 
 SIZES = [(8, 8), (8, 100), (27, 27), (38, 38), (64, 64), (65, 65), (64, 12), (96, 96), (97, 97),

@@ -26,6 +26,7 @@ MOST_PICTURES = 60  # stretches that are shown; later ones are counted
 _STYLE = STYLE + """
 .facts { border-collapse: collapse; }
 .facts th, .facts td { text-align: right; padding: 5px 14px; border-bottom: 1px solid var(--line); }
+.facts th { overflow-wrap: anywhere; vertical-align: bottom; }
 .facts th:first-child, .facts td:first-child { text-align: left; padding-left: 0; }
 .runs h3 { font-size: 16px; margin: 12px 0 6px; }
 .differences { display: grid; gap: 18px;
