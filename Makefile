@@ -30,9 +30,14 @@ setup:
 demo: setup
 	@. ./env.sh && python tools/demo.py
 
+# Those with ROS one after the other: they assert times. The others on every core; a file's stay
+# together, for what they share.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
 test:
 	@tools/setup.sh --tests
-	@. ./env.sh && python -m pytest test
+	@. ./env.sh && python -m pytest $(PARALLEL) -m 'not ros' test
+	@. ./env.sh && python -m pytest -m ros test
 	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory lint
 
@@ -43,7 +48,8 @@ test-oldest:
 	@[ ! -e .venv-oldest ] || { . ./env.sh && \
 	  export LD_LIBRARY_PATH="$$(python -c 'import os; print(os.environ.get("LD_LIBRARY_PATH", ""))')" && \
 	  .venv-oldest/bin/python -c 'import cv2, numpy; print(f"test-oldest: numpy {numpy.__version__}, OpenCV {cv2.__version__}")' && \
-	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros and not browser and not ray' test; }
+	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest $(PARALLEL) \
+	    -m 'not ros and not browser and not ray and not once' test; }
 
 lint: setup
 	@. ./env.sh && ruff check . && mypy

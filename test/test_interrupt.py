@@ -16,6 +16,8 @@ from nav_monitor_ros import interrupt
 from nav_monitor_ros.atomic_files import FolderBeside, atomic_file, scratch_folder
 from nav_monitor_ros.interrupt import Interrupted, Unfinished
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 BEGIN = """
 import ctypes, hashlib, signal, sys, time
@@ -281,8 +283,8 @@ def test_whoever_does_not_listen_has_pythons_own_interrupt(program):
     """As those who use the package as a library."""
     process = program("""
 interrupt.check()
-ready()
 try:
+    ready()
     time.sleep(60)
 except KeyboardInterrupt as error:
     print(type(error).__name__, interrupt.requested(), flush=True)
