@@ -31,13 +31,13 @@ import matplotlib  # noqa: E402
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
+from held_terminal import Terminal  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
-from terminal import Terminal  # noqa: E402
 
 RECOVERY = 60.0  # seconds in which the wheels must turn again
 HEALTHY = (3.0, 12.0)  # seconds between faults

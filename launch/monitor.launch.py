@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, events
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import process
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -20,6 +28,9 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.camera_names import check_camera_names
 
 SHARE = get_package_share_directory('nav_monitor_ros')
+# Exit statuses of a configuration that cannot be used, which a new start would not mend: the
+# executable's, and that of ROS where RMW_IMPLEMENTATION names nothing that is installed.
+UNUSABLE = (1, 102)
 RESPAWN_DELAY = 2.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
 # Other launch files, Nav2's among them, write Python's spelling.
@@ -71,7 +82,11 @@ ARGUMENTS = (
         ('', *BOOLEANS),
     ),
     Argument('autostart', '', f'Configure and activate at start{OR_FILE}.', ('', *BOOLEANS)),
-    Argument('respawn', 'true', 'Start the node again when its process ends.', BOOLEANS),
+    Argument(
+        'respawn', 'true',
+        'Start the node again when its process ends, unless by a configuration that cannot be '
+        'used (exit status 1).', BOOLEANS,
+    ),
     Argument(
         'log_level', 'info', 'Lowest severity that is logged.',
         ('debug', 'info', 'warn', 'error', 'fatal'),
@@ -128,7 +143,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='both',
         emulate_tty=True,
     )
-    return [monitor, *rviz(given, context.launch_configurations.get('ros_namespace', ''))]
+    outer = context.launch_configurations.get('ros_namespace', '')
+    return [not_again(monitor), monitor, *rviz(given, outer)]
 
 
 def listed(value: str) -> list[str]:
@@ -184,6 +200,25 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
             f'image_topics is {topics}; it must hold {{camera}}, which stands for the name of each'
         )
     return [(f'{name}/image', topics.replace('{camera}', name)) for name in names if topics]
+
+
+def not_again(node: Node) -> RegisterEventHandler:
+    """Keep a node from being started again and again with what it cannot use.
+
+    Args:
+        node: That is respawned.
+
+    Returns:
+        What calls the respawn off, in the delay before it, where the exit status says so.
+    """
+
+    def ended(event: process.ProcessExited, _context: LaunchContext) -> EmitEvent | None:
+        if event.returncode not in UNUSABLE:
+            return None
+        its = events.matches_action(node)
+        return EmitEvent(event=process.ShutdownProcess(process_matcher=its))
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:

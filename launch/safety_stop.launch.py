@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, events
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import process
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = get_package_share_directory('nav_monitor_ros')
+# Exit statuses of a configuration that cannot be used, which a new start would not mend: the
+# executable's, and that of ROS where RMW_IMPLEMENTATION names nothing that is installed.
+UNUSABLE = (1, 102)
 RESPAWN_DELAY = 1.0  # seconds
 OR_FILE = "; empty: the parameter file's value"
 # Other launch files, Nav2's among them, write Python's spelling.
@@ -41,7 +51,11 @@ ARGUMENTS = (
     Argument('cmd_vel_in', 'cmd_vel_in', 'Commands to let through or not.'),
     Argument('cmd_vel_out', 'cmd_vel', 'Where they go; nobody else may publish there.'),
     Argument('stamped', '', f'Commands are TwistStamped{OR_FILE}.', ('', *BOOLEANS)),
-    Argument('respawn', 'true', 'Start the node again when its process ends.', BOOLEANS),
+    Argument(
+        'respawn', 'true',
+        'Start the node again when its process ends, unless by a configuration that cannot be '
+        'used (exit status 1).', BOOLEANS,
+    ),
     Argument(
         'use_sim_time', '', f'Stamp commands by /clock{OR_FILE}.', ('', *BOOLEANS),
     ),
@@ -77,7 +91,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         context: Holds the arguments given.
 
     Returns:
-        The node.
+        The node, and what keeps it from being started again in vain.
 
     Raises:
         RuntimeError: The parameter file is not there, or what goes out would come in again.
@@ -86,21 +100,39 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         argument.name: LaunchConfiguration(argument.name).perform(context)
         for argument in ARGUMENTS
     }
-    return [
-        Node(
-            package='nav_monitor_ros',
-            executable='safety_stop',
-            name='safety_stop',
-            namespace=given['namespace'],
-            parameters=parameters(given),
-            remappings=remappings(given),
-            arguments=['--ros-args', '--log-level', given['log_level']],
-            respawn=is_true(given['respawn']),
-            respawn_delay=RESPAWN_DELAY,
-            output='both',
-            emulate_tty=True,
-        )
-    ]
+    gate = Node(
+        package='nav_monitor_ros',
+        executable='safety_stop',
+        name='safety_stop',
+        namespace=given['namespace'],
+        parameters=parameters(given),
+        remappings=remappings(given),
+        arguments=['--ros-args', '--log-level', given['log_level']],
+        respawn=is_true(given['respawn']),
+        respawn_delay=RESPAWN_DELAY,
+        output='both',
+        emulate_tty=True,
+    )
+    return [not_again(gate), gate]
+
+
+def not_again(node: Node) -> RegisterEventHandler:
+    """Keep a node from being started again and again with what it cannot use.
+
+    Args:
+        node: That is respawned.
+
+    Returns:
+        What calls the respawn off, in the delay before it, where the exit status says so.
+    """
+
+    def ended(event: process.ProcessExited, _context: LaunchContext) -> EmitEvent | None:
+        if event.returncode not in UNUSABLE:
+            return None
+        its = events.matches_action(node)
+        return EmitEvent(event=process.ShutdownProcess(process_matcher=its))
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:

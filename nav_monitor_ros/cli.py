@@ -44,7 +44,6 @@ from nav_monitor_ros.cli_view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
 from nav_monitor_ros.perception.network_folder import folder_of, look_in
-from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
@@ -67,8 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
         line that says why; 130 if it was interrupted, after one line that says what was written.
     """
-    if arguments is None:
-        require_utf8_mode()
     accept_all_letters()
     options = _parser().parse_args(arguments)
     explain(lambda: _interrupted(options))

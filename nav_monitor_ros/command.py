@@ -6,10 +6,12 @@ import sys
 from typing import NoReturn
 
 from nav_monitor_ros import interrupt
+from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 
 def main() -> NoReturn:
     """Run one command and end the process with its status, 130 if it was interrupted."""
+    require_utf8_mode()
     interrupt.listen()
     from nav_monitor_ros.cli import main as run
 

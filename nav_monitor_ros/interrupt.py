@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from nav_monitor_ros.errors import printable
+
 STATUS = 130  # with which an interrupted process ends
 GRACE = 1.5  # seconds in which the work has to come to a check
 _PATIENCE = 0.7  # seconds that an end at once waits for output that is being put in its place
@@ -164,7 +166,9 @@ def end(*, tell: bool = False) -> NoReturn:
     if tell:
         with suppress(OSError, ValueError):
             if select.select([], [2], [], 0)[1]:
-                os.write(2, f'{_last_words()}\n'.encode(errors='replace'))
+                encoding = getattr(sys.stderr, 'encoding', None) or 'utf-8'
+                said = f'{printable(_last_words())}\n'
+                os.write(2, said.encode(encoding, 'backslashreplace'))
     with suppress(Exception):
         if threading.current_thread() is threading.main_thread():
             sys.stdout.flush()

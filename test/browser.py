@@ -27,10 +27,11 @@ PATIENCE = 60.0  # seconds that a busy machine may take
 class Browser:
     """One window, without a network."""
 
-    def __init__(self, profile, width=1200, height=1000):
+    def __init__(self, profile, width=1200, height=1000, flags=()):
         options = Options()
         options.binary_location = shutil.which('chromium')
-        for flag in (*FLAGS, f'--user-data-dir={profile}', f'--window-size={width},{height}'):
+        window = f'--user-data-dir={profile}', f'--window-size={width},{height}'
+        for flag in (*FLAGS, *flags, *window):
             options.add_argument(flag)
         options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
         # Named, so that selenium does not look for one to download.
@@ -115,6 +116,12 @@ class Browser:
         return cv2.cvtColor(
             cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
         )
+
+    def resize(self, width, height=1000):
+        """Give the window's inside another size, also one narrower than a window can be."""
+        self.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
+            'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False,
+        })
 
     def overflow(self):
         """Return by how many pixels the page is wider than the window."""

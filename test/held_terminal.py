@@ -1,48 +1,55 @@
-"""A terminal that can be held, as a person holds it with Ctrl-S."""
+"""A terminal or a pipe that a test can hold, as a person holds a terminal with Ctrl-S."""
 
-from __future__ import annotations
-
+import fcntl
 import os
-import pty
 import termios
-import threading
+
+import pytest
 
 
-class HeldTerminal:
-    """A pseudo-terminal whose output is kept as text; what writes to it while it is held blocks."""
+class Terminal:
+    """A terminal or a pipe that can be held, so that whoever writes to it waits for ever."""
 
-    def __init__(self) -> None:
-        self._master, self.descriptor = pty.openpty()
-        self._said = bytearray()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
+    def __init__(self, kind):
+        self.kind = kind
+        self.reader, self.writer = os.openpty() if kind == 'terminal' else os.pipe()
+        self.text = b''
+        os.set_blocking(self.reader, False)
 
-    @property
-    def text(self) -> str:
-        """Return everything that was written so far."""
-        return self._said.decode(errors='replace')
+    def hold(self):
+        """Press Ctrl-S, or leave the pipe full."""
+        if self.kind == 'terminal':
+            termios.tcflow(self.writer, termios.TCOOFF)
+            return
+        flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
+        os.set_blocking(self.writer, False)
+        try:
+            while True:
+                os.write(self.writer, b'x' * 512)
+        except BlockingIOError:
+            pass
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
 
-    def hold(self) -> None:
-        """Stop the output."""
-        termios.tcflow(self.descriptor, termios.TCOOFF)
+    def release(self):
+        if self.kind == 'terminal':
+            termios.tcflow(self.writer, termios.TCOON)
+        self.read()
 
-    def release(self) -> None:
-        """Let the output go on."""
-        termios.tcflow(self.descriptor, termios.TCOON)
+    def read(self):
+        try:
+            while data := os.read(self.reader, 1 << 16):
+                self.text += data
+        except (BlockingIOError, OSError):
+            pass
+        return self.text.decode(errors='replace')
 
-    def close(self) -> None:
-        """Release it and end."""
-        self.release()
-        os.close(self.descriptor)
-        self._thread.join(5)
-        os.close(self._master)
+    def close(self):
+        for descriptor in (self.reader, self.writer):
+            os.close(descriptor)
 
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._master, 1 << 16)
-            except OSError:  # nobody holds the other side any more
-                return
-            if not data:
-                return
-            self._said += data
+
+@pytest.fixture(params=['terminal', 'pipe'])
+def terminal(request):
+    terminal = Terminal(request.param)
+    yield terminal
+    terminal.close()

@@ -96,7 +96,9 @@ class Feed:
 class Robot:
     """The graph of a robot that drives straight on as long as it may."""
 
-    def __init__(self, graph, bundle, *, feed=True, env=None, output=None, **parameters):
+    def __init__(
+        self, graph, bundle, *, feed=True, drive=True, env=None, output=None, **parameters
+    ):
         self.graph = graph
         self._env, self._output = env or {}, output
         given = {
@@ -109,9 +111,10 @@ class Robot:
         ]
         self.start_monitor()
         graph.listen(Twist, '/cmd_vel', RELIABLE)
-        graph.start('safety_stop', output=output)
-        self._wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
-        self._drive = graph.node.create_timer(1 / 20, self._go)  # 20 Hz
+        self.start_gate()
+        if drive:
+            self._wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
+            self._drive = graph.node.create_timer(1 / 20, self._go)  # 20 Hz
         self.feed = Feed(graph) if feed else None
 
     def start_monitor(self):
@@ -119,6 +122,9 @@ class Robot:
         self.monitor = self.graph.start_monitor(
             *self._arguments, env={'PYTHONPATH': path, **self._env}, output=self._output
         )
+
+    def start_gate(self):
+        self.gate = self.graph.start('safety_stop', output=self._output)
 
     def _go(self):
         message = Twist()
@@ -175,6 +181,41 @@ class Robot:
             'fault': fault, 'reason': reason, 'within': within, 'to_true': to_true,
             'to_zero': to_zero,
         }
+
+    def gate_stands(self, fault, reason, within, begin):
+        """Bring a fault of the gate about and assert that the wheels stop, whatever the alert says.
+
+        Args:
+            fault: Its name.
+            reason: That the gate gives in its log, or None.
+            within: Seconds in which the wheels have to stand still by contract.
+            begin: Brings it about.
+        """
+        graph, log = self.graph, self.gate.log
+        speeds, said = len(graph.heard['/cmd_vel']), len(log.read_text())
+        start = time.monotonic()
+        begin()
+        graph.wait(
+            lambda: any(m.linear.x == 0 for m in graph.heard['/cmd_vel'][speeds:]),
+            within + SLACK, 'the wheels to stop',
+        )
+        to_zero = next(
+            t for m, t in zip(
+                graph.heard['/cmd_vel'][speeds:], graph.times['/cmd_vel'][speeds:], strict=False
+            ) if m.linear.x == 0
+        ) - start
+        if reason:
+            graph.wait(lambda: f': {reason}' in log.read_text()[said:], SLACK, reason)
+        self._row = {
+            'fault': fault, 'reason': reason, 'by': 'safety_stop', 'within': within,
+            'to_true': None, 'to_zero': to_zero,
+        }
+
+    def stays_still(self, seconds):
+        """Assert that nothing moves for a while, whatever the alert says."""
+        speeds = len(self.graph.heard['/cmd_vel'])
+        time.sleep(seconds)
+        assert not any(m.linear.x for m in self.graph.heard['/cmd_vel'][speeds:])
 
     def recovers(self, how, heal=lambda: None, timeout=START):
         """Remove the fault and assert that the robot drives on."""

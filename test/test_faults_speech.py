@@ -20,12 +20,12 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from held_terminal import terminal  # noqa: E402, F401
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from ros_harness import LATCHED, Graph, rgb_message, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
-from terminal import Terminal  # noqa: E402
 from test_faults import (  # noqa: E402, F401
     RELIABLE,
     SLACK,
@@ -42,13 +42,6 @@ pytestmark = pytest.mark.ros
 
 PERIOD = 0.1  # seconds between two alerts
 OFFERED = 3 * PERIOD  # deadline that the monitor offers
-
-
-@pytest.fixture(params=['terminal', 'pipe'])
-def terminal(request):
-    terminal = Terminal(request.param)
-    yield terminal
-    terminal.close()
 
 
 @pytest.fixture

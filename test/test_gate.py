@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nav_monitor_ros.decision.command_echo import WINDOW, CommandEcho
 from nav_monitor_ros.decision.gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -357,3 +358,135 @@ def test_the_ramp_reaches_zero_within_speed_over_deceleration(velocity, step):
         now += step
         sent = opened.tick(now)
     assert fastest == 0 or all(abs(value) < 1e-9 for value in components(sent))
+
+
+# What is old when it is heard.
+
+
+def test_a_false_counts_from_when_it_came():
+    opened = gate()
+    opened.alert_heard(False, 10.0, age=0.4)
+    assert opened.look(10.0) is GateReason.PASSING
+    assert opened.command(FORWARD, 10.1) == FORWARD
+    assert opened.command(FORWARD, 10.11) is None
+    assert opened.look(10.11) is GateReason.ALERT_SILENT
+    assert opened.silence(10.1) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize('age', [0.51, 5.0, math.inf, math.nan])
+def test_a_false_that_is_old_when_it_is_heard_changes_nothing(age):
+    closed = gate()
+    closed.alert_heard(False, 10.0, age=age)
+    assert closed.look(10.0) is GateReason.NO_ALERT_YET
+    closed.alert_heard(False, 10.0)
+    closed.alert_heard(True, 10.1)
+    closed.alert_heard(False, 10.2, age=age)
+    assert closed.look(10.61) is GateReason.ALERT_SILENT
+
+
+def test_an_older_false_never_makes_a_newer_one_older():
+    opened = gate()
+    opened.alert_heard(False, 10.0)
+    opened.alert_heard(False, 10.1, age=0.4)
+    assert opened.silence(10.1) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize('age', [0.0, 5.0, math.inf])
+def test_a_true_counts_however_old_it_is(age):
+    opened = open_gate()
+    opened.alert_heard(True, 0.1, age=age)
+    assert opened.tick(0.1) == ZERO
+    assert opened.look(0.1 + TIMEOUT) is GateReason.ALERT
+
+
+@pytest.mark.parametrize('age', [0.51, math.inf, math.nan])
+def test_a_command_that_is_old_when_it_is_heard_does_not_pass_and_is_no_sign_of_life(age):
+    opened = gate(command_timeout=0.5)
+    opened.alert_heard(False, 10.0)
+    opened.command(FORWARD, 10.0)
+    opened.alert_heard(False, 10.4)
+    assert opened.command(FORWARD, 10.4, age=age) is None
+    assert opened.tick(10.51) == ZERO
+
+
+def test_a_loop_that_paused_trusts_nothing_that_it_finds_but_a_true():
+    opened = open_gate()
+    assert opened.awake(0.0) == 0.0
+    assert opened.awake(0.25) == 0.0  # half the timeout
+    assert opened.awake(5.25) == 5.0
+    assert opened.look(5.25) is GateReason.GATE_LATE
+    assert opened.tick(5.25) == ZERO
+    for now in (5.25, 5.3, 5.5, 5.74):
+        opened.awake(now)
+        opened.alert_heard(False, now)  # as fresh as it looks
+        assert opened.command(FORWARD, now) is None
+        assert opened.tick(now) == ZERO
+    opened.awake(5.75)
+    assert opened.look(5.75) is GateReason.ALERT_SILENT
+    opened.alert_heard(False, 5.8)
+    assert opened.command(FORWARD, 5.8) == FORWARD
+
+
+def test_a_true_that_a_late_loop_finds_stops_on():
+    opened = open_gate()
+    opened.awake(0.0)
+    opened.awake(5.0)
+    opened.alert_heard(True, 5.0)
+    assert opened.look(5.0) is GateReason.ALERT
+    opened.awake(5.2)
+    opened.alert_heard(False, 5.2)
+    assert opened.look(5.2) is GateReason.ALERT
+
+
+def test_a_pause_with_latch_waits_for_the_reset():
+    opened = open_gate(latch=True)
+    opened.awake(0.0)
+    opened.awake(5.0)
+    assert opened.reset(5.1) is GateReason.GATE_LATE
+    opened.awake(5.2), opened.awake(5.4), opened.awake(5.6)
+    opened.alert_heard(False, 5.6)
+    assert opened.look(5.6) is GateReason.LATCHED
+    assert opened.reset(5.6) is GateReason.PASSING
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0.0, 1.0), st.sampled_from(['false', 'command', 'tick']),
+            st.floats(0.0, 3.0),
+        ), max_size=60,
+    )
+)
+def test_no_command_passes_without_a_false_that_came_within_the_timeout(events):
+    """Whatever pauses the loop, and however old what it finds then is."""
+    tested, now, came, paused = gate(), 0.0, -math.inf, -math.inf
+    tested.awake(now)
+    for step, kind, age in events:
+        now += step
+        if tested.awake(now):
+            paused = now
+        if kind == 'false':
+            tested.alert_heard(False, now, age=age)
+            if now >= paused + TIMEOUT:
+                came = max(came, now - age)
+        elif kind == 'tick':
+            tested.tick(now)
+        elif tested.command(FORWARD, now, age=age) is not None:
+            assert now - came <= TIMEOUT + 1e-9
+            assert now >= paused + TIMEOUT - 1e-9
+            assert age <= tested.rules.command_timeout
+
+
+# A command that comes back.
+
+
+def test_what_was_just_sent_is_an_echo_and_what_comes_later_or_differs_is_none():
+    echo = CommandEcho()
+    assert not echo.is_echo(FORWARD, 0.0)
+    echo.sent(FORWARD, 1.0)
+    echo.sent(ZERO, 1.005)
+    assert echo.is_echo(FORWARD, 1.001)
+    assert echo.is_echo(FORWARD, 1.0 + 0.9 * WINDOW)
+    assert echo.is_echo(ZERO, 1.015)
+    assert not echo.is_echo(Velocity((1.0, 0.0, 0.0)), 1.001)
+    assert not echo.is_echo(FORWARD, 1.0 + 1.1 * WINDOW)

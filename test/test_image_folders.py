@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -128,6 +130,25 @@ def test_a_folder_with_nothing_but_hidden_pictures_says_so(tmp_path):
     (tmp_path / 'cat' / '._1.png').write_bytes(b'x')
     said = refused(tmp_path)
     assert 'holds no images' in said and '1 hidden (cat/._1.png)' in said
+
+
+def test_a_folder_that_may_not_be_read_is_named():
+    root = Path(tempfile.mkdtemp())  # unlike tmp_path, of a place that others may look into
+    try:
+        root.chmod(0o755)
+        picture(root / 'cat' / '0.png')
+        picture(root / 'dog' / 'night' / '0.png')
+        (root / 'dog' / 'night').chmod(0o000)
+        me = os.geteuid()
+        if me == 0:
+            os.seteuid(65534)  # whom permissions mean something to
+        try:
+            assert f'{root}/dog/night is unreadable: Permission denied' in refused(root)
+        finally:
+            os.seteuid(me)
+    finally:
+        (root / 'dog' / 'night').chmod(0o700)
+        shutil.rmtree(root)
 
 
 def test_class_folders_whose_names_cannot_be_shown_are_refused(folder):

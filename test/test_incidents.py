@@ -26,6 +26,7 @@ from nav_monitor_ros.offline.incidents import (
     write_incident,
 )
 from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.views.text import drawn_class, text_width
 
 OOD = Alert(True, State.OOD, Reason.OOD, 'unlike the training images')
 STALE = Alert(True, State.INVALID, Reason.STALE_IMAGE, 'no image for 0.6 s')
@@ -321,3 +322,16 @@ def test_what_explains_a_verdict_counts(monkeypatch):
     for number in range(1, 30):
         ring.add(explained(number), IncidentRules(seconds=60.0, rate=60.0))
     assert len(ring.take()) == 3
+
+
+def test_every_caption_of_the_sheet_says_its_p_value():
+    for number, flagged in ((0, False), (1, True)):
+        for p_value in (1.0, 0.6, 0.00021, 1.2e-13):
+            one = moment(number, flagged=flagged)
+            verdict = replace(
+                one.verdict, scores={'energy': ScoreValue(-7.0, p_value)},
+                class_name='a very long class name that goes on and on without any end')
+            lines = module._captions(replace(one, verdict=verdict), -1234.56)
+            assert f'p {p_value:.2g}' in lines[0] and len(lines) == 4
+            assert all(text_width(line, 9) <= 160 for line in lines)
+    assert drawn_class('straße', 3) == 'straße' and drawn_class('数字', 3) == 'class 3'

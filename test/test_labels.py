@@ -21,6 +21,7 @@ from nav_monitor_ros.offline.images import from_arrays
 from nav_monitor_ros.offline.labels import (
     how_matched,
     labelled_as,
+    names_from,
     network_labels,
     require_known_classes,
 )
@@ -145,6 +146,16 @@ def test_classes_of_calibration_images_must_be_known_where_any_is():
     with pytest.raises(NavMonitorError, match="the class 'tram'"):
         require_known_classes(images, NAMES)
     require_known_classes(images, ('class_0', 'class_1'))  # nobody knows the names
+
+
+def test_a_network_is_named_after_the_classes_that_have_images():
+    pixels = tiny.images(5, 8)[0]
+    images = from_arrays('pictures', pixels, np.arange(8) % 4, class_names=('a', 'b', 'c', 'tram'))
+    assert names_from(images, 4) == ('a', 'b', 'c', 'tram')
+    known = images.subset(np.flatnonzero(images.labels != 3))
+    assert names_from(known, 3) == ('a', 'b', 'c') and names_from(known, 5) is None
+    assert network_labels(known, ('a', 'b', 'c')).tolist() == known.labels.tolist()
+    assert names_from(from_arrays('numbers', pixels, np.arange(8) % 3), 3) is None
 
 
 def test_classes_of_a_source_are_chosen_by_name_or_number():

@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import NamedTuple
@@ -60,8 +62,8 @@ def _stand_ins() -> dict[str, types.ModuleType]:
             'LogInfo', 'OpaqueFunction', 'RegisterEventHandler',
         ),
         'launch.event_handlers': ('OnProcessExit', 'OnProcessIO'),
-        'launch.events': ('Shutdown',),
-        'launch.events.process': ('ProcessIO',),
+        'launch.events': ('Shutdown', 'matches_action'),
+        'launch.events.process': ('ProcessExited', 'ProcessIO', 'ShutdownProcess'),
         'launch.launch_description_sources': ('PythonLaunchDescriptionSource',),
         'launch.substitutions': ('LaunchConfiguration',),
         'launch_ros': (),
@@ -121,6 +123,88 @@ def test_launch_file_compiles_and_evaluates_no_text(path):
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert 'OpaqueFunction' in used
     assert not used & {'eval', 'exec', 'compile', 'PythonExpression', 'Command'}
+
+
+class _Configuration:
+    """Stands in for LaunchConfiguration: the context is the given values themselves."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def perform(self, context):
+        return context.launch_configurations[self._name]
+
+
+class _Respawning:
+    """Stands in for launch_ros' Node."""
+
+    def __init__(self, **named):
+        self.named = named
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('name', ['monitor', 'safety_stop'])
+@pytest.mark.parametrize(
+    ('status', 'again'), [
+        (1, False), (102, False), (70, True), (0, True), (-signal.SIGKILL, True),
+        (-signal.SIGSEGV, True),
+    ])
+def test_what_cannot_be_used_is_not_started_again_and_what_crashed_is(
+    monkeypatch, name, status, again
+):
+    from nav_monitor_ros.ros.process import FAILED, UNUSABLE
+
+    assert (UNUSABLE, FAILED) == (1, 70)
+    module = load_launch_file(ROOT / 'launch' / f'{name}.launch.py', monkeypatch)
+    monkeypatch.setattr(module, 'LaunchConfiguration', _Configuration)
+    monkeypatch.setattr(module, 'Node', _Respawning)
+    monkeypatch.setattr(module, 'RegisterEventHandler', lambda handler: handler)
+    monkeypatch.setattr(module, 'OnProcessExit', lambda **named: named)
+    monkeypatch.setattr(module, 'EmitEvent', lambda event: event)
+    monkeypatch.setattr(module.events, 'matches_action', lambda action: action)
+    monkeypatch.setattr(module.process, 'ShutdownProcess', lambda process_matcher: process_matcher)
+    given = {argument.name: argument.default for argument in module.ARGUMENTS}
+    given['params_file'] = str(ROOT / 'config' / f'{name}.yaml')
+    handler, node = module.start(types.SimpleNamespace(launch_configurations=given))
+    assert node.named['executable'] == name
+    assert node.named['respawn'] is True
+    assert node.named['respawn_delay'] > 0  # in which launch can still be told not to
+    assert handler['target_action'] is node
+    called_off = handler['on_exit'](types.SimpleNamespace(returncode=status), None)
+    assert called_off is (None if again else node)
+
+
+@pytest.mark.ros
+def test_launch_starts_a_crash_again_and_an_unusable_configuration_not_where_there_is_one():
+    pytest.importorskip('launch_ros', reason='the launch system is on no package index')
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import IncludeLaunchDescription, RegisterEventHandler
+    from launch.event_handlers import OnProcessStart
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    def starts(wrong):
+        """Return how often the gate was started within ten seconds, the first time killed."""
+        seen = []
+
+        def started(event, _context):
+            seen.append(event.pid)
+            if not wrong and len(seen) == 1:
+                os.kill(event.pid, signal.SIGKILL)
+
+        service = LaunchService(noninteractive=True)
+        service.include_launch_description(LaunchDescription([
+            RegisterEventHandler(OnProcessStart(on_start=started)),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(ROOT / 'launch' / 'safety_stop.launch.py')),
+                launch_arguments=[('cmd_vel_in', '/cmd_vel')] if wrong else [],
+            ),
+        ]))
+        threading.Timer(10.0, service.shutdown).start()
+        service.run()
+        return len(seen)
+
+    assert starts(wrong=True) == 1
+    assert starts(wrong=False) == 2
 
 
 @pytest.mark.ros

@@ -168,6 +168,12 @@ def test_values_that_only_look_like_probabilities_of_one_class_are_logits():
         assert np.allclose(found.logits, network(torch.from_numpy(BATCH)).detach(), atol=1e-6)
 
 
+def test_the_head_of_a_network_with_spoilt_weights_is_found():
+    network = Headed(nn.Identity()).eval()
+    network.fc.weight.data[1, 2] = float('nan')
+    assert dissect(network, (3, SIDE, SIDE)).head == 'fc'
+
+
 def test_a_bent_output_is_no_temperature():
     for end in (torch.tanh, lambda z: torch.tanh(z * 1e-2), lambda z: z * z.abs()):
         assert dissect(Headed(end).eval(), (3, SIDE, SIDE)).head is None

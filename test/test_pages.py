@@ -1,13 +1,21 @@
 """Every page of the product in a real browser: offline, without a complaint, and used by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import recorded
+import tiny
 from browser import Browser
+from safetensors.torch import save_file
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from test_report import made_up
 
+from nav_monitor_ros.bundle import save_bundle
 from nav_monitor_ros.cli import main
+from nav_monitor_ros.offline.card import model_card
+from nav_monitor_ros.offline.report import Picture, write_report
 from nav_monitor_ros.offline.sources import open_source
 
 pytestmark = pytest.mark.browser
@@ -72,6 +80,17 @@ PAGES = ('volume.html', 'weights.html', 'evolution.html', 'report.html', 'replay
 
 
 @pytest.mark.parametrize('name', PAGES)
+def test_a_page_fits_a_telephone(browser, pages, name):
+    browser.resize(320)
+    browser.open(pages / name)
+    assert browser.overflow() <= 0
+    for drawing in browser.find_all('.timeline'):
+        # Too wide for the window, it is moved across and not made too small to be read.
+        assert drawing.size['width'] >= 700
+    browser.resize(1200)
+
+
+@pytest.mark.parametrize('name', PAGES)
 def test_a_page_is_drawn_offline_without_a_complaint(browser, narrow, pages, name):
     for window in (browser, narrow):
         window.open(pages / name)
@@ -132,6 +151,87 @@ def test_sliders_move_and_play(browser, pages, name, count):
         browser.driver.execute_async_script('setTimeout(arguments[0], 700)')
         assert browser.find(f'{one} input').get_attribute('value') == now
     browser.assert_well()
+
+
+def test_a_volume_that_cannot_be_drawn_is_said_to_be_so(pages, tmp_path):
+    without = Browser(tmp_path / 'profile', flags=['--disable-3d-apis'])
+    try:
+        without.open(pages / 'turnable.html')
+        context = 'return document.createElement("canvas").getContext("webgl2")'
+        assert without.script(context) is None
+        told = without.find('#untold')
+        assert told.is_displayed() and 'WebGL 2, which is not there' in told.text
+        assert 'page with slices' in told.text
+        assert (without.picture()[400:600].astype(int).min(axis=2) < 100).any()
+    finally:
+        without.close()
+
+
+def test_pages_with_long_names_of_classes_fit_a_telephone(browser, tmp_path):
+    """A word that is wider than the window is broken; names beyond Latin stay what they are."""
+    names = ('Donaudampfschifffahrtsgesellschaftskapitänsmütze_der_österreichischen_Marine',
+             'a very long class name that goes on and on without any end in sight', 'größe 数字')
+    network = tiny.classifier()
+    bundle = tiny.fitted(network, class_names=names)
+    save_bundle(bundle, network, tmp_path / 'bundle', card=model_card(bundle))
+    for number, weights in enumerate((tiny.Bars().state_dict(), tiny.network().state_dict())):
+        save_file(weights, tmp_path / f'{number}.safetensors')
+    pixels, labels = tiny.images(3, 60)
+    np.savez(tmp_path / 'images.npz', x=pixels, y=labels)
+    recorded.write_images(tmp_path / 'drive', {
+        '/front/a_topic_with_a_rather_long_name/image_raw':
+            [*tiny.images(7, 12)[0], *tiny.strange(7, 12)]})
+    own = (tmp_path / 'bundle', '--trust', 'tiny')
+    run('tuning', 'record', *own, '--images', tmp_path / 'images.npz', '--output', tmp_path / 't',
+        '--weights', tmp_path / '0.safetensors', '--weights', tmp_path / '1.safetensors')
+    run('view', 'tuning', tmp_path / 't', '--permutations', 3, '--output', tmp_path / 'tuning.html')
+    run('view', 'weight-gradient', *own, '--images', tmp_path / 'images.npz', '--measured', 9,
+        '--output', tmp_path / 'weights.html')
+    run('evaluate', *own, '--inside', tmp_path / 'images.npz', '--output', tmp_path)
+    run('replay', tmp_path / 'drive', '--bundle', *own, '--html', tmp_path / 'replay.html',
+        '--csv', tmp_path / 'a.csv')
+    run('compare', tmp_path / 'a.csv', tmp_path / 'a.csv', '--html', tmp_path / 'compare.html')
+    browser.resize(360)
+    for page in ('tuning', 'weights', 'report', 'replay', 'compare'):
+        browser.open(tmp_path / f'{page}.html')
+        if page == 'tuning':
+            browser.wait('return document.querySelector(".legend i") !== null', 'the legend')
+        assert browser.overflow() <= 0, page
+    browser.resize(1200)
+
+
+SIZES = [(8, 8), (8, 100), (27, 27), (38, 38), (64, 64), (65, 65), (64, 12), (96, 96), (97, 97),
+         (240, 320), (720, 1280), (1280, 720), (3, 400)]
+LONG = ('7', 'a very long class name that goes on and on without any end in sight',
+        'Donaudampfschifffahrtsgesellschaftskapitänsmütze' * 2, '数字识别网络的类别名称' * 3)
+
+
+@pytest.mark.parametrize('width', [1200, 400, 320])
+def test_no_thumbnail_covers_its_caption_whatever_the_size_of_the_images(browser, tmp_path, width):
+    rng = np.random.default_rng(0)
+    shown = tuple(
+        Picture('photographs', rng.integers(0, 256, (*size, 3), np.uint8), LONG[number % 4], 0.9,
+                0.02)
+        for number, size in enumerate(SIZES)
+    )
+    write_report(tmp_path / 'report.html', replace(made_up(), missed=shown, false_alarms=shown[:3]))
+    browser.resize(width)
+    browser.open(tmp_path / 'report.html')
+    boxes = browser.script("""
+      return [...document.querySelectorAll('.pictures figure')].map(figure => {
+        const [own, image, caption] = [figure, ...figure.querySelectorAll('img, figcaption')]
+          .map(element => element.getBoundingClientRect());
+        return [own.left, own.right, image.left, image.right, image.bottom, caption.top,
+                caption.left, caption.right, image.width, image.height];
+      });""")
+    assert len(boxes) == len(SIZES) + 3
+    for left, right, from_x, to_x, bottom, top, text_left, text_right, wide, high in boxes:
+        assert bottom <= top, 'an image covers its caption'
+        assert left <= from_x and to_x <= right and left <= text_left and text_right <= right
+        assert 1 <= wide <= 100 and 1 <= high <= 100
+    assert browser.overflow() <= 0
+    browser.assert_well()
+    browser.resize(1200)
 
 
 def test_a_volume_is_turned_round(browser, pages):

@@ -1,5 +1,7 @@
 """The gate as its own process, over DDS: what the wheels get, whatever happens to the alert."""
 
+# ruff: noqa: F811 - a fixture that is imported
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,7 @@ pytest.importorskip('rclpy')
 import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import Twist, TwistStamped  # noqa: E402
-from held_terminal import HeldTerminal  # noqa: E402
+from held_terminal import terminal  # noqa: E402, F401
 from rcl_interfaces.msg import Parameter, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from rclpy.clock import Clock, ClockType  # noqa: E402
@@ -165,7 +167,7 @@ class Bench:
 
         def look():
             for message in reversed(heard[-1:]):
-                [status] = message.status
+                [status] = message.status  # nothing is wrong with the parameters
                 assert status.name == '/safety_stop: gate'
                 if reason in (None, status.message):
                     return status
@@ -495,18 +497,11 @@ def test_a_parameter_out_of_range_ends_the_process_with_one_line(graph, bench):
 # Acting before logging, and what waits while the gate is held up.
 
 
-@pytest.fixture
-def terminal():
-    terminal = HeldTerminal()
-    yield terminal
-    terminal.close()
-
-
 def test_a_held_terminal_delays_no_stop_and_releases_nothing_afterwards(graph, bench, terminal):
     source, _driver = AlertSource(graph, False), Driver(graph)
-    bench.start(output=terminal.descriptor)
+    bench.start(output=terminal.writer)
     bench.wait_sent(1.0, timeout=START)
-    graph.wait(lambda: 'commands pass' in terminal.text, SOON, 'a log on the terminal')
+    graph.wait(lambda: 'commands pass' in terminal.read(), SOON, 'a log on the terminal')
     terminal.hold()
     source.value = True
     said = time.monotonic()
@@ -522,7 +517,7 @@ def test_a_held_terminal_delays_no_stop_and_releases_nothing_afterwards(graph, b
     bench.wait_stop('alert_silent')
     first = len(bench.sent)
     terminal.release()
-    graph.wait(lambda: 'stopped: alert_silent' in terminal.text, SOON, 'the lines that waited')
+    graph.wait(lambda: 'stopped: alert_silent' in terminal.read(), SOON, 'the lines that waited')
     assert set(bench.sent[first:]) <= {(0.0, 0.0)}
     source.value = False
     bench.wait_sent(1.0)
@@ -534,7 +529,7 @@ def test_with_a_held_terminal_the_last_thing_is_zero_and_the_process_ends(
 ):
     AlertSource(graph, False)
     Driver(graph)
-    bench.start(output=terminal.descriptor)
+    bench.start(output=terminal.writer)
     bench.wait_sent(1.0, timeout=START)
     terminal.hold()
     bench.process.send_signal(number)

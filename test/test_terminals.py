@@ -140,7 +140,7 @@ def test_classes_of_folders_are_text_under_a_locale_of_ascii(tmp_path):
 
     def nav_monitor(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'nav_monitor_ros.cli', *arguments], capture_output=True,
+            [sys.executable, '-m', 'nav_monitor_ros.command', *arguments], capture_output=True,
             timeout=120, cwd=tmp_path, env=environment(**ASCII))
 
     done = nav_monitor(

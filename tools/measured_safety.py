@@ -14,8 +14,8 @@ def faults() -> str:
         [
             (
                 row['fault'],
-                f'`{row["reason"]}`' if row['reason'] else 'silence',
-                _seconds(row['to_true']) if row['to_true'] is not None else 'never: silent',
+                _reason(row),
+                _true_after(row),
                 _seconds(row['within']),
                 _seconds(row['to_zero']),
                 row['recovery'],
@@ -160,6 +160,18 @@ def _delay(delay: dict[str, float | None]) -> str:
     median, p95, missed = delay['median'], delay['p95'], delay['missed']
     shown = ' / '.join('never' if d is None else f'{d:.0f}' for d in (median, p95))
     return f'{shown} ({percent(missed or 0, 0)} % never)' if missed else shown
+
+
+def _reason(row: dict[str, Any]) -> str:
+    if row['reason']:
+        return f'`{row["reason"]}`'
+    return 'none needed' if row.get('by') else 'silence'
+
+
+def _true_after(row: dict[str, Any]) -> str:
+    if row['to_true'] is not None:
+        return _seconds(row['to_true'])
+    return 'the gate acts' if row.get('by') else 'never: silent'
 
 
 def _seconds(value: float) -> str:

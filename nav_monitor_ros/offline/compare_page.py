@@ -26,16 +26,17 @@ MOST_PICTURES = 60  # stretches that are shown; later ones are counted
 _STYLE = STYLE + """
 .facts { border-collapse: collapse; }
 .facts th, .facts td { text-align: right; padding: 5px 14px; border-bottom: 1px solid var(--line); }
+.facts th { overflow-wrap: anywhere; vertical-align: bottom; }
 .facts th:first-child, .facts td:first-child { text-align: left; padding-left: 0; }
 .runs h3 { font-size: 16px; margin: 12px 0 6px; }
-.differences { display: grid; grid-template-columns: repeat(auto-fill, minmax(320px, 1fr));
-  gap: 18px; }
+.differences { display: grid; gap: 18px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
 .differences figure { margin: 0; }
 .differences figcaption { color: var(--muted); font-size: 14px; }
 .differences b { color: var(--ink); }
 .differences figure:target { outline: 2px solid #d55e00; outline-offset: 6px;
   border-radius: 6px; }
-.differences img { border-radius: 6px; display: block; margin-bottom: 6px; min-width: 180px; }
+.differences img { border-radius: 6px; display: block; margin-bottom: 6px; max-height: 420px; }
 """
 
 

@@ -203,7 +203,10 @@ def _lies_in(folder: str) -> set[tuple[int, int]]:
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise NavMonitorError(f'folder {folder} is unreadable: {error.strerror}') from None
     return status.st_dev, status.st_ino
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.image import RawImage
-from nav_monitor_ros.views.text import put_text
+from nav_monitor_ros.views.text import drawn_class, put_text, wrapped
 
 VERDICTS = 'verdicts.json'
 SHEET = 'sheet.png'
@@ -34,6 +34,7 @@ LOSSLESS_PIXELS = 1_000_000  # images with more are written as JPEG
 _NAME = re.compile(r'\d{8}T\d{6}_\d{3}Z_[a-z_]+(_\d+)?')
 _TILE = (160, 120)  # width and height of a picture on the sheet
 _COLUMNS = 6
+_LETTERS = 9  # height of capitals below them, pixels
 _log = logging.getLogger(__name__)
 
 
@@ -381,7 +382,8 @@ def _png(rgb: np.ndarray) -> bytes:
 def _sheet(moments: Sequence[Moment]) -> np.ndarray:
     """Return all frames small on one picture, uint8 (H, W, 3) RGB, each with what was said."""
     width, height = _TILE
-    caption, gap = 40, 8
+    line, gap = 18, 8
+    caption = 4 * line + 4
     columns = min(_COLUMNS, len(moments))
     rows = math.ceil(len(moments) / columns)
     sheet = np.full(
@@ -402,14 +404,21 @@ def _sheet(moments: Sequence[Moment]) -> np.ndarray:
         y, x = top + (height - size[1]) // 2, left + (width - size[0]) // 2
         sheet[y:y + size[1], x:x + size[0]] = small
         seconds = moment.arrived - moments[-1].arrived
-        flag = 'flagged' if moment.verdict.is_ood else 'usual'
         ink = (213, 94, 0) if moment.verdict.is_ood else (0, 114, 178)
-        put_text(
-            sheet, f'{seconds:+.2f} s  {flag}, p {moment.verdict.p_value:.2g}',
-            left, top + height + 16, 9, ink, room=width,
-        )
-        put_text(
-            sheet, f'{moment.alert.state.value}: {moment.verdict.class_name}',
-            left, top + height + 34, 9, (60, 60, 60), room=width,
-        )
+        for place, text in enumerate(_captions(moment, seconds)):
+            put_text(
+                sheet, text, left, top + height + 16 + place * line, _LETTERS,
+                ink if place < 2 else (60, 60, 60), room=width,
+            )
     return sheet
+
+
+def _captions(moment: Moment, seconds: float) -> tuple[str, ...]:
+    """Return the lines below a picture: the first two are said of every frame and fit."""
+    verdict = moment.verdict
+    name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
+    return (
+        f'{seconds:+.2f} s, p {verdict.p_value:.2g}',
+        f'{"flagged" if verdict.is_ood else "usual"}, {moment.alert.state.value}',
+        *wrapped(name, _TILE[0], _LETTERS, 2),
+    )

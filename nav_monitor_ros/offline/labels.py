@@ -120,11 +120,15 @@ def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
         classes: Of the network.
 
     Returns:
-        None where the source has no names, or another number of them.
+        The names of all classes of the source, or else of those that have images, in the source's
+        order; None where neither are as many as the network's.
     """
-    if source.class_names is None or len(source.class_names) != classes:
+    if source.class_names is None or source.labels is None:
         return None
-    return tuple(source.class_names)
+    used = tuple(source.class_names[number] for number in np.unique(source.labels))
+    return next(
+        (names for names in (tuple(source.class_names), used) if len(names) == classes), None
+    )
 
 
 def naming_note(

@@ -20,13 +20,16 @@ from nav_monitor_ros.views.timeline import STYLE, Mark, Tick, timeline_html
 
 MOST_PICTURES = 60  # alerts that are shown; later ones are counted
 _SIDE = 420  # pixels, longer side of a picture
+_LEAST_SIDE = 192  # pixels, about, of a small one
+_PIXELS_SEEN = 96  # pixels, longer side of images that are shown pixel by pixel
 _STYLE = STYLE + """
-.alerts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 14px; }
+.alerts { display: grid; gap: 14px;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); }
 .alerts figure { margin: 0; }
 .alerts figcaption { color: var(--muted); font-size: 14px; }
 .alerts b { color: var(--ink); }
 .alerts img, .alerts .none { border-radius: 6px; display: block; margin-bottom: 6px; }
-.alerts img { min-width: 180px; }
+.alerts img { max-height: 420px; }
 .alerts .none { border: 1px dashed var(--line); color: var(--muted); width: 100%; height: 160px;
   display: grid; place-content: center; }
 .alerts figure:target { outline: 2px solid #d55e00; outline-offset: 6px; border-radius: 6px; }
@@ -172,6 +175,12 @@ def photo_uri(picture: np.ndarray) -> str:
     """Return a small copy of a photograph, uint8 (H, W, 3) RGB, as an address that holds it."""
     scale = min(1.0, _SIDE / max(picture.shape[:2]))
     size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    if max(picture.shape[:2]) <= _PIXELS_SEEN:
+        # Each pixel as a square, and with its own colour, which JPEG would share among four.
+        times = max(1, _LEAST_SIDE // max(picture.shape[:2]))
+        enlarged = picture.repeat(times, axis=0).repeat(times, axis=1)
+        encoded = cv2.imencode('.png', cv2.cvtColor(enlarged, cv2.COLOR_RGB2BGR))[1]
+        return 'data:image/png;base64,' + base64.b64encode(encoded.tobytes()).decode()
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode('.jpg', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
     return 'data:image/jpeg;base64,' + base64.b64encode(encoded.tobytes()).decode()

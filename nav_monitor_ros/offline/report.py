@@ -337,7 +337,7 @@ def _png(pixels: np.ndarray) -> tuple[bytes, int, int]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     else:
         # By a whole number, so that every pixel is as large as the others.
-        times = max(1, round(PICTURE_SIDE / side))
+        times = max(1, PICTURE_SIDE // side)
         image = image.repeat(times, axis=0).repeat(times, axis=1)
     encoded = cv2.imencode('.png', image)[1].tobytes()
     return encoded, image.shape[0], image.shape[1]

@@ -21,6 +21,7 @@ from nav_monitor_ros.offline.weight_gradients import answers_to, in_rgb, seen_by
 from nav_monitor_ros.views.gradient_frames import SIDE, Moment, draw_moments
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
+from nav_monitor_ros.views.text import drawn_class
 
 LEARNING_RATES = {'initialisation': 1e-3, 'weights': 1e-4}  # by where training starts
 
@@ -103,7 +104,7 @@ def evolution_pictures(
     ]
     return draw_moments(
         moments, seen_by(subject.preprocess, image), f'{subject.name}: gradient while training',
-        subject.class_names[target], evolution.note, side=side,
+        drawn_class(subject.class_names[target], target), evolution.note, side=side,
     )
 
 

@@ -35,6 +35,7 @@ from nav_monitor_ros.views.gradient_panels import (
 )
 from nav_monitor_ros.views.page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, data_uri, slides_html
+from nav_monitor_ros.views.text import drawn_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,11 +264,13 @@ def _asked(subject: Subject, image: np.ndarray, target: int | None) -> tuple[int
         return target or 0, 'the logits are not finite'
     predicted = int(logits.argmax())
     probabilities = softmax(logits.astype(float))
-    facts = f'predicted: {subject.class_names[predicted]} ({probabilities[predicted]:.1%})'
+    name = drawn_class(subject.class_names[predicted], predicted)
+    facts = f'predicted: {name} ({probabilities[predicted]:.1%})'
     if target is None or target == predicted:
         return predicted, f'{facts}, logit {logits[predicted]:+.3g}'
     return target, (
-        f'{facts}; {subject.class_names[target]}: {probabilities[target]:.1%}, '
+        f'{facts}; {drawn_class(subject.class_names[target], target)}: '
+        f'{probabilities[target]:.1%}, '
         f'logit {logits[target]:+.3g}'
     )
 
@@ -292,6 +295,7 @@ def _picture(
 ) -> np.ndarray:
     return draw_panels(
         rows, f'{subject.name}: {what}',
-        f"of the logit of '{subject.class_names[target]}' with respect to the normalised input",
+        f"of the logit of '{drawn_class(subject.class_names[target], target)}' with respect to "
+        'the normalised input',
         side=side,
     )

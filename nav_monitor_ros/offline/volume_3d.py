@@ -17,6 +17,33 @@ _TITLE = """
 <div style="position: fixed; left: 16px; top: 12px; max-width: min(60ch, calc(100vw - 270px));
 font: 15px/1.45 system-ui, sans-serif; color: #16181c; pointer-events: none"><b>{title}</b><br>
 {lines}</div>
+<div id="untold" hidden style="position: fixed; left: 16px; right: 16px; top: 45%; margin: 0 auto;
+max-width: 60ch; padding: 16px 20px; border-radius: 10px; background: #fff3e8; color: #16181c;
+border: 1px solid #d55e00; font: 16px/1.45 system-ui, sans-serif">
+<b>This browser cannot draw the volume.</b> <span></span> The page with slices, which
+<code>--output</code> writes, shows the same without.</div>
+<noscript><div style="position: fixed; left: 16px; top: 45%; font: 16px/1.45 system-ui, sans-serif">
+<b>The volume is drawn by JavaScript, which is switched off.</b> The page with slices, which
+<code>--output</code> writes, shows the same without.</div></noscript>
+<script>
+(() => {{
+  const tell = (why) => {{
+    const box = document.getElementById('untold');
+    if (!box.hidden) return;  // the first reason is the one that explains the others
+    box.querySelector('span').textContent = why;
+    box.hidden = false;
+  }};
+  if (!document.createElement('canvas').getContext('webgl2'))
+    tell('It draws in WebGL 2, which is not there: switch on hardware acceleration, or try another '
+      + 'browser.');
+  const failed = (event) => {{
+    if (!document.querySelector('canvas'))
+      tell('It failed: ' + (event.message || event.reason));
+  }};
+  window.addEventListener('error', failed);
+  window.addEventListener('unhandledrejection', failed);
+}})();
+</script>
 """
 
 

@@ -94,7 +94,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
     """
     linear, outputs = linear.astype(np.float64), outputs.astype(np.float64)
     if not (np.isfinite(linear).all() and np.isfinite(outputs).all()):
-        return None
+        return 1.0 if np.array_equal(linear, outputs, equal_nan=True) else None
     if _agree(linear, outputs, form):
         return 1.0
     wanted, clear = _unbent(outputs, form)

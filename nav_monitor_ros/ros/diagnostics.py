@@ -80,7 +80,8 @@ class Diagnostics:
                 counters = {**its, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, trouble, bundle)
-        parts['parameters'] = parameters_status(self._unknown)
+        if self._unknown:
+            parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()
         self._publisher.publish(
             diagnostics_message(

@@ -166,15 +166,16 @@ class GateDiagnostics:
             'detail': '; '.join(troubles + hints),
         }
         message = '; '.join([state.reason.value, *troubles])
+        parts = {'gate': (level, message, values)}
+        if self._unknown:  # those given at the start, so that this part is there always or never
+            parts['parameters'] = parameters_status(self._unknown)
         name = node.get_fully_qualified_name()
         self._publisher.publish(
             diagnostics_message(
                 Header(stamp=node.get_clock().now().to_msg()),
                 [
-                    diagnostic(f'{name}: gate', 'safety_stop', level, message, values),
-                    diagnostic(
-                        f'{name}: parameters', 'safety_stop', *parameters_status(self._unknown)
-                    ),
+                    diagnostic(f'{name}: {part}', 'safety_stop', *status)
+                    for part, status in parts.items()
                 ],
             )
         )

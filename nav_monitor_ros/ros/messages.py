@@ -107,13 +107,11 @@ def diagnostic(
 
 
 def parameters_status(unknown: Sequence[str]) -> tuple[bytes, str, dict[str, object]]:
-    """Return level, message and values of what there is to say of a node's parameters.
+    """Return level, message and values of the status of parameters that nothing reads.
 
     Args:
-        unknown: A line for each parameter that was given and that nothing reads.
+        unknown: A line for each of at least one.
     """
-    if not unknown:
-        return DiagnosticStatus.OK, 'all that were given are known', {}
     more = f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''
     return DiagnosticStatus.WARN, f'{unknown[0]}{more}', {'unknown': '; '.join(unknown)}
 

@@ -63,6 +63,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._settings = declare_all(self)
         _check_folder(self._values)
         self._trouble = ''  # why the last transition failed, until one has mended it
+        self._failed_work = ''  # what failed last of what is for people
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
@@ -84,8 +85,12 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self.create_service(SetBool, '~/set_enabled', self._set_enabled)
         # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(FOLLOW_PERIOD, self._follow_publishers, clock=steady)
-        self.create_timer(diagnostics.PERIOD, self._publish_diagnostics, clock=steady)
+        self.create_timer(
+            FOLLOW_PERIOD, lambda: self._survive(self._follow_publishers), clock=steady
+        )
+        self.create_timer(
+            diagnostics.PERIOD, lambda: self._survive(self._publish_diagnostics), clock=steady
+        )
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = RelatedParametersService(self)
 
@@ -290,6 +295,16 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     # What the executor's thread is called for.
 
+    def _survive(self, work: _Transition) -> None:
+        """Do what is for people; a failure of it must not end the node."""
+        try:
+            work()
+        except Exception as error:
+            text = f'{work.__name__.strip("_")}: {type(error).__name__}: {one_line(error)}'
+            if text != self._failed_work:  # once, not every second
+                self._failed_work = text
+                self.log.error(text)
+
     def _follow_publishers(self) -> None:
         for camera in self._cameras:
             camera.follow()
@@ -326,6 +341,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             rules = _rules(parameters)
         except NavMonitorError as error:
             reason = f'{error}{together(given, str(error))}'
+            return SetParametersResult(successful=False, reason=reason)
+        except Exception as error:  # a value that nobody thought of must not end the node
+            reason = f'{type(error).__name__}: {one_line(error)}'
             return SetParametersResult(successful=False, reason=reason)
         self._settings = parameters
         for camera in self._cameras:

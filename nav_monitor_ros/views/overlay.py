@@ -22,7 +22,7 @@ from nav_monitor_ros.views.colors import (
     paint,
 )
 from nav_monitor_ros.views.explanation import draw_neurons, draw_patterns, draw_scores, p_text
-from nav_monitor_ros.views.text import placeholder
+from nav_monitor_ros.views.text import drawn_class, placeholder
 
 MIN_WIDTH = 560  # pixels; narrower pictures would not be legible
 MAX_WIDTH = 3840  # pixels
@@ -128,7 +128,7 @@ def _banner(canvas: Canvas, verdict: Verdict | None, alert: Alert) -> None:
 
 def _headline(canvas: Canvas, verdict: Verdict, ink: Color) -> None:
     """Write the class, and how sure the classifier is of it, as far as there is room."""
-    name = verdict.class_name.replace('_', ' ')
+    name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
     known = math.isfinite(verdict.confidence)
     percent = f'{100 * verdict.confidence:.0f} %' if known else 'unknown'
     confidence = f'confidence {percent}'

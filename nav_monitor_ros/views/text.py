@@ -107,6 +107,12 @@ def wrapped(text: str, room: int, height: int, lines: int) -> tuple[str, ...]:
     return tuple(found)
 
 
+def drawn_class(name: str, index: int) -> str:
+    """Return the name of a class as pictures have it: by its number where the font lacks it."""
+    drawn = _drawable(name)
+    return f'class {index}' if drawn.count('?') > name.count('?') else name
+
+
 def placeholder(size: tuple[int, int], text: str) -> np.ndarray:
     """Return a dark picture that says why there is nothing to see.
 

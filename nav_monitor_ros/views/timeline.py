@@ -26,7 +26,8 @@ _WORDS = {
     State.OOD: 'out of distribution',
 }
 STYLE = """
-.timeline { width: 100%; height: auto; display: block; }
+.across { overflow-x: auto; }
+.timeline { width: 100%; min-width: 760px; height: auto; display: block; }
 .timeline text { font: 12px system-ui, sans-serif; fill: var(--muted); }
 .timeline line { stroke: var(--line); }
 .timeline line.mark { stroke: #d55e00; stroke-width: 2; }
@@ -102,7 +103,7 @@ def timeline_html(
         f'<span class="key"><i style="background:{_COLOR[state]}"></i>{_WORDS[state]}</span>'
         for state in _ORDER
     )
-    return f'{legend}{"".join(parts)}</svg>'
+    return f'{legend}<div class="across">{"".join(parts)}</svg></div>'
 
 
 def _x(seconds: float, end: float) -> float:
@@ -195,7 +196,7 @@ def _classes(
     parts = []
     rows = {name: top + number * _CLASS_ROW for number, name in enumerate(names)}
     for name, row in rows.items():
-        shown = name if len(name) <= 18 else name[:17] + '…'
+        shown = name if len(name) <= 16 else name[:15] + '…'
         parts.append(
             f'<text x="{_LEFT - 8}" y="{row + 11}" text-anchor="end">{escape(shown)}'
             f'<title>{escape(name)}</title></text>'

@@ -19,8 +19,9 @@ STYLE = """
 .bar label.choice:has(input:focus-visible) { outline: 2px solid var(--accent); }
 .bar input[type=radio] { position: absolute; opacity: 0; width: 0; }
 .legend { display: flex; flex-wrap: wrap; gap: 6px 14px; font-size: 14px; margin-top: 14px; }
-.legend span { display: inline-flex; align-items: center; gap: 6px; }
-.legend i { min-width: 22px; padding: 0 2px; box-sizing: border-box; height: 22px;
+.legend span { display: inline-flex; align-items: center; gap: 6px; min-width: 0;
+  overflow-wrap: anywhere; }
+.legend i { flex: none; min-width: 22px; padding: 0 2px; box-sizing: border-box; height: 22px;
   border-radius: 4px; display: inline-flex; font-style: normal;
   align-items: center; justify-content: center; font-size: 12px; font-weight: 600; }
 .ramp { width: 150px !important; }
