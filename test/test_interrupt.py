@@ -351,10 +351,10 @@ def test_commands_end_in_time_and_leave_nothing_half_written(tmp_path):
     pytest.importorskip('rosbags')
     done = subprocess.run(
         [sys.executable, str(ROOT / 'benchmarks' / 'interrupts.py'), '--command',
-         ','.join(COMMANDS), '--count', '2', '--cold', '0', '--json', str(tmp_path / 'seen.json')],
+         ','.join(COMMANDS), '--count', '1', '--cold', '0', '--json', str(tmp_path / 'seen.json')],
         capture_output=True, text=True, timeout=200, check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads((tmp_path / 'seen.json').read_text())['commands']
     for command in COMMANDS:
-        assert rows[command]['interrupts'] == 2 and rows[command]['faults'] == []
+        assert rows[command]['interrupts'] == 1 and rows[command]['faults'] == []
