@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint pins clean
+.PHONY: help setup demo test test-ros-and-oldest test-oldest lint pins clean
 
 export PYTHON NAV_MONITOR_ROS
 # What the caller's shell has sourced must not decide what is run here.
@@ -30,11 +30,24 @@ setup:
 demo: setup
 	@. ./env.sh && python tools/demo.py
 
+# On every core; a file's tests stay together, for what they share.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
 test:
 	@tools/setup.sh --tests
-	@. ./env.sh && python -m pytest test
-	@$(MAKE) --no-print-directory test-oldest
+	@. ./env.sh && python -m pytest $(PARALLEL) -m 'not ros' test
+	@$(MAKE) --no-print-directory test-ros-and-oldest
 	@$(MAKE) --no-print-directory lint
+
+# The tests with ROS assert times and come one after the other; they mostly wait, so the oldest
+# numpy and OpenCV are tested beside them, on one core. What that run prints comes at the end.
+test-ros-and-oldest:
+	@tools/setup.sh --oldest
+	@$(MAKE) --no-print-directory test-oldest PARALLEL= >.ros/oldest.log 2>&1 & oldest=$$!; \
+	trap 'kill $$oldest' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
+	status=0; (. ./env.sh && python -m pytest -m ros test) || status=$$?; \
+	trap - EXIT; wait $$oldest || status=$$?; \
+	cat .ros/oldest.log; exit $$status
 
 # rclpy can be imported here too (the libraries are on the loader's path), so that a module with
 # both kinds of tests is collected. Without .venv-oldest set-up has said why there is none.
@@ -43,7 +56,8 @@ test-oldest:
 	@[ ! -e .venv-oldest ] || { . ./env.sh && \
 	  export LD_LIBRARY_PATH="$$(python -c 'import os; print(os.environ.get("LD_LIBRARY_PATH", ""))')" && \
 	  .venv-oldest/bin/python -c 'import cv2, numpy; print(f"test-oldest: numpy {numpy.__version__}, OpenCV {cv2.__version__}")' && \
-	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest -m 'not ros and not browser and not ray' test; }
+	  NAV_MONITOR_OLDEST=1 .venv-oldest/bin/python -m pytest $(PARALLEL) \
+	    -m 'not ros and not browser and not ray and not once' test; }
 
 lint: setup
 	@. ./env.sh && ruff check . && mypy

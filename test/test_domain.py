@@ -12,6 +12,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros import domain
 from nav_monitor_ros.ros.domain import DOMAINS, is_silent, take_domain
 
+pytestmark = pytest.mark.once
+
 # Takes a domain, says which, and keeps it until it is ended.
 HOLDER = """
 import signal

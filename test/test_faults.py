@@ -370,9 +370,11 @@ def test_a_flood_of_images_hides_nothing(robot):
     robot.feed.stop()
     flood.append(Feed(robot.graph, rate=500.0))
     robot.drives()
-    alerts = len(robot.graph.alerts)
+    start = time.monotonic()
     time.sleep(2.0)
-    assert not any(robot.graph.alerts[alerts:])  # a flood of normal images is no fault
+    # A flood of normal images is no fault; a machine that stalls for an image's timeout is.
+    fine = {'in_distribution', 'suspect', 'warming_up', *SLOW}
+    assert set(robot._reasons(start)) <= fine
     robot.stands('strange images at 500 Hz', ['ood'], 1.0, strange)
     robot.recovers('normal images at 30 Hz', lambda: (
         flood.pop().stop(), setattr(robot, 'feed', Feed(robot.graph))

@@ -97,6 +97,11 @@ def raise_(error):
     raise error
 
 
+class TwoLinesError(NavMonitorError):
+    def __str__(self):
+        return 'two\nlines'
+
+
 @pytest.mark.parametrize(
     ('harm', 'said'),
     [
@@ -105,7 +110,7 @@ def raise_(error):
         (lambda: os.listdir('/etc'), 'os.listdir'),
         (lambda: raise_(ValueError('unexpected')), 'unexpected'),
         (lambda: raise_(MemoryError()), 'MemoryError'),
-        (lambda: raise_(NavMonitorError('two\nlines')), 'a message of'),
+        (lambda: raise_(TwoLinesError()), 'a message of'),
         (lambda: raise_(NavMonitorError('x' * 100_000)), 'a message of'),
         (lambda: raise_(NavMonitorError('')), 'a message of'),
     ],

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from processes import with_default_signals
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 HUNG = """
 import ctypes, threading, time
@@ -38,7 +40,7 @@ def test_a_hung_test_ends_the_run_with_the_stacks_of_all_threads(tmp_path, hang,
             str(tmp_path), '-p', 'no:cacheprovider', '-o', limit, str(tmp_path)),
         cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout + done.stderr
     said = done.stdout + done.stderr
     for function in ('waits_in_a_thread', 'test_hangs'):
         assert f'in {function}' in said
