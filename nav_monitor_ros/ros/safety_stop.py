@@ -19,7 +19,6 @@ from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
-from nav_monitor_ros.decision.command_echo import CommandEcho
 from nav_monitor_ros.decision.gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.gate_diagnostics import GateDiagnostics, GateState, GateTopics
@@ -88,12 +87,12 @@ class SafetyStopNode(Node):
         self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
-        self._received = self._forwarded = self._not_finite = self._stale = self._echoes = 0
+        self._received = self._forwarded = self._not_finite = self._stale = self._came_back = 0
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
         self._not_finite_logged = -math.inf
-        self._echo = CommandEcho()
         self._way_back: WayBack | None = None  # written by the thread of the diagnostics
+        self._publishers_told = True  # whether the middleware says who published a command
         self._create_publishers()
         self._create_subscriptions()
         self.create_service(Trigger, '~/reset', self._reset)
@@ -214,6 +213,7 @@ class SafetyStopNode(Node):
     # The commands.
 
     def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
+        self._publishers_told = info.get('publisher_gid') is not None  # not before Kilted
         now = self._wake()
         self._received += 1
         twist = message
@@ -224,8 +224,8 @@ class SafetyStopNode(Node):
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
         age = _age(info)
-        if self._is_echo(asked, info, now):
-            self._echoes += 1
+        if self._may_have_come_back(info):
+            self._came_back += 1
         elif age > self._values['command_timeout']:
             self._stale += 1
         elif (velocity := self._gate.command(asked, now, age=age)) is not None:
@@ -236,15 +236,13 @@ class SafetyStopNode(Node):
             self._not_finite += 1
             self._log_not_finite(now)
 
-    def _is_echo(self, asked: Velocity, info: Mapping[str, Any], now: float) -> bool:
-        """Return whether a command may well be one that this gate has sent, come back."""
+    def _may_have_come_back(self, info: Mapping[str, Any]) -> bool:
+        """Return whether a command may be one that this gate has sent, however long ago."""
         way = self._way_back
         if way is None:
             return False
-        publisher = info.get('publisher_gid')  # before Kilted the middleware does not tell it
-        if publisher is not None and gid(publisher['data']) not in way.publishers:
-            return False
-        return self._echo.is_echo(asked, now)
+        publisher = info.get('publisher_gid')
+        return publisher is None or gid(publisher['data']) in way.publishers
 
     def _log_not_finite(self, now: float) -> None:
         if now - self._not_finite_logged < LOG_PERIOD:
@@ -260,6 +258,7 @@ class SafetyStopNode(Node):
         """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
         now = self._awake = time.monotonic()
         pause = self._gate.awake(now)
+        self._gate.commands_come_back(self._way_back is not None and not self._publishers_told)
         if pause:
             self._act()
             self._times_late += 1
@@ -318,7 +317,6 @@ class SafetyStopNode(Node):
             header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
             self._commands.publish(TwistStamped(header=header, twist=twist))
         self._sent = velocity
-        self._echo.sent(velocity, time.monotonic())
 
     # Services, parameters, diagnostics.
 
@@ -366,13 +364,13 @@ class SafetyStopNode(Node):
                 'commands_forwarded': self._forwarded,
                 'commands_not_finite': self._not_finite,
                 'commands_stale': self._stale,
-                'commands_came_back': self._echoes,
+                'commands_came_back': self._came_back,
                 'times_late': self._times_late,
                 'longest_late_s': self._longest_late,
                 'sent_linear_x': self._sent.linear[0],
                 'sent_angular_z': self._sent.angular[2],
             },
-            echoes=self._echoes,
+            came_back=self._came_back,
         )
 
 
