@@ -590,6 +590,30 @@ def test_a_true_that_queued_while_the_gate_was_stopped_counts(graph, bench):
     assert set(bench.sent[sent:]) == {(0.0, 0.0)}
 
 
+@pytest.mark.parametrize('attempt', range(3))
+def test_no_command_passes_once_a_true_has_been_delivered(graph, bench, attempt):
+    """Both wait while the gate is paused for less than the time after which all is stale."""
+    source = AlertSource(graph, False)
+    publisher = graph.driver.create_publisher(Twist, '/cmd_vel_in', 1)
+    message = Twist()
+    message.linear.x = 1.0
+    bench.start(alert_timeout=4.0)
+    bench.wait_stopped(False)
+    publisher.publish(message)
+    bench.wait_sent(1.0, 0.0)
+    bench.process.send_signal(signal.SIGSTOP)
+    sent = len(bench.sent)
+    source.value = True
+    source.say()
+    time.sleep(0.1)
+    publisher.publish(message)
+    time.sleep(0.1)
+    bench.process.send_signal(signal.SIGCONT)
+    bench.wait_stop('alert')
+    assert set(bench.sent[sent:]) == {(0.0, 0.0)}
+    assert 'held up' not in bench.said()
+
+
 def test_a_subscriber_of_the_diagnostics_and_the_log_that_hangs_delays_nothing(graph, bench):
     source, _driver = AlertSource(graph, False), Driver(graph)
     hanging = subprocess.Popen(

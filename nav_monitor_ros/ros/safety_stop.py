@@ -140,13 +140,14 @@ class SafetyStopNode(Node):
     def _create_subscriptions(self) -> None:
         # No default listeners: who cannot be heard is found by the diagnostics, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-        self._incoming = self.create_subscription(
-            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
-        )
+        # rclpy serves what is ready in the order of creation: alerts come before commands.
         self._alerts = self.create_subscription(
             Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT), event_callbacks=quiet
         )
         self._watch_alert()
+        self._incoming = self.create_subscription(
+            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
+        )
 
     def _topics(self) -> GateTopics:
         return GateTopics(
@@ -191,6 +192,15 @@ class SafetyStopNode(Node):
         self._gate.alert_heard(message.data, now, age=_age(info))
         self._act()
 
+    def _hear_waiting_alerts(self) -> None:
+        """Take the alerts that have come, whichever the executor would have served first."""
+        while True:
+            with self._alerts.handle:
+                taken = self._alerts.handle.take_message(Bool, False)
+            if taken is None:
+                return
+            self._alert_heard(*taken)
+
     def _deadline_missed(self, _event: Any) -> None:
         self._wake()
         self._gate.deadline_missed()
@@ -215,6 +225,7 @@ class SafetyStopNode(Node):
     def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
         self._publishers_told = info.get('publisher_gid') is not None  # not before Kilted
         now = self._wake()
+        self._hear_waiting_alerts()
         self._received += 1
         twist = message
         if isinstance(message, TwistStamped):
