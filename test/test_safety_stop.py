@@ -31,6 +31,7 @@ from rclpy.qos import (  # noqa: E402
     ReliabilityPolicy,
 )
 from ros_harness import LATCHED, Graph, stamp_ns, values  # noqa: E402
+from rosgraph_msgs.msg import Clock as ClockMessage  # noqa: E402
 from std_msgs.msg import Bool, String  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
@@ -635,6 +636,66 @@ def test_a_subscriber_of_the_diagnostics_and_the_log_that_hangs_delays_nothing(g
     finally:
         hanging.kill()
         hanging.wait()
+
+
+def send_stamped(graph, publisher, age):
+    message = TwistStamped()
+    message.twist.linear.x = 1.0
+    if age is not None:
+        made = time.time_ns() - int(age * 1e9)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(made, 10**9)
+    publisher.publish(message)
+
+
+def test_commands_that_are_old_or_of_the_future_by_their_stamp_are_discarded(graph):
+    bench = Bench(graph, TwistStamped)
+    AlertSource(graph, False)
+    publisher = graph.driver.create_publisher(TwistStamped, '/cmd_vel_in', 1)
+    bench.start()
+    bench.wait_stopped(False)
+    bench.wait_reason('passing')
+    for count, (age, said) in enumerate(
+        ((10.0, '10.0 s old'), (-10.0, '10.0 s in the future')), start=1
+    ):
+        send_stamped(graph, publisher, age)
+        status = graph.wait(
+            lambda count=count: (found := bench.newest())
+            and values(found)['commands_stale'] == str(count) and found, SOON, 'the count')
+        assert 'by their stamp' in status.message
+        assert status.level == DiagnosticStatus.WARN
+        assert (1.0, 0.0) not in bench.sent
+        graph.wait(lambda said=said: f'a command is {said} by its stamp' in bench.said(),
+                   SOON, 'the line')
+    for age in (None, 0.0, 0.2):
+        sent = len(bench.sent)
+        send_stamped(graph, publisher, age)
+        bench.graph.wait(lambda sent=sent: (1.0, 0.0) in bench.sent[sent:], SOON, f'age {age}')
+    assert bench.wait_reason('passing').level == DiagnosticStatus.OK
+
+
+def test_by_simulated_time_stamps_are_compared_with_the_clock_once_there_is_one(graph):
+    bench = Bench(graph, TwistStamped)
+    AlertSource(graph, False)
+    publisher = graph.driver.create_publisher(TwistStamped, '/cmd_vel_in', 1)
+    clock = graph.node.create_publisher(ClockMessage, '/clock', 1)
+    bench.start(use_sim_time=True)
+    bench.wait_stopped(False)
+    send_stamped(graph, publisher, 0.0)  # no clock yet
+    graph.wait(lambda: (1.0, 0.0) in bench.sent, SOON, 'a command before the first clock')
+
+    def tick():
+        message = ClockMessage()
+        message.clock.sec = 100
+        clock.publish(message)
+        send_stamped(graph, publisher, 0.0)  # of another clock
+        return 'in the future by its stamp' in bench.said()
+
+    graph.wait(tick, SOON, 'the line')
+    message = TwistStamped()
+    message.twist.linear.x = 2.0
+    message.header.stamp.sec = 100
+    publisher.publish(message)
+    graph.wait(lambda: (2.0, 0.0) in bench.sent, SOON, 'a command of the same clock')
 
 
 # Hearing itself.

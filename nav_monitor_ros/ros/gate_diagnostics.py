@@ -61,6 +61,7 @@ class GateState:
 
     reason: GateReason
     values: Mapping[str, object]  # what people want to know besides, by name
+    stamped_wrong: int  # commands since the start that were discarded for their stamp
     came_back: int  # commands since the start that may have been the gate's own
 
 
@@ -93,7 +94,7 @@ class GateDiagnostics:
         self._state, self._loop_found = state, loop_found
         self._unknown = unknown_parameters
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
-        self._came_back = 0  # when last looked
+        self._stamped_wrong = self._came_back = 0  # when last looked
         self._logged: dict[str, str] = {}  # the newest trouble of each part
         self._closed = threading.Event()
         self._thread = threading.Thread(
@@ -131,6 +132,8 @@ class GateDiagnostics:
         bases = subscribers(node, topics.outgoing, topics.kind, topics.commands_offered, remedies)
         way = way_back(node, topics.outgoing, topics.incoming)
         self._loop_found(way)
+        stamped_wrong = state.stamped_wrong - self._stamped_wrong
+        self._stamped_wrong = state.stamped_wrong
         came_back, self._came_back = state.came_back - self._came_back, state.came_back
         loop = ''
         if way:
@@ -155,6 +158,12 @@ class GateDiagnostics:
                 troubles.append(GateReason.COMMANDS_COME_BACK.value)
             troubles.append(f'{loop} ({came_back} refused since the last look)')
             level = max(level, DiagnosticStatus.ERROR, key=_GRAVITY.index)
+        if stamped_wrong:
+            troubles.append(
+                f'{stamped_wrong} commands were discarded, older than command_timeout by their '
+                'stamp, or as far in the future'
+            )
+            level = max(level, DiagnosticStatus.WARN, key=_GRAVITY.index)
         hints = [
             f'nobody {does} {topic}: {remedy}'
             for found, does, topic, remedy in (

@@ -87,10 +87,11 @@ class SafetyStopNode(Node):
         self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
-        self._received = self._forwarded = self._not_finite = self._stale = self._came_back = 0
+        self._received = self._forwarded = self._not_finite = 0
+        self._stale = self._stamped_wrong = self._came_back = 0
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
-        self._not_finite_logged = -math.inf
+        self._not_finite_logged = self._stamp_logged = -math.inf
         self._way_back: WayBack | None = None  # written by the thread of the diagnostics
         self._publishers_told = True  # whether the middleware says who published a command
         self._create_publishers()
@@ -234,11 +235,15 @@ class SafetyStopNode(Node):
         asked = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
-        age = _age(info)
+        stamp_age = self._stamp_age(message)
+        age = max(_age(info), abs(stamp_age))
         if self._may_have_come_back(info):
             self._came_back += 1
         elif age > self._values['command_timeout']:
             self._stale += 1
+            if abs(stamp_age) > self._values['command_timeout']:
+                self._stamped_wrong += 1
+                self._log_stamp(stamp_age, now)
         elif (velocity := self._gate.command(asked, now, age=age)) is not None:
             self._forwarded += 1
             self._send(velocity)
@@ -254,6 +259,28 @@ class SafetyStopNode(Node):
             return False
         publisher = info.get('publisher_gid')
         return publisher is None or gid(publisher['data']) in way.publishers
+
+    def _stamp_age(self, message: Twist | TwistStamped) -> float:
+        """Return a command's age by its stamp, negative in the future; 0 where none can be told."""
+        if not isinstance(message, TwistStamped):
+            return 0.0
+        stamp = message.header.stamp
+        made = stamp.sec * 10**9 + stamp.nanosec
+        now = self.get_clock().now().nanoseconds
+        if not made or not now:  # not stamped, or nothing has published /clock yet
+            return 0.0
+        return (now - made) / 1e9
+
+    def _log_stamp(self, age: float, now: float) -> None:
+        if now - self._stamp_logged < LOG_PERIOD:
+            return
+        self._stamp_logged = now
+        where = f'{age:.1f} s old' if age > 0 else f'{-age:.1f} s in the future'
+        self._log.error(
+            f'a command is {where} by its stamp, beyond command_timeout: it is discarded; have who '
+            f'publishes {self._incoming.topic_name} and this node use one clock (use_sim_time for '
+            'both or neither), or leave the stamp at 0'
+        )
 
     def _log_not_finite(self, now: float) -> None:
         if now - self._not_finite_logged < LOG_PERIOD:
@@ -382,6 +409,7 @@ class SafetyStopNode(Node):
                 'sent_angular_z': self._sent.angular[2],
             },
             came_back=self._came_back,
+            stamped_wrong=self._stamped_wrong,
         )
 
 
