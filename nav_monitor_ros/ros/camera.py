@@ -22,6 +22,7 @@ from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.plain_yaml import read_yaml
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
@@ -116,8 +117,9 @@ class CameraNode(Node):
         Raises:
             NavMonitorError: A parameter or a source cannot be used.
         """
-        super().__init__('camera')
+        super().__init__('camera', start_parameter_services=False)
         self._values = declare(self, CAMERA_PARAMETERS)
+        self._parameter_service = ParameterRequests(self)
         known = [parameter.name for parameter in CAMERA_PARAMETERS]
         warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']

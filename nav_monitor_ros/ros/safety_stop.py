@@ -31,6 +31,7 @@ from nav_monitor_ros.ros.gate_topics import (
     without_deadline,
 )
 from nav_monitor_ros.ros.log import QueuedLog
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
@@ -76,7 +77,7 @@ class SafetyStopNode(Node):
             NavMonitorError: A parameter has a wrong type or is out of range, or two of the topics
                 are one.
         """
-        super().__init__(name, **options)
+        super().__init__(name, start_parameter_services=False, **options)
         self._log = QueuedLog(self.get_logger())
         check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
@@ -104,6 +105,7 @@ class SafetyStopNode(Node):
         if period > (look := rules.late_after / LOOKS):
             self.create_timer(look, self._look, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = ParameterRequests(self)
         self._act()
         unknown = warn_of_unknown(self, self._log, known=BY_NAME)
         self._diagnostics = GateDiagnostics(
