@@ -36,6 +36,7 @@ from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop_parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
+from nav_monitor_ros.ros.spinning import Failures, spin_until
 from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 try:
@@ -78,7 +79,7 @@ class SafetyStopNode(Node):
                 are one.
         """
         super().__init__(name, start_parameter_services=False, **options)
-        self._log = QueuedLog(self.get_logger())
+        self.log = QueuedLog(self.get_logger())
         check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
         rules = GateRules(**{rule: self._values[rule] for rule in RULES})
@@ -107,9 +108,9 @@ class SafetyStopNode(Node):
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = ParameterRequests(self)
         self._act()
-        unknown = warn_of_unknown(self, self._log, known=BY_NAME)
+        unknown = warn_of_unknown(self, self.log, known=BY_NAME)
         self._diagnostics = GateDiagnostics(
-            self, self._topics(), self._log, self._state, self._loop_found, unknown
+            self, self._topics(), self.log, self._state, self._loop_found, unknown
         )
 
     def stop(self) -> None:
@@ -118,7 +119,7 @@ class SafetyStopNode(Node):
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
             publisher.wait_for_all_acked(Duration(seconds=GOODBYE))
-        self._log.flush(GOODBYE)
+        self.log.flush(GOODBYE)
 
     def destroy_node(self) -> None:
         """End the thread of the diagnostics, too."""
@@ -185,7 +186,7 @@ class SafetyStopNode(Node):
                 Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
             )
         except UnsupportedEventTypeError:
-            self._log.warning(
+            self.log.warning(
                 'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
                 'watched for silence only'
             )
@@ -217,7 +218,7 @@ class SafetyStopNode(Node):
 
     def _offers_too_little(self, _event: Any) -> None:
         self._wake()
-        self._log.warning(
+        self.log.warning(
             f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
             f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
             'and not for its death while another one speaks'
@@ -278,7 +279,7 @@ class SafetyStopNode(Node):
             return
         self._stamp_logged = now
         where = f'{age:.1f} s old' if age > 0 else f'{-age:.1f} s in the future'
-        self._log.error(
+        self.log.error(
             f'a command is {where} by its stamp, beyond command_timeout: it is discarded; have who '
             f'publishes {self._incoming.topic_name} and this node use one clock (use_sim_time for '
             'both or neither), or leave the stamp at 0'
@@ -288,7 +289,7 @@ class SafetyStopNode(Node):
         if now - self._not_finite_logged < LOG_PERIOD:
             return
         self._not_finite_logged = now
-        self._log.error(
+        self.log.error(
             'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
         )
 
@@ -303,7 +304,7 @@ class SafetyStopNode(Node):
             self._act()
             self._times_late += 1
             self._longest_late = max(self._longest_late, pause)
-            self._log.warning(
+            self.log.warning(
                 f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
                 'commands that waited meanwhile are discarded'
             )
@@ -342,9 +343,9 @@ class SafetyStopNode(Node):
             return
         self._said, self._since = reason, time.monotonic()
         if reason is GateReason.PASSING:
-            self._log.info('commands pass')
+            self.log.info('commands pass')
         else:
-            self._log.warning(f'stopped: {reason.value}')
+            self.log.warning(f'stopped: {reason.value}')
 
     def _send(self, velocity: Velocity) -> None:
         twist = Twist(
@@ -438,8 +439,7 @@ def _guard(node: SafetyStopNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
+        spin_until(stop.is_set, lambda: executor.spin_once(timeout_sec=0.1), Failures(node.log))
     except ExternalShutdownException:
         pass
     finally:
