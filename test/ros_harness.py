@@ -23,6 +23,7 @@ from std_msgs.msg import Bool
 
 from nav_monitor_ros.ros.domain import take_domain
 
+CLOSED = -1  # in place of a file descriptor
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
@@ -65,14 +66,18 @@ class Graph:
     ):
         """Start an executable of the package with ``--ros-args`` and these arguments.
 
-        Its output goes to the file descriptor ``output``, by default to a log of its own.
+        Its output goes to the file descriptor ``output``, by default to a log of its own; with
+        ``CLOSED`` it begins with its standard output closed.
         """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
+        command = (executable(name), '--ros-args', *arguments)
+        if output == CLOSED:
+            command = ('sh', '-c', 'exec "$0" "$@" >&-', *command)
         process = subprocess.Popen(
-            with_default_signals(executable(name), '--ros-args', *arguments),
+            with_default_signals(*command),
             stdin=subprocess.DEVNULL,
-            stdout=log if output is None else output,
+            stdout=log if output in (None, CLOSED) else output,
             stderr=subprocess.STDOUT,
             env={
                 **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',

@@ -36,7 +36,8 @@ class Feed:
 
     def __init__(self, graph, name):
         self._name = name
-        self._publisher = graph.node.create_publisher(Image, f'{name}/image', RELIABLE)
+        topic = f'{name}/image' if name else 'image'
+        self._publisher = graph.node.create_publisher(Image, topic, RELIABLE)
         self._normal = itertools.cycle(moody.images(3, 500)[0])
         self._rng = np.random.default_rng(0)
         self._make = self.normal

@@ -124,7 +124,7 @@ class Robot:
         )
 
     def start_gate(self):
-        self.gate = self.graph.start('safety_stop', output=self._output)
+        self.gate = self.graph.start('safety_stop', env=self._env, output=self._output)
 
     def _go(self):
         message = Twist()

@@ -23,7 +23,7 @@ pytest.importorskip('rclpy')
 from held_terminal import terminal  # noqa: E402, F401
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from ros_harness import LATCHED, Graph, rgb_message, values  # noqa: E402
+from ros_harness import CLOSED, LATCHED, Graph, rgb_message, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 from test_faults import (  # noqa: E402, F401
@@ -228,3 +228,86 @@ def test_pictures_of_dead_cameras_do_not_delay_the_alert(tmp_path, moody_bundle)
         assert gaps.max() < OFFERED + SLACK
     finally:
         graph.stop()
+
+
+def test_a_closed_standard_output_takes_no_signal_away(graph, moody_bundle):
+    """Its descriptor's number is given to whatever is opened next, such as the signals' socket."""
+    robot = Robot(graph, moody_bundle, output=CLOSED)
+    robot.drives()
+    alerts = len(graph.alerts)
+    robot.monitor.terminate()
+    graph.wait(lambda: any(graph.alerts[alerts:]), OFFERED + SLACK, 'True')
+    assert robot.monitor.wait(5.0 + SLACK) == 0
+    robot.gate.terminate()
+    assert robot.gate.wait(5.0 + SLACK) == 0
+    assert graph.heard['/cmd_vel'][-1].linear.x == 0
+
+
+HOLD = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+/* Files *.log lie on a disk that hangs while the file $HOLD is there. */
+static void hold(int fd) {
+  char name[64], path[512];
+  struct stat there;
+  const char *flag = getenv("HOLD");
+  snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+  ssize_t length = readlink(name, path, sizeof path - 1);
+  if (!flag || length < 4 || strncmp(path + length - 4, ".log", 4)) return;
+  while (!stat(flag, &there)) usleep(10000);
+}
+ssize_t write(int fd, const void *data, size_t size) {
+  static ssize_t (*real)(int, const void *, size_t);
+  if (!real) real = dlsym(RTLD_NEXT, "write");
+  if (fd > 2) hold(fd);
+  return real(fd, data, size);
+}
+size_t fwrite(const void *data, size_t size, size_t count, FILE *file) {
+  static size_t (*real)(const void *, size_t, size_t, FILE *);
+  if (!real) real = dlsym(RTLD_NEXT, "fwrite");
+  if (file != stdout && file != stderr) hold(fileno(file));
+  return real(data, size, count, file);
+}
+int fflush(FILE *file) {
+  static int (*real)(FILE *);
+  if (!real) real = dlsym(RTLD_NEXT, "fflush");
+  if (file && file != stdout && file != stderr) hold(fileno(file));
+  return real(file);
+}
+"""
+
+
+def test_a_log_on_a_disk_that_hangs_changes_nothing(graph, moody_bundle, tmp_path):
+    source, library, flag = tmp_path / 'hold.c', tmp_path / 'hold.so', tmp_path / 'hanging'
+    source.write_text(HOLD)
+    subprocess.run(
+        ['cc', '-shared', '-fPIC', '-o', library, source, '-ldl'], check=True, timeout=60
+    )
+    logs = tmp_path / 'ros'
+    robot = Robot(
+        graph, moody_bundle, output=os.open(tmp_path / 'terminal', os.O_WRONLY | os.O_CREAT),
+        env={'LD_PRELOAD': str(library), 'HOLD': str(flag), 'ROS_LOG_DIR': str(logs)},
+    )
+    robot.drives()
+    graph.wait(lambda: list(logs.glob('nav_monitor_*.log')), 10, "the node's log file")
+    flag.touch()
+    robot.stands("camera gone while the log's disk hangs", ['stale_image'], 0.6, robot.feed.stop)
+    robot.stays_stopped(1.0)
+    robot.recovers('the camera returns', lambda: setattr(robot, 'feed', Feed(graph)))
+    robot.stands(
+        "strange images while the log's disk hangs", ['ood'], 0.5,
+        lambda: robot.feed.play(robot.feed.strange),
+    )
+    alerts = len(graph.alerts)
+    robot.monitor.terminate()
+    graph.wait(lambda: any(graph.alerts[alerts:]), OFFERED + SLACK, 'the last True')
+    assert robot.monitor.wait(5.0 + SLACK) == 0
+    flag.unlink()
+    (written,) = logs.glob('nav_monitor_*.log')
+    assert 'ood_alert False' in written.read_text()
+    assert '\x1b' not in written.read_text()

@@ -79,6 +79,7 @@ class AlertMachine:
         self._enabled = True
         self._active = False
         self._model_error = ''
+        self._inactive_because = ''
         self._latched = False
         self._trusted = False
         self._failure: tuple[Reason, str] | None = None
@@ -125,7 +126,12 @@ class AlertMachine:
         """The node became active or stopped being so."""
         if active and not self._active:
             self._begin_session(now)
+            self._inactive_because = ''
         self._active = active
+
+    def activation_failed(self, detail: str) -> None:
+        """The node could not become active; told until it does."""
+        self._inactive_because = detail
 
     def enable(self, enabled: bool, now: float) -> None:
         """The user switched the monitor on or off."""
@@ -138,8 +144,9 @@ class AlertMachine:
         self._model_error = detail
 
     def model_loaded(self) -> None:
-        """A model is there."""
+        """A model is there; its p-values are not those of the one before."""
         self._model_error = ''
+        self._drift = Drift(self._rules.drift_window)
 
     def reset(self) -> None:
         """Release a latched alert; a stream that still is out-of-distribution stays alerted."""
@@ -242,7 +249,7 @@ class AlertMachine:
         if self._model_error:
             return Reason.MODEL_ERROR, self._model_error
         if not self._active:
-            return Reason.INACTIVE, 'the node is not active'
+            return Reason.INACTIVE, self._inactive_because or 'the node is not active'
         if not self._enabled:
             return Reason.DISABLED, 'switched off by ~/set_enabled'
         return None

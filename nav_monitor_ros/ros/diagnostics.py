@@ -115,6 +115,8 @@ class Diagnostics:
             'size': desk.last_size,
             'last_image_s_ago': silent,
         }
+        if not camera.enabled:
+            return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
         trouble = subscription.unheard()
         if trouble:
             return DiagnosticStatus.ERROR, trouble, values
@@ -129,12 +131,21 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, f'no image for {silent:.0f} s', values
         if not received:
             return DiagnosticStatus.STALE, 'no image yet', values
+        if subscription.publishers.other_types:
+            others = ', '.join(subscription.publishers.other_types)
+            return (
+                DiagnosticStatus.WARN,
+                f'{rate:.0f} images a second; {subscription.topic} carries {others}, too',
+                values,
+            )
         return DiagnosticStatus.OK, f'{rate:.0f} images a second', values
 
     def _model(self, monitor: Monitor | None, trouble: str, wanted: str) -> Status:
         if monitor is None:
             level = DiagnosticStatus.ERROR if trouble else DiagnosticStatus.STALE
             return level, trouble or 'no bundle loaded', {'bundle': wanted}
+        if trouble:
+            return DiagnosticStatus.ERROR, trouble, {'bundle': wanted}
         bundle = monitor.bundle
         stale = '; '.join(
             camera.says(finding)

@@ -50,12 +50,15 @@ class WayBack:
         return ', '.join(self.nodes) or 'an unknown node'
 
 
-def check_distinct(node: Node, names: Sequence[str]) -> None:
+def check_distinct(
+    node: Node, names: Sequence[str], else_: str = 'the gate would hear itself'
+) -> None:
     """Check that no two of the node's topics are one, whatever remapping or namespace did it.
 
     Args:
         node: Resolves the names.
         names: As they are in the code.
+        else_: What would follow if two were one.
 
     Raises:
         NavMonitorError: Two are one.
@@ -64,7 +67,7 @@ def check_distinct(node: Node, names: Sequence[str]) -> None:
         topic = node.resolve_topic_name(first)
         if topic == node.resolve_topic_name(second):
             raise NavMonitorError(
-                f'{first} and {second} are both {topic}: the gate would hear itself; remap one of '
+                f'{first} and {second} are both {topic}: {else_}; remap one of '
                 f'them (-r {first}:=ANOTHER_TOPIC)'
             )
 
@@ -81,7 +84,7 @@ def publishers(
         profile: With which the node subscribes.
         remedies: What to do about another type, by its name; '' for any other.
     """
-    found = _publishers(node, topic)
+    found = publishers_of(node, topic)
     return _neighbours(
         topic, kind, found, remedies, 'publishes',
         lambda theirs: qos_check_compatible(theirs, profile),
@@ -127,7 +130,7 @@ def way_back(node: Node, leaving: str, coming: str) -> WayBack | None:
                     waiting.append(published)
     if coming not in paths:
         return None
-    back = [info for info in _publishers(node, coming) if _node_name(info) in reached]
+    back = [info for info in publishers_of(node, coming) if _node_name(info) in reached]
     return WayBack(
         paths[coming],
         frozenset(gid(info.endpoint_gid) for info in back),
@@ -179,7 +182,11 @@ def _neighbours(
 # cmd_vel:=/cmd_vel_safe they would look at /cmd_vel_safe where /cmd_vel is meant.
 
 
-def _publishers(node: Node, topic: str) -> list[TopicEndpointInfo]:
+def publishers_of(node: Node, topic: str) -> list[TopicEndpointInfo]:
+    """Return who publishes a topic, given its resolved name.
+
+    rclpy's own function would apply the node's remappings to it a second time.
+    """
     with node.handle:
         found = rclpy_implementation.rclpy_get_publishers_info_by_topic(
             node.handle, topic, False

@@ -21,6 +21,7 @@ from nav_monitor_ros.ros import diagnostics
 from nav_monitor_ros.ros.alert_board import AlertBoard
 from nav_monitor_ros.ros.background import BackgroundThread
 from nav_monitor_ros.ros.diagnostics import Diagnostics
+from nav_monitor_ros.ros.gate_topics import check_distinct
 from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.parameter_requests import (
@@ -68,6 +69,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
         self._worker: Worker | None = None
+        _require_topics_of_their_own(self, self._settings)
         own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
         self._alerts = AlertBoard(
             self, _rules(self._settings), self._values['alert_rate'], self.log,
@@ -253,8 +255,17 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         worker = Worker(self.log, self._monitor, self._cameras)
         worker.start()
         self._worker = worker
-        for camera, desk in zip(self._cameras, worker.desks, strict=True):
-            camera.listen(desk)
+        try:
+            for camera, desk in zip(self._cameras, worker.desks, strict=True):
+                camera.listen(desk)
+        except BaseException as error:
+            detail = one_line(error, 1000)
+            self._alerts.tell_all(
+                lambda machine, now: machine.activation_failed(detail),
+                Header(stamp=self.get_clock().now().to_msg()),
+            )
+            self._stop_work()  # the next activation begins anew
+            raise
         self._alerts.tell_all(lambda machine, now: machine.activate(True, now))
 
     def _deactivate(self) -> None:
@@ -366,6 +377,27 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._values['bundle'],
             self._snapshots.told() if self._snapshots is not None else {},
         )
+
+
+def _require_topics_of_their_own(node: MonitorNode, settings: CameraValues) -> None:
+    """Check that no remapping makes one topic of two cameras' alerts, or of their equal views.
+
+    Raises:
+        NavMonitorError: One does.
+    """
+    if settings.cameras == ('',):
+        return
+    alerts = ['ood_alert', *(f'{camera}/ood_alert' for camera in settings.cameras)]
+    check_distinct(node, alerts, 'who listens could not tell one alert from the other')
+    views: dict[tuple[str, tuple[int, ...]], str] = {}
+    for camera in settings.cameras:
+        topic, roi = node.resolve_topic_name(f'{camera}/image'), settings.of(camera)['roi']
+        other = views.setdefault((topic, tuple(roi)), camera)
+        if other != camera:
+            raise NavMonitorError(
+                f'the cameras {other} and {camera} are both {topic}: one of them would not be '
+                f'watched; remap {camera}/image, or give the two a roi of their own'
+            )
 
 
 def _rules(settings: CameraValues) -> dict[str, AlertRules]:

@@ -6,15 +6,19 @@ import faulthandler
 import fcntl
 import io
 import os
+import re
 import select
 import sys
 import termios
 import threading
 import time
+from collections import deque
+from pathlib import Path
 
 PIPE_BYTES = 1 << 20  # what is kept while nobody reads; the most that Linux gives to any user
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 lacks on some systems
 _STEP = 0.005  # seconds between two looks at whether everything was written
+_COLOURS = re.compile(rb'\x1b\[[0-9;]*m')
 _NOTICEABLE = 1.0  # seconds for which the reader has to be stuck before a line says so
 
 
@@ -27,13 +31,20 @@ class NonBlockingOutput:
     the alert. Here they write into a non-blocking pipe, and a thread of its own copies it to where
     the output went before. While that blocks, up to 1 MiB is kept; later lines are dropped and
     a line says so.
+
+    ``keep`` writes the same to a file, from one more thread: the log file of rcl's own is written
+    with the interpreter's lock held, too, and a disk that hangs would stop every thread.
     """
 
     def __init__(self) -> None:
         """Redirect both descriptors and Python's ``sys.stdout`` and ``sys.stderr``."""
-        if os.isatty(2):  # a pipe is none, and the log would lose its colours
+        self._file: _LogFile | None = None
+        if sys.__stderr__ is not None and os.isatty(2):
+            # A pipe is none, and the log would lose its colours.
             os.environ.setdefault('RCUTILS_COLORIZED_OUTPUT', '1')
-        self._copies = [copy for copy in map(_redirected, (1, 2)) if copy is not None]
+        # What was closed when the process began may be anything by now.
+        begun = {1: sys.__stdout__, 2: sys.__stderr__}
+        self._copies = [_redirected(number) for number, stream in begun.items() if stream]
         for copy in self._copies:
             stream = io.TextIOWrapper(
                 io.BufferedWriter(_Dropping(copy.descriptor)),
@@ -46,6 +57,16 @@ class NonBlockingOutput:
                 # What a crash says must not wait for a thread that the crash has stopped.
                 faulthandler.enable(file=copy.target)
 
+    def keep(self, path: Path) -> None:
+        """Write what comes from now on to a file as well, without its colours.
+
+        Args:
+            path: Of the file; it is created by the thread that writes it.
+        """
+        self._file = _LogFile(path)
+        for copy in self._copies:
+            copy.file = self._file
+
     def flush(self, timeout: float) -> bool:
         """Wait until everything written so far has reached its reader.
 
@@ -57,8 +78,9 @@ class NonBlockingOutput:
         """
         end = time.monotonic() + timeout
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        while not all(copy.is_idle for copy in self._copies):
+            if stream is not None:
+                stream.flush()
+        while not all(copy.is_idle for copy in (*self._copies, self._file) if copy is not None):
             if time.monotonic() >= end:
                 return False
             time.sleep(_STEP)
@@ -71,6 +93,7 @@ class _Copy:
     def __init__(self, descriptor: int, source: int, target: int) -> None:
         self.descriptor = descriptor  # whose output it is
         self.target = target
+        self.file: _LogFile | None = None
         self._source = source
         self._busy = False
         name = f'nav_monitor output {descriptor}'
@@ -87,14 +110,60 @@ class _Copy:
         while True:
             readable.poll()
             self._busy = True
+            data = os.read(self._source, 1 << 16)
+            if self.file is not None:
+                self.file.put(data)
             started = time.monotonic()
-            _write(self.target, os.read(self._source, 1 << 16))
+            _write(self.target, data)
             stuck = time.monotonic() - started
             if stuck > _NOTICEABLE and _waiting_bytes(self._source) > PIPE_BYTES // 2:
                 _write(self.target, (
                     f'[the output was blocked for {stuck:.0f} s; lines may be missing below]\n'
                 ).encode())
             self._busy = False
+
+
+class _LogFile:
+    """A file that a thread of its own writes, whatever its disk does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: deque[bytes] = deque()
+        self._size = 0
+        self._busy = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._run, name='nav_monitor log file', daemon=True).start()
+
+    def put(self, data: bytes) -> None:
+        """Have it written; what does not fit is dropped."""
+        with self._changed:
+            if self._size + len(data) <= PIPE_BYTES:
+                self._parts.append(data)
+                self._size += len(data)
+                self._changed.notify()
+
+    @property
+    def is_idle(self) -> bool:
+        with self._changed:
+            return not self._parts and not self._busy
+
+    def _run(self) -> None:
+        target: int | None = None
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.wait_for(lambda: self._parts)
+                self._busy = True
+                data = b''.join(self._parts)
+                self._parts.clear()
+                self._size = 0
+            try:
+                if target is None:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                    target = os.open(self._path, flags, 0o644)
+            except OSError:
+                continue  # the folder was there when the process began
+            _write(target, _COLOURS.sub(b'', data))
 
 
 class _Dropping(io.RawIOBase):
@@ -118,12 +187,18 @@ class _Dropping(io.RawIOBase):
         return len(data)
 
 
-def _redirected(descriptor: int) -> _Copy | None:
-    """Put a pipe in front of a descriptor; nothing where it is closed."""
-    try:
-        target = os.dup(descriptor)
-    except OSError:
-        return None
+def open_standard_descriptors() -> None:
+    """Open what of 0, 1 and 2 is closed, or a socket of this process's would become its output."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _redirected(descriptor: int) -> _Copy:
+    """Put a pipe in front of a descriptor."""
+    target = os.dup(descriptor)
     source, sink = os.pipe()
     try:
         fcntl.fcntl(sink, _F_SETPIPE_SZ, PIPE_BYTES)

@@ -260,7 +260,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         'drift_window', 'float', 600.0,
         'Time over which p-values are tested for having become too small as a whole, which '
         '`/diagnostics` then calls a stale calibration; 0 switches the test off.',
-        low=0.0, high=86400.0, unit='s', per_camera=True,
+        low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'incident_folder', 'string', '',

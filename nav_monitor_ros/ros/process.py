@@ -9,8 +9,11 @@ import select
 import signal
 import socket
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import rclpy
@@ -20,6 +23,7 @@ from rclpy.logging import (
     LoggingSeverity,
     get_logger,
     get_logger_effective_level,
+    get_logging_directory,
     set_logger_level,
 )
 from rclpy.node import Node
@@ -27,7 +31,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.ros.output import NonBlockingOutput
+from nav_monitor_ros.ros.output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.utf8_mode import require_utf8_mode
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
@@ -134,11 +138,12 @@ def run(
     """
     if args is None:
         require_utf8_mode()
+    open_standard_descriptors()
+    output = NonBlockingOutput()
     stop = StopRequest()
     stop.listen()
-    output = NonBlockingOutput()
     try:
-        return _run(name, make, serve, args, stop)
+        return _run(name, make, serve, args, stop, output)
     except StuckThreadError as error:
         output.flush(LAST_LINES)
         os._exit(error.status)
@@ -152,9 +157,10 @@ def _run(
     serve: Callable[[N, StopRequest], int],
     args: Sequence[str] | None,
     stop: StopRequest,
+    output: NonBlockingOutput,
 ) -> int:
     try:
-        _start_ros(sys.argv if args is None else args)
+        _start_ros(sys.argv if args is None else args, name, output)
         node = make()
     except _GIVEN as error:
         return _end(name, _reason(error), UNUSABLE)
@@ -173,7 +179,7 @@ def _run(
     return status
 
 
-def _start_ros(args: Sequence[str]) -> None:
+def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> None:
     """Initialise ROS with these arguments; its own handlers of signals would close it too early.
 
     Raises:
@@ -186,9 +192,17 @@ def _start_ros(args: Sequence[str]) -> None:
     for one in args:
         if one.encode('utf-8', 'replace').decode('utf-8') != one:
             raise NavMonitorError(f"argument '{one}' is no UTF-8 text, and ROS takes no other")
+    own_file = []
+    if not {'--enable-external-lib-logs', '--disable-external-lib-logs'} & set(args):
+        # rcl writes its file with the interpreter's lock held: a disk that hangs would stop all.
+        own_file = ['--ros-args', '--disable-external-lib-logs', '--']
+        output.keep(_log_folder() / f'{name}_{os.getpid()}_{time.time_ns() // 10**6}.log')
     set_logger_level('rcl', LoggingSeverity.FATAL)  # one line is enough, and it is ours
     try:
-        rclpy.init(args=list(args), signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=[*args[:1], *own_file, *args[1:]],
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
     except rclpy_implementation.UnknownROSArgsError as error:
         raise NavMonitorError(
             f'unknown ROS arguments {one_line(error)}; after --ros-args come -p NAME:=VALUE, '
@@ -197,11 +211,7 @@ def _start_ros(args: Sequence[str]) -> None:
     except rclpy_implementation.RCLError as error:
         if 'logging' not in str(error):
             raise
-        given = os.environ.get('ROS_LOG_DIR')
-        raise NavMonitorError(
-            f'{_reason(error)}; set ROS_LOG_DIR'
-            f'{f" (now {given})" if given else ""} to a folder that can be written'
-        ) from error
+        raise _no_log_folder(error) from error
     finally:
         if get_logger_effective_level('rcl') == LoggingSeverity.FATAL:  # or the arguments chose
             set_logger_level('rcl', LoggingSeverity.UNSET)
@@ -229,6 +239,30 @@ def _check_switches() -> None:
     if wrong:
         given = ', '.join(f"{name} is '{value}'" for name, value in wrong.items())
         raise NavMonitorError(f'{given}; it must be 0, 1 or empty')
+
+
+def _log_folder() -> Path:
+    """Return the folder of ROS's logs.
+
+    Raises:
+        NavMonitorError: There is none, or it cannot be written to.
+    """
+    try:
+        folder = get_logging_directory()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError, rclpy_implementation.RCLError) as error:
+        raise _no_log_folder(error) from error
+    return folder
+
+
+def _no_log_folder(error: BaseException) -> NavMonitorError:
+    given = os.environ.get('ROS_LOG_DIR')
+    return NavMonitorError(
+        f'{_reason(error)}; set ROS_LOG_DIR'
+        f'{f" (now {given})" if given else ""} to a folder that can be written'
+    )
 
 
 def _reason(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from nav_monitor_ros.ros.gate_topics import publishers_of
 from nav_monitor_ros.ros.log import QueuedLog
 
 try:
@@ -75,10 +76,12 @@ class ImageSubscription:
         self._callback = callback
         self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
+        # Given as it is in the code, or remappings would be applied to a resolved name again.
+        self._asked = name
         topic = node.resolve_topic_name(name)
         if transport == 'compressed' and not topic.endswith('/compressed'):
-            topic += '/compressed'
-        self.topic = topic
+            self._asked = f'{topic}/compressed'
+        self.topic = node.resolve_topic_name(self._asked)
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware says it lost
         self.heard = 0
@@ -108,7 +111,7 @@ class ImageSubscription:
     def unheard(self) -> str:
         """Return why no publisher can be heard and how to mend it, or nothing."""
         seen = self.publishers
-        if seen.other_types:
+        if seen.other_types and not seen.count:
             return (
                 f'{self.topic} carries {", ".join(seen.other_types)}, not {_TYPES[self.type]}; '
                 f'set image_transport or remap {self._name}'
@@ -134,7 +137,7 @@ class ImageSubscription:
         )
 
     def _look(self) -> Publishers:
-        found = self._node.get_publishers_info_by_topic(self.topic)
+        found = publishers_of(self._node, self.topic)
         ours = [p for p in found if p.topic_type == _TYPES[self.type]]
         reliable = sum(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in ours)
         others = sorted({p.topic_type for p in found} - {_TYPES[self.type]})
@@ -151,7 +154,7 @@ class ImageSubscription:
         self.reliability = self._wanted()
         self._subscription = self._node.create_subscription(
             self.type,
-            self.topic,
+            self._asked,
             self._pass_on,
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(
