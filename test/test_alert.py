@@ -327,6 +327,21 @@ def test_a_world_that_has_moved_makes_the_calibration_stale_and_no_alert():
     assert 'at or below 0.' in stream.machine.calibration_stale
 
 
+def test_another_model_begins_with_a_calibration_that_is_not_stale():
+    stream = Stream(drift_window=120.0, image_timeout=2.0)
+    rng = np.random.default_rng(4)
+    for step in range(300):  # a look a second
+        stream.now += 1.0
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(
+            FrameEvidence(float(rng.uniform(0.02, 0.4)), False, 0.5), int(stream.now * 1e9), step,
+            stream.now,
+        )
+    assert stream.machine.calibration_stale
+    stream.machine.model_loaded()
+    assert not stream.machine.calibration_stale
+
+
 def test_a_latched_alert_waits_for_its_reset():
     stream = Stream(latch=True)
     stream.play([False] * 5 + [True] * 3)

@@ -36,7 +36,8 @@ class Feed:
 
     def __init__(self, graph, name):
         self._name = name
-        self._publisher = graph.node.create_publisher(Image, f'{name}/image', RELIABLE)
+        topic = f'{name}/image' if name else 'image'
+        self._publisher = graph.node.create_publisher(Image, topic, RELIABLE)
         self._normal = itertools.cycle(moody.images(3, 500)[0])
         self._rng = np.random.default_rng(0)
         self._make = self.normal
@@ -458,7 +459,7 @@ def test_the_robot_stops_when_one_camera_sees_what_it_does_not_know(fleet):
     graph = fleet.graph
     graph.listen(Twist, '/cmd_vel', RELIABLE)
     graph.start('safety_stop')
-    wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
+    wheel = graph.driver.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
     command = Twist()
     command.linear.x = 1.0
     timer = graph.node.create_timer(1 / 20, lambda: wheel.publish(command))

@@ -61,17 +61,20 @@ class AlertBoard:
         (only,) = self.cameras.values()
         return only.alert
 
-    def tell_all(self, event: Callable[[AlertMachine, float], None]) -> Alert:
+    def tell_all(
+        self, event: Callable[[AlertMachine, float], None], header: Header | None = None
+    ) -> Alert:
         """Tell every camera's state machine the same.
 
         Args:
             event: Is called with each machine and the time (steady, seconds).
+            header: With it the cameras' statuses are published even if no alert changes.
 
         Returns:
             What ``ood_alert`` says after it.
         """
         for camera in self.cameras.values():
-            camera.tell(event)
+            camera.tell(event, header=header)
         return self.alert
 
     def repeat(self) -> None:

@@ -69,11 +69,11 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
         self._worker: Worker | None = None
+        _require_topics_of_their_own(self, self._settings)
         own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
         self._alerts = AlertBoard(
             self, _rules(self._settings), self._values['alert_rate'], self.log,
         )
-        _require_topics_of_their_own(self, self._settings)
         self._cameras = [
             WatchedCamera(
                 self, name, values, self._alerts.cameras[name], self.log, self._background
@@ -260,7 +260,10 @@ class MonitorNode(RelatedParameters, LifecycleNode):
                 camera.listen(desk)
         except BaseException as error:
             detail = one_line(error, 1000)
-            self._alerts.tell_all(lambda machine, now: machine.activation_failed(detail))
+            self._alerts.tell_all(
+                lambda machine, now: machine.activation_failed(detail),
+                Header(stamp=self.get_clock().now().to_msg()),
+            )
             self._stop_work()  # the next activation begins anew
             raise
         self._alerts.tell_all(lambda machine, now: machine.activate(True, now))
