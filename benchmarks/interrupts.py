@@ -360,7 +360,6 @@ def _ended(pid: int, seconds: float, *, kill: bool = True) -> float:
 def _read(path: Path) -> None:
     """Read an output as those who use it do; raise if it is not whole."""
     from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.offline.bags import open_bag
     from nav_monitor_ros.offline.tuning_files import TuningRecording
 
     if path.suffix == '.csv':
@@ -389,7 +388,6 @@ def _read(path: Path) -> None:
         bundle = load_bundle(path)
         if bundle.stored is not None:
             bundle.stored.load()
-    assert open_bag
 
 
 def _import_everything() -> None:
