@@ -91,7 +91,8 @@ def keep_others(folder: Path, scratch: Path, own: Set[str]) -> None:
     Raises:
         OSError: A file cannot be kept.
     """
-    for place, folders, files in os.walk(folder):
+    kept = []
+    for place, folders, files in os.walk(folder, onerror=_raise):
         inside = Path(place).relative_to(folder)
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         for name in [*files, *links]:
@@ -99,10 +100,19 @@ def keep_others(folder: Path, scratch: Path, own: Set[str]) -> None:
                 continue
             (scratch / inside).mkdir(parents=True, exist_ok=True)
             _keep(Path(place) / name, scratch / inside / name)
+        kept.append(inside)
         if inside.parts and not folders and not files and not any(
             one.startswith(f'{inside.as_posix()}/') for one in own
         ):
             (scratch / inside).mkdir(parents=True, exist_ok=True)  # an empty folder stays, too
+    for inside in reversed(kept):  # the inmost first: what is put into a folder changes its time
+        if (scratch / inside).is_dir():
+            shutil.copystat(folder / inside, scratch / inside)
+
+
+def _raise(error: OSError) -> None:
+    """Have a folder that cannot be read end the walk: its files would be lost."""
+    raise error
 
 
 def _keep(file: Path, kept: Path) -> None:

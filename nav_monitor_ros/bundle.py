@@ -53,7 +53,7 @@ FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
 CLASSES = 'classes.txt'  # the class names, one a line, where they are very many
 LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
-_OWN_FILES = {DESCRIPTION, WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
+_KNOWN_FILES = {WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 
 _log = logging.getLogger(__name__)
@@ -289,7 +289,52 @@ def find_bundle(bundle: str) -> Path:
 
 def size_of(folder: Path) -> int:
     """Return how many bytes the files of a bundle have, without others in its folder."""
-    return sum((folder / name).stat().st_size for name in _OWN_FILES if (folder / name).is_file())
+    return sum(
+        (folder / name).stat().st_size for name in own_files(folder) if (folder / name).is_file()
+    )
+
+
+def own_files(folder: Path) -> set[str]:
+    """Return the files that the description in a folder lists, and itself; none without one."""
+    try:
+        described = read_yaml(folder / DESCRIPTION) if (folder / DESCRIPTION).is_file() else None
+    except NavMonitorError:
+        return set()
+    listed = described.get('files') if isinstance(described, dict) else None
+    if not isinstance(listed, dict):
+        return set()
+    return {DESCRIPTION, *(name for name in _KNOWN_FILES if name in listed)}
+
+
+def written_files(
+    spec: str, class_names: Sequence[str] = (), *, exported: bool = False
+) -> set[str]:
+    """Return the files that a bundle of a network may consist of.
+
+    Args:
+        spec: Of the network.
+        class_names: Of its classes.
+        exported: Whether it is exported for other backends, too.
+    """
+    return {
+        DESCRIPTION, *_hashed(spec), *((CLASSES,) if _are_listed(class_names) else ()),
+        *(EXPORTED_FILES if exported else ()),
+    }
+
+
+def check_foreign(folder: Path, names: Iterable[str]) -> None:
+    """Check that files which are going to be written replace none but those of a bundle.
+
+    Raises:
+        NavMonitorError: A file of somebody else has such a name.
+    """
+    own = own_files(folder)
+    for name in sorted(names):
+        if name not in own and os.path.lexists(folder / name):
+            raise NavMonitorError(
+                f'{folder / name} is no file of a bundle there, and would be replaced; move it, or '
+                'choose another output folder'
+            )
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
@@ -308,7 +353,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
     folder = find_bundle(str(bundle))
     _require_own_files(folder, (DESCRIPTION,))
     described = _read_description(folder)
-    _require_own_files(folder, (*_hashed(_spec_of(described)), CLASSES, *EXPORTED_FILES))
+    _require_own_files(folder, (*_hashed(_spec_of(described)), *own_files(folder)))
     _check_hashes(folder, described)
     return _assembled(folder, described)
 
@@ -419,7 +464,8 @@ def _write(
             file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
         if folder.is_dir():
-            keep_others(folder, scratch, _OWN_FILES)
+            check_foreign(folder, (DESCRIPTION, *described['files']))
+            keep_others(folder, scratch, own_files(folder))
         _swap(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
@@ -441,7 +487,8 @@ def _require_readable(scratch: Path, folder: Path) -> None:
 
 
 def check_output(
-    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None
+    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None,
+    writes: Iterable[str] = (),
 ) -> None:
     """Check that a new bundle may be written to a folder, before hours of work go into it.
 
@@ -449,6 +496,7 @@ def check_output(
         folder: Where it is to go.
         force: A bundle may be there, or other files; these stay.
         outside: Folders that are written to meanwhile and must not lie within, by their options.
+        writes: Files that are going to be written, besides those of every bundle.
 
     Raises:
         NavMonitorError: It may not.
@@ -461,6 +509,7 @@ def check_output(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
             "that are not the bundle's stay)"
         )
+    check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
             raise NavMonitorError(

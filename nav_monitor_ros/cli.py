@@ -276,7 +276,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle import check_output, save_bundle
+    from nav_monitor_ros.bundle import check_foreign, check_output, save_bundle, written_files
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
@@ -287,7 +287,8 @@ def _fit(options: argparse.Namespace) -> None:
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(
-        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint},
+        writes=written_files(spec.spec, choices.class_names or (), exported=bool(options.export)),
     )
     checkpoint = None
     if options.checkpoint is not None:
@@ -296,6 +297,9 @@ def _fit(options: argparse.Namespace) -> None:
                                   'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
+    check_foreign(
+        options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
+    )
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
@@ -454,7 +458,7 @@ def _show(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle import check_output, save_bundle
+    from nav_monitor_ros.bundle import check_output, save_bundle, written_files
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.fit import FitOptions, fit
     from nav_monitor_ros.offline.labels import how_matched
@@ -466,7 +470,8 @@ def _train(options: argparse.Namespace) -> None:
     if not where:
         raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
     check_output(
-        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning},
+        writes=written_files(options.task),
     )
     if options.threads:
         torch.set_num_threads(options.threads)

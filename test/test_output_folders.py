@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import yaml
 
 from nav_monitor_ros import atomic_files, cli
 from nav_monitor_ros.bundle import load_bundle, save_bundle
@@ -68,12 +69,48 @@ def test_other_files_stay_when_a_bundle_is_written_again(
 
 
 def test_what_of_the_old_bundle_the_new_one_lacks_goes(bundle_copy, tiny_bundle, tiny_classifier):
-    for name in ('model.onnx', 'classes.txt'):
-        (bundle_copy / name).write_text('old')
     (bundle_copy / 'exported').mkdir()
-    (bundle_copy / 'exported' / 'probe.safetensors').write_text('old')
+    description = bundle_copy / 'bundle.yaml'
+    described = yaml.safe_load(description.read_text())
+    for name in ('model.onnx', 'classes.txt', 'exported/probe.safetensors'):
+        (bundle_copy / name).write_text('old')
+        described['files'][name] = '0' * 64
+    description.write_text(yaml.safe_dump(described))
     save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
     assert not {'model.onnx', 'classes.txt', 'exported'} & set(contents(bundle_copy))
+
+
+def test_files_that_the_old_bundle_does_not_list_are_their_owners(
+    bundle_copy, tiny_bundle, tiny_classifier
+):
+    for name in ('model.onnx', 'classes.txt'):
+        (bundle_copy / name).write_text('mine')
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
+    assert {(bundle_copy / name).read_text() for name in ('model.onnx', 'classes.txt')} == {'mine'}
+    load_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize('name', ['MODEL_CARD.md', 'model.safetensors', 'bundle.yaml'])
+def test_a_file_of_somebody_else_is_never_replaced(
+    tmp_path, tiny_bundle, tiny_classifier, name
+):
+    (tmp_path / name).write_text('years of work')
+    before = contents(tmp_path)
+    with pytest.raises(NavMonitorError, match=f'{name} is no file of a bundle there'):
+        save_bundle(tiny_bundle, tiny_classifier, tmp_path, card='', force=True)
+    assert contents(tmp_path) == before
+
+
+def test_folders_keep_who_may_read_them(bundle_copy, tiny_bundle, tiny_classifier):
+    (bundle_copy / 'private' / 'empty').mkdir(parents=True)
+    (bundle_copy / 'private' / 'notes').write_text('n')
+    for folder, mode in (('private/empty', 0o750), ('private', 0o700), ('.', 0o2770)):
+        (bundle_copy / folder).chmod(mode)
+    os.utime(bundle_copy / 'private', (1e9, 1e9))
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
+    for folder, mode in (('private/empty', 0o750), ('private', 0o700), ('.', 0o2770)):
+        assert (bundle_copy / folder).stat().st_mode & 0o7777 == mode
+    assert (bundle_copy / 'private').stat().st_mtime == 1e9
 
 
 def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifier, tmp_path):
@@ -111,7 +148,6 @@ def fit(*more, output='out'):
 def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, capsys):
     assert fit() == 0
     add_others(desk / 'out')
-    (desk / 'out' / 'exported' / 'network.onnx').write_text('old')
     before = contents(desk)
     assert fit('--name', 'second') == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -120,7 +156,6 @@ def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, caps
     assert fit('--name', 'second', '--force') == 0
     assert load_bundle(desk / 'out').name == 'second'
     check_others(desk / 'out')
-    assert not (desk / 'out' / 'exported' / 'network.onnx').exists()
     # A folder that holds no bundle is treated alike.
     (desk / 'work').mkdir()
     add_others(desk / 'work')
@@ -174,3 +209,20 @@ def test_a_recording_of_tuning_takes_no_folder_of_others(tmp_path, tiny_classifi
     with pytest.raises(NavMonitorError, match='is not empty and holds no recording'):
         RecordedTraining(tmp_path, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions())
     assert contents(tmp_path) == {'0000.npz': b'mine'}
+
+
+def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys):
+    (desk / 'work').mkdir()
+    (desk / 'work' / 'model.safetensors').write_bytes((desk / 'weights.safetensors').read_bytes())
+    before = contents(desk)
+    assert fit('--weights', 'work/model.safetensors', '--force', output='work') == 2
+    assert 'work/model.safetensors is no file of a bundle' in capsys.readouterr().err
+    assert contents(desk) == before
+    assert fit() == 0
+    (desk / 'out' / 'exported').mkdir()
+    (desk / 'out' / 'exported' / 'network.onnx').write_text('mine')
+    arguments = ['export', 'out', '--backend', 'onnxruntime', '--calibration', 'held_out.npz',
+                 '--trust', 'tiny']
+    assert cli.main(arguments) == 2
+    assert 'network.onnx is no file of a bundle' in capsys.readouterr().err.splitlines()[-1]
+    assert (desk / 'out' / 'exported' / 'network.onnx').read_text() == 'mine'
