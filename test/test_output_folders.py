@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,59 @@ def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifi
     save_bundle(tiny_bundle, tiny_classifier, link, card='# new\n')
     assert link.is_symlink() and (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
     assert {path.name for path in tmp_path.iterdir()} == {'copy', 'current'}
+
+
+# ------------------------------------------------------------------ files
+
+
+def write(path, text):
+    with atomic_files.atomic_file(path) as scratch:
+        scratch.write_text(text)
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'disk' / 'table').write_text('old')
+    for name, target in (('link', 'disk/table'), ('new', 'disk/lacking'), ('two', 'link')):
+        (tmp_path / name).symlink_to(target)
+        write(tmp_path / name, name)
+        assert os.readlink(tmp_path / name) == target and (tmp_path / name).read_text() == name
+    assert sorted(path.name for path in (tmp_path / 'disk').iterdir()) == ['lacking', 'table']
+
+
+def test_pipes_and_devices_are_written_to(tmp_path):
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, 'through')
+        assert os.read(reader, 100) == b'through' and pipe.is_fifo()
+    finally:
+        os.close(reader)
+    write(Path('/dev/null'), 'gone')
+    assert Path('/dev/null').is_char_device()
+    with (tmp_path / 'redirected').open('w+') as file:
+        write(Path(f'/dev/fd/{file.fileno()}'), 'as a shell does')
+        assert file.read() == 'as a shell does'
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / 'socket'))
+        with pytest.raises(OSError, match='neither a file'):
+            write(tmp_path / 'socket', '')
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path, '')
+
+
+def test_a_file_keeps_its_mode_and_leaves_its_neighbours(tmp_path):
+    (tmp_path / '.table.part').write_text('mine')
+    (tmp_path / 'table').write_text('old')
+    (tmp_path / 'table').chmod(0o600)
+    write(tmp_path / 'table', 'new')
+    assert (tmp_path / 'table').stat().st_mode & 0o777 == 0o600
+    long = 'é' * 127  # 254 bytes of the 255 that a name may have
+    write(tmp_path / long, 'long')
+    atomic_files.FolderBeside(tmp_path / long).close()
+    assert contents(tmp_path) == {
+        '.table.part': b'mine', 'table': b'new', long: b'long'}
 
 
 # ------------------------------------------------------------------ the commands
