@@ -33,6 +33,7 @@ from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.interrupt import Unfinished, commit
+from nav_monitor_ros.paths import listed, reachable
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -279,7 +280,7 @@ def find_bundle(bundle: str) -> Path:
     if bundle in shipped:
         return shipped[bundle]
     folder = Path(os.path.expanduser(bundle))
-    if not folder.is_dir():
+    if not reachable(folder).is_dir():
         raise NavMonitorError(
             f"bundle '{bundle}' is neither a folder nor a shipped bundle "
             f'({", ".join(shipped) or "none is installed"})'
@@ -300,10 +301,10 @@ def own_files(folder: Path) -> set[str]:
         described = read_yaml(folder / DESCRIPTION) if (folder / DESCRIPTION).is_file() else None
     except NavMonitorError:
         return set()
-    listed = described.get('files') if isinstance(described, dict) else None
-    if not isinstance(listed, dict):
+    files = described.get('files') if isinstance(described, dict) else None
+    if not isinstance(files, dict):
         return set()
-    return {DESCRIPTION, *(name for name in _KNOWN_FILES if name in listed)}
+    return {DESCRIPTION, *(name for name in _KNOWN_FILES if name in files)}
 
 
 def written_files(
@@ -501,9 +502,9 @@ def check_output(
     Raises:
         NavMonitorError: It may not.
     """
-    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+    if (reachable(folder).exists() or folder.is_symlink()) and not folder.is_dir():
         raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
-    if not force and folder.is_dir() and any(folder.iterdir()):
+    if not force and folder.is_dir() and listed(folder):
         holds = 'holds a bundle already' if (folder / DESCRIPTION).is_file() else 'is not empty'
         raise NavMonitorError(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
@@ -581,7 +582,7 @@ def _brief(what: object, length: int = 300) -> str:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
-    if not path.is_file():
+    if not reachable(path).is_file():
         raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
     described = read_yaml(path)
     if not isinstance(described, dict):
@@ -595,15 +596,15 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
-    listed = described.get('files')
-    if not isinstance(listed, dict):
+    hashes = described.get('files')
+    if not isinstance(hashes, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
     listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
     for name in (*_hashed(_spec_of(described)), *listed_classes):
         if not (folder / name).is_file():
             raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
-        if sha256_of(folder / name) != listed.get(name):
+        if sha256_of(folder / name) != hashes.get(name):
             raise NavMonitorError(
                 f'{folder / name} was changed after it was written (SHA-256 differs from '
                 f'{DESCRIPTION}); copy or fit it again'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from nav_monitor_ros.cli_progress import (
     opened,
     say,
     table_console,
+    told_output,
     write_json,
 )
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
@@ -77,15 +79,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         look_in(Path.cwd())
     try:
         _check_numbers(options)
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        with told_output():
+            sys.stdout.flush()  # here, where a full disk can still be told
+        return status
     except NavMonitorError as error:
         if not requested():  # what is unfinished may be gone already
             print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
             return 2
+    except OSError as error:
+        if not requested():
+            return _failed(options.command, error)
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
+
+
+def _failed(command: str, error: OSError) -> int:
+    """Say what the system refused, and return the status."""
+    if error.filename is None and isinstance(error, BrokenPipeError):
+        return 1  # whoever read standard output has seen enough
+    said = str(error)
+    if error.filename is not None:
+        said = f'{os.fsdecode(error.filename)}: {error.strerror}'
+    print(f'nav_monitor {command}: {printable(said)}', file=sys.stderr)
+    return 2
 
 
 def _interrupted(options: argparse.Namespace) -> str:

@@ -215,6 +215,78 @@ def test_show_lists_what_is_in_a_bundle(desk):
         assert word in ended.out
 
 
+# One process for all commands: importing takes longer than refusing.
+MANY = """
+import json, sys
+from nav_monitor_ros import cli
+for arguments in json.load(sys.stdin):
+    print('status', cli.main(arguments), file=sys.stderr)
+"""
+
+
+def refusals(desk, commands, lacking=()):
+    """Return the line of each command, which must be one, with the status 2."""
+    done = subprocess.run(
+        [*lacking, sys.executable, '-c', MANY], cwd=desk, env=environment(), text=True,
+        input=json.dumps(commands), capture_output=True, check=False, timeout=120)
+    lines = done.stderr.splitlines()
+    assert lines[1::2] == ['status 2'] * len(commands), done.stderr
+    return lines[::2]
+
+
+FIT_TINY = ['fit', '--model', 'tiny:Bars', '--size', '12x12', '--calibration', 'held_out.npz',
+            '--device', 'cpu']
+
+
+def commands_on(path):
+    """Return commands that read or write there, each in another way."""
+    weights = ['--weights', 'bars.safetensors']
+    return [
+        ['show', path],
+        ['evaluate', 'fitted', '--inside', path, '--trust', 'tiny'],
+        ['replay', path],
+        ['replay', path, 'other', '--csv', 'judged'],
+        ['replay', 'bag', '--params', f'{path}/monitor.yaml'],
+        ['compare', path, 'b.csv'],
+        ['compare', 'a.csv', 'b.csv', '--csv', path],
+        ['compare', 'a.csv', 'b.csv', '--html', f'{path}/page.html'],
+        [*FIT_TINY, *weights, '--data', path, '--output', 'new'],
+        [*FIT_TINY, *weights, '--data', 'train', '--output', path],
+        [*FIT_TINY, *weights, '--data', 'train', '--output', f'{path}/new'],
+        [*FIT_TINY, '--weights', f'{path}/weights.pth', '--data', 'train', '--output', 'new'],
+        ['train', 'digits', '--weights', f'{path}/w.pth', '--output', f'{path}/new'],
+    ]
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_folder_that_may_not_be_read_is_named(desk):
+    (desk / 'closed').mkdir(mode=0)
+    own = ['setpriv', '--bounding-set=-dac_override,-dac_read_search']  # what lets root read all
+    try:
+        said = refusals(desk, commands_on('closed'), own if os.geteuid() == 0 else ())
+    finally:
+        (desk / 'closed').rmdir()
+    for line in said:
+        assert 'closed' in line and ('Permission denied' in line or 'it is a folder' in line)
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_name_that_is_too_long_is_named(desk):
+    for line in refusals(desk, commands_on('n' * 300)):
+        assert 'n' * 300 in line and 'File name too long' in line
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_full_standard_output_is_told(desk):
+    with open('/dev/full', 'wb') as full:
+        done = subprocess.run(
+            [sys.executable, '-m', 'nav_monitor_ros.command', 'show', 'fitted'], cwd=desk,
+            env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == 'nav_monitor show: standard output: No space left on device\n'
+
+
 @pytest.mark.usefixtures('fitted')
 def test_evaluate_writes_its_figures(desk, run):
     ended = run(

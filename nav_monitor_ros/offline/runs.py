@@ -13,6 +13,7 @@ from nav_monitor_ros.decision.verdict import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.bags import METADATA, BagDamagedError, open_bag
 from nav_monitor_ros.offline.replay import ReplayEvent
+from nav_monitor_ros.paths import listed, reachable
 from nav_monitor_ros.plain_yaml import read_yaml
 
 _STATUS = 'ood_status'
@@ -60,9 +61,9 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Return whether a path is meant as what a run left, and not as a bundle."""
-    if path.is_dir():
-        return (path / METADATA).exists() or any(
-            file.suffix in _BAG_FILES for file in path.iterdir())
+    if reachable(path).is_dir():
+        return reachable(path / METADATA).exists() or any(
+            file.suffix in _BAG_FILES for file in listed(path))
     return path.suffix in ('.csv', *_BAG_FILES)
 
 
@@ -90,7 +91,7 @@ def read_run(path: Path, told: Callable[[str], None] = lambda problem: None) -> 
     Raises:
         NavMonitorError: It is not there, cannot be read, or holds no verdicts.
     """
-    if not path.exists():
+    if not reachable(path).exists():
         raise NavMonitorError(f'{path} does not exist')
     run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, told)
     if not run.frames:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.paths import reachable
 
 SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
 # What training scripts call the network that they train, in a checkpoint or as an attribute. Where
@@ -87,7 +88,7 @@ def read_weights(path: Path) -> object:
     Raises:
         NavMonitorError: The file is missing, unreadable, or holds code.
     """
-    if not path.is_file():
+    if not reachable(path).is_file():
         raise NavMonitorError(f'weights {path} do not exist')
     if path.suffix == '.safetensors':
         try:
