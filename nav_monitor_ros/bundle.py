@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -440,10 +441,10 @@ def _write(
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder, force=force or (folder / DESCRIPTION).is_file())
-    if folder.is_symlink():
-        folder = folder.resolve()  # the link stays
+    folder = folder.resolve()  # links stay
+    inside = folder.is_dir() and _is_fixed(folder) != ''
     try:
-        beside = FolderBeside(folder)
+        beside = FolderBeside(folder / 'bundle' if inside else folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
     scratch = beside.path
@@ -464,6 +465,9 @@ def _write(
             # safetensors writes files that only their owner can read
             file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
+        if inside:
+            _fill(scratch, folder)
+            return
         if folder.is_dir():
             check_foreign(folder, (DESCRIPTION, *described['files']))
             keep_others(folder, scratch, own_files(folder))
@@ -510,6 +514,7 @@ def check_output(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
             "that are not the bundle's stay)"
         )
+    _require_writable(folder.resolve())
     check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
@@ -517,6 +522,67 @@ def check_output(
                 f'{option} {path} lies in the output folder {folder}, which appears when the work '
                 'is done; name one outside of it'
             )
+
+
+def _is_fixed(folder: Path) -> str:
+    """Return why another folder cannot take a folder's place; empty if it can."""
+    with suppress(OSError):  # the current folder may be gone
+        if Path.cwd().is_relative_to(folder):
+            return 'it is, or holds, the current folder'
+    if os.path.ismount(folder):
+        return 'a disk is mounted there'
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        return 'the folder above cannot be written'
+    return ''
+
+
+def _require_writable(folder: Path) -> None:
+    """Check that a folder can be made, replaced, or filled if it is empty.
+
+    Raises:
+        NavMonitorError: It cannot.
+    """
+    if not folder.is_dir():
+        above = next(one for one in folder.parents if reachable(one).exists())
+        if not above.is_dir():
+            raise NavMonitorError(f'cannot write {folder}: {above} is not a folder')
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}: {above}')
+        return
+    fixed = _is_fixed(folder)
+    if not fixed:
+        return
+    if listed(folder):
+        raise NavMonitorError(
+            f'{folder} cannot be replaced by a new bundle: {fixed}; name a folder in it, or an '
+            'empty one'
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}')
+
+
+def _fill(scratch: Path, folder: Path) -> None:
+    """Move what is in ``scratch`` to an empty folder, the description last; all of it or nothing.
+
+    Raises:
+        OSError: It cannot be moved; the folder is empty again.
+    """
+    names = sorted((path.name for path in scratch.iterdir()), key=DESCRIPTION.__eq__)
+
+    def undo() -> None:
+        for name in names:
+            with suppress(OSError):
+                (folder / name).unlink()
+            remove_folder(folder / name)
+
+    with Unfinished(undo):
+        try:
+            with commit(folder):
+                for name in names:
+                    (scratch / name).rename(folder / name)
+        except BaseException:
+            undo()
+            raise
 
 
 def _swap(scratch: Path, folder: Path) -> None:

@@ -323,6 +323,10 @@ def _fit(options: argparse.Namespace) -> None:
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
     )
+    if options.export:
+        from nav_monitor_ros.offline.export import engines_for
+
+        engines_for(_listed(options.export), classifier.engine, '--export')
     with cluster_of(options) as cluster, ProgressBars() as progress:
         elsewhere = None
         if cluster is not None:

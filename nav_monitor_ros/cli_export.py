@@ -109,8 +109,8 @@ def _export(options: argparse.Namespace) -> None:
 
     own = find_bundle(options.bundle)
     output = options.output or own
-    if output.resolve() != own.resolve():  # in its own place a bundle is only added to
-        check_output(output, force=options.force)
+    # In its own place a bundle is only added to.
+    check_output(output, force=options.force or output.resolve() == own.resolve())
     check_foreign(output, EXPORTED_FILES)
     export_bundle(
         options.bundle, options.backend, opened(options.calibration), output,

@@ -13,7 +13,7 @@ import tiny
 import yaml
 
 from nav_monitor_ros import atomic_files, cli
-from nav_monitor_ros.bundle import load_bundle, save_bundle
+from nav_monitor_ros.bundle import check_output, load_bundle, save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
 from nav_monitor_ros.offline.tuning_in_training import RecordedTraining
@@ -280,3 +280,56 @@ def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys
     assert cli.main(arguments) == 2
     assert 'network.onnx is no file of a bundle' in capsys.readouterr().err.splitlines()[-1]
     assert (desk / 'out' / 'exported' / 'network.onnx').read_text() == 'mine'
+
+
+def test_the_current_folder_is_filled_if_it_is_empty_and_not_replaced(desk, capsys, monkeypatch):
+    inputs = {name: str(desk / name) for name in ('weights.safetensors', 'train.npz')}
+    given = ['--weights', inputs['weights.safetensors'], '--data', inputs['train.npz'],
+             '--calibration', str(desk / 'held_out.npz')]
+    (desk / 'out').mkdir()
+    monkeypatch.chdir(desk / 'out')
+    inode = (desk / 'out').stat().st_ino
+    assert fit(*given, '--name', 'here', output='.') == 0
+    assert (desk / 'out').stat().st_ino == inode
+    assert load_bundle(desk / 'out').name == 'here'
+    assert not [path for path in desk.rglob('.*')]
+    before = contents(desk)
+    assert fit(*given, '--force', output='.') == 2
+    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(['export', '.', '--backend', 'onnxruntime', '--trust', 'tiny',
+                     '--calibration', str(desk / 'held_out.npz')]) == 2
+    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert contents(desk) == before
+
+
+def test_a_failed_fill_leaves_the_folder_empty(
+    tmp_path, tiny_bundle, tiny_classifier, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == 'monitor.safetensors':
+            raise OSError(28, 'No space left on device')
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, 'rename', full)
+    with pytest.raises(NavMonitorError, match='No space left'):
+        save_bundle(tiny_bundle, tiny_classifier, Path('.'), card='')
+    assert contents(tmp_path) == {}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NavMonitorError, match='file is not a folder'):
+        check_output(tmp_path / 'file' / 'deep' / 'out')
+    with pytest.raises(NavMonitorError, match='a disk is mounted there'):
+        check_output(Path('/proc'), force=True)
+    with pytest.raises(NavMonitorError, match='File name too long'):
+        check_output(tmp_path / ('n' * 300))
+
+
+def test_backends_are_checked_before_the_fit(desk, capsys):
+    assert fit('--export', 'tensorrt') == 2
+    assert "--export 'tensorrt' is not" in capsys.readouterr().err.splitlines()[-1]
+    assert not (desk / 'out').exists()
