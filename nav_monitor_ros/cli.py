@@ -50,6 +50,8 @@ from nav_monitor_ros.perception.network_folder import folder_of, look_in
 _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
 _MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
+# Ranges of options that are of some commands; what is outside would be taken for something else.
+_RANGES = {'width': (320, 3840), 'channels': (1, 10**6), 'checkpoint_seconds': (0, 10**9)}
 _SOURCE = (
     'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
@@ -121,6 +123,12 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise NavMonitorError(f'--{name} {number}: must not be negative')
         if number > most:
             raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, (least, most) in _RANGES.items():
+        number = getattr(options, name, least)
+        if not least <= number <= most:
+            raise NavMonitorError(
+                f'--{name.replace("_", "-")} {number}: must be from {least} to {most}'
+            )
     for name, value in vars(options).items():
         if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
             raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')

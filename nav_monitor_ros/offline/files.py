@@ -137,6 +137,8 @@ def _groups(path: Path, arrays: Mapping[str, Any], names: Sequence[str]) -> np.n
 
 
 def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
+    if column.dtype.kind == 'S':  # bytes, of UTF-8 or whatever
+        return column == value.encode(errors='surrogateescape')
     if column.dtype.kind not in 'biuf':
         return column.astype(str) == value
     try:
