@@ -90,7 +90,8 @@ class FolderBeside:
         """
         self._made = _make_folders(folder.parent)
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=f'.{_shortened(folder.name)}.', dir=folder.parent))
+            prefix = f'.{_shortened(folder.name)}.'
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         except OSError:
             _remove_empty(self._made)
             raise

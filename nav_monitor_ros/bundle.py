@@ -514,7 +514,7 @@ def check_output(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
             "that are not the bundle's stay)"
         )
-    _require_writable(folder.resolve())
+    _require_writable(folder)
     check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
@@ -543,13 +543,13 @@ def _require_writable(folder: Path) -> None:
         NavMonitorError: It cannot.
     """
     if not folder.is_dir():
-        above = next(one for one in folder.parents if reachable(one).exists())
+        above = next(one for one in folder.resolve().parents if reachable(one).exists())
         if not above.is_dir():
             raise NavMonitorError(f'cannot write {folder}: {above} is not a folder')
         if not os.access(above, os.W_OK | os.X_OK):
             raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}: {above}')
         return
-    fixed = _is_fixed(folder)
+    fixed = _is_fixed(folder.resolve())
     if not fixed:
         return
     if listed(folder):

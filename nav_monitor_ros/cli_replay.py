@@ -164,8 +164,7 @@ def check_outputs(options: argparse.Namespace) -> None:
         NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
     """
     files = {'--csv': options.csv, '--html': options.html}
-    bags = {'the bag': bag for bag in options.bags[:1]}
-    bags |= {f'the bag {bag}': bag for bag in options.bags[1:]}
+    bags = {f'the bag {bag}': bag for bag in options.bags}
     refuse_same({'--output': options.output, **files}, {**bags, '--params': options.params})
     for option, path in files.items():
         if path is not None and options.output is not None and (

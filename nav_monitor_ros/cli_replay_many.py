@@ -80,7 +80,8 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
     Raises:
         NavMonitorError: Two bags have one name.
     """
-    names = [bag.stem if reachable(bag).is_file() else bag.name for bag in map(Path.absolute, options.bags)]
+    bags = [reachable(bag.absolute()) for bag in options.bags]
+    names = [bag.stem if bag.is_file() else bag.name for bag in bags]
     for name in names:
         if names.count(name) > 1:
             raise NavMonitorError(

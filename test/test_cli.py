@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import load_bundle
+from nav_monitor_ros.views.tiles import MAX_WIDTH, MIN_WIDTH
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ('fit', 'evaluate', 'show', 'train', 'export', 'benchmark', 'replay', 'compare')
@@ -491,6 +492,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'device': 'tpu'}, "device 'tpu'"),
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
+        ({'checkpoint_seconds': '-1'}, '--checkpoint-seconds -1.0: must be from 0'),
         ({'output': 'train'}, 'train is not empty; choose another output folder, or write there'),
         ({'output': 'train', 'data': 'nothing'}, 'train is not empty'),  # before any work is done
         ({'output': 'classes.txt'}, 'classes.txt is not a folder'),
@@ -556,6 +558,19 @@ def test_a_bundle_that_is_missing_is_refused(desk, run, bundle, said):
 def test_a_training_that_cannot_be_done_is_refused(desk, run, arguments, said):
     assert said in refused(run('train', *arguments, '--output', 'trained', cwd=desk), 'train')
     assert not (desk / 'trained').exists()
+
+
+@pytest.mark.parametrize(('option', 'number'), [
+    ('width', 0), ('width', -5), ('width', MIN_WIDTH - 1), ('width', MAX_WIDTH + 1),
+    ('channels', 0), ('channels', -3),
+])
+@pytest.mark.parametrize('view', ['grid', 'order'])
+def test_a_size_that_no_picture_has_is_refused(tmp_path, run, view, option, number):
+    said = refused(run('view', view, 'digits', '--image', 'none.png', '--output', 'grid.png',
+                       f'--{option}', number, cwd=tmp_path), 'view')
+    assert f'--{option} {number}: must be from ' in said
+    if option == 'width':
+        assert f'from {MIN_WIDTH} to {MAX_WIDTH}' in said
 
 
 @pytest.mark.parametrize(

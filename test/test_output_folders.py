@@ -292,7 +292,7 @@ def test_the_current_folder_is_filled_if_it_is_empty_and_not_replaced(desk, caps
     assert fit(*given, '--name', 'here', output='.') == 0
     assert (desk / 'out').stat().st_ino == inode
     assert load_bundle(desk / 'out').name == 'here'
-    assert not [path for path in desk.rglob('.*')]
+    assert not list(desk.rglob('.*'))
     before = contents(desk)
     assert fit(*given, '--force', output='.') == 2
     assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]

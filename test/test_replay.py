@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import csv
-import shutil
 import re
+import shutil
 from pathlib import Path
 
 import cv2

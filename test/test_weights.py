@@ -173,7 +173,7 @@ def test_the_same_weights_twice_are_no_question(tmp_path):
     (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6).to_sparse()}, r'fc\.weight is sparse'),
     (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6).to_sparse_csr()}, r'fc\.weight is sparse'),
     (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6, device='meta')}, r'fc\.weight has no val'),
-    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6) * 1j}, r'fc\.weight holds complex'),
+    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6) * 1j}, r'fc\.weight holds complex num'),
     (lambda s: {**s, 'model.fc.weight': torch.full((4, 6), np.nan)}, r'fc\.weight holds 24 values'),
     (lambda s: {**s, 'model.fc.bias': torch.tensor([0, np.inf, 0, 0])}, r'fc\.bias holds 1 values'),
     (lambda s: {**s, 'model.fc.bias': torch.full((4,), 1e300, dtype=torch.float64)},
