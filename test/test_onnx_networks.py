@@ -65,7 +65,9 @@ def made(
         [helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
-    imports = [helper.make_opsetid('', version), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    imports = [helper.make_opsetid('', version)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, 1))
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     path = tmp_path / 'made.onnx'
     path.write_bytes(model.SerializeToString())
@@ -229,7 +231,9 @@ def ended(tmp_path, kind, axis, lengths, version, batch='n'):
     (1, [2, 2], 13), (2, [2, 2], 13), (None, [2, 2], 13), (-1, [2, 2], 11), (2, [2, 2], 12),
     (2, [4, 1], 13), (1, [1, 4], 13), (None, [4, 1, 1], 13), (2, [1, 2, 2], 17),
 ])
-def test_a_softmax_over_some_of_the_classes_is_none_over_all(tmp_path, kind, axis, lengths, version):
+def test_a_softmax_over_some_of_the_classes_is_none_over_all(
+    tmp_path, kind, axis, lengths, version
+):
     path = ended(tmp_path, kind, axis, lengths, version)
     with pytest.raises(NavMonitorError, match='does not end in a linear layer'):
         start_network(ONNX, path, tiny.PREPROCESS)

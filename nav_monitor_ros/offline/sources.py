@@ -128,7 +128,7 @@ def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
         if not (wanted.isascii() and wanted.isdecimal()):
             raise NavMonitorError(
                 f"source '{source.name}': its classes have no names but numbers "
-                f'({_listed(known)}), and {key}= has \'{wanted}\''
+                f"({_listed(known)}), and {key}= has '{wanted}'"
             )
         found = [number for number in numbers if str(number) == (wanted.lstrip('0') or '0')]
     if not found:
