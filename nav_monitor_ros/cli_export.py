@@ -51,8 +51,8 @@ def add_force(parser: Any) -> None:
     """Add the option that lets a command write where something is already."""
     parser.add_argument(
         '--force', action='store_true',
-        help='write to the output folder though there is something in it: of a bundle its files '
-        'are replaced, and all others stay',
+        help='write to the output folder though there is something in it: the files that '
+        'a bundle there lists are replaced, and all others stay',
     )
 
 
