@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import tiny
 import torch
@@ -54,14 +55,19 @@ def onnx_bundle(onnx_file, tmp_path_factory):
     return folder
 
 
-def made(tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4)):
+def made(
+    tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4),
+    version=13,
+):
     """Write a graph that takes ``images``."""
     graph = helper.make_graph(
         nodes, 'g', [helper.make_tensor_value_info('images', TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
-    imports = [helper.make_opsetid('', 13), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    imports = [helper.make_opsetid('', version)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, 1))
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     path = tmp_path / 'made.onnx'
     path.write_bytes(model.SerializeToString())
@@ -203,6 +209,80 @@ def test_the_last_linear_layer_is_found_however_it_is_written(tmp_path, ending, 
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
     assert [(layer.name, layer.kind) for layer in running.layers[:2]] == [
         ('conv', 'Conv'), ('relu', 'Relu')]
+
+
+def ended(tmp_path, kind, axis, lengths, version, batch='n'):
+    """Write a graph of 4 classes whose scores are put in this shape for a softmax."""
+    options = {} if axis is None else {'axis': axis}
+    nodes = [
+        *BODY, helper.make_node('Gemm', ['features', 'w', 'b'], ['scores']),
+        helper.make_node('Reshape', ['scores', 'lengths'], ['shaped']),
+        helper.make_node(kind, ['shaped'], ['squashed'], **options),
+        helper.make_node('Reshape', ['squashed', 'rows'], ['logits']),
+    ]
+    return made(tmp_path, nodes, {
+        'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS, 'rows': np.array([-1, 4]),
+        'lengths': np.array([-1, *lengths]),
+    }, version=version, shape=(batch, 3, 12, 12), result=(1 if batch == 1 else None, 4))
+
+
+@pytest.mark.parametrize('kind', ['Softmax', 'LogSoftmax'])
+@pytest.mark.parametrize(('axis', 'lengths', 'version'), [
+    (1, [2, 2], 13), (2, [2, 2], 13), (None, [2, 2], 13), (-1, [2, 2], 11), (2, [2, 2], 12),
+    (2, [4, 1], 13), (1, [1, 4], 13), (None, [4, 1, 1], 13), (2, [1, 2, 2], 17),
+])
+def test_a_softmax_over_some_of_the_classes_is_none_over_all(
+    tmp_path, kind, axis, lengths, version
+):
+    path = ended(tmp_path, kind, axis, lengths, version)
+    with pytest.raises(NavMonitorError, match='does not end in a linear layer'):
+        start_network(ONNX, path, tiny.PREPROCESS)
+    running = start_network(ONNX, path, tiny.PREPROCESS, layer='conv')
+    batch = np.random.default_rng(1).normal(size=(5, 3, 12, 12)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+    np.testing.assert_allclose(
+        running(batch).logits, session.run(None, {'images': batch})[0], rtol=1e-5, atol=1e-6
+    )
+    assert running.head is None
+
+
+@pytest.mark.parametrize('kind', ['Softmax', 'LogSoftmax'])
+@pytest.mark.parametrize(('axis', 'lengths', 'version', 'batch'), [
+    (1, [2, 2], 12, 'n'), (None, [2, 2], 11, 'n'), (-2, [2, 2], 11, 'n'), (0, [4], 12, 1),
+    (1, [4, 1, 1], 13, 'n'), (-3, [4, 1, 1], 13, 'n'), (None, [1, 4], 13, 'n'),
+    (3, [1, 1, 4], 11, 'n'),
+])
+def test_a_softmax_over_all_classes_is_seen_in_any_shape(
+    tmp_path, kind, axis, lengths, version, batch
+):
+    running = start_network(ONNX, ended(tmp_path, kind, axis, lengths, version, batch),
+                            tiny.PREPROCESS)
+    found = running(np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32))
+    assert running.layer == PENULTIMATE
+    np.testing.assert_allclose(found.logits, found.features @ WEIGHT + BIAS, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('version', 'batch'), [(12, 'n'), (13, 'n'), (13, 1)])
+def test_a_softmax_over_the_images_of_a_batch_is_refused(tmp_path, version, batch):
+    with pytest.raises(NavMonitorError, match='softmax over the images of a batch'):
+        start_network(ONNX, ended(tmp_path, 'Softmax', 0, [4], version, batch), tiny.PREPROCESS)
+
+
+def test_the_mean_of_a_softmax_at_every_position_is_a_row_of_probabilities(tmp_path):
+    path = made(tmp_path, [
+        *BODY[:1], helper.make_node('Softmax', ['maps'], ['likely'], 'likely', axis=1),
+        helper.make_node('GlobalAveragePool', ['likely'], ['mean']),
+        helper.make_node('Flatten', ['mean'], ['logits']),
+    ], {'kernels': KERNELS}, result=(None, 5))
+    running = start_network(ONNX, path, tiny.PREPROCESS, layer='conv')
+    batch = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
+    found = running(batch)
+    convolved = nn.functional.conv2d(
+        torch.from_numpy(batch), torch.from_numpy(KERNELS), padding=1
+    )
+    expected = convolved.softmax(1).mean((2, 3)).numpy()
+    made_of = torch.from_numpy(found.logits).softmax(1).numpy()
+    np.testing.assert_allclose(made_of, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_linear_end_the_layers_are_named(tmp_path):

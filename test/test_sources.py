@@ -236,6 +236,13 @@ def test_rows_are_chosen_by_the_values_of_an_array(tmp_path):
     assert grouped.groups.tolist() == [0, 1, 2]
 
 
+def test_rows_are_chosen_by_an_array_of_bytes_whatever_they_encode(tmp_path):
+    np.savez(tmp_path / 'a.npz', x=pictures(4), y=np.arange(4),
+             town=np.array(['Köln'.encode(), 'Köln'.encode('latin-1'), b'Bonn', b'Kiel']))
+    for town, rows in (('Köln', [0]), ('K%F6ln', [1]), ('Bonn', [2])):
+        assert open_source(f'{tmp_path}/a.npz?town={town}').labels.tolist() == rows
+
+
 @pytest.mark.parametrize(
     ('arrays', 'options', 'said'),
     [
