@@ -85,6 +85,8 @@ def test_what_keeps_some_images_comes_after_labels(bag, tmp_path):
         ('0,nan,a\n', "'nan' is no time"),
         ('0,inf,a\n', "'inf' is no time"),
         ('0,1e99,a\n', 'is no time'),
+        ('1e999999,2,a\n', 'is no time'),
+        ('0,1e-999999999,a\n', 'not after its start'),
         ('0,1,\n', 'line 1: not start,end,class'),
         ('100,200,a\n', 'none of the 12 images'),
         ('', 'holds no intervals'),
