@@ -209,6 +209,7 @@ class _Run:
         self._work, self._temporary = folder, folder.with_name(f'{folder.name}.tmp')
         self._log = folder.with_name(f'{folder.name}.log')
         self._start = start
+        self._arguments = command.arguments.split() + ['--force'] * (replaced is not None)
         folder.mkdir()
         self._temporary.mkdir()
         command.inputs(folder)
@@ -235,6 +236,8 @@ class _Run:
         """
         pid = self._begin()
         if _ended(pid, moment, kill=False):
+            if _status:
+                raise SystemExit(f'it fails by itself:\n{self.said()}')
             return None
         begin = time.monotonic()
         end = 0.0
@@ -279,7 +282,7 @@ class _Run:
 
     def _begin(self) -> int:
         """Start it, and wait until it listens to signals; return its number."""
-        pid = self._start(self._command.arguments.split(), self._work, self._temporary, self._log)
+        pid = self._start(self._arguments, self._work, self._temporary, self._log)
         status = Path(f'/proc/{pid}/status')
         while True:
             lines = dict(line.split(':', 1) for line in status.read_text().splitlines())

@@ -49,6 +49,9 @@ class Graph:
         self.node = rclpy.create_node('listener', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        # Publishes commands. A node that also listened to the gate would be a loop of commands.
+        self.driver = rclpy.create_node('driver', context=self.context)
+        self._executor.add_node(self.driver)
         self.heard: dict[str, list[Any]] = defaultdict(list)
         self.times: dict[str, list[float]] = defaultdict(list)
         self._thread = threading.Thread(target=self._spin, daemon=True)
@@ -228,6 +231,7 @@ class Graph:
         self._executor.shutdown()
         self._thread.join(5)
         self.node.destroy_node()
+        self.driver.destroy_node()
         rclpy.shutdown(context=self.context)
         self.domain.close()
 

@@ -459,7 +459,7 @@ def test_the_robot_stops_when_one_camera_sees_what_it_does_not_know(fleet):
     graph = fleet.graph
     graph.listen(Twist, '/cmd_vel', RELIABLE)
     graph.start('safety_stop')
-    wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
+    wheel = graph.driver.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
     command = Twist()
     command.linear.x = 1.0
     timer = graph.node.create_timer(1 / 20, lambda: wheel.publish(command))

@@ -113,7 +113,7 @@ class Robot:
         graph.listen(Twist, '/cmd_vel', RELIABLE)
         self.start_gate()
         if drive:
-            self._wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
+            self._wheel = graph.driver.create_publisher(Twist, 'cmd_vel_in', RELIABLE)
             self._drive = graph.node.create_timer(1 / 20, self._go)  # 20 Hz
         self.feed = Feed(graph) if feed else None
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nav_monitor_ros.decision.command_echo import WINDOW, CommandEcho
 from nav_monitor_ros.decision.gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -480,13 +479,16 @@ def test_no_command_passes_without_a_false_that_came_within_the_timeout(events):
 # A command that comes back.
 
 
-def test_what_was_just_sent_is_an_echo_and_what_comes_later_or_differs_is_none():
-    echo = CommandEcho()
-    assert not echo.is_echo(FORWARD, 0.0)
-    echo.sent(FORWARD, 1.0)
-    echo.sent(ZERO, 1.005)
-    assert echo.is_echo(FORWARD, 1.001)
-    assert echo.is_echo(FORWARD, 1.0 + 0.9 * WINDOW)
-    assert echo.is_echo(ZERO, 1.015)
-    assert not echo.is_echo(Velocity((1.0, 0.0, 0.0)), 1.001)
-    assert not echo.is_echo(FORWARD, 1.0 + 1.1 * WINDOW)
+def test_where_nobody_can_tell_new_commands_from_old_ones_nothing_passes():
+    tested = Gate(GateRules(), 0.0)
+    tested.alert_heard(False, 0.0)
+    assert tested.command(FORWARD, 0.0) == FORWARD
+    tested.commands_come_back(True)
+    assert tested.command(FORWARD, 0.1) is None
+    assert tested.tick(0.1) == ZERO
+    assert tested.look(0.1) is GateReason.COMMANDS_COME_BACK
+    tested.alert_heard(True, 0.1)
+    assert tested.look(0.1) is GateReason.ALERT
+    tested.commands_come_back(False)
+    tested.alert_heard(False, 0.7)
+    assert tested.command(FORWARD, 0.7) == FORWARD

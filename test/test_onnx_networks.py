@@ -65,8 +65,9 @@ def made(
         [output or helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
-    domains = {'': version, **({domain: 1} if domain else {})}
-    imports = [helper.make_opsetid(*one) for one in domains.items()]
+    imports = [helper.make_opsetid('', version)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, 1))
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     path = tmp_path / 'made.onnx'
     path.write_bytes(model.SerializeToString())

@@ -275,6 +275,48 @@ def test_the_camera_tells_of_misspelt_parameters_too(other):
     other.wait(lambda: said in camera.log.read_text(), START, 'the warning')
 
 
+# Malformed ones.
+
+
+def assert_malformed_are_refused(graph, node, name):
+    """Send what no client library makes; good parameters beside it are set."""
+    bad = Parameter(name=name, value=ParameterValue(type=99))
+    nameless = Parameter(name='', value=ParameterValue(type=ParameterType.PARAMETER_BOOL))
+    unheard = message('unheard_of', 3)
+    good = message('use_sim_time', False)
+    results = graph.call(
+        SetParameters, f'{node}/set_parameters',
+        SetParameters.Request(parameters=[bad, nameless, good, unheard]), START,
+    ).results
+    assert [result.successful for result in results] == [False, False, True, False]
+    assert f"parameter '{name}' cannot be read: its type is 99; ROS has 0 to 9" in (
+        results[0].reason)
+    assert all(result.reason for result in results if not result.successful)
+    request = SetParametersAtomically.Request(parameters=[good, bad])
+    result = graph.call(
+        SetParametersAtomically, f'{node}/set_parameters_atomically', request).result
+    assert not result.successful
+    assert 'its type is 99' in result.reason
+    assert set_each(graph, [('use_sim_time', False)], node)[0].successful  # it still lives
+
+
+def test_the_monitor_refuses_malformed_parameters_and_goes_on(graph):
+    assert_malformed_are_refused(graph, '/nav_monitor', 'latch')
+    assert graph.monitor.poll() is None
+
+
+def test_the_gate_refuses_malformed_parameters_and_goes_on(other):
+    gate = other.start('safety_stop')
+    assert_malformed_are_refused(other, '/safety_stop', 'latch')
+    assert gate.poll() is None
+
+
+def test_the_camera_refuses_malformed_parameters_and_goes_on(other):
+    camera = other.start_camera('sample:digits')
+    assert_malformed_are_refused(other, '/camera', 'rate')
+    assert camera.poll() is None
+
+
 # What a file may hold.
 
 

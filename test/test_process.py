@@ -51,12 +51,23 @@ def every(*cases):
         ({'ROS_LOG_DIR': __file__}, f'set ROS_LOG_DIR (now {__file__}) to a folder'),
         ({'ROS_DOMAIN_ID': 'abc'}, 'ROS_DOMAIN_ID is not an integral number'),
         ({'ROS_DOMAIN_ID': '300'}, 'ROS_DOMAIN_ID is 300; it must be 0 to 232'),
+        ({'RCUTILS_COLORIZED_OUTPUT': 'maybe'},
+         "RCUTILS_COLORIZED_OUTPUT is 'maybe'; it must be 0, 1 or empty"),
+        ({'RCUTILS_LOGGING_USE_STDOUT': '7', 'RCUTILS_LOGGING_BUFFERED_STREAM': 'x'},
+         "RCUTILS_LOGGING_USE_STDOUT is '7', RCUTILS_LOGGING_BUFFERED_STREAM is 'x'; it must be"),
         ({'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_STRATEGY': 'Enforce'},
          'ROS_SECURITY_KEYSTORE'),
     ),
 )
 def test_an_environment_in_which_ros_cannot_start_is_one_line(name, variables, said):
     assert said in refused(name, **variables)
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('value', ['yes', '01', ' '])
+def test_every_executable_checks_the_variables_of_the_log(name, value):
+    assert f"RCUTILS_LOGGING_BUFFERED_STREAM is '{value}'; it must be 0, 1 or empty" in refused(
+        name, RCUTILS_LOGGING_BUFFERED_STREAM=value)
 
 
 @pytest.mark.parametrize(

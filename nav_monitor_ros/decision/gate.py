@@ -17,6 +17,7 @@ class GateReason(str, Enum):
 
     ALERT = 'alert'  # somebody said True
     GATE_LATE = 'gate_late'  # the gate itself was held up: what queued meanwhile is discarded
+    COMMANDS_COME_BACK = 'commands_come_back'  # and nobody can tell which ones are new
     ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
     ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # the middleware saw silence
     ALERT_SILENT = 'alert_silent'  # the gate's own clock saw silence
@@ -103,6 +104,7 @@ class Gate:
         self._last_true: float | None = None
         self._deadline_missed = False
         self._lost_publishers = 0
+        self._commands_come_back = False
         self._latched = rules.latch
         self._last_command: float | None = None  # None too once its silence was answered
         self._output = ZERO  # sent last, or lower where a command asked for less meanwhile
@@ -167,6 +169,10 @@ class Gate:
                 graph, since the others do not speak for it.
         """
         self._lost_publishers = lost
+
+    def commands_come_back(self, value: bool) -> None:
+        """Say whether any command may be an old one that the gate itself has sent."""
+        self._commands_come_back = value
 
     def silence(self, now: float) -> float | None:
         """Return the seconds since the newest alert, or None if there was none."""
@@ -240,6 +246,8 @@ class Gate:
             return GateReason.ALERT
         if now < self._settled:
             return GateReason.GATE_LATE
+        if self._commands_come_back:
+            return GateReason.COMMANDS_COME_BACK
         if self._lost_publishers:
             return GateReason.ALERT_LIVELINESS_LOST
         if self._heard is None:

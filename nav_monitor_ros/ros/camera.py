@@ -21,9 +21,12 @@ from nav_monitor_ros.offline.images import ImageSource
 from nav_monitor_ros.offline.sources import open_source
 from nav_monitor_ros.plain_yaml import read_yaml
 from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS
+from nav_monitor_ros.ros.log import QueuedLog
 from nav_monitor_ros.ros.messages import byte_array
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.process import StopRequest, run
+from nav_monitor_ros.ros.spinning import Failures, spin_until
 from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 _FROM_RGB = {
@@ -116,8 +119,9 @@ class CameraNode(Node):
         Raises:
             NavMonitorError: A parameter or a source cannot be used.
         """
-        super().__init__('camera')
+        super().__init__('camera', start_parameter_services=False)
         self._values = declare(self, CAMERA_PARAMETERS)
+        self._parameter_service = ParameterRequests(self)
         known = [parameter.name for parameter in CAMERA_PARAMETERS]
         warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']
@@ -218,8 +222,10 @@ def _play_on(node: CameraNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not (stop.is_set() or node.done):
-            executor.spin_once(timeout_sec=0.1)
+        spin_until(
+            lambda: stop.is_set() or node.done, lambda: executor.spin_once(timeout_sec=0.1),
+            Failures(QueuedLog(node.get_logger())),
+        )
     except ExternalShutdownException:
         pass
     executor.shutdown()

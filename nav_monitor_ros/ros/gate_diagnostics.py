@@ -61,7 +61,8 @@ class GateState:
 
     reason: GateReason
     values: Mapping[str, object]  # what people want to know besides, by name
-    echoes: int  # commands since the start that were the gate's own
+    stamped_wrong: int  # commands since the start that were discarded for their stamp
+    came_back: int  # commands since the start that may have been the gate's own
 
 
 class GateDiagnostics:
@@ -93,7 +94,7 @@ class GateDiagnostics:
         self._state, self._loop_found = state, loop_found
         self._unknown = unknown_parameters
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
-        self._echoes = 0  # when last looked
+        self._stamped_wrong = self._came_back = 0  # when last looked
         self._logged: dict[str, str] = {}  # the newest trouble of each part
         self._closed = threading.Event()
         self._thread = threading.Thread(
@@ -131,12 +132,20 @@ class GateDiagnostics:
         bases = subscribers(node, topics.outgoing, topics.kind, topics.commands_offered, remedies)
         way = way_back(node, topics.outgoing, topics.incoming)
         self._loop_found(way)
-        echoes, self._echoes = state.echoes - self._echoes, state.echoes
-        loop = f'commands may come back: {way.path}; break this loop' if way else ''
+        stamped_wrong = state.stamped_wrong - self._stamped_wrong
+        self._stamped_wrong = state.stamped_wrong
+        came_back, self._came_back = state.came_back - self._came_back, state.came_back
+        loop = ''
+        if way:
+            refused = (
+                'no command passes' if state.reason is GateReason.COMMANDS_COME_BACK
+                else f'commands from {way.last_node} are refused'
+            )
+            loop = f'commands may come back: {way.path}; {refused} until this loop is broken'
         self._report('alert', alerts.trouble)
         self._report('commands in', sources.trouble)
         self._report('commands out', bases.trouble)
-        self._report('loop', loop and f'{loop}; what was sent a moment ago does not pass again')
+        self._report('loop', loop)
 
         level = _LEVELS.get(state.reason, DiagnosticStatus.ERROR)
         troubles = []
@@ -144,9 +153,15 @@ class GateDiagnostics:
             if found.trouble:
                 troubles.append(found.trouble)
                 level = max(level, _level(found), key=_GRAVITY.index)
-        if echoes:
+        if loop:
+            if state.reason is not GateReason.COMMANDS_COME_BACK:
+                troubles.append(GateReason.COMMANDS_COME_BACK.value)
+            troubles.append(f'{loop} ({came_back} refused since the last look)')
+            level = max(level, DiagnosticStatus.ERROR, key=_GRAVITY.index)
+        if stamped_wrong:
             troubles.append(
-                f'{echoes} commands equal to what had just been sent were discarded: {loop}'
+                f'{stamped_wrong} commands were discarded, older than command_timeout by their '
+                'stamp, or as far in the future'
             )
             level = max(level, DiagnosticStatus.WARN, key=_GRAVITY.index)
         hints = [

@@ -42,6 +42,12 @@ class WayBack:
 
     path: str  # topics and nodes, in the order in which a command passes them
     publishers: frozenset[bytes]  # ids of those that may send what the gate has sent
+    nodes: tuple[str, ...]  # theirs
+
+    @property
+    def last_node(self) -> str:
+        """Return the nodes whose commands may be the gate's own, as text."""
+        return ', '.join(self.nodes) or 'an unknown node'
 
 
 def check_distinct(
@@ -124,12 +130,11 @@ def way_back(node: Node, leaving: str, coming: str) -> WayBack | None:
                     waiting.append(published)
     if coming not in paths:
         return None
+    back = [info for info in publishers_of(node, coming) if _node_name(info) in reached]
     return WayBack(
         paths[coming],
-        frozenset(
-            gid(info.endpoint_gid)
-            for info in publishers_of(node, coming) if _node_name(info) in reached
-        ),
+        frozenset(gid(info.endpoint_gid) for info in back),
+        tuple(sorted({_node_name(info) for info in back})),
     )
 
 

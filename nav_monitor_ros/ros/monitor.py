@@ -19,6 +19,7 @@ from nav_monitor_ros.ros.process import (
     StuckThreadError,
     run,
 )
+from nav_monitor_ros.ros.spinning import Failures, spin_until
 
 STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
 CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
@@ -95,7 +96,15 @@ def _execute(
                     if node.trouble:
                         statuses.append(UNUSABLE)  # the transition has logged the one line
                         return
-        executor.spin()
+        # spin() itself returns only once the executor is shut down, or its context.
+        spun: list[bool] = []
+        failures = Failures(node.log)
+
+        def spin() -> None:
+            executor.spin()
+            spun.append(True)
+
+        spin_until(lambda: bool(spun), spin, failures)
     except ExternalShutdownException:
         pass
     except Exception as error:

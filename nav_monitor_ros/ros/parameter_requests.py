@@ -9,8 +9,11 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter_service import ParameterService
 
+from nav_monitor_ros.errors import NavMonitorError, one_line
+
 if TYPE_CHECKING:
-    from rcl_interfaces.srv import SetParameters
+    from rcl_interfaces.msg import Parameter as ParameterMessage
+    from rcl_interfaces.srv import SetParameters, SetParametersAtomically
     from rclpy.node import Node
 
     _Base = Node
@@ -65,17 +68,86 @@ class RelatedParameters(_Base):
         raise NotImplementedError
 
 
-class RelatedParametersService(ParameterService):
-    """The parameter services of a node with ``RelatedParameters``."""
+class ParameterRequests(ParameterService):
+    """The parameter services of a node, which no request can end.
+
+    rclpy's own let the exceptions that a malformed parameter causes, as one of a type that ROS does
+    not have, go up to the executor. Here each is the result of that parameter.
+    """
 
     def _set_parameters_callback(
         self, request: SetParameters.Request, response: SetParameters.Response
     ) -> SetParameters.Response:
-        node: Any = self._get_node()
-        response.results = node.set_parameters(
-            [RosParameter.from_parameter_msg(parameter) for parameter in request.parameters]
-        )
+        results: dict[int, SetParametersResult] = {}
+        parameters: dict[int, RosParameter] = {}
+        for place, message in enumerate(request.parameters):
+            try:
+                parameters[place] = _parameter(message)
+            except NavMonitorError as error:
+                results[place] = _refused(error)
+        try:
+            given = self._set_each(list(parameters.values()))
+        except Exception as error:
+            given = [_refused(error)] * len(parameters)
+        results.update(zip(parameters, given, strict=True))
+        response.results = [results[place] for place in range(len(request.parameters))]
         return response
+
+    def _set_parameters_atomically_callback(
+        self,
+        request: SetParametersAtomically.Request,
+        response: SetParametersAtomically.Response,
+    ) -> SetParametersAtomically.Response:
+        node: Any = self._get_node()
+        try:
+            parameters = [_parameter(message) for message in request.parameters]
+            response.result = node.set_parameters_atomically(parameters)
+        except Exception as error:
+            response.result = _refused(error)
+        return response
+
+    def _set_each(self, parameters: list[RosParameter]) -> list[SetParametersResult]:
+        node: Any = self._get_node()
+        results = []
+        for parameter in parameters:
+            try:
+                results.append(node.set_parameters_atomically([parameter]))
+            except Exception as error:
+                results.append(_refused(error))
+        return results
+
+
+class RelatedParametersService(ParameterRequests):
+    """The parameter services of a node with ``RelatedParameters``."""
+
+    def _set_each(self, parameters: list[RosParameter]) -> list[SetParametersResult]:
+        node: Any = self._get_node()
+        return list(node.set_parameters(parameters))
+
+
+def _parameter(message: ParameterMessage) -> RosParameter:
+    """Return a parameter of a request.
+
+    Raises:
+        NavMonitorError: It is malformed.
+    """
+    if not message.name:  # which rclpy's own look for undeclared names passes over
+        raise NavMonitorError('a parameter has no name')
+    try:
+        return RosParameter.from_parameter_msg(message)
+    except Exception as error:
+        known = [kind.value for kind in RosParameter.Type]
+        if message.value.type not in known:
+            reason = f'its type is {message.value.type}; ROS has {min(known)} to {max(known)}'
+        else:
+            reason = one_line(error)
+        raise NavMonitorError(f"parameter '{message.name}' cannot be read: {reason}") from error
+
+
+def _refused(error: Exception) -> SetParametersResult:
+    return SetParametersResult(
+        successful=False, reason=one_line(str(error) or type(error).__name__)
+    )
 
 
 def together(names: Iterable[str], reason: str) -> str:

@@ -39,6 +39,10 @@ FAILED = 70  # exit status: the node failed while it ran; started again it may l
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LONGEST = 1000  # characters of an error's line
 LAST_LINES = 1.0  # seconds that the last lines of output may take to reach their reader
+# Variables of ROS's log that it takes only as 0, 1 or empty, and without which nothing is logged.
+SWITCHES = (
+    'RCUTILS_COLORIZED_OUTPUT', 'RCUTILS_LOGGING_USE_STDOUT', 'RCUTILS_LOGGING_BUFFERED_STREAM',
+)
 LAST_DOMAIN = 232  # beyond it the middleware has no ports, and ends the process itself
 # What ROS raises where a name, an argument, a file or a variable that it was given is wrong.
 _GIVEN = (
@@ -181,6 +185,7 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
     Raises:
         NavMonitorError: An argument is not ROS's, or the logs have no place.
     """
+    _check_switches()
     domain = os.environ.get('ROS_DOMAIN_ID', '')
     if domain.isdecimal() and int(domain) > LAST_DOMAIN:
         raise NavMonitorError(f'ROS_DOMAIN_ID is {domain}; it must be 0 to {LAST_DOMAIN}')
@@ -216,6 +221,24 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
             f"unknown argument '{others[0]}'; parameters and remappings follow --ros-args: "
             '--ros-args -p NAME:=VALUE -r FROM:=TO'
         )
+
+
+def _check_switches() -> None:
+    """Check the variables on which ROS's log depends.
+
+    Raises:
+        NavMonitorError: Some are wrong; they are taken out of the environment, so that this can be
+            logged.
+    """
+    wrong = {
+        name: value for name in SWITCHES
+        if (value := os.environ.get(name, '')) not in ('', '0', '1')
+    }
+    for name in wrong:
+        del os.environ[name]
+    if wrong:
+        given = ', '.join(f"{name} is '{value}'" for name, value in wrong.items())
+        raise NavMonitorError(f'{given}; it must be 0, 1 or empty')
 
 
 def _log_folder() -> Path:

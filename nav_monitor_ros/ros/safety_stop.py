@@ -19,7 +19,6 @@ from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
-from nav_monitor_ros.decision.command_echo import CommandEcho
 from nav_monitor_ros.decision.gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.gate_diagnostics import GateDiagnostics, GateState, GateTopics
@@ -32,10 +31,12 @@ from nav_monitor_ros.ros.gate_topics import (
     without_deadline,
 )
 from nav_monitor_ros.ros.log import QueuedLog
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare, plain
 from nav_monitor_ros.ros.process import StopRequest, run
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop_parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
+from nav_monitor_ros.ros.spinning import Failures, spin_until
 from nav_monitor_ros.ros.unknown_parameters import warn_of_unknown
 
 try:
@@ -77,8 +78,8 @@ class SafetyStopNode(Node):
             NavMonitorError: A parameter has a wrong type or is out of range, or two of the topics
                 are one.
         """
-        super().__init__(name, **options)
-        self._log = QueuedLog(self.get_logger())
+        super().__init__(name, start_parameter_services=False, **options)
+        self.log = QueuedLog(self.get_logger())
         check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
         rules = GateRules(**{rule: self._values[rule] for rule in RULES})
@@ -88,12 +89,13 @@ class SafetyStopNode(Node):
         self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
-        self._received = self._forwarded = self._not_finite = self._stale = self._echoes = 0
+        self._received = self._forwarded = self._not_finite = 0
+        self._stale = self._stamped_wrong = self._came_back = 0
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
-        self._not_finite_logged = -math.inf
-        self._echo = CommandEcho()
+        self._not_finite_logged = self._stamp_logged = -math.inf
         self._way_back: WayBack | None = None  # written by the thread of the diagnostics
+        self._publishers_told = True  # whether the middleware says who published a command
         self._create_publishers()
         self._create_subscriptions()
         self.create_service(Trigger, '~/reset', self._reset)
@@ -104,10 +106,11 @@ class SafetyStopNode(Node):
         if period > (look := rules.late_after / LOOKS):
             self.create_timer(look, self._look, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = ParameterRequests(self)
         self._act()
-        unknown = warn_of_unknown(self, self._log, known=BY_NAME)
+        unknown = warn_of_unknown(self, self.log, known=BY_NAME)
         self._diagnostics = GateDiagnostics(
-            self, self._topics(), self._log, self._state, self._loop_found, unknown
+            self, self._topics(), self.log, self._state, self._loop_found, unknown
         )
 
     def stop(self) -> None:
@@ -116,7 +119,7 @@ class SafetyStopNode(Node):
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
             publisher.wait_for_all_acked(Duration(seconds=GOODBYE))
-        self._log.flush(GOODBYE)
+        self.log.flush(GOODBYE)
 
     def destroy_node(self) -> None:
         """End the thread of the diagnostics, too."""
@@ -141,13 +144,14 @@ class SafetyStopNode(Node):
     def _create_subscriptions(self) -> None:
         # No default listeners: who cannot be heard is found by the diagnostics, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-        self._incoming = self.create_subscription(
-            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
-        )
+        # rclpy serves what is ready in the order of creation: alerts come before commands.
         self._alerts = self.create_subscription(
             Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT), event_callbacks=quiet
         )
         self._watch_alert()
+        self._incoming = self.create_subscription(
+            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
+        )
 
     def _topics(self) -> GateTopics:
         return GateTopics(
@@ -182,7 +186,7 @@ class SafetyStopNode(Node):
                 Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
             )
         except UnsupportedEventTypeError:
-            self._log.warning(
+            self.log.warning(
                 'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
                 'watched for silence only'
             )
@@ -191,6 +195,15 @@ class SafetyStopNode(Node):
         now = self._wake()
         self._gate.alert_heard(message.data, now, age=_age(info))
         self._act()
+
+    def _hear_waiting_alerts(self) -> None:
+        """Take the alerts that have come, whichever the executor would have served first."""
+        while True:
+            with self._alerts.handle:
+                taken = self._alerts.handle.take_message(Bool, False)
+            if taken is None:
+                return
+            self._alert_heard(*taken)
 
     def _deadline_missed(self, _event: Any) -> None:
         self._wake()
@@ -205,7 +218,7 @@ class SafetyStopNode(Node):
 
     def _offers_too_little(self, _event: Any) -> None:
         self._wake()
-        self._log.warning(
+        self.log.warning(
             f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
             f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
             'and not for its death while another one speaks'
@@ -214,7 +227,9 @@ class SafetyStopNode(Node):
     # The commands.
 
     def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
+        self._publishers_told = info.get('publisher_gid') is not None  # not before Kilted
         now = self._wake()
+        self._hear_waiting_alerts()
         self._received += 1
         twist = message
         if isinstance(message, TwistStamped):
@@ -223,11 +238,15 @@ class SafetyStopNode(Node):
         asked = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
-        age = _age(info)
-        if self._is_echo(asked, info, now):
-            self._echoes += 1
+        stamp_age = self._stamp_age(message)
+        age = max(_age(info), abs(stamp_age))
+        if self._may_have_come_back(info):
+            self._came_back += 1
         elif age > self._values['command_timeout']:
             self._stale += 1
+            if abs(stamp_age) > self._values['command_timeout']:
+                self._stamped_wrong += 1
+                self._log_stamp(stamp_age, now)
         elif (velocity := self._gate.command(asked, now, age=age)) is not None:
             self._forwarded += 1
             self._send(velocity)
@@ -236,21 +255,41 @@ class SafetyStopNode(Node):
             self._not_finite += 1
             self._log_not_finite(now)
 
-    def _is_echo(self, asked: Velocity, info: Mapping[str, Any], now: float) -> bool:
-        """Return whether a command may well be one that this gate has sent, come back."""
+    def _may_have_come_back(self, info: Mapping[str, Any]) -> bool:
+        """Return whether a command may be one that this gate has sent, however long ago."""
         way = self._way_back
         if way is None:
             return False
-        publisher = info.get('publisher_gid')  # before Kilted the middleware does not tell it
-        if publisher is not None and gid(publisher['data']) not in way.publishers:
-            return False
-        return self._echo.is_echo(asked, now)
+        publisher = info.get('publisher_gid')
+        return publisher is None or gid(publisher['data']) in way.publishers
+
+    def _stamp_age(self, message: Twist | TwistStamped) -> float:
+        """Return a command's age by its stamp, negative in the future; 0 where none can be told."""
+        if not isinstance(message, TwistStamped):
+            return 0.0
+        stamp = message.header.stamp
+        made = stamp.sec * 10**9 + stamp.nanosec
+        now = self.get_clock().now().nanoseconds
+        if not made or not now:  # not stamped, or nothing has published /clock yet
+            return 0.0
+        return (now - made) / 1e9
+
+    def _log_stamp(self, age: float, now: float) -> None:
+        if now - self._stamp_logged < LOG_PERIOD:
+            return
+        self._stamp_logged = now
+        where = f'{age:.1f} s old' if age > 0 else f'{-age:.1f} s in the future'
+        self.log.error(
+            f'a command is {where} by its stamp, beyond command_timeout: it is discarded; have who '
+            f'publishes {self._incoming.topic_name} and this node use one clock (use_sim_time for '
+            'both or neither), or leave the stamp at 0'
+        )
 
     def _log_not_finite(self, now: float) -> None:
         if now - self._not_finite_logged < LOG_PERIOD:
             return
         self._not_finite_logged = now
-        self._log.error(
+        self.log.error(
             'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
         )
 
@@ -260,11 +299,12 @@ class SafetyStopNode(Node):
         """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
         now = self._awake = time.monotonic()
         pause = self._gate.awake(now)
+        self._gate.commands_come_back(self._way_back is not None and not self._publishers_told)
         if pause:
             self._act()
             self._times_late += 1
             self._longest_late = max(self._longest_late, pause)
-            self._log.warning(
+            self.log.warning(
                 f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
                 'commands that waited meanwhile are discarded'
             )
@@ -303,9 +343,9 @@ class SafetyStopNode(Node):
             return
         self._said, self._since = reason, time.monotonic()
         if reason is GateReason.PASSING:
-            self._log.info('commands pass')
+            self.log.info('commands pass')
         else:
-            self._log.warning(f'stopped: {reason.value}')
+            self.log.warning(f'stopped: {reason.value}')
 
     def _send(self, velocity: Velocity) -> None:
         twist = Twist(
@@ -318,7 +358,6 @@ class SafetyStopNode(Node):
             header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
             self._commands.publish(TwistStamped(header=header, twist=twist))
         self._sent = velocity
-        self._echo.sent(velocity, time.monotonic())
 
     # Services, parameters, diagnostics.
 
@@ -366,13 +405,14 @@ class SafetyStopNode(Node):
                 'commands_forwarded': self._forwarded,
                 'commands_not_finite': self._not_finite,
                 'commands_stale': self._stale,
-                'commands_came_back': self._echoes,
+                'commands_came_back': self._came_back,
                 'times_late': self._times_late,
                 'longest_late_s': self._longest_late,
                 'sent_linear_x': self._sent.linear[0],
                 'sent_angular_z': self._sent.angular[2],
             },
-            echoes=self._echoes,
+            came_back=self._came_back,
+            stamped_wrong=self._stamped_wrong,
         )
 
 
@@ -399,8 +439,7 @@ def _guard(node: SafetyStopNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
+        spin_until(stop.is_set, lambda: executor.spin_once(timeout_sec=0.1), Failures(node.log))
     except ExternalShutdownException:
         pass
     finally:
