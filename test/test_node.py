@@ -575,8 +575,8 @@ def test_a_default_publisher_of_large_images_is_received_without_loss(graph, moo
     status = graph.wait_diagnostic('input', '', 10)
     assert values(status)['reliability'] == 'reliable'
     assert values(status)['lost_in_transport'] == '0'
-    # Most of 120: a busy machine takes some too late, and the newest is kept, not a queue. With best
-    # effort fewer than half would come.
+    # Most of 120: a busy machine takes some too late, and the newest is kept, not a queue. With
+    # best effort fewer than half would come.
     assert int(values(status)['received']) >= 90
 
 
