@@ -57,12 +57,12 @@ def onnx_bundle(onnx_file, tmp_path_factory):
 
 def made(
     tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4),
-    version=13,
+    version=13, output=None,
 ):
     """Write a graph that takes ``images``."""
     graph = helper.make_graph(
         nodes, 'g', [helper.make_tensor_value_info('images', TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
+        [output or helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
     imports = [helper.make_opsetid('', version)]
@@ -285,6 +285,51 @@ def test_the_mean_of_a_softmax_at_every_position_is_a_row_of_probabilities(tmp_p
     np.testing.assert_allclose(made_of, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(('inner', 'backend'), [
+    (TensorProto.FLOAT16, ONNXRUNTIME), (TensorProto.FLOAT16, OPENVINO),
+    (TensorProto.DOUBLE, OPENVINO),  # ONNX Runtime has no convolution of doubles
+])
+@pytest.mark.parametrize('version', [13, 18])
+@pytest.mark.parametrize('end', [None, 'Softmax'])
+def test_a_network_that_computes_in_another_precision_inside_is_run(
+    tmp_path, inner, backend, version, end
+):
+    kind = helper.tensor_dtype_to_np_dtype(inner)
+    single = TensorProto.FLOAT
+    nodes = [
+        helper.make_node('Cast', ['images'], ['cast'], 'cast', to=inner),
+        helper.make_node('Conv', ['cast', 'kernels'], ['maps'], 'conv', pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['maps'], ['positive'], 'relu'),
+        helper.make_node('GlobalAveragePool', ['positive'], ['mean'], 'pool'),
+        helper.make_node('Flatten', ['mean'], ['features'], 'flat'),
+        helper.make_node('Gemm', ['features', 'w', 'b'], ['scores'], 'fc'),
+        *([helper.make_node('Softmax', ['scores'], ['end'])] if end else []),
+        helper.make_node('Cast', ['end' if end else 'scores'], ['logits'], to=single),
+    ]
+    path = made(tmp_path, nodes, {
+        'kernels': KERNELS.astype(kind), 'w': WEIGHT.astype(kind), 'b': BIAS.astype(kind),
+    }, version=version)
+    running = ExportedClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
+    assert [one.name for one in running.layers][:5] == ['cast', 'conv', 'relu', 'pool', 'flat']
+    running.watch(['conv', 'relu'])
+    running.tap(['relu'])
+    batch = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
+    found = running(batch)
+    convolved = nn.functional.conv2d(
+        torch.from_numpy(batch), torch.from_numpy(KERNELS), padding=1
+    ).numpy()
+    features = np.maximum(convolved, 0).mean((2, 3))
+    assert (running.layer, running.width, running.classes) == (PENULTIMATE, 5, 4)
+    for value, expected in [
+        (found.logits, features @ WEIGHT + BIAS), (found.features, features),
+        (running.head.logits(found.features), features @ WEIGHT + BIAS),
+        (found.means['conv'], convolved.mean((2, 3))), (found.means['relu'], features),
+        (found.maps['relu'], np.maximum(convolved, 0)),
+    ]:
+        assert value.dtype == np.float32
+        np.testing.assert_allclose(value, expected, rtol=1e-2, atol=2e-2)
+
+
 def test_without_a_linear_end_the_layers_are_named(tmp_path):
     path = made(tmp_path, [*BODY, helper.make_node('Tanh', ['features'], ['logits'])],
                 {'kernels': KERNELS}, result=(None, 5))
@@ -356,6 +401,9 @@ BOMB = [
     (of(helper.make_node('Gemm', ['nowhere', 'w', 'b'], ['logits'])), 'no valid ONNX model'),
     (of(helper.make_node('Identity', ['positive'], ['logits']), result=(None, 5, 12, 12)),
      'not return one row of class scores.*this monitors classifiers'),
+    (of(GEMM, helper.make_node('Cast', ['logits'], ['whole'], to=TensorProto.INT64),
+        output=helper.make_tensor_value_info('whole', TensorProto.INT64, (None, 4))),
+     'returns int64 numbers, which are no class scores'),
     (of(GEMM, shape=('n', 3, 'h', 'w')), 'how many channels and pixels'),
     (of(GEMM, shape=('n', 3, 24, 24)), r'takes images of shape \(3, 24, 24\)'),
     (of(GEMM, shape=('n', 3)), 'does not take one float32 input'),

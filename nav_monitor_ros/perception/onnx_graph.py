@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer
 from nav_monitor_ros.perception.onnx_files import DOMAINS, read_model
-from nav_monitor_ros.perception.onnx_head import GraphTail, LinearHead, runs_over_all
+from nav_monitor_ros.perception.onnx_head import GraphTail, LinearHead, floating, runs_over_all
 from nav_monitor_ros.perception.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
 
 if TYPE_CHECKING:
@@ -136,18 +136,19 @@ class OnnxGraph:
         for number, (name, rank) in enumerate(outputs):
             result = f'selected_{number}'
             axes = None if rank is None or rank < 3 else [1] if rank == 3 else list(range(2, rank))
-            if axes is None:
-                nodes.append(helper.make_node('Identity', [name], [result]))
-            elif self._version < 18:
+            # Of float32, also what the network computes in float16: before a sum overflows there.
+            single = result if axes is None else f'{result}_single'
+            nodes.append(helper.make_node('Cast', [name], [single], to=onnx.TensorProto.FLOAT))
+            if axes is not None and self._version < 18:
                 nodes.append(
-                    helper.make_node('ReduceMean', [name], [result], axes=axes, keepdims=0)
+                    helper.make_node('ReduceMean', [single], [result], axes=axes, keepdims=0)
                 )
-            else:
+            elif axes is not None:
                 constants.append(
                     helper.make_tensor(f'{result}_axes', onnx.TensorProto.INT64, [len(axes)], axes)
                 )
                 nodes.append(helper.make_node(
-                    'ReduceMean', [name, f'{result}_axes'], [result], keepdims=0
+                    'ReduceMean', [single, f'{result}_axes'], [result], keepdims=0
                 ))
             results.append(helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None))
         cut = helper.make_model(
@@ -262,7 +263,7 @@ class OnnxGraph:
         for node in self._model.graph.node:
             tensor = node.output[0]
             info = infos.get(tensor)
-            if info is None or info.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            if info is None or info.type.tensor_type.elem_type not in floating():
                 continue
             shape = _shape(info)
             first = shape[0] if shape else None
@@ -286,6 +287,12 @@ class OnnxGraph:
             raise NavMonitorError(
                 f'{self._what} does not return one row of class scores for each image, but '
                 f'{[n or "N" for n in shape]}{kind}; {CLASSIFIERS}'
+            )
+        number = infos.get(output.name, output).type.tensor_type.elem_type
+        if number not in floating():
+            raise NavMonitorError(
+                f'{self._what} returns {onnx.TensorProto.DataType.Name(number).lower()} numbers, '
+                f'which are no class scores; {CLASSIFIERS}'
             )
         self.outputs = shape[1]
         before = None

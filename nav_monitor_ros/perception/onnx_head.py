@@ -18,6 +18,15 @@ _UNDONE = {'Log': 'Softmax', 'Exp': 'LogSoftmax'}
 _ONE_AXIS = 13  # version of the operators from which a softmax runs over its one axis alone
 
 
+def floating() -> frozenset[int]:
+    """Return ONNX's numbers of the types that a network computes in."""
+    from onnx import TensorProto
+
+    return frozenset(
+        {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+    )
+
+
 def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: int) -> bool:
     """Return whether a softmax or sigmoid treats the numbers of each image as one row of logits.
 
@@ -62,6 +71,13 @@ class GraphTail:
         self._producers = producers
         self._initializers = initializers
 
+    @staticmethod
+    def _shapes(node: Any) -> bool:
+        """Return whether a node leaves numbers and their order as they are."""
+        if node.op_type == 'Cast':
+            return any(a.name == 'to' and a.i in floating() for a in node.attribute)
+        return node.op_type in _SHAPING
+
     def squashing(self, output: str) -> Any | None:
         """Return the node of the softmax or sigmoid that makes an output; None without one."""
         name, undoing = output, ''
@@ -70,7 +86,7 @@ class GraphTail:
                 return node if undoing in ('', node.op_type) else None
             if node.op_type in _UNDONE and not undoing:
                 undoing = _UNDONE[node.op_type]
-            elif node.op_type not in _SHAPING:
+            elif not self._shapes(node):
                 return None
             name = node.input[0]
         return None
@@ -89,7 +105,7 @@ class GraphTail:
             node = self._producers.get(name)
             if node is None:
                 return None
-            if node.op_type in _SHAPING:
+            if self._shapes(node):
                 name = node.input[0]
                 continue
             scaled = self._scaled(node)
