@@ -440,3 +440,18 @@ def test_spoilt_files_are_refused_or_run_but_never_worse(onnx_file, tmp_path):
         except NavMonitorError:
             refused += 1
     assert refused > 0
+
+
+def test_a_network_of_images_with_channels_last_is_told_how_to_export_it(tmp_path):
+    nodes = [
+        helper.make_node('Transpose', ['images'], ['first'], perm=[0, 3, 1, 2]),
+        helper.make_node('Conv', ['first', 'kernels'], ['maps'], 'conv', pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['maps'], ['positive'], 'relu'),
+        helper.make_node('GlobalAveragePool', ['positive'], ['means']),
+        helper.make_node('Flatten', ['means'], ['features']),
+        helper.make_node('Gemm', ['features', 'w', 'b'], ['logits']),
+    ]
+    path = made(tmp_path, nodes, {'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS},
+                shape=('n', 12, 12, 3))
+    with pytest.raises(NavMonitorError, match='channels last; export it with channels first'):
+        start_network(ONNX, path, tiny.PREPROCESS)
