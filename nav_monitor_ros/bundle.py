@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -33,6 +34,7 @@ from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.interrupt import Unfinished, commit
+from nav_monitor_ros.paths import listed, reachable
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.exported import ExportedClassifier
@@ -53,7 +55,7 @@ FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
 CLASSES = 'classes.txt'  # the class names, one a line, where they are very many
 LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
-_OWN_FILES = {DESCRIPTION, WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
+_KNOWN_FILES = {WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
 HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
 
 _log = logging.getLogger(__name__)
@@ -279,7 +281,7 @@ def find_bundle(bundle: str) -> Path:
     if bundle in shipped:
         return shipped[bundle]
     folder = Path(os.path.expanduser(bundle))
-    if not folder.is_dir():
+    if not reachable(folder).is_dir():
         raise NavMonitorError(
             f"bundle '{bundle}' is neither a folder nor a shipped bundle "
             f'({", ".join(shipped) or "none is installed"})'
@@ -289,7 +291,52 @@ def find_bundle(bundle: str) -> Path:
 
 def size_of(folder: Path) -> int:
     """Return how many bytes the files of a bundle have, without others in its folder."""
-    return sum((folder / name).stat().st_size for name in _OWN_FILES if (folder / name).is_file())
+    return sum(
+        (folder / name).stat().st_size for name in own_files(folder) if (folder / name).is_file()
+    )
+
+
+def own_files(folder: Path) -> set[str]:
+    """Return the files that the description in a folder lists, and itself; none without one."""
+    try:
+        described = read_yaml(folder / DESCRIPTION) if (folder / DESCRIPTION).is_file() else None
+    except NavMonitorError:
+        return set()
+    files = described.get('files') if isinstance(described, dict) else None
+    if not isinstance(files, dict):
+        return set()
+    return {DESCRIPTION, *(name for name in _KNOWN_FILES if name in files)}
+
+
+def written_files(
+    spec: str, class_names: Sequence[str] = (), *, exported: bool = False
+) -> set[str]:
+    """Return the files that a bundle of a network may consist of.
+
+    Args:
+        spec: Of the network.
+        class_names: Of its classes.
+        exported: Whether it is exported for other backends, too.
+    """
+    return {
+        DESCRIPTION, *_hashed(spec), *((CLASSES,) if _are_listed(class_names) else ()),
+        *(EXPORTED_FILES if exported else ()),
+    }
+
+
+def check_foreign(folder: Path, names: Iterable[str]) -> None:
+    """Check that files which are going to be written replace none but those of a bundle.
+
+    Raises:
+        NavMonitorError: A file of somebody else has such a name.
+    """
+    own = own_files(folder)
+    for name in sorted(names):
+        if name not in own and os.path.lexists(folder / name):
+            raise NavMonitorError(
+                f'{folder / name} is no file of a bundle there, and would be replaced; move it, or '
+                'choose another output folder'
+            )
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
@@ -308,7 +355,7 @@ def load_bundle(bundle: str | Path) -> Bundle:
     folder = find_bundle(str(bundle))
     _require_own_files(folder, (DESCRIPTION,))
     described = _read_description(folder)
-    _require_own_files(folder, (*_hashed(_spec_of(described)), CLASSES, *EXPORTED_FILES))
+    _require_own_files(folder, (*_hashed(_spec_of(described)), *own_files(folder)))
     _check_hashes(folder, described)
     return _assembled(folder, described)
 
@@ -394,10 +441,10 @@ def _write(
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder, force=force or (folder / DESCRIPTION).is_file())
-    if folder.is_symlink():
-        folder = folder.resolve()  # the link stays
+    folder = folder.resolve()  # links stay
+    inside = folder.is_dir() and _is_fixed(folder) != ''
     try:
-        beside = FolderBeside(folder)
+        beside = FolderBeside(folder / 'bundle' if inside else folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
     scratch = beside.path
@@ -418,8 +465,12 @@ def _write(
             # safetensors writes files that only their owner can read
             file.chmod(0o755 if file.is_dir() else 0o644)
         scratch.chmod(0o755)
+        if inside:
+            _fill(scratch, folder)
+            return
         if folder.is_dir():
-            keep_others(folder, scratch, _OWN_FILES)
+            check_foreign(folder, (DESCRIPTION, *described['files']))
+            keep_others(folder, scratch, own_files(folder))
         _swap(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
@@ -441,7 +492,8 @@ def _require_readable(scratch: Path, folder: Path) -> None:
 
 
 def check_output(
-    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None
+    folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None,
+    writes: Iterable[str] = (),
 ) -> None:
     """Check that a new bundle may be written to a folder, before hours of work go into it.
 
@@ -449,24 +501,88 @@ def check_output(
         folder: Where it is to go.
         force: A bundle may be there, or other files; these stay.
         outside: Folders that are written to meanwhile and must not lie within, by their options.
+        writes: Files that are going to be written, besides those of every bundle.
 
     Raises:
         NavMonitorError: It may not.
     """
-    if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
+    if (reachable(folder).exists() or folder.is_symlink()) and not folder.is_dir():
         raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
-    if not force and folder.is_dir() and any(folder.iterdir()):
+    if not force and folder.is_dir() and listed(folder):
         holds = 'holds a bundle already' if (folder / DESCRIPTION).is_file() else 'is not empty'
         raise NavMonitorError(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
             "that are not the bundle's stay)"
         )
+    _require_writable(folder)
+    check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
             raise NavMonitorError(
                 f'{option} {path} lies in the output folder {folder}, which appears when the work '
                 'is done; name one outside of it'
             )
+
+
+def _is_fixed(folder: Path) -> str:
+    """Return why another folder cannot take a folder's place; empty if it can."""
+    with suppress(OSError):  # the current folder may be gone
+        if Path.cwd().is_relative_to(folder):
+            return 'it is, or holds, the current folder'
+    if os.path.ismount(folder):
+        return 'a disk is mounted there'
+    if not os.access(folder.parent, os.W_OK | os.X_OK):
+        return 'the folder above cannot be written'
+    return ''
+
+
+def _require_writable(folder: Path) -> None:
+    """Check that a folder can be made, replaced, or filled if it is empty.
+
+    Raises:
+        NavMonitorError: It cannot.
+    """
+    if not folder.is_dir():
+        above = next(one for one in folder.resolve().parents if reachable(one).exists())
+        if not above.is_dir():
+            raise NavMonitorError(f'cannot write {folder}: {above} is not a folder')
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}: {above}')
+        return
+    fixed = _is_fixed(folder.resolve())
+    if not fixed:
+        return
+    if listed(folder):
+        raise NavMonitorError(
+            f'{folder} cannot be replaced by a new bundle: {fixed}; name a folder in it, or an '
+            'empty one'
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}')
+
+
+def _fill(scratch: Path, folder: Path) -> None:
+    """Move what is in ``scratch`` to an empty folder, the description last; all of it or nothing.
+
+    Raises:
+        OSError: It cannot be moved; the folder is empty again.
+    """
+    names = sorted((path.name for path in scratch.iterdir()), key=DESCRIPTION.__eq__)
+
+    def undo() -> None:
+        for name in names:
+            with suppress(OSError):
+                (folder / name).unlink()
+            remove_folder(folder / name)
+
+    with Unfinished(undo):
+        try:
+            with commit(folder):
+                for name in names:
+                    (scratch / name).rename(folder / name)
+        except BaseException:
+            undo()
+            raise
 
 
 def _swap(scratch: Path, folder: Path) -> None:
@@ -532,7 +648,7 @@ def _brief(what: object, length: int = 300) -> str:
 
 def _read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
-    if not path.is_file():
+    if not reachable(path).is_file():
         raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
     described = read_yaml(path)
     if not isinstance(described, dict):
@@ -546,15 +662,15 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
-    listed = described.get('files')
-    if not isinstance(listed, dict):
+    hashes = described.get('files')
+    if not isinstance(hashes, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
     listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
     for name in (*_hashed(_spec_of(described)), *listed_classes):
         if not (folder / name).is_file():
             raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
-        if sha256_of(folder / name) != listed.get(name):
+        if sha256_of(folder / name) != hashes.get(name):
             raise NavMonitorError(
                 f'{folder / name} was changed after it was written (SHA-256 differs from '
                 f'{DESCRIPTION}); copy or fit it again'

@@ -59,9 +59,47 @@ def comparable(name: str) -> str:
 
 
 def alike(name: str) -> str:
-    """Return what names have in common that a person may take for the same: letters and digits."""
-    folded = unicodedata.normalize('NFKD', name).casefold()
-    return ''.join(character for character in folded if character.isalnum())
+    """Return the form in which names are compared that a person may take for the same.
+
+    Capitals, accents and what stands between words make no difference: ``Speed-limit 30`` is
+    ``speed_limit_30``. What tells numbers apart does: a sign before one (``Steer -30``, but not a
+    hyphen after a letter), whatever separates two (``1.5`` is ``1_5``, not ``15``), and symbols do
+    (``> 3``).
+    """
+    folded = _folded(name)
+    kept = []
+    before = ''  # the last letter, digit or symbol
+    for place, character in enumerate(folded):
+        between = folded[place - 1] if place else ''
+        after = folded[place + 1] if place + 1 < len(folded) else ''
+        if _counts(character):
+            if before.isdecimal() and character.isdecimal() and not _counts(between):
+                kept.append('.')
+            kept.append(character)
+            before = character
+        elif character == '-' and after.isdecimal() and not between.isalnum():
+            kept.append('-')
+            before = '-'
+    return ''.join(kept)
+
+
+def letters_and_digits(name: str) -> str:
+    """Return the letters and digits of a name: what even names of different classes may share."""
+    return ''.join(character for character in _folded(name) if character.isalnum())
+
+
+def _folded(name: str) -> str:
+    """Return a name without capitals and accents, and with one kind of minus sign and hyphen."""
+    folded = unicodedata.normalize('NFKD', unicodedata.normalize('NFKD', name).casefold())
+    dashes = (
+        '-' if c == '\u2212' or unicodedata.category(c) == 'Pd' else c for c in folded
+    )
+    return ''.join(c for c in dashes if not '\u0300' <= c <= '\u036f')  # accents of letters
+
+
+def _counts(character: str) -> bool:
+    """Return whether a character is no mere separator: letters, digits, marks, symbols."""
+    return character.isalnum() or unicodedata.category(character)[0] in 'MS'
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from nav_monitor_ros.cli_progress import (
     opened,
     say,
     table_console,
+    told_output,
     write_json,
 )
 from nav_monitor_ros.cli_ray import add_ray, cluster_of
@@ -48,6 +50,8 @@ from nav_monitor_ros.perception.network_folder import folder_of, look_in
 _FORMATS = argparse.RawDescriptionHelpFormatter
 # Largest values of options that every command understands alike.
 _MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
+# Ranges of options that are of some commands; what is outside would be taken for something else.
+_RANGES = {'width': (320, 3840), 'channels': (1, 10**6), 'checkpoint_seconds': (0, 10**9)}
 _SOURCE = (
     'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
@@ -77,15 +81,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         look_in(Path.cwd())
     try:
         _check_numbers(options)
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        with told_output():
+            sys.stdout.flush()  # here, where a full disk can still be told
+        return status
     except NavMonitorError as error:
         if not requested():  # what is unfinished may be gone already
             print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
             return 2
+    except OSError as error:
+        if not requested():
+            return _failed(options.command, error)
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
     return STATUS
+
+
+def _failed(command: str, error: OSError) -> int:
+    """Say what the system refused, and return the status."""
+    if error.filename is None and isinstance(error, BrokenPipeError):
+        return 1  # whoever read standard output has seen enough
+    said = str(error)
+    if error.filename is not None:
+        said = f'{os.fsdecode(error.filename)}: {error.strerror}'
+    print(f'nav_monitor {command}: {printable(said)}', file=sys.stderr)
+    return 2
 
 
 def _interrupted(options: argparse.Namespace) -> str:
@@ -102,6 +123,12 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise NavMonitorError(f'--{name} {number}: must not be negative')
         if number > most:
             raise NavMonitorError(f'--{name} {number}: must be at most {most}')
+    for name, (least, most) in _RANGES.items():
+        number = getattr(options, name, least)
+        if not least <= number <= most:
+            raise NavMonitorError(
+                f'--{name.replace("_", "-")} {number}: must be from {least} to {most}'
+            )
     for name, value in vars(options).items():
         if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
             raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
@@ -276,7 +303,7 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle import check_output, save_bundle
+    from nav_monitor_ros.bundle import check_foreign, check_output, save_bundle, written_files
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.checkpoint import Checkpoint
     from nav_monitor_ros.offline.fit import fit
@@ -287,7 +314,8 @@ def _fit(options: argparse.Namespace) -> None:
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
     check_output(
-        options.output, force=options.force, outside={'--checkpoint': options.checkpoint}
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint},
+        writes=written_files(spec.spec, choices.class_names or (), exported=bool(options.export)),
     )
     checkpoint = None
     if options.checkpoint is not None:
@@ -296,10 +324,17 @@ def _fit(options: argparse.Namespace) -> None:
                                   'costs its part only')
         checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
+    check_foreign(
+        options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
+    )
     classifier = start_network(
         spec, options.weights, preprocess, layer=options.layer, background=options.background,
         device=options.device, threads=options.threads,
     )
+    if options.export:
+        from nav_monitor_ros.offline.export import engines_for
+
+        engines_for(_listed(options.export), classifier.engine, '--export')
     with cluster_of(options) as cluster, ProgressBars() as progress:
         elsewhere = None
         if cluster is not None:
@@ -454,7 +489,7 @@ def _show(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle import check_output, save_bundle
+    from nav_monitor_ros.bundle import check_output, save_bundle, written_files
     from nav_monitor_ros.offline.card import model_card
     from nav_monitor_ros.offline.fit import FitOptions, fit
     from nav_monitor_ros.offline.labels import how_matched
@@ -466,7 +501,8 @@ def _train(options: argparse.Namespace) -> None:
     if not where:
         raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
     check_output(
-        options.output, force=options.force, outside={'--record-tuning': options.record_tuning}
+        options.output, force=options.force, outside={'--record-tuning': options.record_tuning},
+        writes=written_files(options.task),
     )
     if options.threads:
         torch.set_num_threads(options.threads)

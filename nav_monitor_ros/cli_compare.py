@@ -17,6 +17,7 @@ from nav_monitor_ros.cli_replay import (
     warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.paths import refuse_same
 
 if TYPE_CHECKING:
     from nav_monitor_ros.offline.runs import Run
@@ -76,6 +77,10 @@ def _compare(options: argparse.Namespace) -> int:
     from nav_monitor_ros.offline.compare_page import comparison_page
     from nav_monitor_ros.offline.picture_files import require_place, write_page, write_whole
 
+    refuse_same({'--csv': options.csv, '--html': options.html}, {
+        'the run A': Path(options.a), 'the run B': Path(options.b), '--bag': options.bag,
+        '--params': options.params,
+    })
     for path in (options.csv, options.html):
         if path is not None:
             require_place(path)

@@ -51,8 +51,8 @@ def add_force(parser: Any) -> None:
     """Add the option that lets a command write where something is already."""
     parser.add_argument(
         '--force', action='store_true',
-        help='write to the output folder though there is something in it: of a bundle its files '
-        'are replaced, and all others stay',
+        help='write to the output folder though there is something in it: the files that '
+        'a bundle there lists are replaced, and all others stay',
     )
 
 
@@ -104,12 +104,14 @@ def export_bundle(
 
 
 def _export(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle import check_output, find_bundle
+    from nav_monitor_ros.bundle import check_foreign, check_output, find_bundle
+    from nav_monitor_ros.bundle_engines import EXPORTED_FILES
 
     own = find_bundle(options.bundle)
     output = options.output or own
-    if output.resolve() != own.resolve():  # in its own place a bundle is only added to
-        check_output(output, force=options.force)
+    # In its own place a bundle is only added to.
+    check_output(output, force=options.force or output.resolve() == own.resolve())
+    check_foreign(output, EXPORTED_FILES)
     export_bundle(
         options.bundle, options.backend, opened(options.calibration), output,
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,

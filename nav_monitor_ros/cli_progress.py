@@ -7,6 +7,8 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,23 @@ def accept_all_letters() -> None:
 
 def say(text: object) -> None:
     """Print one line on standard output, whatever names are in it."""
-    print(printable(text))
+    with told_output():
+        print(printable(text))
+
+
+@contextmanager
+def told_output() -> Iterator[None]:
+    """Turn what the system says of standard output into one line, but for a reader that went.
+
+    Raises:
+        NavMonitorError: It cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NavMonitorError(f'standard output: {error.strerror or error}') from None
 
 
 class PlainFormatter(logging.Formatter):
@@ -58,6 +76,15 @@ class PlainConsole(Console):
     def __init__(self, **options: Any) -> None:
         """Take the options of ``rich.console.Console``."""
         super().__init__(markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as ``rich.console.Console`` does.
+
+        Raises:
+            NavMonitorError: Standard output cannot be written.
+        """
+        with nullcontext() if self.stderr else told_output():
+            super().print(*objects, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text without what a terminal would act upon; nothing in it is markup."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from nav_monitor_ros.cli_progress import ProgressBars
 from nav_monitor_ros.errors import NavMonitorError, printable
+from nav_monitor_ros.paths import listed, reachable, refuse_same
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -111,6 +112,7 @@ def replay_bag(
     settings = settings_of(values)
     if options.overlay and options.output is None:
         raise NavMonitorError('--overlay goes into the bag that --output names')
+    check_outputs(options)
     if options.html is not None:
         require_place(options.html)
     problems: list[str] = []
@@ -153,6 +155,32 @@ def replay_bag(
             *lines, *problems]))
     written = [file for file in (options.output, options.csv, options.html) if file is not None]
     return [*lines, *(f'wrote {file}' for file in written)], problems
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Check that what is written are different places, and none that is read.
+
+    Raises:
+        NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
+    """
+    files = {'--csv': options.csv, '--html': options.html}
+    bags = {f'the bag {bag}': bag for bag in options.bags}
+    refuse_same({'--output': options.output, **files}, {**bags, '--params': options.params})
+    for option, path in files.items():
+        if path is not None and options.output is not None and (
+            path.resolve().is_relative_to(options.output.resolve())
+        ):
+            raise NavMonitorError(
+                f'{option} {path} lies in the bag {options.output} that is going to be written; '
+                'name a place outside of it'
+            )
+        for bag in options.bags:
+            if path is not None and reachable(bag).is_dir() and (
+                path.resolve() in {one.resolve() for one in listed(bag)}
+            ):
+                raise NavMonitorError(
+                    f'{option} {path} is a file of the bag {bag}; name another one'
+                )
 
 
 def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:

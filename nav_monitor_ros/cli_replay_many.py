@@ -17,6 +17,7 @@ from nav_monitor_ros.cli_replay import (
     warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.paths import reachable
 
 _SUFFIXES = {'output': '', 'csv': '.csv', 'html': '.html'}
 
@@ -79,7 +80,8 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
     Raises:
         NavMonitorError: Two bags have one name.
     """
-    names = [bag.stem if bag.is_file() else bag.name for bag in map(Path.absolute, options.bags)]
+    bags = [reachable(bag.absolute()) for bag in options.bags]
+    names = [bag.stem if bag.is_file() else bag.name for bag in bags]
     for name in names:
         if names.count(name) > 1:
             raise NavMonitorError(
@@ -100,7 +102,7 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
 def _portable(options: argparse.Namespace) -> argparse.Namespace:
     """Return the options without what only this process knows, paths being absolute."""
     known = {name: value for name, value in vars(options).items() if name != 'run'}
-    if known['bundle'] and Path(known['bundle']).is_dir():
+    if known['bundle'] and reachable(Path(known['bundle'])).is_dir():
         known['bundle'] = str(Path(known['bundle']).absolute())
     return argparse.Namespace(**{
         name: value.absolute() if isinstance(value, Path) else value

@@ -153,11 +153,14 @@ def _record(options: argparse.Namespace) -> None:
         for name, path in zip(_names(options.weights), options.weights, strict=True)
     ]
     with ProgressBars() as progress:
-        record_checkpoints(recorder, checkpoints, progress)
+        recorded = record_checkpoints(recorder, checkpoints, progress)
     note = how_matched(source, first.class_names)
     if note:
         say(note)
-    say(f'wrote {options.output}')
+    if recorded:
+        say(f'wrote {options.output}')
+    else:
+        say(f'{options.output} has all these checkpoints already; nothing was recorded')
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.paths import reachable
 from nav_monitor_ros.plain_yaml import PlainLoader, readable
 
 KEY = 'ros__parameters'
@@ -56,7 +57,7 @@ def read_parameter_file(path: Path) -> Blocks:
     Raises:
         NavMonitorError: The file cannot be read, or a node given it would not start.
     """
-    if not path.is_file():
+    if not reachable(path).is_file():
         raise NavMonitorError(f'parameter file {path} does not exist')
     blocks: dict[str, _Entries] = {}
     with readable(path) as text:

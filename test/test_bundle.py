@@ -404,6 +404,10 @@ def test_shipped_bundles_are_found_by_name(monkeypatch, tiny_folder, tmp_path):
 def test_a_bundle_replaces_the_one_that_was_there(bundle_copy, tiny_bundle, tiny_classifier):
     (bundle_copy / 'exported').mkdir()
     (bundle_copy / 'exported' / 'network.onnx').write_text('of the old one')
+    description = bundle_copy / 'bundle.yaml'
+    described = yaml.safe_load(description.read_text())
+    described['files']['exported/network.onnx'] = '0' * 64
+    description.write_text(yaml.safe_dump(described))
     save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='# new\n')
     assert (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
     assert not (bundle_copy / 'exported').exists()

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from nav_monitor_ros import __version__
 from nav_monitor_ros.bundle import load_bundle
+from nav_monitor_ros.views.tiles import MAX_WIDTH, MIN_WIDTH
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ('fit', 'evaluate', 'show', 'train', 'export', 'benchmark', 'replay', 'compare')
@@ -213,6 +214,78 @@ def test_show_lists_what_is_in_a_bundle(desk):
     assert ended.err == ''
     for word in ('Bundle fitted', 'tiny:Bars()', 'left, middle, right', 'relu2', 'p <= '):
         assert word in ended.out
+
+
+# One process for all commands: importing takes longer than refusing.
+MANY = """
+import json, sys
+from nav_monitor_ros import cli
+for arguments in json.load(sys.stdin):
+    print('status', cli.main(arguments), file=sys.stderr)
+"""
+
+
+def refusals(desk, commands, lacking=()):
+    """Return the line of each command, which must be one, with the status 2."""
+    done = subprocess.run(
+        [*lacking, sys.executable, '-c', MANY], cwd=desk, env=environment(), text=True,
+        input=json.dumps(commands), capture_output=True, check=False, timeout=120)
+    lines = done.stderr.splitlines()
+    assert lines[1::2] == ['status 2'] * len(commands), done.stderr
+    return lines[::2]
+
+
+FIT_TINY = ['fit', '--model', 'tiny:Bars', '--size', '12x12', '--calibration', 'held_out.npz',
+            '--device', 'cpu']
+
+
+def commands_on(path):
+    """Return commands that read or write there, each in another way."""
+    weights = ['--weights', 'bars.safetensors']
+    return [
+        ['show', path],
+        ['evaluate', 'fitted', '--inside', path, '--trust', 'tiny'],
+        ['replay', path],
+        ['replay', path, 'other', '--csv', 'judged'],
+        ['replay', 'bag', '--params', f'{path}/monitor.yaml'],
+        ['compare', path, 'b.csv'],
+        ['compare', 'a.csv', 'b.csv', '--csv', path],
+        ['compare', 'a.csv', 'b.csv', '--html', f'{path}/page.html'],
+        [*FIT_TINY, *weights, '--data', path, '--output', 'new'],
+        [*FIT_TINY, *weights, '--data', 'train', '--output', path],
+        [*FIT_TINY, *weights, '--data', 'train', '--output', f'{path}/new'],
+        [*FIT_TINY, '--weights', f'{path}/weights.pth', '--data', 'train', '--output', 'new'],
+        ['train', 'digits', '--weights', f'{path}/w.pth', '--output', f'{path}/new'],
+    ]
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_folder_that_may_not_be_read_is_named(desk):
+    (desk / 'closed').mkdir(mode=0)
+    own = ['setpriv', '--bounding-set=-dac_override,-dac_read_search']  # what lets root read all
+    try:
+        said = refusals(desk, commands_on('closed'), own if os.geteuid() == 0 else ())
+    finally:
+        (desk / 'closed').rmdir()
+    for line in said:
+        assert 'closed' in line and ('Permission denied' in line or 'it is a folder' in line)
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_name_that_is_too_long_is_named(desk):
+    for line in refusals(desk, commands_on('n' * 300)):
+        assert 'n' * 300 in line and 'File name too long' in line
+
+
+@pytest.mark.usefixtures('fitted')
+def test_a_full_standard_output_is_told(desk):
+    with open('/dev/full', 'wb') as full:
+        done = subprocess.run(
+            [sys.executable, '-m', 'nav_monitor_ros.command', 'show', 'fitted'], cwd=desk,
+            env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == 'nav_monitor show: standard output: No space left on device\n'
 
 
 @pytest.mark.usefixtures('fitted')
@@ -419,6 +492,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'device': 'tpu'}, "device 'tpu'"),
         ({'threads': '-1'}, 'threads'),
         ({'seed': '-1'}, 'seed'),
+        ({'checkpoint_seconds': '-1'}, '--checkpoint-seconds -1.0: must be from 0'),
         ({'output': 'train'}, 'train is not empty; choose another output folder, or write there'),
         ({'output': 'train', 'data': 'nothing'}, 'train is not empty'),  # before any work is done
         ({'output': 'classes.txt'}, 'classes.txt is not a folder'),
@@ -484,6 +558,19 @@ def test_a_bundle_that_is_missing_is_refused(desk, run, bundle, said):
 def test_a_training_that_cannot_be_done_is_refused(desk, run, arguments, said):
     assert said in refused(run('train', *arguments, '--output', 'trained', cwd=desk), 'train')
     assert not (desk / 'trained').exists()
+
+
+@pytest.mark.parametrize(('option', 'number'), [
+    ('width', 0), ('width', -5), ('width', MIN_WIDTH - 1), ('width', MAX_WIDTH + 1),
+    ('channels', 0), ('channels', -3),
+])
+@pytest.mark.parametrize('view', ['grid', 'order'])
+def test_a_size_that_no_picture_has_is_refused(tmp_path, run, view, option, number):
+    said = refused(run('view', view, 'digits', '--image', 'none.png', '--output', 'grid.png',
+                       f'--{option}', number, cwd=tmp_path), 'view')
+    assert f'--{option} {number}: must be from ' in said
+    if option == 'width':
+        assert f'from {MIN_WIDTH} to {MAX_WIDTH}' in said
 
 
 @pytest.mark.parametrize(

@@ -282,3 +282,36 @@ def test_what_cannot_be_compared_is_said(judged, recording, tiny_folder, tmp_pat
         assert wanted in refused(capsys, compare(judged / 'a.csv', other))
     assert 'cannot write' in refused(capsys, compare(
         judged / 'a.csv', judged / 'a', '--html', tmp_path / 'broken.mcap' / 'd.html'))
+
+
+def test_an_output_that_is_a_run_or_the_other_output_is_refused(judged, tmp_path, capsys):
+    for name in ('r1', 'r2'):
+        shutil.copyfile(judged / 'a.csv', tmp_path / f'{name}.csv')
+    runs, before = (tmp_path / 'r1.csv', tmp_path / 'r2.csv'), (judged / 'a.csv').read_text()
+    assert 'the same file as the run A' in refused(capsys, compare(*runs, '--csv', runs[0]))
+    assert 'the same file as the run B' in refused(capsys, compare(*runs, '--html', runs[1]))
+    assert 'the same file as --csv' in refused(
+        capsys, compare(*runs, '--csv', tmp_path / 'x', '--html', tmp_path / 'x'))
+    assert [run.read_text() for run in runs] == [before, before] and len([*tmp_path.iterdir()]) == 2
+    assert compare(*runs, '--csv', '/dev/null', '--html', '/dev/null') == 0
+
+
+@pytest.mark.parametrize(('column', 'value'), [
+    ('p_value', '0'), ('p_value', '-1'), ('p_value', 'inf'), ('p_value', '1.5'),
+    ('time_ns', '9' * 400), ('stamp_ns', '9' * 20), ('time_ns', '-' + '9' * 20),
+    ('p_value', 'nan'),
+])
+def test_a_value_that_no_replay_writes_is_named_with_its_line(
+    judged, tmp_path, capsys, column, value
+):
+    with (judged / 'a.csv').open(newline='') as stream:
+        rows = list(csv.DictReader(stream))
+    rows[3][column] = value
+    with (tmp_path / 'b.csv').open('w', newline='') as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    said = refused(capsys, compare(
+        judged / 'a.csv', tmp_path / 'b.csv', '--html', tmp_path / 'page.html'))
+    assert f'{tmp_path / "b.csv"} is no table of a replay: line 5: {column} is ' in said
+    assert not (tmp_path / 'page.html').exists()

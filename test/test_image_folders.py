@@ -210,3 +210,15 @@ def test_the_command_line_says_what_is_not_used(folder, tmp_path, capsys):
         f'{folder}: 5 images in 2 class folders; files not used: 1 beside the class folders '
         '(preview.png), 1 of other kinds (1 .txt)'
     ) in capsys.readouterr().out
+
+
+def test_a_table_lists_each_picture_once(tmp_path):
+    for name in ('a.png', 'b.png'):
+        picture(tmp_path / name)
+    table = tmp_path / 'labels.tsv'
+    table.write_text('a.png\tone\n./a.png\tone\nb.png\ttwo\n')
+    source = open_source(str(tmp_path))
+    assert source.labels.tolist() == [0, 1]
+    assert 'listed in labels.tsv before' in left_out(tmp_path)
+    table.write_text('a.png\tone\nb.png\ttwo\n./a.png\ttwo\n')
+    assert "line 3: ./a.png is 'two', and in line 1 'one'" in refused(tmp_path)

@@ -68,7 +68,7 @@ def test_classes_may_be_the_networks_numbers(bag, tmp_path):
 
 
 def test_what_keeps_some_images_comes_after_labels(bag, tmp_path):
-    source = source_with(bag, tmp_path, '0,0.2,a\n0.2,1,b\n', '&classes=1&limit=2')
+    source = source_with(bag, tmp_path, '0,0.2,a\n0.2,1,b\n', '&classes=b&limit=2')
     assert source.labels.tolist() == [1, 1] and len(source) == 2
 
 
@@ -85,6 +85,8 @@ def test_what_keeps_some_images_comes_after_labels(bag, tmp_path):
         ('0,nan,a\n', "'nan' is no time"),
         ('0,inf,a\n', "'inf' is no time"),
         ('0,1e99,a\n', 'is no time'),
+        ('1e999999,2,a\n', 'is no time'),
+        ('0,1e-999999999,a\n', 'not after its start'),
         ('0,1,\n', 'line 1: not start,end,class'),
         ('100,200,a\n', 'none of the 12 images'),
         ('', 'holds no intervals'),

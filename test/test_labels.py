@@ -107,10 +107,48 @@ def test_names_that_differ_in_writing_alone_are_no_reason_for_position(own, name
     images = from_arrays('odd', tiny.images(5, 3)[0], np.arange(3), class_names=own)
     expected = {NAMES: [1, 2, 0]}.get(names, [2, 1, 0])
     assert network_labels(images, names).tolist() == expected
-    assert how_matched(images, names) == ''
+    assert how_matched(images, names) == (
+        "class names of odd are written otherwise than the network's: "
+        + ', '.join(f"'{mine}' is '{names[place]}'"
+                    for mine, place in zip(own, expected, strict=True))
+    )
     other = from_arrays('odd', images.image(0)[None], np.array([0]), class_names=('Tram', 'Stop'))
     with pytest.raises(NavMonitorError, match="the class 'Tram'"):
         network_labels(other, ('tram 2', 'stop'))
+
+
+@pytest.mark.parametrize(('own', 'names', 'said'), [
+    (('Steer +30', 'Steer -30'), ('steer_30', 'steer_0'), r"'Steer \+30' \(is it 'steer_30'"),
+    (('Steer \u221230', 'Steer 30'), ('steer_30', 'go'), "'Steer \u221230'"),
+    (('left_1_5', 'left_15'), ('Left 1.5', 'right'), "'left_15'"),
+    (('Limit 1.5', 'Limit 2.5'), ('limit_15', 'limit_25'), "'Limit 1.5' .is it 'limit_15'"),
+    (('C', 'C++'), ('c++', 'python'), r"'C' \(is it 'c\+\+'"),
+    (('> 3', '< 3'), ('>3', 'more'), "'< 3'"),
+    (('speed 30', 'speed-30'), ('Speed_30', 'stop'), "both are written like .* 'Speed_30'"),
+    (('STOP', 'Stop'), ('stop', 'go'), "'STOP' and 'Stop', and both"),
+    (('stra\u00dfe', 'Strasse'), ('STRASSE', 'go'), 'and both are written like'),
+    (('left 15', 'GO'), ('Left_15', 'Left-15', 'go'), 'that name more than once'),
+    (('\u0915\u093f', '\u0915\u0940'), ('\u0915\u093f x', '\u0915'), 'which is none'),
+])
+def test_two_classes_never_become_one(own, names, said):
+    images = from_arrays('odd', tiny.images(5, 2)[0], np.arange(2), class_names=own)
+    with pytest.raises(NavMonitorError, match=said) as caught:
+        network_labels(images, names)
+    assert '\n' not in str(caught.value)
+    with pytest.raises(NavMonitorError):
+        require_known_classes(images, names)
+
+
+@pytest.mark.parametrize(('own', 'names'), [
+    (('steer -30', 'steer +30'), ('Steer_-30', 'Steer_+30')),
+    (('left_1_5', 'left_15'), ('Left 1.5', 'Left 15')),
+    (('speed-limit-30', 'SPEED-LIMIT-50'), ('Speed limit 30', 'Speed limit 50')),
+    (('Steer \u22125', 'Steer 5'), ('steer -5', 'steer 5')),
+])
+def test_signs_and_numbers_are_matched_where_both_have_them_and_that_is_said(own, names):
+    images = from_arrays('odd', tiny.images(5, 2)[0], np.arange(2), class_names=own)
+    assert network_labels(images, names).tolist() == [0, 1]
+    assert f"'{own[0]}' is '{names[0]}'" in how_matched(images, names)
 
 
 def test_names_are_the_same_however_accents_and_spaces_are_written():
@@ -158,11 +196,11 @@ def test_a_network_is_named_after_the_classes_that_have_images():
     assert names_from(from_arrays('numbers', pixels, np.arange(8) % 3), 3) is None
 
 
-def test_classes_of_a_source_are_chosen_by_name_or_number():
+def test_classes_of_a_source_are_chosen_by_name():
     digits = open_source('sample:fashion_mnist?classes=bag,dress&limit=40')
     assert {digits.class_names[label] for label in digits.labels} == {'bag', 'dress'}
-    rest = open_source('sample:fashion_mnist?without=bag,dress,0')
-    assert set(rest.labels.tolist()) == {1, 2, 4, 5, 6, 7, 9}
+    rest = open_source('sample:fashion_mnist?without=bag,dress')
+    assert set(rest.labels.tolist()) == {0, 1, 2, 4, 5, 6, 7, 9}
 
 
 # Every command, against what it does with images that are numbered as the network's classes are.

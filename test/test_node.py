@@ -575,8 +575,9 @@ def test_a_default_publisher_of_large_images_is_received_without_loss(graph, moo
     status = graph.wait_diagnostic('input', '', 10)
     assert values(status)['reliability'] == 'reliable'
     assert values(status)['lost_in_transport'] == '0'
-    # All of them, but for a stall of a busy machine: the newest image is kept, not a queue.
-    assert int(values(status)['received']) >= 114
+    # Most of 120: a busy machine takes some too late, and the newest is kept, not a queue. With
+    # best effort fewer than half would come.
+    assert int(values(status)['received']) >= 90
 
 
 def test_lost_images_of_a_best_effort_publisher_are_reported_with_the_remedy(graph, moody_bundle):

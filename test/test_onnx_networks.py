@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import tiny
 import torch
@@ -54,14 +55,19 @@ def onnx_bundle(onnx_file, tmp_path_factory):
     return folder
 
 
-def made(tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4)):
+def made(
+    tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4),
+    version=13, output=None,
+):
     """Write a graph that takes ``images``."""
     graph = helper.make_graph(
         nodes, 'g', [helper.make_tensor_value_info('images', TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
+        [output or helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],
         [numpy_helper.from_array(array, name) for name, array in initializers.items()],
     )
-    imports = [helper.make_opsetid('', 13), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    imports = [helper.make_opsetid('', version)]
+    if domain:
+        imports.append(helper.make_opsetid(domain, 1))
     model = helper.make_model(graph, opset_imports=imports, ir_version=8)
     path = tmp_path / 'made.onnx'
     path.write_bytes(model.SerializeToString())
@@ -205,6 +211,125 @@ def test_the_last_linear_layer_is_found_however_it_is_written(tmp_path, ending, 
         ('conv', 'Conv'), ('relu', 'Relu')]
 
 
+def ended(tmp_path, kind, axis, lengths, version, batch='n'):
+    """Write a graph of 4 classes whose scores are put in this shape for a softmax."""
+    options = {} if axis is None else {'axis': axis}
+    nodes = [
+        *BODY, helper.make_node('Gemm', ['features', 'w', 'b'], ['scores']),
+        helper.make_node('Reshape', ['scores', 'lengths'], ['shaped']),
+        helper.make_node(kind, ['shaped'], ['squashed'], **options),
+        helper.make_node('Reshape', ['squashed', 'rows'], ['logits']),
+    ]
+    return made(tmp_path, nodes, {
+        'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS, 'rows': np.array([-1, 4]),
+        'lengths': np.array([-1, *lengths]),
+    }, version=version, shape=(batch, 3, 12, 12), result=(1 if batch == 1 else None, 4))
+
+
+@pytest.mark.parametrize('kind', ['Softmax', 'LogSoftmax'])
+@pytest.mark.parametrize(('axis', 'lengths', 'version'), [
+    (1, [2, 2], 13), (2, [2, 2], 13), (None, [2, 2], 13), (-1, [2, 2], 11), (2, [2, 2], 12),
+    (2, [4, 1], 13), (1, [1, 4], 13), (None, [4, 1, 1], 13), (2, [1, 2, 2], 17),
+])
+def test_a_softmax_over_some_of_the_classes_is_none_over_all(
+    tmp_path, kind, axis, lengths, version
+):
+    path = ended(tmp_path, kind, axis, lengths, version)
+    with pytest.raises(NavMonitorError, match='does not end in a linear layer'):
+        start_network(ONNX, path, tiny.PREPROCESS)
+    running = start_network(ONNX, path, tiny.PREPROCESS, layer='conv')
+    batch = np.random.default_rng(1).normal(size=(5, 3, 12, 12)).astype(np.float32)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
+    np.testing.assert_allclose(
+        running(batch).logits, session.run(None, {'images': batch})[0], rtol=1e-5, atol=1e-6
+    )
+    assert running.head is None
+
+
+@pytest.mark.parametrize('kind', ['Softmax', 'LogSoftmax'])
+@pytest.mark.parametrize(('axis', 'lengths', 'version', 'batch'), [
+    (1, [2, 2], 12, 'n'), (None, [2, 2], 11, 'n'), (-2, [2, 2], 11, 'n'), (0, [4], 12, 1),
+    (1, [4, 1, 1], 13, 'n'), (-3, [4, 1, 1], 13, 'n'), (None, [1, 4], 13, 'n'),
+    (3, [1, 1, 4], 11, 'n'),
+])
+def test_a_softmax_over_all_classes_is_seen_in_any_shape(
+    tmp_path, kind, axis, lengths, version, batch
+):
+    running = start_network(ONNX, ended(tmp_path, kind, axis, lengths, version, batch),
+                            tiny.PREPROCESS)
+    found = running(np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32))
+    assert running.layer == PENULTIMATE
+    np.testing.assert_allclose(found.logits, found.features @ WEIGHT + BIAS, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(('version', 'batch'), [(12, 'n'), (13, 'n'), (13, 1)])
+def test_a_softmax_over_the_images_of_a_batch_is_refused(tmp_path, version, batch):
+    with pytest.raises(NavMonitorError, match='softmax over the images of a batch'):
+        start_network(ONNX, ended(tmp_path, 'Softmax', 0, [4], version, batch), tiny.PREPROCESS)
+
+
+def test_the_mean_of_a_softmax_at_every_position_is_a_row_of_probabilities(tmp_path):
+    path = made(tmp_path, [
+        *BODY[:1], helper.make_node('Softmax', ['maps'], ['likely'], 'likely', axis=1),
+        helper.make_node('GlobalAveragePool', ['likely'], ['mean']),
+        helper.make_node('Flatten', ['mean'], ['logits']),
+    ], {'kernels': KERNELS}, result=(None, 5))
+    running = start_network(ONNX, path, tiny.PREPROCESS, layer='conv')
+    batch = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
+    found = running(batch)
+    convolved = nn.functional.conv2d(
+        torch.from_numpy(batch), torch.from_numpy(KERNELS), padding=1
+    )
+    expected = convolved.softmax(1).mean((2, 3)).numpy()
+    made_of = torch.from_numpy(found.logits).softmax(1).numpy()
+    np.testing.assert_allclose(made_of, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(('inner', 'backend'), [
+    (TensorProto.FLOAT16, ONNXRUNTIME), (TensorProto.FLOAT16, OPENVINO),
+    (TensorProto.DOUBLE, OPENVINO),  # ONNX Runtime has no convolution of doubles
+])
+@pytest.mark.parametrize('version', [13, 18])
+@pytest.mark.parametrize('end', [None, 'Softmax'])
+def test_a_network_that_computes_in_another_precision_inside_is_run(
+    tmp_path, inner, backend, version, end
+):
+    kind = helper.tensor_dtype_to_np_dtype(inner)
+    single = TensorProto.FLOAT
+    nodes = [
+        helper.make_node('Cast', ['images'], ['cast'], 'cast', to=inner),
+        helper.make_node('Conv', ['cast', 'kernels'], ['maps'], 'conv', pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['maps'], ['positive'], 'relu'),
+        helper.make_node('GlobalAveragePool', ['positive'], ['mean'], 'pool'),
+        helper.make_node('Flatten', ['mean'], ['features'], 'flat'),
+        helper.make_node('Gemm', ['features', 'w', 'b'], ['scores'], 'fc'),
+        *([helper.make_node('Softmax', ['scores'], ['end'])] if end else []),
+        helper.make_node('Cast', ['end' if end else 'scores'], ['logits'], to=single),
+    ]
+    path = made(tmp_path, nodes, {
+        'kernels': KERNELS.astype(kind), 'w': WEIGHT.astype(kind), 'b': BIAS.astype(kind),
+    }, version=version)
+    running = ExportedClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
+    assert [one.name for one in running.layers][:5] == ['cast', 'conv', 'relu', 'pool', 'flat']
+    running.watch(['conv', 'relu'])
+    running.tap(['relu'])
+    batch = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
+    found = running(batch)
+    convolved = nn.functional.conv2d(
+        torch.from_numpy(batch), torch.from_numpy(KERNELS), padding=1
+    ).numpy()
+    features = np.maximum(convolved, 0).mean((2, 3))
+    assert (running.layer, running.width, running.classes) == (PENULTIMATE, 5, 4)
+    for value, expected in [
+        (found.logits, features @ WEIGHT + BIAS), (found.features, features),
+        (running.head.logits(found.features), features @ WEIGHT + BIAS),
+        (found.means['conv'], convolved.mean((2, 3))), (found.means['relu'], features),
+        (found.maps['relu'], np.maximum(convolved, 0)),
+    ]:
+        assert value.dtype == np.float32
+        np.testing.assert_allclose(value, expected, rtol=1e-2, atol=2e-2)
+
+
 def test_without_a_linear_end_the_layers_are_named(tmp_path):
     path = made(tmp_path, [*BODY, helper.make_node('Tanh', ['features'], ['logits'])],
                 {'kernels': KERNELS}, result=(None, 5))
@@ -276,6 +401,9 @@ BOMB = [
     (of(helper.make_node('Gemm', ['nowhere', 'w', 'b'], ['logits'])), 'no valid ONNX model'),
     (of(helper.make_node('Identity', ['positive'], ['logits']), result=(None, 5, 12, 12)),
      'not return one row of class scores.*this monitors classifiers'),
+    (of(GEMM, helper.make_node('Cast', ['logits'], ['whole'], to=TensorProto.INT64),
+        output=helper.make_tensor_value_info('whole', TensorProto.INT64, (None, 4))),
+     'returns int64 numbers, which are no class scores'),
     (of(GEMM, shape=('n', 3, 'h', 'w')), 'how many channels and pixels'),
     (of(GEMM, shape=('n', 3, 24, 24)), r'takes images of shape \(3, 24, 24\)'),
     (of(GEMM, shape=('n', 3)), 'does not take one float32 input'),
@@ -312,3 +440,18 @@ def test_spoilt_files_are_refused_or_run_but_never_worse(onnx_file, tmp_path):
         except NavMonitorError:
             refused += 1
     assert refused > 0
+
+
+def test_a_network_of_images_with_channels_last_is_told_how_to_export_it(tmp_path):
+    nodes = [
+        helper.make_node('Transpose', ['images'], ['first'], perm=[0, 3, 1, 2]),
+        helper.make_node('Conv', ['first', 'kernels'], ['maps'], 'conv', pads=[1, 1, 1, 1]),
+        helper.make_node('Relu', ['maps'], ['positive'], 'relu'),
+        helper.make_node('GlobalAveragePool', ['positive'], ['means']),
+        helper.make_node('Flatten', ['means'], ['features']),
+        helper.make_node('Gemm', ['features', 'w', 'b'], ['logits']),
+    ]
+    path = made(tmp_path, nodes, {'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS},
+                shape=('n', 12, 12, 3))
+    with pytest.raises(NavMonitorError, match='channels last; export it with channels first'):
+        start_network(ONNX, path, tiny.PREPROCESS)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+import yaml
 
 from nav_monitor_ros import atomic_files, cli
-from nav_monitor_ros.bundle import load_bundle, save_bundle
+from nav_monitor_ros.bundle import check_output, load_bundle, save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.tuning import TuningOptions, TuningRecorder
 from nav_monitor_ros.offline.tuning_in_training import RecordedTraining
@@ -68,12 +70,48 @@ def test_other_files_stay_when_a_bundle_is_written_again(
 
 
 def test_what_of_the_old_bundle_the_new_one_lacks_goes(bundle_copy, tiny_bundle, tiny_classifier):
-    for name in ('model.onnx', 'classes.txt'):
-        (bundle_copy / name).write_text('old')
     (bundle_copy / 'exported').mkdir()
-    (bundle_copy / 'exported' / 'probe.safetensors').write_text('old')
+    description = bundle_copy / 'bundle.yaml'
+    described = yaml.safe_load(description.read_text())
+    for name in ('model.onnx', 'classes.txt', 'exported/probe.safetensors'):
+        (bundle_copy / name).write_text('old')
+        described['files'][name] = '0' * 64
+    description.write_text(yaml.safe_dump(described))
     save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
     assert not {'model.onnx', 'classes.txt', 'exported'} & set(contents(bundle_copy))
+
+
+def test_files_that_the_old_bundle_does_not_list_are_their_owners(
+    bundle_copy, tiny_bundle, tiny_classifier
+):
+    for name in ('model.onnx', 'classes.txt'):
+        (bundle_copy / name).write_text('mine')
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
+    assert {(bundle_copy / name).read_text() for name in ('model.onnx', 'classes.txt')} == {'mine'}
+    load_bundle(bundle_copy)
+
+
+@pytest.mark.parametrize('name', ['MODEL_CARD.md', 'model.safetensors', 'bundle.yaml'])
+def test_a_file_of_somebody_else_is_never_replaced(
+    tmp_path, tiny_bundle, tiny_classifier, name
+):
+    (tmp_path / name).write_text('years of work')
+    before = contents(tmp_path)
+    with pytest.raises(NavMonitorError, match=f'{name} is no file of a bundle there'):
+        save_bundle(tiny_bundle, tiny_classifier, tmp_path, card='', force=True)
+    assert contents(tmp_path) == before
+
+
+def test_folders_keep_who_may_read_them(bundle_copy, tiny_bundle, tiny_classifier):
+    (bundle_copy / 'private' / 'empty').mkdir(parents=True)
+    (bundle_copy / 'private' / 'notes').write_text('n')
+    for folder, mode in (('private/empty', 0o750), ('private', 0o700), ('.', 0o2770)):
+        (bundle_copy / folder).chmod(mode)
+    os.utime(bundle_copy / 'private', (1e9, 1e9))
+    save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='')
+    for folder, mode in (('private/empty', 0o750), ('private', 0o700), ('.', 0o2770)):
+        assert (bundle_copy / folder).stat().st_mode & 0o7777 == mode
+    assert (bundle_copy / 'private').stat().st_mtime == 1e9
 
 
 def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifier, tmp_path):
@@ -82,6 +120,59 @@ def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifi
     save_bundle(tiny_bundle, tiny_classifier, link, card='# new\n')
     assert link.is_symlink() and (bundle_copy / 'MODEL_CARD.md').read_text() == '# new\n'
     assert {path.name for path in tmp_path.iterdir()} == {'copy', 'current'}
+
+
+# ------------------------------------------------------------------ files
+
+
+def write(path, text):
+    with atomic_files.atomic_file(path) as scratch:
+        scratch.write_text(text)
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'disk' / 'table').write_text('old')
+    for name, target in (('link', 'disk/table'), ('new', 'disk/lacking'), ('two', 'link')):
+        (tmp_path / name).symlink_to(target)
+        write(tmp_path / name, name)
+        assert os.readlink(tmp_path / name) == target and (tmp_path / name).read_text() == name
+    assert sorted(path.name for path in (tmp_path / 'disk').iterdir()) == ['lacking', 'table']
+
+
+def test_pipes_and_devices_are_written_to(tmp_path):
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write(pipe, 'through')
+        assert os.read(reader, 100) == b'through' and pipe.is_fifo()
+    finally:
+        os.close(reader)
+    write(Path('/dev/null'), 'gone')
+    assert Path('/dev/null').is_char_device()
+    with (tmp_path / 'redirected').open('w+') as file:
+        write(Path(f'/dev/fd/{file.fileno()}'), 'as a shell does')
+        assert file.read() == 'as a shell does'
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / 'socket'))
+        with pytest.raises(OSError, match='neither a file'):
+            write(tmp_path / 'socket', '')
+    with pytest.raises(IsADirectoryError):
+        write(tmp_path, '')
+
+
+def test_a_file_keeps_its_mode_and_leaves_its_neighbours(tmp_path):
+    (tmp_path / '.table.part').write_text('mine')
+    (tmp_path / 'table').write_text('old')
+    (tmp_path / 'table').chmod(0o600)
+    write(tmp_path / 'table', 'new')
+    assert (tmp_path / 'table').stat().st_mode & 0o777 == 0o600
+    long = 'é' * 127  # 254 bytes of the 255 that a name may have
+    write(tmp_path / long, 'long')
+    atomic_files.FolderBeside(tmp_path / long).close()
+    assert contents(tmp_path) == {
+        '.table.part': b'mine', 'table': b'new', long: b'long'}
 
 
 # ------------------------------------------------------------------ the commands
@@ -111,7 +202,6 @@ def fit(*more, output='out'):
 def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, capsys):
     assert fit() == 0
     add_others(desk / 'out')
-    (desk / 'out' / 'exported' / 'network.onnx').write_text('old')
     before = contents(desk)
     assert fit('--name', 'second') == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -120,7 +210,6 @@ def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, caps
     assert fit('--name', 'second', '--force') == 0
     assert load_bundle(desk / 'out').name == 'second'
     check_others(desk / 'out')
-    assert not (desk / 'out' / 'exported' / 'network.onnx').exists()
     # A folder that holds no bundle is treated alike.
     (desk / 'work').mkdir()
     add_others(desk / 'work')
@@ -174,3 +263,73 @@ def test_a_recording_of_tuning_takes_no_folder_of_others(tmp_path, tiny_classifi
     with pytest.raises(NavMonitorError, match='is not empty and holds no recording'):
         RecordedTraining(tmp_path, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions())
     assert contents(tmp_path) == {'0000.npz': b'mine'}
+
+
+def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys):
+    (desk / 'work').mkdir()
+    (desk / 'work' / 'model.safetensors').write_bytes((desk / 'weights.safetensors').read_bytes())
+    before = contents(desk)
+    assert fit('--weights', 'work/model.safetensors', '--force', output='work') == 2
+    assert 'work/model.safetensors is no file of a bundle' in capsys.readouterr().err
+    assert contents(desk) == before
+    assert fit() == 0
+    (desk / 'out' / 'exported').mkdir()
+    (desk / 'out' / 'exported' / 'network.onnx').write_text('mine')
+    arguments = ['export', 'out', '--backend', 'onnxruntime', '--calibration', 'held_out.npz',
+                 '--trust', 'tiny']
+    assert cli.main(arguments) == 2
+    assert 'network.onnx is no file of a bundle' in capsys.readouterr().err.splitlines()[-1]
+    assert (desk / 'out' / 'exported' / 'network.onnx').read_text() == 'mine'
+
+
+def test_the_current_folder_is_filled_if_it_is_empty_and_not_replaced(desk, capsys, monkeypatch):
+    inputs = {name: str(desk / name) for name in ('weights.safetensors', 'train.npz')}
+    given = ['--weights', inputs['weights.safetensors'], '--data', inputs['train.npz'],
+             '--calibration', str(desk / 'held_out.npz')]
+    (desk / 'out').mkdir()
+    monkeypatch.chdir(desk / 'out')
+    inode = (desk / 'out').stat().st_ino
+    assert fit(*given, '--name', 'here', output='.') == 0
+    assert (desk / 'out').stat().st_ino == inode
+    assert load_bundle(desk / 'out').name == 'here'
+    assert not list(desk.rglob('.*'))
+    before = contents(desk)
+    assert fit(*given, '--force', output='.') == 2
+    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert cli.main(['export', '.', '--backend', 'onnxruntime', '--trust', 'tiny',
+                     '--calibration', str(desk / 'held_out.npz')]) == 2
+    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert contents(desk) == before
+
+
+def test_a_failed_fill_leaves_the_folder_empty(
+    tmp_path, tiny_bundle, tiny_classifier, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == 'monitor.safetensors':
+            raise OSError(28, 'No space left on device')
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, 'rename', full)
+    with pytest.raises(NavMonitorError, match='No space left'):
+        save_bundle(tiny_bundle, tiny_classifier, Path('.'), card='')
+    assert contents(tmp_path) == {}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(NavMonitorError, match='file is not a folder'):
+        check_output(tmp_path / 'file' / 'deep' / 'out')
+    with pytest.raises(NavMonitorError, match='a disk is mounted there'):
+        check_output(Path('/proc'), force=True)
+    with pytest.raises(NavMonitorError, match='File name too long'):
+        check_output(tmp_path / ('n' * 300))
+
+
+def test_backends_are_checked_before_the_fit(desk, capsys):
+    assert fit('--export', 'tensorrt') == 2
+    assert "--export 'tensorrt' is not" in capsys.readouterr().err.splitlines()[-1]
+    assert not (desk / 'out').exists()

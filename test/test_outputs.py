@@ -147,6 +147,29 @@ def test_a_temperature_belongs_to_logits_and_head(expected, end):
     assert np.allclose(classifier.head.logits(found.features), found.logits, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('end', [
+    lambda z: z.reshape(-1, 5, 2).softmax(1).reshape(-1, 10),
+    lambda z: z.reshape(-1, 5, 2).softmax(2).flatten(1),
+    lambda z: z.reshape(-1, 2, 5).log_softmax(1).flatten(1),
+    lambda z: z.reshape(-1, 2, 5).transpose(1, 2).softmax(-1).transpose(1, 2).flatten(1),
+])
+@pytest.mark.parametrize('kind', [Pooled, Headed])
+def test_a_softmax_over_groups_of_classes_is_none_over_all(kind, end):
+    network = kind(end, classes=10).eval()
+    assert dissect(network, (3, SIDE, SIDE)).head is None
+    running = Classifier(network, tiny.PREPROCESS, layer='conv')
+    found = running(BATCH)
+    assert np.allclose(found.logits, network(torch.from_numpy(BATCH)).detach(), atol=1e-6)
+    assert running.head is None
+
+
+@pytest.mark.parametrize('end', [nn.Softmax(0), nn.LogSoftmax(0), lambda z: z - z.mean(0)])
+@pytest.mark.parametrize('kind', [Pooled, Headed])
+def test_a_network_whose_answers_depend_on_the_other_images_is_refused(kind, end):
+    with pytest.raises(NavMonitorError, match='depends on the other images of its batch'):
+        Classifier(kind(end), tiny.PREPROCESS, layer='conv')
+
+
 def test_a_certain_answer_stays_certain():
     certain = Pooled(lambda z: (z * 100).softmax(1))
     shown = confidences(Classifier(certain, tiny.PREPROCESS, layer='conv')(BATCH).logits)

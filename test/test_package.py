@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'nav_monitor_ros'
 EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 # The rooms in the order in which a frame passes them: each may import from those before it.
-ROOMS = ('errors', 'utf8_mode', 'interrupt', 'atomic_files', 'plain_yaml', 'class_names',
+ROOMS = ('errors', 'utf8_mode', 'interrupt', 'atomic_files', 'paths', 'plain_yaml', 'class_names',
          'parameter_file', 'perception',
          'scores', 'decision', 'views',
          'bundle_images', 'bundle_calibration', 'bundle_engines', 'bundle', 'monitor',

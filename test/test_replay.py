@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -497,6 +498,24 @@ def test_places_that_cannot_be_written_are_named(judge, recording, tmp_path, cap
     ):
         assert wanted in refused(capsys, judge(recording, *arguments))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'there']
+
+
+@pytest.mark.parametrize(('arguments', 'said'), [
+    (['--output', 'o', '--csv', 'o/t.csv'], 'lies in the bag'),
+    (['--output', 'o', '--html', 'link/o/p.html'], 'lies in the bag'),
+    (['--csv', 'x', '--html', 'link/x'], '--html link/x is the same file as --csv'),
+    (['--output', 'x', '--csv', 'x'], 'is the same file as --output'),
+    (['--csv', 'bag/metadata.yaml'], 'is a file of the bag'),
+])
+def test_outputs_that_would_replace_each_other_are_refused_before_the_work(
+    judge, recording, tmp_path, capsys, monkeypatch, arguments, said
+):
+    shutil.copytree(recording, tmp_path / 'bag')
+    (tmp_path / 'link').symlink_to('.')
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob('*'))
+    assert said in refused(capsys, judge('bag', *arguments))
+    assert sorted(tmp_path.rglob('*')) == before
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), OSError(28, 'No space left on device')])

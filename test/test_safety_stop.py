@@ -651,7 +651,7 @@ def test_commands_that_are_old_or_of_the_future_by_their_stamp_are_discarded(gra
     bench = Bench(graph, TwistStamped)
     AlertSource(graph, False)
     publisher = graph.driver.create_publisher(TwistStamped, '/cmd_vel_in', 1)
-    bench.start()
+    bench.start(alert_timeout=4.0, command_timeout=2.0)
     bench.wait_stopped(False)
     bench.wait_reason('passing')
     for count, (age, said) in enumerate(
@@ -678,7 +678,7 @@ def test_by_simulated_time_stamps_are_compared_with_the_clock_once_there_is_one(
     AlertSource(graph, False)
     publisher = graph.driver.create_publisher(TwistStamped, '/cmd_vel_in', 1)
     clock = graph.node.create_publisher(ClockMessage, '/clock', 1)
-    bench.start(use_sim_time=True)
+    bench.start(use_sim_time=True, alert_timeout=4.0)
     bench.wait_stopped(False)
     send_stamped(graph, publisher, 0.0)  # no clock yet
     graph.wait(lambda: (1.0, 0.0) in bench.sent, SOON, 'a command before the first clock')

@@ -151,7 +151,7 @@ def test_a_picture_that_vanished_is_named(folder):
 
 
 def test_classes_and_limits_keep_a_part(folder):
-    assert open_source(f'{folder}?classes=0,2').labels.tolist() == [0] * 4 + [2] * 4
+    assert open_source(f'{folder}?classes=cat,eel').labels.tolist() == [0] * 4 + [2] * 4
     limited = open_source(f'{folder}?limit=5&seed=3')
     assert len(limited) == 5
     assert limited.places.tolist() == open_source(f'{folder}?limit=5&seed=3').places.tolist()
@@ -171,7 +171,8 @@ def test_a_source_is_named_as_it_was_asked_for(folder):
         ('limit=two', "limit is 'two'"),
         ('limit=5&seed=x', 'seed'),
         ('limit=0', 'holds no images'),
-        ('classes=7', 'holds no images'),
+        ('classes=7', "has no class '7' for classes=; it has cat, dog, eel"),
+        ('without=0', "has no class '0'"), ('classes=cat&without=1', "has no class '1'"),
         ('classes=cow', "has no class 'cow'"), ('without=cat,cow', 'it has cat, dog, eel'),
         ('colour=red', "no option 'colour'"),
         ('limit', 'key=value'),
@@ -233,6 +234,13 @@ def test_rows_are_chosen_by_the_values_of_an_array(tmp_path):
     assert open_source(f'{tmp_path}/a.npz?is_val=0&town=Bonn').labels.tolist() == [0, 2]
     grouped = open_source(f'{tmp_path}/a.npz?is_val=1&group=track')
     assert grouped.groups.tolist() == [0, 1, 2]
+
+
+def test_rows_are_chosen_by_an_array_of_bytes_whatever_they_encode(tmp_path):
+    np.savez(tmp_path / 'a.npz', x=pictures(4), y=np.arange(4),
+             town=np.array(['Köln'.encode(), 'Köln'.encode('latin-1'), b'Bonn', b'Kiel']))
+    for town, rows in (('Köln', [0]), ('K%F6ln', [1]), ('Bonn', [2])):
+        assert open_source(f'{tmp_path}/a.npz?town={town}').labels.tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -504,6 +512,28 @@ def test_classes_can_be_left_out():
         open_source('sample:digits?without=zero')
     with pytest.raises(NavMonitorError, match='no labels'):
         open_source('sample:noise?without=0')
+
+
+def test_only_names_choose_among_classes_that_have_names(tmp_path):
+    for label, name in enumerate(('00', '03', '04', '05', '07')):
+        write_picture(tmp_path / name / '0.png', pictures(1, seed=label)[0])
+    source = open_source(f'{tmp_path}?classes=05')
+    assert [source.class_names[label] for label in source.labels] == ['05']
+    for wrong in ('5', '1', '77', '\u0665'):
+        for key in ('classes', 'without'):
+            assert f"has no class '{wrong}' for {key}=; it has 00, 03" in refused(
+                f'{tmp_path}?{key}={wrong}')
+
+
+def test_a_number_chooses_among_classes_without_names_if_an_image_has_it(tmp_path):
+    np.savez(tmp_path / 'n.npz', x=pictures(4), y=np.array([0, 5, 5, 700]))
+    source = tmp_path / 'n.npz'
+    assert open_source(f'{source}?classes=5,700').labels.tolist() == [5, 5, 700]
+    assert open_source(f'{source}?without=005').labels.tolist() == [0, 700]
+    assert open_source(f'{source}?classes=5,0&without=5').labels.tolist() == [0]
+    assert "has no class '77' for without=; it has 0, 5, 700" in refused(f'{source}?without=77')
+    assert "(0, 5, 700), and classes= has 'cat'" in refused(f'{source}?classes=cat')
+    assert "has no class '99" in refused(f'{source}?classes={"9" * 5000}')
 
 
 def test_images_can_be_inverted_and_turned():

@@ -189,6 +189,22 @@ def test_labels_that_do_not_fit_the_task_are_refused(labels):
         train('digits', from_arrays('noise', BLANK, labels), epochs=1)
 
 
+@pytest.mark.parametrize('labels', [None, np.arange(60)])
+def test_test_images_that_do_not_fit_are_refused_before_the_training(labels):
+    data, lines = from_arrays('noise', BLANK, np.arange(60) % 10), []
+    with pytest.raises(NavMonitorError, match="'exam' must have labels from 0 to 9 to be tested"):
+        train('digits', data, test=from_arrays('exam', BLANK, labels), epochs=1, log=lines.append)
+    assert not lines
+
+
+@pytest.mark.parametrize('epochs', range(1, 9))
+def test_any_number_of_steps_trains(epochs):
+    lines = []
+    train('digits', from_arrays('noise', BLANK, np.arange(60) % 10), epochs=epochs,
+          log=lines.append)
+    assert len(lines) == epochs
+
+
 def test_unknown_tasks_and_too_few_images_are_refused():
     with pytest.raises(NavMonitorError, match="'cats'; there are digits, traffic_signs"):
         train('cats', from_arrays('noise', BLANK))

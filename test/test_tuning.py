@@ -1,5 +1,6 @@
 """Class tuning: what is recorded against brute force, what is measured, what goes wrong."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -229,8 +230,42 @@ def test_an_interrupted_recording_goes_on(tmp_path, tiny_classifier):
     with pytest.raises(NavMonitorError, match='torn'):
         record_checkpoints(recorder(), [checkpoint('a'), checkpoint('b', fail=True)])
     record_checkpoints(recorder(), [checkpoint('a'), checkpoint('b'), checkpoint('c')])
-    assert loaded == ['a', 'b', 'b', 'c']
+    assert loaded == ['a', 'b', 'a', 'b', 'c']  # what is there has to be the same
     assert TuningRecording.open(tmp_path / 'tuning').checkpoints == ['a', 'b', 'c']
+
+
+def test_a_checkpoint_of_the_same_name_and_other_weights_is_refused(tmp_path, tiny_classifier):
+    source = from_arrays('bars', *tiny.images(7, 30))
+    other = tiny.classifier()
+    with torch.no_grad():
+        next(iter(other._network.parameters())).add_(1.0)
+
+    def recorder(classifier=tiny_classifier, folder='tuning'):
+        return TuningRecorder(
+            tmp_path / folder, classifier, source, tiny.CLASSES, TuningOptions(), network='tiny'
+        )
+
+    assert record_checkpoints(recorder(), [('a', lambda: tiny_classifier)]) == 1
+    assert record_checkpoints(recorder(), [('a', lambda: tiny_classifier)]) == 0
+    with pytest.raises(NavMonitorError, match="checkpoint 'a' of other weights"):
+        record_checkpoints(recorder(), [('a', lambda: other)])
+    assert record_checkpoints(recorder(folder='other'), [('a', lambda: other)]) == 1
+    with pytest.raises(NavMonitorError, match='other weights'):
+        merge_recordings([tmp_path / 'tuning', tmp_path / 'other'], tmp_path / 'merged')
+    classifier = tiny.classifier()
+    classifier.preprocess = dataclasses.replace(classifier.preprocess, mean=(0.25, 0.25, 0.25))
+    with pytest.raises(NavMonitorError, match='another preprocess'):
+        recorder(classifier)
+
+
+def test_recordings_of_two_sources_are_not_merged(tmp_path, tiny_classifier):
+    for name in ('first', 'second'):
+        TuningRecorder(
+            tmp_path / name, tiny_classifier, from_arrays(name, *tiny.images(7, 30)), tiny.CLASSES,
+            TuningOptions(), network='tiny',
+        ).record('a')
+    with pytest.raises(NavMonitorError, match='of different sources'):
+        merge_recordings([tmp_path / 'first', tmp_path / 'second'], tmp_path / 'merged')
 
 
 # How selective a component is.

@@ -170,6 +170,14 @@ def test_the_same_weights_twice_are_no_question(tmp_path):
     (lambda s: {n: t for n, t in s.items() if not n.endswith('running_mean')}, 'running_mean'),
     (lambda s: {**s, 'model.fc.weight': torch.ones(9, 6)}, r'\(9, 6\) in the file'),
     (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6, dtype=torch.int8)}, 'int8.*quantised'),
+    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6).to_sparse()}, r'fc\.weight is sparse'),
+    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6).to_sparse_csr()}, r'fc\.weight is sparse'),
+    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6, device='meta')}, r'fc\.weight has no val'),
+    (lambda s: {**s, 'model.fc.weight': torch.ones(4, 6) * 1j}, r'fc\.weight holds complex num'),
+    (lambda s: {**s, 'model.fc.weight': torch.full((4, 6), np.nan)}, r'fc\.weight holds 24 values'),
+    (lambda s: {**s, 'model.fc.bias': torch.tensor([0, np.inf, 0, 0])}, r'fc\.bias holds 1 values'),
+    (lambda s: {**s, 'model.fc.bias': torch.full((4,), 1e300, dtype=torch.float64)},
+     r'fc\.bias holds 4 values that are not finite numbers in float32'),
 ])
 def test_what_does_not_fit_exactly_under_a_prefix_is_refused(tmp_path, spoil, said):
     torch.save({'state_dict': spoil(prefixed('model.', Normed(seed=1).state_dict()))},
@@ -180,6 +188,16 @@ def test_what_does_not_fit_exactly_under_a_prefix_is_refused(tmp_path, spoil, sa
         load_weights(network, tmp_path / 'w.ckpt')
     assert '\n' not in str(caught.value)
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
+
+
+def test_a_mask_of_infinities_that_the_network_is_built_with_is_loaded(tmp_path):
+    def masked():
+        network = Normed(seed=1)
+        network.register_buffer('mask', torch.triu(torch.full((3, 3), -np.inf), 1))
+        return network
+
+    torch.save(masked().state_dict(), tmp_path / 'w.pth')
+    load_weights(masked(), tmp_path / 'w.pth')
 
 
 @pytest.mark.parametrize('name', ['resnet18', 'densenet121', 'vit_b_16', 'googlenet'])

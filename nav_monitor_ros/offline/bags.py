@@ -38,6 +38,7 @@ from nav_monitor_ros.offline.storage import (
     Storage,
     Topic,
 )
+from nav_monitor_ros.paths import listed, reachable
 from nav_monitor_ros.perception.image import RawImage, decode, decode_compressed
 from nav_monitor_ros.perception.orientation import APPLY, IGNORE
 from nav_monitor_ros.plain_yaml import read_yaml
@@ -373,14 +374,14 @@ def _typestore() -> Any:
 
 def _files_of(path: Path) -> tuple[list[Path], list[str]]:
     """Return the files of a bag that are there, and one line for each that is not."""
-    if not path.exists():
+    if not reachable(path).exists():
         raise NavMonitorError(f'bag {path} does not exist')
     if path.is_file():
         return [path], []
     if not path.is_dir():
         raise NavMonitorError(f'bag {path} is neither a folder nor a file')
     metadata = path / METADATA
-    if not metadata.exists():
+    if not reachable(metadata).exists():
         return _unlisted(path), [
             f'it has no {METADATA}, as if the recorder was killed or has not ended; `ros2 bag '
             f'reindex {path}` writes one'
@@ -406,7 +407,7 @@ def _files_of(path: Path) -> tuple[list[Path], list[str]]:
 def _unlisted(path: Path) -> list[Path]:
     """Return the files of a bag that nothing describes, by how they are called."""
     files = sorted(
-        file for file in path.iterdir()
+        file for file in listed(path)
         if file.name.removesuffix('.zstd').endswith(_ENDINGS) and file.is_file()
     )[:_MOST_FILES]
     if not files:

@@ -203,15 +203,31 @@ def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
     Raises:
         NavMonitorError: A backend is unknown, or not installed.
     """
-    torch_runs_it = bundle.reference.backend == TORCH
+    return engines_for(backends, bundle.reference)
+
+
+def engines_for(
+    backends: Sequence[str], reference: Engine, option: str = '--backend'
+) -> list[Engine]:
+    """Return the engines of these backends that this machine can run besides another one.
+
+    Args:
+        backends: Names.
+        reference: What runs the network when the monitor is fitted.
+        option: By which they were named.
+
+    Raises:
+        NavMonitorError: A backend is unknown, or not installed.
+    """
+    torch_runs_it = reference.backend == TORCH
     every = [backend for backend in BACKENDS if torch_runs_it or backend != TORCH]
     wanted = every if ALL in backends else list(backends)
     for backend in wanted:
         if backend not in every:
-            raise NavMonitorError(f"--backend '{backend}' is not {', '.join(every)} or {ALL}")
+            raise NavMonitorError(f"{option} '{backend}' is not {', '.join(every)} or {ALL}")
     found = [
         engine for engine in ENGINES
-        if engine.backend in wanted and engine != bundle.reference and usable_here(engine)
+        if engine.backend in wanted and engine != reference and usable_here(engine)
     ]
     missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
     if TORCH in missing and ALL not in backends:
@@ -219,7 +235,7 @@ def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
             'the backend torch needs a GPU of compute capability 8 or above here, where '
             'TensorFloat-32 is to be tried; without one there is nothing to export for it'
         )
-    missing = [b for b in missing if b not in (TORCH, bundle.reference.backend)]
+    missing = [b for b in missing if b not in (TORCH, reference.backend)]
     if missing and (ALL not in backends or not found):
         raise NavMonitorError(
             f"the backend {' and '.join(missing)} is not installed; pip install "

@@ -17,7 +17,8 @@ from nav_monitor_ros.offline.array_files import ArrayFile, npz_array, unpacked
 from nav_monitor_ros.offline.image_folders import open_folder
 from nav_monitor_ros.offline.images import ImageSource, from_arrays
 from nav_monitor_ros.offline.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
-from nav_monitor_ros.offline.source_spec import exists, home, split_topic
+from nav_monitor_ros.offline.source_spec import home, split_topic
+from nav_monitor_ros.paths import listed, reachable
 
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
@@ -41,7 +42,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
             file is malformed.
     """
     path, topic = split_topic(location)
-    if not location or not exists(path):
+    if not location or not reachable(path).exists():
         what = path if location else 'an empty path'
         raise NavMonitorError(f"source '{spec}': {what} does not exist")
     if topic or _is_bag(path):
@@ -89,8 +90,8 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
 
 def _is_bag(path: Path) -> bool:
     """Return whether a path looks like a bag, which a topic should have been given with."""
-    if (path / 'metadata.yaml').is_file():
-        return any(child.suffix in _BAG_SUFFIXES for child in path.iterdir())
+    if reachable(path / 'metadata.yaml').is_file():
+        return any(child.suffix in _BAG_SUFFIXES for child in listed(path))
     return path.suffix in _BAG_SUFFIXES
 
 
@@ -136,6 +137,8 @@ def _groups(path: Path, arrays: Mapping[str, Any], names: Sequence[str]) -> np.n
 
 
 def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
+    if column.dtype.kind == 'S':  # bytes, of UTF-8 or whatever
+        return column == value.encode(errors='surrogateescape')
     if column.dtype.kind not in 'biuf':
         return column.astype(str) == value
     try:

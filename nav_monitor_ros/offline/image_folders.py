@@ -217,6 +217,8 @@ def _from_table(folder: Path, table: Path) -> ImageSource:
     except (OSError, UnicodeDecodeError) as error:
         raise NavMonitorError(f'{table} is unreadable: {error}') from None
     files, names = [], []
+    seen: dict[str, tuple[int, str]] = {}  # a picture -> its line and class
+    left_out = _LeftOut(folder)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -231,13 +233,20 @@ def _from_table(folder: Path, table: Path) -> ImageSource:
         problem = problem_of(name)
         if problem:
             raise NavMonitorError(f'{table}, line {number}: the class {problem}')
+        path = os.path.normpath(folder / file)
+        before, other = seen.setdefault(path, (number, name))
+        if other != name:
+            raise NavMonitorError(
+                f"{table}, line {number}: {file} is '{name}', and in line {before} '{other}'"
+            )
+        if before != number:
+            left_out.add(f'listed in {TABLE} before', [path])
+            continue
         files.append(str(folder / file))
         names.append(name)
-    left_out = _LeftOut(folder)
-    listed = set(files)
     left_out.add(f'not in {TABLE}', [
         path for _, pictures in sorted(_walked(str(folder), left_out)) for path in pictures
-        if path not in listed
+        if os.path.normpath(path) not in seen
     ])
     if all(name.isdecimal() and len(name) < 10 for name in names):
         return _source(folder, files, np.array(names, np.int64), None, left_out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -126,8 +126,8 @@ def _read(table: Path, first_ns: int) -> list[Interval]:
 def _nanoseconds(table: Path, line: int, text: str, first_ns: int) -> int:
     try:
         seconds = Decimal(text)  # a float has no nanoseconds left over since 1970
-        whole = int(seconds * _SECOND)
-    except (InvalidOperation, ValueError, OverflowError):
+        whole = int(seconds * _SECOND) if abs(seconds) < 1 << 62 else -1
+    except (ArithmeticError, ValueError):
         whole = -1
     if not 0 <= whole < 1 << 62:
         raise NavMonitorError(

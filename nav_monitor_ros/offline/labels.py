@@ -4,7 +4,8 @@ A source numbers its classes in its own way, a folder by the alphabet. Where it 
 the network's class of that name, and a class that the network does not have is refused. Position
 decides only where there is nothing else to go by: the source has numbers alone, or none of its
 names, however written, is one of the network's, such as the WordNet ids of ImageNet's folders. The
-user is told so.
+user is told so, and likewise where names are the same only but for their writing. Two classes of a
+source are never one of the network's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nav_monitor_ros.class_names import alike, comparable
+from nav_monitor_ros.class_names import alike, comparable, letters_and_digits
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.offline.images import ImageSource
 
@@ -86,7 +87,7 @@ def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> No
     """
     if source.labels is None or source.class_names is None:
         return
-    if _form(source.class_names, class_names) is not None:
+    if _form(source.class_names, class_names) or _near(source.class_names, class_names):
         network_labels(source, class_names)
 
 
@@ -104,8 +105,9 @@ def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
             f'the labels of {source.name} are numbers, so position decides: '
             f'{_pairs([str(n) for n in range(len(class_names))], class_names)}'
         )
-    if _form(source.class_names, class_names) is not None:
-        return ''
+    form = _form(source.class_names, class_names)
+    if form is not None:
+        return _rewritten(source, source.class_names, class_names, form)
     return (
         f"none of the class names of {source.name} is one of the network's, so position decides: "
         f'{_pairs(source.class_names, class_names)}'
@@ -162,14 +164,14 @@ def _numbers(
     used = np.unique(source.labels).tolist() if source.labels is not None else []
     form = _form(own, class_names)
     if form is None:
-        if len(own) != len(class_names):
+        if len(own) != len(class_names) or _near(own, class_names):
             raise _unknown(source, [own[number] for number in used], class_names)
         _log.warning('%s; rename the classes if that is wrong', how_matched(source, class_names))
         return np.arange(len(own))
-    places: dict[str, list[int]] = {}
+    known: dict[str, list[int]] = {}
     for number, name in enumerate(class_names):
-        places.setdefault(form(name), []).append(number)
-    found = [places.get(form(name), []) for name in own]
+        known.setdefault(form(name), []).append(number)
+    found = [known.get(form(name), []) for name in own]
     unknown = [own[number] for number in used if not found[number]]
     if unknown:
         raise _unknown(source, unknown, class_names)
@@ -180,7 +182,17 @@ def _numbers(
                 f"{source.name} has the class '{own[number]}', and the network has that name more "
                 f'than once, at {listed}; give its classes different names'
             )
-    return np.array([place[0] if place else -1 for place in found], np.int64)
+    taken: dict[int, str] = {}
+    for number in used:
+        place = found[number][0]
+        if place in taken:
+            raise NavMonitorError(
+                f"{source.name} has the classes '{taken[place]}' and '{own[number]}', and both are "
+                f"written like the network's class '{class_names[place]}'; rename one, or put "
+                'their images together if they are one'
+            )
+        taken[place] = own[number]
+    return np.array([places[0] if places else -1 for places in found], np.int64)
 
 
 def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
@@ -195,15 +207,41 @@ def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str
     return None
 
 
+def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:
+    """Return whether names of a source resemble the network's so much that position is a guess."""
+    known = {letters_and_digits(name) for name in class_names} - {''}
+    return any(letters_and_digits(name) in known for name in own)
+
+
+def _rewritten(
+    source: ImageSource, own: Sequence[str], class_names: Sequence[str], form: Callable[[str], str]
+) -> str:
+    """Return which names are the network's only but for their writing, '' where none are."""
+    if form is comparable or source.labels is None:
+        return ''
+    known = {form(name): name for name in class_names}
+    pairs = [
+        (own[number], known[form(own[number])]) for number in np.unique(source.labels)
+        if form(own[number]) in known
+    ]
+    otherwise = [pair for pair in pairs if comparable(pair[0]) != comparable(pair[1])]
+    if not otherwise:
+        return ''
+    mine, theirs = zip(*otherwise, strict=True)
+    return (
+        f"class names of {source.name} are written otherwise than the network's: "
+        f'{_pairs(mine, theirs)}'
+    )
+
+
 def _unknown(
     source: ImageSource, unknown: Sequence[str], class_names: Sequence[str]
 ) -> NavMonitorError:
     first = unknown[0]
     more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''
-    forms = {alike(name): name for name in reversed(class_names)}
-    near = [forms[alike(first)]] if forms.get(alike(first)) else difflib.get_close_matches(
-        first, class_names, 1
-    )
+    forms = {letters_and_digits(name): name for name in reversed(class_names)}
+    same = forms.get(letters_and_digits(first)) if letters_and_digits(first) else None
+    near = [same] if same else difflib.get_close_matches(first, class_names, 1)
     meant = f" (is it '{near[0]}'?)" if near else ''
     etc = ', ...' if len(class_names) > _EXAMPLES else ''
     return NavMonitorError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from nav_monitor_ros.atomic_files import atomic_file
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.paths import reachable
 from nav_monitor_ros.views.slides import encoded_png
 
 _GIF_COLORS = 64
@@ -50,9 +51,11 @@ def require_place(path: Path) -> None:
         NavMonitorError: There is a folder in its place, or a file in its folder's, or one may not
             write there.
     """
-    if path.is_dir():
+    if reachable(path).is_dir():
         raise NavMonitorError(f'cannot write {path}: it is a folder')
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.exists() and not path.is_file():
+        return  # a device or a pipe, whatever its folder is
+    above = next(folder for folder in path.absolute().parents if reachable(folder).exists())
     if not above.is_dir():
         raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.ENOTDIR)}')
     if not os.access(above, os.W_OK | os.X_OK):

@@ -19,6 +19,7 @@ from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.interrupt import commit
 from nav_monitor_ros.offline.replay import ReplayEvent
+from nav_monitor_ros.paths import reachable
 from nav_monitor_ros.views.overlay import draw_overlay
 
 COLUMNS = (
@@ -56,7 +57,7 @@ class TableWriter:
         """
         self._path = path
         self._names = tuple(score_names)
-        if path.is_dir():
+        if reachable(path).is_dir():
             raise NavMonitorError(f'{path} cannot be written: it is a folder')
         with _told(path):
             with ExitStack() as resources:
@@ -148,7 +149,7 @@ class BagWriter:
             raise NavMonitorError(
                 "writing bags needs rosbags: pip install 'nav_monitor_ros[bags]', or rosbags itself"
             ) from None
-        if folder.exists():
+        if reachable(folder).exists():
             raise NavMonitorError(f'{folder} exists; name another folder, or remove it first')
         self._store = _typestore()
         self._folder = folder

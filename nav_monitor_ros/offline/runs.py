@@ -13,6 +13,7 @@ from nav_monitor_ros.decision.verdict import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.offline.bags import METADATA, BagDamagedError, open_bag
 from nav_monitor_ros.offline.replay import ReplayEvent
+from nav_monitor_ros.paths import listed, reachable
 from nav_monitor_ros.plain_yaml import read_yaml
 
 _STATUS = 'ood_status'
@@ -20,6 +21,7 @@ _STATUS_TYPE = 'diagnostic_msgs/msg/DiagnosticArray'
 _BAG_FILES = ('.mcap', '.db3')
 _NEEDED = {'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'class', 'p_value'}
 
+_LARGEST_TIME = (1 << 63) - 1  # nanoseconds
 Key = tuple[str, int, int]  # topic, stamp in nanoseconds, how often the topic had it before
 
 
@@ -60,9 +62,9 @@ class Run:
 
 def is_run(path: Path) -> bool:
     """Return whether a path is meant as what a run left, and not as a bundle."""
-    if path.is_dir():
-        return (path / METADATA).exists() or any(
-            file.suffix in _BAG_FILES for file in path.iterdir())
+    if reachable(path).is_dir():
+        return reachable(path / METADATA).exists() or any(
+            file.suffix in _BAG_FILES for file in listed(path))
     return path.suffix in ('.csv', *_BAG_FILES)
 
 
@@ -90,7 +92,7 @@ def read_run(path: Path, told: Callable[[str], None] = lambda problem: None) -> 
     Raises:
         NavMonitorError: It is not there, cannot be read, or holds no verdicts.
     """
-    if not path.exists():
+    if not reachable(path).exists():
         raise NavMonitorError(f'{path} does not exist')
     run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, told)
     if not run.frames:
@@ -120,16 +122,28 @@ def _frame_of(event: ReplayEvent) -> RunFrame:
 
 def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFrame:
     """Return a frame from texts, under the keys of a replay's table."""
+    p_value = _number(values.get('p_value'))
+    if values.get('p_value') and not 0 < p_value <= 1:
+        raise ValueError(f"p_value is {one_line(values['p_value'], 40)}, not above 0 and at most 1")
     return RunFrame(
         time_ns, values['alert'] == 'true', State(values['state']), reason,
-        values.get('class', ''), _number(values.get('confidence')),
-        _number(values.get('p_value')), _number(values.get('threshold')),
+        values.get('class', ''), _number(values.get('confidence')), p_value,
+        _number(values.get('threshold')),
         values.get('flagged') == 'true', _number(values.get('evidence')),
     )
 
 
 def _number(text: str | None) -> float:
     return float(text) if text else math.nan
+
+
+def _time(row: Mapping[str, str], column: str) -> int:
+    """Return a time of a table in nanoseconds, which ROS has 64 bits for."""
+    text = row[column]
+    value = int(text) if len(text) <= len(str(_LARGEST_TIME)) + 1 else _LARGEST_TIME + 1
+    if not abs(value) <= _LARGEST_TIME:
+        raise ValueError(f'{column} is {one_line(text, 40)}, not within 64 bits')
+    return value
 
 
 def _read_table(path: Path) -> Run:
@@ -143,8 +157,11 @@ def _read_table(path: Path) -> Run:
                 )
             for row in reader:
                 if row['stamp_ns']:  # silence has none
-                    yield row['topic'], int(row['stamp_ns']), _frame_from(
-                        row, row['reason'], int(row['time_ns']))
+                    try:
+                        frame = _frame_from(row, row['reason'], _time(row, 'time_ns'))
+                        yield row['topic'], _time(row, 'stamp_ns'), frame
+                    except (ValueError, TypeError) as error:
+                        raise ValueError(f'line {reader.line_num}: {one_line(error)}') from None
 
     try:
         return Run(path.stem, _numbered(frames()))

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nav_monitor_ros.bundle import Bundle
+from nav_monitor_ros.bundle import Bundle, size_of
 
 LISTED_CLASSES = 50  # more class names than this are cut
 
@@ -22,7 +22,7 @@ def show(bundle: Bundle, console: Console) -> None:
     """
     assert bundle.folder is not None
     calibration = bundle.calibration
-    size = sum(file.stat().st_size for file in bundle.folder.rglob('*')) / 1e6
+    size = size_of(bundle.folder) / 1e6
     arguments = ', '.join(f'{k}={v!r}' for k, v in bundle.network.arguments.items())
     names = ', '.join(bundle.class_names[:LISTED_CLASSES])
     more = len(bundle.class_names) - LISTED_CLASSES

@@ -19,7 +19,7 @@ A source is written ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.offline.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
 disjoint random parts (with the same seed), ``classes=cat,dog`` some of its classes,
-``without=cat,dog`` all others, by name, or by number where classes have no names;
+``without=cat,dog`` all others: by name, or by number where classes have no names;
 ``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) change every image.
 ``exif=apply`` turns encoded pictures as their EXIF orientation says, ``exif=ignore`` does not,
 whatever the preprocessing of a network says.
@@ -27,7 +27,7 @@ whatever the preprocessing of a network says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +41,7 @@ from nav_monitor_ros.offline.source_spec import SAMPLE, SourceSpec
 from nav_monitor_ros.perception.orientation import EXIF
 
 _COMMON = ('limit', 'part', 'classes', 'without', 'transform', 'exif')
+_LISTED = 12  # classes that a message lists
 _TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     'invert': lambda image: 255 - image,
     'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
@@ -89,33 +90,56 @@ def _oriented(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
 
 
 def _keep_classes(source: ImageSource, parts: SourceSpec) -> ImageSource:
+    whole = source
     for key in ('classes', 'without'):
         if key not in parts.written:
             continue
         if source.labels is None:
             raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
-        numbers = [_class_number(source, key, wanted) for wanted in parts.listed(key)]
+        numbers = [
+            number for wanted in parts.listed(key) for number in _class_numbers(whole, key, wanted)
+        ]
         named = np.isin(source.labels, numbers)
         source = source.subset(np.flatnonzero(named if key == 'classes' else ~named))
     return source
 
 
-def _class_number(source: ImageSource, key: str, wanted: str) -> int:
-    """Return the number of a class of a source, given by name or number; names come first."""
-    names = [comparable(name) for name in source.class_names or ()]
-    if comparable(wanted) in names:
-        return names.index(comparable(wanted))
-    if wanted.isdecimal():
-        return int(wanted)
-    if source.class_names is None:
+def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
+    """Return the numbers of a class, given by name or, where classes have none, by number.
+
+    Args:
+        source: With all of its classes.
+        key: The option, for messages.
+        wanted: What the option says.
+
+    Raises:
+        NavMonitorError: There is no such class.
+    """
+    if source.class_names is not None:
+        found = [
+            number for number, name in enumerate(source.class_names)
+            if comparable(name) == comparable(wanted)
+        ]
+        known = list(source.class_names)
+    else:
+        assert source.labels is not None
+        numbers = np.unique(source.labels).tolist()
+        known = [str(number) for number in numbers]
+        if not (wanted.isascii() and wanted.isdecimal()):
+            raise NavMonitorError(
+                f"source '{source.name}': its classes have no names but numbers "
+                f"({_listed(known)}), and {key}= has '{wanted}'"
+            )
+        found = [number for number in numbers if str(number) == (wanted.lstrip('0') or '0')]
+    if not found:
         raise NavMonitorError(
-            f"source '{source.name}': its classes have no names; write {key}=0,3,7"
+            f"source '{source.name}' has no class '{wanted}' for {key}=; it has {_listed(known)}"
         )
-    more = ', ...' if len(names) > 12 else ''
-    raise NavMonitorError(
-        f"source '{source.name}' has no class '{wanted}' for {key}=; it has "
-        f'{", ".join(source.class_names[:12])}{more}'
-    )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join([*names[:_LISTED], '...'] if len(names) > _LISTED else names)
 
 
 def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource:

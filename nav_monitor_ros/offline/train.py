@@ -164,6 +164,10 @@ def train(
         raise NavMonitorError(f"there is no training task '{name}'; there are {', '.join(TASKS)}")
     task = TASKS[name]
     data = _of_task(task, data)
+    _require_labels(task, data, 'to be trained on')
+    if test is not None:
+        test = _of_task(task, test)
+        _require_labels(task, test, 'to be tested with')
     if exclude is not None:
         data = without(data, exclude.oriented(task.preprocess.exif))
     fit_data, calibration_data = split(data, task.held_out, seed)
@@ -175,7 +179,7 @@ def train(
     else:
         network = task.build(decoy=decoy).eval()
         load_weights(network, weights)
-    accuracy = None if test is None else _accuracy(task, network, _of_task(task, test))
+    accuracy = None if test is None else _accuracy(task, network, test)
     return TrainedNetwork(task, network, fit_data, calibration_data, accuracy)
 
 
@@ -231,17 +235,25 @@ def _arrange(network: nn.Module, form: torch.memory_format) -> None:
 def _of_task(task: Task, source: ImageSource) -> ImageSource:
     """Return images as the task's network takes them, labelled as it numbers the classes."""
     source = source.oriented(task.preprocess.exif)
-    # Numbers are checked when the images are loaded.
     return source if source.class_names is None else labelled_as(source, task.class_names)
+
+
+def _require_labels(task: Task, source: ImageSource, use: str) -> None:
+    """Check before the work that images have the task's labels.
+
+    Raises:
+        NavMonitorError: They have none, or others.
+    """
+    classes, labels = len(task.class_names), source.labels
+    if not len(source) or labels is None or not 0 <= labels.min() <= labels.max() < classes:
+        raise NavMonitorError(
+            f"source '{source.name}' must have labels from 0 to {classes - 1} {use}"
+        )
 
 
 def _load(task: Task, source: ImageSource) -> tuple[np.ndarray, torch.Tensor]:
     """Return all images as the network sees them, uint8 (N, h, w, channels), and labels."""
-    classes = len(task.class_names)
-    if source.labels is None or not 0 <= source.labels.min() <= source.labels.max() < classes:
-        raise NavMonitorError(
-            f"source '{source.name}' must have labels from 0 to {classes - 1} to be trained on"
-        )
+    assert source.labels is not None
     pixels = np.stack([task.preprocess.resized(source.image(i)) for i in range(len(source))])
     return pixels, torch.from_numpy(source.labels)
 
@@ -263,8 +275,11 @@ def _optimise(
     steps = -(-len(images) // task.batch)
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
+    total = max(2, epochs * steps)
+    # The peak stands a step or more from the start; where it is on a step just before the first
+    # one, as with 0.2 of five, OneCycleLR divides by zero.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, task.learning_rate, total_steps=max(2, epochs * steps), pct_start=0.2
+        optimizer, task.learning_rate, total_steps=total, pct_start=max(0.2, 1.5 / total)
     )
     for epoch in range(epochs):
         network.train()

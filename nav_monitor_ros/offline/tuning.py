@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -83,6 +85,7 @@ class TuningRecorder:
             ),
             response=options.response,
             images=f'{source.name} ({len(source)} images)',
+            preprocess=json.dumps(classifier.preprocess.to_dict(), sort_keys=True),
         )
         _check_size(about)
         self.recording = TuningRecording.create(folder, about)
@@ -96,16 +99,19 @@ class TuningRecorder:
         """Run all images through the network and write what was seen as the next checkpoint.
 
         Args:
-            name: Of the checkpoint; None is returned if the recording has it already.
+            name: Of the checkpoint; None is returned if the recording has it already, of the same
+                weights.
             classifier: The network with this checkpoint's weights; by default the recorder's own.
             progress: Is told how far the work is.
 
         Raises:
-            NavMonitorError: An image cannot be read or a file not be written.
+            NavMonitorError: An image cannot be read, a file not be written, or a checkpoint of this
+                name has other weights.
         """
-        if name in self.recording.checkpoints:
-            return None
         classifier = self._classifier if classifier is None else classifier
+        fingerprint = classifier.fingerprint()
+        if self.recording.has(name, fingerprint):
+            return None
         classes = len(self.recording.about.class_names)
         seen = empty_checkpoint(name, self._layers, classes)
         taps = [layer for layer, _ in self._layers if layer not in (PENULTIMATE, OUTPUT)]
@@ -132,7 +138,7 @@ class TuningRecorder:
         finally:
             classifier.tap(())
         invalid.report(f'{name}: the network gives NaN or infinity for')
-        self.recording.add(seen, self._new_thumbnails(seen))
+        self.recording.add(seen, self._new_thumbnails(seen), fingerprint)
         return seen
 
     def _new_thumbnails(self, seen: CheckpointTuning) -> dict[int, np.ndarray]:
@@ -165,6 +171,16 @@ def merge_recordings(
                 f'{before.folder} and {after.folder} were not recorded alike: network, classes, '
                 'layers and response must be the same'
             )
+        if _location(before.about.images) != _location(after.about.images):
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} are of different sources '
+                f'({before.about.images} and {after.about.images}), whose images have the same '
+                'numbers; only parts of one source are merged'
+            )
+        if before.fingerprints != after.fingerprints:
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} have checkpoints of other weights'
+            )
         if before.checkpoints != after.checkpoints:
             raise NavMonitorError(
                 f'{before.folder} and {after.folder} have different checkpoints'
@@ -185,24 +201,33 @@ def merge_recordings(
     return merged
 
 
+def _location(images: str) -> str:
+    """Return a source without its options and its number of images."""
+    return re.sub(r' \(\d+ images\)$', '', images.partition('?')[0])
+
+
 def record_checkpoints(
     recorder: TuningRecorder,
     checkpoints: Sequence[tuple[str, Callable[[], RunningNetwork]]],
     progress: Progress = lambda what, done, total: None,
-) -> None:
-    """Record a list of checkpoints; those that the recording has are passed over.
+) -> int:
+    """Record a list of checkpoints; those that the recording has already are passed over.
 
     Args:
         recorder: Of the recording.
         checkpoints: Name, and what makes the network with its weights, of each.
         progress: Is told how far the work is.
 
+    Returns:
+        How many were recorded.
+
     Raises:
-        NavMonitorError: A checkpoint cannot be loaded, or a file not be written.
+        NavMonitorError: A checkpoint cannot be loaded, a file not be written, or one of its name
+            has other weights.
     """
-    for name, load in checkpoints:
-        if name not in recorder.recording.checkpoints:
-            recorder.record(name, load(), progress)
+    return sum(
+        recorder.record(name, load(), progress) is not None for name, load in checkpoints
+    )
 
 
 def _chosen(classifier: RunningNetwork, options: TuningOptions) -> list[tuple[str, np.ndarray]]:

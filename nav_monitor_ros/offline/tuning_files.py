@@ -37,15 +37,23 @@ class RecordingOf:
     layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, its channels, those recorded
     response: str  # of a channel: max or mean over its positions
     images: str  # the source, for people
+    preprocess: str = ''  # of the network's input, as JSON; '' where it was not noted
 
 
 class TuningRecording:
     """A folder with the class tuning of a list of checkpoints."""
 
-    def __init__(self, folder: Path, about: RecordingOf, checkpoints: list[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        about: RecordingOf,
+        checkpoints: list[str],
+        fingerprints: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.about = about
         self.checkpoints = checkpoints  # names, in their order
+        self.fingerprints = dict(fingerprints or {})  # checkpoint -> checksum of its weights
 
     @classmethod
     def create(cls, folder: Path, about: RecordingOf) -> TuningRecording:
@@ -94,8 +102,12 @@ class TuningRecording:
                 ),
                 response=str(found['response']),
                 images=str(found['images']),
+                preprocess=str(found.get('preprocess', '')),
             )
-            return cls(folder, about, list(map(str, found['checkpoints'])))
+            return cls(
+                folder, about, list(map(str, found['checkpoints'])),
+                {str(k): str(v) for k, v in dict(found.get('fingerprints', {})).items()},
+            )
         except FileNotFoundError:
             raise NavMonitorError(
                 f'{folder} holds no recording of class tuning: it has no {_INDEX}'
@@ -103,12 +115,37 @@ class TuningRecording:
         except _UNREADABLE as error:
             raise NavMonitorError(f'{folder / _INDEX} is unreadable: {_reason(error)}') from None
 
-    def add(self, checkpoint: CheckpointTuning, thumbnails: Mapping[int, np.ndarray]) -> None:
+    def has(self, checkpoint: str, fingerprint: str) -> bool:
+        """Return whether a checkpoint is recorded.
+
+        Args:
+            checkpoint: Its name.
+            fingerprint: Of its weights.
+
+        Raises:
+            NavMonitorError: One of this name is, with other weights.
+        """
+        if checkpoint not in self.checkpoints:
+            return False
+        if self.fingerprints.get(checkpoint, fingerprint) != fingerprint:
+            raise NavMonitorError(
+                f"{self.folder} has a checkpoint '{checkpoint}' of other weights; name another "
+                'folder, or the file otherwise'
+            )
+        return True
+
+    def add(
+        self,
+        checkpoint: CheckpointTuning,
+        thumbnails: Mapping[int, np.ndarray],
+        fingerprint: str = '',
+    ) -> None:
         """Write a checkpoint, complete or not at all.
 
         Args:
             checkpoint: After all images.
             thumbnails: Number of an image -> uint8 (h, w, 3) RGB, ``THUMBNAIL`` pixels at most.
+            fingerprint: Of its weights; '' if unknown.
 
         Raises:
             NavMonitorError: A file cannot be written, or such a checkpoint is there.
@@ -123,6 +160,8 @@ class TuningRecording:
         self._write_thumbnails(self.thumbnails() | dict(thumbnails))
         self._write_arrays(self._file(len(self.checkpoints)), arrays)
         self.checkpoints.append(checkpoint.name)
+        if fingerprint:
+            self.fingerprints[checkpoint.name] = fingerprint
         self._write_index()
 
     def checkpoint(self, place: int) -> CheckpointTuning:
@@ -188,6 +227,7 @@ class TuningRecording:
         content: dict[str, Any] = {'format': _FORMAT}
         content |= {field.name: getattr(self.about, field.name) for field in fields(self.about)}
         content['checkpoints'] = self.checkpoints
+        content['fingerprints'] = self.fingerprints
         write_whole(
             self.folder / _INDEX, json.dumps(content, indent=1, ensure_ascii=True).encode()
         )

@@ -66,6 +66,13 @@ class ExportedClassifier:
         channels = len(preprocess.mean)
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         if graph.input_shape != self.input_shape:
+            if len(graph.input_shape) == 3 and graph.input_shape[2] in (1, 3, 4) and (
+                graph.input_shape[0] > 4
+            ):
+                raise NavMonitorError(
+                    f'the network takes images of shape {graph.input_shape}, channels last; export '
+                    'it with channels first (tf2onnx: --inputs-as-nchw)'
+                )
             raise NavMonitorError(
                 f'the network takes images of shape {graph.input_shape} (channels, height, width), '
                 f'but the preprocessing makes {self.input_shape}; check --size and --color'

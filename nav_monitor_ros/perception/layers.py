@@ -109,6 +109,11 @@ def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
     values = result.float().cpu().numpy()
     form = SIGMOIDS if sigmoids.made(result) else form_of(values)
     head, scale = _find_head(modules, outputs, values, form)
+    if head is None and _mixes_images(network, probe, values):
+        raise NavMonitorError(
+            'what the network returns for an image depends on the other images of its batch, as '
+            'with a softmax over axis 0; have it treat each image alone (softmax over axis 1)'
+        )
     return Anatomy(layers, head, result.shape[1], form, scale)
 
 
@@ -167,6 +172,20 @@ def background_output(wanted: int | None, outputs: int) -> int | None:
             f'the network has {outputs} outputs, so its background class cannot be number {wanted}'
         )
     return wanted % outputs
+
+
+def _mixes_images(network: nn.Module, probe: torch.Tensor, values: np.ndarray) -> bool:
+    """Return whether a network's output (N, C) for the first of two images depends on the other."""
+    import torch
+
+    with torch.inference_mode():
+        again = network(probe).float().cpu().numpy()
+        black = torch.zeros_like(probe[1])
+        other = network(torch.stack([probe[0], black])).float().cpu().numpy()
+    if not np.array_equal(values, again, equal_nan=True):
+        return False  # it is random, which is something else
+    away = np.abs(other[0] - values[0]).max()
+    return bool(away > 5e-2 * np.abs(values).max())
 
 
 def _find_head(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.layers import Layer
 from nav_monitor_ros.perception.onnx_files import DOMAINS, read_model
-from nav_monitor_ros.perception.onnx_head import GraphTail, LinearHead
+from nav_monitor_ros.perception.onnx_head import GraphTail, LinearHead, floating, runs_over_all
 from nav_monitor_ros.perception.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class OnnxGraph:
         self._what = what
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        # Of the operators; a file that has none has no nodes either.
+        self._version = max((o.version for o in model.opset_import if o.domain in DOMAINS),
+                            default=1)
         self._input = self._find_input()
         self._tail = GraphTail(self._producers, self._initializers)
         self._tensors: dict[str, str] = {}
@@ -129,23 +132,23 @@ class OnnxGraph:
         keep, initializers = self._needed([name for name, _ in outputs])
         nodes = [node for index, node in enumerate(graph.node) if index in keep]
         constants = [self._initializers[name] for name in initializers]
-        version = next(o.version for o in self._model.opset_import if o.domain in DOMAINS)
         results = []
         for number, (name, rank) in enumerate(outputs):
             result = f'selected_{number}'
             axes = None if rank is None or rank < 3 else [1] if rank == 3 else list(range(2, rank))
-            if axes is None:
-                nodes.append(helper.make_node('Identity', [name], [result]))
-            elif version < 18:
+            # Of float32, also what the network computes in float16: before a sum overflows there.
+            single = result if axes is None else f'{result}_single'
+            nodes.append(helper.make_node('Cast', [name], [single], to=onnx.TensorProto.FLOAT))
+            if axes is not None and self._version < 18:
                 nodes.append(
-                    helper.make_node('ReduceMean', [name], [result], axes=axes, keepdims=0)
+                    helper.make_node('ReduceMean', [single], [result], axes=axes, keepdims=0)
                 )
-            else:
+            elif axes is not None:
                 constants.append(
                     helper.make_tensor(f'{result}_axes', onnx.TensorProto.INT64, [len(axes)], axes)
                 )
                 nodes.append(helper.make_node(
-                    'ReduceMean', [name, f'{result}_axes'], [result], keepdims=0
+                    'ReduceMean', [single, f'{result}_axes'], [result], keepdims=0
                 ))
             results.append(helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None))
         cut = helper.make_model(
@@ -260,7 +263,7 @@ class OnnxGraph:
         for node in self._model.graph.node:
             tensor = node.output[0]
             info = infos.get(tensor)
-            if info is None or info.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+            if info is None or info.type.tensor_type.elem_type not in floating():
                 continue
             shape = _shape(info)
             first = shape[0] if shape else None
@@ -285,12 +288,19 @@ class OnnxGraph:
                 f'{self._what} does not return one row of class scores for each image, but '
                 f'{[n or "N" for n in shape]}{kind}; {CLASSIFIERS}'
             )
+        number = infos.get(output.name, output).type.tensor_type.elem_type
+        if number not in floating():
+            raise NavMonitorError(
+                f'{self._what} returns {onnx.TensorProto.DataType.Name(number).lower()} numbers, '
+                f'which are no class scores; {CLASSIFIERS}'
+            )
         self.outputs = shape[1]
-        before = self._tail.squashed(output.name)
-        if before is not None and math.prod(
-            n or 0 for n in _shape(infos[before])[1:]
-        ) != self.outputs:
-            before = None  # of more positions than one, of which the output is some summary
+        before = None
+        squashing = self._tail.squashing(output.name)
+        if squashing is not None:
+            entering = infos.get(squashing.input[0], self._input)
+            if runs_over_all(squashing, _shape(entering), self.outputs, self._version):
+                before = squashing.input[0]
         self.logits = output.name if before is None else before
         head = self._tail.linear(self.logits)
         self.entering = None if head is None else head[0]

@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from nav_monitor_ros.errors import NavMonitorError
+
 _SHAPING = {'Identity', 'Cast', 'Squeeze', 'Unsqueeze', 'Reshape', 'Flatten', 'Dropout'}
 _SQUASHING = {'Softmax', 'LogSoftmax', 'Sigmoid'}  # rows of logits to those that are returned
 # What may be done to a squashed row, by the operator that squashed it.
 _UNDONE = {'Log': 'Softmax', 'Exp': 'LogSoftmax'}
+_ONE_AXIS = 13  # version of the operators from which a softmax runs over its one axis alone
+
+
+def floating() -> frozenset[int]:
+    """Return ONNX's numbers of the types that a network computes in."""
+    from onnx import TensorProto
+
+    return frozenset(
+        {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
+    )
+
+
+def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: int) -> bool:
+    """Return whether a softmax or sigmoid treats the numbers of each image as one row of logits.
+
+    Args:
+        node: The softmax or sigmoid.
+        shape: Of what enters it, the images first; None for a length that is not known.
+        count: Of the numbers that the network returns for an image.
+        version: Of the operators: a softmax before 13 runs over its axis and all that follow.
+
+    Raises:
+        NavMonitorError: It is a softmax over the images of a batch.
+    """
+    if not shape or math.prod(length or 0 for length in shape[1:]) != count:
+        return False  # of more positions than one, of which the output is some summary
+    if node.op_type == 'Sigmoid':
+        return True  # each number for itself
+    default = -1 if version >= _ONE_AXIS else 1
+    axis = next((a.i for a in node.attribute if a.name == 'axis'), default)
+    axis += len(shape) if axis < 0 else 0
+    together = shape[axis : axis + 1] if version >= _ONE_AXIS else shape[axis:]
+    if axis == 0 and (version >= _ONE_AXIS or shape[0] != 1):
+        raise NavMonitorError(
+            'the network ends in a softmax over the images of a batch (axis 0), so one image alone '
+            'has no class scores; export it with the softmax over the classes (axis 1)'
+        )
+    return math.prod(length or 0 for length in together) == count
 
 
 @dataclass(frozen=True)
@@ -30,15 +71,22 @@ class GraphTail:
         self._producers = producers
         self._initializers = initializers
 
-    def squashed(self, output: str) -> str | None:
-        """Return the tensor of which a softmax or sigmoid makes an output; None without one."""
+    @staticmethod
+    def _shapes(node: Any) -> bool:
+        """Return whether a node leaves numbers and their order as they are."""
+        if node.op_type == 'Cast':
+            return any(a.name == 'to' and a.i in floating() for a in node.attribute)
+        return node.op_type in _SHAPING
+
+    def squashing(self, output: str) -> Any | None:
+        """Return the node of the softmax or sigmoid that makes an output; None without one."""
         name, undoing = output, ''
         while (node := self._producers.get(name)) is not None:
             if node.op_type in _SQUASHING:
-                return node.input[0] if undoing in ('', node.op_type) else None
+                return node if undoing in ('', node.op_type) else None
             if node.op_type in _UNDONE and not undoing:
                 undoing = _UNDONE[node.op_type]
-            elif node.op_type not in _SHAPING:
+            elif not self._shapes(node):
                 return None
             name = node.input[0]
         return None
@@ -57,7 +105,7 @@ class GraphTail:
             node = self._producers.get(name)
             if node is None:
                 return None
-            if node.op_type in _SHAPING:
+            if self._shapes(node):
                 name = node.input[0]
                 continue
             scaled = self._scaled(node)

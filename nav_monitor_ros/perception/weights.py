@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.paths import reachable
 
 SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
 # What training scripts call the network that they train, in a checkpoint or as an attribute. Where
@@ -87,7 +88,7 @@ def read_weights(path: Path) -> object:
     Raises:
         NavMonitorError: The file is missing, unreadable, or holds code.
     """
-    if not path.is_file():
+    if not reachable(path).is_file():
         raise NavMonitorError(f'weights {path} do not exist')
     if path.suffix == '.safetensors':
         try:
@@ -208,7 +209,8 @@ def _unwrapped(state: State) -> dict[str, str] | None:
 def _equal(one: _Match, other: _Match) -> bool:
     """Return whether two matches are of the same values."""
     return all(
-        one.state[key].shape == other.state[other.names[name]].shape
+        not _form(one.state[key]) and not _form(other.state[other.names[name]])
+        and one.state[key].shape == other.state[other.names[name]].shape
         and torch.equal(one.state[key], other.state[other.names[name]])
         for name, key in one.names.items() if name in other.names
     )
@@ -237,8 +239,23 @@ def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
     return notes
 
 
+def _form(tensor: torch.Tensor) -> str:
+    """Return why a tensor is no plain array of numbers; empty if it is."""
+    if tensor.is_meta:
+        return 'has no values (it is of the device meta)'
+    if tensor.layout is not torch.strided:
+        return f'is sparse ({str(tensor.layout).removeprefix("torch.")})'
+    return 'holds complex numbers' if tensor.is_complex() else ''
+
+
 def _check_values(state: State, own: State, path: Path) -> None:
     for name, tensor in state.items():
+        form = _form(tensor)
+        if form:
+            raise NavMonitorError(
+                f'weights {path} cannot be used: {_one_line(name)} {form}; save plain tensors of '
+                'real numbers'
+            )
         if own[name].shape != tensor.shape:
             raise NavMonitorError(
                 f'weights {path} do not fit the network: {_one_line(name)} is '
@@ -252,6 +269,16 @@ def _check_values(state: State, own: State, path: Path) -> None:
                 f'{str(own[name].dtype).removeprefix("torch.")}; give weights that are not '
                 'quantised'
             )
+        if own[name].is_floating_point():
+            value = tensor.to(own[name].dtype)  # float64 may hold what is infinite in float32
+            # Masks of attention hold infinity as the network is built.
+            strange = ~torch.isfinite(value) & (value != own[name].to(value.device))
+            if strange.any():
+                raise NavMonitorError(
+                    f'weights {path} cannot be used: {_one_line(name)} holds {int(strange.sum())} '
+                    f'values that are not finite numbers in '
+                    f'{str(value.dtype).removeprefix("torch.")}; take an earlier checkpoint'
+                )
 
 
 def _misfit(

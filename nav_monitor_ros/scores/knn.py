@@ -102,7 +102,9 @@ class NearestNeighbours(Score):
 
     def notes(self) -> list[str]:
         """Say how large the bank is."""
-        return [f'knn: distance to neighbour {self.options.neighbours} of {len(self.bank)} images']
+        asked, kept = self.options.neighbours, len(self.bank)
+        fewer = f', though {asked} were asked for' if asked > kept else ''
+        return [f'knn: distance to neighbour {min(asked, kept)} of {kept} images{fewer}']
 
     def _complete(self) -> None:
         self._rows = self.bank.astype(np.float32)
