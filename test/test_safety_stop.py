@@ -660,9 +660,10 @@ def test_commands_that_are_old_or_of_the_future_by_their_stamp_are_discarded(gra
         send_stamped(graph, publisher, age)
         status = graph.wait(
             lambda count=count: (found := bench.newest())
-            and values(found)['commands_stale'] == str(count) and found, SOON, 'the count')
+            and values(found)['commands_stale'] == str(count)
+            # A busy machine may let the alert fall silent for a moment, which is an error.
+            and found.level == DiagnosticStatus.WARN and found, SOON, 'the count as a warning')
         assert 'by their stamp' in status.message
-        assert status.level == DiagnosticStatus.WARN
         assert (1.0, 0.0) not in bench.sent
         graph.wait(lambda said=said: f'a command is {said} by its stamp' in bench.said(),
                    SOON, 'the line')
