@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-ros-and-oldest test-oldest lint pins clean
+.PHONY: help setup demo test test-oldest lint pins clean
 
 export PYTHON NAV_MONITOR_ROS
 # What the caller's shell has sourced must not decide what is run here.
@@ -36,18 +36,9 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile
 test:
 	@tools/setup.sh --tests
 	@. ./env.sh && python -m pytest $(PARALLEL) -m 'not ros' test
-	@$(MAKE) --no-print-directory test-ros-and-oldest
+	@. ./env.sh && python -m pytest $(PARALLEL) -m ros test
+	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory lint
-
-# The tests with ROS assert times and come one after the other; they mostly wait, so the oldest
-# numpy and OpenCV are tested beside them, on one core. What that run prints comes at the end.
-test-ros-and-oldest:
-	@tools/setup.sh --oldest
-	@$(MAKE) --no-print-directory test-oldest PARALLEL= >.ros/oldest.log 2>&1 & oldest=$$!; \
-	trap 'kill $$oldest' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	status=0; (. ./env.sh && python -m pytest -m ros test) || status=$$?; \
-	trap - EXIT; wait $$oldest || status=$$?; \
-	cat .ros/oldest.log; exit $$status
 
 # rclpy can be imported here too (the libraries are on the loader's path), so that a module with
 # both kinds of tests is collected. Without .venv-oldest set-up has said why there is none.

@@ -22,6 +22,8 @@ import yaml
 from nav_monitor_ros.ros import safety_stop_parameters
 from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all, yaml_file
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 LAUNCH_FILE = ROOT / 'launch' / 'monitor.launch.py'
 NAMES = (

@@ -16,6 +16,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception import network_folder
 from nav_monitor_ros.perception.network import NetworkSpec
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 # A network of somebody's own, with a module beside it that is imported when it is called.
 MY_NET = """

@@ -21,6 +21,8 @@ from nav_monitor_ros.cli_progress import table_console
 from nav_monitor_ros.errors import NavMonitorError, one_line, printable
 from nav_monitor_ros.offline.card import model_card
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 NAMES = ('straße', '数字', '[red]a  b[/]')
 # Runs commands one after the other in one process, which imports torch once.
