@@ -38,9 +38,14 @@ install_debian() { # reason, packages...
   fi
   say "$reason: installing the Debian packages $*"
   {
-    "${become_root[@]}" apt-get -q update &&
-      "${become_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q install -y --no-install-recommends "$@"
+    # A fresh machine's own updates hold apt's locks for a while.
+    for _ in {1..30}; do
+      "${become_root[@]}" apt-get -q update && break
+      tail -n 3 "$log" | grep -q 'Could not get lock' || break
+      sleep 10
+    done
+    "${become_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
   } </dev/null >>"$log" 2>&1 ||
     fail "apt-get could not install $*: check the network (the last lines of $log say more)"
 }
