@@ -74,10 +74,10 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            'camera = nav_monitor_ros.ros.camera:main',
-            'monitor = nav_monitor_ros.ros.monitor:main',
-            'nav_monitor = nav_monitor_ros.command:main',
-            'safety_stop = nav_monitor_ros.ros.safety_stop:main',
+            'camera = nav_monitor_ros.ros.camera.node:main',
+            'monitor = nav_monitor_ros.ros.monitor.main:main',
+            'nav_monitor = nav_monitor_ros.cli.command:main',
+            'safety_stop = nav_monitor_ros.ros.safety_stop.node:main',
         ],
     },
 )

@@ -25,20 +25,20 @@ from evaluate import MEASURED, ROOT, evaluations, rounded, unpack_cifar10
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.benchmark.result import machine_facts
+from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.offline.benchmark import machine_facts
-from nav_monitor_ros.offline.images import ImageSource
-from nav_monitor_ros.offline.pipeline import run
-from nav_monitor_ros.offline.sources import open_source
-from nav_monitor_ros.perception.backends import ENGINES, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.perception.export import export_onnx
-from nav_monitor_ros.perception.exported import ExportedClassifier
-from nav_monitor_ros.perception.layers import early_layers
-from nav_monitor_ros.perception.onnx_graph import OnnxGraph
+from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine, usable_here
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.layers import early_layers
+from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.export import export_onnx
+from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.perception.running import RunningNetwork
 
 BUNDLES = ('digits', 'traffic_signs')
 ROUNDS = 30  # in which the engines take turns, if they last no longer than

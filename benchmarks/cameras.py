@@ -75,10 +75,10 @@ def main() -> None:
 
 def usual_pictures(source: str, bundle: str) -> np.ndarray:
     """Return images of 640x480 that the network finds usual, uint8 (N, 480, 640, 3) RGB."""
-    from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.monitor import Monitor
-    from nav_monitor_ros.offline.sources import open_source
-    from nav_monitor_ros.perception.image import RawImage
+    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.data.sources import open_source
+    from nav_monitor_ros.perception.image_messages import RawImage
+    from nav_monitor_ros.runtime.monitor import Monitor
 
     monitor = Monitor(load_bundle(bundle), device='cpu')
     images = open_source(source)
@@ -193,7 +193,7 @@ class Bench:
 
     def result(self, measured: dict[str, Any]) -> Any:
         """Return what was measured in the form of all benchmarks."""
-        from nav_monitor_ros.offline.benchmark import Figure, Result
+        from nav_monitor_ros.benchmark.result import Figure, Result
 
         steady, kills = measured['steady'], measured['kills']
         figures = {

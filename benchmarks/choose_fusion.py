@@ -27,8 +27,11 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.image_source import ImageSource, from_arrays, split
+from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.conformal import Conformal
-from nav_monitor_ros.offline.fit import (
+from nav_monitor_ros.fitting.fit import (
     FUSED_MEMBERS,
     MARGINAL_SHARE,
     FitOptions,
@@ -36,11 +39,8 @@ from nav_monitor_ros.offline.fit import (
     equip_with_possible,
     fit_scores,
 )
-from nav_monitor_ros.offline.images import ImageSource, from_arrays, split
-from nav_monitor_ros.offline.pipeline import run
-from nav_monitor_ros.offline.sources import open_source
-from nav_monitor_ros.offline.train import TASKS, train
-from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.fitting.train import TASKS, train
+from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
 

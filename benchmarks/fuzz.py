@@ -53,7 +53,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'test'))  # its small network and its writer of bags
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
-from nav_monitor_ros.perception.image import (  # noqa: E402
+from nav_monitor_ros.perception.image_messages import (  # noqa: E402
     ENCODINGS,
     ImageError,
     RawImage,
@@ -324,7 +324,7 @@ class BundleTarget(Target):
         import tiny
         from safetensors.numpy import load, save
 
-        from nav_monitor_ros.bundle import load_bundle, save_bundle
+        from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
 
         self._load_tensors, self._save_tensors = load, save
         self._load = load_bundle
@@ -523,8 +523,9 @@ JUNK: tuple[Any, ...] = (
     None, True, '', 'text', 'a\nb', '\x1b[2J', '../../etc/passwd', '/etc/passwd', 'x' * 5000, -1, 0,
     1, 2, 3, 7, 24, 25, 1000, 10**6, 10**9, 10**12, 10**30, 0.5, -0.0, 1e-320, 1e300, float('nan'),
     float('inf'), [], {}, [[1, 2]], ['a', 'b', 'c'], [0.5] * 3, list(range(2000)), {'a': 1},
-    'fused', 'torchvision:resnet18', 'nav_monitor_ros.perception.reference:DigitsNet',
-    'nav_monitor_ros.bundle:os.system', 'nav_monitor_ros.perception.reference:torch.load',
+    'fused', 'torchvision:resnet18', 'nav_monitor_ros.perception.reference_networks:DigitsNet',
+    'nav_monitor_ros.bundle.folder:os.system',
+    'nav_monitor_ros.perception.reference_networks:torch.load',
     'os:system', 'tiny:Bars', 'tiny:torch.hub.load', {'classes': 10**9}, {'width': 10**9},
     {'width': -1}, {'command': 'true'}, {'mc_dropout': {'count': 10**7}},
     {'box': {'clusters': 10**8}}, {'window_kl': {'window': 10**30}},
@@ -617,7 +618,7 @@ class BagTarget(Target):
         import recorded
         from backports import zstd
 
-        from nav_monitor_ros.offline.bags import BagDamagedError, open_bag
+        from nav_monitor_ros.data.bags.bag import BagDamagedError, open_bag
 
         self._recorded, self._zstd = recorded, zstd
         self._open, self._damaged = open_bag, BagDamagedError
@@ -791,7 +792,7 @@ class ParametersTarget(Target):
     def __init__(self, folder: Path) -> None:
         """Take the table with its defaults."""
         super().__init__(folder)
-        from nav_monitor_ros.ros.parameters import PARAMETERS, check_all
+        from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
 
         self._table = PARAMETERS
         self._check = check_all

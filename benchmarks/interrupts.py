@@ -43,7 +43,7 @@ HUNG = 30.0  # seconds after which a process is killed
 NO_END = 300.0  # seconds that an undisturbed command may take
 FRAMES = 300  # of the bag that is replayed
 LOADED = 'import faiss, onnxruntime, openvino'
-COLD = f'{LOADED}; from nav_monitor_ros.command import main; main()'
+COLD = f'{LOADED}; from nav_monitor_ros.cli.command import main; main()'
 KINDS = {
     'SIGINT': (signal.SIGINT,), 'SIGTERM': (signal.SIGTERM,),
     'two SIGINTs': (signal.SIGINT, signal.SIGINT),
@@ -72,7 +72,7 @@ def _prepare_tuning(folder: Path) -> None:
 
 COMMANDS = {
     'fit': Command(
-        'fit --model nav_monitor_ros.perception.reference:DigitsNet --weights '
+        'fit --model nav_monitor_ros.perception.reference_networks:DigitsNet --weights '
         f'{ROOT}/bundles/digits/model.safetensors --data sample:digits?limit=1500 --calibration '
         'sample:digits?part=3/3 --size 28x28 --color gray --scale 0.00392156862745098 --mean 0.1307'
         ' --std 0.3081 --false-alarm-rate 0.05 --output fitted',
@@ -298,7 +298,7 @@ def _warm(arguments: list[str], work: Path, temporary: Path, log: Path) -> int:
     try:
         _become(work, temporary, log)
         sys.argv = ['nav_monitor', *arguments]
-        from nav_monitor_ros.command import main
+        from nav_monitor_ros.cli.command import main
 
         main()
     except BaseException:
@@ -359,8 +359,8 @@ def _ended(pid: int, seconds: float, *, kill: bool = True) -> float:
 
 def _read(path: Path) -> None:
     """Read an output as those who use it do; raise if it is not whole."""
-    from nav_monitor_ros.bundle import load_bundle
-    from nav_monitor_ros.offline.tuning_files import TuningRecording
+    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.tuning.recording_files import TuningRecording
 
     if path.suffix == '.csv':
         lines = path.read_text().splitlines()
@@ -399,14 +399,14 @@ def _import_everything() -> None:
     import openvino  # noqa: F401
     import torch
 
-    import nav_monitor_ros.cli
-    import nav_monitor_ros.offline.evaluate
-    import nav_monitor_ros.offline.export
-    import nav_monitor_ros.offline.replay
-    import nav_monitor_ros.offline.replay_output
-    import nav_monitor_ros.offline.report
-    import nav_monitor_ros.offline.train
-    import nav_monitor_ros.offline.tuning  # noqa: F401
+    import nav_monitor_ros.cli.main
+    import nav_monitor_ros.evaluation.evaluate
+    import nav_monitor_ros.evaluation.report_page
+    import nav_monitor_ros.fitting.engine_export
+    import nav_monitor_ros.fitting.train
+    import nav_monitor_ros.replay.outputs
+    import nav_monitor_ros.replay.replay
+    import nav_monitor_ros.tuning.recorder  # noqa: F401
 
     onnxruntime.set_default_logger_severity(3)
     torch.set_num_threads(1)
@@ -419,7 +419,7 @@ def _record(folder: Path) -> None:
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
 
-    from nav_monitor_ros.offline.sources import open_source
+    from nav_monitor_ros.data.sources import open_source
 
     digits = open_source(f'sample:digits?limit={FRAMES}')
     store = get_typestore(Stores.ROS2_HUMBLE)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from nav_monitor_ros.offline.decoys import joined, overlaid, shuffled
+from nav_monitor_ros.fitting.decoys import joined, overlaid, shuffled
 
 Maker = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 

@@ -23,28 +23,17 @@ from safetensors.torch import save
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nav_monitor_ros.offline.benchmark import machine_facts  # noqa: E402
-from nav_monitor_ros.offline.benchmark_fit import write_pictures  # noqa: E402
-from nav_monitor_ros.offline.benchmark_judge import LAYERS, World  # noqa: E402
-from nav_monitor_ros.offline.fit import (  # noqa: E402
-    FitOptions,
-    empty_scores,
-    equip_with_possible,
-    take_sample,
-)
-from nav_monitor_ros.offline.partial_fit import PartialFit  # noqa: E402
-from nav_monitor_ros.offline.pipeline import BATCH, Batch  # noqa: E402
-from nav_monitor_ros.offline.ray_cluster import RayCluster  # noqa: E402
-from nav_monitor_ros.offline.ray_fit import (  # noqa: E402
-    PART,
-    FitJob,
-    NetworkRecipe,
-    RayFit,
-    merge_states,
-)
-from nav_monitor_ros.offline.sources import open_source  # noqa: E402
-from nav_monitor_ros.perception.classifier import Classifier  # noqa: E402
-from nav_monitor_ros.perception.network import NetworkSpec  # noqa: E402
+from nav_monitor_ros.benchmark.fitting import write_pictures  # noqa: E402
+from nav_monitor_ros.benchmark.judging import LAYERS, World  # noqa: E402
+from nav_monitor_ros.benchmark.result import machine_facts  # noqa: E402
+from nav_monitor_ros.cluster.fitting import PART, FitJob, NetworkRecipe, RayFit, merge_states  # noqa: E402
+from nav_monitor_ros.cluster.ray_cluster import RayCluster  # noqa: E402
+from nav_monitor_ros.data.batches import BATCH, Batch  # noqa: E402
+from nav_monitor_ros.data.sources import open_source  # noqa: E402
+from nav_monitor_ros.fitting.fit import FitOptions, empty_scores, equip_with_possible, take_sample  # noqa: E402
+from nav_monitor_ros.fitting.partial_fit import PartialFit  # noqa: E402
+from nav_monitor_ros.perception.network.classifier import Classifier  # noqa: E402
+from nav_monitor_ros.perception.network.specification import NetworkSpec  # noqa: E402
 from nav_monitor_ros.perception.preprocess import Preprocess  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES, make_score  # noqa: E402
 

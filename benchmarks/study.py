@@ -27,15 +27,15 @@ import torch
 from evaluate import MEASURED, ROOT, nav_monitor, rounded
 from scipy.stats import t as student
 
-from nav_monitor_ros.bundle import Bundle, load_bundle
+from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.calibration import calibrate_scores
-from nav_monitor_ros.offline.evaluate import separate
-from nav_monitor_ros.offline.fit import FitOptions, fit
-from nav_monitor_ros.offline.pipeline import run
-from nav_monitor_ros.offline.sources import open_source
-from nav_monitor_ros.offline.train import TASKS, train
+from nav_monitor_ros.evaluation.evaluate import separate
+from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.classifier import Classifier
+from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.pattern import Pattern
 

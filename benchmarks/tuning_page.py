@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nav_monitor_ros.cli_progress import ProgressBars
-from nav_monitor_ros.offline.tuning_files import RecordingOf, TuningRecording
-from nav_monitor_ros.offline.tuning_page import tuning_page
-from nav_monitor_ros.offline.tuning_statistics import empty_checkpoint
+from nav_monitor_ros.cli.output import ProgressBars
+from nav_monitor_ros.tuning.page import tuning_page
+from nav_monitor_ros.tuning.recording_files import RecordingOf, TuningRecording
+from nav_monitor_ros.tuning.statistics import empty_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
 

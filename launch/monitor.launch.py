@@ -25,7 +25,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.ros.camera_names import check_camera_names
+from nav_monitor_ros.runtime.camera_names import check_camera_names
 
 SHARE = get_package_share_directory('nav_monitor_ros')
 # Exit statuses of a configuration that cannot be used, which a new start would not mend: the

@@ -10,10 +10,10 @@ import pytest
 import tiny
 import torch
 
-from nav_monitor_ros.bundle import Bundle, load_bundle, save_bundle
-from nav_monitor_ros.offline.card import model_card
-from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.ros.domain import take_domain
+from nav_monitor_ros.bundle.folder import Bundle, load_bundle, save_bundle
+from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.ros.process.domain import take_domain
 
 
 @pytest.fixture(scope='session', autouse=True)

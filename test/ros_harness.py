@@ -21,7 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
-from nav_monitor_ros.ros.domain import take_domain
+from nav_monitor_ros.ros.process.domain import take_domain
 
 CLOSED = -1  # in place of a file descriptor
 LATCHED = QoSProfile(

@@ -10,18 +10,18 @@ import tiny
 import torch
 from torch import nn
 
-from nav_monitor_ros.bundle import equip, load_bundle
-from nav_monitor_ros.monitor import Monitor
-from nav_monitor_ros.offline.benchmark_bundle import fitted_bundle, pictures
-from nav_monitor_ros.offline.export import export
-from nav_monitor_ros.offline.images import from_arrays
-from nav_monitor_ros.offline.incidents import held_bytes
-from nav_monitor_ros.offline.pipeline import run
-from nav_monitor_ros.offline.train import train
-from nav_monitor_ros.perception.backends import TORCH, Engine
-from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.perception.gradients import Differentiable
-from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
+from nav_monitor_ros.bundle.folder import equip, load_bundle
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.image_source import from_arrays
+from nav_monitor_ros.fitting.engine_export import export
+from nav_monitor_ros.fitting.train import train
+from nav_monitor_ros.inspection.gradients import Differentiable
+from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.network.backends import TORCH, Engine
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.runtime.incidents import held_bytes
+from nav_monitor_ros.runtime.monitor import Monitor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 

@@ -19,13 +19,13 @@ import tiny
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from nav_monitor_ros.bundle import load_bundle, save_bundle
+from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image import ImageError, decode_compressed
-from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.files.untrusted_yaml import LARGEST, read_yaml, write_yaml
+from nav_monitor_ros.perception.image_messages import ImageError, decode_compressed
+from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.plain_yaml import LARGEST, read_yaml, write_yaml
-from nav_monitor_ros.ros.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
 from nav_monitor_ros.scores.fdbd import MOST_CLASSES
 from nav_monitor_ros.scores.registry import make_score
 
@@ -212,7 +212,7 @@ def refused(folder, trusted=('tiny',)):
 
 
 def test_a_bundle_cannot_run_a_command_through_this_packages_imports(bundle_copy, tmp_path):
-    change(bundle_copy, 'network', 'spec', value='nav_monitor_ros.bundle:os.system')
+    change(bundle_copy, 'network', 'spec', value='nav_monitor_ros.bundle.folder:os.system')
     change(bundle_copy, 'network', 'arguments', value={'command': f'touch {tmp_path}/ran'})
     assert 'holds no networks' in refused(bundle_copy, ())
     assert not (tmp_path / 'ran').exists()
@@ -225,7 +225,7 @@ def test_a_bundle_cannot_run_a_command_through_this_packages_imports(bundle_copy
 )
 def test_of_this_package_nothing_but_its_networks_is_called(name):
     with pytest.raises(NavMonitorError, match='leads out of the package|has no'):
-        NetworkSpec(f'nav_monitor_ros.perception.reference:{name}').build()
+        NetworkSpec(f'nav_monitor_ros.perception.reference_networks:{name}').build()
 
 
 @pytest.mark.parametrize('name', ['torch.hub.load', 'np', 'lru_cache', 'Bars.__init__'])
@@ -436,7 +436,7 @@ def test_a_jpeg_of_very_many_scans_is_refused():
 
 def test_a_name_that_no_file_can_have_is_a_missing_file(tmp_path):
     pytest.importorskip('rosbags')
-    from nav_monitor_ros.offline.bags import open_bag
+    from nav_monitor_ros.data.bags.bag import open_bag
 
     bag = recorded.write_bag(tmp_path / 'b', 'mcap')
     text = (bag / 'metadata.yaml').read_text()

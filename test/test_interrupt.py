@@ -13,7 +13,7 @@ import pytest
 from processes import with_default_signals
 
 from nav_monitor_ros import interrupt
-from nav_monitor_ros.atomic_files import FolderBeside, atomic_file, scratch_folder
+from nav_monitor_ros.files.atomic import FolderBeside, atomic_file, scratch_folder
 from nav_monitor_ros.interrupt import Interrupted, Unfinished
 
 pytestmark = pytest.mark.once
@@ -23,7 +23,7 @@ BEGIN = """
 import ctypes, hashlib, signal, sys, time
 from pathlib import Path
 from nav_monitor_ros import interrupt
-from nav_monitor_ros.atomic_files import atomic_file, scratch_folder
+from nav_monitor_ros.files.atomic import atomic_file, scratch_folder
 from nav_monitor_ros.interrupt import Unfinished, check, commit
 
 def ready():

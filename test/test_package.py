@@ -19,13 +19,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'nav_monitor_ros'
 EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 # The rooms in the order in which a frame passes them: each may import from those before it.
-ROOMS = ('errors', 'utf8_mode', 'interrupt', 'atomic_files', 'paths', 'plain_yaml', 'class_names',
-         'parameter_file', 'perception',
-         'scores', 'decision', 'views',
-         'bundle_images', 'bundle_calibration', 'bundle_engines', 'bundle', 'monitor',
-         'offline', 'ros', 'cli_network', 'cli_progress', 'cli_export', 'cli_benchmark',
-         'cli_tuning', 'cli_ray', 'cli_replay', 'cli_replay_many', 'cli_compare', 'cli_view',
-         'cli', 'command')
+ROOMS = ('errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
+         'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning',
+         'benchmark', 'cluster', 'ros', 'cli')
 # What the other rooms use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}
 needs_set_up = pytest.mark.skipif(

@@ -16,10 +16,10 @@ import tiny
 from recorded import write_images
 from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle import load_bundle, save_bundle
-from nav_monitor_ros.cli_progress import table_console
+from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.cli.output import table_console
 from nav_monitor_ros.errors import NavMonitorError, one_line, printable
-from nav_monitor_ros.offline.card import model_card
 
 pytestmark = pytest.mark.once
 
@@ -28,7 +28,7 @@ NAMES = ('straße', '数字', '[red]a  b[/]')
 # Runs commands one after the other in one process, which imports torch once.
 RUNNER = """
 import json, sys, traceback
-from nav_monitor_ros.cli import main
+from nav_monitor_ros.cli.main import main
 ended = []
 for arguments in json.load(open(sys.argv[1], encoding='utf-8')):
     print('==', file=sys.stdout)
@@ -142,7 +142,7 @@ def test_classes_of_folders_are_text_under_a_locale_of_ascii(tmp_path):
 
     def nav_monitor(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'nav_monitor_ros.command', *arguments], capture_output=True,
+            [sys.executable, '-m', 'nav_monitor_ros.cli.command', *arguments], capture_output=True,
             timeout=120, cwd=tmp_path, env=environment(**ASCII))
 
     done = nav_monitor(

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nav_monitor_ros.bundle import find_bundle, load_bundle
+from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
 from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
-from nav_monitor_ros.monitor import Monitor
-from nav_monitor_ros.perception.image import RawImage
+from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.runtime.monitor import Monitor
 
 pytestmark = pytest.mark.once
 

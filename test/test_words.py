@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from nav_monitor_ros.cli import _parser, main
+from nav_monitor_ros.cli.main import _parser, main
 from nav_monitor_ros.decision.calibration import images_for_a_class
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
-from nav_monitor_ros.offline.fit import FUSED_MEMBERS, FitOptions, fit
+from nav_monitor_ros.fitting.fit import FUSED_MEMBERS, FitOptions, fit
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from nav_monitor_ros.bundle import Bundle
-from nav_monitor_ros.offline.fit import FitOptions, fit
-from nav_monitor_ros.offline.images import ImageSource, from_arrays
-from nav_monitor_ros.perception.classifier import Classifier
-from nav_monitor_ros.perception.network import NetworkSpec
+from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.data.image_source import ImageSource, from_arrays
+from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.perception.running import RunningNetwork
 
 SIDE = 12  # pixels
 CLASSES = ('left', 'middle', 'right')  # where the bright bar stands

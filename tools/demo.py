@@ -32,10 +32,10 @@ try:
     from rich.text import Text
 
     from nav_monitor_ros import interrupt
-    from nav_monitor_ros.cli_progress import show_cursor
+    from nav_monitor_ros.cli.output import show_cursor
     from nav_monitor_ros.decision.evidence import EvidenceRules
     from nav_monitor_ros.errors import NavMonitorError
-    from nav_monitor_ros.ros.domain import take_domain
+    from nav_monitor_ros.ros.process.domain import take_domain
 except ImportError as error:
     sys.exit(
         f"demo: {error}: run 'make setup' once, then '. ./env.sh' in this shell (or 'make demo')"

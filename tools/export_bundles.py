@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nav_monitor_ros.bundle import load_bundle
-from nav_monitor_ros.cli_export import export_bundle
-from nav_monitor_ros.offline.images import ImageSource, split, without
-from nav_monitor_ros.offline.sources import open_source
-from nav_monitor_ros.offline.train import TASKS
+from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.cli.export import export_bundle
+from nav_monitor_ros.data.image_source import ImageSource, split, without
+from nav_monitor_ros.data.sources import open_source
+from nav_monitor_ros.fitting.train import TASKS
 
 BUNDLES = Path(__file__).resolve().parents[1] / 'bundles'
 

@@ -277,7 +277,7 @@ link_command_line() {
 #!$venv/bin/python
 import sys
 
-from nav_monitor_ros.command import main
+from nav_monitor_ros.cli.command import main
 
 sys.exit(main())
 SCRIPT

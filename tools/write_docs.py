@@ -25,10 +25,10 @@ import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
 
-from nav_monitor_ros.perception.image import ENCODINGS  # noqa: E402
-from nav_monitor_ros.ros.camera_parameters import CAMERA_PARAMETERS  # noqa: E402
-from nav_monitor_ros.ros.parameters import PARAMETERS, markdown_table, yaml_file  # noqa: E402
-from nav_monitor_ros.ros.safety_stop_parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
+from nav_monitor_ros.perception.image_messages import ENCODINGS  # noqa: E402
+from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
+from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
+from nav_monitor_ros.runtime.parameters import PARAMETERS, markdown_table, yaml_file  # noqa: E402
 
 
 def sections() -> dict[str, dict[str, str]]:

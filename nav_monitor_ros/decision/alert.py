@@ -7,9 +7,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nav_monitor_ros.decision.cameras import CameraWatch
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
+from nav_monitor_ros.decision.image_timeouts import CameraWatch
 from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 

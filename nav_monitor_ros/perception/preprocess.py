@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.orientation import EXIF, IGNORE
+from nav_monitor_ros.perception.exif_orientation import EXIF, IGNORE
 
 LARGEST_INPUT = 1 << 21  # pixels that a network may look at
 FITS = ('stretch', 'center_crop', 'letterbox')

@@ -12,10 +12,10 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
-from nav_monitor_ros.decision import status
+from nav_monitor_ros.decision import ood_status
 from nav_monitor_ros.decision.verdict import Alert, Verdict
 
-LEVELS = {state: bytes([level]) for state, level in status.LEVELS.items()}
+LEVELS = {state: bytes([level]) for state, level in ood_status.LEVELS.items()}
 
 
 def image_message(header: Header, rgb: np.ndarray) -> Image:
@@ -87,7 +87,8 @@ def status_message(
     extra: Mapping[str, object],
 ) -> DiagnosticArray:
     """Return ``~/ood_status``: level, reason code and everything the verdict rests on."""
-    level, values = bytes([status.status_level(alert)]), status.status_values(alert, verdict, extra)
+    level = bytes([ood_status.status_level(alert)])
+    values = ood_status.status_values(alert, verdict, extra)
     return diagnostics_message(
         header, [diagnostic(name, hardware_id, level, alert.reason.value, values)]
     )
@@ -102,7 +103,9 @@ def diagnostic(
         name=name,
         message=message,
         hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=status.value_text(value)) for key, value in values.items()],
+        values=[
+            KeyValue(key=key, value=ood_status.value_text(value)) for key, value in values.items()
+        ],
     )
 
 

@@ -22,7 +22,7 @@ from nav_monitor_ros.views.colors import (
     paint,
 )
 from nav_monitor_ros.views.gradient_volume import WeightVolume, draw_slice, draw_volume
-from nav_monitor_ros.views.signed import draw_signed_bar, reach_of
+from nav_monitor_ros.views.signed_colors import draw_signed_bar, reach_of
 
 STRONG = 85.0  # percentile of the absolute values from which weights are drawn as cubes
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from html import escape
 from string import Template
 
-import cv2
 import numpy as np
+
+from nav_monitor_ros.files.pictures import encoded_png
 
 _SLIDES = Template("""
 <div class="slides" id="$name">
@@ -131,11 +132,3 @@ def slides_html(
 def data_uri(picture: np.ndarray) -> str:
     """Return a picture, uint8 (h, w, 3) RGB, as an address that holds it."""
     return 'data:image/png;base64,' + base64.b64encode(encoded_png(picture)).decode()
-
-
-def encoded_png(picture: np.ndarray) -> bytes:
-    """Return a picture, uint8 (h, w, 3) RGB, as a PNG file."""
-    # OpenCV's own choice is fast, and three times as large.
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
-    return encoded.tobytes()

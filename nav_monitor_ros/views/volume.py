@@ -18,7 +18,7 @@ from nav_monitor_ros.views.colors import (
     WHITE,
     level_table,
 )
-from nav_monitor_ros.views.page import page, section
+from nav_monitor_ros.views.html_page import page, section
 from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
 
 SHOWN = 0.05  # share of the scale that a voxel of a point cloud has to exceed

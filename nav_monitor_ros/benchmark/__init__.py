@@ -1,0 +1,1 @@
+"""What costs how much on this machine."""

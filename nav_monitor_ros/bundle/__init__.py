@@ -1,0 +1,1 @@
+"""A fitted monitor on disk."""

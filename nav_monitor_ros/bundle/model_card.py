@@ -1,0 +1,83 @@
+"""The model card of a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nav_monitor_ros.bundle.folder import Bundle
+
+_USE = """\
+## What it is for
+
+Judging, frame by frame, whether an image is like those that the network was trained and the
+monitor was fitted on. A p-value of 0.001 means: one in a thousand training-like images is as
+unusual as this one. It is no certificate of safety, it does not say that a prediction is right,
+and it knows nothing of inputs that excite the same neurons as the training images do.
+"""
+
+
+def model_card(bundle: Bundle, *, about: str = '') -> str:
+    """Return a bundle's model card, Markdown.
+
+    Args:
+        bundle: What was fitted.
+        about: Paragraphs on the network, its data and their terms.
+    """
+    calibration = bundle.calibration
+    provenance = bundle.provenance
+    sections = [
+        f'# {bundle.name}',
+        about or f'A network of the user ({bundle.network.spec}), fitted by `nav_monitor fit`.',
+        _USE,
+        '## Monitor',
+        '\n'.join(
+            [
+                f'- monitored layer: {bundle.layer}, '
+                f'{next(iter(bundle.scores.values())).width} neurons',
+                f'- scores: {", ".join(bundle.scores)}; fused: {", ".join(calibration.fuse)}',
+                *(f'- {note}' for note in bundle.notes()),
+                f'- labels: {provenance.get("labels", "unknown")}',
+            ]
+        ),
+        '## Calibration',
+        f'False alarms among in-distribution frames, each taken alone: at most '
+        f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
+        f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score'
+        f'{_worth(bundle)}, {len(next(iter(calibration.members.values())))} for the single ones). '
+        f'{_cells(bundle)}',
+        '## Provenance',
+        '\n'.join(
+            f'- {key}: {_line(value)}' for key, value in provenance.items() if key != 'left_out'
+        ),
+    ]
+    return '\n\n'.join(section.strip() for section in sections) + '\n'
+
+
+def _line(value: object) -> str:
+    if isinstance(value, dict):
+        return ', '.join(f'{key} {item}' for key, item in value.items())
+    return str(value)
+
+
+def _worth(bundle: Bundle) -> str:
+    calibration = bundle.calibration
+    if calibration.independent == len(calibration.fused):
+        return ''
+    return (
+        f', worth {calibration.independent} independent ones since those of one group are alike'
+    )
+
+
+def _cells(bundle: Bundle) -> str:
+    mondrian, thresholds = bundle.calibration.fused, bundle.calibration.thresholds['fused']
+    if len(mondrian.cells) == 1:
+        return (
+            'A frame counts as out-of-distribution where the fused p-value is at most '
+            f'{thresholds[0]:.5f}.'
+        )
+    counts = np.bincount(mondrian.classes_cells)
+    own = int((counts == 1).sum())
+    return (
+        f'{own} classes have images enough for p-values of their own, the other '
+        f'{len(thresholds) - own} share theirs.'
+    )

@@ -1,0 +1,1 @@
+"""The command line nav_monitor."""

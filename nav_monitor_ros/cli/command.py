@@ -1,0 +1,29 @@
+"""The command ``nav_monitor`` as a process: signals are listened to before anything is imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from nav_monitor_ros import interrupt
+from nav_monitor_ros.files.utf8_mode import require_utf8_mode
+
+
+def main() -> NoReturn:
+    """Run one command and end the process with its status, 130 if it was interrupted."""
+    require_utf8_mode()
+    interrupt.listen()
+    from nav_monitor_ros.cli.main import main as run
+
+    try:
+        status = run()
+    except SystemExit as ended:  # of argparse
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    interrupt.finish(status)
+
+
+if __name__ == '__main__':
+    main()

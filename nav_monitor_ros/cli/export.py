@@ -1,0 +1,119 @@
+"""The command ``nav_monitor export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli.output import ProgressBars, opened, say, table_console
+
+_EXAMPLE = """\
+example:
+  nav_monitor fit ... --calibration photos/held_out --output my_bundle
+  nav_monitor export my_bundle --backend all --calibration photos/held_out"""
+
+
+def add_export(commands: Any) -> None:
+    """Add the command to the parser's commands."""
+    export = commands.add_parser(
+        'export',
+        help='write the network of a bundle for faster backends',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Write the network of a bundle in ONNX form, for the backends onnxruntime and '
+        'openvino, and run the calibration images with each of them, and with torch in '
+        'TensorFloat-32 where there is a GPU. Where its scores agree with '
+        "those of the bundle's own network so well that the false-alarm budget holds, the bundle's "
+        'calibration is used; else the backend is calibrated anew, and where that is not possible, '
+        'refused.',
+        epilog=_EXAMPLE,
+    )
+    export.add_argument('bundle', help='folder or name of a shipped bundle')
+    add_backends(export, '--backend', 'all')
+    export.add_argument('--calibration', required=True, metavar='SOURCE',
+                        help='held-out in-distribution images, those of `fit`; only the ones among '
+                        'them that the monitor was calibrated on are taken')
+    export.add_argument('--output', type=Path, metavar='DIR',
+                        help='where to write the bundle (default: in its place)')
+    add_force(export)
+    export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
+                        help='allow the bundle to import network code from it; may be repeated')
+    export.add_argument('--threads', type=int, default=1,
+                        help='of the network on the CPU, 0 for the choice of each backend '
+                        '(default: 1)')
+    export.add_argument('--seed', type=int, default=0,
+                        help='by which images are divided that the monitor was not calibrated on '
+                        '(default: 0)')
+    export.set_defaults(run=_export)
+
+
+def add_force(parser: Any) -> None:
+    """Add the option that lets a command write where something is already."""
+    parser.add_argument(
+        '--force', action='store_true',
+        help='write to the output folder though there is something in it: the files that '
+        'a bundle there lists are replaced, and all others stay',
+    )
+
+
+def add_backends(parser: Any, flag: str, default: str | None) -> None:
+    """Add the option that names the backends to export for."""
+    parser.add_argument(
+        flag, default=default, metavar='A,B,...',
+        help='onnxruntime, openvino, torch (TensorFloat-32, on a GPU) or all'
+        + (f' (default: {default})' if default else ': export the network for them, too'),
+    )
+
+
+def export_bundle(
+    bundle: str | Path, backends: str, calibration: Any, output: Path, *,
+    trusted_packages: list[str], threads: int, seed: int, force: bool = False,
+) -> None:
+    """Export a bundle and print what was found.
+
+    Args:
+        bundle: Folder or name of a shipped one.
+        backends: Names with commas between.
+        calibration: Source of images.
+        output: Folder to write to.
+        trusted_packages: Whose network code may be imported.
+        threads: Of the network.
+        seed: As given to ``fit``.
+        force: Write to a folder that holds other things than a bundle, too.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used, or not exported.
+    """
+    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.show import engines_table
+    from nav_monitor_ros.fitting.engine_export import engines_here, export
+
+    loaded = load_bundle(bundle)
+    names = [name.strip() for name in backends.split(',') if name.strip()]
+    engines_here(names, loaded)
+    reference = loaded.classifier(
+        device='cpu', threads=threads, trusted_packages=trusted_packages
+    )
+    with ProgressBars() as progress:
+        export(
+            loaded, reference, calibration, names, output, threads=threads, seed=seed,
+            trusted_packages=trusted_packages, force=force, progress=progress,
+        )
+    table_console().print(engines_table(load_bundle(output)))
+    say(f'wrote {output}')
+
+
+def _export(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle.engines import EXPORTED_FILES
+    from nav_monitor_ros.bundle.folder import check_foreign, check_output, find_bundle
+
+    own = find_bundle(options.bundle)
+    output = options.output or own
+    # In its own place a bundle is only added to.
+    check_output(output, force=options.force or output.resolve() == own.resolve())
+    check_foreign(output, EXPORTED_FILES)
+    export_bundle(
+        options.bundle, options.backend, opened(options.calibration), output,
+        trusted_packages=options.trust, threads=options.threads, seed=options.seed,
+        force=options.force,
+    )

@@ -1,0 +1,170 @@
+"""What the command line gives: tables, files of figures, and the progress of long work."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from nav_monitor_ros.errors import NavMonitorError, printable
+from nav_monitor_ros.files.atomic import atomic_file
+from nav_monitor_ros.interrupt import Unfinished, check
+
+_WIDTH = 160  # columns where nobody watches and none are asked for
+
+
+def accept_all_letters() -> None:
+    """Make standard output and error take any text, spelling out what they cannot encode.
+
+    A terminal of ASCII or Latin-1 has no letter for every class name, and no terminal has one for
+    the bytes of a file name that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
+
+
+def say(text: object) -> None:
+    """Print one line on standard output, whatever names are in it."""
+    with told_output():
+        print(printable(text))
+
+
+@contextmanager
+def told_output() -> Iterator[None]:
+    """Turn what the system says of standard output into one line, but for a reader that went.
+
+    Raises:
+        NavMonitorError: It cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NavMonitorError(f'standard output: {error.strerror or error}') from None
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats records of the log without what a terminal would act upon."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        return printable(super().format(record))
+
+
+class PlainConsole(Console):
+    """A console on which names stand as they are: they are no markup and no escape sequences."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of ``rich.console.Console``."""
+        super().__init__(markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as ``rich.console.Console`` does.
+
+        Raises:
+            NavMonitorError: Standard output cannot be written.
+        """
+        with nullcontext() if self.stderr else told_output():
+            super().print(*objects, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text without what a terminal would act upon; nothing in it is markup."""
+        clean = '\n'.join(printable(line) for line in text.split('\n'))
+        return super().render_str(clean, **{**options, 'markup': False, 'emoji': False})
+
+
+def table_console() -> Console:
+    """Return a console for standard output that breaks no name when a file or a pipe reads it."""
+    console = PlainConsole()
+    if not console.is_terminal and 'COLUMNS' not in os.environ:
+        console = PlainConsole(width=_WIDTH)
+    return console
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a file of figures, complete or not at all, and say so.
+
+    Raises:
+        NavMonitorError: It cannot be written.
+    """
+    try:
+        with atomic_file(path) as scratch:
+            scratch.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+    say(f'wrote {path}')
+
+
+def opened(spec: str) -> Any:
+    """Open a source of images, and say what of it is not used.
+
+    Raises:
+        NavMonitorError: It cannot be used.
+    """
+    from nav_monitor_ros.data.sources import open_source
+
+    source = open_source(spec)
+    for note in source.notes:
+        say(note)
+    return source
+
+
+class ProgressBars:
+    """Shows how far the work is, on standard error and only where somebody watches."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._progress = Progress(
+            TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(), console=console or PlainConsole(stderr=True), transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ProgressBars:
+        if self._progress.console.is_terminal:
+            self._unfinished = Unfinished(show_cursor)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress.live.is_started:  # stopping prints an empty line otherwise
+            self._progress.stop()
+            self._unfinished.close()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Say how far a piece of work is; a new one takes the place of the last.
+
+        Raises:
+            Interrupted: The work was asked to end.
+        """
+        check()
+        what = printable(what)
+        if what not in self._tasks:
+            for task in self._tasks.values():
+                self._progress.remove_task(task)
+            self._tasks = {what: self._progress.add_task(what, total=total)}
+        self._progress.update(self._tasks[what], completed=done)
+
+
+def show_cursor() -> None:
+    """Show the cursor again that a live display hides, on a terminal that takes it."""
+    if os.isatty(2) and select.select([], [2], [], 0)[1]:
+        os.write(2, b'\r\x1b[2K\x1b[?25h')

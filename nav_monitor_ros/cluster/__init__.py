@@ -1,0 +1,1 @@
+"""Fitting and evaluation on a Ray cluster."""

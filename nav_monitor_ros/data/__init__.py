@@ -1,0 +1,1 @@
+"""Sources of images: folders, arrays, idx files, bags and built-in samples."""

@@ -1,0 +1,185 @@
+"""Sources of images on disk: folders, arrays, idx files and bags."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.data.array_files import ArrayFile, npz_array, unpacked
+from nav_monitor_ros.data.image_folders import open_folder
+from nav_monitor_ros.data.image_source import ImageSource, from_arrays
+from nav_monitor_ros.data.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
+from nav_monitor_ros.data.source_spec import home, split_topic
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.files.paths import listed, reachable
+
+_BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
+_IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
+# What numpy, zipfile and zlib raise where a file is damaged, encrypted or of another kind.
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error,
+)
+
+
+def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSource:
+    """Open a source on disk.
+
+    Args:
+        spec: The whole specification, for messages.
+        location: A folder, an ``.npz`` file, or a bag with its topic, ``PATH:TOPIC``.
+        options: Those that are not common to all sources.
+
+    Raises:
+        NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
+            file is malformed.
+    """
+    path, topic = split_topic(location)
+    if not location or not reachable(path).exists():
+        what = path if location else 'an empty path'
+        raise NavMonitorError(f"source '{spec}': {what} does not exist")
+    if topic or _is_bag(path):
+        return _open_bag(spec, path, topic, dict(options))
+    if path.suffix == '.npz':
+        return _open_npz(path, dict(options))
+    if not path.is_dir():
+        raise NavMonitorError(
+            f"source '{spec}': {path} is neither a folder nor an .npz file, nor a bag by its name "
+            '(.mcap, .db3)'
+        )
+    if any(path.glob('*-idx3-ubyte*')):
+        return open_idx(path, dict(options))
+    if options:
+        raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
+    return open_folder(path)
+
+
+def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
+    # Imported here: only bags need what it brings in.
+    from nav_monitor_ros.data.bags.bag import open_bag_source
+
+    labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
+    if options:
+        raise NavMonitorError(
+            f"source '{spec}': bags have no option '{next(iter(options))}'; they have labels=FILE "
+            'and group=SECONDS'
+        )
+    try:
+        seconds = float(group)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise NavMonitorError(
+            f"source '{spec}': group is '{group}', not the seconds for which images of a bag are "
+            'alike; 0 for none'
+        )
+    if labels is not None and not labels:
+        raise NavMonitorError(f"source '{spec}': labels= names no file")
+    source = open_bag_source(spec, path, topic)
+    if labels:
+        source = label_by_intervals(source, home(labels))
+    return group_by_time(source, seconds)
+
+
+def _is_bag(path: Path) -> bool:
+    """Return whether a path looks like a bag, which a topic should have been given with."""
+    if reachable(path / 'metadata.yaml').is_file():
+        return any(child.suffix in _BAG_SUFFIXES for child in listed(path))
+    return path.suffix in _BAG_SUFFIXES
+
+
+def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
+    suffix = f'_{options.pop("split")}' if 'split' in options else ''
+    images = f'x{suffix}'
+    grouped = options.pop('group').split(',') if 'group' in options else []
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            there = archive.files
+            # The images stay where they are; all else is a number or a word for each of them.
+            wanted = {f'y{suffix}', *grouped, *options} - {images}
+            arrays = {name: archive[name] for name in there if name in wanted}
+            if images in there:
+                arrays[images] = npz_array(path, archive, images)
+    except _UNREADABLE as error:
+        reason = one_line(error)
+        raise NavMonitorError(f'{path} is not a readable .npz of arrays: {reason}') from None
+    for name in (images, *grouped, *options):
+        if name not in there:
+            raise NavMonitorError(f"{path} has no array '{name}'; it has {', '.join(there)}")
+    groups = _groups(path, arrays, grouped) if grouped else None
+    labels = arrays.get(f'y{suffix}')
+    source = from_arrays(str(path), arrays[images], labels, groups=groups)
+    kept = np.ones(len(source), bool)
+    for name, value in options.items():
+        column = arrays[name]
+        if column.shape != (len(source),):
+            raise NavMonitorError(f'{path}: {name} does not have one value for each image')
+        kept &= _equals(path, name, column, value)
+    return source.subset(np.flatnonzero(kept))
+
+
+def _groups(path: Path, arrays: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """Number the groups of images that agree in all of the named arrays, int64 (N,)."""
+    columns = [arrays[name] for name in names]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
+        raise NavMonitorError(
+            f'{path}: {",".join(names)} do not have one value each for every image'
+        )
+    numbered = [np.unique(column, return_inverse=True)[1] for column in columns]
+    return np.unique(np.stack(numbered, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
+    if column.dtype.kind == 'S':  # bytes, of UTF-8 or whatever
+        return column == value.encode(errors='surrogateescape')
+    if column.dtype.kind not in 'biuf':
+        return column.astype(str) == value
+    try:
+        return column.astype(float) == float(value)
+    except ValueError:
+        raise NavMonitorError(f"{path}: {name} holds numbers; '{value}' is none") from None
+
+
+def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
+    """Open a folder with MNIST's idx files; the option ``split`` says which of them.
+
+    Raises:
+        NavMonitorError: An option is unknown, or a file is missing or malformed.
+    """
+    part = options.pop('split', 'train')
+    prefix = {'train': 'train', 'test': 't10k'}.get(part)
+    if options or prefix is None:
+        raise NavMonitorError(f'{folder}: idx files have the option split=train or split=test only')
+    images = _read_idx(_one_file(folder, f'{prefix}-images-idx3-ubyte*'), 3)
+    labels = _read_idx(_one_file(folder, f'{prefix}-labels-idx1-ubyte*'), 1)
+    return from_arrays(str(folder), images, labels.whole())
+
+
+def _one_file(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise NavMonitorError(f'{folder} has no {pattern}')
+    return found[0]
+
+
+def _read_idx(path: Path, dimensions: int) -> ArrayFile:
+    header = 4 + 4 * dimensions
+    try:
+        with unpacked(path) as file:
+            content, size = file.read(header), file.seek(0, os.SEEK_END)
+            if len(content) < header or content[:2] != b'\0\0' or content[3] != dimensions:
+                raise NavMonitorError(f'{path} is not an idx file of {dimensions} dimensions')
+            shape = tuple(int(n) for n in np.frombuffer(content, '>u4', dimensions, 4))
+            dtype = _IDX_TYPES.get(content[2])
+            if dtype is None or size != header + math.prod(shape):
+                raise NavMonitorError(f'{path} is truncated or not of bytes')
+            return ArrayFile(file, header, shape, dtype)
+    except (OSError, EOFError, zlib.error) as error:
+        raise NavMonitorError(f'{path} is unreadable: {error}') from None

@@ -1,0 +1,277 @@
+"""What a folder of pictures holds, by the rule of torchvision's ``ImageFolder``.
+
+Where a folder has sub-folders with pictures, each sub-folder is a class, and its pictures are those
+that lie in it at any depth; else the pictures in the folder itself are the images, without labels.
+Files of other kinds, hidden files and pictures that lie beside class folders are left out, and
+counted.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
+from nav_monitor_ros.perception.image_files import decode_picture
+from nav_monitor_ros.perception.image_messages import ImageError
+from nav_monitor_ros.perception.network.class_names import problem_of, shown
+
+IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
+TABLE = 'labels.tsv'
+# Folders that an archiver or a file server puts between one's own; they are no classes.
+_FOREIGN_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found'}
+_NAMED = 2  # examples of what was left out
+
+
+def open_folder(folder: Path) -> ImageSource:
+    """Open a folder of pictures; its table decides, where it has one, else its sub-folders.
+
+    Raises:
+        NavMonitorError: It holds no images, a folder cannot be read, a link leads nowhere, a class
+            has a name that cannot be used, or the table is malformed.
+    """
+    table = folder / TABLE
+    if table.is_file():
+        return _from_table(folder, table)
+    left_out = _LeftOut(folder)
+    beside, folders = _entries(str(folder), left_out)
+    own = [path for path in folders if _identity(path) not in _lies_in(path)]
+    left_out.add('links to folders that are read already', sorted({*folders} - {*own}))
+    classes = {os.path.basename(path): _pictures_below(path, left_out) for path in own}
+    if not any(classes.values()):
+        return _source(folder, beside, None, None, left_out)
+    for name in classes:
+        problem = problem_of(name)
+        if problem:
+            raise NavMonitorError(f'{folder}: the name of a class folder {problem}; rename it')
+    left_out.add('beside the class folders', beside)
+    left_out.empty = [name for name, files in classes.items() if not files]
+    labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
+    files = [file for found in classes.values() for file in found]
+    return _source(folder, files, labels.astype(np.int64), tuple(classes), left_out)
+
+
+def read_file(path: str | Path, exif: str = IGNORE) -> np.ndarray:
+    """Return a picture, uint8 (H, W, 3) RGB.
+
+    Args:
+        path: Of the file.
+        exif: ``apply`` turns it as its EXIF orientation says, ``ignore`` leaves its rows.
+
+    Raises:
+        NavMonitorError: It cannot be read.
+    """
+    try:
+        with open(path, 'rb') as stream:
+            encoded = stream.read()
+        return decode_picture(encoded, exif=exif).rgb()
+    except OSError as error:
+        raise NavMonitorError(f'image {path} is unreadable: {error.strerror}') from None
+    except ImageError as error:
+        raise NavMonitorError(f'image {path} is unreadable: {error}') from None
+
+
+@dataclass
+class _LeftOut:
+    """What of a folder is not used, by reason."""
+
+    folder: Path
+    files: dict[str, list[str]] = field(default_factory=dict)  # reason -> pictures
+    suffixes: Counter[str] = field(default_factory=Counter)  # of files that are no pictures
+    empty: list[str] = field(default_factory=list)  # classes without images
+
+    def add(self, reason: str, paths: Sequence[str]) -> None:
+        """Note pictures, or folders, that are not used."""
+        if paths:
+            self.files.setdefault(reason, []).extend(paths)
+
+    def notes(self, images: int, classes: int | None) -> tuple[str, ...]:
+        """Return what a person should know, a line for each thing."""
+        parts = [f'{len(paths)} {reason} ({self._examples(paths)})'
+                 for reason, paths in self.files.items()]
+        if self.suffixes:
+            kinds = ', '.join(f'{n} {suffix}' for suffix, n in sorted(self.suffixes.items()))
+            parts.append(f'{self.suffixes.total()} of other kinds ({kinds})')
+        found = f'{images} images' + ('' if classes is None else f' in {classes} class folders')
+        lines = []
+        if parts:
+            lines.append(f'{self.folder}: {found}; files not used: {", ".join(parts)}')
+        if self.empty:
+            names = ', '.join(self.empty[:5]) + (', ...' if len(self.empty) > 5 else '')
+            lines.append(f'{self.folder}: {len(self.empty)} class folders without images: {names}')
+        return tuple(lines)
+
+    def _examples(self, paths: Sequence[str]) -> str:
+        named = [shown(os.path.relpath(path, self.folder)) for path in paths[:_NAMED]]
+        return ', '.join([*named, '...'] if len(paths) > _NAMED else named)
+
+
+def _entries(folder: str, left_out: _LeftOut) -> tuple[list[str], list[str]]:
+    """Return the pictures and the folders of a folder, each in the order of their names.
+
+    Raises:
+        NavMonitorError: It cannot be read, or a picture is a link that leads nowhere.
+    """
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise NavMonitorError(f'folder {folder} is unreadable: {error.strerror}') from None
+    pictures, folders = [], []
+    for entry in entries:
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if _is_folder(entry):
+            if entry.name in _FOREIGN_FOLDERS or entry.name.startswith('.'):
+                _note_hidden(entry.path, left_out)
+            else:
+                folders.append(entry.path)
+        elif suffix not in IMAGE_SUFFIXES:
+            if entry.name != TABLE:
+                left_out.suffixes[shown(suffix) or shown(entry.name)] += 1
+        elif entry.name.startswith('.'):
+            left_out.add('hidden', [entry.path])
+        elif _is_file(entry):
+            pictures.append(entry.path)
+        else:
+            left_out.add('neither files nor folders', [entry.path])
+    return pictures, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError as error:
+        raise NavMonitorError(
+            f'image {entry.path} is a link that leads nowhere ({error.strerror}); restore the file '
+            'or remove the link'
+        ) from None
+
+
+def _note_hidden(folder: str, left_out: _LeftOut) -> None:
+    for root, _, names in os.walk(folder):
+        left_out.add('hidden', [
+            os.path.join(root, name) for name in sorted(names)
+            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ])
+
+
+def _pictures_below(folder: str, left_out: _LeftOut) -> list[str]:
+    """Return the pictures in a folder at any depth, in the order of ``ImageFolder``.
+
+    Links to folders are followed, into each folder once: they may lead in a circle.
+    """
+    found = sorted(_walked(folder, left_out))
+    return [path for _, pictures in found for path in pictures]
+
+
+def _walked(folder: str, left_out: _LeftOut) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and every one below with its pictures, none that it lies in itself."""
+    seen = _lies_in(folder)
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if (own := _identity(path)) in seen:
+            left_out.add('links to folders that are read already', [path])
+            continue
+        seen.add(own)
+        pictures, folders = _entries(path, left_out)
+        yield path, pictures
+        waiting += reversed(folders)
+
+
+def _lies_in(folder: str) -> set[tuple[int, int]]:
+    """Return the folders that a folder lies in, by its path and by where links lead."""
+    paths = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    return {_identity(parent) for path in paths for parent in path.parents}
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise NavMonitorError(f'folder {folder} is unreadable: {error.strerror}') from None
+    return status.st_dev, status.st_ino
+
+
+def _from_table(folder: Path, table: Path) -> ImageSource:
+    """Return the pictures that a table of file names and classes lists."""
+    try:
+        lines = table.read_text(encoding='utf-8-sig').split('\n')
+    except (OSError, UnicodeDecodeError) as error:
+        raise NavMonitorError(f'{table} is unreadable: {error}') from None
+    files, names = [], []
+    seen: dict[str, tuple[int, str]] = {}  # a picture -> its line and class
+    left_out = _LeftOut(folder)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        file, tab, name = line.partition('\t')
+        name = name.strip()
+        if not tab or not name:
+            raise NavMonitorError(f'{table}, line {number}: not a file name, a tab and a class')
+        if not os.path.isfile(folder / file):
+            if number == 1 and Path(file).suffix.lower() not in IMAGE_SUFFIXES:
+                continue  # a heading
+            raise NavMonitorError(f'{table}, line {number}: {file} does not exist')
+        problem = problem_of(name)
+        if problem:
+            raise NavMonitorError(f'{table}, line {number}: the class {problem}')
+        path = os.path.normpath(folder / file)
+        before, other = seen.setdefault(path, (number, name))
+        if other != name:
+            raise NavMonitorError(
+                f"{table}, line {number}: {file} is '{name}', and in line {before} '{other}'"
+            )
+        if before != number:
+            left_out.add(f'listed in {TABLE} before', [path])
+            continue
+        files.append(str(folder / file))
+        names.append(name)
+    left_out.add(f'not in {TABLE}', [
+        path for _, pictures in sorted(_walked(str(folder), left_out)) for path in pictures
+        if os.path.normpath(path) not in seen
+    ])
+    if all(name.isdecimal() and len(name) < 10 for name in names):
+        return _source(folder, files, np.array(names, np.int64), None, left_out)
+    classes = tuple(sorted(set(names)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for name in names], np.int64)
+    return _source(folder, files, labels, classes, left_out)
+
+
+def _source(
+    folder: Path,
+    files: Sequence[str],
+    labels: np.ndarray | None,
+    class_names: tuple[str, ...] | None,
+    left_out: _LeftOut,
+) -> ImageSource:
+    notes = left_out.notes(len(files), None if class_names is None else len(class_names))
+    if not files:
+        why = f'; {notes[0].partition("; ")[2]}' if notes else ''
+        raise NavMonitorError(
+            f'{folder} holds no images; it needs one sub-folder a class, or images '
+            f'({", ".join(sorted(IMAGE_SUFFIXES))}){why}'
+        )
+    return ImageSource(
+        str(folder), lambda place: read_file(files[place]), np.arange(len(files)), labels,
+        class_names, read_turned=lambda place: read_file(files[place], APPLY), notes=notes,
+        file_name=lambda place: files[place],
+    )

@@ -1,0 +1,212 @@
+"""Images that can be asked for one by one, wherever they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nav_monitor_ros.data.array_files import ArrayFile
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.exif_orientation import APPLY
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """Images that can be asked for one by one."""
+
+    name: str  # the specification it was opened with
+    read: Callable[[int], np.ndarray]  # place in the whole source -> uint8 (H, W, 3) or (H, W)
+    places: np.ndarray  # int64 (N,): the images of this source among those that ``read`` knows
+    labels: np.ndarray | None = None  # int64 (N,)
+    class_names: tuple[str, ...] | None = None
+    groups: np.ndarray | None = None  # (N,): equal values belong together
+    received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
+    # As ``read``, the picture turned as its EXIF says; None where images have no EXIF.
+    read_turned: Callable[[int], np.ndarray] | None = None
+    notes: tuple[str, ...] = ()  # what a person should know of it, such as images left out
+    file_name: Callable[[int], str] | None = None  # place in the whole source -> file, if it is one
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.places)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return one image, uint8 (H, W, 3) RGB or (H, W) gray.
+
+        Raises:
+            NavMonitorError: Its file cannot be read.
+        """
+        return self.read(int(self.places[index]))
+
+    def image_name(self, index: int) -> str:
+        """Return what a message calls one image: its file, or its number in the whole source."""
+        place = int(self.places[index])
+        if self.file_name is not None:
+            return f'image {self.file_name(place)}'
+        return f'image {place} (counted from 0) of {self.name}'
+
+    def subset(self, indices: np.ndarray) -> ImageSource:
+        """Return some of the images, in the order given."""
+        return replace(
+            self,
+            places=self.places[indices],
+            labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else self.groups[indices],
+            received_ns=None if self.received_ns is None else self.received_ns[indices],
+        )
+
+    def oriented(self, exif: str) -> ImageSource:
+        """Return the images as a network was trained on them.
+
+        Args:
+            exif: ``Preprocess.exif`` of that network.
+        """
+        if exif != APPLY or self.read_turned is None:
+            return self
+        return replace(self, read=self.read_turned, read_turned=None)
+
+    def digest(self, index: int) -> bytes:
+        """Return a checksum of one image's pixels and shape."""
+        return digest_of(self.image(index))
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over all images and labels that does not depend on their order."""
+        return fingerprint_of(
+            add_fingerprints(fingerprint(self.digest(i), self.label(i)) for i in range(len(self)))
+        )
+
+    def label(self, index: int) -> int | None:
+        """Return the label of one image, None without labels."""
+        return None if self.labels is None else int(self.labels[index])
+
+
+def digest_of(image: np.ndarray) -> bytes:
+    """Return a checksum of an image's pixels and shape."""
+    checksum = hashlib.sha256(repr(image.shape).encode())
+    checksum.update(np.ascontiguousarray(image).data)
+    return checksum.digest()
+
+
+def fingerprint(digest: bytes, label: int | None) -> int:
+    """Return what one image adds to the fingerprint of a source."""
+    text = str(-1 if label is None else label)
+    return int.from_bytes(hashlib.sha256(digest + text.encode()).digest(), 'big')
+
+
+def add_fingerprints(parts: Iterable[int]) -> int:
+    """Return the fingerprint of all images together."""
+    return sum(parts) % (1 << 256)
+
+
+def fingerprint_of(total: int) -> str:
+    """Return a fingerprint as it is written down."""
+    return f'{total:064x}'
+
+
+def from_arrays(
+    name: str,
+    images: np.ndarray | ArrayFile | Sequence[np.ndarray],
+    labels: np.ndarray | None = None,
+    *,
+    class_names: tuple[str, ...] | None = None,
+    groups: np.ndarray | None = None,
+) -> ImageSource:
+    """Return a source of images that are in memory.
+
+    Args:
+        name: For messages.
+        images: uint8 (H, W, 3) RGB or (H, W) each.
+        labels: int64 (N,).
+        class_names: In the order of the labels.
+        groups: (N,), equal values for images that belong together.
+
+    Raises:
+        NavMonitorError: Images, labels and groups differ in number, images are not uint8 or
+            without pixels, or labels are not whole numbers.
+    """
+    read = images.__getitem__
+    if isinstance(images, (np.ndarray, ArrayFile)):
+        if (
+            images.dtype != np.uint8
+            or images.ndim not in (3, 4)
+            or images.shape[3:] not in ((), (1,), (3,))
+            or 0 in images.shape[1:3]
+        ):
+            raise NavMonitorError(
+                f"source '{name}': images are {images.dtype} {images.shape}, not uint8 "
+                '(N, H, W) or (N, H, W, 3)'
+            )
+        if images.shape[3:] == (1,):
+            def read(place: int) -> np.ndarray:
+                return images[place][..., 0]
+    for what, values in (('labels', labels), ('groups', groups)):
+        if values is not None and values.shape != (len(images),):
+            raise NavMonitorError(
+                f"source '{name}': {len(images)} images, but {what} of shape {values.shape}"
+            )
+    return ImageSource(
+        name=name,
+        read=read,
+        places=np.arange(len(images)),
+        labels=None if labels is None else _whole_numbers(name, labels),
+        class_names=class_names,
+        groups=groups,
+    )
+
+
+def _whole_numbers(name: str, labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind in 'biu' or (
+        labels.dtype.kind == 'f' and bool((np.mod(labels, 1) == 0).all())
+    ):
+        return labels.astype(np.int64)
+    raise NavMonitorError(
+        f"source '{name}': labels are {labels.dtype}, not whole numbers; number the classes"
+    )
+
+
+def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource, ImageSource]:
+    """Split a source in two at random.
+
+    Images of one group stay together; without groups each class is split alike.
+
+    Args:
+        source: At least two images (or groups).
+        fraction: Share of the second part, in (0, 1).
+        seed: Equal seeds give equal parts.
+
+    Returns:
+        The rest and the part.
+
+    Raises:
+        NavMonitorError: One of the two would be empty.
+    """
+    rng = np.random.default_rng(seed)
+    if source.groups is not None:
+        unique = rng.permutation(np.unique(source.groups))
+        chosen = np.isin(source.groups, unique[: round(len(unique) * fraction)])
+    else:
+        chosen = np.zeros(len(source), bool)
+        labels = np.zeros(len(source), int) if source.labels is None else source.labels
+        # Sorting by class after a shuffle and taking evenly spaced images splits each class alike.
+        order = rng.permutation(len(source))
+        order = order[np.argsort(labels[order], kind='stable')]
+        count = round(len(source) * fraction)
+        chosen[order[(np.arange(count) / max(fraction, 1e-9)).astype(int)]] = True
+    if chosen.all() or not chosen.any():
+        groups = '' if source.groups is None else f' in {len(np.unique(source.groups))} groups'
+        raise NavMonitorError(
+            f"source '{source.name}' has {len(source)} images{groups}, too few to be split"
+        )
+    return source.subset(np.flatnonzero(~chosen)), source.subset(np.flatnonzero(chosen))
+
+
+def without(source: ImageSource, excluded: ImageSource) -> ImageSource:
+    """Return the images of ``source`` that do not occur in ``excluded``, compared by pixels."""
+    digests = [source.digest(index) for index in range(len(source))]
+    left = set(digests)
+    for index in range(len(excluded)):
+        left.discard(excluded.digest(index))
+    return source.subset(np.flatnonzero([digest in left for digest in digests]))

@@ -1,0 +1,260 @@
+"""The classes of a source's images, as the network numbers them: names decide.
+
+A source numbers its classes in its own way, a folder by the alphabet. Where it names them, each is
+the network's class of that name, and a class that the network does not have is refused. Position
+decides only where there is nothing else to go by: the source has numbers alone, or none of its
+names, however written, is one of the network's, such as the WordNet ids of ImageNet's folders. The
+user is told so, and likewise where names are the same only but for their writing. Two classes of a
+source are never one of the network's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.class_names import alike, comparable, letters_and_digits
+
+_EXAMPLES = 4  # classes that a message lists
+
+_log = logging.getLogger(__name__)
+
+
+def network_labels(
+    source: ImageSource, class_names: Sequence[str], background: int | None = None
+) -> np.ndarray | None:
+    """Return the images' classes as the network numbers them, or None without labels.
+
+    Args:
+        source: Images, perhaps with labels.
+        class_names: In the order of the network's outputs.
+        background: Which output stands for none of the classes, for the message.
+
+    Raises:
+        NavMonitorError: The network has no such classes.
+    """
+    if source.labels is None:
+        return None
+    labels = source.labels
+    if source.class_names is not None and tuple(source.class_names) != tuple(class_names):
+        labels = _numbers(source, source.class_names, class_names)[labels]
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
+        besides = (
+            '' if background is None else f' besides the background class, output {background}'
+        )
+        raise NavMonitorError(
+            f"source '{source.name}' has labels from {labels.min()} to {labels.max()}, but the "
+            f'network has the {len(class_names)} classes 0 to {len(class_names) - 1}{besides}; '
+            'check the labels, the network and its background class'
+        )
+    return labels
+
+
+def labelled_as(
+    source: ImageSource, class_names: Sequence[str], background: int | None = None
+) -> ImageSource:
+    """Return a source whose labels are the network's, and whose class names are, too.
+
+    Args:
+        source: As for ``network_labels``; without labels it is returned as it is.
+        class_names: Likewise.
+        background: Likewise.
+
+    Raises:
+        NavMonitorError: The network has no such classes.
+    """
+    labels = network_labels(source, class_names, background)
+    if labels is None:
+        return source
+    # Numbers stay numbers: what said that position decides is to say so again.
+    names = None if source.class_names is None else tuple(class_names)
+    return replace(source, labels=labels, class_names=names)
+
+
+def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> None:
+    """Check that images whose labels nothing is computed from are of the network's classes.
+
+    Such as calibration images: those of another class would be taken for normal ones.
+
+    Raises:
+        NavMonitorError: A class is unknown among known ones.
+    """
+    if source.labels is None or source.class_names is None:
+        return
+    if _form(source.class_names, class_names) or _near(source.class_names, class_names):
+        network_labels(source, class_names)
+
+
+def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
+    """Return what a person should know of how labels were matched: '' where names decide.
+
+    Args:
+        source: That ``network_labels`` took.
+        class_names: In the order of the network's outputs.
+    """
+    if source.labels is None:
+        return ''
+    if source.class_names is None:
+        return (
+            f'the labels of {source.name} are numbers, so position decides: '
+            f'{_pairs([str(n) for n in range(len(class_names))], class_names)}'
+        )
+    form = _form(source.class_names, class_names)
+    if form is not None:
+        return _rewritten(source, source.class_names, class_names, form)
+    return (
+        f"none of the class names of {source.name} is one of the network's, so position decides: "
+        f'{_pairs(source.class_names, class_names)}'
+    )
+
+
+def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
+    """Return the names for the outputs of a network that has none: those of its training images.
+
+    Args:
+        source: Images.
+        classes: Of the network.
+
+    Returns:
+        The names of all classes of the source, or else of those that have images, in the source's
+        order; None where neither are as many as the network's.
+    """
+    if source.class_names is None or source.labels is None:
+        return None
+    used = tuple(source.class_names[number] for number in np.unique(source.labels))
+    return next(
+        (names for names in (tuple(source.class_names), used) if len(names) == classes), None
+    )
+
+
+def naming_note(
+    source: ImageSource, class_names: Sequence[str] | None, classes: int
+) -> str:
+    """Return what a person should know of how a network's outputs got their names, '' for nothing.
+
+    Args:
+        source: Training images.
+        class_names: That were given, in the order of the outputs.
+        classes: Of the network.
+    """
+    if class_names is not None:
+        return how_matched(source, class_names)
+    outputs = [f'output {number}' for number in range(classes)]
+    if source.labels is not None and source.class_names is None:
+        return f'the labels of {source.name} are numbers, so position decides: 0 is {outputs[0]}'
+    names = names_from(source, classes)
+    if names is None:
+        return ''
+    return (
+        f"the network's outputs are named after the classes of {source.name}, in their order: "
+        f'{_pairs(outputs, names)}; give --classes if that is not the order of the outputs'
+    )
+
+
+def _numbers(
+    source: ImageSource, own: Sequence[str], class_names: Sequence[str]
+) -> np.ndarray:
+    """Return the network's number of each of a source's classes, int64; -1 for unused ones."""
+    used = np.unique(source.labels).tolist() if source.labels is not None else []
+    form = _form(own, class_names)
+    if form is None:
+        if len(own) != len(class_names) or _near(own, class_names):
+            raise _unknown(source, [own[number] for number in used], class_names)
+        _log.warning('%s; rename the classes if that is wrong', how_matched(source, class_names))
+        return np.arange(len(own))
+    known: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        known.setdefault(form(name), []).append(number)
+    found = [known.get(form(name), []) for name in own]
+    unknown = [own[number] for number in used if not found[number]]
+    if unknown:
+        raise _unknown(source, unknown, class_names)
+    for number in used:
+        if len(found[number]) > 1:
+            listed = ' and '.join(map(str, found[number]))
+            raise NavMonitorError(
+                f"{source.name} has the class '{own[number]}', and the network has that name more "
+                f'than once, at {listed}; give its classes different names'
+            )
+    taken: dict[int, str] = {}
+    for number in used:
+        place = found[number][0]
+        if place in taken:
+            raise NavMonitorError(
+                f"{source.name} has the classes '{taken[place]}' and '{own[number]}', and both are "
+                f"written like the network's class '{class_names[place]}'; rename one, or put "
+                'their images together if they are one'
+            )
+        taken[place] = own[number]
+    return np.array([places[0] if places else -1 for places in found], np.int64)
+
+
+def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
+    """Return the form in which a name is compared; None where none is the network's in any form.
+
+    Capitals and what stands between words make no difference where no name is the same with them.
+    """
+    for form in (comparable, alike):
+        known = {form(name) for name in class_names} - {''}
+        if any(form(name) in known for name in own):
+            return form
+    return None
+
+
+def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:
+    """Return whether names of a source resemble the network's so much that position is a guess."""
+    known = {letters_and_digits(name) for name in class_names} - {''}
+    return any(letters_and_digits(name) in known for name in own)
+
+
+def _rewritten(
+    source: ImageSource, own: Sequence[str], class_names: Sequence[str], form: Callable[[str], str]
+) -> str:
+    """Return which names are the network's only but for their writing, '' where none are."""
+    if form is comparable or source.labels is None:
+        return ''
+    known = {form(name): name for name in class_names}
+    pairs = [
+        (own[number], known[form(own[number])]) for number in np.unique(source.labels)
+        if form(own[number]) in known
+    ]
+    otherwise = [pair for pair in pairs if comparable(pair[0]) != comparable(pair[1])]
+    if not otherwise:
+        return ''
+    mine, theirs = zip(*otherwise, strict=True)
+    return (
+        f"class names of {source.name} are written otherwise than the network's: "
+        f'{_pairs(mine, theirs)}'
+    )
+
+
+def _unknown(
+    source: ImageSource, unknown: Sequence[str], class_names: Sequence[str]
+) -> NavMonitorError:
+    first = unknown[0]
+    more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''
+    forms = {letters_and_digits(name): name for name in reversed(class_names)}
+    same = forms.get(letters_and_digits(first)) if letters_and_digits(first) else None
+    near = [same] if same else difflib.get_close_matches(first, class_names, 1)
+    meant = f" (is it '{near[0]}'?)" if near else ''
+    etc = ', ...' if len(class_names) > _EXAMPLES else ''
+    return NavMonitorError(
+        f"{source.name} has the class '{first}'{meant}{more}, which is none of the network's "
+        f'{len(class_names)} ({", ".join(class_names[:_EXAMPLES])}{etc}); name the classes as the '
+        'network does, or the network as the data (--classes), or leave it out '
+        f'(?without={first})'
+    )
+
+
+def _pairs(own: Sequence[str], class_names: Sequence[str]) -> str:
+    pairs = [
+        f"{name} is '{theirs}'" if name.startswith('output') else f"'{name}' is '{theirs}'"
+        for name, theirs in zip(own[:_EXAMPLES], class_names[:_EXAMPLES], strict=False)
+    ]
+    return ', '.join([*pairs, '...'] if len(own) > _EXAMPLES else pairs)

@@ -1,0 +1,174 @@
+"""Sources of images: folders, arrays, idx files, bags and built-in samples, all alike.
+
+A source is written ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.data.source_spec``.
+``LOCATION`` is
+
+- a folder of pictures, one sub-folder for each class, or pictures alone; a ``labels.tsv`` in it
+  (file name, tab, class name or index) takes precedence, see
+  ``nav_monitor_ros.data.image_folders``;
+- an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,
+  ``NAME=VALUE`` keeps the rows where the array ``NAME`` has that value, ``group=NAME,NAME``
+  names the arrays whose equal values mark images that belong together, such as frames of one
+  track;
+- a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
+- ``PATH:TOPIC``, a bag of ROS 2 and one of its topics with images; see
+  ``nav_monitor_ros.data.bags.bag``. ``labels=FILE`` labels the images by a CSV of time intervals
+  (``start,end,class``) and leaves those in none out, see ``nav_monitor_ros.data.intervals``.
+  Images of one second belong together; ``group=SECONDS`` is another time, 0 none;
+- ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.data.samples``.
+
+``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
+disjoint random parts (with the same seed), ``classes=cat,dog`` some of its classes,
+``without=cat,dog`` all others: by name, or by number where classes have no names;
+``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) change every image.
+``exif=apply`` turns encoded pictures as their EXIF orientation says, ``exif=ignore`` does not,
+whatever the preprocessing of a network says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nav_monitor_ros.data.files_on_disk import open_files
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.samples import open_sample, whole_number
+from nav_monitor_ros.data.source_spec import SAMPLE, SourceSpec
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.exif_orientation import EXIF
+from nav_monitor_ros.perception.network.class_names import comparable
+
+_COMMON = ('limit', 'part', 'classes', 'without', 'transform', 'exif')
+_LISTED = 12  # classes that a message lists
+_TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    'invert': lambda image: 255 - image,
+    'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
+}
+
+
+def open_source(spec: str) -> ImageSource:
+    """Open a source of images.
+
+    Args:
+        spec: ``LOCATION[?key=value&...]``, as this module's docstring says.
+
+    Raises:
+        NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
+            file is malformed.
+    """
+    parts = SourceSpec.parse(spec)
+    location, options = parts.location, parts.options
+    own = {key: value for key, value in options.items() if key not in _COMMON}
+    if location.startswith(SAMPLE):
+        source = open_sample(location.removeprefix(SAMPLE), own)
+    else:
+        own.pop('seed', None)
+        source = open_files(spec, location, own)
+    source = replace(source, name=spec)
+    source = _oriented(source, options)
+    source = _keep_classes(source, parts)
+    source = _keep_some(source, options)
+    source = _transformed(source, options)
+    if not len(source):
+        raise NavMonitorError(f"source '{spec}' holds no images")
+    return source
+
+
+def _oriented(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'exif' not in options:
+        return source
+    if options['exif'] not in EXIF:
+        raise NavMonitorError(
+            f"source '{source.name}': exif is '{options['exif']}', not one of {', '.join(EXIF)}"
+        )
+    if source.read_turned is None:
+        raise NavMonitorError(f"source '{source.name}': its images are no pictures with EXIF")
+    # No preprocessing turns them after this.
+    return replace(source.oriented(options['exif']), read_turned=None)
+
+
+def _keep_classes(source: ImageSource, parts: SourceSpec) -> ImageSource:
+    whole = source
+    for key in ('classes', 'without'):
+        if key not in parts.written:
+            continue
+        if source.labels is None:
+            raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
+        numbers = [
+            number for wanted in parts.listed(key) for number in _class_numbers(whole, key, wanted)
+        ]
+        named = np.isin(source.labels, numbers)
+        source = source.subset(np.flatnonzero(named if key == 'classes' else ~named))
+    return source
+
+
+def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
+    """Return the numbers of a class, given by name or, where classes have none, by number.
+
+    Args:
+        source: With all of its classes.
+        key: The option, for messages.
+        wanted: What the option says.
+
+    Raises:
+        NavMonitorError: There is no such class.
+    """
+    if source.class_names is not None:
+        found = [
+            number for number, name in enumerate(source.class_names)
+            if comparable(name) == comparable(wanted)
+        ]
+        known = list(source.class_names)
+    else:
+        assert source.labels is not None
+        numbers = np.unique(source.labels).tolist()
+        known = [str(number) for number in numbers]
+        if not (wanted.isascii() and wanted.isdecimal()):
+            raise NavMonitorError(
+                f"source '{source.name}': its classes have no names but numbers "
+                f"({_listed(known)}), and {key}= has '{wanted}'"
+            )
+        found = [number for number in numbers if str(number) == (wanted.lstrip('0') or '0')]
+    if not found:
+        raise NavMonitorError(
+            f"source '{source.name}' has no class '{wanted}' for {key}=; it has {_listed(known)}"
+        )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ', '.join([*names[:_LISTED], '...'] if len(names) > _LISTED else names)
+
+
+def _transformed(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'transform' not in options:
+        return source
+    if options['transform'] not in _TRANSFORMS:
+        raise NavMonitorError(
+            f"source '{source.name}': transform is '{options['transform']}', not one of "
+            f'{", ".join(_TRANSFORMS)}'
+        )
+    transform, read, read_turned = (
+        _TRANSFORMS[options['transform']], source.read, source.read_turned
+    )
+    return replace(
+        source, read=lambda place: transform(read(place)),
+        read_turned=None if read_turned is None else lambda place: transform(read_turned(place)),
+    )
+
+
+def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
+    if 'limit' not in options and 'part' not in options:
+        return source
+    seed = whole_number(source.name, options, 'seed', 0)
+    kept = np.random.default_rng(seed).permutation(len(source))
+    if 'part' in options:
+        number, _, count = options['part'].partition('/')
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise NavMonitorError(f"source '{source.name}': write part=1/3 for the first of three")
+        kept = kept[int(number) - 1 :: int(count)]
+    if 'limit' in options:
+        kept = kept[: whole_number(source.name, options, 'limit', 0)]
+    return source.subset(np.sort(kept))

@@ -1,0 +1,1 @@
+"""Scores compared on in-distribution and out-of-distribution images."""

@@ -1,0 +1,115 @@
+"""From an evaluation to what its report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.evaluation.evaluate import Evaluation, Judged, text_tables
+from nav_monitor_ros.evaluation.report_page import Picture, ReportData
+
+PICTURES = 24  # misses shown of all sources together, and as many false alarms
+
+
+def evaluation_report(
+    bundle: Bundle,
+    judge: Judge,
+    inside: ImageSource,
+    outside: Mapping[str, ImageSource],
+    evaluation: Evaluation,
+    judged: Judged,
+) -> ReportData:
+    """Return the report of an evaluation.
+
+    Args:
+        bundle: What was evaluated.
+        judge: Its scores, calibrated for what ran the network.
+        inside: The in-distribution source.
+        outside: The out-of-distribution sources by name.
+        evaluation: The figures.
+        judged: Every image's scores.
+    """
+    calibration = judge.calibration
+    classes = np.unique(np.concatenate([found.predicted for found in judged.sources.values()]))
+    lines = [
+        f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
+        f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
+        f'Default score: {judge.decisive}, made of {", ".join(calibration.fuse)}.',
+        f'Budget: at most {calibration.alpha:.2%} of in-distribution frames are flagged, with '
+        f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images'
+        + (
+            '.' if calibration.independent == len(calibration.fused)
+            else f', worth {calibration.independent} independent ones.'
+        ),
+    ]
+    if evaluation.accuracy is not None:
+        lines.append(f'Accuracy on {inside.name}: {evaluation.accuracy:.2%}.')
+    shares = [max(1, PICTURES // max(1, len(outside)))] * len(outside)
+    missed = [
+        picture
+        for (name, source), share in zip(outside.items(), shares, strict=True)
+        for picture in _pictures(
+            judge, judged, name, source.oriented(bundle.preprocess.exif), share, flagged=False
+        )
+    ]
+    return ReportData(
+        title=bundle.name,
+        lines=tuple(lines),
+        inside=inside.name,
+        default=judge.decisive,
+        scores=judged.scores,
+        p_values=judged.p_values,
+        areas={
+            name: {score: figures.auroc for score, figures in by_score.items()}
+            for name, by_score in evaluation.separation.items()
+        },
+        flagged=_flagged(inside.name, evaluation),
+        thresholds={
+            name: (float(per_class[classes].min()), float(per_class[classes].max()))
+            for name, per_class in calibration.thresholds.items()
+        },
+        tables=tuple(text_tables(evaluation)),
+        missed=tuple(missed),
+        false_alarms=tuple(
+            _pictures(judge, judged, inside.name, inside, PICTURES, flagged=True)
+        ),
+    )
+
+
+def _flagged(inside: str, evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Return the shares of flagged images by source and score, as the tables have them."""
+    return {
+        inside: {score: found.rate for score, found in evaluation.false_alarms.items()},
+        **{
+            name: {
+                score: figures.detected for score, figures in by_score.items()
+                if figures.detected is not None
+            }
+            for name, by_score in evaluation.separation.items()
+        },
+    }
+
+
+def _pictures(
+    judge: Judge, judged: Judged, name: str, source: ImageSource, count: int, *, flagged: bool
+) -> list[Picture]:
+    """Return the most strongly flagged images, or those that were furthest from being flagged."""
+    images = judged.sources[name]
+    p_values = images.p_values[judge.decisive]
+    is_flagged = p_values <= judge.thresholds[images.predicted]
+    order = np.argsort(p_values if flagged else -p_values, kind='stable')
+    chosen = order[is_flagged[order] == flagged][:count]
+    return [
+        Picture(
+            name,
+            source.image(int(index)),
+            judge.class_names[int(images.predicted[index])],
+            float(images.confidence[index]),
+            float(p_values[index]),
+        )
+        for index in chosen
+    ]

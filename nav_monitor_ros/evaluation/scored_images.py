@@ -1,0 +1,101 @@
+"""The images of a source, judged one after the other; of each a few numbers are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nav_monitor_ros.data.batches import Batch, Progress, batches, each
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedImages:
+    """What was made of N images, in their order."""
+
+    predicted: np.ndarray  # int64 (N,)
+    confidence: np.ndarray  # float64 (N,), softmax of the predicted class
+    scores: Mapping[str, np.ndarray]  # float64 (N,) each, the fused one and other detectors' too
+    p_values: Mapping[str, np.ndarray]  # float64 (N,), of the bundle's scores
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.predicted)
+
+    def __getitem__(self, index: slice) -> JudgedImages:
+        """Return some of the images."""
+        return JudgedImages(
+            self.predicted[index],
+            self.confidence[index],
+            {name: values[index] for name, values in self.scores.items()},
+            {name: values[index] for name, values in self.p_values.items()},
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[JudgedImages]) -> JudgedImages:
+        """Return the parts one after the other."""
+        return JudgedImages(
+            np.concatenate([part.predicted for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            {n: np.concatenate([part.scores[n] for part in parts]) for n in parts[0].scores},
+            {n: np.concatenate([part.p_values[n] for part in parts]) for n in parts[0].p_values},
+        )
+
+
+def judge_images(
+    classifier: RunningNetwork,
+    judge: Judge,
+    source: ImageSource,
+    progress: Progress = lambda what, done, total: None,
+    what: str = 'judging',
+    *,
+    peers: Sequence[Peer] = (),
+    workers: int | None = None,
+) -> JudgedImages:
+    """Run a source through the network and judge its images.
+
+    Args:
+        classifier: The bundle's network, with all that the scores need.
+        judge: The bundle's fitted scores; those that look back begin with the first image.
+        source: N images.
+        progress: Is told how far the work is.
+        what: It is called.
+        peers: Other detectors, whose scores are made as well.
+        workers: Threads that read and decode.
+
+    Raises:
+        NavMonitorError: An image cannot be read.
+        InvalidActivationsError: The network gave values that are not finite numbers.
+    """
+    predicted = np.empty(len(source), np.int64)
+    confidence = np.empty(len(source))
+    values = {name: np.empty(len(source)) for name in judge.scores}
+    others = {peer.name: np.empty(len(source)) for peer in peers}
+    judge.forget()
+
+    def take(batch: Batch) -> None:
+        seen, places = batch.activations, batch.places
+        predicted[places] = seen.predicted
+        logits = seen.logits.astype(np.float64)
+        confidence[places] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        for name, score in judge.scores.items():
+            values[name][places] = (
+                [score.score_frame(seen[i : i + 1]) for i in range(len(seen))]
+                if score.windowed else score.score(seen)
+            )
+        for peer in peers:
+            others[peer.name][places] = peer.score(seen)
+
+    each(batches(classifier, source, progress, what, workers=workers), take)
+    judge.forget()
+    p_values = judge.calibration.p_values(values, predicted)
+    fused = {FUSED: judge.calibration.statistic(values)} if judge.fuses else {}
+    if not judge.fuses:
+        p_values.pop(FUSED, None)
+    return JudgedImages(predicted, confidence, {**fused, **values, **others}, p_values)

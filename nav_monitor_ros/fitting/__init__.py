@@ -1,0 +1,1 @@
+"""Images in, bundles out: fitting, training and exporting."""

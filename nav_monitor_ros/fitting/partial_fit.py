@@ -1,0 +1,125 @@
+"""What some of the training images have left: to be added up, kept, and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nav_monitor_ros.data.batches import Batch
+from nav_monitor_ros.data.image_source import add_fingerprints, fingerprint
+from nav_monitor_ros.scores.base import Score
+
+_FINGERPRINT = 32  # bytes
+
+
+class PartialFit:
+    """The scores' state and the account of the images that went into it.
+
+    Its size does not depend on how many images that were. Parts made of different images of one
+    source merge into what one stream over all of them leaves.
+    """
+
+    def __init__(self, scores: dict[str, Score], held_out: Sequence[bytes] = ()) -> None:
+        """Start with no image.
+
+        Args:
+            scores: Empty, or prepared.
+            held_out: Checksums of the calibration images' pixels; it is noted which of them occur
+                among the training images.
+        """
+        self.scores = scores
+        self.images = 0
+        self.left_out = 0  # images that gave no finite numbers
+        self.correct = 0  # images that the network classifies as they are labelled
+        self.shared = np.zeros(len(held_out), bool)  # which calibration images occurred
+        self._total = 0  # fingerprint of the images
+        self._places: dict[bytes, list[int]] = {}
+        for place, digest in enumerate(held_out):
+            self._places.setdefault(digest, []).append(place)
+
+    @property
+    def fingerprint(self) -> int:
+        """Return the fingerprint of the images and their labels, whatever their order."""
+        return self._total
+
+    def update(self, batch: Batch, labels: np.ndarray | None, given: np.ndarray | None) -> None:
+        """Take a batch in.
+
+        Args:
+            batch: N images, with their checksums.
+            labels: int64 (N,), their classes as the network numbers them; None for its own
+                predictions.
+            given: int64 (N,), their labels as the source numbers them, for the fingerprint.
+        """
+        seen = batch.activations
+        truth = seen.predicted if labels is None else labels
+        self.images += len(seen)
+        self.left_out += batch.left_out
+        if not len(seen):
+            return
+        self.correct += int((seen.predicted == truth).sum())
+        for row, digest in enumerate(batch.digests):
+            one = fingerprint(digest, None if given is None else int(given[row]))
+            self._total = add_fingerprints([self._total, one])
+            self.shared[self._places.get(digest, [])] = True
+        for score in self.scores.values():
+            score.update(seen, truth)
+
+    @property
+    def taken(self) -> int:
+        """Return how many images went through the network, those that were left out included."""
+        return self.images + self.left_out
+
+    def merge(self, other: PartialFit) -> None:
+        """Add what other images have left."""
+        self.images += other.images
+        self.left_out += other.left_out
+        self.correct += other.correct
+        self.shared |= other.shared
+        self._total = add_fingerprints([self._total, other._total])
+        for name, score in self.scores.items():
+            score.merge(other.scores[name])
+
+    def prepared(self) -> dict[str, np.ndarray]:
+        """Return what ``prepare`` left in the scores, the same for all parts."""
+        return {
+            f'{name}/{key}': array
+            for name, score in self.scores.items() for key, array in score.prepared().items()
+        }
+
+    def seen(self) -> dict[str, np.ndarray]:
+        """Return what the images left."""
+        total = np.frombuffer(self._total.to_bytes(_FINGERPRINT, 'big'), np.uint8)
+        account = {
+            'images': np.array(self.images), 'left_out': np.array(self.left_out),
+            'correct': np.array(self.correct), 'shared': self.shared, 'fingerprint': total,
+        }
+        return {
+            **{f'/{key}': array for key, array in account.items()},
+            **{
+                f'{name}/{key}': array
+                for name, score in self.scores.items() for key, array in score.seen().items()
+            },
+        }
+
+    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``prepared`` and ``seen`` returned; without the latter from the start.
+
+        Raises:
+            NavMonitorError: An array is missing.
+            KeyError: Likewise.
+        """
+        for name, score in self.scores.items():
+            score.resume(_part(prepared, name), _part(seen, name))
+        if seen:
+            account = _part(seen, '')
+            self.images, self.correct = int(account['images']), int(account['correct'])
+            self.left_out = int(account['left_out'])
+            self.shared = account['shared'].astype(bool)
+            self._total = int.from_bytes(account['fingerprint'].tobytes(), 'big')
+
+
+def _part(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    prefix = f'{name}/'
+    return {key[len(prefix):]: t for key, t in tensors.items() if key.startswith(prefix)}

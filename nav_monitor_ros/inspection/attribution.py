@@ -1,0 +1,177 @@
+"""Which pixels a logit comes from: the gradient and, through captum, its refinements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.inspection.gradients import Differentiable, differentiating
+from nav_monitor_ros.perception.network.layers import Layer, find_layer
+
+GRADIENT, SMOOTHGRAD, INTEGRATED_GRADIENTS, GRAD_CAM = METHODS = (
+    'gradient', 'smoothgrad', 'integrated-gradients', 'grad-cam',
+)
+SIGNED = METHODS[:3]  # have a value, with a sign, for each channel of the input
+
+SAMPLES = 32  # noisy copies of the image that smoothgrad averages over
+NOISE = 0.15  # standard deviation of their noise, as a share of the image's range
+STEPS = 64  # of integrated gradients, between the baseline and the image
+_AT_ONCE = 8  # copies or steps that pass through the network together
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What each input value has to do with the logit of one class."""
+
+    method: str  # one of METHODS
+    values: np.ndarray  # float (channels, height, width); one channel for grad-cam
+    facts: str  # how it was made, in a few words
+
+
+def attribute(
+    network: Differentiable,
+    image: np.ndarray,
+    target: int,
+    method: str = GRADIENT,
+    *,
+    baseline: np.ndarray | None = None,
+    layer: str = '',
+    seed: int = 0,
+) -> Attribution:
+    """Attribute the logit of a class to the values of the input.
+
+    - ``gradient``: the gradient itself (Simonyan et al., 2014).
+    - ``smoothgrad``: its mean over noisy copies of the image (Smilkov et al., 2017).
+    - ``integrated-gradients``: its mean between a baseline and the image, times their difference;
+      the sum is the difference of the logits (Sundararajan et al., 2017).
+    - ``grad-cam``: a layer's maps weighted by their mean gradients, the positive part of their sum
+      (Selvaraju et al., 2017).
+
+    Args:
+        network: What to differentiate.
+        image: float (channels, height, width), as the network takes it.
+        target: The class.
+        method: One of METHODS.
+        baseline: Where integrated gradients start, like the image; by default 0.
+        layer: Whose maps grad-cam takes, name or number; by default the last layer with extent.
+        seed: Of the noise.
+
+    Raises:
+        NavMonitorError: There is no such method, class or layer, captum is not installed, or the
+            network cannot be differentiated.
+    """
+    if method not in METHODS:
+        raise NavMonitorError(f"there is no method '{method}'; there are {', '.join(METHODS)}")
+    if not 0 <= target < network.classes:
+        raise NavMonitorError(
+            f'there is no class {target}; the network has {network.classes}, from 0'
+        )
+    if method == GRADIENT:
+        values = network.input_gradient(image[None], np.array([target]))[0]
+        return Attribution(method, values, 'd logit / d input')
+    require_captum(method)
+    entering = network.tensor(image[None])
+    with differentiating():
+        if method == SMOOTHGRAD:
+            values, facts = _smoothgrad(network, entering, target, seed)
+        elif method == INTEGRATED_GRADIENTS:
+            start = torch.zeros_like(entering) if baseline is None else network.tensor(
+                baseline[None]
+            )
+            values, facts = _integrated(network, entering, start, target)
+        else:
+            values, facts = _grad_cam(network, entering, target, spatial_layer(network, layer))
+    return Attribution(method, values.detach().cpu().numpy()[0], facts)
+
+
+def require_captum(method: str) -> None:
+    """Check that a method can be computed.
+
+    Raises:
+        NavMonitorError: captum is not installed.
+    """
+    try:
+        import captum  # noqa: F401
+    except ImportError:
+        raise NavMonitorError(
+            f"{method} needs captum: pip install 'nav_monitor_ros[gradients]' (or captum); "
+            f"'{GRADIENT}' works without"
+        ) from None
+
+
+def spatial_layer(network: Differentiable, wanted: str = '') -> Layer:
+    """Return a layer whose maps have extent; by default the last one.
+
+    Raises:
+        NavMonitorError: There is no such layer, or it has no extent.
+    """
+    spatial = [layer for layer in network.layers if len(layer.shape) == 3]
+    if wanted:
+        layer = find_layer(network.layers, wanted)
+        if layer not in spatial:
+            raise NavMonitorError(
+                f"layer '{layer.name}' has no spatial extent, which {GRAD_CAM} needs; there are "
+                + ', '.join(f'{known.number} {known.name}' for known in spatial)
+            )
+        return layer
+    wide = [layer for layer in spatial if max(layer.shape[1:]) > 1] or spatial
+    if not wide:
+        raise NavMonitorError(f'no layer of the network has spatial extent, which {GRAD_CAM} needs')
+    return wide[-1]
+
+
+def _smoothgrad(
+    network: Differentiable, entering: torch.Tensor, target: int, seed: int
+) -> tuple[torch.Tensor, str]:
+    from captum.attr import NoiseTunnel, Saliency
+
+    reach = float(entering.max() - entering.min())
+    # Of an image of one colour, noise has no natural size: one standard deviation of the inputs.
+    deviation = NOISE * (reach if np.isfinite(reach) and reach > 0 else 1.0)
+    devices = [network.device] if network.device.type == 'cuda' else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        values = NoiseTunnel(Saliency(network.logits)).attribute(
+            entering, nt_type='smoothgrad', nt_samples=SAMPLES,
+            nt_samples_batch_size=min(_AT_ONCE, SAMPLES), stdevs=deviation, target=target,
+            abs=False,
+        )
+    return values, f'mean of {SAMPLES} gradients, noise of {NOISE:.0%} of the range'
+
+
+def _integrated(
+    network: Differentiable, entering: torch.Tensor, baseline: torch.Tensor, target: int
+) -> tuple[torch.Tensor, str]:
+    from captum.attr import IntegratedGradients
+
+    values = IntegratedGradients(network.logits).attribute(
+        entering, baselines=baseline, target=target, n_steps=STEPS,
+        internal_batch_size=_AT_ONCE,
+    )
+    logits = network.logits(torch.cat([entering, baseline]))[:, target]
+    return values, (
+        f'{STEPS} steps; sum {float(values.detach().sum()):.3g}, '
+        f'logit difference {float(logits[0] - logits[1]):.3g}'
+    )
+
+
+def _grad_cam(
+    network: Differentiable, entering: torch.Tensor, target: int, layer: Layer
+) -> tuple[torch.Tensor, str]:
+    from captum.attr import LayerGradCam
+
+    forward: Callable[[torch.Tensor], torch.Tensor] = network.logits
+    # The weights' graph is not recorded, so the input's has to be.
+    coarse = LayerGradCam(forward, network.module(layer.name)).attribute(
+        entering.requires_grad_(), target=target, relu_attributions=True
+    )
+    values = functional.interpolate(
+        coarse, size=tuple(entering.shape[2:]), mode='bilinear', align_corners=False
+    )
+    rows, columns = layer.shape[1:]
+    return values, f'{rows} x {columns} positions of {layer.name}'

@@ -1,0 +1,139 @@
+"""The gradient of one image while the network learns, as an animation and on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.labels import labelled_as
+from nav_monitor_ros.inspection.gradient_views import Subject
+from nav_monitor_ros.inspection.training_steps import Evolution, TrainingOptions, watch_training
+from nav_monitor_ros.inspection.weight_gradients import answers_to, in_rgb, seen_by
+from nav_monitor_ros.views.gradient_frames import SIDE, Moment, draw_moments
+from nav_monitor_ros.views.html_page import page, section
+from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
+from nav_monitor_ros.views.text import drawn_class
+
+LEARNING_RATES = {'initialisation': 1e-3, 'weights': 1e-4}  # by where training starts
+
+
+def untrained(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return a network with the weights that its own initialisation draws.
+
+    Args:
+        build: Makes the network.
+        seed: Of the weights; torch's own chance stays as it was.
+    """
+    with torch.inference_mode(False), torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def watch(
+    subject: Subject,
+    network: nn.Module,
+    source: ImageSource,
+    image: np.ndarray,
+    options: TrainingOptions,
+    *,
+    target: int | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> tuple[Evolution, int]:
+    """Train a copy of a network and watch the gradient of one image.
+
+    Args:
+        subject: The network with its own weights; of a source without labels, what it says counts
+            as right.
+        network: With the weights that training starts from.
+        source: Images to train on.
+        image: The one that is watched, uint8 (H, W, 3) RGB or (H, W).
+        options: How to train.
+        target: The class whose logit is differentiated; by default what the subject predicts.
+        progress: Is told how far the work is.
+
+    Returns:
+        What was seen, and the class.
+
+    Raises:
+        NavMonitorError: The network cannot be trained, or the source's labels are not its classes.
+    """
+    entering = subject.preprocess.apply(image)
+    if target is None:
+        target = int(subject.network.predict(entering[None]).argmax())
+    source = labelled_as(source.oriented(subject.preprocess.exif), subject.class_names)
+    labels = source.labels
+    if labels is None:
+        labels = answers_to(subject.network, subject.preprocess, source, progress=progress).labels
+    seen = watch_training(
+        network, subject.preprocess, source, labels, entering, target, options,
+        columns=subject.network.columns, progress=progress,
+    )
+    return seen, target
+
+
+def evolution_pictures(
+    subject: Subject, image: np.ndarray, target: int, evolution: Evolution, *, side: int = SIDE
+) -> list[np.ndarray]:
+    """Draw every frame of a training.
+
+    Args:
+        subject: The network, for names and colours.
+        image: The one that was watched.
+        target: Its class.
+        evolution: What was seen.
+        side: Of a panel, pixels.
+
+    Returns:
+        uint8 (h, w, 3) RGB each, of one size.
+    """
+    moments = [
+        Moment(
+            frame.step, frame.loss, frame.logit, frame.probability,
+            in_rgb(subject.preprocess, frame.gradient),
+        )
+        for frame in evolution.frames
+    ]
+    return draw_moments(
+        moments, seen_by(subject.preprocess, image), f'{subject.name}: gradient while training',
+        drawn_class(subject.class_names[target], target), evolution.note, side=side,
+    )
+
+
+def evolution_page(
+    subject: Subject, target: int, pictures: list[np.ndarray], evolution: Evolution
+) -> str:
+    """Return a page with a slider through the frames of a training."""
+    slides = [
+        Slide(
+            f'step {frame.step}: loss {frame.loss:.4g}, logit {frame.logit:+.4g}', (picture,)
+        )
+        for frame, picture in zip(evolution.frames, pictures, strict=True)
+    ]
+    slider = slides_html(
+        slides, [('what the network sees, its gradient, loss and logit', evolution.note)],
+        name='training', what='step of training', pause_ms=300
+    )
+    name = subject.class_names[target]
+    told = (
+        'Colours are on a scale of their own in each frame, whose ends are written below: '
+        'gradients grow by orders of magnitude while the network learns.'
+    )
+    return page(
+        f'{subject.name}: gradient while training', evolution_lines(evolution),
+        section(f"d logit of '{name}' / d input", told, slider), STYLE,
+    )
+
+
+def evolution_lines(evolution: Evolution) -> list[str]:
+    """Return what a person should know of a training, a sentence a line."""
+    first, last = evolution.frames[0], evolution.frames[-1]
+    lines = [
+        f'{last.step} steps: loss {first.loss:.4g} -> {last.loss:.4g}, '
+        f'logit {first.logit:+.4g} -> {last.logit:+.4g}'
+    ]
+    return [*lines, evolution.note] if evolution.note else lines

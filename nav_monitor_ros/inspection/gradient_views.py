@@ -1,0 +1,301 @@
+"""Pictures of gradients: what one image's logit comes from, and what a convolution's filters do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import softmax
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.inspection.attribution import (
+    GRAD_CAM,
+    GRADIENT,
+    METHODS,
+    SIGNED,
+    Attribution,
+    attribute,
+    require_captum,
+)
+from nav_monitor_ros.inspection.gradients import Differentiable, trainable_copy
+from nav_monitor_ros.inspection.inspected_network import Viewed
+from nav_monitor_ros.inspection.weight_gradients import Comparison, in_rgb, seen_by
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.views.gradient_comparison import common_reach, draw_comparison, draw_slices
+from nav_monitor_ros.views.gradient_panels import (
+    SIDE,
+    Panel,
+    blended,
+    draw_panels,
+    gradient_panels,
+    input_panel,
+    saliency_panel,
+)
+from nav_monitor_ros.views.html_page import page, section
+from nav_monitor_ros.views.slides import STYLE, Slide, data_uri, slides_html
+from nav_monitor_ros.views.text import drawn_class
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network that is looked into."""
+
+    name: str
+    network: Differentiable
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+
+    @staticmethod
+    def of(viewed: Viewed, build: Callable[[], nn.Module]) -> Subject:
+        """Return a viewed network, ready for gradients.
+
+        Args:
+            viewed: The network in service; it takes no part in what follows.
+            build: Makes such a network; its weights are replaced.
+
+        Raises:
+            NavMonitorError: It is no torch network.
+        """
+        classifier = viewed.classifier
+        network = trainable_copy(build())
+        network.load_state_dict(classifier.network.state_dict())
+        outputs = classifier.classes + (classifier.background is not None)
+        return Subject(
+            viewed.name,
+            Differentiable(
+                network.to(str(classifier.device)),
+                classifier.input_shape,
+                columns=[i for i in range(outputs) if i != classifier.background],
+            ),
+            viewed.preprocess,
+            viewed.class_names,
+        )
+
+    def class_index(self, wanted: str) -> int:
+        """Return the number of a class given by name or number.
+
+        Raises:
+            NavMonitorError: There is no such class.
+        """
+        if wanted in self.class_names:
+            return self.class_names.index(wanted)
+        if wanted.isdecimal() and int(wanted) < len(self.class_names):
+            return int(wanted)
+        listed = ', '.join(self.class_names[:12])
+        more = ', ...' if len(self.class_names) > 12 else ''
+        raise NavMonitorError(
+            f"there is no class '{wanted}'; there are {listed}{more}, or 0 to "
+            f'{len(self.class_names) - 1}'
+        )
+
+
+def methods_of(text: str, known: Sequence[str] = METHODS) -> tuple[str, ...]:
+    """Return the methods that a list with commas names, ``all`` for all.
+
+    Raises:
+        NavMonitorError: One is unknown, or captum is missing for it.
+    """
+    wanted = [part.strip() for part in text.split(',') if part.strip()]
+    methods = tuple(known if 'all' in wanted else dict.fromkeys(wanted))
+    for method in methods:
+        if method not in known:
+            raise NavMonitorError(
+                f"--method {text}: '{method}' is none of {', '.join(known)}, all"
+            )
+        if method != GRADIENT:
+            require_captum(method)
+    if not methods:
+        raise NavMonitorError(f'--method: name one of {", ".join(known)}, all')
+    return methods
+
+
+def backprop_picture(
+    subject: Subject,
+    image: np.ndarray,
+    *,
+    target: int | None = None,
+    methods: Sequence[str] = (GRADIENT,),
+    seed: int = 0,
+    side: int = SIDE,
+) -> np.ndarray:
+    """Draw the gradient of a class's logit with respect to the input, in colours.
+
+    Args:
+        subject: The network.
+        image: uint8 (H, W, 3) RGB or (H, W), of any size.
+        target: The class; by default the predicted one.
+        methods: Of ``SIGNED``, one after the other.
+        seed: Of smoothgrad's noise.
+        side: Of a panel, pixels.
+
+    Returns:
+        uint8 (h, w, 3) RGB; where a gradient is 0 its panel is exactly mid-grey.
+
+    Raises:
+        NavMonitorError: The network cannot be differentiated, or captum is missing.
+    """
+    assert set(methods) <= set(SIGNED)
+    target, facts = _asked(subject, image, target)
+    seen = seen_by(subject.preprocess, image)
+    first = input_panel(seen, 'what the network sees', facts)
+    made = [
+        gradient_panels(in_rgb(subject.preprocess, each.values), each.method, each.facts)
+        for each in _attributions(subject, image, target, methods, '', seed)
+    ]
+    rows = [[first, *panels] for panels in made]
+    if subject.preprocess.channels == 1:
+        rows = [[first, *(panel for panels in made for panel in panels)]]
+    return _picture(subject, 'backprop', target, rows, side)
+
+
+def saliency_picture(
+    subject: Subject,
+    image: np.ndarray,
+    *,
+    target: int | None = None,
+    methods: Sequence[str] = (GRADIENT,),
+    layer: str = '',
+    seed: int = 0,
+    side: int = SIDE,
+) -> np.ndarray:
+    """Draw where in the image the logit of a class comes from.
+
+    That is the sum over channels of the attribution's absolute values, clipped at their 99th
+    percentile.
+
+    Args:
+        subject: The network.
+        image: uint8 (H, W, 3) RGB or (H, W), of any size.
+        target: The class; by default the predicted one.
+        methods: Of ``METHODS``, one after the other.
+        layer: Whose maps grad-cam takes.
+        seed: Of smoothgrad's noise.
+        side: Of a panel, pixels.
+
+    Returns:
+        uint8 (h, w, 3) RGB.
+
+    Raises:
+        NavMonitorError: The network cannot be differentiated, there is no such layer, or captum is
+            missing.
+    """
+    target, facts = _asked(subject, image, target)
+    seen = seen_by(subject.preprocess, image)
+    panels = [input_panel(seen, 'what the network sees', facts)]
+    for made in _attributions(subject, image, target, methods, layer, seed):
+        panel = saliency_panel(made.values, made.method, made.facts)
+        # Its blocks say little without the image below.
+        panels.append(blended(seen, panel) if made.method == GRAD_CAM else panel)
+    return _picture(subject, 'saliency', target, [panels], side)
+
+
+def comparison_title(subject: Subject, compared: Comparison) -> tuple[str, str]:
+    """Return what a comparison of filters shows, and what it was measured on, a line each."""
+    answers = compared.answers
+    right = float((answers.predicted == answers.labels).mean())
+    measured = f'{len(answers.labels)} images, {right:.2%} classified correctly'
+    if not answers.labelled:
+        measured = f'{len(answers.labels)} images without labels: the predictions count as right'
+    return f'{subject.name}: weight gradients of {compared.layer}', measured
+
+
+def comparison_picture(subject: Subject, compared: Comparison) -> np.ndarray:
+    """Draw a comparison of filters as volumes, uint8 (h, w, 3) RGB."""
+    return draw_comparison(compared.rows, compared.filters, *comparison_title(subject, compared))
+
+
+def comparison_page(subject: Subject, compared: Comparison) -> str:
+    """Return a page with a comparison as volumes, and all weights slice by slice."""
+    title, measured = comparison_title(subject, compared)
+    picture = data_uri(comparison_picture(subject, compared))
+    body = section(
+        'Volumes and filters', 'Vermillion weights raise the logit of the class, blue ones lower '
+        'it. The cosine says how alike two gradients are: 1 the same, 0 nothing in common.',
+        f'<img src="{picture}" alt="six volumes of weights, importance and ablation">',
+    ) + section(
+        'Slice by slice', 'All weights at one place of the kernel: filters to the right, input '
+        f'channels up; colours end at {common_reach(compared.rows):.3g}.',
+        _slices(compared),
+    )
+    lines = [measured, *comparison_lines(subject, compared)]
+    return page(title, lines, body, STYLE)
+
+
+def _slices(compared: Comparison) -> str:
+    """Return a slider through the places of the kernel, for every example that has an image."""
+    rows = [[each for each in row if each.volume is not None] for row in compared.rows]
+    examples = [example for row in rows for example in row]
+    volume = examples[0].volume
+    assert volume is not None
+    positions = volume.values.shape[2]
+    slides = []
+    for position in range(positions):
+        pictures = draw_slices(rows, position, common_reach(rows))
+        where = volume.place(position) or 'the whole kernel'
+        slides.append(Slide(f'kernel {where} ({position + 1} of {positions})', tuple(pictures)))
+    captions = [
+        (example.heading, '; '.join(filter(None, (example.says, example.figures))))
+        for example in examples
+    ]
+    return slides_html(
+        slides, captions, name='kernel', what='place in the kernel', columns=len(rows[0]),
+        start=positions // 2, pause_ms=700, enlarged=True,
+    )
+
+
+def comparison_lines(subject: Subject, compared: Comparison) -> list[str]:
+    """Return what a person should know of a comparison, a sentence a line."""
+    lines = [
+        f'{chosen.role}: {subject.class_names[chosen.index]} ({chosen.reason})'
+        for chosen in compared.classes
+    ]
+    if compared.ablation is not None:
+        for order, accuracy in compared.ablation.accuracy.items():
+            lines.append(f'mean accuracy while filters are zeroed, {order}: {accuracy.mean():.1%}')
+    return lines
+
+
+def _asked(subject: Subject, image: np.ndarray, target: int | None) -> tuple[int, str]:
+    """Return the class to differentiate, and what the network says of the image."""
+    (logits,) = subject.network.predict(subject.preprocess.apply(image)[None])
+    if not np.isfinite(logits).all():
+        return target or 0, 'the logits are not finite'
+    predicted = int(logits.argmax())
+    probabilities = softmax(logits.astype(float))
+    name = drawn_class(subject.class_names[predicted], predicted)
+    facts = f'predicted: {name} ({probabilities[predicted]:.1%})'
+    if target is None or target == predicted:
+        return predicted, f'{facts}, logit {logits[predicted]:+.3g}'
+    return target, (
+        f'{facts}; {drawn_class(subject.class_names[target], target)}: '
+        f'{probabilities[target]:.1%}, '
+        f'logit {logits[target]:+.3g}'
+    )
+
+
+def _attributions(
+    subject: Subject, image: np.ndarray, target: int, methods: Sequence[str], layer: str,
+    seed: int,
+) -> list[Attribution]:
+    preprocess = subject.preprocess
+    black = np.zeros((preprocess.height, preprocess.width, preprocess.channels), np.uint8)
+    return [
+        attribute(
+            subject.network, preprocess.apply(image), target, method,
+            baseline=preprocess.normalised(black), layer=layer, seed=seed,
+        )
+        for method in methods
+    ]
+
+
+def _picture(
+    subject: Subject, what: str, target: int, rows: list[list[Panel]], side: int
+) -> np.ndarray:
+    return draw_panels(
+        rows, f'{subject.name}: {what}',
+        f"of the logit of '{drawn_class(subject.class_names[target], target)}' with respect to "
+        'the normalised input',
+        side=side,
+    )

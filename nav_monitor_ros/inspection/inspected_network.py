@@ -1,0 +1,177 @@
+"""A network that is looked into: that of a bundle, or any that ``fit`` takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.data.image_folders import read_file
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.labels import names_from
+from nav_monitor_ros.data.source_spec import exists, home
+from nav_monitor_ros.data.sources import open_source
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.exif_orientation import IGNORE
+from nav_monitor_ros.perception.network.layers import Layer, find_layer
+from nav_monitor_ros.perception.network.loading import ANY_LAYER, start_network
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.views.activation_maps import image_scale
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Viewed:
+    """A network in service, with what is known of it."""
+
+    name: str
+    classifier: RunningNetwork
+    class_names: tuple[str, ...]
+    bundle: Bundle | None  # None where no monitor was fitted
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return how pixels become the network's input."""
+        return self.classifier.preprocess
+
+    def layer(self, wanted: str = '') -> Layer:
+        """Return the layer with this name or number; by default the last one with extent.
+
+        Raises:
+            NavMonitorError: There is no such layer.
+        """
+        layers = self.classifier.layers
+        if wanted:
+            return find_layer(layers, wanted)
+        spatial = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+        return (spatial or list(layers))[-1]
+
+    def look(self, image: np.ndarray, layer: Layer) -> Activations:
+        """Run the network on one image and keep the maps of a layer.
+
+        Args:
+            image: uint8 (H, W, 3) RGB or (H, W), of any size.
+            layer: Whose maps are kept.
+        """
+        self.classifier.tap([layer.name])
+        try:
+            return self.classifier(self.preprocess.apply(image)[None])
+        finally:
+            self.classifier.tap(())
+
+    def seen(self, image: np.ndarray) -> np.ndarray:
+        """Return what the network sees of an image, uint8 (height, width, 3) RGB."""
+        pixels = self.preprocess.resized(image)
+        if self.preprocess.color == 'gray':
+            return pixels.repeat(3, axis=2)
+        return np.ascontiguousarray(pixels[..., ::-1]) if self.preprocess.color == 'bgr' else pixels
+
+    def scale(
+        self, layer: Layer, maps: np.ndarray, wanted: str = 'training'
+    ) -> tuple[tuple[float, float], bool]:
+        """Return the range of a layer's colours, and whether it is that of training.
+
+        Args:
+            layer: The layer.
+            maps: Its values for the image that is shown.
+            wanted: ``training``, where a bundle knows that range, or ``image``.
+        """
+        if wanted == 'training' and self.bundle is not None:
+            return self.bundle.layer_ranges[layer.name], True
+        return image_scale(maps), False
+
+
+def view_bundle(
+    name: str, *, trusted_packages: Sequence[str] = (), device: str = 'auto', threads: int = 1
+) -> Viewed:
+    """Open the network of a bundle.
+
+    Args:
+        name: A folder, or the name of a shipped bundle.
+        trusted_packages: Whose network code may be imported.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        threads: Of torch on the CPU.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used.
+    """
+    bundle = load_bundle(name)
+    classifier = bundle.classifier(
+        device=device, threads=threads, trusted_packages=trusted_packages, scores={}
+    )
+    return Viewed(bundle.name, classifier, bundle.class_names, bundle)
+
+
+def view_network(
+    spec: NetworkSpec,
+    weights: Path,
+    preprocess: Preprocess,
+    *,
+    class_names: Sequence[str] | None = None,
+    source: ImageSource | None = None,
+    device: str = 'auto',
+    threads: int = 1,
+    background: int | None = None,
+    trusted_packages: Sequence[str] | None = None,
+) -> Viewed:
+    """Open a network that no monitor was fitted to.
+
+    Args:
+        spec: Names it.
+        weights: Its weights.
+        preprocess: How pixels become its input.
+        class_names: In the order of its outputs; by default those of the source, or numbers.
+        source: Labelled images that it is looked at with.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        threads: Of torch on the CPU.
+        background: Which output stands for everything that is none of the classes.
+        trusted_packages: Whose network code may be imported; by default the spec's own, since
+            whoever types a package's name trusts it.
+
+    Raises:
+        NavMonitorError: The network cannot be built or run, or has other classes.
+    """
+    classifier = start_network(
+        spec, weights, preprocess, layer=ANY_LAYER, background=background, device=device,
+        threads=threads, trusted_packages=trusted_packages,
+    )
+    from_source = None if source is None else names_from(source, classifier.classes)
+    names = tuple(class_names or from_source or map(str, range(classifier.classes)))
+    if len(names) != classifier.classes:
+        raise NavMonitorError(
+            f'{len(names)} class names for a network with {classifier.classes} classes'
+        )
+    return Viewed(spec.spec, classifier, names, None)
+
+
+def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
+    """Return one image, uint8 (H, W, 3) RGB or (H, W).
+
+    Args:
+        image: A file, or a source of images.
+        index: Which one of a source, from 0.
+        exif: ``Preprocess.exif`` of the network that looks at it.
+
+    Raises:
+        NavMonitorError: There is no such image.
+    """
+    path = home(image)
+    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
+    if not arrays_or_bag and exists(path) and path.is_file():
+        if index:
+            raise NavMonitorError(f'{path} is one image; --index is for sources of several')
+        return read_file(path, exif)
+    source = open_source(image).oriented(exif)
+    for note in source.notes:
+        _log.warning('%s', note)
+    if not 0 <= index < len(source):
+        raise NavMonitorError(f"source '{image}' has images 0 to {len(source) - 1}, not {index}")
+    return source.image(index)

@@ -1,0 +1,221 @@
+"""The views of a layer's outputs: a table, a grid, a volume, and orders of its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.table import Table
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.pictures import write_whole
+from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
+from nav_monitor_ros.inspection.inspected_network import Viewed
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.network.layers import PENULTIMATE, Layer
+from nav_monitor_ros.scores.pattern import Pattern
+from nav_monitor_ros.views.activation_maps import draw_activations
+from nav_monitor_ros.views.volume import (
+    Volume,
+    as_stack,
+    binary_volume,
+    gray_volume,
+    volume_page,
+)
+
+_GAP = 12  # pixels between the grids of several orders
+
+
+def layer_table(viewed: Viewed) -> Table:
+    """Return all layers with numbers, names, kinds and shapes."""
+    table = Table(title=f'Layers of {viewed.name}, in the order of execution', title_justify='left')
+    table.add_column('number', justify='right')
+    table.add_column('name', overflow='fold')
+    table.add_column('kind')
+    table.add_column('output of one image', justify='right')
+    if viewed.bundle is not None:
+        table.add_column('1 % .. 99 % in training', justify='right')
+    ranges = viewed.bundle.layer_ranges if viewed.bundle else {}
+    for layer in viewed.classifier.layers:
+        row = [str(layer.number), layer.name, layer.kind, ' x '.join(map(str, layer.shape))]
+        if layer.name in ranges:
+            low, high = ranges[layer.name]
+            row.append(f'{low:.4g} .. {high:.4g}')
+        table.add_row(*row)
+    table.caption = f'monitored: {viewed.classifier.layer}, {viewed.classifier.width} neurons'
+    return table
+
+
+def grid(
+    viewed: Viewed,
+    image: np.ndarray,
+    layer: Layer,
+    *,
+    channels: int,
+    order: str,
+    colormap: str,
+    width: int,
+    scale: str = 'training',
+) -> np.ndarray:
+    """Return the maps of a layer for one image as the node draws them, uint8 (H, width, 3) RGB.
+
+    Args:
+        viewed: The network.
+        image: uint8 (H, W, 3) RGB or (H, W).
+        layer: The layer.
+        channels: At most so many are shown.
+        order: ``strongest``, or one of ``ORDERS``.
+        colormap: ``viridis`` or ``inferno``.
+        width: Of the picture, pixels.
+        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
+    """
+    maps = viewed.look(image, layer).maps[layer.name][0]
+    limits, trained = viewed.scale(layer, maps, scale)
+    given = None if order == 'strongest' else channel_order(maps, order)
+    return draw_activations(
+        maps, scale=limits, layer=f'{layer.number} {layer.name}', channels=channels, order=order,
+        colormap=colormap, width=width, given=given, trained=trained,
+    )
+
+
+def ordered_grids(
+    viewed: Viewed, image: np.ndarray, layer: Layer, *, channels: int, colormap: str, width: int,
+    row: int | None, scale: str = 'training',
+) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, float]]]:
+    """Draw a layer's maps in every order.
+
+    Args:
+        viewed: The network.
+        image: uint8 (H, W, 3) RGB or (H, W).
+        layer: The layer.
+        channels: At most so many are shown.
+        colormap: ``viridis`` or ``inferno``.
+        width: Of the picture, pixels.
+        row: Of the slice that ``k-means`` and ``pca-rows`` look at; None for the middle one.
+        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
+
+    Returns:
+        The grids below each other, uint8 (H, width, 3) RGB; and by order the permutation,
+        int64 (C,), with its neighbour distance.
+
+    Raises:
+        NavMonitorError: The layer has no such row.
+    """
+    maps = viewed.look(image, layer).maps[layer.name][0]
+    rows = as_stack(maps).shape[1]
+    if row is not None and not 0 <= row < rows:
+        raise NavMonitorError(f'--row {row}: layer {layer.name} has rows 0 to {rows - 1}')
+    limits, trained = viewed.scale(layer, maps, scale)
+    orders = {name: channel_order(maps, name, row) for name in ORDERS}
+    distances = {name: neighbour_distance(maps, order) for name, order in orders.items()}
+    grids = [
+        draw_activations(
+            maps, scale=limits, layer=f'{layer.number} {layer.name} by {name}', channels=channels,
+            order=name, colormap=colormap, width=width, given=order,
+            note=f'neighbour distance {distances[name]:.4g}',
+            trained=trained,
+        )
+        for name, order in orders.items()
+    ]
+    gap = np.full((_GAP, grids[0].shape[1], 3), 255, np.uint8)
+    stacked = [part for grid in grids for part in (grid, gap)][:-1]
+    return np.concatenate(stacked), {name: (orders[name], distances[name]) for name in orders}
+
+
+def volume(
+    viewed: Viewed, image: np.ndarray, wanted: str, *, bits: int, order: str
+) -> tuple[Volume, str, np.ndarray]:
+    """Return a layer's output as voxels.
+
+    Args:
+        viewed: The network.
+        image: uint8 (H, W, 3) RGB or (H, W).
+        wanted: A layer's name or number, empty for the last one with extent, or ``penultimate`` for
+            the monitored features, whose bits are the monitor's pattern.
+        bits: 8 or 1.
+        order: Of the channels, one of ``ORDERS``.
+
+    Returns:
+        The volume, the layer's name, and the channels' indices as they are stacked, int64 (C,).
+
+    Raises:
+        NavMonitorError: There is no such layer.
+    """
+    if wanted == PENULTIMATE:
+        layer = viewed.layer('-1')
+        maps = viewed.look(image, layer).features[0]
+        name = viewed.classifier.layer
+    else:
+        layer = viewed.layer(wanted)
+        maps = viewed.look(image, layer).maps[layer.name][0]
+        name = layer.name
+    stack = as_stack(maps)
+    # A strip's neurons lie along its columns; there is one channel to order.
+    permutation = channel_order(stack, order) if len(stack) > 1 else np.zeros(1, np.int64)
+    stack = stack[permutation]
+    if bits == 8:
+        return gray_volume(stack), name, permutation
+    thresholds, rule = _thresholds(viewed, wanted)
+    return binary_volume(stack, thresholds, rule), name, permutation
+
+
+def _thresholds(viewed: Viewed, wanted: str) -> tuple[np.ndarray | float, str]:
+    pattern = None
+    if viewed.bundle is not None and wanted == PENULTIMATE:
+        pattern = next(
+            (s for s in viewed.bundle.scores.values() if isinstance(s, Pattern)), None
+        )
+    if pattern is None:
+        return 0.0, 'above 0'
+    return pattern.thresholds, "above the monitor's threshold of each neuron"
+
+
+def write_volume(
+    path: Path, found: Volume, layer: str, order: Sequence[int], title: str, lines: Sequence[str]
+) -> list[Path]:
+    """Write a volume as files that other programs read and as a page.
+
+    Args:
+        path: Of the ``.vox`` file; the others lie beside it.
+        found: The volume.
+        layer: Its name.
+        order: The channels' indices.
+        title: Of the page.
+        lines: Facts for the page.
+
+    Returns:
+        The files: ``.vox``, ``.hd`` and ``.html``.
+
+    Raises:
+        NavMonitorError: They cannot be written.
+    """
+    files = [path.with_suffix(suffix) for suffix in ('.vox', '.hd', '.html')]
+    contents = [
+        found.content(),
+        found.header(layer, order).encode(),
+        volume_page(found, title, lines, order).encode(),
+    ]
+    for file, content in zip(files, contents, strict=True):
+        write_whole(file, content)
+    return files
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    """Write a PNG, complete or not at all.
+
+    Raises:
+        NavMonitorError: It cannot be written, or is to be something else than a PNG.
+    """
+    if path.suffix.lower() != '.png':
+        raise NavMonitorError(f'{path}: pictures are written as .png')
+    write_whole(path, cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def facts(viewed: Viewed, seen: Activations) -> str:
+    """Return what the network says of an image, one line."""
+    logits = seen.logits[0].astype(np.float64)
+    best = int(logits.argmax())
+    raised = np.exp(logits - logits.max())
+    return f'{viewed.name} says {viewed.class_names[best]} ({raised[best] / raised.sum():.1%})'

@@ -1,0 +1,195 @@
+"""What a convolution's filters have to do with three classes, measured on a source of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.labels import labelled_as
+from nav_monitor_ros.inspection.confusion import Answers, ChosenClass, choose_classes
+from nav_monitor_ros.inspection.filter_ablation import Ablation, ablate
+from nav_monitor_ros.inspection.gradients import Differentiable
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.views.gradient_comparison import Example, Filters
+from nav_monitor_ros.views.gradient_volume import WeightVolume
+
+_AT_ONCE = 64  # images read before they pass through the network
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The gradients of one convolution for three classes, and the importance of its filters."""
+
+    layer: str
+    classes: tuple[ChosenClass, ...]
+    rows: tuple[tuple[Example, ...], ...]  # correctly classified images, and missed ones
+    ablation: Ablation | None  # None where there are too few images
+    answers: Answers
+
+    @property
+    def filters(self) -> Filters | None:
+        """Return the ablation as it is drawn."""
+        if self.ablation is None:
+            return None
+        own, others = self.ablation.images
+        return Filters(
+            self.ablation.importance,
+            self.ablation.zeroed,
+            tuple(self.ablation.accuracy.items()),
+            f'{others} images; importance from {own} others',
+        )
+
+
+def answers_to(
+    network: Differentiable,
+    preprocess: Preprocess,
+    source: ImageSource,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> Answers:
+    """Return what a network says of a source; without labels, what it says counts as right.
+
+    Args:
+        network: What is asked.
+        preprocess: How images become its input.
+        source: Images, their labels as the network numbers them (``labelled_as``).
+        progress: Is told how far the work is.
+    """
+    labels = source.labels
+    parts = []
+    for start in range(0, len(source), _AT_ONCE):
+        rows = range(start, min(start + _AT_ONCE, len(source)))
+        parts.append(network.predict(inputs(preprocess, source, rows)))
+        progress('classifying', rows.stop, len(source))
+    logits = np.concatenate(parts)
+    if labels is None:
+        return Answers(logits.argmax(axis=1), logits, labelled=False)
+    return Answers(labels, logits)
+
+
+def inputs(preprocess: Preprocess, source: ImageSource, rows: Sequence[int]) -> np.ndarray:
+    """Return images as the network takes them, float32 (N, channels, height, width)."""
+    return np.stack([preprocess.apply(source.image(int(row))) for row in rows])
+
+
+def in_rgb(preprocess: Preprocess, values: np.ndarray) -> np.ndarray:
+    """Return values (channels, height, width) with colours in the order red, green, blue."""
+    return values[::-1] if preprocess.color == 'bgr' else values
+
+
+def seen_by(preprocess: Preprocess, image: np.ndarray) -> np.ndarray:
+    """Return what a network sees of an image, uint8 (height, width, 3) RGB."""
+    pixels = preprocess.resized(image)
+    if preprocess.color == 'gray':
+        return pixels.repeat(3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if preprocess.color == 'bgr' else pixels
+
+
+def compare_filters(
+    network: Differentiable,
+    preprocess: Preprocess,
+    source: ImageSource,
+    names: Sequence[str],
+    *,
+    layer: str = '',
+    reference: int | None = None,
+    measured: int = 200,
+    seed: int = 0,
+    progress: Progress = lambda what, done, total: None,
+) -> Comparison:
+    """Differentiate the logits of three classes with respect to a convolution's filters.
+
+    For each class, on the image of it that the network is most certain of, and on the one that it
+    misses with the most certainty; the logit is always the class's own.
+
+    Args:
+        network: What is examined.
+        preprocess: How images become its input.
+        source: Labelled images; without labels the network's predictions count as right.
+        names: Of the classes.
+        layer: Name or number of a convolution; by default the last one with extent.
+        reference: The first class; by default the one that is missed most often.
+        measured: Images that importance and ablation are measured on; 0 leaves them out.
+        seed: Of their choice, and of the random order of ablation.
+        progress: Is told how far the work is.
+
+    Raises:
+        NavMonitorError: The layer is no convolution, there is no image of the reference, or the
+            network cannot be differentiated.
+    """
+    name = network.convolution(layer).name
+    source = labelled_as(source.oriented(preprocess.exif), names)
+    answers = answers_to(network, preprocess, source, progress=progress)
+    classes = choose_classes(answers, tuple(names), reference)
+    rows = tuple(
+        tuple(
+            _example(network, preprocess, source, names, answers, chosen, name, correct)
+            for chosen in classes
+        )
+        for correct in (True, False)
+    )
+    ablation = None
+    if min(measured, len(source)) > 1:
+        rng = np.random.default_rng(seed)
+        picked = rng.permutation(len(source))[:measured]
+        ablation = ablate(
+            network, inputs(preprocess, source, picked.tolist()), answers.labels[picked], name,
+            seed=seed, progress=progress,
+        )
+    return Comparison(name, classes, _with_figures(rows), ablation, answers)
+
+
+def _example(
+    network: Differentiable,
+    preprocess: Preprocess,
+    source: ImageSource,
+    names: Sequence[str],
+    answers: Answers,
+    chosen: ChosenClass,
+    layer: str,
+    correct: bool,
+) -> Example:
+    heading = f'{chosen.role}: {names[chosen.index]}'
+    reason = chosen.reason if correct else ''
+    index = answers.example(chosen.index, correct=correct)
+    if index is None:
+        kind = 'classified correctly' if correct else 'missed'
+        return Example(heading, reason, f'no image of this class is {kind} in this source')
+    image = source.image(index)
+    gradient = network.weight_gradient(preprocess.apply(image), chosen.index, layer)
+    taken = int(answers.predicted[index])
+    own, other = answers.logits[index, chosen.index], answers.logits[index, taken]
+    says = f'image {index}, classified correctly, logit {own:+.3g}'
+    if not correct:
+        says = f'image {index}, missed: logit {own:+.3g}, {names[taken]} {other:+.3g}'
+    return Example(
+        heading, reason, says, seen=seen_by(preprocess, image), volume=WeightVolume.of(gradient)
+    )
+
+
+def _with_figures(rows: tuple[tuple[Example, ...], ...]) -> tuple[tuple[Example, ...], ...]:
+    """Add how large each gradient is, and how like that of the reference's correct image."""
+    first = rows[0][0]
+    return tuple(
+        tuple(
+            replace(example, figures=_figures(example, first)) if example.weights.size else example
+            for example in row
+        )
+        for row in rows
+    )
+
+
+def _figures(example: Example, reference: Example) -> str:
+    own, first = (
+        each.weights.ravel().astype(np.float64) for each in (example, reference)
+    )
+    size = float(np.linalg.norm(own))
+    if example is reference or not first.size:
+        return f'gradient: norm {size:.3g}'
+    with np.errstate(invalid='ignore', divide='ignore'):
+        cosine = float(own @ first) / (size * float(np.linalg.norm(first)) or np.nan)
+    return f'gradient: norm {size:.3g}, cosine to the first {cosine:+.2f}'

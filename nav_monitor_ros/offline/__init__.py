@@ -1,1 +1,0 @@
-"""Folders, arrays and bags in; bundles, tables and reports out."""

@@ -1,0 +1,1 @@
+"""Networks: specification, building, layers, backends, threads."""

@@ -1,0 +1,98 @@
+"""A network that somebody names, in service: code with weights, or an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.backends import (
+    ENGINES,
+    F32,
+    ONNXRUNTIME,
+    OPENVINO,
+    Engine,
+    installed,
+)
+from nav_monitor_ros.perception.network.layers import PENULTIMATE
+from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec, load_weights
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+ANY_LAYER = ''  # the head's input, or the last layer where there is no head
+
+
+def start_network(
+    spec: NetworkSpec,
+    weights: Path,
+    preprocess: Preprocess,
+    *,
+    layer: str = PENULTIMATE,
+    background: int | None = None,
+    device: str = 'auto',
+    threads: int = 1,
+    trusted_packages: Sequence[str] | None = None,
+) -> RunningNetwork:
+    """Return a network in service.
+
+    Args:
+        spec: Names it; ``onnx`` for a network that is all in one file.
+        weights: Its weights, or the ONNX file.
+        preprocess: How pixels become its input.
+        layer: The monitored one; ``ANY_LAYER`` where nothing is monitored.
+        background: Which output stands for everything that is none of the classes.
+        device: ``auto``, ``cpu`` or ``cuda:N``; ONNX files run on the CPU.
+        threads: On the CPU; 0 leaves the backend's choice.
+        trusted_packages: Whose network code may be imported; by default the spec's own, since
+            whoever types a package's name trusts it.
+
+    Raises:
+        NavMonitorError: The network cannot be built or run.
+    """
+    if spec.spec == ONNX:
+        return _onnx(spec, weights, preprocess, layer, background, threads)
+    # Imported here: torch takes seconds to load, and ONNX files do without.
+    from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+    from nav_monitor_ros.perception.network.layers import dissect
+
+    network = spec.build([spec.package] if trusted_packages is None else trusted_packages)
+    load_weights(network, weights)
+    if layer == ANY_LAYER:
+        shape = (len(preprocess.mean), preprocess.height, preprocess.width)
+        layer = PENULTIMATE if dissect(network.eval(), shape).head is not None else '-1'
+    return Classifier(
+        network, preprocess, layer=layer, background=background, device=select_device(device),
+        threads=threads,
+    )
+
+
+def onnx_engine() -> Engine:
+    """Return what runs a network that comes as an ONNX file.
+
+    ONNX Runtime is the format's own; what it computes is what other engines are held against.
+
+    Raises:
+        NavMonitorError: Nothing is installed that does.
+    """
+    for backend in (ONNXRUNTIME, OPENVINO):
+        if installed(backend):
+            return next(e for e in ENGINES if e == Engine(backend, F32))
+    raise NavMonitorError(
+        'a network in ONNX form needs onnx with onnxruntime or openvino; pip install '
+        'nav_monitor_ros[backends]'
+    )
+
+
+def _onnx(
+    spec: NetworkSpec, path: Path, preprocess: Preprocess, layer: str, background: int | None,
+    threads: int,
+) -> RunningNetwork:
+    engine = onnx_engine()
+    graph = OnnxGraph.read(path, output=spec.output, beside=True)
+    if layer == ANY_LAYER:
+        layer = '-1' if graph.entering is None else PENULTIMATE
+    return ExportedClassifier(
+        graph, preprocess, engine=engine, layer=layer, background=background, threads=threads
+    )

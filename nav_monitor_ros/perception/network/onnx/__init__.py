@@ -1,0 +1,1 @@
+"""Networks in ONNX form: read without trust, run, exported."""

@@ -1,0 +1,294 @@
+"""A network in ONNX form in service: what ``Classifier`` does, without torch."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.network.backends import Engine, Runner, compiled
+from nav_monitor_ros.perception.network.layers import (
+    PENULTIMATE,
+    Layer,
+    background_output,
+    find_layer,
+)
+from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
+from nav_monitor_ros.perception.network.outputs import form_of, logits_of
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_KEPT = 3  # compiled graphs: the live pictures switch between one with maps and one without
+
+Output = tuple[str, 'int | None']  # tensor, and the rank of which the mean over positions is taken
+
+
+class ExportedClassifier:
+    """A network's graph with its preprocessing, whose layers can be tapped.
+
+    Logits, features, channel means and maps are those of ``Classifier``. Every choice of outputs is
+    a graph of its own, compiled when it is first run: what nobody wants is not kept apart from what
+    the backend can merge it with.
+
+    Not thread-safe: one thread runs it and sets its taps.
+    """
+
+    device: object = 'cpu'
+
+    def __init__(
+        self,
+        graph: OnnxGraph,
+        preprocess: Preprocess,
+        *,
+        engine: Engine,
+        layer: str = PENULTIMATE,
+        background: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        """Take a graph into service.
+
+        Args:
+            graph: Exported by ``export_onnx``, or any image classifier's.
+            preprocess: How pixels become its input.
+            engine: What runs it.
+            layer: The monitored layer: ``penultimate``, a name or a 1-based number.
+            background: Which output stands for everything that is none of the classes.
+            threads: Of the backend; 0 leaves its choice.
+
+        Raises:
+            NavMonitorError: The graph takes other images, or has no such layer or output.
+        """
+        self.preprocess = preprocess
+        self.engine = engine
+        channels = len(preprocess.mean)
+        self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
+        if graph.input_shape != self.input_shape:
+            if len(graph.input_shape) == 3 and graph.input_shape[2] in (1, 3, 4) and (
+                graph.input_shape[0] > 4
+            ):
+                raise NavMonitorError(
+                    f'the network takes images of shape {graph.input_shape}, channels last; export '
+                    'it with channels first (tf2onnx: --inputs-as-nchw)'
+                )
+            raise NavMonitorError(
+                f'the network takes images of shape {graph.input_shape} (channels, height, width), '
+                f'but the preprocessing makes {self.input_shape}; check --size and --color'
+            )
+        self._graph = graph
+        self._threads = threads
+        self.layers: tuple[Layer, ...] = graph.layers
+        self.background = background_output(background, graph.outputs)
+        self._columns = tuple(i for i in range(graph.outputs) if i != self.background)
+        self.classes = len(self._columns)
+        self.layer, self._features, self.width = self._monitored(layer)
+        self._watched: tuple[str, ...] = ()
+        self._taps: tuple[str, ...] = ()
+        self._passes = 0
+        self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
+        self._compiled_for = {threads: self._compiled}  # what each number of threads runs
+        self._outputs = self._wanted()
+        if graph.form is None:
+            graph.note_form(self._seen_form())
+
+    def __call__(self, batch: np.ndarray) -> Activations:
+        """Run one forward pass.
+
+        Args:
+            batch: float32 (N, channels, height, width), as ``Preprocess.apply`` makes them.
+
+        Returns:
+            Logits, monitored features, the watched layers' channel means and the tapped maps.
+        """
+        batch = np.ascontiguousarray(batch, dtype=np.float32)
+        values = iter(self._run(self._outputs, batch))
+        logits, features = _rows(next(values)), next(values)
+        if self.layer == PENULTIMATE:
+            features = _rows(features)
+        if self._graph.form is not None:
+            logits = logits_of(logits, self._graph.form)
+        means = {name: next(values) for name in self._watched}
+        samples = next(values) if self._passes else None
+        maps = {name: next(values) for name in self._taps}
+        if self.background is None:
+            return Activations(logits, features, means, maps, samples, None)
+        columns = list(self._columns)
+        return Activations(
+            logits[:, columns], features, means, maps,
+            None if samples is None else samples[..., columns], logits[:, self.background],
+        )
+
+    def watch(self, layers: Iterable[str]) -> None:
+        """Have every forward pass yield the channel means of more layers.
+
+        Args:
+            layers: Names or 1-based numbers.
+
+        Raises:
+            NavMonitorError: A layer does not exist.
+        """
+        found = (find_layer(self.layers, layer).name for layer in layers)
+        self._watched = tuple(dict.fromkeys((*self._watched, *found)))
+        self._outputs = self._wanted()
+
+    def sample_dropout(self, passes: int, seed: int = 0) -> None:
+        """Have every forward pass yield the logits of K passes with dropout on.
+
+        Args:
+            passes: K; 0 switches it off.
+            seed: Of the dropout masks, which are part of the graph.
+
+        Raises:
+            NavMonitorError: The graph has no such passes, or others.
+        """
+        if passes and (passes != self._graph.passes or seed):
+            has = f'has {self._graph.passes}' if self._graph.passes else 'has none'
+            raise NavMonitorError(
+                f'mc_dropout: {passes} passes with dropout are wanted, and the network in ONNX '
+                f'form {has}; export it again, or leave this score out (--scores)'
+            )
+        self._passes = passes
+        self._outputs = self._wanted()
+
+    def use_threads(self, count: int, *, trying: bool = False) -> None:
+        """Run with so many threads on the CPU from the next pass on.
+
+        Args:
+            count: At least 1.
+            trying: Keep what was compiled for other numbers, too.
+        """
+        self._threads = count
+        self._compiled = self._compiled_for.setdefault(count, OrderedDict())
+        if not trying:
+            self._compiled_for = {count: self._compiled}
+
+    def tap(self, layers: Iterable[str]) -> None:
+        """Choose the layers whose maps the next forward passes keep.
+
+        Args:
+            layers: Names or 1-based numbers; an empty iterable taps none.
+
+        Raises:
+            NavMonitorError: A layer does not exist; the taps stay as they were.
+        """
+        found = (find_layer(self.layers, layer).name for layer in layers)
+        self._taps = tuple(dict.fromkeys(found))
+        self._outputs = self._wanted()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the graph, hexadecimal."""
+        return self._graph.fingerprint()
+
+    def save(self, path: Path) -> None:
+        """Write the whole graph, as it was read.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._graph.save(path)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Return the names of the tapped layers."""
+        return self._taps
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Return which of the network's outputs are the classes, in their order."""
+        return self._columns
+
+    @property
+    def network(self) -> nn.Module:
+        """Say that there is no torch network.
+
+        Raises:
+            NavMonitorError: Always.
+        """
+        raise NavMonitorError(
+            'gradients need torch, and this network is in ONNX form; give the network as '
+            'torchvision:NAME or package.module:factory, with its weights'
+        )
+
+    @cached_property
+    def head(self) -> Head | None:
+        """Return the last layer's weights if they act on the monitored features (or their ReLU)."""
+        found, entering = self._graph.head(), self._graph.entering
+        if found is None or entering is None:
+            return None
+        columns = list(self._columns)
+        weight, bias = found.weight[columns], found.bias[columns]
+        if self.layer == PENULTIMATE:
+            return Head(weight, bias)
+        shape = (1 if self._graph.batch else 4, *self.input_shape)
+        probe = np.random.default_rng(0).random(shape, dtype=np.float32)
+        features, before = self._run((self._features, (entering, None)), probe)
+        before = _rows(before)
+        if features.shape != before.shape:
+            return None
+        direct = np.allclose(features, before, atol=1e-5)
+        if not direct and not np.allclose(np.maximum(features, 0), before, atol=1e-5):
+            return None
+        return Head(weight, bias, rectified=not direct)
+
+    def _seen_form(self) -> str:
+        """Return what form the outputs have, by their values: a softmax has many spellings."""
+        shape = (self._graph.batch or 4, *self.input_shape)
+        probe = np.random.default_rng(0).random(shape, dtype=np.float32)
+        (outputs,) = self._run(((self._graph.logits, None),), probe)
+        return form_of(_rows(outputs))
+
+    def _monitored(self, layer: str) -> tuple[str, Output, int]:
+        """Return the monitored layer's name, its output, and how many neurons it has."""
+        if layer != PENULTIMATE:
+            found = find_layer(self.layers, layer)
+            output = (self._graph.tensor(found.name), 1 + len(found.shape))
+            return found.name, output, found.channels
+        head = self._graph.head()
+        if self._graph.entering is None or head is None:
+            raise NavMonitorError(
+                'the network does not end in a linear layer, so its penultimate layer is unknown; '
+                'name the layer to monitor (--layer), one of '
+                + ', '.join(f'{known.number} {known.name}' for known in self.layers)
+            )
+        return PENULTIMATE, (self._graph.entering, None), head.weight.shape[1]
+
+    def _wanted(self) -> tuple[Output, ...]:
+        """Return the outputs in the order in which ``__call__`` takes them."""
+        shapes = {layer.name: layer.shape for layer in self.layers}
+        samples = [(self._graph.samples, None)] if self._passes and self._graph.samples else []
+        return (
+            (self._graph.logits, None),
+            self._features,
+            *((self._graph.tensor(name), 1 + len(shapes[name])) for name in self._watched),
+            *samples,
+            *((self._graph.tensor(name), None) for name in self._taps),
+        )
+
+    def _run(self, outputs: tuple[Output, ...], batch: np.ndarray) -> Sequence[np.ndarray]:
+        runner = self._compiled.get(outputs)
+        if runner is None:
+            runner = compiled(self.engine, self._graph.select(outputs), self._threads)
+            while len(self._compiled) >= _KEPT:
+                self._compiled.popitem(last=False)
+            self._compiled[outputs] = runner
+        self._compiled.move_to_end(outputs)
+        if self._graph.batch in (None, len(batch)):
+            return runner(batch)
+        if self._graph.batch != 1:
+            raise NavMonitorError(
+                f'the network takes {self._graph.batch} images at a time; export it with a '
+                'dynamic batch axis'
+            )
+        parts = [runner(batch[i : i + 1]) for i in range(len(batch))]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)

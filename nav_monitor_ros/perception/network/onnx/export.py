@@ -1,0 +1,149 @@
+"""Write a torch network in ONNX form, with every layer among its outputs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.onnx.files import require_onnx
+from nav_monitor_ros.perception.network.onnx.graph import DESCRIPTION, described
+
+OPSET = 18
+
+
+def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
+    """Write a network as one ONNX file that ``OnnxGraph`` reads.
+
+    Its outputs are the logits, what enters the last linear layer, every layer's maps, and the
+    logits of passes with dropout on; ``OnnxGraph.select`` takes those that are wanted. The number
+    of images is left open, or 1 where the network cannot be traced with any number.
+
+    Args:
+        classifier: On the CPU; its taps are empty afterwards.
+        path: The file.
+        passes: With dropout on, as ``sample_dropout`` takes them.
+
+    Raises:
+        NavMonitorError: The packages for it are missing, or torch cannot export the network.
+    """
+    require_onnx()
+    names = [layer.name for layer in classifier.layers]
+    classifier.sample_dropout(passes)
+    classifier.tap(names)
+    try:
+        example = torch.rand(2, *classifier.input_shape)
+        with torch.no_grad():
+            found = classifier.tensors(example, names)  # draws the masks, too
+        roles = [role for role in ('logits', 'entering', 'samples') if found[role] is not None]
+        module = _Outputs(classifier, roles, names)
+        outputs = [*roles, *(f'layer/{name}' for name in names)]
+        model = _exported(module, example, outputs)
+    finally:
+        classifier.tap(())
+    logits = found['logits']
+    assert logits is not None
+    _describe(model, described(
+        classifier.layers, {name: f'layer/{name}' for name in names},
+        logits='logits',
+        entering='entering' if 'entering' in roles else None,
+        samples='samples' if 'samples' in roles else None,
+        passes=passes, outputs=logits.shape[1],
+    ))
+    try:
+        path.write_bytes(model.SerializeToString())
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+
+
+class _Outputs(nn.Module):
+    """The network with all of its outputs, in the order of their names."""
+
+    def __init__(
+        self, classifier: Classifier, roles: Sequence[str], layers: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.network = classifier.network
+        self._classifier = [classifier]  # in a list: it is no part of the module
+        self._roles, self._layers = roles, layers
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        found = self._classifier[0].tensors(images, self._layers)
+        return tuple(found[name] for name in (*self._roles, *self._layers))
+
+
+def _exported(module: nn.Module, example: torch.Tensor, outputs: list[str]) -> Any:
+    """Return the ONNX model, for any number of images if possible.
+
+    Raises:
+        NavMonitorError: It is not possible at all.
+    """
+    try:
+        with _quiet():
+            return _trace(module, example, outputs, dynamic=True)
+    except NavMonitorError:
+        raise
+    except Exception as first:  # torch raises whatever its tracer stumbled over
+        try:
+            with _quiet():
+                return _trace(module, example[:1], outputs, dynamic=False)
+        except Exception as error:
+            reason = one_line(first or error, 300)
+            raise NavMonitorError(
+                f'torch cannot export this network: {reason}; run it with the backend torch'
+            ) from error
+
+
+def _trace(module: nn.Module, example: torch.Tensor, outputs: list[str], *, dynamic: bool) -> Any:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise NavMonitorError(
+            f'exporting a network needs the package onnxscript ({error}); pip install onnxscript, '
+            'or nav_monitor_ros[backends]'
+        ) from None
+    program = torch.onnx.export(
+        module.eval(), (example,), input_names=['images'], output_names=outputs,
+        opset_version=OPSET, dynamo=True, verbose=False, optimize=True,
+        dynamic_shapes=({0: torch.export.Dim('batch')},) if dynamic else None,
+    )
+    assert program is not None
+    return program.model_proto
+
+
+def _describe(model: Any, text: str) -> None:
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key, entry.value = DESCRIPTION, text
+    for node in model.graph.node:
+        # Where the code of this machine's packages lies; nobody needs it, and it is large.
+        del node.metadata_props[:]
+        node.doc_string = ''
+    for info in model.graph.value_info:
+        del info.metadata_props[:]
+    del model.graph.value_info[:]
+    del model.graph.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch's exporter says to its developers from the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

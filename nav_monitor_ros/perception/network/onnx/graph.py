@@ -1,0 +1,367 @@
+"""A network as an ONNX file: read without trust, and cut to the outputs that somebody wants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.layers import Layer
+from nav_monitor_ros.perception.network.onnx.files import DOMAINS, read_model
+from nav_monitor_ros.perception.network.onnx.head import (
+    GraphTail,
+    LinearHead,
+    floating,
+    runs_over_all,
+)
+from nav_monitor_ros.perception.network.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST_TENSOR = 1 << 28  # elements of one image's tensor
+DESCRIPTION = 'nav_monitor'  # key of the file's metadata under which ``export`` describes it
+FORM = 'nav_monitor_outputs'  # likewise: what the outputs of somebody else's network are
+
+
+class OnnxGraph:
+    """A network's graph, with the names of the tensors that a monitor looks at."""
+
+    layers: tuple[Layer, ...]
+    logits: str  # what is taken for the logits: before a softmax, where that is seen
+    form: str | None  # of that tensor, of ``outputs.FORMS``; None where only its values tell
+    entering: str | None  # what enters that layer
+    samples: str | None  # logits of ``passes`` passes with dropout on, (N, passes, outputs)
+    passes: int
+    outputs: int  # of the network, a background class among them
+    input_shape: tuple[int, ...]  # of one image
+    batch: int | None  # images that one pass takes; None for any number
+
+    def __init__(
+        self, model: onnx.ModelProto, what: str, output: OutputName | None = None
+    ) -> None:
+        """Take the graph of a model apart.
+
+        Args:
+            model: Checked, without data outside the file.
+            what: Name for messages.
+            output: Which of several outputs has the class scores.
+
+        Raises:
+            NavMonitorError: It is not the graph of an image classifier.
+        """
+        self._model = model
+        self._what = what
+        self._producers = {name: node for node in model.graph.node for name in node.output}
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        # Of the operators; a file that has none has no nodes either.
+        self._version = max((o.version for o in model.opset_import if o.domain in DOMAINS),
+                            default=1)
+        self._input = self._find_input()
+        self._tail = GraphTail(self._producers, self._initializers)
+        self._tensors: dict[str, str] = {}
+        noted = {p.key: p.value for p in model.metadata_props}
+        if DESCRIPTION in noted:
+            self._restore(noted[DESCRIPTION])
+        else:
+            self._dissect(self._chosen(output), noted.get(FORM))
+
+    @classmethod
+    def read(
+        cls, path: Path, *, output: OutputName | None = None, beside: bool = False
+    ) -> OnnxGraph:
+        """Read a file.
+
+        Args:
+            path: Of the file.
+            output: Which of several outputs has the class scores, its number or name.
+            beside: Whether weights may lie in other files of its folder, as a user's own do; else
+                nothing but the file is opened.
+
+        Raises:
+            NavMonitorError: It is missing, too large, no ONNX model, refers to other files, uses
+                operators of its own, or is not an image classifier.
+        """
+        model = read_model(path, beside=beside)
+        try:
+            return cls(model, str(path), output)
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
+            # Texts that are no UTF-8, arrays of another length than their shape, and the like.
+            raise NavMonitorError(f'network {path} is malformed: {_line(error)}') from None
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the model as it is written, hexadecimal."""
+        return hashlib.sha256(self._model.SerializeToString(deterministic=True)).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the model as it was read.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        path.write_bytes(self._model.SerializeToString())
+
+    def tensor(self, layer: str) -> str:
+        """Return the name of a layer's output."""
+        return self._tensors[layer]
+
+    def head(self) -> LinearHead | None:
+        """Return the last linear layer, None where the network does not end in one."""
+        found = self._tail.linear(self.logits)
+        return None if found is None else found[1]
+
+    def note_form(self, form: str) -> None:
+        """Note what form the values of ``logits`` were found to have, for whoever reads it next."""
+        self.form = form
+        entry = self._model.metadata_props.add()
+        entry.key, entry.value = FORM, form
+
+    def select(self, outputs: Sequence[tuple[str, int | None]]) -> bytes:
+        """Return a model that computes these outputs, and nothing else.
+
+        Args:
+            outputs: Names of tensors, each with the rank of which the mean over positions is taken
+                (``Classifier``: channels first, tokens last), or None for the tensor as it is.
+
+        Returns:
+            The serialised model; its outputs are in this order.
+        """
+        import onnx
+        from onnx import helper
+
+        graph = self._model.graph
+        keep, initializers = self._needed([name for name, _ in outputs])
+        nodes = [node for index, node in enumerate(graph.node) if index in keep]
+        constants = [self._initializers[name] for name in initializers]
+        results = []
+        for number, (name, rank) in enumerate(outputs):
+            result = f'selected_{number}'
+            axes = None if rank is None or rank < 3 else [1] if rank == 3 else list(range(2, rank))
+            # Of float32, also what the network computes in float16: before a sum overflows there.
+            single = result if axes is None else f'{result}_single'
+            nodes.append(helper.make_node('Cast', [name], [single], to=onnx.TensorProto.FLOAT))
+            if axes is not None and self._version < 18:
+                nodes.append(
+                    helper.make_node('ReduceMean', [single], [result], axes=axes, keepdims=0)
+                )
+            elif axes is not None:
+                constants.append(
+                    helper.make_tensor(f'{result}_axes', onnx.TensorProto.INT64, [len(axes)], axes)
+                )
+                nodes.append(helper.make_node(
+                    'ReduceMean', [single, f'{result}_axes'], [result], keepdims=0
+                ))
+            results.append(helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None))
+        cut = helper.make_model(
+            helper.make_graph(nodes, 'selected', [self._input], results, constants),
+            opset_imports=self._model.opset_import, ir_version=self._model.ir_version,
+        )
+        return cut.SerializeToString()
+
+    def _find_input(self) -> Any:
+        import onnx
+
+        inputs = [i for i in self._model.graph.input if i.name not in self._initializers]
+        kind = inputs[0].type.tensor_type if len(inputs) == 1 else None
+        if kind is None or kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) != 4:
+            raise NavMonitorError(
+                f'{self._what} does not take one float32 input of shape '
+                '(images, channels, height, width)'
+            )
+        return inputs[0]
+
+    def _take_input(self, shape: Sequence[int | None], what: str) -> None:
+        if len(shape) != 4 or any(not n or n < 0 for n in shape[1:]):
+            raise NavMonitorError(
+                f'{what} does not say of how many channels and pixels its input is; export it with '
+                'a fixed height and width'
+            )
+        self.batch = shape[0]
+        self.input_shape = tuple(int(n or 0) for n in shape[1:])
+
+    def _restore(self, described: str) -> None:
+        """Read what ``export`` wrote of the graph.
+
+        Raises:
+            NavMonitorError: It is malformed.
+        """
+        try:
+            read = json.loads(described)
+            names = {output.name for output in self._model.graph.output}
+            self.logits, self.entering = str(read['logits']), read['entering']
+            self.samples, self.passes = read['samples'], int(read['passes'])
+            self.outputs = int(read['outputs'])
+            layers = [
+                Layer(number, str(one['name']), str(one['kind']), tuple(map(int, one['shape'])))
+                for number, one in enumerate(read['layers'], start=1)
+            ]
+            self._tensors = {one['name']: str(one['tensor']) for one in read['layers']}
+            named = {self.logits, self.entering, self.samples, *self._tensors.values()} - {None}
+            if not named <= names or self.passes < 0 or self.outputs < 1:
+                raise ValueError('it names outputs that are not there')
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NavMonitorError(f'{self._what} is malformed: {_line(error)}; export it again'
+                                  ) from None
+        self.layers = tuple(layers)
+        self.form = LOGITS
+        self._take_input(_shape(self._input), self._what)
+
+    def _chosen(self, wanted: OutputName | None) -> Any:
+        """Return the output that has the class scores.
+
+        Raises:
+            NavMonitorError: There are several and none is named, or there is none of that name.
+        """
+        outputs = list(self._model.graph.output)
+        listed = ', '.join(
+            f'{number} {_line(o.name)} {[n or "N" for n in _shape(o)]}'
+            for number, o in enumerate(outputs)
+        )
+        if wanted is None and len(outputs) > 1:
+            raise NavMonitorError(
+                f'{self._what} has several outputs ({listed}); name the one with the class scores '
+                f'(--output-index); {CLASSIFIERS}'
+            )
+        if isinstance(wanted, str):
+            for output in outputs:
+                if output.name == wanted:
+                    return output
+        elif -len(outputs) <= (wanted or 0) < len(outputs):
+            return outputs[wanted or 0]
+        raise NavMonitorError(
+            f"{self._what} has no output '{_line(wanted)}'; it has {listed} (--output-index)"
+        )
+
+    def _dissect(self, output: Any, form: str | None) -> None:
+        """Find layers and head in a graph that somebody else made.
+
+        Args:
+            output: With the class scores.
+            form: As ``note_form`` noted it, None where it did not.
+
+        Raises:
+            NavMonitorError: Shapes cannot be inferred, or the output is no row of class scores.
+        """
+        import onnx
+
+        self._take_input(_shape(self._input), self._what)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(
+                self._model, check_type=True, strict_mode=True, data_prop=True
+            )
+        except Exception as error:  # likewise
+            raise NavMonitorError(f'{self._what}: its shapes contradict each other: {_line(error)}'
+                                  ) from None
+        graph = inferred.graph
+        infos = {info.name: info for info in [*graph.value_info, *graph.output]}
+        for info in infos.values():
+            if math.prod(n or 1 for n in _shape(info)) > LARGEST_TENSOR:
+                raise NavMonitorError(
+                    f'{self._what}: the tensor {_line(info.name)} would be too large'
+                )
+        layers: list[Layer] = []
+        taken: set[str] = set()
+        for node in self._model.graph.node:
+            tensor = node.output[0]
+            info = infos.get(tensor)
+            if info is None or info.type.tensor_type.elem_type not in floating():
+                continue
+            shape = _shape(info)
+            first = shape[0] if shape else None
+            if len(shape) < 2 or (self.batch and first != self.batch) or not all(shape[1:]):
+                continue
+            if self.batch is None and first is not None:
+                continue  # a constant, not one row an image
+            name = node.name if node.name and node.name not in taken else tensor
+            if name in taken or not name.isprintable():
+                continue
+            taken.add(name)
+            self._tensors[name] = tensor
+            layers.append(
+                Layer(len(layers) + 1, name, node.op_type, tuple(int(n or 0) for n in shape[1:]))
+            )
+        self.layers = tuple(layers)
+        self.samples, self.passes = None, 0
+        shape = _shape(infos.get(output.name, output))
+        if len(shape) != 2 or not shape[1]:
+            kind = ', as segmentation networks do' if len(shape) == 4 else ''
+            raise NavMonitorError(
+                f'{self._what} does not return one row of class scores for each image, but '
+                f'{[n or "N" for n in shape]}{kind}; {CLASSIFIERS}'
+            )
+        number = infos.get(output.name, output).type.tensor_type.elem_type
+        if number not in floating():
+            raise NavMonitorError(
+                f'{self._what} returns {onnx.TensorProto.DataType.Name(number).lower()} numbers, '
+                f'which are no class scores; {CLASSIFIERS}'
+            )
+        self.outputs = shape[1]
+        before = None
+        squashing = self._tail.squashing(output.name)
+        if squashing is not None:
+            entering = infos.get(squashing.input[0], self._input)
+            if runs_over_all(squashing, _shape(entering), self.outputs, self._version):
+                before = squashing.input[0]
+        self.logits = output.name if before is None else before
+        head = self._tail.linear(self.logits)
+        self.entering = None if head is None else head[0]
+        if head is not None and len(head[1].weight) != self.outputs:
+            self.entering = None
+        self.form = LOGITS if before is not None or self.entering is not None else form
+        if self.form not in (None, *FORMS):
+            raise ValueError(f'{FORM} is {_line(self.form)}')
+
+    def _needed(self, names: Iterable[str]) -> tuple[set[int], list[str]]:
+        """Return which nodes and initializers some tensors are made of."""
+        places = {
+            name: place for place, node in enumerate(self._model.graph.node) for name in node.output
+        }
+        keep: set[int] = set()
+        initializers: dict[str, None] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in self._initializers:
+                initializers[name] = None
+            elif name in places and places[name] not in keep:
+                keep.add(places[name])
+                waiting += _read_by(self._model.graph.node[places[name]])
+        return keep, list(initializers)
+
+
+def described(
+    layers: Sequence[Layer], tensors: Mapping[str, str], *, logits: str, entering: str | None,
+    samples: str | None, passes: int, outputs: int,
+) -> str:
+    """Return the text under ``DESCRIPTION`` that names a graph's tensors, for ``OnnxGraph``."""
+    return json.dumps({
+        'layers': [
+            {'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name]}
+            for one in layers
+        ],
+        'logits': logits, 'entering': entering, 'samples': samples, 'passes': passes,
+        'outputs': outputs,
+    })
+
+
+def _read_by(node: Any) -> list[str]:
+    """Return the names of all tensors that a node reads, those of its branches among them."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g, *attribute.graphs]:
+            for inner in graph.node:
+                names += _read_by(inner)
+    return names
+
+
+def _shape(info: Any) -> list[int | None]:
+    dims = info.type.tensor_type.shape.dim
+    return [dim.dim_value if dim.HasField('dim_value') else None for dim in dims]
+
+
+def _line(what: object) -> str:
+    return one_line(what)

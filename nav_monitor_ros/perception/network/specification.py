@@ -1,0 +1,81 @@
+"""A network's specification: what to build again, and with which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.outputs import OutputName
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ONNX = 'onnx'  # specification of a network that comes as an ONNX file, without code
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Where a network's code comes from: ``torchvision:<name>`` or ``package.module:factory``."""
+
+    spec: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    output: OutputName | None = None
+    # which of several outputs has the class scores, number or name; None where there is one
+
+    @property
+    def package(self) -> str:
+        """Return the top-level package whose code the specification runs."""
+        return self.spec.partition(':')[0].partition('.')[0]
+
+    def build(
+        self, trusted_packages: Sequence[str] = (), weights: Path | None = None
+    ) -> nn.Module:
+        """Return the network, in evaluation mode, with the weights given or fresh ones.
+
+        Args:
+            trusted_packages: Top-level packages, besides torchvision and this one, whose code may
+                be imported. A bundle is data; only its user can allow it to name code.
+            weights: Of a bundle: a state dict with the network's own names. A network whose package
+                is not in ``trusted_packages`` may take no more memory than these fill: its
+                arguments, which came with them, may ask for more than there is.
+
+        Returns:
+            The network, on the CPU.
+
+        Raises:
+            NavMonitorError: The specification is malformed, its package is not trusted or not
+                installed, the factory does not exist, fails or returns something else, or the
+                weights do not fit.
+        """
+        if self.spec == ONNX:
+            raise NavMonitorError(
+                'this network is in ONNX form: there is no torch network to build, and gradient '
+                'views need one'
+            )
+        # Imported here: torch takes seconds to load, and an exported network does without.
+        from nav_monitor_ros.perception.network.building import build
+
+        return build(self.spec, self.arguments, trusted_packages, weights, self.output)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a state dict into ``network``.
+
+    Args:
+        network: The network that the weights are for.
+        path: ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``, ...)
+            holding tensors only (read with ``weights_only=True``). The state dict may stand in
+            other dictionaries and under a prefix, as data-parallel training, ``torch.compile`` and
+            Lightning write it; under it all names and shapes must be the network's. What was
+            stripped or left out is logged.
+
+    Raises:
+        NavMonitorError: The file is missing, unreadable, holds code, does not fit, or holds the
+            network several times.
+    """
+    from nav_monitor_ros.perception.network.weights import load_weights as load
+
+    load(network, path)

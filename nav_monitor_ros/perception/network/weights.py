@@ -1,0 +1,303 @@
+"""Weights from a file, however training wrapped them, matched to a network's own names."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.files.paths import reachable
+
+SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
+# What training scripts call the network that they train, in a checkpoint or as an attribute. Where
+# a file holds the network twice, as a checkpoint with averaged weights does, such a name decides.
+_USUAL = {'state_dict', 'model_state_dict', 'model', 'net', 'network', 'module', '_orig_mod'}
+# Put between a network's names by torch.compile, DataParallel, FSDP and DeepSpeed.
+_WRAPPERS = {'_orig_mod', 'module', '_fsdp_wrapped_module', '_forward_module'}
+_DEEPEST = 4  # dictionaries inside each other
+_ANCHORS = 8  # of the network's names, by which prefixes are found
+_COUNTER = 'num_batches_tracked'  # of batch norm; older files lack it, and only training reads it
+
+State = Mapping[str, torch.Tensor]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One way to read a network's weights out of a file."""
+
+    place: tuple[str, ...]  # keys of the dictionaries around them
+    prefix: str  # of their names
+    state: State  # by the file's names
+    names: Mapping[str, str]  # the network's name -> the file's name
+    missing: tuple[str, ...]  # of the network
+    unexpected: tuple[str, ...]  # of the file, under the prefix
+    besides: tuple[str, ...]  # of the file, not under the prefix
+
+    @property
+    def complete(self) -> bool:
+        """Return whether all names agree."""
+        return not self.missing and not self.unexpected
+
+    @property
+    def usual(self) -> bool:
+        """Return whether it stands where training scripts put the network itself."""
+        return {*self.place, *self.prefix.rstrip('.').split('.')} <= {'', *_USUAL}
+
+    def __str__(self) -> str:
+        """Return where in the file it is."""
+        return '.'.join((*self.place, self.prefix.rstrip('.'))).strip('.') or 'the top level'
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a state dict into a network; see ``network.load_weights``."""
+    read = read_weights(path)
+    own = network.state_dict()
+    match = _matched(read, own, path)
+    state = {name: match.state[key] for name, key in match.names.items()}
+    _check_values(state, own, path)
+    network.load_state_dict({**own, **state})
+
+
+def load_exactly(network: nn.Module, state: State, path: Path) -> None:
+    """Load a state dict whose names and shapes are the network's own.
+
+    Raises:
+        NavMonitorError: They are not.
+    """
+    own = network.state_dict()
+    missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    if missing or unexpected:
+        raise _misfit(path, missing, unexpected)
+    _check_values(state, own, path)
+    network.load_state_dict(dict(state))
+
+
+def read_weights(path: Path) -> object:
+    """Return what a file of weights holds: tensors by name, perhaps in other dictionaries.
+
+    Raises:
+        NavMonitorError: The file is missing, unreadable, or holds code.
+    """
+    if not reachable(path).is_file():
+        raise NavMonitorError(f'weights {path} do not exist')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise NavMonitorError(
+                f'weights {path} are not a safetensors file: {_one_line(error)}'
+            ) from error
+    if path.suffix not in SUFFIXES:
+        raise NavMonitorError(
+            f'weights {path} are not .safetensors, {", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+        )
+    try:
+        # torch warns of files that it did not write; that they cannot be read is said below.
+        # Training scripts keep their command line beside the weights; a Namespace runs no code.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter('ignore')
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise NavMonitorError(
+            f'weights {path} cannot be read as tensors only (code in them is not run): '
+            f'{_one_line(error)}; save the state_dict alone'
+        ) from error
+
+
+def _matched(read: object, own: State, path: Path) -> _Match:
+    """Return where in a file a network's weights are, and say what is left out.
+
+    Raises:
+        NavMonitorError: There are none that fit exactly, or several that differ.
+    """
+    states = list(_states(read))
+    if not states:
+        raise NavMonitorError(f'weights {path} hold no state dict; save network.state_dict()')
+    matches = [match for place, state in states for match in _matches(place, state, own)]
+    complete = [match for match in matches if match.complete]
+    if not complete:
+        nearest = max(matches, key=lambda match: len(match.names) - len(match.unexpected))
+        raise _misfit(path, nearest.missing, nearest.unexpected)
+    chosen = complete[0]
+    others = [match for match in complete[1:] if not _equal(chosen, match)]
+    if others:
+        usual = [match for match in (chosen, *others) if match.usual]
+        if len(usual) != 1:
+            listed = ', '.join(str(match) for match in (chosen, *others))
+            raise NavMonitorError(
+                f'weights {path} hold this network several times with different values '
+                f'({_one_line(listed)}); save the state_dict of the one to be used alone'
+            )
+        (chosen,) = usual
+        others = [match for match in complete if not _equal(chosen, match)]
+    for note in _notes(chosen, others, own):
+        _log.warning('weights %s: %s', path, note)
+    return chosen
+
+
+def _states(read: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
+    """Yield every dictionary of tensors in what a file holds, with the keys that lead to it."""
+    if not isinstance(read, Mapping) or len(place) > _DEEPEST:
+        return
+    named = {name: value for name, value in read.items() if isinstance(name, str)}
+    tensors = {name: value for name, value in named.items() if torch.is_tensor(value)}
+    if tensors:
+        yield place, tensors
+    for name, value in named.items():
+        yield from _states(value, (*place, name))
+
+
+def _matches(place: tuple[str, ...], state: State, own: State) -> Iterator[_Match]:
+    """Yield the ways to read a network's weights out of one dictionary of tensors."""
+    plain = {name: name for name in own}
+    yield from _under_prefixes(place, state, plain, {key: key for key in state})
+    # Wrappers in the middle of names: of one block that was compiled, or of the network itself.
+    mine, theirs = _unwrapped(own), _unwrapped(state)
+    if mine is not None and theirs is not None and (mine, theirs) != (plain, {k: k for k in state}):
+        yield from _under_prefixes(place, state, mine, theirs)
+
+
+def _under_prefixes(
+    place: tuple[str, ...], state: State, own: Mapping[str, str], keys: Mapping[str, str]
+) -> Iterator[_Match]:
+    """Yield a match for each prefix under which the network may stand.
+
+    Args:
+        place: Of the dictionary.
+        state: The dictionary.
+        own: Names to look for -> the network's names.
+        keys: Names in the dictionary as they are compared -> its own.
+    """
+    required = [name for name in own if not _optional(name)]
+    some = required[:: max(1, len(required) // _ANCHORS)]
+    found = {key[: -len(name)] for name in some for key in keys if f'.{key}'.endswith(f'.{name}')}
+    for prefix in sorted(found | {''}, key=lambda found: (len(found), found)):
+        under = {key[len(prefix):]: keys[key] for key in keys if key.startswith(prefix)}
+        yield _Match(
+            place, prefix, state,
+            {own[name]: under[name] for name in own if name in under},
+            tuple(sorted(
+                own[name] for name in own if name not in under and not _optional(name)
+            )),
+            tuple(sorted(under[name] for name in under if name not in own)),
+            tuple(sorted(keys[key] for key in keys if not key.startswith(prefix))),
+        )
+
+
+def _optional(name: str) -> bool:
+    return name.rpartition('.')[2] == _COUNTER
+
+
+def _unwrapped(state: State) -> dict[str, str] | None:
+    """Return names without the wrappers in them -> names; None where two would be the same."""
+    names = {
+        '.'.join(part for part in name.split('.') if part not in _WRAPPERS): name for name in state
+    }
+    return names if len(names) == len(state) else None
+
+
+def _equal(one: _Match, other: _Match) -> bool:
+    """Return whether two matches are of the same values."""
+    return all(
+        not _form(one.state[key]) and not _form(other.state[other.names[name]])
+        and one.state[key].shape == other.state[other.names[name]].shape
+        and torch.equal(one.state[key], other.state[other.names[name]])
+        for name, key in one.names.items() if name in other.names
+    )
+
+
+def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
+    """Return what a person should know of how the weights were read."""
+    notes = []
+    if chosen.prefix:
+        notes.append(f"the prefix '{_one_line(chosen.prefix)}' of the names was stripped")
+    elif any(name != key for name, key in chosen.names.items()):
+        inner = sorted({part for key in chosen.names.values() for part in key.split('.')}
+                       & _WRAPPERS)
+        notes.append(f'{", ".join(inner) or "wrappers"} in the names was ignored')
+    if chosen.besides:
+        notes.append(f'{_some("left out, as no part of the network:", chosen.besides)}'[:-2])
+    counters = [name for name in own if name not in chosen.names]
+    if counters:
+        notes.append(
+            f'the {len(counters)} batch-norm counters {_COUNTER} are not there; they are for '
+            'training only'
+        )
+    if others:
+        listed = ', '.join(str(match) for match in others)
+        notes.append(f'those at {chosen} were taken; others are at {_one_line(listed)}')
+    return notes
+
+
+def _form(tensor: torch.Tensor) -> str:
+    """Return why a tensor is no plain array of numbers; empty if it is."""
+    if tensor.is_meta:
+        return 'has no values (it is of the device meta)'
+    if tensor.layout is not torch.strided:
+        return f'is sparse ({str(tensor.layout).removeprefix("torch.")})'
+    return 'holds complex numbers' if tensor.is_complex() else ''
+
+
+def _check_values(state: State, own: State, path: Path) -> None:
+    for name, tensor in state.items():
+        form = _form(tensor)
+        if form:
+            raise NavMonitorError(
+                f'weights {path} cannot be used: {_one_line(name)} {form}; save plain tensors of '
+                'real numbers'
+            )
+        if own[name].shape != tensor.shape:
+            raise NavMonitorError(
+                f'weights {path} do not fit the network: {_one_line(name)} is '
+                f'{tuple(tensor.shape)} in the file and {tuple(own[name].shape)} in the network; '
+                'check the number of classes and the other arguments'
+            )
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise NavMonitorError(
+                f'weights {path} do not fit the network: {_one_line(name)} holds '
+                f'{str(tensor.dtype).removeprefix("torch.")}, and the network '
+                f'{str(own[name].dtype).removeprefix("torch.")}; give weights that are not '
+                'quantised'
+            )
+        if own[name].is_floating_point():
+            value = tensor.to(own[name].dtype)  # float64 may hold what is infinite in float32
+            # Masks of attention hold infinity as the network is built.
+            strange = ~torch.isfinite(value) & (value != own[name].to(value.device))
+            if strange.any():
+                raise NavMonitorError(
+                    f'weights {path} cannot be used: {_one_line(name)} holds {int(strange.sum())} '
+                    f'values that are not finite numbers in '
+                    f'{str(value.dtype).removeprefix("torch.")}; take an earlier checkpoint'
+                )
+
+
+def _misfit(
+    path: Path, missing: list[str] | tuple[str, ...], unexpected: list[str] | tuple[str, ...]
+) -> NavMonitorError:
+    return NavMonitorError(
+        f'weights {path} do not fit the network: '
+        f'{_some("missing", missing)}{_some("unexpected", unexpected)}'
+        'give the weights of this very architecture (and its arguments)'
+    )
+
+
+def _some(word: str, names: list[str] | tuple[str, ...]) -> str:
+    if not names:
+        return ''
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{word} {_one_line(", ".join(names[:3]))}{more}; '
+
+
+def _one_line(text: object) -> str:
+    shown = one_line(text, 300)
+    return shown or (type(text).__name__ if isinstance(text, Exception) else '')

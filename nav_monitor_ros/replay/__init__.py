@@ -1,0 +1,1 @@
+"""Recorded images through the same monitor that the node runs, without DDS."""

@@ -1,0 +1,285 @@
+"""Two runs over the same images, frame by frame: where their verdicts differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from rich.table import Table
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.replay.verdict_log import Key, Run, RunFrame
+
+CLASS, FLAGGED, ALERT, REASON, P_VALUE, MISSING = (
+    'class', 'flagged', 'alert', 'reason', 'p_value', 'missing')
+_ROUNDED = 1e-4  # powers of ten below which p-values differ by having been written down
+_CHANGES = {
+    CLASS: 'another class', FLAGGED: 'flagged by one run alone', ALERT: 'another alert',
+    REASON: 'another reason', MISSING: 'missing in one run',
+}
+_SIDES = ('alert', 'reason', 'class_name', 'confidence', 'p_value', 'flagged', 'evidence')
+COLUMNS = (
+    'topic', 'stamp_ns', 'seconds', 'differs',
+    *(f'{side}_{name}' for name in _SIDES for side in ('a', 'b')),
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An image of which two runs do not say the same."""
+
+    key: Key
+    seconds: float  # since the first image of either run
+    a: RunFrame | None  # None where the run has not got the image
+    b: RunFrame | None
+    kinds: tuple[str, ...]  # what differs, of the words above
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side."""
+
+    a: Run
+    b: Run
+    begin_ns: int  # when the first image of either run was received
+    common: int  # images that both have
+    differences: tuple[Difference, ...]  # in the order of time
+    farthest: tuple[float, float]  # the largest change of a p-value, in powers of ten, and seconds
+
+    def count(self, kind: str) -> int:
+        """Return on how many images this differs."""
+        return sum(kind in difference.kinds for difference in self.differences)
+
+    def only(self, name: str, run: str) -> int:
+        """Return on how many images a fact holds in one run alone.
+
+        Args:
+            name: ``alert`` or ``flagged``.
+            run: ``a`` or ``b``.
+        """
+        return sum(
+            name in difference.kinds and bool(getattr(getattr(difference, run), name))
+            for difference in self.differences
+        )
+
+    def alone(self, run: str) -> int:
+        """Return how many images only one run, ``a`` or ``b``, has."""
+        return sum(
+            MISSING in difference.kinds and getattr(difference, run) is not None
+            for difference in self.differences
+        )
+
+    @property
+    def agreement(self) -> float:
+        """Return the share of the common images of which both runs say the same."""
+        differ = len(self.differences) - self.count(MISSING)
+        return 1.0 - differ / self.common
+
+
+def compare_runs(a: Run, b: Run, *, tolerance: float = math.inf) -> Comparison:
+    """Compare two runs, image by image.
+
+    Classes are compared by name. Two runs of one topic each are compared whatever it is called.
+
+    Args:
+        a: The run that is compared with.
+        b: The run that is compared.
+        tolerance: Powers of ten by which a p-value may change before that is a difference.
+
+    Raises:
+        NavMonitorError: They have no image in common.
+    """
+    if a.topics != b.topics and len(a.topics) == len(b.topics) == 1:
+        topic = a.topics[0] or b.topics[0]
+        a, b = (
+            replace(run, frames={(topic, *key[1:]): frame for key, frame in run.frames.items()})
+            for run in (a, b)
+        )
+    common = [key for key in a.frames if key in b.frames]
+    if not common:
+        raise NavMonitorError(
+            f'{_described(a)} and {_described(b)} have no image in common; were they judged from '
+            'the same bag?'
+        )
+    times = {key: frame.time_ns for run in (b, a) for key, frame in run.frames.items()}
+    begin_ns = min(times.values())
+    differences, farthest = [], (0.0, 0.0)
+    for key in sorted(times, key=lambda one: (times[one], one)):
+        seconds = (times[key] - begin_ns) / 1e9
+        of_a, of_b = a.frames.get(key), b.frames.get(key)
+        if of_a is not None and of_b is not None:
+            change = _p_change(of_a, of_b)
+            farthest = max(farthest, (change, seconds), key=lambda found: found[0])
+            kinds = tuple(_kinds(of_a, of_b, change, tolerance))
+        else:
+            kinds = (MISSING,)
+        if kinds:
+            differences.append(Difference(key, seconds, of_a, of_b, kinds))
+    return Comparison(a, b, begin_ns, len(common), tuple(differences), farthest)
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """Return what a person reads."""
+    a, b = comparison.a, comparison.b
+    table = Table(title='Two runs', title_justify='left')
+    table.add_column('')
+    for run in (a, b):
+        table.add_column(run.name, justify='right', overflow='fold')
+    for name, left, right in facts(comparison):
+        table.add_row(name, left, right)
+    return table
+
+
+def facts(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """Return what there is to say of both runs: a name, and what holds of A and of B."""
+    a, b = comparison.a, comparison.b
+
+    def row(name: str, count: Callable[[Run, str], int]) -> tuple[str, str, str]:
+        return name, str(count(a, 'a')), str(count(b, 'b'))
+
+    def counted(name: str) -> Callable[[Run, str], int]:
+        return lambda run, _: sum(getattr(frame, name) for frame in run.frames.values())
+
+    return [
+        row('images', lambda run, _: len(run.frames)),
+        row('images that only this run has', lambda _, side: comparison.alone(side)),
+        row('judged', lambda run, _: run.judged),
+        row('flagged', counted('flagged')),
+        row('flagged by this run alone', lambda _, side: comparison.only(FLAGGED, side)),
+        row('alert True', counted('alert')),
+        row('alert True in this run alone', lambda _, side: comparison.only(ALERT, side)),
+    ]
+
+
+def reasons(run: Run) -> str:
+    """Return what the images of a run were said to be, each reason with its number."""
+    counts = Counter(frame.reason for frame in run.frames.values())
+    return ', '.join(f'{count} {one_line(reason)}' for reason, count in counts.most_common())
+
+
+def lines(comparison: Comparison) -> list[str]:
+    """Return the outcome in sentences."""
+    same = comparison.common - len(comparison.differences) + comparison.count(MISSING)
+    told = [
+        f'{comparison.common} images in both runs, {same} of them with the same verdict and alert '
+        f'({comparison.agreement:.1%})'
+    ]
+    changed = [
+        f'{words} on {comparison.count(kind)}' for kind, words in _CHANGES.items()
+        if comparison.count(kind)
+    ]
+    if changed:
+        told.append(', '.join(changed))
+    change, seconds = comparison.farthest
+    if change > _ROUNDED:
+        much = f'{comparison.count(P_VALUE)} beyond the tolerance; ' * bool(
+            comparison.count(P_VALUE))
+        told.append(
+            f'p-values: {much}the largest change is by a factor of {10**change:.3g}, at '
+            f'{seconds:.2f} s'
+        )
+    if comparison.differences:
+        first = comparison.differences[0]
+        told.append(f'the first difference is at {first.seconds:.2f} s: {_told(comparison, first)}')
+    else:
+        told.append('no difference')
+    return told
+
+
+def difference_table(comparison: Comparison) -> str:
+    """Return one line of CSV for each image on which the runs differ, under ``COLUMNS``."""
+    content = io.StringIO()
+    writer = csv.writer(content)
+    writer.writerow(COLUMNS)
+    for difference in comparison.differences:
+        topic, stamp_ns, _ = difference.key
+        sides = [difference.a, difference.b]
+        writer.writerow([
+            topic, stamp_ns, f'{difference.seconds:.6f}', ' '.join(difference.kinds),
+            *('' if side is None else _text(getattr(side, name))
+              for name in _SIDES for side in sides),
+        ])
+    return content.getvalue()
+
+
+def stretches(differences: Sequence[Difference], gap: float = 1.0) -> Iterator[list[Difference]]:
+    """Yield the differences of a camera that follow each other and are of one kind.
+
+    Args:
+        differences: Of one topic, in the order of time.
+        gap: Seconds that may lie between two of them.
+    """
+    stretch: list[Difference] = []
+    for difference in differences:
+        if stretch and (
+            difference.kinds != stretch[-1].kinds or difference.seconds - stretch[-1].seconds > gap
+            or _outcome(difference) != _outcome(stretch[-1])
+        ):
+            yield stretch
+            stretch = []
+        stretch.append(difference)
+    if stretch:
+        yield stretch
+
+
+def _outcome(difference: Difference) -> tuple[object, ...]:
+    return tuple(
+        side and (side.alert, side.flagged, side.class_name)
+        for side in (difference.a, difference.b)
+    )
+
+
+def _kinds(a: RunFrame, b: RunFrame, change: float, tolerance: float) -> Iterator[str]:
+    if a.class_name != b.class_name:
+        yield CLASS
+    if a.flagged != b.flagged:
+        yield FLAGGED
+    if a.alert != b.alert:
+        yield ALERT
+    if a.reason != b.reason:
+        yield REASON
+    if change > tolerance:
+        yield P_VALUE
+
+
+def _p_change(a: RunFrame, b: RunFrame) -> float:
+    """Return by how many powers of ten the p-value changed; 0 where one run has none."""
+    if math.isnan(a.p_value) or math.isnan(b.p_value):
+        return 0.0
+    return abs(math.log10(a.p_value) - math.log10(b.p_value))
+
+
+def _told(comparison: Comparison, difference: Difference) -> str:
+    names = comparison.a.name, comparison.b.name
+    if difference.a is None or difference.b is None:
+        lacking = names[difference.a is not None]
+        return f'{lacking} has no image with stamp {difference.key[1]}'
+    return '; '.join(
+        f'{name}: {said(side)}' for name, side in zip(names, (difference.a, difference.b),
+                                                      strict=True))
+
+
+def said(frame: RunFrame) -> str:
+    """Return what a run said of an image, one line."""
+    alert = f'alert {frame.alert}, {frame.reason}'
+    if not frame.class_name:
+        return alert
+    return (
+        f'{frame.class_name} at {frame.confidence:.0%}, p = {frame.p_value:.2g}'
+        f'{", flagged" * frame.flagged}; {alert}'
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return '' if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def _described(run: Run) -> str:
+    topics = ', '.join(topic or 'one camera' for topic in run.topics)
+    return f'{run.name} ({len(run.frames)} images of {topics})'

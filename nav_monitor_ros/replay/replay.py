@@ -1,0 +1,251 @@
+"""Recorded images through the node's own core, without DDS, as fast as the network goes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from nav_monitor_ros.data.bags.bag import MAX_PIXELS, Bag, BagDamagedError, BagImage
+from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.runtime.monitor import (
+    Monitor,
+    Neighbours,
+    Prepared,
+    failure_of,
+    require_fresh,
+)
+
+AHEAD = 8  # images on their way
+_NOTICED = 1e-3  # seconds after which silence is noticed, once it is too long
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """The node's parameters that a recording depends on."""
+
+    rules: AlertRules = field(default_factory=AlertRules)
+    roi: tuple[int, int, int, int] = (0, 0, 0, 0)  # x, y, width, height; pixels; 0 for all
+    max_pixels: int = MAX_PIXELS
+    blank_contrast: float = 2.0  # gray levels
+
+
+@dataclass(frozen=True, eq=False)
+class ReplayEvent:
+    """What the monitor would have said at one moment of the recording."""
+
+    topic: str
+    time_ns: int  # on the recorder's clock
+    alert: Alert
+    evidence: float  # how far the stream is on its way to out-of-distribution, in [0, 1]
+    calibration_stale: str  # how the camera's world has left the calibration's, or nothing
+    changed: bool  # whether the alert is another one than before
+    image: BagImage | None = None  # None where the silence between images was noticed
+    pixels: RawImage | None = None  # None where the message is no image
+    verdict: Verdict | None = None  # None where the image could not be judged
+
+
+class _Stream:
+    """One camera of the recording: its evidence, its alert."""
+
+    def __init__(self, topic: str, monitor: Monitor, settings: ReplaySettings) -> None:
+        self._topic = topic
+        self._monitor = monitor
+        self._settings = settings
+        self._machine = AlertMachine(settings.rules, 0.0)
+        self._machine.activate(True, 0.0)
+        self._neighbours = Neighbours()
+        self._last: tuple[bool, str] | None = None
+        self._said = 0.0  # when something was said last, seconds
+
+    def silence(self, now: float, origin_ns: int) -> Iterator[ReplayEvent]:
+        """Yield what the node would have said before ``now`` for want of an image."""
+        for moment in self._machine.stale_from:
+            noticed = moment + _NOTICED
+            if self._said < noticed < now:
+                event = self._event(noticed, origin_ns)
+                if event.changed:
+                    yield event
+
+    def image(self, frame: _Frame, origin_ns: int) -> ReplayEvent:
+        """Return what the node would have said of an image."""
+        now = (frame.image.received_ns - origin_ns) / 1e9
+        self._machine.image_arrived(now)
+        verdict = None
+        try:
+            verdict = self._judge(frame, now)
+        except Exception as error:
+            self._machine.failed(*failure_of(error))
+        return self._event(now, origin_ns, frame.image, frame.pixels, verdict)
+
+    def _judge(self, frame: _Frame, now: float) -> Verdict:
+        if frame.unusable is not None:
+            raise frame.unusable
+        stamp_ns, settings, judge = frame.image.stamp_ns, self._settings, self._monitor.judge
+        if self._neighbours.broken(stamp_ns, now, settings.roi, settings.rules.image_timeout):
+            judge.forget()
+        if frame.activations is None:
+            assert frame.failure is not None
+            raise frame.failure
+        verdict = judge.judge(frame.activations)
+        age = max(0.0, (frame.image.received_ns - stamp_ns) / 1e9)
+        taken = now - age if settings.rules.stamp_tolerance else now
+        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
+        return verdict
+
+    def _event(self, now: float, origin_ns: int, *seen: Any) -> ReplayEvent:
+        alert = self._machine.alert(now)
+        self._said = now
+        before, self._last = self._last, (alert.value, alert.reason.value)
+        return ReplayEvent(
+            self._topic, origin_ns + round(now * 1e9), alert, self._machine.evidence,
+            self._machine.calibration_stale, before != self._last, *seen,
+        )
+
+
+def replay(
+    monitor: Monitor,
+    bag: Bag,
+    *,
+    settings: ReplaySettings | None = None,
+    told: Callable[[str], None] = lambda problem: None,
+) -> Iterator[ReplayEvent]:
+    """Judge the images of a bag as the node does, each topic by itself.
+
+    Time is that at which the recorder received each image. Every frame gives the verdict of the
+    live node; the alert differs from it where frames took longer to travel or to judge than
+    between the recorder's clock ticks, and never by an image that the node would have dropped.
+
+    Args:
+        monitor: Judges; its network serves all topics.
+        bag: With the topics selected.
+        settings: The node's parameters.
+        told: Is told at the end what of the bag could not be read, if anything.
+
+    Yields:
+        One event for each image, and one wherever silence between images changes the alert.
+    """
+    settings = settings or ReplaySettings()
+    monitor.judge.forget()
+    streams: dict[str, _Stream] = {}
+    origin_ns = int(bag.received_ns[0]) if len(bag) else 0
+    with _Line(monitor, bag, settings) as line:
+        for frame in line:
+            topic = frame.image.topic
+            if topic not in streams:
+                own = monitor.twin() if streams else monitor
+                streams[topic] = _Stream(topic, own, settings)
+            now = (frame.image.received_ns - origin_ns) / 1e9
+            for stream in streams.values():
+                yield from stream.silence(now, origin_ns)
+            yield streams[topic].image(frame, origin_ns)
+    if line.problem:
+        told(line.problem)
+
+
+@dataclass(eq=False)
+class _Frame:
+    """An image on its way; each stage of the line adds its part."""
+
+    image: BagImage
+    pixels: RawImage | None = None
+    unusable: Exception | None = None  # why it is not looked at
+    prepared: Prepared | None = None
+    activations: Activations | None = None
+    failure: Exception | None = None  # why it was looked at in vain
+
+    @property
+    def fingerprint(self) -> int:
+        return self.prepared.fingerprint if self.prepared else 0
+
+
+class _Line:
+    """Two threads before the judge: one reads, decodes and prepares, one runs the network.
+
+    Every image goes through the network alone, as in the node, so that it gives the same numbers.
+    """
+
+    def __init__(self, monitor: Monitor, bag: Bag, settings: ReplaySettings) -> None:
+        self.problem = ''  # what could not be read, known at the end
+        self._monitor = monitor
+        self._bag = bag
+        self._settings = settings
+        self._reader = ThreadPoolExecutor(1, 'nav_monitor reader')
+        # Asked for, torch sets the thread up with as many threads of its own as the monitor's.
+        self._network = ThreadPoolExecutor(
+            1, 'nav_monitor network', initializer=torch.get_num_threads)
+
+    def __enter__(self) -> _Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._network, self._reader):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._network, self._reader):
+            pool.shutdown(wait=True)
+
+    def __iter__(self) -> Iterator[_Frame]:
+        """Yield images in their order, as far as they could be read."""
+        count = len(self._bag)
+        waiting = deque(self._submit(index) for index in range(min(AHEAD, count)))
+        lost, first = 0, ''
+        for index in range(count):
+            try:
+                frame = waiting.popleft().result()
+            except (BagDamagedError, OSError) as error:
+                lost, first = lost + 1, first or str(error)
+                frame = None
+            if index + AHEAD < count:
+                waiting.append(self._submit(index + AHEAD))
+            if frame is not None:
+                yield frame
+        damage = self._bag.damage
+        if lost or damage:
+            self.problem = (
+                f'{first or f"bag {self._bag.path} is damaged: {damage}"} '
+                f'({count - lost} images were read, {lost} of those found were not)'
+            )
+
+    def _submit(self, index: int) -> Future[_Frame]:
+        read = self._reader.submit(self._read, index)
+        return self._network.submit(self._look, read)
+
+    def _read(self, index: int) -> _Frame:
+        frame, settings = _Frame(self._bag[index]), self._settings
+        image = frame.image
+        try:
+            age = (image.received_ns - image.stamp_ns) / 1e9
+            require_fresh(
+                age, settings.rules.stamp_tolerance, "recorder's",
+                lambda: 'set stamp_tolerance to 0 in the parameters (--params) to take any stamp',
+            )
+            frame.pixels = image.decode(
+                max_pixels=settings.max_pixels, exif=self._monitor.bundle.preprocess.exif
+            )
+            x, y, width, height = settings.roi
+            region = frame.pixels.crop(x, y, width, height) if width else frame.pixels
+        except Exception as error:
+            frame.unusable = error
+            return frame
+        try:
+            frame.prepared = self._monitor.prepare(
+                region, least_contrast=settings.blank_contrast)
+        except Exception as error:
+            frame.failure = error
+        return frame
+
+    def _look(self, read: Future[_Frame]) -> _Frame:
+        frame = read.result()
+        if frame.prepared is not None:
+            try:
+                frame.activations = self._monitor.classifier(frame.prepared.pixels[None])
+            except Exception as error:
+                frame.failure = error
+        return frame

@@ -1,0 +1,225 @@
+"""What one run of a monitor said of each image: judged now, or read from what a run left."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nav_monitor_ros.data.bags.bag import METADATA, BagDamagedError, open_bag
+from nav_monitor_ros.decision.verdict import State
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.files.paths import listed, reachable
+from nav_monitor_ros.files.untrusted_yaml import read_yaml
+from nav_monitor_ros.replay.replay import ReplayEvent
+
+_STATUS = 'ood_status'
+_STATUS_TYPE = 'diagnostic_msgs/msg/DiagnosticArray'
+_BAG_FILES = ('.mcap', '.db3')
+_NEEDED = {'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'class', 'p_value'}
+
+_LARGEST_TIME = (1 << 63) - 1  # nanoseconds
+Key = tuple[str, int, int]  # topic, stamp in nanoseconds, how often the topic had it before
+
+
+@dataclass(frozen=True)
+class RunFrame:
+    """What a run said of one image."""
+
+    time_ns: int  # when it was said, on the recorder's clock
+    alert: bool
+    state: State
+    reason: str
+    class_name: str  # '' where the image could not be judged
+    confidence: float  # softmax probability; NaN where the image could not be judged
+    p_value: float  # NaN where the image could not be judged
+    threshold: float  # p-values at or below it are flagged
+    flagged: bool
+    evidence: float  # in [0, 1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its name, and its images in their order."""
+
+    name: str
+    frames: Mapping[Key, RunFrame]
+    bag: str = ''  # whose images these are, where that is known
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics of the images; '' for one that is not known."""
+        return tuple(dict.fromkeys(topic for topic, _, _ in self.frames))
+
+    @property
+    def judged(self) -> int:
+        """Return how many of the images could be judged."""
+        return sum(bool(frame.class_name) for frame in self.frames.values())
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is meant as what a run left, and not as a bundle."""
+    if reachable(path).is_dir():
+        return reachable(path / METADATA).exists() or any(
+            file.suffix in _BAG_FILES for file in listed(path))
+    return path.suffix in ('.csv', *_BAG_FILES)
+
+
+def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
+    """Return a run as it is judged.
+
+    Args:
+        name: Of the run.
+        events: Of a replay.
+        bag: Whose images these are.
+    """
+    return Run(name, _numbered(
+        (event.topic, event.image.stamp_ns, _frame_of(event))
+        for event in events if event.image is not None
+    ), bag)
+
+
+def read_run(path: Path, told: Callable[[str], None] = lambda problem: None) -> Run:
+    """Read a run from the table or the bag of a replay, or from a recording of a live monitor.
+
+    Args:
+        path: Of the table or the bag.
+        told: Is told what of a damaged bag could not be read, if anything.
+
+    Raises:
+        NavMonitorError: It is not there, cannot be read, or holds no verdicts.
+    """
+    if not reachable(path).exists():
+        raise NavMonitorError(f'{path} does not exist')
+    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, told)
+    if not run.frames:
+        raise NavMonitorError(f'{path} holds no verdict')
+    return run
+
+
+def _numbered(frames: Iterable[tuple[str, int, RunFrame]]) -> dict[Key, RunFrame]:
+    """Return frames by their key; stamps come again where a bag was looped."""
+    seen: Counter[tuple[str, int]] = Counter()
+    found = {}
+    for topic, stamp_ns, frame in frames:
+        found[topic, stamp_ns, seen[topic, stamp_ns]] = frame
+        seen[topic, stamp_ns] += 1
+    return found
+
+
+def _frame_of(event: ReplayEvent) -> RunFrame:
+    alert, verdict = event.alert, event.verdict
+    return RunFrame(
+        event.time_ns, alert.value, alert.state, alert.reason.value,
+        verdict.class_name if verdict else '', verdict.confidence if verdict else math.nan,
+        verdict.p_value if verdict else math.nan, verdict.threshold if verdict else math.nan,
+        verdict is not None and verdict.is_ood, event.evidence,
+    )
+
+
+def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFrame:
+    """Return a frame from texts, under the keys of a replay's table."""
+    p_value = _number(values.get('p_value'))
+    if values.get('p_value') and not 0 < p_value <= 1:
+        raise ValueError(f"p_value is {one_line(values['p_value'], 40)}, not above 0 and at most 1")
+    return RunFrame(
+        time_ns, values['alert'] == 'true', State(values['state']), reason,
+        values.get('class', ''), _number(values.get('confidence')), p_value,
+        _number(values.get('threshold')),
+        values.get('flagged') == 'true', _number(values.get('evidence')),
+    )
+
+
+def _number(text: str | None) -> float:
+    return float(text) if text else math.nan
+
+
+def _time(row: Mapping[str, str], column: str) -> int:
+    """Return a time of a table in nanoseconds, which ROS has 64 bits for."""
+    text = row[column]
+    value = int(text) if len(text) <= len(str(_LARGEST_TIME)) + 1 else _LARGEST_TIME + 1
+    if not abs(value) <= _LARGEST_TIME:
+        raise ValueError(f'{column} is {one_line(text, 40)}, not within 64 bits')
+    return value
+
+
+def _read_table(path: Path) -> Run:
+    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+        with path.open(newline='', encoding='utf-8') as stream:
+            reader = csv.DictReader(stream)
+            missing = _NEEDED - set(reader.fieldnames or ())
+            if missing:
+                raise NavMonitorError(
+                    f'{path} is no table of a replay: it has no column {", ".join(sorted(missing))}'
+                )
+            for row in reader:
+                if row['stamp_ns']:  # silence has none
+                    try:
+                        frame = _frame_from(row, row['reason'], _time(row, 'time_ns'))
+                        yield row['topic'], _time(row, 'stamp_ns'), frame
+                    except (ValueError, TypeError) as error:
+                        raise ValueError(f'line {reader.line_num}: {one_line(error)}') from None
+
+    try:
+        return Run(path.stem, _numbered(frames()))
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise NavMonitorError(f'{path} is no table of a replay: {one_line(error)}') from None
+
+
+def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
+    about = _about(path)
+    known = about.get('topics', '').split(' ')
+
+    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+        with open_bag(path, types=[_STATUS_TYPE]) as bag:
+            topics = [
+                topic.name for topic in bag.image_topics if topic.name.endswith(f'/{_STATUS}')]
+            if not topics:
+                raise NavMonitorError(
+                    f'bag {path} cannot be read: it is damaged ({bag.damage}), and no topic '
+                    f'{_STATUS} is found' if bag.damage
+                    else f'bag {path} has no topic {_STATUS}: no monitor ran there'
+                )
+            bag.select(topics)
+            try:
+                for message in bag:
+                    root = message.topic.removesuffix(f'/{_STATUS}').rpartition('/')[0]
+                    topic = root or (known[0] if len(known) == 1 else '')
+                    for status in message.message.status:
+                        values = {pair.key: pair.value for pair in status.values}
+                        values['threshold'] = values.get('p_threshold', '')
+                        values['flagged'] = values.get('frame_is_ood', '')
+                        if _is_of_an_image(status.message, values):
+                            yield topic, message.stamp_ns, _frame_from(
+                                values, status.message, message.received_ns)
+            except BagDamagedError as error:
+                told(str(error))
+
+    try:
+        return Run(path.stem, _numbered(frames()), about.get('bag', ''))
+    except (KeyError, ValueError) as error:  # another node's status under the same name
+        raise NavMonitorError(
+            f'bag {path} cannot be read: its {_STATUS} is not of this monitor: {one_line(error)}'
+        ) from None
+
+
+def _is_of_an_image(reason: str, values: Mapping[str, str]) -> bool:
+    """Return whether a status speaks of an image, and not of the silence after one."""
+    return 'class' in values or reason in ('bad_image', 'inference_error') or (
+        reason == 'stale_image' and 'stamp' in values.get('detail', ''))
+
+
+def _about(path: Path) -> dict[str, str]:
+    """Return what a replay said of its bag."""
+    metadata = path / METADATA
+    if not metadata.is_file():
+        return {}
+    described = read_yaml(metadata)
+    try:
+        about = described['rosbag2_bagfile_information'].get('custom_data') or {}
+        return {str(key): str(value) for key, value in about.items()}
+    except (KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,240 @@
+"""Images to a node in another process, and its replies, with the time that each took."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.interrupt import Unfinished, check
+from nav_monitor_ros.ros.messages import byte_array
+from nav_monitor_ros.ros.process.domain import take_domain
+from nav_monitor_ros.ros.qos import reliable
+
+_STAMP = struct.Struct('<iI')  # of a message that begins with a header, behind 4 bytes of CDR
+_LOG_LINES = 5
+_LONGEST = 40.0  # seconds in which two answers have to come
+
+
+class Link:
+    """A camera of our own and one process that answers it, in a ROS domain of their own.
+
+    Its processes share the middleware profile that is given, or the middleware's defaults.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        reply: type,
+        topic: str,
+        images: np.ndarray,
+        *,
+        log: Path,
+    ) -> None:
+        """Start the process.
+
+        Args:
+            command: Of the process.
+            reply: Message type of what it says of each image; its first field is the image's
+                header.
+            topic: Of these messages.
+            images: uint8 (N, H, W, 3), which take turns as bgr8.
+            log: Gets what the process prints.
+        """
+        self._domain = take_domain()
+        self.started = time.monotonic()
+        self._log = log
+        with log.open('wb') as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                env={**os.environ, **self._domain.environment},
+            )
+        self._unfinished = Unfinished(self._process.kill)
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=self._domain.number)
+        self.node = rclpy.create_node('benchmark', context=self.context)
+        self._messages = [_message(image) for image in images]
+        self._sent: dict[int, float] = {}  # stamp in nanoseconds -> steady seconds
+        self._replies: list[tuple[int, float, bytes]] = []  # stamp, steady seconds, message
+        self._publisher = self.node.create_publisher(Image, 'image', reliable(1))
+        self.node.create_subscription(reply, topic, self._hear, reliable(10), raw=True)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Return the process's number."""
+        return self._process.pid
+
+    def wait(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
+        """Return the condition's value once it is true.
+
+        Raises:
+            NavMonitorError: It stays false, or the process ends.
+        """
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            check()
+            value = condition()
+            if value:
+                return value
+            if self._process.poll() is not None:
+                raise NavMonitorError(f'the process ended before {what}: {self._last_lines()}')
+            time.sleep(0.005)
+        raise NavMonitorError(f'waited {timeout:.0f} s for {what}: {self._last_lines()}')
+
+    def wait_ready(self, timeout: float) -> None:
+        """Send images until the process answers them.
+
+        Raises:
+            NavMonitorError: It does not.
+        """
+
+        def answered() -> bool:
+            self._publish(0)
+            time.sleep(0.1)
+            return len(self._replies) >= 3
+
+        self.wait(answered, timeout, 'an answer to an image')
+
+    def feed(self, rate: float, seconds: float, *, settle: float = 0.5) -> Feed:
+        """Send images at a rate; return what came back.
+
+        Args:
+            rate: Images a second.
+            seconds: That count.
+            settle: Seconds before, that do not.
+        """
+        start = time.monotonic()
+        self._sent.clear()
+        self._replies.clear()
+        number, due = 0, start
+        while due < start + settle + seconds:
+            check()
+            now = time.monotonic()
+            if now < due:
+                time.sleep(due - now)
+            self._publish(number)
+            number += 1
+            due = max(due + 1 / rate, time.monotonic() - 1 / rate)  # no burst after a pause
+        time.sleep(min(0.5, 10 / rate))
+        counted = start + settle
+        sent = {stamp: when for stamp, when in list(self._sent.items()) if when >= counted}
+        replies = [r for r in list(self._replies) if r[0] in sent]
+        return Feed(
+            len(sent) / seconds,
+            np.array([when for _, when, _ in replies if when <= counted + seconds]),
+            np.array([when - sent[stamp] for stamp, when, _ in replies]),
+            [raw for _, _, raw in replies],
+        )
+
+    def fastest(self, *, seconds: float, first: float, limit: float = 1000.0) -> Feed:
+        """Feed faster and faster until the process no longer follows; return its best.
+
+        Args:
+            seconds: For each rate.
+            first: Rate to begin with, images a second.
+            limit: Rate not to go beyond.
+
+        Raises:
+            NavMonitorError: It answers too seldom to tell a rate.
+        """
+        best = self.feed(first, seconds)
+        while not best.rate:  # a busy machine
+            seconds *= 2
+            if seconds > _LONGEST:
+                raise NavMonitorError(
+                    f'hardly an answer in {seconds / 2:.0f} s; is the machine busy?')
+            best = self.feed(first, seconds)
+        rate = first
+        while best.rate >= 0.9 * rate and rate < limit:
+            rate *= 2
+            best = max(best, self.feed(rate, seconds), key=lambda feed: feed.rate)
+        # Images far too many cost the process time, too: once more with hardly too many.
+        return max(best, self.feed(1.2 * best.rate, seconds), key=lambda feed: feed.rate)
+
+    def close(self) -> None:
+        """End the process and the camera."""
+        self._process.terminate()  # it may have been started with SIGINT ignored
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._unfinished.close()
+        self._executor.shutdown()
+        self._thread.join(5)
+        self.node.destroy_node()
+        rclpy.shutdown(context=self.context)
+        self._domain.close()
+
+    def _publish(self, number: int) -> None:
+        message = self._messages[number % len(self._messages)]
+        stamp = time.time_ns()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        self._sent[stamp] = time.monotonic()
+        self._publisher.publish(message)
+
+    def _hear(self, raw: bytes) -> None:
+        seconds, nanoseconds = _STAMP.unpack_from(raw, 4)
+        stamp = seconds * 1_000_000_000 + nanoseconds
+        if stamp in self._sent:
+            self._replies.append((stamp, time.monotonic(), raw))
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def _last_lines(self) -> str:
+        lines = self._log.read_text(errors='replace').splitlines()
+        return ' | '.join(lines[-_LOG_LINES:]) or 'it said nothing'
+
+
+class Feed:
+    """What a process made of images that came at one rate."""
+
+    def __init__(
+        self, sent_rate: float, times: np.ndarray, latencies: np.ndarray, raw: list[bytes]
+    ) -> None:
+        """Keep it.
+
+        Args:
+            sent_rate: Images a second that were really sent.
+            times: When replies came while images were sent, steady seconds, (N,).
+            latencies: Seconds from sending to reply, of these and later ones.
+            raw: The replies, serialised.
+        """
+        self.sent_rate = sent_rate
+        self.latencies = latencies
+        self.raw = raw
+        span = times[-1] - times[0] if len(times) > 1 else 0.0
+        self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies a second
+
+
+def python_module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package as a node."""
+    return [sys.executable, '-m', name, '--ros-args', *arguments]
+
+
+def _message(image: np.ndarray) -> Image:
+    rows, columns = image.shape[:2]
+    message = Image(height=rows, width=columns, encoding='bgr8', step=3 * columns)
+    message.header.frame_id = 'benchmark'
+    message.data = byte_array(np.ascontiguousarray(image))
+    return message

@@ -1,0 +1,283 @@
+"""A whole node in a process of its own, fed over DDS, against the node that one writes by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Classification
+
+from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
+from nav_monitor_ros.benchmark.synthetic_bundle import camera_images, write_bundle
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.perception.network.backends import ENGINES, TF32, TORCH, Engine
+from nav_monitor_ros.ros.benchmark.bare_node import REPLY
+from nav_monitor_ros.ros.benchmark.link import Feed, Link, python_module
+from nav_monitor_ros.ros.qos import reliable
+
+CAMERA_RATE = 30.0  # Hz
+VARIANTS = 16  # images that take turns
+_START = 600.0  # seconds that a process may take until it answers
+_ROOT = Path(__file__).resolve().parents[2]
+PEER = _ROOT / 'benchmarks' / 'peer_node.py'
+PROFILE = _ROOT / 'config' / 'fastdds.xml'
+_STATUS = '/nav_monitor/ood_status'
+BUNDLE = 'resnet18'
+_THREADS = re.compile(r'the network runs with (\d+) thread')
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One process: as fast as it goes, and at a camera's rate."""
+
+    fastest: Feed
+    steady: Feed
+    threads: int  # that the network was run with, 0 where the process did not say
+
+
+def node_benchmark(
+    *,
+    seconds: float = 2.0,
+    classes: int = 43,
+    backends: str = '',
+    threads: int = 0,
+    grid: int = 1,
+    peer: str = '',
+    progress: Progress = lambda what, done, total: None,
+) -> Result:
+    """Measure the monitor with each backend, the peer node and the least that a node can be.
+
+    All run one ResNet-18 with random weights on 640 x 480 bgr8 images that a camera in this
+    process sends reliably, and all have the middleware profile that the package ships. The
+    monitor judges by its default scores. The peer (``benchmarks/peer_node.py``) is what one
+    writes by hand; with ``grid``, it is measured once more while somebody looks at its activation
+    maps, beside the monitor with its activation maps looked at. The bare node receives the image,
+    runs the network on a fixed input, and sends the header back.
+
+    Args:
+        seconds: For each rate that is tried; the camera's rate counts four times as long.
+        classes: Of the network.
+        backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
+            for torch and the one that is said to be the fastest of the others.
+        threads: ``torch_threads`` of the monitor, 0 as the node has it by default: it measures
+            which number is faster. The bare node takes what the fastest monitor took; the peer
+            keeps torch's own choice, since who writes by hand does.
+        grid: Whether the activation maps are measured too, 1 or 0.
+        peer: The peer's script; empty for the checkout's.
+        progress: Is told how far the work is.
+
+    Returns:
+        Timings are from the image's sending to the arrival of the reply at 30 Hz, and, where they
+        say so, from the arrival of the image at the node to its alert; ratios are to the bare node
+        with the backend that the monitor is fastest with.
+
+    Raises:
+        NavMonitorError: A process does not start or does not answer, or the peer's script is not
+            there.
+    """
+    script = Path(peer) if peer else PEER
+    if not script.is_file():
+        raise NavMonitorError(
+            f'{script} is not there: the peer node is in the source repository; run this in a '
+            'checkout, or say where it is (--peer)'
+        )
+    with scratch_folder() as scratch:
+        stage = _Stage(scratch, seconds, threads, script, progress, bool(grid))
+        wanted = stage.prepare(classes, backends)
+        monitors = {backend: stage.monitor(backend) for backend in wanted}
+        best = max(monitors, key=lambda name: monitors[name].fastest.rate)
+        bare = stage.bare(best, monitors[best].threads)
+        peer_alone = stage.peer()
+        shown = (stage.monitor(best, grid=True), stage.peer(grid=True)) if grid else None
+    return _result(
+        monitors, bare, peer_alone, shown, best,
+        {
+            'seconds': seconds, 'classes': classes, 'backends': list(wanted), 'threads': threads,
+            'camera_hz': CAMERA_RATE, 'image': '640x480 bgr8', 'grid': grid,
+        },
+    )
+
+
+class _Stage:
+    """Starts one process after the other, each alone, and measures it."""
+
+    def __init__(
+        self, folder: Path, seconds: float, threads: int, peer: Path, progress: Progress,
+        grid: bool,
+    ) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._threads = threads
+        self._peer = peer
+        self._progress = progress
+        self._steps = 5 if grid else 3  # and one for each backend
+        self._done = 0
+        self._images = camera_images(VARIANTS, seed=1)
+
+    def prepare(self, classes: int, backends: str) -> tuple[str, ...]:
+        """Make the network and its monitor; return the backends to measure."""
+        self._tell('fitting a monitor')
+        there = write_bundle(self._folder / BUNDLE, classes=classes)
+        chosen = tuple(part.strip() for part in backends.split(',') if part.strip())
+        if backends == 'all':
+            chosen = there
+        elif not chosen:
+            order = [engine.backend for engine in ENGINES if engine != Engine(TORCH, TF32)]
+            chosen = tuple(dict.fromkeys((TORCH, min(there, key=order.index))))
+        for name in chosen:
+            if name not in there:
+                raise NavMonitorError(
+                    f"backend '{name}' is not installed here, or cannot run the network; there are "
+                    f'{", ".join(there)}'
+                )
+        self._steps += len(chosen)
+        return chosen
+
+    def monitor(self, backend: str, *, grid: bool = False) -> _Measured:
+        """Measure the monitor."""
+        return self._measure(
+            f'monitor, {backend}{", maps watched" if grid else ""}',
+            python_module('nav_monitor_ros.ros.monitor.main', *self._ours(backend)),
+            DiagnosticArray, _STATUS, '/nav_monitor/activations' if grid else '', first=45.0,
+        )
+
+    def bare(self, backend: str, threads: int) -> _Measured:
+        """Measure the bare node, with the threads that the monitor chose."""
+        return self._measure(
+            f'bare node, {backend}',
+            python_module('nav_monitor_ros.ros.benchmark.bare_node', *self._ours(backend, threads)),
+            Header, REPLY.replace('~', '/bare'), '', first=45.0,
+        )
+
+    def peer(self, *, grid: bool = False) -> _Measured:
+        """Measure the peer."""
+        arguments = [
+            f'weights:={self._folder / BUNDLE / "model.safetensors"}',
+            f'training:={self._folder / "training.npz"}',
+        ]
+        command = [sys.executable, str(self._peer), '--ros-args', *_parameters(arguments)]
+        return self._measure(
+            f'peer{", maps watched" if grid else ""}', command, Classification,
+            '/peer/prediction', '/peer/activations' if grid else '', first=15.0,
+        )
+
+    def _ours(self, backend: str, threads: int = 0) -> Iterator[str]:
+        return _parameters([
+            f'bundle:={self._folder / BUNDLE}', f'torch_threads:={threads or self._threads}',
+            f'backend:={backend}',
+        ])
+
+    def _measure(
+        self, what: str, command: list[str], reply: type, topic: str, watched: str, *,
+        first: float,
+    ) -> _Measured:
+        self._tell(what)
+        log = self._folder / f'{self._done}.log'
+        with _profile():
+            link = Link(command, reply, topic, self._images, log=log)
+            try:
+                if watched:
+                    link.node.create_subscription(
+                        Image, watched, lambda raw: None, reliable(1), raw=True)
+                link.wait_ready(_START)
+                fastest = link.fastest(seconds=self._seconds, first=first)
+                steady = link.feed(CAMERA_RATE, 4 * self._seconds)
+                if not len(steady.latencies):
+                    raise NavMonitorError(f'{what}: no answer at {CAMERA_RATE:g} Hz')
+                said = _THREADS.search(log.read_text(errors='replace'))
+                return _Measured(fastest, steady, int(said[1]) if said else self._threads)
+            finally:
+                link.close()
+
+    def _tell(self, what: str) -> None:
+        self._progress(what, self._done, self._steps)
+        self._done += 1
+
+
+def _parameters(assignments: list[str]) -> Iterator[str]:
+    for assignment in assignments:
+        yield from ('-p', assignment)
+
+
+@contextmanager
+def _profile() -> Iterator[None]:
+    """Have this process and its children use the middleware profile of the package."""
+    old = os.environ.get('ROS_DISTRO') in ('humble', 'jazzy')
+    name = f'FAST{"RTPS" if old else "DDS"}_DEFAULT_PROFILES_FILE'
+    ours = PROFILE.is_file() and name not in os.environ
+    if ours:
+        os.environ[name] = str(PROFILE)
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ[name]
+
+
+def _result(
+    monitors: dict[str, _Measured], bare: _Measured, peer: _Measured,
+    shown: tuple[_Measured, _Measured] | None, best: str, settings: dict[str, Any],
+) -> Result:
+    alone = float(np.median(bare.steady.latencies))
+    timed = {f'bare node, {best}': Timing.of(bare.steady.latencies)}
+    rates = {f'bare node, {best}': bare.fastest.rate}
+    for backend, measured in monitors.items():
+        timed[f'monitor, {backend}'] = Timing.of(measured.steady.latencies, alone)
+        told = _told(measured.steady)
+        timed[f'monitor, {backend}: image received to alert'] = Timing.of(told[:, 0], alone)
+        timed[f'monitor, {backend}: forward pass'] = Timing.of(told[:, 1], alone)
+        timed[f'monitor, {backend}: the rest'] = Timing.of(told[:, 0] - told[:, 1], alone)
+        rates[f'monitor, {backend}'] = measured.fastest.rate
+    timed['peer'] = Timing.of(peer.steady.latencies, alone)
+    rates['peer'] = peer.fastest.rate
+    figures = {
+        'rate_ratio_to_peer': Figure(
+            monitors[best].fastest.rate / peer.fastest.rate, 'higher', 'x', 5.0),
+        'ms_outside_forward': Figure(
+            timed[f'monitor, {best}: the rest'].median_ms, 'lower', 'ms', 2.0),
+        'p99_ratio_to_bare': Figure(
+            timed[f'monitor, {best}'].p99_ms / timed[f'bare node, {best}'].p99_ms,
+            'lower', 'x', 2.0),
+        'threads_of_monitor': Figure(monitors[best].threads, 'lower', ''),
+        'rate_ratio_to_bare': Figure(
+            monitors[best].fastest.rate / bare.fastest.rate, 'higher', 'x'),
+    }
+    if shown is not None:
+        ours, theirs = shown
+        rates[f'monitor, {best}, maps watched'] = ours.fastest.rate
+        rates['peer, maps watched'] = theirs.fastest.rate
+        figures['rate_ratio_to_peer_maps_watched'] = Figure(
+            ours.fastest.rate / theirs.fastest.rate, 'higher', 'x')
+    figures.update({
+        f'rate_{name.replace(", ", "_").replace(" ", "_")}': Figure(rate, 'higher', 'Hz')
+        for name, rate in rates.items()
+    })
+    return Result(
+        'node', 'From an image sent to the reply, at 30 Hz over DDS', settings,
+        'the bare node', timed, figures, {'best_backend': best},
+    )
+
+
+def _told(feed: Feed) -> np.ndarray:
+    """Return what the monitor says of its frames: seconds to the alert, and of the network."""
+    told = []
+    for raw in feed.raw:
+        status = deserialize_message(raw, DiagnosticArray).status[0]
+        values = {pair.key: pair.value for pair in status.values}
+        if 'forward_ms' in values:
+            told.append((float(values['latency_ms']), float(values['forward_ms'])))
+    if not told:
+        raise NavMonitorError('the monitor judged no image in time; is the machine very busy?')
+    return np.array(told) / 1e3

@@ -1,0 +1,1 @@
+"""The node camera, which plays images as a camera publishes them."""

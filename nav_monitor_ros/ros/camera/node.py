@@ -1,0 +1,236 @@
+"""The executable ``camera``: plays images as a camera would publish them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.sources import open_source
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.untrusted_yaml import read_yaml
+from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
+from nav_monitor_ros.ros.messages import byte_array
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
+from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.process.process import StopRequest, run
+from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.runtime.parameters import declare
+from nav_monitor_ros.runtime.unknown_parameters import warn_of_unknown
+
+_FROM_RGB = {
+    'rgb8': None,
+    'bgr8': cv2.COLOR_RGB2BGR,
+    'rgba8': cv2.COLOR_RGB2RGBA,
+    'bgra8': cv2.COLOR_RGB2BGRA,
+    'mono8': cv2.COLOR_RGB2GRAY,
+}
+LONGEST_SEGMENT = 10**6  # seconds
+_PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Images to play for some time."""
+
+    name: str
+    source: ImageSource
+    seconds: float  # 0: each image once
+
+    def frames(self, rate: float, hold: int) -> int:
+        """Return how many frames the segment lasts."""
+        return round(self.seconds * rate) if self.seconds else len(self.source) * hold
+
+
+def read_script(path: Path) -> list[Segment]:
+    """Read the segments of a script.
+
+    Args:
+        path: YAML file: a list of mappings with ``name``, ``source`` and ``seconds``.
+
+    Raises:
+        NavMonitorError: The file is missing or malformed, or a source cannot be opened.
+    """
+    entries = read_yaml(path)
+    if not isinstance(entries, list) or not entries:
+        raise NavMonitorError(f'script {path} is not a list of segments')
+    segments = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or set(entry) != {'name', 'source', 'seconds'}:
+            raise NavMonitorError(
+                f'script {path}: segment {number} must have name, source and seconds'
+            )
+        seconds = entry['seconds']
+        known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (known and 0 < seconds <= LONGEST_SEGMENT):
+            raise NavMonitorError(
+                f'script {path}: segment {number} must last more than 0 seconds and at most '
+                f'{LONGEST_SEGMENT}'
+            )
+        segments.append(
+            Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))
+        )
+    return segments
+
+
+def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Scale an image to fit the frame and centre it on black.
+
+    Args:
+        image: uint8 (H, W, 3) or (H, W).
+        width: Of the frame, pixels.
+        height: Of the frame, pixels.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    scale = min(width / rgb.shape[1], height / rgb.shape[0])
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    enlarging = cv2.INTER_NEAREST if max(rgb.shape[:2]) <= _PIXEL_ART else cv2.INTER_LINEAR
+    scaled = cv2.resize(rgb, size, interpolation=enlarging if scale > 1 else cv2.INTER_AREA)
+    frame = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    frame[top : top + size[1], left : left + size[0]] = scaled
+    return frame
+
+
+class CameraNode(Node):
+    """Publishes images at a steady rate, stamped with the time at which they are sent.
+
+    On ``~/segment`` a header tells each segment that begins: its name as ``frame_id``, the stamp
+    of its first image as ``stamp``.
+    """
+
+    def __init__(self) -> None:
+        """Open the sources and start the camera's clock.
+
+        Raises:
+            NavMonitorError: A parameter or a source cannot be used.
+        """
+        super().__init__('camera', start_parameter_services=False)
+        self._values = declare(self, CAMERA_PARAMETERS)
+        self._parameter_service = ParameterRequests(self)
+        known = [parameter.name for parameter in CAMERA_PARAMETERS]
+        warn_of_unknown(self, self.get_logger(), known=known)
+        script = self._values['script']
+        self._segments = (
+            read_script(Path(script))
+            if script
+            else [Segment('source', open_source(self._values['source']), 0.0)]
+        )
+        for note in (note for segment in self._segments for note in segment.source.notes):
+            self.get_logger().warning(note)
+        self.done = False  # the script has ended
+        self._frames = self._play()
+        compressed = self._values['image_transport'] == 'compressed'
+        reliable = self._values['reliability'] == 'reliable'
+        self._publisher = self.create_publisher(
+            CompressedImage if compressed else Image,
+            self.resolve_topic_name('image') + '/compressed' if compressed else 'image',
+            QoSProfile(
+                depth=1,
+                reliability=ReliabilityPolicy.RELIABLE
+                if reliable
+                else ReliabilityPolicy.BEST_EFFORT,
+            ),
+        )
+        self._segment_publisher = self.create_publisher(
+            Header,
+            '~/segment',
+            QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        )
+        self.create_timer(
+            1.0 / self._values['rate'], self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+        names = ', '.join(f'{s.name} ({len(s.source)} images)' for s in self._segments)
+        self.get_logger().info(f'playing {names} on {self._publisher.topic_name}')
+
+    def _play(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the frames, each with its segment's name if the segment begins with it."""
+        rate, hold = self._values['rate'], self._values['hold']
+        size = self._values['width'], self._values['height']
+        positions = [0] * len(self._segments)  # a segment played again goes on where it was
+        while True:
+            for number, segment in enumerate(self._segments):
+                picture = None
+                for frame in range(segment.frames(rate, hold)):
+                    if picture is None or frame % hold == 0:
+                        image = segment.source.image(positions[number] % len(segment.source))
+                        positions[number] += 1
+                        picture = fit_into(image, *size)
+                    yield segment.name if frame == 0 else '', picture
+            if not self._values['loop']:
+                return
+
+    def _tick(self) -> None:
+        try:
+            segment, rgb = next(self._frames)
+        except StopIteration:
+            self.done = True
+            return
+        header = Header(
+            stamp=self.get_clock().now().to_msg(), frame_id=self._values['frame_id']
+        )
+        if segment:
+            self._segment_publisher.publish(Header(stamp=header.stamp, frame_id=segment))
+        self._publisher.publish(self._message(header, rgb))
+
+    def _message(self, header: Header, rgb: np.ndarray) -> Image | CompressedImage:
+        if self._values['image_transport'] == 'compressed':
+            _, encoded = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+            message = CompressedImage(header=header, format='bgr8; jpeg compressed bgr8')
+            message.data = byte_array(encoded)
+            return message
+        encoding = self._values['encoding']
+        conversion = _FROM_RGB[encoding]
+        pixels = rgb if conversion is None else cv2.cvtColor(rgb, conversion)
+        height, width = pixels.shape[:2]
+        raw = Image(
+            header=header,
+            height=height,
+            width=width,
+            encoding=encoding,
+            step=pixels.nbytes // height,
+        )
+        raw.data = byte_array(pixels)
+        return raw
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the camera until its script ends, or a signal does.
+
+    Returns:
+        0; 1 if a parameter or a source cannot be used, 70 if the node fails, after one line that
+        says why.
+    """
+    return run('camera', CameraNode, _play_on, args)
+
+
+def _play_on(node: CameraNode, stop: StopRequest) -> int:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        spin_until(
+            lambda: stop.is_set() or node.done, lambda: executor.spin_once(timeout_sec=0.1),
+            Failures(QueuedLog(node.get_logger())),
+        )
+    except ExternalShutdownException:
+        pass
+    executor.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""``/diagnostics``: what a person wants to know once a second of each camera and of the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Header
+
+from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.ros.messages import (
+    LEVELS,
+    diagnostic,
+    diagnostics_message,
+    parameters_status,
+)
+from nav_monitor_ros.ros.monitor.image_subscription import REMEDY, SILENCE
+from nav_monitor_ros.ros.qos import reliable
+
+if TYPE_CHECKING:
+    from nav_monitor_ros.ros.monitor.camera_pipeline import WatchedCamera
+    from nav_monitor_ros.runtime.monitor import Monitor
+
+PERIOD = 1.0  # seconds
+Status = tuple[bytes, str, Mapping[str, object]]  # level, message, values
+
+
+class Diagnostics:
+    """Publishes how the node is. Belongs to the executor's thread."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        cameras: Sequence[WatchedCamera],
+        unknown_parameters: Sequence[str] = (),
+    ) -> None:
+        """Create the publisher.
+
+        Args:
+            node: Owns it.
+            cameras: That are looked at.
+            unknown_parameters: What there is to say of parameters that nothing reads.
+        """
+        self._node = node
+        self._unknown = unknown_parameters
+        self._cameras = cameras
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
+        self._received = dict.fromkeys(cameras, 0)  # when last looked
+        self._lost = dict.fromkeys(cameras, 0)
+
+    def publish(
+        self,
+        alert: Alert,
+        monitor: Monitor | None,
+        trouble: str,
+        bundle: str,
+        counters: Mapping[str, object],
+    ) -> None:
+        """Say how everything is.
+
+        Args:
+            alert: What ``ood_alert`` says.
+            monitor: The model, if there is one.
+            trouble: Why there is none.
+            bundle: The one that the parameters name.
+            counters: What else is counted that belongs to the alert.
+        """
+        parts: dict[str, Status] = {}
+        for camera in self._cameras:
+            parts[camera.says('input')] = self._input(camera)
+            parts[camera.says('inference')] = _inference(camera)
+            its = camera.incidents.told() if camera.incidents is not None else {}
+            if camera.name:
+                parts[camera.says('ood')] = _ood(camera.alerts.alert, its)
+            else:
+                counters = {**its, **counters}
+        parts['ood'] = _ood(alert, counters)
+        parts['model'] = self._model(monitor, trouble, bundle)
+        if self._unknown:
+            parts['parameters'] = parameters_status(self._unknown)
+        name = self._node.get_fully_qualified_name()
+        self._publisher.publish(
+            diagnostics_message(
+                Header(stamp=self._node.get_clock().now().to_msg()),
+                [
+                    diagnostic(f'{name}: {part}', 'nav_monitor', level, message, values)
+                    for part, (level, message, values) in parts.items()
+                ],
+            )
+        )
+
+    def _input(self, camera: WatchedCamera) -> Status:
+        subscription, desk = camera.subscription, camera.desk
+        if subscription is None or desk is None:
+            return DiagnosticStatus.STALE, 'not active', {}
+        received = desk.mailbox.received
+        before = self._received[camera]
+        rate = (received - before if received >= before else received) / PERIOD
+        self._received[camera] = received
+        lost = subscription.lost - self._lost[camera]
+        self._lost[camera] = subscription.lost
+        silent = time.monotonic() - camera.last_message
+        values = {
+            'topic': subscription.topic,
+            'reliability': subscription.reliability.name.lower(),
+            'publishers': subscription.publishers.count,
+            'received': received,
+            'rate_hz': rate,
+            'dropped_unjudged': desk.mailbox.dropped,
+            'lost_in_transport': subscription.lost,
+            'size': desk.last_size,
+            'last_image_s_ago': silent,
+        }
+        if not camera.enabled:
+            return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
+        trouble = subscription.unheard()
+        if trouble:
+            return DiagnosticStatus.ERROR, trouble, values
+        if subscription.publishers.best_effort and (lost > 0 or silent > SILENCE):
+            what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
+            return (
+                DiagnosticStatus.WARN if lost > 0 and silent < SILENCE else DiagnosticStatus.ERROR,
+                f'{what} of a best-effort publisher: {REMEDY}',
+                values,
+            )
+        if silent > SILENCE:
+            return DiagnosticStatus.ERROR, f'no image for {silent:.0f} s', values
+        if not received:
+            return DiagnosticStatus.STALE, 'no image yet', values
+        if subscription.publishers.other_types:
+            others = ', '.join(subscription.publishers.other_types)
+            return (
+                DiagnosticStatus.WARN,
+                f'{rate:.0f} images a second; {subscription.topic} carries {others}, too',
+                values,
+            )
+        return DiagnosticStatus.OK, f'{rate:.0f} images a second', values
+
+    def _model(self, monitor: Monitor | None, trouble: str, wanted: str) -> Status:
+        if monitor is None:
+            level = DiagnosticStatus.ERROR if trouble else DiagnosticStatus.STALE
+            return level, trouble or 'no bundle loaded', {'bundle': wanted}
+        if trouble:
+            return DiagnosticStatus.ERROR, trouble, {'bundle': wanted}
+        bundle = monitor.bundle
+        stale = '; '.join(
+            camera.says(finding)
+            for camera in self._cameras if (finding := camera.alerts.calibration_stale)
+        )
+        return (
+            DiagnosticStatus.WARN if stale else DiagnosticStatus.OK,
+            f'calibration stale: {stale}' if stale else f'bundle {bundle.name}',
+            {
+                'bundle': str(bundle.folder),
+                'network': bundle.network.spec,
+                'layer': bundle.layer,
+                'classes': len(bundle.class_names),
+                'scores': ' '.join(bundle.scores),
+                'decisive_score': monitor.judge.decisive,
+                'fused_scores': ' '.join(bundle.calibration.fuse),
+                'false_alarm_rate': bundle.calibration.alpha,
+            },
+        )
+
+
+def _inference(camera: WatchedCamera) -> Status:
+    desk = camera.desk
+    if desk is None:
+        return DiagnosticStatus.STALE, 'not active', {}
+    latencies = np.array(desk.latencies) * 1000
+    values: dict[str, object] = {
+        'device': str(desk.monitor.classifier.device),
+        'backend': str(desk.monitor.classifier.engine),
+        'judged': desk.judged,
+        'failed': desk.failed,
+        'pictures_drawn': desk.outputs.views.drawn,
+    }
+    times = np.array(desk.outputs.views.times) * 1000
+    if len(times):
+        values['drawing_ms_p95'] = float(np.percentile(times, 95))
+    if not len(latencies):
+        return DiagnosticStatus.STALE, 'no image judged yet', values
+    values['latency_ms_median'] = float(np.median(latencies))
+    values['latency_ms_p99'] = float(np.percentile(latencies, 99))
+    return (
+        DiagnosticStatus.OK,
+        f'{values["latency_ms_median"]:.1f} ms from image to alert (median)',
+        values,
+    )
+
+
+def _ood(alert: Alert, counters: Mapping[str, object]) -> Status:
+    return (
+        LEVELS[alert.state],
+        alert.reason.value,
+        {
+            'alert': alert.value, 'state': alert.state.value, 'detail': alert.detail, **counters
+        },
+    )

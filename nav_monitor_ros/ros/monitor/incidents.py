@@ -1,0 +1,192 @@
+"""What is kept of a rising alert: pictures with their verdicts, and rosbag2's snapshot."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.runtime.incidents import IncidentRecorder, IncidentRules, Moment
+
+
+def snapshot_type() -> Any:
+    """Return the type of rosbag2's snapshot service.
+
+    Raises:
+        NavMonitorError: It is not installed.
+    """
+    try:
+        return importlib.import_module('rosbag2_interfaces.srv').Snapshot
+    except ImportError:
+        raise NavMonitorError(
+            'snapshot_service needs the package rosbag2_interfaces; install it (apt install '
+            'ros-$ROS_DISTRO-rosbag2-interfaces) or leave the parameter empty'
+        ) from None
+
+
+class SnapshotCaller:
+    """Asks a rosbag2 recorder to write what it has in memory, and never waits for the answer."""
+
+    def __init__(self, node: LifecycleNode, log: QueuedLog, service: str, kind: Any) -> None:
+        """Create the client.
+
+        Args:
+            node: Owns it.
+            log: Gets what goes wrong.
+            service: Name of the service.
+            kind: Its type, whose request is empty and whose answer has ``success``.
+        """
+        self._node, self._log, self._service, self._kind = node, log, service, kind
+        self._client: Any = node.create_client(kind, service)
+        self._last = -math.inf
+        self._trouble = ''
+        self.taken = 0
+        self.failed = 0
+
+    def call(self, now: float, interval: float) -> None:
+        """Ask for a snapshot, unless one was asked for in the last ``interval`` seconds."""
+        if now - self._last < interval:
+            return
+        self._last = now
+        if not self._client.service_is_ready():
+            self._fail(f'no snapshot: nobody offers {self._service}')
+            return
+        self._client.call_async(self._kind.Request()).add_done_callback(self._answered)
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._node.destroy_client(self._client)
+
+    def _answered(self, future: Any) -> None:
+        if future.result() is not None and future.result().success:
+            self.taken += 1
+            self._trouble = ''
+        else:
+            self._fail(f'no snapshot: {self._service} answered that it failed')
+
+    def _fail(self, trouble: str) -> None:
+        self.failed += 1
+        if trouble != self._trouble:  # once, not with every alert
+            self._trouble = trouble
+            self._log.warning(trouble)
+
+
+class Snapshots:
+    """Has a recorder's snapshot taken when the alert of any camera rises."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        log: QueuedLog,
+        values: Callable[[], Mapping[str, Any]],
+        load_type: Callable[[], Any] = snapshot_type,
+    ) -> None:
+        """Prepare what the parameters name.
+
+        Args:
+            node: For the client of the snapshot service.
+            log: Gets what goes wrong.
+            values: Returns the parameters in force.
+            load_type: Returns the type of the snapshot service.
+
+        Raises:
+            NavMonitorError: The snapshot's type is not installed.
+        """
+        self._values = values
+        service = values()['snapshot_service']
+        self._caller = SnapshotCaller(node, log, service, load_type()) if service else None
+        self._wanted = threading.Event()
+
+    def want(self) -> None:
+        """Have the next heartbeat ask for a snapshot; quick."""
+        self._wanted.set()
+
+    def beat(self, now: float) -> None:
+        """Ask if somebody wanted it; called with the heartbeat of the alert."""
+        if self._caller is not None and self._wanted.is_set():
+            self._wanted.clear()
+            self._caller.call(now, self._values()['incident_interval'])
+
+    def close(self) -> None:
+        """Let the service go."""
+        if self._caller is not None:
+            self._caller.close()
+
+    def told(self) -> dict[str, int]:
+        """Return counters for diagnostics."""
+        if self._caller is None:
+            return {}
+        return {'snapshots_taken': self._caller.taken, 'snapshots_failed': self._caller.failed}
+
+
+class Incidents:
+    """Keeps the evidence of one camera's rising alerts, as the parameters want it."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        values: Callable[[], Mapping[str, Any]],
+        snapshots: Snapshots,
+        camera: str = '',
+        cameras: int = 1,
+    ) -> None:
+        """Start without frames.
+
+        Args:
+            bundle: Is noted in each incident.
+            values: Returns the parameters in force.
+            snapshots: Are wanted whenever this alert rises.
+            camera: Name of the camera where there are several, and of the folder in the incidents'
+                folder that is its own.
+            cameras: How many share the memory and the room that incidents may take.
+        """
+        self._values, self._snapshots = values, snapshots
+        self._camera, self._cameras = camera, cameras
+        self._recorder = IncidentRecorder(
+            {'name': bundle.name, 'network': bundle.network.spec, 'provenance': bundle.provenance}
+        )
+
+    def alert_rose(self, alert: Alert) -> None:
+        """Note that the alert rose; quick, since it is called while the alert is being told."""
+        self._recorder.alert_rose(alert)
+        self._snapshots.want()
+
+    def frame(self, moment: Moment) -> None:
+        """Take in a judged frame."""
+        self._recorder.frame(moment, self._rules())
+
+    def beat(self, now: float) -> None:
+        """Do what is due; called with the heartbeat of the alert."""
+        self._recorder.flush(self._rules(), now)
+
+    def close(self) -> None:
+        """Finish what is being written."""
+        self._recorder.close(timeout=2.0)
+
+    def told(self) -> dict[str, int]:
+        """Return counters for diagnostics."""
+        return {
+            'incidents_written': self._recorder.written,
+            'incidents_failed': self._recorder.failed,
+            'incidents_left_out': self._recorder.left_out,
+        }
+
+    def _rules(self) -> IncidentRules:
+        values = self._values()
+        folder = values['incident_folder']
+        return IncidentRules(
+            folder=f'{folder}/{self._camera}' if folder and self._camera else folder,
+            seconds=values['incident_seconds'],
+            limit=values['incident_limit'] / self._cameras,
+            rate=values['incident_rate'],
+            interval=values['incident_interval'],
+            share=1 / self._cameras,
+        )

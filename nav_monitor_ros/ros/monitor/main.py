@@ -1,0 +1,118 @@
+"""The executable ``monitor``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.monitor.node import MonitorNode
+from nav_monitor_ros.ros.process.log import log_to_ros
+from nav_monitor_ros.ros.process.process import (
+    FAILED,
+    LAST_LINES,
+    UNUSABLE,
+    StopRequest,
+    StuckThreadError,
+    run,
+)
+from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+
+STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
+CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until a signal ends it.
+
+    Returns:
+        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
+        line that says why.
+    """
+    return run('nav_monitor', MonitorNode, _watch, args)
+
+
+def _watch(node: MonitorNode, stop: StopRequest) -> int:
+    log_to_ros(node.log)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    statuses: list[int] = []
+    serving = threading.Thread(
+        target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor',
+        daemon=True,
+    )
+    serving.start()
+    while not stop.wait(node.alert_period):
+        _beat(node)
+    node.say_goodbye()
+    closing = threading.Thread(
+        target=_close, args=(node, executor, serving), name='nav_monitor closing', daemon=True
+    )
+    closing.start()
+    end = time.monotonic() + CLOSING
+    while closing.is_alive() and time.monotonic() < end:
+        closing.join(node.alert_period)
+        _beat(node)
+    node.deliver()
+    node.log.flush(LAST_LINES)
+    status = statuses[0] if statuses else 0
+    if closing.is_alive() or serving.is_alive():
+        raise StuckThreadError(status)  # foreign code holds it
+    return status
+
+
+def _beat(node: MonitorNode) -> None:
+    try:
+        node.beat()
+    except Exception as error:  # silence would be worse than whatever this is
+        node.log.error(f'heartbeat: {type(error).__name__}: {error}')
+
+
+def _close(
+    node: MonitorNode, executor: SingleThreadedExecutor, serving: threading.Thread
+) -> None:
+    executor.shutdown(timeout_sec=STOPPING)
+    serving.join()
+    try:
+        node.stop(STOPPING)
+    except NavMonitorError as error:
+        node.log.error(str(error))
+
+
+def _execute(
+    node: MonitorNode,
+    executor: SingleThreadedExecutor,
+    stop: StopRequest,
+    statuses: list[int],
+) -> None:
+    try:
+        if node.autostart:
+            for transition in (node.trigger_configure, node.trigger_activate):
+                if not stop.is_set():
+                    transition()
+                    if node.trouble:
+                        statuses.append(UNUSABLE)  # the transition has logged the one line
+                        return
+        # spin() itself returns only once the executor is shut down, or its context.
+        spun: list[bool] = []
+        failures = Failures(node.log)
+
+        def spin() -> None:
+            executor.spin()
+            spun.append(True)
+
+        spin_until(lambda: bool(spun), spin, failures)
+    except ExternalShutdownException:
+        pass
+    except Exception as error:
+        node.log.fatal(f'executor failed: {type(error).__name__}: {error}')
+        statuses.append(FAILED)
+    finally:
+        stop.request()
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,428 @@
+"""The lifecycle node ``nav_monitor``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+from vision_msgs.msg import LabelInfo
+
+from nav_monitor_ros.decision.alert import AlertRules
+from nav_monitor_ros.decision.verdict import Reason
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.messages import label_info_message
+from nav_monitor_ros.ros.monitor import diagnostics
+from nav_monitor_ros.ros.monitor.alert_board import AlertBoard
+from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
+from nav_monitor_ros.ros.monitor.camera_pipeline import WatchedCamera
+from nav_monitor_ros.ros.monitor.diagnostics import Diagnostics
+from nav_monitor_ros.ros.parameter_requests import (
+    RelatedParameters,
+    RelatedParametersService,
+    together,
+)
+from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.safety_stop.topics import check_distinct
+from nav_monitor_ros.runtime.camera_overrides import (
+    CameraValues,
+    declare_all,
+    declare_own,
+    known_names,
+)
+from nav_monitor_ros.runtime.parameters import plain
+from nav_monitor_ros.runtime.unknown_parameters import describe_unknown, warn_of_unknown
+
+if TYPE_CHECKING:
+    from nav_monitor_ros.ros.monitor.incidents import Snapshots
+    from nav_monitor_ros.ros.monitor.worker import Worker
+    from nav_monitor_ros.runtime.monitor import Monitor
+
+RULES = tuple(AlertRules.__dataclass_fields__)  # parameters of the same names
+FOLLOW_PERIOD = 0.5  # seconds between looks at the images' publishers
+GOODBYE = 1.0  # seconds that the last True may take to reach everybody
+_Transition = Callable[[], None]
+
+
+class MonitorNode(RelatedParameters, LifecycleNode):
+    """Runs one network on the images of one or several cameras and says whether to believe it.
+
+    Three threads: the executor's runs all callbacks, the worker's all inference, and whoever calls
+    ``beat`` repeats the alert; so the alert is heard while a model loads or a network hangs.
+    """
+
+    def __init__(self, name: str = 'nav_monitor', **options: Any) -> None:
+        """Create the node in state unconfigured, with ``ood_alert`` already True.
+
+        Raises:
+            NavMonitorError: A parameter has a wrong type or is out of range.
+        """
+        super().__init__(name, start_parameter_services=False, **options)
+        self.log = QueuedLog(self.get_logger())
+        self._settings = declare_all(self)
+        _check_folder(self._values)
+        self._trouble = ''  # why the last transition failed, until one has mended it
+        self._failed_work = ''  # what failed last of what is for people
+        self._background = BackgroundThread(self.log)
+        self._monitor: Monitor | None = None
+        self._snapshots: Snapshots | None = None
+        self._worker: Worker | None = None
+        _require_topics_of_their_own(self, self._settings)
+        own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
+        self._alerts = AlertBoard(
+            self, _rules(self._settings), self._values['alert_rate'], self.log,
+        )
+        self._cameras = [
+            WatchedCamera(
+                self, name, values, self._alerts.cameras[name], self.log, self._background
+            )
+            for name, values in own.items()
+        ]
+        unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
+        self._diagnostics = Diagnostics(self, self._cameras, unknown)
+        self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
+        self.create_service(Trigger, '~/reset_alert', self._reset_alert)
+        self.create_service(SetBool, '~/set_enabled', self._set_enabled)
+        # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(
+            FOLLOW_PERIOD, lambda: self._survive(self._follow_publishers), clock=steady
+        )
+        self.create_timer(
+            diagnostics.PERIOD, lambda: self._survive(self._publish_diagnostics), clock=steady
+        )
+        self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = RelatedParametersService(self)
+
+    @property
+    def autostart(self) -> bool:
+        """Return whether the node configures and activates itself."""
+        return self._values['autostart']
+
+    @property
+    def alert_period(self) -> float:
+        """Return the seconds between two calls of ``beat``."""
+        return 1.0 / self._values['alert_rate']
+
+    @property
+    def trouble(self) -> str:
+        """Return why the last transition failed, in one line; empty if it did not."""
+        return self._trouble
+
+    def beat(self) -> None:
+        """Repeat the alert; to be called every ``alert_period``, from any thread."""
+        worker = self._worker
+        if worker is not None and worker.revive():
+            detail = 'the thread that judges images died and was started anew'
+            self._alerts.tell_all(
+                lambda machine, now: machine.failed(Reason.INFERENCE_ERROR, detail)
+            )
+            self.log.error(detail)
+        self._alerts.repeat()
+        for camera in self._cameras:
+            camera.beat()
+        self._background.post(('', 'snapshot'), self._call_snapshot)
+
+    def say_goodbye(self) -> None:
+        """Say True for the last time; ``beat`` goes on repeating it."""
+        self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
+
+    def stop(self, timeout: float) -> None:
+        """Stop working after ``say_goodbye``.
+
+        Args:
+            timeout: Seconds that the worker may take for the images that it has.
+
+        Raises:
+            NavMonitorError: The worker does not return.
+        """
+        try:
+            self._stop_work(timeout)
+        finally:
+            for camera in self._cameras:
+                camera.forget()
+            self._background.close(timeout)
+
+    def deliver(self) -> None:
+        """Wait until everybody has heard the last alert, as long as may be waited for it."""
+        self._alerts.deliver(GOODBYE)
+
+    # Transitions. rclpy swallows their exceptions, so each one is logged here.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the bundle."""
+        return self._transition(self._configure, mends=True)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Listen to the camera and judge."""
+        result = self._transition(self._activate, mends=True)
+        if result is TransitionCallbackReturn.SUCCESS:
+            return super().on_activate(state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening; the alert is True from here on."""
+        result = self._transition(self._deactivate, TransitionCallbackReturn.ERROR)
+        if result is TransitionCallbackReturn.SUCCESS:
+            return super().on_deactivate(state)
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let the model go."""
+        return self._transition(self._clean_up)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop for good."""
+        return self._transition(self._clean_up)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Return to unconfigured after a failed transition."""
+        return self._transition(self._clean_up)
+
+    def _transition(
+        self,
+        work: _Transition,
+        failure: TransitionCallbackReturn = TransitionCallbackReturn.FAILURE,
+        *,
+        mends: bool = False,
+    ) -> TransitionCallbackReturn:
+        """Do the work of a transition.
+
+        Args:
+            work: The work.
+            failure: What to return if it raises.
+            mends: Whether its success means that no earlier trouble is left.
+        """
+        try:
+            work()
+        except NavMonitorError as error:
+            self._trouble = str(error)
+        except Exception as error:
+            self._trouble = f'{type(error).__name__}: {one_line(error, 1000)}'
+        else:
+            if mends:
+                self._trouble = ''
+            return TransitionCallbackReturn.SUCCESS
+        self.log.error(self._trouble)
+        return failure
+
+    def _configure(self) -> None:
+        started = time.monotonic()
+        # Imported here: torch takes seconds to load, and the alert must be heard before.
+        from nav_monitor_ros.bundle.folder import load_bundle
+        from nav_monitor_ros.ros.monitor.incidents import Snapshots
+        from nav_monitor_ros.runtime.monitor import Monitor
+
+        values = self._values
+        try:
+            monitor = Monitor(
+                load_bundle(values['bundle']),
+                backend=values['backend'],
+                device=values['device'],
+                threads=values['torch_threads'] or None,
+                trusted_packages=[name for name in values['trusted_packages'] if name],
+                decisive=values['score'],
+                also=[name for name in values['extra_scores'] if name],
+                top=values['top_k'],
+                evidence_level=values['evidence_level'],
+            )
+            monitor.warm_up(len(self._cameras))
+            monitor.spatial_layer(values['activation_layer'])
+            snapshots = Snapshots(self, self.log, lambda: self._values)
+        except Exception as error:
+            self._fail_model(one_line(error, 1000))
+            raise
+        self._monitor = monitor
+        self._snapshots = snapshots
+        for camera in self._cameras:
+            camera.configure(monitor, snapshots, len(self._cameras))
+        self._alerts.tell_all(lambda machine, now: machine.model_loaded())
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._label_info.publish(label_info_message(header, monitor.bundle.class_names))
+        self.log.info(
+            f"bundle '{monitor.bundle.name}' ({len(monitor.bundle.class_names)} classes) on "
+            f'{monitor.classifier.device} by {monitor.classifier.engine}, loaded in '
+            f'{time.monotonic() - started:.1f} s'
+        )
+
+    def _activate(self) -> None:
+        from nav_monitor_ros.ros.monitor.worker import Worker
+
+        assert self._monitor is not None
+        self._monitor.judge.forget()
+        worker = Worker(self.log, self._monitor, self._cameras)
+        worker.start()
+        self._worker = worker
+        try:
+            for camera, desk in zip(self._cameras, worker.desks, strict=True):
+                camera.listen(desk)
+        except BaseException as error:
+            detail = one_line(error, 1000)
+            self._alerts.tell_all(
+                lambda machine, now: machine.activation_failed(detail),
+                Header(stamp=self.get_clock().now().to_msg()),
+            )
+            self._stop_work()  # the next activation begins anew
+            raise
+        self._alerts.tell_all(lambda machine, now: machine.activate(True, now))
+
+    def _deactivate(self) -> None:
+        self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
+        self._stop_work()
+
+    def _clean_up(self) -> None:
+        self._deactivate()
+        self._monitor = None
+        for camera in self._cameras:
+            camera.forget()
+        snapshots, self._snapshots = self._snapshots, None
+        if snapshots is not None:
+            snapshots.close()
+
+    def _stop_work(self, timeout: float | None = None) -> None:
+        for camera in self._cameras:
+            camera.close()
+        worker, self._worker = self._worker, None
+        if timeout is None:
+            timeout = 1.0 + self._values['inference_timeout']
+        if worker is not None and not worker.stop(timeout):
+            self._monitor = None  # the stuck thread still holds it
+            detail = (
+                'the network does not return from its last image; configure again to load it anew'
+            )
+            self._fail_model(detail)
+            raise NavMonitorError(detail)
+
+    def _fail_model(self, detail: str) -> None:
+        """Say what is wrong with the model, until one is loaded."""
+        self._alerts.tell_all(lambda machine, now: machine.model_failed(detail))
+
+    def _call_snapshot(self) -> None:
+        snapshots = self._snapshots
+        if snapshots is not None:
+            snapshots.beat(time.monotonic())
+
+    # What the executor's thread is called for.
+
+    def _survive(self, work: _Transition) -> None:
+        """Do what is for people; a failure of it must not end the node."""
+        try:
+            work()
+        except Exception as error:
+            text = f'{work.__name__.strip("_")}: {type(error).__name__}: {one_line(error)}'
+            if text != self._failed_work:  # once, not every second
+                self._failed_work = text
+                self.log.error(text)
+
+    def _follow_publishers(self) -> None:
+        for camera in self._cameras:
+            camera.follow()
+
+    def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
+        for camera in self._cameras:
+            camera.reset()
+        response.success = True
+        response.message = self._alerts.alert.reason.value
+        return response
+
+    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response):
+        for camera in self._cameras:
+            camera.enable(request.data)
+        response.success = True
+        response.message = self._alerts.alert.reason.value
+        return response
+
+    # Parameters.
+
+    @property
+    def _values(self) -> Mapping[str, Any]:
+        return self._settings.common
+
+    def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        given = {change.name: plain(change.value) for change in changes}
+        try:
+            parameters = self._settings.changed(given, configured=self._monitor is not None)
+            values = parameters.common
+            if values['incident_folder'] != self._values['incident_folder']:
+                _check_folder(values)
+            if self._monitor is not None:
+                self._monitor.spatial_layer(values['activation_layer'])
+            rules = _rules(parameters)
+        except NavMonitorError as error:
+            reason = f'{error}{together(given, str(error))}'
+            return SetParametersResult(successful=False, reason=reason)
+        except Exception as error:  # a value that nobody thought of must not end the node
+            reason = f'{type(error).__name__}: {one_line(error)}'
+            return SetParametersResult(successful=False, reason=reason)
+        self._settings = parameters
+        for camera in self._cameras:
+            camera.change(parameters.of(camera.name), rules[camera.name])
+        return SetParametersResult(successful=True)
+
+    def describe_unknown(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each name that is none of the node's parameters', with the nearest."""
+        return describe_unknown(names, **known_names(self._settings.cameras))
+
+    def declare_again(self, name: str) -> None:
+        """Declare a camera's parameter that was deleted, so that it may be set again."""
+        declare_own(self, name)
+
+    def _publish_diagnostics(self) -> None:
+        self._diagnostics.publish(
+            self._alerts.alert,
+            self._monitor,
+            self._trouble,
+            self._values['bundle'],
+            self._snapshots.told() if self._snapshots is not None else {},
+        )
+
+
+def _require_topics_of_their_own(node: MonitorNode, settings: CameraValues) -> None:
+    """Check that no remapping makes one topic of two cameras' alerts, or of their equal views.
+
+    Raises:
+        NavMonitorError: One does.
+    """
+    if settings.cameras == ('',):
+        return
+    alerts = ['ood_alert', *(f'{camera}/ood_alert' for camera in settings.cameras)]
+    check_distinct(node, alerts, 'who listens could not tell one alert from the other')
+    views: dict[tuple[str, tuple[int, ...]], str] = {}
+    for camera in settings.cameras:
+        topic, roi = node.resolve_topic_name(f'{camera}/image'), settings.of(camera)['roi']
+        other = views.setdefault((topic, tuple(roi)), camera)
+        if other != camera:
+            raise NavMonitorError(
+                f'the cameras {other} and {camera} are both {topic}: one of them would not be '
+                f'watched; remap {camera}/image, or give the two a roi of their own'
+            )
+
+
+def _rules(settings: CameraValues) -> dict[str, AlertRules]:
+    """Return the rules of each camera's alert.
+
+    Raises:
+        NavMonitorError: Some of its parameters contradict each other.
+    """
+    rules = {}
+    for camera in settings.cameras:
+        values = settings.of(camera)
+        try:
+            rules[camera] = AlertRules(**{name: values[name] for name in RULES})
+        except NavMonitorError as error:
+            raise NavMonitorError(f'camera {camera}: {error}' if camera else str(error)) from None
+    return rules
+
+
+def _check_folder(values: Mapping[str, Any]) -> None:
+    if values['incident_folder']:
+        from nav_monitor_ros.runtime.incidents import check_folder
+
+        check_folder(values['incident_folder'])

@@ -1,0 +1,1 @@
+"""A node as a process: signals, output, log, executors, ROS domains."""

@@ -1,0 +1,452 @@
+"""The executable ``safety_stop``: lets velocity commands through while ``ood_alert`` is False."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from geometry_msgs.msg import Twist, TwistStamped, Vector3
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, Header
+from std_srvs.srv import Trigger
+
+from nav_monitor_ros.decision.velocity_gate import ZERO, Gate, GateReason, GateRules, Velocity
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.parameter_requests import ParameterRequests
+from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.process.process import StopRequest, run
+from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.qos import latched, reliable
+from nav_monitor_ros.ros.safety_stop.diagnostics import GateDiagnostics, GateState, GateTopics
+from nav_monitor_ros.ros.safety_stop.parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
+from nav_monitor_ros.ros.safety_stop.topics import (
+    TWIST,
+    TWIST_STAMPED,
+    WayBack,
+    check_distinct,
+    gid,
+    without_deadline,
+)
+from nav_monitor_ros.runtime.parameters import declare, plain
+from nav_monitor_ros.runtime.unknown_parameters import warn_of_unknown
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+RULES = tuple(GateRules.__dataclass_fields__)  # parameters of the same names
+TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
+DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
+LEASE_PERIODS = 5  # its liveliness lease
+LOOKS = 2  # looks at the clock, at least, in the time after which the loop counts as late
+GOODBYE = 1.0  # seconds that the last zero may take to reach everybody, and the log its file
+LOG_PERIOD = 1.0  # seconds between two lines about the same fault of the commands
+ALERTS_KEPT = 10  # so that one publisher's False cannot push another's True out of the queue
+
+
+class SafetyStopNode(Node):
+    """Forwards ``cmd_vel_in`` to ``cmd_vel`` unless the alert is raised, silent or lost.
+
+    The alert is subscribed to twice. The first subscription asks for nothing that a publisher
+    might not offer, so it hears every publisher, and the gate's own clock measures its silence.
+    The second one asks for a deadline and a liveliness lease and is there for their events only:
+    where a publisher does not offer them, it is not connected, and nothing else is lost. Both are
+    volatile: the alert is repeated anyway, and a late joiner must not take for news the False that
+    a monitor, hung since, said long ago.
+
+    One thread decides: what is heard is answered at once, and a steady timer looks at the clock.
+    Each callback first tells the gate that the loop runs, then acts, and only then logs. People are
+    told by another thread (``GateDiagnostics``).
+    """
+
+    _diagnostics: GateDiagnostics | None = None  # where the node was not completed
+
+    def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
+        """Start stopped.
+
+        Raises:
+            NavMonitorError: A parameter has a wrong type or is out of range, or two of the topics
+                are one.
+        """
+        super().__init__(name, start_parameter_services=False, **options)
+        self.log = QueuedLog(self.get_logger())
+        check_distinct(self, TOPICS)
+        self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
+        rules = GateRules(**{rule: self._values[rule] for rule in RULES})
+        self._gate = Gate(rules, time.monotonic())
+        self._reason = GateReason.NO_ALERT_YET
+        self._said: GateReason | None = None
+        self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
+        self._sent = ZERO
+        self._frame_id = ''  # of the newest command
+        self._received = self._forwarded = self._not_finite = 0
+        self._stale = self._stamped_wrong = self._came_back = 0
+        self._alive = self._lost = 0  # publishers of the alert, by their liveliness
+        self._times_late, self._longest_late = 0, 0.0  # seconds
+        self._not_finite_logged = self._stamp_logged = -math.inf
+        self._way_back: WayBack | None = None  # written by the thread of the diagnostics
+        self._publishers_told = True  # whether the middleware says who published a command
+        self._create_publishers()
+        self._create_subscriptions()
+        self.create_service(Trigger, '~/reset', self._reset)
+        # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        period = 1.0 / self._values['rate']
+        self.create_timer(period, self._tick, clock=steady)
+        if period > (look := rules.late_after / LOOKS):
+            self.create_timer(look, self._look, clock=steady)
+        self.add_on_set_parameters_callback(self._set_parameters)
+        self._parameter_service = ParameterRequests(self)
+        self._act()
+        unknown = warn_of_unknown(self, self.log, known=BY_NAME)
+        self._diagnostics = GateDiagnostics(
+            self, self._topics(), self.log, self._state, self._loop_found, unknown
+        )
+
+    def stop(self) -> None:
+        """Send zero for the last time, wait until everybody has it, and write the log."""
+        self._send(ZERO)
+        self._stopped.publish(Bool(data=True))
+        for publisher in (self._commands, self._stopped):
+            publisher.wait_for_all_acked(Duration(seconds=GOODBYE))
+        self.log.flush(GOODBYE)
+
+    def destroy_node(self) -> None:
+        """End the thread of the diagnostics, too."""
+        if self._diagnostics is not None:
+            self._diagnostics.close()
+        super().destroy_node()
+
+    def _create_publishers(self) -> None:
+        rate = self._values['rate']
+        self._stopped = self.create_publisher(
+            Bool,
+            '~/stopped',
+            latched(
+                deadline=Duration(seconds=DEADLINE_PERIODS / rate),
+                liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+                liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
+            ),
+        )
+        self._type = TwistStamped if self._values['stamped'] else Twist
+        self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
+
+    def _create_subscriptions(self) -> None:
+        # No default listeners: who cannot be heard is found by the diagnostics, with a remedy.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        # rclpy serves what is ready in the order of creation: alerts come before commands.
+        self._alerts = self.create_subscription(
+            Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT), event_callbacks=quiet
+        )
+        self._watch_alert()
+        self._incoming = self.create_subscription(
+            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
+        )
+
+    def _topics(self) -> GateTopics:
+        return GateTopics(
+            incoming=self._incoming.topic_name,
+            outgoing=self._commands.topic_name,
+            alert=self._alerts.topic_name,
+            kind=TWIST_STAMPED if self._values['stamped'] else TWIST,
+            commands_asked=reliable(1),
+            commands_offered=without_deadline(reliable(1)),
+            alert_asked=reliable(ALERTS_KEPT),
+        )
+
+    # The alert.
+
+    def _watch_alert(self) -> None:
+        """Subscribe to the alert's deadline and liveliness, as far as the middleware has them."""
+        timeout = Duration(seconds=self._values['alert_timeout'])
+        profile = QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            deadline=timeout,
+            liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
+            liveliness_lease_duration=timeout,
+        )
+        events = SubscriptionEventCallbacks(
+            deadline=self._deadline_missed,
+            liveliness=self._liveliness_changed,
+            incompatible_qos=self._offers_too_little,
+        )
+        try:
+            self.create_subscription(
+                Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
+            )
+        except UnsupportedEventTypeError:
+            self.log.warning(
+                'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
+                'watched for silence only'
+            )
+
+    def _alert_heard(self, message: Bool, info: Mapping[str, Any]) -> None:
+        now = self._wake()
+        self._gate.alert_heard(message.data, now, age=_age(info))
+        self._act()
+
+    def _hear_waiting_alerts(self) -> None:
+        """Take the alerts that have come, whichever the executor would have served first."""
+        while True:
+            with self._alerts.handle:
+                taken = self._alerts.handle.take_message(Bool, False)
+            if taken is None:
+                return
+            self._alert_heard(*taken)
+
+    def _deadline_missed(self, _event: Any) -> None:
+        self._wake()
+        self._gate.deadline_missed()
+        self._act()
+
+    def _liveliness_changed(self, event: Any) -> None:
+        self._wake()
+        self._alive, self._lost = event.alive_count, event.not_alive_count
+        self._gate.liveliness_changed(self._lost)
+        self._act()
+
+    def _offers_too_little(self, _event: Any) -> None:
+        self._wake()
+        self.log.warning(
+            f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
+            f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
+            'and not for its death while another one speaks'
+        )
+
+    # The commands.
+
+    def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
+        self._publishers_told = info.get('publisher_gid') is not None  # not before Kilted
+        now = self._wake()
+        self._hear_waiting_alerts()
+        self._received += 1
+        twist = message
+        if isinstance(message, TwistStamped):
+            self._frame_id, twist = message.header.frame_id, message.twist
+        linear, angular = twist.linear, twist.angular
+        asked = Velocity(
+            (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
+        )
+        stamp_age = self._stamp_age(message)
+        age = max(_age(info), abs(stamp_age))
+        if self._may_have_come_back(info):
+            self._came_back += 1
+        elif age > self._values['command_timeout']:
+            self._stale += 1
+            if abs(stamp_age) > self._values['command_timeout']:
+                self._stamped_wrong += 1
+                self._log_stamp(stamp_age, now)
+        elif (velocity := self._gate.command(asked, now, age=age)) is not None:
+            self._forwarded += 1
+            self._send(velocity)
+        self._act()
+        if not asked.is_finite:
+            self._not_finite += 1
+            self._log_not_finite(now)
+
+    def _may_have_come_back(self, info: Mapping[str, Any]) -> bool:
+        """Return whether a command may be one that this gate has sent, however long ago."""
+        way = self._way_back
+        if way is None:
+            return False
+        publisher = info.get('publisher_gid')
+        return publisher is None or gid(publisher['data']) in way.publishers
+
+    def _stamp_age(self, message: Twist | TwistStamped) -> float:
+        """Return a command's age by its stamp, negative in the future; 0 where none can be told."""
+        if not isinstance(message, TwistStamped):
+            return 0.0
+        stamp = message.header.stamp
+        made = stamp.sec * 10**9 + stamp.nanosec
+        now = self.get_clock().now().nanoseconds
+        if not made or not now:  # not stamped, or nothing has published /clock yet
+            return 0.0
+        return (now - made) / 1e9
+
+    def _log_stamp(self, age: float, now: float) -> None:
+        if now - self._stamp_logged < LOG_PERIOD:
+            return
+        self._stamp_logged = now
+        where = f'{age:.1f} s old' if age > 0 else f'{-age:.1f} s in the future'
+        self.log.error(
+            f'a command is {where} by its stamp, beyond command_timeout: it is discarded; have who '
+            f'publishes {self._incoming.topic_name} and this node use one clock (use_sim_time for '
+            'both or neither), or leave the stamp at 0'
+        )
+
+    def _log_not_finite(self, now: float) -> None:
+        if now - self._not_finite_logged < LOG_PERIOD:
+            return
+        self._not_finite_logged = now
+        self.log.error(
+            'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
+        )
+
+    # Deciding and acting.
+
+    def _wake(self) -> float:
+        """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
+        now = self._awake = time.monotonic()
+        pause = self._gate.awake(now)
+        self._gate.commands_come_back(self._way_back is not None and not self._publishers_told)
+        if pause:
+            self._act()
+            self._times_late += 1
+            self._longest_late = max(self._longest_late, pause)
+            self.log.warning(
+                f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
+                'commands that waited meanwhile are discarded'
+            )
+        return now
+
+    def _look(self) -> None:
+        self._wake()
+        self._act()
+
+    def _tick(self) -> None:
+        self._wake()
+        self._repeat()
+        self._tell()
+
+    def _act(self) -> None:
+        """Answer at once what was heard; the timer would be up to a period late."""
+        before, first = self._reason, self._said is None
+        self._reason = self._gate.look(time.monotonic())
+        if first or (before is GateReason.PASSING) != (self._reason is GateReason.PASSING):
+            self._repeat()
+        self._tell()
+
+    def _repeat(self) -> None:
+        """Send what has to be sent regularly."""
+        now = time.monotonic()
+        velocity = self._gate.tick(now)
+        self._reason = self._gate.look(now)
+        if velocity is not None:
+            self._send(velocity)
+        self._stopped.publish(Bool(data=self._reason is not GateReason.PASSING))
+
+    def _tell(self) -> None:
+        """Log a new reason, after it was acted upon."""
+        reason = self._reason
+        if reason is self._said:
+            return
+        self._said, self._since = reason, time.monotonic()
+        if reason is GateReason.PASSING:
+            self.log.info('commands pass')
+        else:
+            self.log.warning(f'stopped: {reason.value}')
+
+    def _send(self, velocity: Velocity) -> None:
+        twist = Twist(
+            linear=Vector3(x=velocity.linear[0], y=velocity.linear[1], z=velocity.linear[2]),
+            angular=Vector3(x=velocity.angular[0], y=velocity.angular[1], z=velocity.angular[2]),
+        )
+        if self._type is Twist:
+            self._commands.publish(twist)
+        else:
+            header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+            self._commands.publish(TwistStamped(header=header, twist=twist))
+        self._sent = velocity
+
+    # Services, parameters, diagnostics.
+
+    def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        reason = self._gate.reset(self._wake())
+        self._act()
+        response.success = reason is GateReason.PASSING
+        response.message = reason.value
+        return response
+
+    def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        self._wake()
+        ours = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
+        try:
+            values = check_all({**self._values, **ours})
+            self._gate.change_rules(**{rule: values[rule] for rule in RULES})
+        except NavMonitorError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._values = values
+        self._act()
+        return SetParametersResult(successful=True)
+
+    def _loop_found(self, way: WayBack | None) -> None:
+        self._way_back = way
+
+    def _state(self) -> GateState:
+        """Return how the gate is; reads only, for the thread of the diagnostics."""
+        now = time.monotonic()
+        silence = self._gate.silence(now)
+        late = now - self._awake > self._gate.rules.late_after
+        reason = GateReason.GATE_LATE if late else self._reason
+        return GateState(
+            reason=reason,
+            values={
+                'stopped': reason is not GateReason.PASSING,
+                'since_s': now - self._since,
+                'alert_topic': self._alerts.topic_name,
+                'alert_silent_s': 'never heard' if silence is None else silence,
+                'alert_publishers_alive': self._alive,  # of those that offer liveliness
+                'alert_publishers_lost': self._lost,
+                'stop_mode': self._values['stop_mode'],
+                'latch': self._values['latch'],
+                'commands_topic': self._incoming.topic_name,
+                'commands_received': self._received,
+                'commands_forwarded': self._forwarded,
+                'commands_not_finite': self._not_finite,
+                'commands_stale': self._stale,
+                'commands_came_back': self._came_back,
+                'times_late': self._times_late,
+                'longest_late_s': self._longest_late,
+                'sent_linear_x': self._sent.linear[0],
+                'sent_angular_z': self._sent.angular[2],
+            },
+            came_back=self._came_back,
+            stamped_wrong=self._stamped_wrong,
+        )
+
+
+def _age(info: Mapping[str, Any]) -> float:
+    """Return the seconds since the middleware received a message; infinity if it cannot be told."""
+    received = info['received_timestamp']  # nanoseconds of the system clock
+    if not received:
+        return 0.0  # a middleware without such a stamp
+    age = (time.time_ns() - received) / 1e9
+    return age if age >= 0.0 else math.inf  # the clock was put back while the message waited
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until a signal ends it; the last thing it sends is zero.
+
+    Returns:
+        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
+        line that says why.
+    """
+    return run('safety_stop', SafetyStopNode, _guard, args)
+
+
+def _guard(node: SafetyStopNode, stop: StopRequest) -> int:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        spin_until(stop.is_set, lambda: executor.spin_once(timeout_sec=0.1), Failures(node.log))
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.stop()
+    executor.shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

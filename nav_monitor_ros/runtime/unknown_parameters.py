@@ -1,0 +1,81 @@
+"""Parameters that were given and that nothing reads: misspelt ones above all."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from nav_monitor_ros.runtime.parameters import overrides_of
+
+# Declared or read by ROS itself and by tools around it, some of them by some versions only.
+FOREIGN = frozenset({'use_sim_time', 'start_type_description_service'})
+FOREIGN_PREFIXES = ('qos_overrides.', 'diagnostic_updater.')
+MOST = 20  # that are named one by one
+
+
+def describe_unknown(
+    given: Iterable[str],
+    known: Collection[str],
+    *,
+    per_camera: Collection[str] = (),
+    cameras: Collection[str] = (),
+) -> list[str]:
+    """Return one line for each parameter that is given and unknown, with the nearest known one.
+
+    Args:
+        given: Full names of the parameters that were given.
+        known: Full names of those that have an effect.
+        per_camera: Those that each of several cameras may have of its own.
+        cameras: Names of these cameras.
+    """
+    unknown = sorted(
+        name for name in given
+        if name not in known and name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
+    )
+    lines = [
+        f"parameter '{name[:100]}' is unknown and changes nothing"
+        f'{_remedy(name, known, per_camera, cameras)}'
+        for name in unknown[:MOST]
+    ]
+    if len(unknown) > MOST:
+        lines.append(f'{len(unknown) - MOST} more parameters are unknown and change nothing')
+    return lines
+
+
+def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
+    """Log which of the parameters that a node was given at start nothing reads.
+
+    Args:
+        node: Of rclpy; what it has declared is known.
+        log: Gets a line for each.
+        names: As ``describe_unknown`` takes them.
+
+    Returns:
+        The lines.
+    """
+    given = [name for name in overrides_of(node) if not node.has_parameter(name)]
+    lines = describe_unknown(given, **names)
+    for line in lines:
+        log.warning(line)
+    return lines
+
+
+def _remedy(
+    name: str, known: Collection[str], per_camera: Collection[str], cameras: Collection[str]
+) -> str:
+    camera, _, last = name.rpartition('.')
+    if camera in cameras and last in known and last not in per_camera:
+        return f': {last} cannot be set for a single camera'
+    # Capitals, hyphens and levels are misspellings, too.
+    spelt = {_folded(other): other for other in (*known, *FOREIGN)}
+    near = difflib.get_close_matches(_folded(name), spelt, 1)
+    nearest = f'; did you mean {spelt[near[0]]}?' if near else ''
+    if camera and camera not in cameras and last in per_camera:
+        there = f'cameras are {", ".join(cameras)}' if cameras else 'the parameter cameras is empty'
+        return f": there is no camera '{camera[:100]}' ({there}){nearest if cameras else ''}"
+    return nearest
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace('-', '_').replace('.', '_')

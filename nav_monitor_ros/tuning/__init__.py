@@ -1,0 +1,1 @@
+"""Class tuning over training."""

@@ -1,0 +1,99 @@
+"""Class tuning recorded while a network is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save
+from torch import nn
+
+from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.pictures import write_whole
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
+from nav_monitor_ros.tuning.recording_files import require_unused
+
+IMAGES = 3000  # of the training images at most, evenly chosen
+
+
+class RecordedTraining:
+    """Records the class tuning, and keeps the weights, of a network in training."""
+
+    def __init__(
+        self,
+        folder: Path,
+        network: str,
+        preprocess: Preprocess,
+        class_names: Sequence[str],
+        options: TuningOptions,
+        *,
+        background: int | None = None,
+        threads: int = 1,
+        progress: Progress = lambda what, done, total: None,
+    ) -> None:
+        """Prepare a recording; its files come with the first checkpoint.
+
+        Args:
+            folder: Of the recording; it must hold none, as an earlier training is another one.
+            network: Its name, for people.
+            preprocess: How pixels become its input.
+            class_names: Of its classes.
+            options: What is recorded.
+            background: Which output stands for everything that is none of the classes.
+            threads: Of torch on the CPU.
+            progress: Is told how far the work is.
+
+        Raises:
+            NavMonitorError: The folder holds a recording.
+        """
+        if (folder / 'tuning.json').exists():
+            raise NavMonitorError(f'{folder} holds a recording already; name another folder')
+        require_unused(folder)
+        self._folder = folder
+        self._title = network
+        self._preprocess = preprocess
+        self._class_names = class_names
+        self._options = options
+        self._background = background
+        self._threads = threads
+        self._progress = progress
+        self._recorder: TuningRecorder | None = None
+
+    def look(self, name: str, network: nn.Module, data: ImageSource) -> None:
+        """Record a checkpoint.
+
+        Args:
+            name: Of the checkpoint.
+            network: As it is now; it is left as it is.
+            data: The training images, the same ones each time.
+
+        Raises:
+            NavMonitorError: A file cannot be written.
+        """
+        now = copy.deepcopy(network)
+        weights = {key: value.contiguous() for key, value in now.state_dict().items()}
+        content = save(weights)
+        classifier = Classifier(
+            now, self._preprocess, background=self._background, threads=self._threads
+        )
+        if self._recorder is None:
+            self._recorder = TuningRecorder(
+                self._folder, classifier, _some(data), self._class_names, self._options,
+                network=self._title,
+            )
+        write_whole(
+            self._folder / 'weights' / f'{name.replace(" ", "_")}.safetensors', content
+        )
+        self._recorder.record(name, classifier, self._progress)
+
+
+def _some(data: ImageSource) -> ImageSource:
+    if len(data) <= IMAGES:
+        return data
+    return data.subset(np.unique(np.linspace(0, len(data) - 1, IMAGES).round().astype(np.int64)))

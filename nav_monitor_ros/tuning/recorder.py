@@ -1,0 +1,281 @@
+"""Class tuning over training: checkpoint by checkpoint, what each component answers to a class."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.invalid_images import InvalidImages
+from nav_monitor_ros.data.labels import labelled_as
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.network.layers import PENULTIMATE, early_layers, find_layer
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.tuning.recording_files import RecordingOf, TuningRecording, thumbnail
+from nav_monitor_ros.tuning.statistics import BINS, NO_IMAGE, CheckpointTuning, empty_checkpoint
+
+OUTPUT = 'output'  # the logits
+COMPONENTS = 256
+SHOWN = 8  # top images of a component that get a thumbnail
+_BATCH = 64
+_LARGEST = 2 << 30  # bytes of counts that a checkpoint may need
+
+
+@dataclass(frozen=True)
+class TuningOptions:
+    """What is recorded of each checkpoint."""
+
+    layers: tuple[str, ...] = ()  # names or numbers; none: the early stages, penultimate, output
+    components: int = COMPONENTS  # of a layer at most, evenly chosen
+    response: str = 'max'  # of a channel over its positions: max or mean
+
+
+class TuningRecorder:
+    """Adds checkpoints of one network to a recording."""
+
+    def __init__(
+        self,
+        folder: Path,
+        classifier: RunningNetwork,
+        source: ImageSource,
+        class_names: Sequence[str],
+        options: TuningOptions,
+        *,
+        network: str,
+    ) -> None:
+        """Begin a recording, or go on with one that was interrupted.
+
+        Args:
+            folder: Of the recording.
+            classifier: The network, with the weights of any checkpoint.
+            source: Images; their labels, where there are any, are the true classes.
+            class_names: Of the network's classes.
+            options: What is recorded.
+            network: Its name, for people.
+
+        Raises:
+            NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
+                holds another recording.
+        """
+        source = labelled_as(source.oriented(classifier.preprocess.exif), class_names)
+        self._classifier = classifier
+        self._source = source
+        self._response = options.response
+        self._layers = _chosen(classifier, options)
+        sizes = _sizes(classifier, [name for name, _ in self._layers])
+        about = RecordingOf(
+            network=network,
+            class_names=tuple(class_names),
+            layers=tuple(
+                (name, sizes[name], tuple(components.tolist()))
+                for name, components in self._layers
+            ),
+            response=options.response,
+            images=f'{source.name} ({len(source)} images)',
+            preprocess=json.dumps(classifier.preprocess.to_dict(), sort_keys=True),
+        )
+        _check_size(about)
+        self.recording = TuningRecording.create(folder, about)
+
+    def record(
+        self,
+        name: str,
+        classifier: RunningNetwork | None = None,
+        progress: Progress = lambda what, done, total: None,
+    ) -> CheckpointTuning | None:
+        """Run all images through the network and write what was seen as the next checkpoint.
+
+        Args:
+            name: Of the checkpoint; None is returned if the recording has it already, of the same
+                weights.
+            classifier: The network with this checkpoint's weights; by default the recorder's own.
+            progress: Is told how far the work is.
+
+        Raises:
+            NavMonitorError: An image cannot be read, a file not be written, or a checkpoint of this
+                name has other weights.
+        """
+        classifier = self._classifier if classifier is None else classifier
+        fingerprint = classifier.fingerprint()
+        if self.recording.has(name, fingerprint):
+            return None
+        classes = len(self.recording.about.class_names)
+        seen = empty_checkpoint(name, self._layers, classes)
+        taps = [layer for layer, _ in self._layers if layer not in (PENULTIMATE, OUTPUT)]
+        source, preprocess = self._source, classifier.preprocess
+        true = np.full(len(source), -1) if source.labels is None else source.labels
+        invalid = InvalidImages(skip=True)
+        classifier.tap(taps)
+        try:
+            for start in range(0, len(source), _BATCH):
+                rows = np.arange(start, min(start + _BATCH, len(source)))
+                activations = classifier(
+                    np.stack([preprocess.apply(source.image(int(row))) for row in rows])
+                )
+                invalid.valid(source, rows, activations)  # goes on: the page shows it
+                seen.add(
+                    {
+                        layer: _responses(activations, layer, self._response)[:, components]
+                        for layer, components in self._layers
+                    },
+                    np.stack([true[rows], activations.predicted]),
+                    np.asarray(source.places)[rows],
+                )
+                progress(f'class tuning, {name}', int(rows[-1]) + 1, len(source))
+        finally:
+            classifier.tap(())
+        invalid.report(f'{name}: the network gives NaN or infinity for')
+        self.recording.add(seen, self._new_thumbnails(seen), fingerprint)
+        return seen
+
+    def _new_thumbnails(self, seen: CheckpointTuning) -> dict[int, np.ndarray]:
+        """Return pictures of the images that drive a component most and have none yet."""
+        top = [layer.top_images[:, :SHOWN].ravel() for layer in seen.layers]
+        wanted = set(np.concatenate(top).tolist()) - {NO_IMAGE} - set(self.recording.thumbnails())
+        rows = {int(place): row for row, place in enumerate(self._source.places)}
+        return {place: thumbnail(self._source.image(rows[place])) for place in sorted(wanted)}
+
+
+def merge_recordings(
+    folders: Sequence[Path],
+    output: Path,
+    progress: Progress = lambda what, done, total: None,
+) -> TuningRecording:
+    """Merge recordings of the same checkpoints over disjoint parts of one source.
+
+    Args:
+        folders: At least two.
+        output: The folder that the merged recording goes to.
+        progress: Is told how far the work is.
+
+    Raises:
+        NavMonitorError: They were not recorded alike, share images, or cannot be read.
+    """
+    parts = [TuningRecording.open(folder) for folder in folders]
+    for before, after in pairwise(parts):
+        if replace(before.about, images='') != replace(after.about, images=''):
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} were not recorded alike: network, classes, '
+                'layers and response must be the same'
+            )
+        if _location(before.about.images) != _location(after.about.images):
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} are of different sources '
+                f'({before.about.images} and {after.about.images}), whose images have the same '
+                'numbers; only parts of one source are merged'
+            )
+        if before.fingerprints != after.fingerprints:
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} have checkpoints of other weights'
+            )
+        if before.checkpoints != after.checkpoints:
+            raise NavMonitorError(
+                f'{before.folder} and {after.folder} have different checkpoints'
+            )
+    if (output / 'tuning.json').exists():
+        raise NavMonitorError(f'{output} holds a recording already; name another folder')
+    images = ' + '.join(part.about.images for part in parts)
+    merged = TuningRecording.create(output, replace(parts[0].about, images=images))
+    known: dict[int, np.ndarray] = {}
+    for part in parts:
+        known |= part.thumbnails()
+    for place in range(len(parts[0].checkpoints)):
+        whole = parts[0].checkpoint(place)
+        for part in parts[1:]:
+            whole.merge(part.checkpoint(place))
+        merged.add(whole, known)
+        progress('merging', place + 1, len(parts[0].checkpoints))
+    return merged
+
+
+def _location(images: str) -> str:
+    """Return a source without its options and its number of images."""
+    return re.sub(r' \(\d+ images\)$', '', images.partition('?')[0])
+
+
+def record_checkpoints(
+    recorder: TuningRecorder,
+    checkpoints: Sequence[tuple[str, Callable[[], RunningNetwork]]],
+    progress: Progress = lambda what, done, total: None,
+) -> int:
+    """Record a list of checkpoints; those that the recording has already are passed over.
+
+    Args:
+        recorder: Of the recording.
+        checkpoints: Name, and what makes the network with its weights, of each.
+        progress: Is told how far the work is.
+
+    Returns:
+        How many were recorded.
+
+    Raises:
+        NavMonitorError: A checkpoint cannot be loaded, a file not be written, or one of its name
+            has other weights.
+    """
+    return sum(
+        recorder.record(name, load(), progress) is not None for name, load in checkpoints
+    )
+
+
+def _chosen(classifier: RunningNetwork, options: TuningOptions) -> list[tuple[str, np.ndarray]]:
+    """Return the layers that are recorded, and which of their components."""
+    if options.components < 1:
+        raise NavMonitorError(f'--components {options.components}: must be at least 1')
+    if options.layers:
+        own = {OUTPUT, classifier.layer} & {OUTPUT, PENULTIMATE}
+        names = [
+            wanted if wanted in own else find_layer(classifier.layers, wanted).name
+            for wanted in options.layers
+        ]
+    else:
+        monitored = [PENULTIMATE] if classifier.layer == PENULTIMATE else []
+        names = [*early_layers(classifier.layers), *monitored, OUTPUT]
+    names = list(dict.fromkeys(names))
+    sizes = _sizes(classifier, names)
+    return [(name, _evenly(sizes[name], options.components)) for name in names]
+
+
+def _sizes(classifier: RunningNetwork, names: Sequence[str]) -> dict[str, int]:
+    own = {PENULTIMATE: classifier.width, OUTPUT: classifier.classes}
+    own |= {layer.name: layer.channels for layer in classifier.layers}
+    return {name: own[name] for name in names}
+
+
+def _evenly(count: int, most: int) -> np.ndarray:
+    if count <= most:
+        return np.arange(count)
+    return np.unique(np.round(np.linspace(0, count - 1, most)).astype(np.int64))
+
+
+def _check_size(about: RecordingOf) -> None:
+    components = sum(len(chosen) for _, _, chosen in about.layers)
+    size = 2 * len(about.class_names) * components * BINS * 4
+    if size > _LARGEST:
+        raise NavMonitorError(
+            f'{components} components and {len(about.class_names)} classes need '
+            f'{size / (1 << 30):.1f} GiB, more than {_LARGEST >> 30}; lower --components or name '
+            'fewer layers with --layer'
+        )
+
+
+def _responses(activations: Activations, layer: str, response: str) -> np.ndarray:
+    """Return one number for each image and component, float32 (N, channels)."""
+    if layer == OUTPUT:
+        return activations.logits
+    if layer == PENULTIMATE:
+        return activations.features
+    maps = activations.maps[layer]
+    if maps.ndim == 2:
+        return maps
+    # Tokens have their channels last, maps have them first.
+    positions = (1,) if maps.ndim == 3 else tuple(range(2, maps.ndim))
+    return maps.max(axis=positions) if response == 'max' else maps.mean(axis=positions)
+

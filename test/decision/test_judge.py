@@ -1,0 +1,257 @@
+"""One frame's verdict: what it says, what it refuses, and that it equals the scores behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tiny
+from scipy.special import softmax
+
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.image_source import from_arrays
+from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.runtime.monitor import Monitor
+
+
+@pytest.fixture(scope='module')
+def monitor(tiny_bundle):
+    return Monitor(tiny_bundle, device='cpu', trusted_packages=['tiny'])
+
+
+@pytest.fixture(scope='module')
+def normal(monitor):
+    return run(monitor.classifier, tiny.source(7, 200))
+
+
+@pytest.fixture(scope='module')
+def unusual(monitor):
+    return run(monitor.classifier, from_arrays('strange', tiny.strange(7, 100)))
+
+
+@pytest.fixture
+def judge(tiny_bundle):
+    return tiny_bundle.judge()
+
+
+def frames(batch):
+    return [batch[index : index + 1] for index in range(len(batch))]
+
+
+def spoiled(frame, field, value):
+    """Return the frame with one logit or feature replaced."""
+    values = {'logits': frame.logits.copy(), 'features': frame.features.copy()}
+    values[field][0, 1] = value
+    return Activations(values['logits'], values['features'], frame.means)
+
+
+# What a verdict says.
+
+
+def test_a_verdict_names_the_class_and_the_best_ones(judge, normal):
+    frame = normal[:1]
+    probabilities = softmax(frame.logits[0].astype(np.float64))
+    verdict = judge.judge(frame)
+    best = int(frame.logits[0].argmax())
+    assert verdict.class_index == best and verdict.class_name == tiny.CLASSES[best]
+    assert verdict.confidence == pytest.approx(probabilities[best])
+    assert [index for index, _ in verdict.top] == np.argsort(-probabilities).tolist()
+    assert [p for _, p in verdict.top] == pytest.approx(sorted(probabilities, reverse=True))
+    assert sum(p for _, p in verdict.top) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(('top', 'listed'), [(1, 1), (2, 2), (3, 3), (50, 3)])
+def test_no_more_classes_are_listed_than_asked_or_there_are(tiny_bundle, normal, top, listed):
+    verdict = tiny_bundle.judge(top=top).judge(normal[:1])
+    assert len(verdict.top) == listed
+    assert verdict.top[0] == (verdict.class_index, verdict.confidence)
+
+
+def test_huge_logits_are_no_problem(judge, normal):
+    frame = Activations(np.array([[3e38, -3e38, 0]], np.float32), normal[:1].features,
+                        normal[:1].means)
+    assert judge.judge(frame).confidence == 1.0
+
+
+def test_a_verdict_holds_every_score_and_decides_by_one(judge, normal):
+    verdict = judge.judge(normal[:1])
+    assert set(verdict.scores) == {*judge.calibration.fuse, FUSED}
+    assert verdict.members == judge.calibration.fuse
+    assert verdict.decisive == FUSED
+    assert verdict.p_value == verdict.scores[FUSED].p_value
+    assert verdict.threshold == judge.calibration.thresholds[FUSED][verdict.class_index]
+    assert all(0 < value.p_value <= 1 for value in verdict.scores.values())
+
+
+@pytest.mark.parametrize(
+    'decisive', ['pattern', 'gaussian', 'knn', 'window_kl', 'vim', 'msp', 'fused']
+)
+def test_any_score_may_decide(tiny_bundle, unusual, decisive):
+    names = list(tiny_bundle.calibration.thresholds)
+    own = {
+        name: 0.01 * number + 0.001 * np.arange(3) for number, name in enumerate(names, start=1)
+    }
+    calibration = dataclasses.replace(tiny_bundle.calibration, thresholds=own)
+    judge = Judge(tiny_bundle.scores, calibration, tiny.CLASSES, decisive=decisive)
+    verdict = judge.judge(unusual[:1])
+    assert verdict.decisive == decisive
+    assert verdict.p_value == verdict.scores[decisive].p_value
+    assert verdict.threshold == own[decisive][verdict.class_index]
+    assert verdict.is_ood == (verdict.p_value <= verdict.threshold)
+    assert verdict.fired in verdict.members and verdict.fired in verdict.why
+
+
+def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):
+    said = "no score 'knm'; it has fused, pattern, pattern_soft"
+    with pytest.raises(NavMonitorError, match=said):
+        tiny_bundle.judge(decisive='knm')
+
+
+def test_normal_frames_are_trusted_and_strange_ones_are_not(judge, normal, unusual):
+    flagged = [judge.judge(frame).is_ood for frame in frames(normal)]
+    assert np.mean(flagged) <= judge.calibration.alpha + 0.03
+    assert np.mean([judge.judge(frame).is_ood for frame in frames(unusual)]) > 0.9
+
+
+def test_the_score_that_fired_is_the_member_with_the_smallest_p_value(judge, unusual):
+    for frame in frames(unusual[:20]):
+        verdict = judge.judge(frame)
+        members = {n: v.p_value for n, v in verdict.scores.items() if n != FUSED}
+        assert members[verdict.fired] == min(members.values())
+
+
+# It is what the scores say.
+
+
+def test_p_values_of_a_batch_equal_those_of_single_verdicts(judge, normal, unusual):
+    for batch in (normal[:60], unusual[:60]):
+        together = judge.p_values(batch)
+        assert set(together) == {*judge.scores, FUSED}
+        for index, frame in enumerate(frames(batch)):
+            alone = judge.judge(frame)
+            assert {name: p[index] for name, p in together.items()} == {
+                name: value.p_value for name, value in alone.scores.items()
+            }
+
+
+def test_the_scores_are_those_of_the_fitted_scores(judge, unusual):
+    frame = unusual[4:5]
+    verdict = judge.judge(frame)
+    for name, score in judge.scores.items():
+        assert verdict.scores[name].score == score.score_frame(frame) == score.score(frame)[0]
+        assert verdict.scores[name].p_value == judge.calibration.members[name].p_value(
+            verdict.scores[name].score, verdict.class_index
+        )
+
+
+def test_the_explanation_is_that_of_the_pattern_and_gaussian_scores(
+    tiny_bundle, judge, normal, unusual
+):
+    pattern, gaussian = tiny_bundle.scores['pattern'], tiny_bundle.scores['gaussian']
+    for frame in [*frames(unusual[:20]), *frames(normal[:20])]:
+        verdict = judge.judge(frame)
+        told = verdict.explanation
+        assert told.distance == verdict.scores['pattern'].score
+        assert told.distance == int((told.pattern != told.nearest).sum())
+        monitored = pattern.monitored[verdict.class_index]
+        assert np.array_equal(told.monitored, monitored)
+        assert np.array_equal(told.pattern, (frame.features[0] > pattern.thresholds) & monitored)
+        z = gaussian.z_scores(frame.features[0], verdict.class_index)
+        order = np.argsort(-np.abs(z), kind='stable')[:8]
+        assert [neuron.index for neuron in told.neurons] == order.tolist()
+        for neuron in told.neurons:
+            assert neuron.value == frame.features[0, neuron.index]
+            assert neuron.z == z[neuron.index]
+            assert neuron.bit == told.pattern[neuron.index]
+            assert neuron.expected_bit == told.nearest[neuron.index]
+
+
+def make_judge(tiny_classifier, *names):
+    bundle = tiny.fitted(tiny_classifier, scores={name: {} for name in names}, fuse=names)
+    return bundle.judge()
+
+
+def test_without_a_pattern_score_there_is_no_explanation(tiny_classifier, normal):
+    assert make_judge(tiny_classifier, 'energy').judge(normal[:1]).explanation is None
+
+
+def test_a_class_without_patterns_is_said_to_have_none(judge, normal):
+    verdict = judge.judge(normal[:1])
+    assert 'neurons differ from the nearest pattern' in verdict.why and '(z ' in verdict.why
+    told = verdict.explanation
+    without = dataclasses.replace(verdict, explanation=dataclasses.replace(
+        told, distance=int(told.monitored.sum()) + 1, z=np.zeros(len(told.z))
+    ))
+    assert f"no pattern of '{verdict.class_name}' is stored" in without.why
+    assert 'differ' not in without.why and '(z ' not in without.why
+
+
+def test_without_a_gaussian_score_neurons_have_no_z_scores(tiny_classifier, normal):
+    told = make_judge(tiny_classifier, 'pattern').judge(normal[:1]).explanation
+    assert len(told.neurons) == 8 and {neuron.z for neuron in told.neurons} == {0.0}
+
+
+def test_fewer_neurons_than_are_listed_are_no_problem():
+    classifier = tiny.classifier('pool')  # 5 channels
+    bundle = tiny.fitted(classifier)
+    frame = run(classifier, tiny.source(7, 1))
+    assert len(bundle.judge().judge(frame).explanation.neurons) == 5
+
+
+# What it refuses.
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize('field', ['logits', 'features'])
+def test_what_is_no_number_is_refused(judge, normal, field, value):
+    frame = spoiled(normal[:1], field, value)
+    with pytest.raises(InvalidActivationsError, match=f'{field} that are not finite'):
+        judge.judge(frame)
+    with pytest.raises(InvalidActivationsError, match=field):
+        judge.p_values(frame)
+    assert issubclass(InvalidActivationsError, NavMonitorError)
+
+
+# The whole monitor.
+
+
+def test_the_monitor_looks_at_an_image_of_any_size_and_order(monitor):
+    pixels = tiny.images(3, 1)[0][0]
+    rgb = monitor.look(RawImage(pixels, 'rgb'))
+    bgr = monitor.look(RawImage(np.ascontiguousarray(pixels[..., ::-1]), 'bgr'))
+    assert rgb.verdict.scores == bgr.verdict.scores
+    assert rgb.fingerprint == bgr.fingerprint
+    large = monitor.look(RawImage(pixels.repeat(20, axis=0).repeat(30, axis=1), 'rgb'))
+    assert large.verdict.class_index == rgb.verdict.class_index
+    assert monitor.look(RawImage(np.zeros((1, 1), np.uint8), 'gray')).verdict.is_ood
+
+
+def test_the_fingerprint_tells_images_apart(monitor):
+    pixels = tiny.images(3, 1)[0][0]
+    changed = pixels.copy()
+    changed[5, 5, 1] ^= 1
+    assert monitor.look(RawImage(pixels, 'rgb')).fingerprint != monitor.look(
+        RawImage(changed, 'rgb')
+    ).fingerprint
+
+
+def test_the_monitor_shows_the_layer_that_is_asked_for(monitor):
+    assert monitor.spatial_layer().name == 'pool'  # the last one with spatial extent
+    assert monitor.show_layer('1').name == 'conv'
+    image = RawImage(tiny.images(3, 1)[0][0], 'rgb')
+    assert monitor.look(image).activations.maps['conv'].shape == (1, 5, 12, 12)
+    with pytest.raises(NavMonitorError, match='no layer'):
+        monitor.show_layer('conv9')
+    assert list(monitor.look(image).activations.maps) == ['conv']
+    assert monitor.show_layer(None) is None
+    assert not monitor.look(image).activations.maps
+
+
+def test_a_judge_can_be_made_without_a_bundle(tiny_bundle, normal):
+    judge = Judge(tiny_bundle.scores, tiny_bundle.calibration, ['a', 'b', 'c'])
+    assert judge.judge(normal[:1]).class_name in {'a', 'b', 'c'}

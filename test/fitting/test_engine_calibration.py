@@ -1,0 +1,160 @@
+"""Which images an export is judged by: those that the monitor was calibrated on, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import tracemalloc
+
+import numpy as np
+import pytest
+import tiny
+
+from nav_monitor_ros.bundle.calibration_images import CalibrationImages
+from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.data.batches import score_images
+from nav_monitor_ros.data.image_source import from_arrays
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.fitting import engine_export as exporting
+from nav_monitor_ros.fitting.engine_export import export
+from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
+
+OPTIONS = FitOptions(
+    name='tiny', false_alarm_rate=0.05, class_names=tiny.CLASSES,
+    scores={'pattern': {}, 'energy': {}, 'gaussian': {}}, fuse=('pattern', 'energy', 'gaussian'),
+)
+
+
+def joined(*sources):
+    pixels = [s.image(i) for s in sources for i in range(len(s))]
+    labels = np.concatenate([s.labels for s in sources])
+    return from_arrays('joined', np.stack(pixels), labels)
+
+
+def fitted(tmp_path, data, calibration, **options):
+    running = tiny.classifier()
+    bundle = fit(running, tiny.SPEC, data, calibration, dataclasses.replace(OPTIONS, **options))
+    save_bundle(bundle, running, tmp_path / 'b', card='')
+    return load_bundle(tmp_path / 'b')
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Return the numbers of the images, by part, that each engine is shown."""
+    shown = []
+
+    def watched(network, scores, source, *args, **options):
+        shown.append((str(network.engine), [source.digest(i) for i in range(len(source))]))
+        return score_images(network, scores, source, *args, **options)
+
+    monkeypatch.setattr(exporting, 'score_images', watched)
+    return shown
+
+
+def run(bundle, calibration, tmp_path, **options):
+    return export(
+        bundle, bundle.classifier(device='cpu', trusted_packages=['tiny']), calibration,
+        [ONNXRUNTIME], tmp_path / 'out', trusted_packages=['tiny'], **options,
+    )
+
+
+@pytest.mark.parametrize('seed', [0, 5])
+def test_training_images_that_fit_left_out_are_left_out_again(tmp_path, seen, caplog, seed):
+    data, fresh = tiny.source(1, 400), tiny.source(2, 200)
+    # Half of what is given to calibrate was trained on; the two halves are mixed.
+    calibration = joined(data.subset(np.arange(200)), fresh)
+    calibration = calibration.subset(np.random.default_rng(0).permutation(400))
+    bundle = fitted(tmp_path, data, calibration, seed=seed)
+    assert bundle.provenance['calibration_images_shared_with_data'] == 200
+    approvals = run(bundle, calibration, tmp_path).approvals
+    assert approvals['onnxruntime_f32'].images == 200
+    shown = [digest for _, part in seen for digest in part]
+    assert set(shown) == {fresh.digest(i) for i in range(200)}
+    assert '200 of 400 images are not taken' in caplog.text
+    # The reference sees them in the parts in which fit saw them: its scores are those of fit.
+    assert [len(part) for _, part in seen[:2]] == [133, 67]
+    assert approvals['onnxruntime_f32'].flagged_by_reference == flagged_in(bundle)
+
+
+def flagged_in(bundle):
+    """Return how many of the fused score's own calibration scores lie above its threshold."""
+    calibration = bundle.calibration
+    (cell,) = calibration.fused.cells
+    p_values = np.array([cell.p_value(score) for score in cell.scores])
+    return int((p_values <= calibration.thresholds['fused'][0]).sum())
+
+
+def test_images_in_another_order_and_among_others_are_found(tmp_path, seen):
+    data, calibration = tiny.source(1, 400), tiny.source(2, 200)
+    bundle = fitted(tmp_path, data, calibration)
+    expected = run(bundle, calibration, tmp_path).approvals['onnxruntime_f32']
+    first = [set(part) for _, part in seen[:2]]
+    seen.clear()
+    mixed = joined(tiny.source(9, 50), calibration)
+    mixed = mixed.subset(np.random.default_rng(1).permutation(len(mixed)))
+    found = run(bundle, mixed, tmp_path).approvals['onnxruntime_f32']
+    assert [set(part) for _, part in seen[:2]] == first
+    assert (found.images, found.flagged) == (expected.images, expected.flagged)
+
+
+def test_too_few_of_them_are_refused(tmp_path):
+    data, calibration = tiny.source(1, 400), tiny.source(2, 200)
+    bundle = fitted(tmp_path, data, calibration)
+    with pytest.raises(NavMonitorError, match='58 calibration images .* too few'):
+        run(bundle, joined(calibration.subset(np.arange(58)), data), tmp_path)
+
+
+def test_images_that_are_all_others_are_taken_with_a_warning(tmp_path, caplog):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    approvals = run(bundle, tiny.source(3, 150), tmp_path).approvals
+    assert approvals['onnxruntime_f32'].images == 150
+    assert 'calibrated on none of these images' in caplog.text
+
+
+def test_a_bundle_of_an_earlier_version_takes_all_images(tmp_path):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    old = dataclasses.replace(bundle, calibration_images=None)
+    assert run(old, tiny.source(2, 200), tmp_path).approvals['onnxruntime_f32'].images == 200
+
+
+@pytest.mark.parametrize('class_images', [None, 1000])
+def test_an_engine_is_calibrated_anew_as_the_monitor_was(tmp_path, monkeypatch, class_images):
+    bundle = fitted(
+        tmp_path, tiny.source(1, 400), tiny.source(2, 900), class_images=class_images,
+        false_alarm_rate=0.1,
+    )
+    assert load_bundle(tmp_path / 'b').calibration.class_images == class_images
+    # As if the engine computed something else.
+    monkeypatch.setattr(exporting, 'disagreements', lambda *_: ['it differs'])
+    own = run(bundle, tiny.source(2, 900), tmp_path).approvals['onnxruntime_f32'].calibration
+    assert own.class_images == class_images
+    cells, expected = own.fused.cells, bundle.calibration.fused.cells
+    assert [len(cell) for cell in cells] == [len(cell) for cell in expected]
+    assert (len(cells) > 1) == (class_images is None)
+    again = load_bundle(tmp_path / 'out').stored.load().approvals['onnxruntime_f32'].calibration
+    assert again.class_images == class_images
+
+
+def test_an_export_keeps_scores_not_activations(tmp_path):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    reference = bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    wide = tiny.WIDTH * 4  # bytes of an image's features
+    repeated = from_arrays('many', np.repeat(tiny.images(2, 200)[0], 100, axis=0))
+
+    def peak(count):
+        parts = exporting.Parts(None, repeated.subset(np.arange(count)))
+        tracemalloc.start()
+        exporting._sample(bundle, reference, parts, 1, lambda *_: None)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(1000)
+    assert (peak(20_000) - peak(2000)) / 18_000 < wide
+
+
+def test_equal_images_of_a_calibration_are_each_found_once():
+    digests = [bytes([n]) * 32 for n in (1, 2, 1, 3)]
+    images = CalibrationImages.of(digests, np.array([True, False, False, False]))
+    first, second = images.find([digests[3], digests[0], digests[0], digests[0], b'x' * 32])
+    assert (first.tolist(), second.tolist()) == ([1], [0, 2])

