@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.runtime.parameters import (
-    BY_NAME,
-    PARAMETERS,
-    check_all,
-    declare,
-    overrides_of,
-)
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
+from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
 
 OWN = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
 
@@ -78,8 +69,8 @@ class CameraValues:
                 if value is None:
                     own[camera].pop(name, None)
                 else:
-                    own[camera][name] = _checked(camera, name, value)
-        changed = _checked_together(common, own)
+                    own[camera][name] = checked_for(camera, name, value)
+        changed = checked_together(common, own)
         if configured:
             for name in changes:
                 if name in BY_NAME and BY_NAME[name].at_configure:
@@ -95,64 +86,30 @@ def _require_same(name: str, before: Any, after: Any) -> None:
         )
 
 
-def declare_all(node: Node) -> CameraValues:
-    """Declare the node's parameters and, for each of several cameras, those it may have of its own.
+def checked_for(camera: str, name: str, value: Any) -> Any:
+    """Return a camera's own value of a parameter in the parameter's type.
 
     Raises:
-        NavMonitorError: A value given at start is wrong.
+        NavMonitorError: It has another type or is out of range.
     """
-    common = check_all(declare(node, PARAMETERS))
-    names = [name for name in common['cameras'] if name]
-    own = {camera: _declare_own(node, camera) for camera in names}
-    return _checked_together(common, own or {'': {}})
-
-
-def _declare_own(node: Node, camera: str) -> dict[str, Any]:
-    """Declare what a camera may have of its own; return what was given."""
-    given, overrides = {}, overrides_of(node)
-    for parameter in OWN:
-        full_name = f'{camera}.{parameter.name}'
-        if full_name in overrides:
-            value = _checked(camera, parameter.name, overrides[full_name])
-            declare_own(node, full_name, value)
-            given[parameter.name] = value
-        else:
-            declare_own(node, full_name)
-    return given
-
-
-def declare_own(node: Node, full_name: str, value: Any = None) -> None:
-    """Declare a parameter of one camera.
-
-    Args:
-        node: Of rclpy.
-        full_name: Such as ``front.roi``.
-        value: None where the node's holds; then the parameter is not set.
-    """
-    # Imported here, so that the values can be computed without ROS.
-    from rcl_interfaces.msg import ParameterDescriptor
-
-    camera, _, name = full_name.rpartition('.')
-    parameter = BY_NAME[name]
-    descriptor = ParameterDescriptor(
-        description=f'{name} of the camera {camera}; not set, or deleted: that of the node',
-        additional_constraints=parameter.range,
-        read_only=parameter.read_only,
-        dynamic_typing=True,
-    )
-    node.declare_parameter(full_name, value, descriptor, ignore_override=True)
-
-
-def _checked(camera: str, name: str, value: Any) -> Any:
     try:
         return BY_NAME[name].check(value)
     except NavMonitorError as error:
         raise NavMonitorError(str(error).replace(name, f'{camera}.{name}', 1)) from None
 
 
-def _checked_together(
+def checked_together(
     common: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> CameraValues:
+    """Return the parameters of the node and of its cameras, checked each alone and together.
+
+    Args:
+        common: The node's, by name.
+        own: What each camera has of its own, by camera and name.
+
+    Raises:
+        NavMonitorError: A value is wrong; the message names it and the camera.
+    """
     checked = check_all(common)
     for camera, values in own.items():
         try:

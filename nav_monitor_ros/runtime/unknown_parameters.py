@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
-from typing import Any
-
-from nav_monitor_ros.runtime.parameters import overrides_of
 
 # Declared or read by ROS itself and by tools around it, some of them by some versions only.
 FOREIGN = frozenset({'use_sim_time', 'start_type_description_service'})
@@ -40,24 +37,6 @@ def describe_unknown(
     ]
     if len(unknown) > MOST:
         lines.append(f'{len(unknown) - MOST} more parameters are unknown and change nothing')
-    return lines
-
-
-def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
-    """Log which of the parameters that a node was given at start nothing reads.
-
-    Args:
-        node: Of rclpy; what it has declared is known.
-        log: Gets a line for each.
-        names: As ``describe_unknown`` takes them.
-
-    Returns:
-        The lines.
-    """
-    given = [name for name in overrides_of(node) if not node.has_parameter(name)]
-    lines = describe_unknown(given, **names)
-    for line in lines:
-        log.warning(line)
     return lines
 
 

@@ -20,7 +20,8 @@ import pytest
 import yaml
 
 from nav_monitor_ros.ros.safety_stop import parameters
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all, yaml_file
+from nav_monitor_ros.runtime.parameter_table import yaml_file
+from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
 
 pytestmark = pytest.mark.once
 
@@ -402,7 +403,7 @@ def test_ros2_launch_shows_the_arguments_and_says_what_is_wrong(tmp_path):
 
 def test_parameter_file_is_the_table_at_its_defaults_for_any_node_name():
     text = (ROOT / 'config' / 'monitor.yaml').read_text()
-    assert text == yaml_file()
+    assert text == yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters')
     defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
     assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
     assert check_all(defaults) == defaults
@@ -476,7 +477,7 @@ def test_what_would_not_stop_the_robot_stops_the_launch(gate_launch, gate_given,
 def test_the_gates_parameter_file_is_its_table_at_its_defaults():
     text = (ROOT / 'config' / 'safety_stop.yaml').read_text()
     table = parameters.SAFETY_STOP_PARAMETERS
-    assert text == yaml_file(table, 'safety_stop', 'safety_stop_parameters')
+    assert text == yaml_file(table, 'safety_stop', 'ros/safety_stop/parameters')
     defaults = {parameter.name: parameter.default for parameter in table}
     assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
     assert parameters.check_all(defaults) == defaults

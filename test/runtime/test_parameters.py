@@ -14,16 +14,10 @@ from hypothesis import strategies as st
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
+from nav_monitor_ros.ros.parameters import plain
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS
-from nav_monitor_ros.runtime.parameters import (
-    BY_NAME,
-    PARAMETERS,
-    Parameter,
-    check_all,
-    markdown_table,
-    plain,
-    yaml_file,
-)
+from nav_monitor_ros.runtime.parameter_table import Parameter, markdown_table, yaml_file
+from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
@@ -213,14 +207,15 @@ def test_what_fits_together_is_returned_in_its_type(change):
 
 
 def test_the_parameter_file_holds_exactly_the_defaults():
-    read = yaml.safe_load(yaml_file())
+    read = yaml.safe_load(yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters'))
     assert read == {'/**': {'ros__parameters': DEFAULTS}}
     types = {name: type(value) for name, value in read['/**']['ros__parameters'].items()}
     assert types == {name: type(default) for name, default in DEFAULTS.items()}
 
 
 def test_the_shipped_parameter_file_is_the_written_one():
-    assert (ROOT / 'config' / 'monitor.yaml').read_text() == yaml_file()
+    written = yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters')
+    assert (ROOT / 'config' / 'monitor.yaml').read_text() == written
 
 
 def test_the_documented_table_has_one_row_for_each_parameter():

@@ -18,8 +18,9 @@ from std_msgs.msg import Header
 
 from nav_monitor_ros.bundle.folder import load_bundle
 from nav_monitor_ros.perception.network.threads import choose_threads
+from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.qos import reliable
-from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all, declare
+from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
 
 REPLY = '~/seen'  # std_msgs/Header, the image's
 

@@ -23,11 +23,10 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
+from nav_monitor_ros.ros.parameters import declare, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
-from nav_monitor_ros.runtime.parameters import declare
-from nav_monitor_ros.runtime.unknown_parameters import warn_of_unknown
 
 _FROM_RGB = {
     'rgb8': None,

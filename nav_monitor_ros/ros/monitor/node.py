@@ -28,17 +28,12 @@ from nav_monitor_ros.ros.parameter_requests import (
     RelatedParametersService,
     together,
 )
+from nav_monitor_ros.ros.parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.ros.safety_stop.topics import check_distinct
-from nav_monitor_ros.runtime.camera_overrides import (
-    CameraValues,
-    declare_all,
-    declare_own,
-    known_names,
-)
-from nav_monitor_ros.runtime.parameters import plain
-from nav_monitor_ros.runtime.unknown_parameters import describe_unknown, warn_of_unknown
+from nav_monitor_ros.runtime.camera_overrides import CameraValues, known_names
+from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
 if TYPE_CHECKING:
     from nav_monitor_ros.ros.monitor.incidents import Snapshots

@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 from nav_monitor_ros.decision.velocity_gate import ZERO, Gate, GateReason, GateRules, Velocity
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
+from nav_monitor_ros.ros.parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
@@ -36,8 +37,6 @@ from nav_monitor_ros.ros.safety_stop.topics import (
     gid,
     without_deadline,
 )
-from nav_monitor_ros.runtime.parameters import declare, plain
-from nav_monitor_ros.runtime.unknown_parameters import warn_of_unknown
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError

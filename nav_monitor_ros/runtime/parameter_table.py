@@ -1,0 +1,154 @@
+"""A table of ROS parameters: types, ranges and texts, checked and documented from one place."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nav_monitor_ros.errors import NavMonitorError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One ROS parameter."""
+
+    name: str
+    type: str  # bool, int, float, string, int[] or string[]
+    default: Any
+    description: str
+    low: float | None = None  # smallest value allowed
+    high: float | None = None  # largest value allowed
+    choices: tuple[str, ...] = ()
+    read_only: bool = False  # can be set at start only
+    at_configure: bool = False  # read when the node is configured, and refused while it is
+    unit: str = ''
+    per_camera: bool = False  # with several cameras, each may have a value of its own
+
+    @property
+    def text(self) -> str:
+        """Return the description, and when the parameter is read where that is not at once."""
+        read = ' Read when the node is configured.' if self.at_configure else ''
+        return f'{self.description}{read}'
+
+    @property
+    def range(self) -> str:
+        """Return the allowed values as a person writes them."""
+        if self.choices:
+            return ', '.join(f'`{choice}`' for choice in self.choices)
+        if self.low is None and self.high is None:
+            return ''
+        if self.high is None:
+            return f'>= {self.low:g}'
+        return f'{self.low:g} to {self.high:g}'
+
+    def check(self, value: Any) -> Any:
+        """Return ``value`` in this parameter's type; an empty list is the default of a list.
+
+        Raises:
+            NavMonitorError: It has another type or is out of range.
+        """
+        converted = self._convert(value)
+        if self.choices and converted not in self.choices:
+            raise NavMonitorError(
+                f'parameter {self.name} is {shown(converted)}; it must be one of '
+                f'{", ".join(self.choices)}'
+            )
+        numbers = converted if isinstance(converted, list) else [converted]
+        for number in numbers:
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                self._check_range(number)
+        return converted
+
+    def _check_range(self, number: float) -> None:
+        # Written so that NaN, which compares false with everything, is refused too.
+        above = self.low is None or number >= self.low
+        below = self.high is None or number <= self.high
+        if not (above and below and abs(number) < float('inf')):
+            raise NavMonitorError(f'parameter {self.name} is {number}; it must be {self.range}')
+
+    def _convert(self, value: Any) -> Any:
+        kind = self.type
+        if kind.endswith('[]') and isinstance(value, Sequence) and not isinstance(value, str):
+            values = list(value) or list(self.default)
+            wanted = str if kind == 'string[]' else int
+            if all(isinstance(v, wanted) and not isinstance(v, bool) for v in values):
+                return values
+        if kind == 'bool' and isinstance(value, bool):
+            return value
+        if kind == 'string' and isinstance(value, str):
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if kind == 'float':
+                return float(value)  # a whole number in YAML is welcome too
+            if kind == 'int' and isinstance(value, int):
+                return value
+        raise NavMonitorError(
+            f'parameter {self.name} is {_described(value)}; it must be of type {kind}'
+        )
+
+
+def markdown_table(table: Sequence[Parameter]) -> str:
+    """Return the parameters as a Markdown table."""
+    lines = ['| parameter | type | default | range | description |', '|---|---|---|---|---|']
+    for p in table:
+        unit = f' {p.unit}' if p.unit else ''
+        fixed = (' *Per camera.*' if p.per_camera else '') + (
+            ' *Read-only.*' if p.read_only else ''
+        )
+        lines.append(
+            f'| `{p.name}` | {p.type} | `{_yaml_value(p.default)}`{unit} | {p.range} '
+            f'| {p.text}{fixed} |'
+        )
+    return '\n'.join(lines)
+
+
+def yaml_file(
+    table: Sequence[Parameter], node: str, module: str
+) -> str:
+    """Return a complete, commented parameter file with all defaults.
+
+    Args:
+        table: The parameters.
+        node: Whose they are.
+        module: File of the table, in nav_monitor_ros.
+    """
+    lines = [
+        f'# Parameters of {node}, all at their defaults. Written by tools/write_docs.py from',
+        f'# nav_monitor_ros/{module}.py; copy it and change the copy.',
+        '/**:',
+        '  ros__parameters:',
+    ]
+    for p in table:
+        facts = [
+            p.type, p.unit, p.range.replace('`', ''), 'per camera' if p.per_camera else '',
+            'read-only' if p.read_only else '',
+        ]
+        lines.append('')
+        lines.extend(f'    # {text}' for text in textwrap.wrap(p.text.replace('`', ''), 92))
+        lines.append(f'    # ({"; ".join(fact for fact in facts if fact)})')
+        lines.append(f'    {p.name}: {_yaml_value(p.default)}')
+    return '\n'.join(lines) + '\n'
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """Return a value that somebody sent fit for a message of one line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
+
+
+def _described(value: Any) -> str:
+    if value is None:
+        return 'not set'
+    names = {bool: 'bool', int: 'int', float: 'float', str: 'string'}
+    kind = 'list' if isinstance(value, Sequence) else type(value).__name__
+    return f'{shown(value)}, a {names.get(type(value), kind)}'
