@@ -484,7 +484,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import tiny
-from nav_monitor_ros import bundle
+from nav_monitor_ros.bundle import folder as bundle
 from pathlib import Path
 bundle.save_file = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 loaded = bundle.load_bundle({folder!r})

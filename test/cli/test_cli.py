@@ -220,9 +220,9 @@ def test_show_lists_what_is_in_a_bundle(desk):
 # One process for all commands: importing takes longer than refusing.
 MANY = """
 import json, sys
-from nav_monitor_ros import cli
+from nav_monitor_ros.cli import main
 for arguments in json.load(sys.stdin):
-    print('status', cli.main(arguments), file=sys.stderr)
+    print('status', main.main(arguments), file=sys.stderr)
 """
 
 

@@ -25,7 +25,7 @@ from nav_monitor_ros.data.sources import open_source
 
 pytest.importorskip('rosbags')
 
-RECORDER = Path(__file__).parents[2] / 'sqlite_recorder.py'
+RECORDER = Path(__file__).with_name('sqlite_recorder.py')
 PAGE, HEADER, FRAME = 4096, 32, 24
 
 
@@ -111,7 +111,7 @@ def test_a_log_without_its_shared_memory_in_a_folder_that_cannot_be_written_is_r
         )
         try:
             done = subprocess.run(
-                [sys.executable, '-c', code, RECORDER.parent, warm, file.parent],
+                [sys.executable, '-c', code, Path(__file__).parent, warm, file.parent],
                 capture_output=True, text=True, timeout=60,
                 env={**os.environ, 'TMPDIR': str(scratch)})
             assert done.stdout.startswith(f'({list(range(60))}, '), done.stderr
