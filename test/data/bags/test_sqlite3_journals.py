@@ -25,7 +25,7 @@ from nav_monitor_ros.data.sources import open_source
 
 pytest.importorskip('rosbags')
 
-RECORDER = Path(__file__).with_name('sqlite_recorder.py')
+RECORDER = Path(__file__).parents[2] / 'sqlite_recorder.py'
 PAGE, HEADER, FRAME = 4096, 32, 24
 
 
@@ -101,7 +101,7 @@ def test_a_log_without_its_shared_memory_in_a_folder_that_cannot_be_written_is_r
         scratch.chmod(0o777)
         code = (
             'import os, sys\n'
-            'sys.path[:0] = [sys.argv[1]]\n'
+            'sys.path[:0] = sys.argv[1].split(":")\n'
             'import test_sqlite3_journals\n'
             'test_sqlite3_journals.numbers(sys.argv[2])\n'  # imports what it needs
             'if os.getuid() == 0:\n'  # who may do everything is somebody else
@@ -111,7 +111,8 @@ def test_a_log_without_its_shared_memory_in_a_folder_that_cannot_be_written_is_r
         )
         try:
             done = subprocess.run(
-                [sys.executable, '-c', code, Path(__file__).parent, warm, file.parent],
+                [sys.executable, '-c', code, f'{Path(__file__).parent}:{RECORDER.parent}', warm,
+                 file.parent],
                 capture_output=True, text=True, timeout=60,
                 env={**os.environ, 'TMPDIR': str(scratch)})
             assert done.stdout.startswith(f'({list(range(60))}, '), done.stderr
