@@ -303,13 +303,10 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import (
-        check_foreign,
-        check_output,
-        save_bundle,
-        written_files,
-    )
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
     from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
@@ -421,7 +418,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
+    from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
@@ -447,8 +446,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = _listed(options.scores) or ('all',)
-    classifier = bundle.classifier(
-        backend=options.backend, device=options.device, threads=options.threads,
+    classifier = load_network(
+        bundle, backend=options.backend, device=options.device, threads=options.threads,
         trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
     )
     judge = bundle.calibrated_for(classifier.engine).judge(also=also)
@@ -485,7 +484,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.show import show
 
     show(load_bundle(options.bundle), table_console())
@@ -494,8 +493,10 @@ def _show(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle.folder import check_output, save_bundle, written_files
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.data.source_spec import source_label
     from nav_monitor_ros.fitting.fit import FitOptions, fit
@@ -563,7 +564,7 @@ def _say(note: str) -> None:
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    from nav_monitor_ros.bundle.folder import size_of
+    from nav_monitor_ros.bundle.bundle_files import size_of
 
     say(f'computed on {device}')
     for note in bundle.notes():

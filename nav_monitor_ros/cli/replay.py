@@ -302,7 +302,7 @@ def monitor_of(values: Mapping[str, Any]) -> Any:
     Raises:
         NavMonitorError: The bundle cannot be used.
     """
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.runtime.monitor import Monitor
 
     return Monitor(

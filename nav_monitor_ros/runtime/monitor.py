@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
@@ -90,8 +91,8 @@ class Monitor:
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=1 if threads is None else threads,
+        self.classifier = load_network(
+            bundle, backend=backend, device=device, threads=1 if threads is None else threads,
             trusted_packages=trusted_packages, scores=judge.scores,
         )
         if threads is None and str(self.classifier.device) == 'cpu':

@@ -211,7 +211,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
     def _configure(self) -> None:
         started = time.monotonic()
         # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.bundle.folder import load_bundle
+        from nav_monitor_ros.bundle.loading import load_bundle
         from nav_monitor_ros.ros.monitor.incidents import Snapshots
         from nav_monitor_ros.runtime.monitor import Monitor
 
