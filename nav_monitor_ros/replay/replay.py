@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from nav_monitor_ros.data.bags.bag import MAX_PIXELS, Bag, BagDamagedError, BagImage
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.runtime.monitor import (
@@ -140,7 +141,7 @@ def replay(
         for frame in line:
             topic = frame.image.topic
             if topic not in streams:
-                own = monitor.twin() if streams else monitor
+                own = monitor.for_camera() if streams else monitor
                 streams[topic] = _Stream(topic, own, settings)
             now = (frame.image.received_ns - origin_ns) / 1e9
             for stream in streams.values():

@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image_messages import ImageError, RawImage
@@ -103,15 +104,15 @@ class Monitor:
         self._pixels = self.new_pixels()
         self.warm_up(1)
 
-    def twin(self) -> Monitor:
+    def for_camera(self) -> Monitor:
         """Return a monitor for another camera: the same network and scores, evidence of its own.
 
         The two must not look at the same time.
         """
-        twin = copy.copy(self)
-        twin.judge = self.judge.twin()
-        twin._pixels = self.new_pixels()
-        return twin
+        other = copy.copy(self)
+        other.judge = self.judge.for_camera()
+        other._pixels = self.new_pixels()
+        return other
 
     def new_pixels(self) -> np.ndarray:
         """Return memory for what ``prepare`` makes of an image, to be used again and again."""
@@ -131,7 +132,7 @@ class Monitor:
         """
         # Written anew for each image: nothing that a pass yields shares its memory.
         prepared = self.prepare(image, least_contrast=least_contrast, out=self._pixels)
-        (outcome,) = look_together([(self, prepared)])
+        (outcome,) = observe_batch([(self, prepared)])
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -153,7 +154,7 @@ class Monitor:
             InvalidActivationsError: The network gave values that are not numbers.
         """
         prepared = [self.prepare(image, least_contrast=least_contrast) for image in images]
-        found = look_together([(self, one) for one in prepared])
+        found = observe_batch([(self, one) for one in prepared])
         for outcome in found:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -236,14 +237,14 @@ class Monitor:
         return layer
 
 
-def look_together(
+def observe_batch(
     looks: Sequence[tuple[Monitor, Prepared]]
 ) -> list[Observation | BaseException]:
-    """Look at images of several cameras in one forward pass.
+    """Judge images of several cameras after one forward pass over all of them.
 
     Args:
-        looks: At least one image, each with the monitor that judges it: one network's own and its
-            twins.
+        looks: At least one image, each with the monitor that judges it; all monitors share one
+            network (``Monitor.for_camera``).
 
     Returns:
         For each image what was seen, or why it could not be judged. Where the network fails on
@@ -256,7 +257,7 @@ def look_together(
         activations = network(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
         forward = time.perf_counter() - started
     except BaseException as error:  # a foreign network may even raise SystemExit
-        return [error] if len(looks) == 1 else [look_together([look])[0] for look in looks]
+        return [error] if len(looks) == 1 else [observe_batch([look])[0] for look in looks]
     found: list[Observation | BaseException] = []
     for row, (monitor, prepared) in enumerate(looks):
         try:
@@ -324,14 +325,14 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    plane = resized.reshape(len(resized), -1)
-    contrast = float(cv2.meanStdDev(plane)[1][0, 0])
+    # Of each channel by itself: an image of one colour has none, whichever the colour.
+    contrast = float(cv2.meanStdDev(resized)[1].max())
     if contrast < least:
         raise ImageError(
-            f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
+            f'blank: the pixels differ by {contrast:.1f} of 255 levels only; is the lens '
             'covered, or the camera blinded? (blank_contrast)'
         )
-    share = np.count_nonzero(plane >= WHITE) / plane.size
+    share = np.count_nonzero(resized >= WHITE) / resized.size
     if share > SATURATED:
         raise ImageError(
             f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '

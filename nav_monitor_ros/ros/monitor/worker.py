@@ -16,8 +16,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.alert import AlertMachine
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.latest_frame_queue import Delivery, Mailbox, Mailroom, Parcel
@@ -31,7 +32,7 @@ from nav_monitor_ros.runtime.monitor import (
     Observation,
     Prepared,
     failure_of,
-    look_together,
+    observe_batch,
     require_fresh,
 )
 
@@ -132,7 +133,7 @@ class Worker:
         Args:
             log: Gets what goes wrong.
             monitor: Judges the images; this thread is the only one to use it. Each camera gets a
-                twin of it.
+                other of it.
             cameras: At least one; all are configured.
         """
         self._log = log
@@ -140,7 +141,7 @@ class Worker:
         self._several = len(cameras) > 1
         self._room: Mailroom[Delivery] = Mailroom(len(cameras))
         self.desks = tuple(
-            Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), self._room, number)
+            Desk(camera, monitor if len(cameras) == 1 else monitor.for_camera(), self._room, number)
             for number, camera in enumerate(cameras)
         )
         self._stopped = False
@@ -217,7 +218,7 @@ class Worker:
             return
         self._show_layer(cases)
         findings = []
-        for case, seen in zip(cases, look_together(ready), strict=True):
+        for case, seen in zip(cases, observe_batch(ready), strict=True):
             if self._stopped:
                 return
             try:
