@@ -38,6 +38,8 @@ def sections() -> dict[str, dict[str, str]]:
         'README.md': {
             'scores': measured.overview(),
             'performance picture': measured_performance.picture('docs/images'),
+        },
+        'docs/reference.md': {
             'monitor parameters': markdown_table(PARAMETERS),
             'camera parameters': markdown_table(CAMERA_PARAMETERS),
             'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
