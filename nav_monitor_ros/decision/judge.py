@@ -142,14 +142,14 @@ class Judge:
 
     def for_camera(self) -> Judge:
         """Return a judge of another stream: what was fitted is shared, frames seen are not."""
-        other = copy.copy(self)
+        judge = copy.copy(self)
         # Scores that look back have something to forget, and are copied.
-        other.scores = {
+        judge.scores = {
             name: score if type(score).forget is Score.forget else copy.copy(score)
             for name, score in self.scores.items()
         }
-        other.forget()
-        return other
+        judge.forget()
+        return judge
 
     def forget(self) -> None:
         """Forget the frames before, after a gap in the stream."""

@@ -18,7 +18,7 @@ from nav_monitor_ros.perception.image_messages import ImageError, RawImage
 from nav_monitor_ros.runtime.camera_names import MOST_CAMERAS
 from nav_monitor_ros.runtime.camera_overrides import CameraValues
 from nav_monitor_ros.runtime.monitor import Monitor, Observation, observe_batch
-from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +51,7 @@ def test_a_batch_is_judged_as_its_images_alone(signs, count):
     signs.judge.forget()
     alone = [signs.look(picture) for picture in pictures]
     signs.judge.forget()
-    together = signs.look_all(pictures)
+    together = signs.observe_images(pictures)
     assert len(together) == count
     for one, other in zip(alone, together, strict=True):
         assert one.fingerprint == other.fingerprint
@@ -77,7 +77,7 @@ def test_tapped_maps_are_those_of_each_image(signs):
     layer = signs.show_layer('')
     try:
         alone = [signs.look(picture).activations.maps[layer.name] for picture in pictures]
-        together = [seen.activations.maps[layer.name] for seen in signs.look_all(pictures)]
+        together = [seen.activations.maps[layer.name] for seen in signs.observe_images(pictures)]
     finally:
         signs.show_layer(None)
     assert all(maps.shape == (1, *layer.shape) for maps in together)
@@ -90,7 +90,7 @@ def test_a_blank_image_among_others_is_named(signs):
     rng = np.random.default_rng(1)
     pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
     with pytest.raises(ImageError, match='blank'):
-        signs.look_all(pictures, least_contrast=2.0)
+        signs.observe_images(pictures, least_contrast=2.0)
 
 
 @pytest.mark.parametrize('color', [(255, 0, 0), (0, 255, 0), (20, 90, 200), (0, 255, 255)])

@@ -27,8 +27,8 @@ from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import reliable, unattended
 from nav_monitor_ros.runtime.incidents import Moment
 from nav_monitor_ros.runtime.monitor import (
+    FrameContinuity,
     Monitor,
-    Neighbours,
     Observation,
     Prepared,
     failure_of,
@@ -93,7 +93,7 @@ class Desk:
         self.mailbox: Mailbox[Delivery] = room.boxes[number]
         self.forget_frames = False  # set from any thread: the next image does not follow the last
         self.pixels = monitor.new_pixels()
-        self.neighbours = Neighbours()
+        self.continuity = FrameContinuity()
         self.judged = 0
         self.failed = 0
         self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
@@ -132,8 +132,8 @@ class Worker:
 
         Args:
             log: Gets what goes wrong.
-            monitor: Judges the images; this thread is the only one to use it. Each camera gets a
-                other of it.
+            monitor: Judges the images; this thread is the only one to use it. Each camera's
+                own comes from for_camera.
             cameras: At least one; all are configured.
         """
         self._log = log
@@ -252,7 +252,7 @@ class Worker:
         desk.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
-        broken = desk.neighbours.broken(
+        broken = desk.continuity.interrupted(
             _stamp_ns(message), case.parcel.arrived, values['roi'], values['image_timeout']
         )
         if broken or desk.forget_frames:
