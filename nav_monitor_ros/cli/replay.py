@@ -12,7 +12,8 @@ from typing import Any
 
 from nav_monitor_ros.cli.output import ProgressBars
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.paths import listed, reachable, refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
+from nav_monitor_ros.files.paths import listed, reachable
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -103,7 +104,8 @@ def replay_bag(
     Raises:
         NavMonitorError: Nothing of it can be replayed.
     """
-    from nav_monitor_ros.files.pictures import require_place, write_page
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
     from nav_monitor_ros.replay.replay import replay
@@ -165,7 +167,7 @@ def check_outputs(options: argparse.Namespace) -> None:
     """
     files = {'--csv': options.csv, '--html': options.html}
     bags = {f'the bag {bag}': bag for bag in options.bags}
-    refuse_same({'--output': options.output, **files}, {**bags, '--params': options.params})
+    check_output_paths({'--output': options.output, **files}, {**bags, '--params': options.params})
     for option, path in files.items():
         if path is not None and options.output is not None and (
             path.resolve().is_relative_to(options.output.resolve())
