@@ -9,7 +9,7 @@ from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.evidence import SCHEMES
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.runtime.camera_names import check_camera_names
-from nav_monitor_ros.runtime.parameter_table import Parameter, shown
+from nav_monitor_ros.runtime.parameter import Parameter, shown
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
