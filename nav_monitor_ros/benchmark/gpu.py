@@ -18,7 +18,7 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
 from nav_monitor_ros.bundle.shipped import shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine, usable_here
