@@ -30,15 +30,9 @@ from nav_monitor_ros.bundle.description import (
     read_description,
 )
 from nav_monitor_ros.bundle.engines import Engines
-from nav_monitor_ros.bundle.output_folder import (
-    check_foreign,
-    check_output,
-    is_fixed,
-    move_into,
-    replace_folder,
-)
+from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import FolderBeside, keep_others
+from nav_monitor_ros.files.atomic_folder import atomic_folder
 from nav_monitor_ros.files.untrusted_yaml import write_yaml
 from nav_monitor_ros.perception.network.class_names import write_listed
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -110,41 +104,28 @@ def _write(
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder, force=force or (folder / DESCRIPTION).is_file())
-    folder = folder.resolve()  # links stay
-    inside = folder.is_dir() and is_fixed(folder) != ''
+    owned = own_files(folder)
     try:
-        beside = FolderBeside(folder / 'bundle' if inside else folder)
-    except OSError as error:
-        raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
-    scratch = beside.path
-    try:
-        fill(scratch)
-        described = describe(bundle)
-        if engines is not None:
-            described['exported'] = engines.describe()
-        if has_class_file(bundle.class_names):
-            write_listed(scratch / CLASSES, bundle.class_names)
-        names = (*required_files(bundle.network.spec), CLASSES, *EXPORTED_FILES)
-        described['files'] = {
-            name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
-        }
-        write_yaml(scratch / DESCRIPTION, described)
-        _require_readable(scratch, folder)
-        for file in scratch.rglob('*'):
-            # safetensors writes files that only their owner can read
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        scratch.chmod(0o755)
-        if inside:
-            move_into(scratch, folder)
-            return
-        if folder.is_dir():
+        with atomic_folder(folder, owned=owned, last=DESCRIPTION) as scratch:
+            fill(scratch)
+            described = describe(bundle)
+            if engines is not None:
+                described['exported'] = engines.describe()
+            if has_class_file(bundle.class_names):
+                write_listed(scratch / CLASSES, bundle.class_names)
+            names = (*required_files(bundle.network.spec), CLASSES, *EXPORTED_FILES)
+            described['files'] = {
+                name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
+            }
+            write_yaml(scratch / DESCRIPTION, described)
+            _require_readable(scratch, folder)
+            for file in scratch.rglob('*'):
+                # safetensors writes files that only their owner can read
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            scratch.chmod(0o755)
             check_foreign(folder, (DESCRIPTION, *described['files']))
-            keep_others(folder, scratch, own_files(folder))
-        replace_folder(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
-    finally:
-        beside.close()
 
 
 def _require_readable(scratch: Path, folder: Path) -> None:
