@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from nav_monitor_ros.data.bags.bag import MAX_PIXELS, Bag, BagDamagedError, BagImage
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.runtime.monitor import (

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.image_messages import ImageError, RawImage
@@ -240,7 +241,7 @@ class Monitor:
 def observe_batch(
     looks: Sequence[tuple[Monitor, Prepared]]
 ) -> list[Observation | BaseException]:
-    """Look at images of several cameras in one forward pass.
+    """Judge images of several cameras after one forward pass over all of them.
 
     Args:
         looks: At least one image, each with the monitor that judges it. All of them share one
@@ -347,14 +348,14 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    plane = resized.reshape(len(resized), -1)
-    contrast = float(cv2.meanStdDev(plane)[1][0, 0])
+    # Of each channel by itself: an image of one colour has none, whichever the colour.
+    contrast = float(cv2.meanStdDev(resized)[1].max())
     if contrast < least:
         raise ImageError(
-            f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
+            f'blank: the pixels differ by {contrast:.1f} of 255 levels only; is the lens '
             'covered, or the camera blinded? (blank_contrast)'
         )
-    share = np.count_nonzero(plane >= WHITE) / plane.size
+    share = np.count_nonzero(resized >= WHITE) / resized.size
     if share > SATURATED:
         raise ImageError(
             f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '

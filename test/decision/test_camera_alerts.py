@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.image_messages import ImageError, RawImage
 from nav_monitor_ros.runtime.camera_names import MOST_CAMERAS
@@ -91,6 +91,15 @@ def test_a_blank_image_among_others_is_named(signs):
     pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
     with pytest.raises(ImageError, match='blank'):
         signs.observe_images(pictures, least_contrast=2.0)
+
+
+@pytest.mark.parametrize('color', [(255, 0, 0), (0, 255, 0), (20, 90, 200), (0, 255, 255)])
+def test_an_image_of_one_colour_is_blank_whichever_the_colour(signs, color):
+    pixels = np.full((40, 40, 3), color, np.uint8)
+    with pytest.raises(ImageError, match='blank'):
+        signs.look(RawImage(pixels, 'rgb'), least_contrast=2.0)
+    pixels[10:30, 10:30] //= 2  # something to see
+    signs.look(RawImage(pixels, 'rgb'), least_contrast=2.0)
 
 
 @pytest.mark.parametrize(

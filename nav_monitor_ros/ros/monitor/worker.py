@@ -16,8 +16,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.alert import AlertMachine
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.latest_frame_queue import Delivery, Mailbox, Mailroom, Parcel
