@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.cli.replay import (
     add_monitor,
-    monitor_of,
     open_topics,
     parameters_of,
     settings_of,
@@ -115,6 +114,7 @@ def _run(
     """Return what a run left, or judge the bag by a bundle."""
     from nav_monitor_ros.replay.replay import replay
     from nav_monitor_ros.replay.verdict_log import is_run, read_run, run_of
+    from nav_monitor_ros.runtime.monitor import build_monitor
 
     if is_run(Path(text)):
         return read_run(Path(text), problems.append)
@@ -126,7 +126,7 @@ def _run(
     values = parameters_of(argparse.Namespace(**{**vars(options), 'bundle': text}))
     bag, _ = open_topics(options.bag, options.topic)
     with bag:
-        monitor = monitor_of(values)
+        monitor = build_monitor(values)
         name, done = monitor.bundle.name, 0
 
         def judged() -> Any:

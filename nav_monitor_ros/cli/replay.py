@@ -107,6 +107,7 @@ def replay_bag(
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
     from nav_monitor_ros.replay.replay import replay
+    from nav_monitor_ros.runtime.monitor import build_monitor
 
     values = parameters_of(options)
     settings = settings_of(values)
@@ -119,7 +120,7 @@ def replay_bag(
     with ExitStack() as resources:
         bag, topics = open_topics(path, options.topic)
         resources.callback(bag.close)
-        monitor = monitor or monitor_of(values)
+        monitor = monitor or build_monitor(values)
         summary = ReplaySummary()
         writers: list[BagWriter | TableWriter] = []
         if options.output is not None:
@@ -218,7 +219,7 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         NavMonitorError: The file cannot be read, or a parameter is wrong.
     """
-    from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+    from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
     # The node measures which number is fastest; a replay gives the same numbers every time.
@@ -287,34 +288,12 @@ def _from_file(options: argparse.Namespace) -> dict[str, Any]:
 
 def settings_of(values: Mapping[str, Any]) -> Any:
     """Return what of the parameters a recording depends on."""
-    from nav_monitor_ros.decision.alert import AlertRules
+    from nav_monitor_ros.decision.alert_machine import AlertRules
     from nav_monitor_ros.replay.replay import ReplaySettings
 
     return ReplaySettings(
         AlertRules(**{name: values[name] for name in AlertRules.__dataclass_fields__}),
         tuple(values['roi']), values['max_pixels'], values['blank_contrast'],
-    )
-
-
-def monitor_of(values: Mapping[str, Any]) -> Any:
-    """Return the monitor that the node would make of these parameters.
-
-    Raises:
-        NavMonitorError: The bundle cannot be used.
-    """
-    from nav_monitor_ros.bundle.folder import load_bundle
-    from nav_monitor_ros.runtime.monitor import Monitor
-
-    return Monitor(
-        load_bundle(values['bundle']),
-        backend=values['backend'],
-        device=values['device'],
-        threads=values['torch_threads'] or None,
-        trusted_packages=[name for name in values['trusted_packages'] if name],
-        decisive=values['score'],
-        also=[name for name in values['extra_scores'] if name],
-        top=values['top_k'],
-        evidence_level=values['evidence_level'],
     )
 
 

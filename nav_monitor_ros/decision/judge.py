@@ -140,16 +140,16 @@ class Judge:
         scores = {name: s for name, s in self.scores_of(batch).items() if name != FUSED}
         return self.calibration.p_values(scores, batch.predicted)
 
-    def twin(self) -> Judge:
+    def for_camera(self) -> Judge:
         """Return a judge of another stream: what was fitted is shared, frames seen are not."""
-        twin = copy.copy(self)
+        judge = copy.copy(self)
         # Scores that look back have something to forget, and are copied.
-        twin.scores = {
+        judge.scores = {
             name: score if type(score).forget is Score.forget else copy.copy(score)
             for name, score in self.scores.items()
         }
-        twin.forget()
-        return twin
+        judge.forget()
+        return judge
 
     def forget(self) -> None:
         """Forget the frames before, after a gap in the stream."""

@@ -12,7 +12,7 @@ from html import escape
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.verdict import Reason
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.replay.replay import ReplayEvent
 from nav_monitor_ros.views.html_page import page, section

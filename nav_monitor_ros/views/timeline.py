@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nav_monitor_ros.decision.verdict import State
+from nav_monitor_ros.decision.alert_reason import State
 
 COLUMNS = 1100  # of the drawing at most: longer recordings have several frames in one
 _LEFT, _RIGHT = 132, 16  # columns beside the plots
