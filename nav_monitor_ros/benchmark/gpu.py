@@ -15,7 +15,7 @@ from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, t
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
 from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine, usable_here

@@ -21,7 +21,7 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_s
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import MARGINAL_SHARE
 from nav_monitor_ros.perception.network.backends import (
     BACKENDS,

@@ -37,8 +37,8 @@ from nav_monitor_ros.data.bags.storage import (
 )
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.atomic import scratch_folder
 from nav_monitor_ros.files.paths import listed, reachable
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.compressed_images import decode_compressed
 from nav_monitor_ros.perception.decoded_image import DecodedImage
