@@ -14,7 +14,7 @@ from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.bundle.saving import save_bundle
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.ros.process.domain import take_domain
 
 

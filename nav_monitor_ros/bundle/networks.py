@@ -10,7 +10,7 @@ from nav_monitor_ros.bundle.bundle_files import GRAPH, ONNX_WEIGHTS, WEIGHTS
 from nav_monitor_ros.bundle.engines import candidates
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.backends import F32, TORCH, Engine
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
@@ -81,7 +81,8 @@ def load_torch_network(
         NavMonitorError: The network cannot be built.
     """
     # Imported here: torch takes seconds to load, and other backends do without.
-    from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
+    from nav_monitor_ros.perception.network.torch.device import select_device
 
     assert bundle.folder is not None
     return Classifier(
@@ -138,7 +139,7 @@ def _exported(bundle: Bundle, engine: Engine, threads: int) -> RunningNetwork:
     else:
         assert bundle.stored is not None
         path = bundle.stored.verified(GRAPH)
-    return ExportedClassifier(
+    return OnnxClassifier(
         OnnxGraph.read(path, output=bundle.network.output if own else None),
         bundle.preprocess,
         engine=engine,
