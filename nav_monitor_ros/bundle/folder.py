@@ -28,7 +28,7 @@ from nav_monitor_ros.bundle.engines import (
     sha256_of,
 )
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.atomic import FolderBeside, keep_others, remove_folder
@@ -227,7 +227,7 @@ class Bundle:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> Judge:
         """Return the fitted scores with their calibration, ready to judge.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from nav_monitor_ros.bundle.folder import Bundle
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Reason, Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
@@ -64,7 +64,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
@@ -109,7 +109,7 @@ class Monitor:
         The two must not look at the same time.
         """
         twin = copy.copy(self)
-        twin.judge = self.judge.twin()
+        twin.judge = self.judge.for_another_stream()
         twin._pixels = self.new_pixels()
         return twin
 
