@@ -792,7 +792,7 @@ class ParametersTarget(Target):
     def __init__(self, folder: Path) -> None:
         """Take the table with its defaults."""
         super().__init__(folder)
-        from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
+        from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
         self._table = PARAMETERS
         self._check = check_all

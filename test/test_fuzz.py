@@ -25,7 +25,7 @@ from nav_monitor_ros.files.untrusted_yaml import LARGEST, read_yaml, write_yaml
 from nav_monitor_ros.perception.image_messages import ImageError, decode_compressed
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 from nav_monitor_ros.scores.fdbd import MOST_CLASSES
 from nav_monitor_ros.scores.registry import make_score
 

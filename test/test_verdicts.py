@@ -17,7 +17,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.runtime.monitor import Monitor
 

@@ -14,7 +14,7 @@ from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.data.batches import BATCH, default_workers
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import (
     FitOptions,
     empty_scores,

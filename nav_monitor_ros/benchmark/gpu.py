@@ -15,12 +15,12 @@ from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, t
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
 from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.network.classifier import Classifier
-from nav_monitor_ros.runtime.monitor import Monitor, look_together
+from nav_monitor_ros.runtime.monitor import Monitor, observe_batch
 
 CAMERAS = 4
 BARE = 'bare forward pass'
@@ -154,14 +154,14 @@ def _times(
     for precision in precisions:
         monitor = _monitor(bundle, 'cuda', precision)
         monitor.warm_up(CAMERAS)
-        twins = [monitor, *(monitor.twin() for _ in range(CAMERAS - 1))]
+        monitors = [monitor, *(monitor.for_camera() for _ in range(CAMERAS - 1))]
         classifier = monitor.classifier
         assert isinstance(classifier, Classifier)
         taken = forwards.setdefault(f'{FORWARD}, {precision}', [])
         things[f'{BARE}, {precision}'] = _bare(classifier, 1)
         things[f'{MONITOR}, {precision}'] = _look(monitor, images, taken)
         things[f'{BARE_FOUR}, {precision}'] = _bare(classifier, CAMERAS)
-        things[f'{MONITOR_FOUR}, {precision}'] = _look_all(twins, images)
+        things[f'{MONITOR_FOUR}, {precision}'] = _look_all(monitors, images)
     times: dict[str, list[np.ndarray]] = {what: [] for what in things}
     for _ in range(_ROUNDS):
         for what, thing in things.items():
@@ -185,7 +185,7 @@ def _look_all(monitors: list[Monitor], images: list[RawImage]) -> Callable[[int]
     pixels = [monitor.new_pixels() for monitor in monitors]
 
     def look(number: int) -> object:
-        return look_together([
+        return observe_batch([
             (monitor, monitor.prepare(images[(number + n) % len(images)], out=pixels[n]))
             for n, monitor in enumerate(monitors)
         ])

@@ -43,8 +43,8 @@ from nav_monitor_ros.cli.replay_many import add_replays
 from nav_monitor_ros.cli.tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli.view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.atomic import scratch_folder
-from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.interrupt import EXIT_STATUS, requested, set_exit_message, written_message
 from nav_monitor_ros.perception.network.working_folder import folder_of, look_in
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     accept_all_letters()
     options = _parser().parse_args(arguments)
-    explain(lambda: _interrupted(options))
+    set_exit_message(lambda: _interrupted(options))
     handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
     handler.setFormatter(PlainFormatter('%(message)s'))
     # On bad input standard error has one line, the reason.
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
-    return STATUS
+    return EXIT_STATUS
 
 
 def _failed(command: str, error: OSError) -> int:
@@ -113,7 +113,7 @@ def _interrupted(options: argparse.Namespace) -> str:
     kept = getattr(options, 'checkpoint', None)
     if kept is not None and kept.is_dir():
         return f'interrupted; the same command goes on from {kept}'
-    return what_was_written()
+    return written_message()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:

@@ -140,7 +140,7 @@ class Judge:
         scores = {name: s for name, s in self.scores_of(batch).items() if name != FUSED}
         return self.calibration.p_values(scores, batch.predicted)
 
-    def for_another_stream(self) -> Judge:
+    def for_camera(self) -> Judge:
         """Return a judge for another stream, which shares all but the memory of past frames."""
         judge = copy.copy(self)
         # Scores that look back have something to forget, and are copied.

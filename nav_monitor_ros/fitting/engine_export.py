@@ -31,7 +31,7 @@ from nav_monitor_ros.decision.false_alarm_budget import (
     p_value_threshold,
 )
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import MARGINAL_SHARE
 from nav_monitor_ros.perception.network.backends import (
     BACKENDS,

@@ -21,7 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.views.text import drawn_class, put_text, wrapped

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from nav_monitor_ros.decision.verdict import Alert, Explanation, Reason, ScoreValue, State, Verdict
+from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.image_messages import RawImage
 from nav_monitor_ros.runtime import incidents as module

@@ -37,8 +37,8 @@ from nav_monitor_ros.data.bags.storage import (
 )
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.atomic import scratch_folder
 from nav_monitor_ros.files.paths import listed, reachable
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
 from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed

@@ -20,7 +20,7 @@ from nav_monitor_ros.bundle.folder import load_bundle
 from nav_monitor_ros.perception.network.threads import choose_threads
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.qos import reliable
-from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
 REPLY = '~/seen'  # std_msgs/Header, the image's
 

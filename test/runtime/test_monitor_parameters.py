@@ -16,8 +16,8 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.parameters import plain
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS
-from nav_monitor_ros.runtime.parameter_table import Parameter, markdown_table, yaml_file
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.parameter import Parameter, markdown_table, yaml_file
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
@@ -207,14 +207,14 @@ def test_what_fits_together_is_returned_in_its_type(change):
 
 
 def test_the_parameter_file_holds_exactly_the_defaults():
-    read = yaml.safe_load(yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters'))
+    read = yaml.safe_load(yaml_file(PARAMETERS, 'nav_monitor', 'runtime/monitor_parameters'))
     assert read == {'/**': {'ros__parameters': DEFAULTS}}
     types = {name: type(value) for name, value in read['/**']['ros__parameters'].items()}
     assert types == {name: type(default) for name, default in DEFAULTS.items()}
 
 
 def test_the_shipped_parameter_file_is_the_written_one():
-    written = yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters')
+    written = yaml_file(PARAMETERS, 'nav_monitor', 'runtime/monitor_parameters')
     assert (ROOT / 'config' / 'monitor.yaml').read_text() == written
 
 
@@ -239,5 +239,7 @@ def test_names_are_unique_and_descriptions_are_sentences(table):
 
 
 def test_the_table_can_be_read_without_ros():
-    script = 'import sys, nav_monitor_ros.runtime.parameters; sys.exit("rclpy" in sys.modules)'
+    script = (
+        'import sys, nav_monitor_ros.runtime.monitor_parameters; sys.exit("rclpy" in sys.modules)'
+    )
     assert subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=False).returncode == 0
