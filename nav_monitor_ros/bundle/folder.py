@@ -35,7 +35,7 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml, write_yaml
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.network.class_names import problem_of, read_listed, write_listed
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.outputs import OutputName
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -177,7 +177,8 @@ class Bundle:
             NavMonitorError: The network cannot be built.
         """
         # Imported here: torch takes seconds to load, and other backends do without.
-        from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+        from nav_monitor_ros.perception.network.torch.classifier import Classifier
+        from nav_monitor_ros.perception.network.torch.device import select_device
 
         assert self.folder is not None
         return Classifier(
@@ -197,7 +198,7 @@ class Bundle:
         else:
             assert self.stored is not None
             path = self.stored.verified(GRAPH)
-        return ExportedClassifier(
+        return OnnxClassifier(
             self._graph(path),
             self.preprocess,
             engine=engine,

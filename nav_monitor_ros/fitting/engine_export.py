@@ -40,7 +40,7 @@ from nav_monitor_ros.perception.network.backends import (
     Engine,
     usable_here,
 )
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
@@ -188,8 +188,8 @@ def _written(
     bundle: Bundle, reference: RunningNetwork, path: Path, progress: Progress
 ) -> OnnxGraph:
     """Write a torch network in ONNX form; return it."""
-    from nav_monitor_ros.perception.network.classifier import Classifier
     from nav_monitor_ros.perception.network.onnx.export import export_onnx
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
     assert isinstance(reference, Classifier)
     passes = max((score.passes for score in bundle.scores.values()), default=0)
@@ -207,7 +207,7 @@ def _running(
     if engine.backend == TORCH:
         return bundle.by_torch('cuda', threads, trusted_packages, engine.precision)
     assert graph is not None
-    return ExportedClassifier(
+    return OnnxClassifier(
         graph, bundle.preprocess, engine=engine, layer=bundle.layer,
         background=bundle.background, threads=threads,
     )

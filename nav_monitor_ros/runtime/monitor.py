@@ -20,14 +20,14 @@ from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.threads import choose_threads, judge_alone
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
-_BLACK = RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
+_BLACK = DecodedImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -119,7 +119,7 @@ class Monitor:
         """Return memory for what ``prepare`` makes of an image, to be used again and again."""
         return np.empty(self.classifier.input_shape, np.float32)
 
-    def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
+    def look(self, image: DecodedImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
@@ -139,7 +139,7 @@ class Monitor:
         return outcome
 
     def observe_images(
-        self, images: Sequence[RawImage], *, least_contrast: float = 0.0
+        self, images: Sequence[DecodedImage], *, least_contrast: float = 0.0
     ) -> list[Observation]:
         """Classify several images in one forward pass and judge them one after the other.
 
@@ -168,7 +168,7 @@ class Monitor:
         self.judge.forget()
 
     def prepare(
-        self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
+        self, image: DecodedImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
         """Return an image as the network takes it.
 
