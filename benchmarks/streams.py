@@ -35,7 +35,7 @@ from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.drift import Drift
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of
 
@@ -44,7 +44,7 @@ OUTPUT = ROOT / 'docs' / 'measured' / 'streams.json'
 RATE = 30  # frames a second
 BATCH = 512
 DEFAULT = AlertRules()
-DEFAULT_LEVEL = STRANGE
+DEFAULT_LEVEL = DEFAULT_EVIDENCE_LEVEL
 # What is compared: scheme, evidence_rate, evidence_level (None: the bundle's frame threshold).
 E_CUSUMS: list[tuple[float, float | str | None]] = [
     *itertools.product((30.0, 15.0, 5.0, 1.0), (None, 0.003, 0.001)), (15.0, 'power'),

@@ -10,7 +10,12 @@ import torch
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import configure_for_scores, load_network
-from nav_monitor_ros.decision.calibration import FUSED, calibrate
+from nav_monitor_ros.decision.calibration import (
+    FUSED,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit import FUSED_MEMBERS
@@ -141,8 +146,11 @@ def _fitted(world: World, patterns: int, progress: Progress) -> Judge:
     for score in scores.values():
         score.finish()
     calibration = calibrate(
-        scores, world.images(1000, None)[0], world.images(2000, None)[0],
-        fuse_members=FUSED_MEMBERS, alpha=0.01, confidence=0.95,
+        *(CalibrationScores.of(scores, world.images(count, None)[0]) for count in (1000, 2000)),
+        classes=world.classes,
+        options=CalibrationOptions(
+            fusion_members=tuple(FUSED_MEMBERS), alpha=0.01, confidence=0.95
+        ),
     )
     names = [f'class_{label}' for label in range(world.classes)]
     return Judge(scores, calibration, names, also=['all'])

@@ -10,7 +10,7 @@ from typing import Any
 from nav_monitor_ros.bundle.calibration_images import CalibrationImages
 from nav_monitor_ros.bundle.engines import StoredEngines
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.perception.network.backends import TORCH, Engine
 from nav_monitor_ros.perception.network.specification import NetworkSpec
@@ -62,7 +62,7 @@ class Bundle:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> Judge:
         """Return the fitted scores with their calibration, ready to judge.
 

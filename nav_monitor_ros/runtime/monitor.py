@@ -17,7 +17,7 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
@@ -68,7 +68,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 

@@ -205,7 +205,7 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     assert (bundle.name, bundle.layer) == ('bars', 'fc1')
     assert list(bundle.scores) == ['pattern', 'energy']
     assert bundle.scores['pattern'].options.gamma == 2
-    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.calibration.fusion_members == ('pattern',)
     assert bundle.network.arguments == {'width': 24}
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
 

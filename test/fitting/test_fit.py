@@ -23,7 +23,7 @@ from nav_monitor_ros.bundle.show import show
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.conformal import images_needed, p_threshold
+from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
 from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
@@ -111,15 +111,15 @@ def test_the_calibration_holds_exactly_the_images_of_its_half():
     classifier = tiny.classifier()
     classifier.watch(running)
     scores = bundle.scores['energy'].score(run(classifier, first))
-    assert np.array_equal(bundle.calibration.marginals['energy'].scores, np.sort(scores))
+    assert np.array_equal(bundle.calibration.fusion_p_values['energy'].scores, np.sort(scores))
     everything = bundle.scores['gaussian'].score(run(classifier, calibration))
     assert np.array_equal(
-        bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)
+        bundle.calibration.scores['gaussian'].pooled.scores, np.sort(everything)
     )
-    assert len(bundle.calibration.members['gaussian']) == 81 and len(first) == 27
+    assert len(bundle.calibration.scores['gaussian']) == 81 and len(first) == 27
     assert len(bundle.calibration.fused) == len(second)
-    for name, mondrian in bundle.calibration.members.items():
-        threshold = p_threshold(len(mondrian), 0.1, 0.95)
+    for name, mondrian in bundle.calibration.scores.items():
+        threshold = p_value_threshold(len(mondrian), 0.1, 0.95)
         assert (bundle.calibration.thresholds[name] == threshold).all()
 
 
@@ -160,7 +160,7 @@ def test_chosen_scores_and_options_are_fitted():
     assert list(bundle.scores) == ['energy', 'pattern']
     assert bundle.scores['pattern'].settings['gamma'] == 2
     assert not bundle.scores['pattern'].monitored.all()
-    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.calibration.fusion_members == ('pattern',)
 
 
 def test_what_it_was_made_of_is_noted():
@@ -242,7 +242,7 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
         np.concatenate([labels, data_labels[:30]]),
     )
     bundle = fit_tiny(tiny.source(1, 150), mixed)
-    assert len(bundle.calibration.members['gaussian']) == 90
+    assert len(bundle.calibration.scores['gaussian']) == 90
     assert bundle.provenance['calibration_images_shared_with_data'] == 30
     assert bundle.provenance['calibration']['images'] == 90
     assert 'calibration_images_shared_with_data' not in fit_tiny(
@@ -255,7 +255,7 @@ def test_a_single_score_is_calibrated_on_all_images():
         tiny.source(1, 150), tiny.source(2, 80),
         options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
     )
-    assert len(bundle.calibration.fused) == len(bundle.calibration.members['msp']) == 80
+    assert len(bundle.calibration.fused) == len(bundle.calibration.scores['msp']) == 80
     # The fusion of one score is that score: every image has the same p-value by both.
     batch = run(tiny.classifier(), tiny.source(5, 100))
     p_values = bundle.judge(also=['msp']).p_values(batch)
