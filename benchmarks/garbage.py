@@ -27,7 +27,7 @@ from rcl_interfaces.srv import SetParameters  # noqa: E402
 from ros_harness import Graph  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from nav_monitor_ros.runtime.parameters import PARAMETERS  # noqa: E402
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS  # noqa: E402
 
 ENCODINGS = (
     'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16', '8UC1', '8UC3', '16UC1', 'bayer_rggb8',

@@ -1,5 +1,7 @@
 """Documentation that is written by a command is what the command would write today."""
 
+from __future__ import annotations
+
 import re
 import subprocess
 import sys
@@ -21,3 +23,45 @@ def test_links_and_pictures_of_the_documentation_exist():
         for target in re.findall(r'\]\(([^)#]+)\)', page.read_text(encoding='utf-8')):
             if not target.startswith('http'):
                 assert (page.parent / target).exists(), f'{page.name}: {target}'
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    found = re.findall(r'^#+ (.+)$', page.read_text(encoding='utf-8'), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in found}
+
+
+def test_links_into_pages_name_a_heading():
+    for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        text = page.read_text(encoding='utf-8')
+        for target, anchor in re.findall(r'\]\(([^)#:]*)#([^)]+)\)', text):
+            other = page.parent / target if target else page
+            if other.suffix == '.md':
+                assert anchor in headings(other), f'{page.name}: {target}#{anchor}'
+
+
+def test_every_page_is_in_the_index_and_links_back_to_it():
+    index = (ROOT / 'docs' / 'README.md').read_text(encoding='utf-8')
+    for page in (ROOT / 'docs').glob('*.md'):
+        if page.name != 'README.md':
+            assert f']({page.name})' in index, page.name
+            assert '[All pages](README.md)' in page.read_text(encoding='utf-8')[:400], page.name
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / 'README.md').read_text(encoding='utf-8').splitlines()) <= 150
+
+
+def test_modules_that_the_documentation_names_exist():
+    """A file of the package that a page names in back quotes is there."""
+    rooms = {path.name for path in (ROOT / 'nav_monitor_ros').iterdir() if path.is_dir()}
+    rooms |= {'nav_monitor_ros', 'test', 'tools', 'benchmarks', 'launch', 'config'}
+    seen = 0
+    for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
+        text = page.read_text(encoding='utf-8')
+        for name in re.findall(r'`([\w./-]+?/[\w./-]*\w\.(?:py|yaml|xml|sh))`', text):
+            if name.split('/')[0] in rooms:
+                seen += 1
+                places = (ROOT / name, ROOT / 'nav_monitor_ros' / name)
+                assert any(place.exists() for place in places), f'{page.name}: {name}'
+    assert seen > 10

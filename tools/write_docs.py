@@ -25,11 +25,11 @@ import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
 
-from nav_monitor_ros.perception.image_messages import ENCODINGS  # noqa: E402
+from nav_monitor_ros.perception.image_encodings import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
-from nav_monitor_ros.runtime.parameter_table import markdown_table, yaml_file  # noqa: E402
-from nav_monitor_ros.runtime.parameters import PARAMETERS  # noqa: E402
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS  # noqa: E402
+from nav_monitor_ros.runtime.parameter import markdown_table, yaml_file  # noqa: E402
 
 
 def sections() -> dict[str, dict[str, str]]:
@@ -38,6 +38,8 @@ def sections() -> dict[str, dict[str, str]]:
         'README.md': {
             'scores': measured.overview(),
             'performance picture': measured_performance.picture('docs/images'),
+        },
+        'docs/reference.md': {
             'monitor parameters': markdown_table(PARAMETERS),
             'camera parameters': markdown_table(CAMERA_PARAMETERS),
             'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
@@ -118,7 +120,7 @@ def main() -> int:
         for name, parts in sections().items()
     }
     files[ROOT / 'config' / 'monitor.yaml'] = yaml_file(
-        PARAMETERS, 'nav_monitor', 'runtime/parameters'
+        PARAMETERS, 'nav_monitor', 'runtime/monitor_parameters'
     )
     files[ROOT / 'config' / 'safety_stop.yaml'] = yaml_file(
         SAFETY_STOP_PARAMETERS, 'safety_stop', 'ros/safety_stop/parameters'

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.cli.replay import (
     add_monitor,
-    monitor_of,
     open_topics,
     parameters_of,
     settings_of,
     warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.paths import refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
 
 if TYPE_CHECKING:
     from nav_monitor_ros.replay.verdict_log import Run
@@ -67,7 +66,9 @@ def _decades(text: str) -> float:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from nav_monitor_ros.files.pictures import require_place, write_page, write_whole
+    from nav_monitor_ros.files.atomic_file import write_file
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.comparison import (
         compare_runs,
         difference_table,
@@ -77,7 +78,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from nav_monitor_ros.replay.comparison_page import comparison_page
 
-    refuse_same({'--csv': options.csv, '--html': options.html}, {
+    check_output_paths({'--csv': options.csv, '--html': options.html}, {
         'the run A': Path(options.a), 'the run B': Path(options.b), '--bag': options.bag,
         '--params': options.params,
     })
@@ -95,7 +96,7 @@ def _compare(options: argparse.Namespace) -> int:
     for line in lines(comparison):
         say(line)
     if options.csv is not None:
-        write_whole(options.csv, difference_table(comparison).encode())
+        write_file(options.csv, difference_table(comparison).encode())
         say(f'wrote {options.csv}')
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
@@ -115,6 +116,7 @@ def _run(
     """Return what a run left, or judge the bag by a bundle."""
     from nav_monitor_ros.replay.replay import replay
     from nav_monitor_ros.replay.verdict_log import is_run, read_run, run_of
+    from nav_monitor_ros.runtime.monitor import build_monitor
 
     if is_run(Path(text)):
         return read_run(Path(text), problems.append)
@@ -126,7 +128,7 @@ def _run(
     values = parameters_of(argparse.Namespace(**{**vars(options), 'bundle': text}))
     bag, _ = open_topics(options.bag, options.topic)
     with bag:
-        monitor = monitor_of(values)
+        monitor = build_monitor(values)
         name, done = monitor.bundle.name, 0
 
         def judged() -> Any:

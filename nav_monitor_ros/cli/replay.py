@@ -12,7 +12,7 @@ from typing import Any
 
 from nav_monitor_ros.cli.output import ProgressBars
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.paths import listed, reachable, refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -103,10 +103,12 @@ def replay_bag(
     Raises:
         NavMonitorError: Nothing of it can be replayed.
     """
-    from nav_monitor_ros.files.pictures import require_place, write_page
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
     from nav_monitor_ros.replay.replay import replay
+    from nav_monitor_ros.runtime.monitor import build_monitor
 
     values = parameters_of(options)
     settings = settings_of(values)
@@ -119,7 +121,7 @@ def replay_bag(
     with ExitStack() as resources:
         bag, topics = open_topics(path, options.topic)
         resources.callback(bag.close)
-        monitor = monitor or monitor_of(values)
+        monitor = monitor or build_monitor(values)
         summary = ReplaySummary()
         writers: list[BagWriter | TableWriter] = []
         if options.output is not None:
@@ -164,8 +166,9 @@ def check_outputs(options: argparse.Namespace) -> None:
         NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
     """
     files = {'--csv': options.csv, '--html': options.html}
-    bags = {f'the bag {bag}': bag for bag in options.bags}
-    refuse_same({'--output': options.output, **files}, {**bags, '--params': options.params})
+    check_output_paths(
+        {'--output': options.output, **files}, {'the bag': options.bags, '--params': options.params}
+    )
     for option, path in files.items():
         if path is not None and options.output is not None and (
             path.resolve().is_relative_to(options.output.resolve())
@@ -174,13 +177,6 @@ def check_outputs(options: argparse.Namespace) -> None:
                 f'{option} {path} lies in the bag {options.output} that is going to be written; '
                 'name a place outside of it'
             )
-        for bag in options.bags:
-            if path is not None and reachable(bag).is_dir() and (
-                path.resolve() in {one.resolve() for one in listed(bag)}
-            ):
-                raise NavMonitorError(
-                    f'{option} {path} is a file of the bag {bag}; name another one'
-                )
 
 
 def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
@@ -218,7 +214,7 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         NavMonitorError: The file cannot be read, or a parameter is wrong.
     """
-    from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+    from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
     # The node measures which number is fastest; a replay gives the same numbers every time.
@@ -287,34 +283,12 @@ def _from_file(options: argparse.Namespace) -> dict[str, Any]:
 
 def settings_of(values: Mapping[str, Any]) -> Any:
     """Return what of the parameters a recording depends on."""
-    from nav_monitor_ros.decision.alert import AlertRules
+    from nav_monitor_ros.decision.alert_machine import AlertRules
     from nav_monitor_ros.replay.replay import ReplaySettings
 
     return ReplaySettings(
         AlertRules(**{name: values[name] for name in AlertRules.__dataclass_fields__}),
         tuple(values['roi']), values['max_pixels'], values['blank_contrast'],
-    )
-
-
-def monitor_of(values: Mapping[str, Any]) -> Any:
-    """Return the monitor that the node would make of these parameters.
-
-    Raises:
-        NavMonitorError: The bundle cannot be used.
-    """
-    from nav_monitor_ros.bundle.folder import load_bundle
-    from nav_monitor_ros.runtime.monitor import Monitor
-
-    return Monitor(
-        load_bundle(values['bundle']),
-        backend=values['backend'],
-        device=values['device'],
-        threads=values['torch_threads'] or None,
-        trusted_packages=[name for name in values['trusted_packages'] if name],
-        decisive=values['score'],
-        also=[name for name in values['extra_scores'] if name],
-        top=values['top_k'],
-        evidence_level=values['evidence_level'],
     )
 
 

@@ -11,7 +11,6 @@ from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.cli.ray_options import add_ray, cluster_of
 from nav_monitor_ros.cli.replay import (
     add_replay,
-    monitor_of,
     parameters_of,
     replay_bag,
     warn_of_parameters,
@@ -62,7 +61,9 @@ class ReplayWorker:
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Load the bundle that the options name."""
-        self._monitor = monitor_of(parameters_of(options))
+        from nav_monitor_ros.runtime.monitor import build_monitor
+
+        self._monitor = build_monitor(parameters_of(options))
 
     def do(self, options: argparse.Namespace) -> tuple[list[str], list[str]]:
         """Return what there is to say of a bag, and what could not be read of it."""

@@ -117,7 +117,7 @@ def watch_of(options: argparse.Namespace, progress: Any) -> Any:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.inspection.inspected_network import view_network
     from nav_monitor_ros.tuning.recorder import TuningRecorder, record_checkpoints
@@ -216,8 +216,8 @@ def add_view_tuning(views: Any) -> None:
 
 def _view(options: argparse.Namespace) -> None:
     from nav_monitor_ros.files.pictures import require_suffix, write_page
-    from nav_monitor_ros.tuning.page import tuning_page
     from nav_monitor_ros.tuning.recording_files import TuningRecording
+    from nav_monitor_ros.tuning.tuning_page import tuning_page
 
     require_suffix([options.output], ('.html',))
     if options.permutations < 0:

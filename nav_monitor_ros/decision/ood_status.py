@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nav_monitor_ros.decision.verdict import Alert, State, Verdict
+from nav_monitor_ros.decision.alert_reason import Alert, State
+from nav_monitor_ros.decision.verdict import Verdict
 
 OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus
 LEVELS = {State.OK: OK, State.SUSPECT: WARN, State.OOD: ERROR, State.INVALID: ERROR}
@@ -54,7 +55,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, object]:
         'p_threshold': verdict.threshold,
         'decisive_score': verdict.decisive,
         'frame_is_ood': verdict.is_ood,
-        'fired_score': verdict.fired,
+        'fired_score': verdict.strongest_member,
         'why': verdict.why,
     }
     for name, value in verdict.scores.items():

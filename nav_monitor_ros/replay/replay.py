@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from nav_monitor_ros.data.bags.bag import MAX_PIXELS, Bag, BagDamagedError, BagImage
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import (
+    FrameContinuity,
     Monitor,
-    Neighbours,
     Prepared,
     failure_of,
     require_fresh,
@@ -48,7 +49,7 @@ class ReplayEvent:
     calibration_stale: str  # how the camera's world has left the calibration's, or nothing
     changed: bool  # whether the alert is another one than before
     image: BagImage | None = None  # None where the silence between images was noticed
-    pixels: RawImage | None = None  # None where the message is no image
+    pixels: DecodedImage | None = None  # None where the message is no image
     verdict: Verdict | None = None  # None where the image could not be judged
 
 
@@ -61,7 +62,7 @@ class _Stream:
         self._settings = settings
         self._machine = AlertMachine(settings.rules, 0.0)
         self._machine.activate(True, 0.0)
-        self._neighbours = Neighbours()
+        self._continuity = FrameContinuity()
         self._last: tuple[bool, str] | None = None
         self._said = 0.0  # when something was said last, seconds
 
@@ -89,7 +90,7 @@ class _Stream:
         if frame.unusable is not None:
             raise frame.unusable
         stamp_ns, settings, judge = frame.image.stamp_ns, self._settings, self._monitor.judge
-        if self._neighbours.broken(stamp_ns, now, settings.roi, settings.rules.image_timeout):
+        if self._continuity.interrupted(stamp_ns, now, settings.roi, settings.rules.image_timeout):
             judge.forget()
         if frame.activations is None:
             assert frame.failure is not None
@@ -140,7 +141,7 @@ def replay(
         for frame in line:
             topic = frame.image.topic
             if topic not in streams:
-                own = monitor.twin() if streams else monitor
+                own = monitor.for_camera() if streams else monitor
                 streams[topic] = _Stream(topic, own, settings)
             now = (frame.image.received_ns - origin_ns) / 1e9
             for stream in streams.values():
@@ -155,7 +156,7 @@ class _Frame:
     """An image on its way; each stage of the line adds its part."""
 
     image: BagImage
-    pixels: RawImage | None = None
+    pixels: DecodedImage | None = None
     unusable: Exception | None = None  # why it is not looked at
     prepared: Prepared | None = None
     activations: Activations | None = None

@@ -14,8 +14,8 @@ from nav_monitor_ros.runtime.camera_overrides import (
     checked_for,
     checked_together,
 )
-from nav_monitor_ros.runtime.parameter_table import Parameter
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.parameter import Parameter
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
 

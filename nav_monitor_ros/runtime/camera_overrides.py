@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 
 OWN = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
 

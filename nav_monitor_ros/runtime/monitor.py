@@ -5,27 +5,31 @@ from __future__ import annotations
 import copy
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.threads import choose_threads, judge_alone
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
-_BLACK = RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
+_BLACK = DecodedImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -64,7 +68,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
@@ -90,8 +94,8 @@ class Monitor:
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=1 if threads is None else threads,
+        self.classifier = load_network(
+            bundle, backend=backend, device=device, threads=1 if threads is None else threads,
             trusted_packages=trusted_packages, scores=judge.scores,
         )
         if threads is None and str(self.classifier.device) == 'cpu':
@@ -103,21 +107,21 @@ class Monitor:
         self._pixels = self.new_pixels()
         self.warm_up(1)
 
-    def twin(self) -> Monitor:
+    def for_camera(self) -> Monitor:
         """Return a monitor for another camera: the same network and scores, evidence of its own.
 
-        The two must not look at the same time.
+        The two must not be used at the same time.
         """
-        twin = copy.copy(self)
-        twin.judge = self.judge.twin()
-        twin._pixels = self.new_pixels()
-        return twin
+        monitor = copy.copy(self)
+        monitor.judge = self.judge.for_camera()
+        monitor._pixels = self.new_pixels()
+        return monitor
 
     def new_pixels(self) -> np.ndarray:
         """Return memory for what ``prepare`` makes of an image, to be used again and again."""
         return np.empty(self.classifier.input_shape, np.float32)
 
-    def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
+    def look(self, image: DecodedImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
@@ -131,13 +135,13 @@ class Monitor:
         """
         # Written anew for each image: nothing that a pass yields shares its memory.
         prepared = self.prepare(image, least_contrast=least_contrast, out=self._pixels)
-        (outcome,) = look_together([(self, prepared)])
+        (outcome,) = observe_batch([(self, prepared)])
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
-    def look_all(
-        self, images: Sequence[RawImage], *, least_contrast: float = 0.0
+    def observe_images(
+        self, images: Sequence[DecodedImage], *, least_contrast: float = 0.0
     ) -> list[Observation]:
         """Classify several images in one forward pass and judge them one after the other.
 
@@ -153,7 +157,7 @@ class Monitor:
             InvalidActivationsError: The network gave values that are not numbers.
         """
         prepared = [self.prepare(image, least_contrast=least_contrast) for image in images]
-        found = look_together([(self, one) for one in prepared])
+        found = observe_batch([(self, one) for one in prepared])
         for outcome in found:
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -162,11 +166,11 @@ class Monitor:
     def warm_up(self, most: int) -> None:
         """Run batches of up to so many images once: backends get ready for each size they meet."""
         for count in range(1, most + 1):
-            self.look_all([_BLACK] * count)
+            self.observe_images([_BLACK] * count)
         self.judge.forget()
 
     def prepare(
-        self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
+        self, image: DecodedImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
         """Return an image as the network takes it.
 
@@ -236,14 +240,14 @@ class Monitor:
         return layer
 
 
-def look_together(
+def observe_batch(
     looks: Sequence[tuple[Monitor, Prepared]]
 ) -> list[Observation | BaseException]:
-    """Look at images of several cameras in one forward pass.
+    """Judge images of several cameras after one forward pass over all of them.
 
     Args:
-        looks: At least one image, each with the monitor that judges it: one network's own and its
-            twins.
+        looks: At least one image, each with the monitor that judges it. All of them share one
+            network; see ``Monitor.for_camera``.
 
     Returns:
         For each image what was seen, or why it could not be judged. Where the network fails on
@@ -256,7 +260,7 @@ def look_together(
         activations = network(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
         forward = time.perf_counter() - started
     except BaseException as error:  # a foreign network may even raise SystemExit
-        return [error] if len(looks) == 1 else [look_together([look])[0] for look in looks]
+        return [error] if len(looks) == 1 else [observe_batch([look])[0] for look in looks]
     found: list[Observation | BaseException] = []
     for row, (monitor, prepared) in enumerate(looks):
         try:
@@ -266,14 +270,36 @@ def look_together(
     return found
 
 
-class Neighbours:
+def build_monitor(values: Mapping[str, Any]) -> Monitor:
+    """Return the monitor that the node's parameters describe; node and replay build theirs by it.
+
+    Args:
+        values: Checked values of ``monitor_parameters.PARAMETERS``, by name.
+
+    Raises:
+        NavMonitorError: The bundle cannot be used.
+    """
+    return Monitor(
+        load_bundle(values['bundle']),
+        backend=values['backend'],
+        device=values['device'],
+        threads=values['torch_threads'] or None,
+        trusted_packages=[name for name in values['trusted_packages'] if name],
+        decisive=values['score'],
+        also=[name for name in values['extra_scores'] if name],
+        top=values['top_k'],
+        evidence_level=values['evidence_level'],
+    )
+
+
+class FrameContinuity:
     """Tells which images follow each other, for the scores that look at several frames."""
 
     def __init__(self) -> None:
         """Begin without an image."""
         self._last: tuple[int, float, tuple[int, ...]] | None = None
 
-    def broken(
+    def interrupted(
         self, stamp_ns: int, arrived: float, region: Sequence[int], longest_gap: float
     ) -> bool:
         """Return whether an image does not follow the last one, and take it as the last.
@@ -282,7 +308,7 @@ class Neighbours:
             stamp_ns: The image's stamp, nanoseconds.
             arrived: When it came, seconds.
             region: That is looked at.
-            longest_gap: Seconds beyond which two images are no neighbours.
+            longest_gap: Seconds beyond which two images do not follow each other.
         """
         last, self._last = self._last, (stamp_ns, arrived, tuple(region))
         return last is not None and (
@@ -324,14 +350,14 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    plane = resized.reshape(len(resized), -1)
-    contrast = float(cv2.meanStdDev(plane)[1][0, 0])
+    # Of each channel by itself: an image of one colour has none, whichever the colour.
+    contrast = float(cv2.meanStdDev(resized)[1].max())
     if contrast < least:
         raise ImageError(
-            f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
+            f'blank: the pixels differ by {contrast:.1f} of 255 levels only; is the lens '
             'covered, or the camera blinded? (blank_contrast)'
         )
-    share = np.count_nonzero(plane >= WHITE) / plane.size
+    share = np.count_nonzero(resized >= WHITE) / resized.size
     if share > SATURATED:
         raise ImageError(
             f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.runtime.camera_names import MOST_CAMERAS
 from nav_monitor_ros.runtime.camera_overrides import CameraValues
-from nav_monitor_ros.runtime.monitor import Monitor, Observation, look_together
-from nav_monitor_ros.runtime.parameters import PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor import Monitor, Observation, observe_batch
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +33,7 @@ def signs():
 
 
 def gray(pixels):
-    return RawImage(np.repeat(np.asarray(pixels, np.uint8)[..., None], 3, axis=2), 'rgb')
+    return DecodedImage(np.repeat(np.asarray(pixels, np.uint8)[..., None], 3, axis=2), 'rgb')
 
 
 def plain(color):
@@ -47,11 +47,11 @@ def plain(color):
 def test_a_batch_is_judged_as_its_images_alone(signs, count):
     rng = np.random.default_rng(count)
     sizes = [(480, 640), (32, 32), (100, 30), (33, 45), (240, 320)][:count]
-    pictures = [RawImage(rng.integers(0, 255, (*size, 3), np.uint8), 'bgr') for size in sizes]
+    pictures = [DecodedImage(rng.integers(0, 255, (*size, 3), np.uint8), 'bgr') for size in sizes]
     signs.judge.forget()
     alone = [signs.look(picture) for picture in pictures]
     signs.judge.forget()
-    together = signs.look_all(pictures)
+    together = signs.observe_images(pictures)
     assert len(together) == count
     for one, other in zip(alone, together, strict=True):
         assert one.fingerprint == other.fingerprint
@@ -73,11 +73,11 @@ def test_a_batch_is_judged_as_its_images_alone(signs, count):
 
 def test_tapped_maps_are_those_of_each_image(signs):
     rng = np.random.default_rng(7)
-    pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb') for _ in range(3)]
+    pictures = [DecodedImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb') for _ in range(3)]
     layer = signs.show_layer('')
     try:
         alone = [signs.look(picture).activations.maps[layer.name] for picture in pictures]
-        together = [seen.activations.maps[layer.name] for seen in signs.look_all(pictures)]
+        together = [seen.activations.maps[layer.name] for seen in signs.observe_images(pictures)]
     finally:
         signs.show_layer(None)
     assert all(maps.shape == (1, *layer.shape) for maps in together)
@@ -88,9 +88,18 @@ def test_tapped_maps_are_those_of_each_image(signs):
 
 def test_a_blank_image_among_others_is_named(signs):
     rng = np.random.default_rng(1)
-    pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
+    pictures = [DecodedImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
     with pytest.raises(ImageError, match='blank'):
-        signs.look_all(pictures, least_contrast=2.0)
+        signs.observe_images(pictures, least_contrast=2.0)
+
+
+@pytest.mark.parametrize('color', [(255, 0, 0), (0, 255, 0), (20, 90, 200), (0, 255, 255)])
+def test_an_image_of_one_colour_is_blank_whichever_the_colour(signs, color):
+    pixels = np.full((40, 40, 3), color, np.uint8)
+    with pytest.raises(ImageError, match='blank'):
+        signs.look(DecodedImage(pixels, 'rgb'), least_contrast=2.0)
+    pixels[10:30, 10:30] //= 2  # something to see
+    signs.look(DecodedImage(pixels, 'rgb'), least_contrast=2.0)
 
 
 @pytest.mark.parametrize(
@@ -107,9 +116,9 @@ def test_an_image_on_which_the_network_fails_fails_alone(
 ):
     normal = [gray(pixels) for pixels in moody.images(3, 3)[0]]
     pictures = [plain(color) if i == culprit else normal[i] for i in range(3)]
-    twins = [moody_monitor.twin() for _ in pictures]
-    found = look_together([
-        (twin, twin.prepare(picture)) for twin, picture in zip(twins, pictures, strict=True)
+    monitors = [moody_monitor.for_camera() for _ in pictures]
+    found = observe_batch([
+        (own, own.prepare(picture)) for own, picture in zip(monitors, pictures, strict=True)
     ])
     assert len(found) == len(pictures)
     for number, outcome in enumerate(found):
@@ -129,9 +138,9 @@ def test_each_camera_has_its_own_window_of_frames(tmp_path):
     usual = [gray(pixels) for pixels in moody.images(3, 30)[0]]
     rng = np.random.default_rng(0)
     strange = [gray(np.clip(120 + rng.normal(0, 5, (8, 8)), 0, 255)) for _ in range(30)]
-    left, right, alone = monitor.twin(), monitor.twin(), monitor.twin()
+    left, right, alone = monitor.for_camera(), monitor.for_camera(), monitor.for_camera()
     for one, other in zip(usual, strange, strict=True):
-        together = look_together([(left, left.prepare(one)), (right, right.prepare(other))])
+        together = observe_batch([(left, left.prepare(one)), (right, right.prepare(other))])
         expected = alone.look(one)
     score = together[0].verdict.scores['window_kl'].score
     assert score == pytest.approx(expected.verdict.scores['window_kl'].score, rel=1e-3)

@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from nav_monitor_ros.ros.safety_stop import parameters
-from nav_monitor_ros.runtime.parameter_table import yaml_file
-from nav_monitor_ros.runtime.parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
+from nav_monitor_ros.runtime.parameter import yaml_file
 
 pytestmark = pytest.mark.once
 
@@ -403,7 +403,7 @@ def test_ros2_launch_shows_the_arguments_and_says_what_is_wrong(tmp_path):
 
 def test_parameter_file_is_the_table_at_its_defaults_for_any_node_name():
     text = (ROOT / 'config' / 'monitor.yaml').read_text()
-    assert text == yaml_file(PARAMETERS, 'nav_monitor', 'runtime/parameters')
+    assert text == yaml_file(PARAMETERS, 'nav_monitor', 'runtime/monitor_parameters')
     defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
     assert yaml.safe_load(text) == {'/**': {'ros__parameters': defaults}}
     assert check_all(defaults) == defaults

@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.verdict import Alert
+from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -161,7 +161,7 @@ class Diagnostics:
                 'classes': len(bundle.class_names),
                 'scores': ' '.join(bundle.scores),
                 'decisive_score': monitor.judge.decisive,
-                'fused_scores': ' '.join(bundle.calibration.fuse),
+                'fused_scores': ' '.join(bundle.calibration.fusion_members),
                 'false_alarm_rate': bundle.calibration.alpha,
             },
         )

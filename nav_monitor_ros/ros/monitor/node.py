@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
-from nav_monitor_ros.decision.alert import AlertRules
-from nav_monitor_ros.decision.verdict import Reason
+from nav_monitor_ros.decision.alert_machine import AlertRules
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics
@@ -211,23 +211,12 @@ class MonitorNode(RelatedParameters, LifecycleNode):
     def _configure(self) -> None:
         started = time.monotonic()
         # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.bundle.folder import load_bundle
         from nav_monitor_ros.ros.monitor.incidents import Snapshots
-        from nav_monitor_ros.runtime.monitor import Monitor
+        from nav_monitor_ros.runtime.monitor import build_monitor
 
         values = self._values
         try:
-            monitor = Monitor(
-                load_bundle(values['bundle']),
-                backend=values['backend'],
-                device=values['device'],
-                threads=values['torch_threads'] or None,
-                trusted_packages=[name for name in values['trusted_packages'] if name],
-                decisive=values['score'],
-                also=[name for name in values['extra_scores'] if name],
-                top=values['top_k'],
-                evidence_level=values['evidence_level'],
-            )
+            monitor = build_monitor(values)
             monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)

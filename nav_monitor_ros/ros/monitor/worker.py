@@ -16,9 +16,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.alert import AlertMachine
-from nav_monitor_ros.decision.verdict import Alert, Verdict
-from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
+from nav_monitor_ros.decision.alert_machine import AlertMachine
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.perception.image_encodings import decode
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.latest_frame_queue import Delivery, Mailbox, Mailroom, Parcel
 from nav_monitor_ros.ros.monitor.live_views import LiveViews
@@ -26,12 +29,12 @@ from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import reliable, unattended
 from nav_monitor_ros.runtime.incidents import Moment
 from nav_monitor_ros.runtime.monitor import (
+    FrameContinuity,
     Monitor,
-    Neighbours,
     Observation,
     Prepared,
     failure_of,
-    look_together,
+    observe_batch,
     require_fresh,
 )
 
@@ -92,7 +95,7 @@ class Desk:
         self.mailbox: Mailbox[Delivery] = room.boxes[number]
         self.forget_frames = False  # set from any thread: the next image does not follow the last
         self.pixels = monitor.new_pixels()
-        self.neighbours = Neighbours()
+        self.continuity = FrameContinuity()
         self.judged = 0
         self.failed = 0
         self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
@@ -107,7 +110,7 @@ class _Case:
     desk: Desk
     parcel: Parcel[Delivery]
     done: bool = False  # its camera was told what became of it
-    image: RawImage | None = None
+    image: DecodedImage | None = None
     prepared: Prepared | None = None
 
 
@@ -116,7 +119,7 @@ class _Finding:
     """One judged image, of which the alert already knows."""
 
     case: _Case
-    image: RawImage
+    image: DecodedImage
     observation: Observation
     alert: Alert
 
@@ -131,8 +134,8 @@ class Worker:
 
         Args:
             log: Gets what goes wrong.
-            monitor: Judges the images; this thread is the only one to use it. Each camera gets a
-                twin of it.
+            monitor: Judges the images; this thread is the only one to use it. Each camera's
+                own comes from for_camera.
             cameras: At least one; all are configured.
         """
         self._log = log
@@ -140,7 +143,7 @@ class Worker:
         self._several = len(cameras) > 1
         self._room: Mailroom[Delivery] = Mailroom(len(cameras))
         self.desks = tuple(
-            Desk(camera, monitor if len(cameras) == 1 else monitor.twin(), self._room, number)
+            Desk(camera, monitor if len(cameras) == 1 else monitor.for_camera(), self._room, number)
             for number, camera in enumerate(cameras)
         )
         self._stopped = False
@@ -217,7 +220,7 @@ class Worker:
             return
         self._show_layer(cases)
         findings = []
-        for case, seen in zip(cases, look_together(ready), strict=True):
+        for case, seen in zip(cases, observe_batch(ready), strict=True):
             if self._stopped:
                 return
             try:
@@ -251,7 +254,7 @@ class Worker:
         desk.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
-        broken = desk.neighbours.broken(
+        broken = desk.continuity.interrupted(
             _stamp_ns(message), case.parcel.arrived, values['roi'], values['image_timeout']
         )
         if broken or desk.forget_frames:
@@ -342,7 +345,7 @@ def _stamp_ns(message: Image | CompressedImage) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> RawImage:
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> DecodedImage:
     if isinstance(message, CompressedImage):
         return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
     return decode(

@@ -1,0 +1,435 @@
+"""The alert's state machine: every reason, every recovery, on a clock of the test's own."""
+
+import numpy as np
+import pytest
+
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Reason, State
+from nav_monitor_ros.decision.evidence import FrameEvidence
+from nav_monitor_ros.errors import NavMonitorError
+
+PERIOD = 1 / 30
+
+
+def frame(flagged):
+    """Return what a frame says that is clearly odd, or clearly not."""
+    return FrameEvidence(0.0005, True, 300.0) if flagged else FrameEvidence(0.6, False, 0.5)
+
+
+class Stream:
+    """Plays a camera at 30 Hz to a machine."""
+
+    def __init__(self, **rules):
+        self.now = 100.0
+        self.frame = 0
+        # Counting makes plain when an alert is due; e-values have their tests in test_evidence.py.
+        rules = {'evidence': 'k_of_n', **rules}
+        self.machine = AlertMachine(AlertRules(**rules), self.now)
+        self.machine.activate(True, self.now)
+
+    def play(self, flags, *, pixels=None):
+        """Play one frame for each flag; return the reasons said after each."""
+        reasons = []
+        for flagged in flags:
+            self.now += PERIOD
+            self.frame += 1
+            self.machine.image_arrived(self.now)
+            self.machine.judged(
+                frame(flagged),
+                int(self.now * 1e9),
+                self.frame if pixels is None else pixels,
+                self.now,
+            )
+            reasons.append(self.look().reason)
+        return reasons
+
+    def look(self, after=0.0):
+        self.now += after
+        return self.machine.alert(self.now)
+
+
+@pytest.fixture
+def trusted():
+    stream = Stream()
+    stream.play([False] * 5)
+    assert stream.look().value is False
+    return stream
+
+
+def test_it_starts_true_and_inactive():
+    machine = AlertMachine(AlertRules(), 0.0)
+    assert machine.alert(0.0).value is True
+    assert machine.alert(0.0).reason is Reason.INACTIVE
+
+
+def test_it_waits_for_the_first_image():
+    assert Stream().look(0.1).reason is Reason.NO_IMAGE
+
+
+def test_it_is_true_until_enough_clear_frames_came_in_a_row():
+    stream = Stream(exit_count=5)
+    assert stream.play([False] * 4) == [Reason.WARMING_UP] * 4
+    assert stream.play([True]) == [Reason.WARMING_UP]
+    assert stream.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+    assert stream.look().state is State.OK
+
+
+def test_flagged_frames_are_suspect_before_they_are_out_of_distribution(trusted):
+    assert trusted.play([True, True]) == [Reason.SUSPECT] * 2
+    assert trusted.look().value is False
+    assert trusted.look().state is State.SUSPECT
+    assert trusted.play([True]) == [Reason.OOD]
+    assert trusted.look().value is True
+
+
+def test_a_single_flagged_frame_raises_nothing(trusted):
+    assert trusted.play([True, False, False, False, True, True, False, False, False]) == [
+        *[Reason.SUSPECT] * 3, Reason.IN_DISTRIBUTION, *[Reason.SUSPECT] * 4,
+        Reason.IN_DISTRIBUTION,
+    ]
+
+
+def test_enter_count_one_alerts_with_the_first_flagged_frame():
+    stream = Stream(enter_count=1, enter_window=1)
+    stream.play([False] * 5)
+    assert stream.play([True]) == [Reason.OOD]
+
+
+def test_it_leaves_after_clear_frames_in_a_row_only(trusted):
+    trusted.play([True] * 3)
+    assert trusted.play([False] * 4 + [True]) == [Reason.OOD] * 5
+    assert trusted.play([False] * 5) == [Reason.OOD] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_out_of_distribution_is_said_while_still_warming_up():
+    assert Stream().play([True] * 3) == [Reason.WARMING_UP] * 2 + [Reason.OOD]
+
+
+def test_silence_is_stale_after_the_timeout_and_not_before(trusted):
+    assert trusted.look(0.49).value is False
+    assert trusted.look(0.02).reason is Reason.STALE_IMAGE
+    assert trusted.look().state is State.INVALID
+
+
+def test_a_returning_camera_has_to_prove_itself_again(trusted):
+    trusted.look(2.0)
+    assert trusted.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_a_gap_below_the_timeout_does_not_matter(trusted):
+    trusted.now += 0.4
+    assert trusted.play([False]) == [Reason.IN_DISTRIBUTION]
+
+
+def test_a_gap_that_nobody_looked_at_counts(trusted):
+    trusted.now += 2.0  # the process was stopped, and goes on with the image that waits for it
+    assert trusted.play([False] * 5) == [Reason.WARMING_UP] * 4 + [Reason.IN_DISTRIBUTION]
+
+
+def test_a_verdict_that_comes_too_late_and_unwatched_counts(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.now += 2.0
+    trusted.machine.judged(frame(False), int(trusted.now * 1e9), 10**6, trusted.now)
+    trusted.machine.image_arrived(trusted.now)
+    assert trusted.look().reason is Reason.WARMING_UP
+
+
+def test_a_slow_first_verdict_is_no_timeout_counted_from_activation():
+    stream = Stream(inference_timeout=1.0)
+    stream.look(30.0)
+    stream.machine.image_arrived(stream.now)
+    assert stream.look(0.1).reason is Reason.WARMING_UP
+
+
+def test_images_without_a_verdict_are_stale_and_then_an_inference_timeout(trusted):
+    said = []
+    for _ in range(33):
+        trusted.machine.image_arrived(trusted.now)
+        said.append(trusted.look(PERIOD).reason)
+    assert said[:14] == [Reason.IN_DISTRIBUTION] * 14  # 0.47 s
+    assert said[15:29] == [Reason.STALE_IMAGE] * 14  # of 0.5 s and more
+    assert said[-1] is Reason.INFERENCE_TIMEOUT
+
+
+def test_false_rests_on_a_judged_image_that_is_fresh_itself():
+    # The camera sends at 30 Hz all the while; each verdict takes 0.95 s.
+    stream = Stream(inference_timeout=2.0)
+    said = []
+    arrived = stream.now
+    for number in range(1, 900):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        if number % 28 == 0:
+            stream.machine.judged(
+                frame(False), int(arrived * 1e9), number, stream.now, taken=arrived
+            )
+            arrived = stream.now
+        said.append(stream.look().value)
+    assert all(said)
+
+
+@pytest.mark.parametrize(('age', 'value'), [(0.3, False), (0.6, True)])
+def test_an_image_is_as_old_as_its_stamp_says(age, value):
+    stream = Stream()
+    for number in range(30):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(
+            frame(False), int(stream.now * 1e9), number, stream.now, taken=stream.now - age
+        )
+    alert = stream.look()
+    assert alert.value is value
+    assert alert.reason is (Reason.STALE_IMAGE if value else Reason.IN_DISTRIBUTION)
+
+
+def test_an_image_from_before_a_pause_of_the_caller_is_as_old_as_the_pause(trusted):
+    trusted.machine.image_arrived(trusted.now + 0.1, trusted.now + 3.0)
+    assert trusted.look(3.0).reason is Reason.INFERENCE_TIMEOUT
+    trusted.machine.judged(
+        frame(False), int(trusted.now * 1e9), 1000, trusted.now, taken=trusted.now - 2.9
+    )
+    alert = trusted.look()
+    assert alert.reason is Reason.STALE_IMAGE
+    assert 'no image for 2.9 s' in alert.detail
+
+
+@pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.STALE_IMAGE, Reason.INFERENCE_ERROR])
+def test_a_fault_from_before_a_silence_is_not_named_after_it(trusted, reason):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.machine.failed(reason, 'the old fault')
+    assert trusted.look().detail == 'the old fault'
+    assert trusted.look(2.0).reason is Reason.STALE_IMAGE
+    trusted.machine.image_arrived(trusted.now)
+    assert 'the old fault' not in trusted.look(0.01).detail
+
+
+def test_a_missing_image_is_explained_by_what_is_known_of_the_input(trusted):
+    trusted.machine.input_trouble = 'images are lost; publish reliably'
+    assert trusted.look(2.0).detail == 'no image for 2.0 s; images are lost; publish reliably'
+    waiting = Stream()
+    waiting.machine.input_trouble = 'nobody publishes /image'
+    assert waiting.look(1.0).detail.endswith('since activation; nobody publishes /image')
+
+
+def test_a_hang_is_reported_as_such_when_the_camera_dies_too(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    assert trusted.look(5.0).reason is Reason.INFERENCE_TIMEOUT
+
+
+@pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.INFERENCE_ERROR])
+def test_a_failed_frame_alerts_at_once_and_until_frames_are_judged_again(trusted, reason):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.machine.failed(reason, 'what is wrong')
+    alert = trusted.look()
+    assert (alert.value, alert.reason, alert.detail) == (True, reason, 'what is wrong')
+    assert trusted.play([False] * 5)[-2:] == [Reason.WARMING_UP, Reason.IN_DISTRIBUTION]
+
+
+def test_a_dead_camera_outweighs_its_last_bad_image(trusted):
+    trusted.machine.image_arrived(trusted.now)
+    trusted.machine.failed(Reason.BAD_IMAGE, 'truncated')
+    assert trusted.look(0.6).reason is Reason.STALE_IMAGE
+
+
+def test_identical_images_are_frozen_after_the_timeout():
+    stream = Stream(frozen_timeout=1.0)
+    stream.play([False] * 5)
+    reasons = stream.play([False] * 35, pixels=7)
+    first = reasons.index(Reason.FROZEN_IMAGE)
+    assert first in (30, 31)
+    assert set(reasons[first:]) == {Reason.FROZEN_IMAGE}
+    assert stream.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_a_frozen_timeout_of_zero_allows_still_images():
+    stream = Stream(frozen_timeout=0.0)
+    assert set(stream.play([False] * 300, pixels=7)[5:]) == {Reason.IN_DISTRIBUTION}
+
+
+def test_a_clock_that_jumps_back_restarts_the_frozen_window():
+    stream = Stream(frozen_timeout=1.0)
+    stream.play([False] * 25, pixels=7)
+    stream.machine.image_arrived(stream.now)
+    stream.machine.judged(frame(False), 1, 7, stream.now)
+    assert Reason.FROZEN_IMAGE not in stream.play([False] * 25, pixels=7)
+
+
+def test_interleaved_stamps_of_two_cameras_are_never_trusted(trusted):
+    for number in range(40):
+        trusted.now += PERIOD
+        trusted.machine.image_arrived(trusted.now)
+        stamp = int(trusted.now * 1e9) if number % 2 else 1
+        trusted.machine.judged(frame(number % 2 == 1), stamp, number, trusted.now)
+        assert number == 0 or trusted.look().value is True
+
+
+def test_a_stamp_that_jumps_back_makes_the_stream_prove_itself_again(trusted):
+    trusted.play([True, True])
+    trusted.now -= 20.0  # the bag begins again; so does the machine's clock under use_sim_time
+    assert trusted.play([True, True]) == [Reason.WARMING_UP] * 2  # those before do not count
+    assert trusted.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_stamps_that_a_driver_mixed_up_change_nothing(trusted):
+    for step in (-0.02, 0.05, -0.02, 0.05):
+        trusted.now += PERIOD
+        trusted.machine.image_arrived(trusted.now)
+        trusted.machine.judged(
+            frame(False), int((trusted.now + step) * 1e9), trusted.frame, trusted.now
+        )
+        trusted.frame += 1
+        assert trusted.look().reason is Reason.IN_DISTRIBUTION
+
+
+@pytest.mark.parametrize('step_ns', [0, 1, 1_000_000, 3_600 * 10**9])
+def test_odd_stamps_hide_no_strange_stream(step_ns):
+    stream = Stream(evidence='e_cusum')
+    stream.play([False] * 5)
+    for number in range(12):
+        stream.now += PERIOD
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(frame(True), int(stream.now * 1e9) if number == 0 else
+                              10**15 + number * step_ns, 1000 + number, stream.now)
+    assert stream.look().reason is Reason.OOD
+
+
+def test_images_of_two_cameras_in_turn_alert_until_one_is_gone(trusted):
+    for number in range(6):
+        trusted.machine.image_from('ab'[number % 2], trusted.now)
+        trusted.play([False])
+    assert trusted.look().reason is Reason.BAD_IMAGE
+    assert 'two cameras' in trusted.look().detail
+    reasons = []
+    for _ in range(60):
+        trusted.machine.image_from('a', trusted.now)
+        reasons += trusted.play([False])
+    assert reasons[-1] is Reason.IN_DISTRIBUTION
+    assert reasons[0] is Reason.BAD_IMAGE
+
+
+def test_a_camera_that_takes_the_place_of_another_is_one_camera(trusted):
+    for name in 'aaaaabbbbbb':
+        trusted.machine.image_from(name, trusted.now)
+        assert trusted.play([False]) == [Reason.IN_DISTRIBUTION]
+
+
+def test_a_world_that_has_moved_makes_the_calibration_stale_and_no_alert():
+    stream = Stream(drift_window=120.0, image_timeout=2.0)
+    rng = np.random.default_rng(4)
+    for step in range(300):  # a look a second
+        stream.now += 1.0
+        stream.machine.image_arrived(stream.now)
+        p = float(rng.uniform(0.02, 0.4))
+        stream.machine.judged(
+            FrameEvidence(p, False, 0.5), int(stream.now * 1e9), step, stream.now
+        )
+        assert step < 5 or stream.look().value is False
+    assert 'at or below 0.' in stream.machine.calibration_stale
+
+
+def test_another_model_begins_with_a_calibration_that_is_not_stale():
+    stream = Stream(drift_window=120.0, image_timeout=2.0)
+    rng = np.random.default_rng(4)
+    for step in range(300):  # a look a second
+        stream.now += 1.0
+        stream.machine.image_arrived(stream.now)
+        stream.machine.judged(
+            FrameEvidence(float(rng.uniform(0.02, 0.4)), False, 0.5), int(stream.now * 1e9), step,
+            stream.now,
+        )
+    assert stream.machine.calibration_stale
+    stream.machine.model_loaded()
+    assert not stream.machine.calibration_stale
+
+
+def test_a_latched_alert_waits_for_its_reset():
+    stream = Stream(latch=True)
+    stream.play([False] * 5 + [True] * 3)
+    assert stream.play([False] * 20)[-1] is Reason.LATCHED
+    stream.machine.reset()
+    assert stream.look().reason is Reason.IN_DISTRIBUTION
+
+
+def test_a_reset_does_not_silence_what_still_is_out_of_distribution():
+    stream = Stream(latch=True)
+    stream.play([False] * 5 + [True] * 3)
+    stream.machine.reset()
+    assert stream.look().reason is Reason.OOD
+
+
+def test_faults_do_not_latch():
+    stream = Stream(latch=True)
+    stream.play([False] * 5)
+    stream.look(2.0)
+    assert stream.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_disabled_means_true_and_enabling_starts_anew(trusted):
+    trusted.machine.enable(False, trusted.now)
+    assert trusted.look().reason is Reason.DISABLED
+    trusted.machine.enable(True, trusted.now)
+    assert trusted.look(0.1).reason is Reason.NO_IMAGE
+    assert trusted.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_deactivated_means_true(trusted):
+    trusted.machine.activate(False, trusted.now)
+    assert trusted.look().reason is Reason.INACTIVE
+    assert trusted.look().value is True
+
+
+def test_a_model_that_does_not_load_outweighs_everything(trusted):
+    trusted.machine.model_failed('bundle is gone')
+    assert trusted.look(10.0).reason is Reason.MODEL_ERROR
+    assert trusted.look().detail == 'bundle is gone'
+
+
+def test_since_is_the_time_of_the_last_change(trusted):
+    raised = trusted.play([True] * 3) and trusted.now
+    trusted.play([True] * 10)
+    assert trusted.look().since == raised
+
+
+def test_rules_change_while_running(trusted):
+    trusted.machine.change_rules(enter_count=1)
+    assert trusted.play([True]) == [Reason.OOD]
+
+
+def test_a_bad_rule_changes_nothing(trusted):
+    with pytest.raises(NavMonitorError, match='enter_count'):
+        trusted.machine.change_rules(image_timeout=9.0, enter_count=0)
+    assert trusted.look(0.6).reason is Reason.STALE_IMAGE
+
+
+@pytest.mark.parametrize(
+    'rules', [{'image_timeout': 0}, {'inference_timeout': -1}, {'frozen_timeout': -0.1},
+              {'exit_count': 0}]
+)
+def test_impossible_rules_are_refused(rules):
+    with pytest.raises(NavMonitorError):
+        AlertRules(**rules)
+
+
+def test_false_is_said_for_two_reasons_only():
+    """Whatever happens in whatever order, only these two reasons mean that perception is fine."""
+    import random
+
+    random.seed(3)
+    stream = Stream(latch=False)
+    machine = stream.machine
+    actions = [
+        lambda: stream.play([False] * random.randint(1, 8)),
+        lambda: stream.play([True] * random.randint(1, 4)),
+        lambda: stream.look(random.choice([0.1, 0.6, 2.0])),
+        lambda: machine.failed(Reason.BAD_IMAGE, 'x'),
+        lambda: machine.enable(random.random() < 0.7, stream.now),
+        lambda: machine.activate(random.random() < 0.7, stream.now),
+        lambda: machine.image_arrived(stream.now),
+    ]
+    seen = set()
+    for _ in range(3000):
+        random.choice(actions)()
+        alert = stream.look()
+        seen.add(alert.reason)
+        assert alert.value == (alert.reason not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT))
+    assert len(seen) >= 9
