@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from rclpy.clock import Clock
+from std_msgs.msg import Header
 
 
 def received_age(info: Mapping[str, Any]) -> float:
@@ -28,16 +28,16 @@ def received_age(info: Mapping[str, Any]) -> float:
     return age if age >= 0.0 else math.inf
 
 
-def stamp_age(stamp: Time, clock: Clock) -> float:
+def stamp_age(header: Header, clock: Clock) -> float:
     """Return a message's age by its stamp in seconds, negative in the future.
 
     Args:
-        stamp: Of the message.
+        header: Of the message.
         clock: Of the node.
 
     Returns:
         0 where the age is unknown: the message has no stamp, or nothing publishes /clock yet.
     """
-    made = stamp.sec * 10**9 + stamp.nanosec
+    made = header.stamp.sec * 10**9 + header.stamp.nanosec
     now = clock.now().nanoseconds
     return (now - made) / 1e9 if made and now else 0.0

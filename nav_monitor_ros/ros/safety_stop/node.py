@@ -201,7 +201,7 @@ class SafetyStopNode(Node):
         twist, age_by_stamp = message, 0.0
         if isinstance(message, TwistStamped):
             self._frame_id, twist = message.header.frame_id, message.twist
-            age_by_stamp = stamp_age(message.header.stamp, self.get_clock())
+            age_by_stamp = stamp_age(message.header, self.get_clock())
         linear, angular = twist.linear, twist.angular
         requested = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
