@@ -32,12 +32,12 @@ from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.perception.network.layers import early_layers
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.export import export_onnx
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 BUNDLES = ('digits', 'traffic_signs')
@@ -184,7 +184,7 @@ def resnet18() -> dict[str, RunningNetwork]:
     networks: dict[str, RunningNetwork] = {str(Engine(TORCH)): network}
     for engine in ENGINES:
         if engine.backend != TORCH and usable_here(engine):
-            networks[str(engine)] = ExportedClassifier(graph, preprocess, engine=engine)
+            networks[str(engine)] = OnnxClassifier(graph, preprocess, engine=engine)
     for one in networks.values():
         one.watch(early_layers(network.layers))
     return networks

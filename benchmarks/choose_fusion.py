@@ -40,7 +40,7 @@ from nav_monitor_ros.fitting.fit import (
     fit_scores,
 )
 from nav_monitor_ros.fitting.train import TASKS, train
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
 

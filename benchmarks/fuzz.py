@@ -53,13 +53,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'test'))  # its small network and its writer of bags
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
-from nav_monitor_ros.perception.image_messages import (  # noqa: E402
-    ENCODINGS,
-    ImageError,
-    RawImage,
-    decode,
-    decode_compressed,
-)
+from nav_monitor_ros.perception.compressed_images import decode_compressed  # noqa: E402
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError  # noqa: E402
+from nav_monitor_ros.perception.image_encodings import ENCODINGS, decode  # noqa: E402
 
 MAX_PIXELS = 1 << 20
 LONGEST_MESSAGE = 4000  # characters
@@ -156,7 +152,7 @@ class ImageTarget(Target):
         return case['encoding'], image.order
 
 
-def _check_image(image: RawImage) -> None:
+def _check_image(image: DecodedImage) -> None:
     if image.height * image.width > MAX_PIXELS:
         raise Finding(f'{image.pixels.shape} is larger than max_pixels')
     colour, gray = image.rgb(), image.gray()

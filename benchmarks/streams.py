@@ -30,12 +30,12 @@ from rich.progress import track
 
 from nav_monitor_ros.bundle.folder import load_bundle
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
-from nav_monitor_ros.decision.verdict import Reason
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of
 
 ROOT = Path(__file__).resolve().parent.parent

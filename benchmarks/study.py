@@ -35,7 +35,7 @@ from nav_monitor_ros.evaluation.evaluate import separate
 from nav_monitor_ros.fitting.fit import FitOptions, fit
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.pattern import Pattern
 

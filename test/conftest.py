@@ -12,7 +12,7 @@ import torch
 
 from nav_monitor_ros.bundle.folder import Bundle, load_bundle, save_bundle
 from nav_monitor_ros.bundle.model_card import model_card
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.ros.process.domain import take_domain
 
 

@@ -17,15 +17,15 @@ from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.train import train
 from nav_monitor_ros.inspection.gradients import Differentiable
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import TORCH, Engine
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.runtime.incidents import held_bytes
 from nav_monitor_ros.runtime.monitor import Monitor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 
-IMAGES = [RawImage(pixels, 'rgb') for pixels in pictures(40, 3, (60, 80))]
+IMAGES = [DecodedImage(pixels, 'rgb') for pixels in pictures(40, 3, (60, 80))]
 
 
 class Dropping(nn.Module):

@@ -22,7 +22,8 @@ from safetensors.numpy import load_file, save_file
 from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import LARGEST, read_yaml, write_yaml
-from nav_monitor_ros.perception.image_messages import ImageError, decode_compressed
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all

@@ -1,4 +1,4 @@
-"""What was measured of the alert (docs/measured/), as Markdown tables."""
+"""Measurements of the alert (docs/measured/), as Markdown tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from measured import percent, read, table
 def faults() -> str:
     """Return every fault with its reason, its times and its recovery."""
     return table(
-        ['fault', 'reason', 'True after', 'by contract', 'wheels still after', 'recovery', 'after'],
+        ['fault', 'reason', 'True after', 'limit', 'wheels still after', 'recovery', 'after'],
         [
             (
                 row['fault'],
@@ -170,7 +170,8 @@ def _reason(row: dict[str, Any]) -> str:
 
 def _true_after(row: dict[str, Any]) -> str:
     if row['to_true'] is not None:
-        return _seconds(row['to_true'])
+        shown = _seconds(row['to_true'])
+        return f'**{shown}** (over the limit)' if row['to_true'] > row['within'] else shown
     return 'the gate acts' if row.get('by') else 'never: silent'
 
 

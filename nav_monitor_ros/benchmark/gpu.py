@@ -15,11 +15,11 @@ from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, t
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
 from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.runtime.monitor import Monitor, observe_batch
 
 CAMERAS = 4
@@ -63,7 +63,7 @@ def gpu_benchmark(
     if min(frames, compared) < 1:
         raise NavMonitorError('--frames and --compared must be at least 1')
     precisions = [F32, *([TF32] if usable_here(Engine(TORCH, TF32)) else [])]
-    images = [RawImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
+    images = [DecodedImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
     with scratch_folder() as scratch:
         progress('fitting and exporting', 0, 3)
         bundle = _exported(scratch / network, network, precisions)
@@ -112,7 +112,7 @@ def _monitor(bundle: Bundle, device: str, precision: str, *, every: bool = False
 
 
 def _compared(
-    bundle: Bundle, images: list[RawImage], precisions: Iterable[str]
+    bundle: Bundle, images: list[DecodedImage], precisions: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Return how the verdicts of the GPU differ from those of the processor."""
     expected = [one.verdict for one in map(_monitor(bundle, 'cpu', F32, every=True).look, images)]
@@ -145,7 +145,7 @@ def _compared(
 
 
 def _times(
-    bundle: Bundle, images: list[RawImage], frames: int, precisions: Iterable[str]
+    bundle: Bundle, images: list[DecodedImage], frames: int, precisions: Iterable[str]
 ) -> dict[str, np.ndarray]:
     """Return seconds of each thing, by its name; things take turns in each round."""
     torch.set_num_threads(1)
@@ -173,7 +173,7 @@ def _times(
 
 
 def _look(
-    monitor: Monitor, images: list[RawImage], taken: list[float]
+    monitor: Monitor, images: list[DecodedImage], taken: list[float]
 ) -> Callable[[int], object]:
     def look(number: int) -> None:
         taken.append(monitor.look(images[number % len(images)]).forward_seconds)
@@ -181,7 +181,7 @@ def _look(
     return look
 
 
-def _look_all(monitors: list[Monitor], images: list[RawImage]) -> Callable[[int], object]:
+def _look_all(monitors: list[Monitor], images: list[DecodedImage]) -> Callable[[int], object]:
     pixels = [monitor.new_pixels() for monitor in monitors]
 
     def look(number: int) -> object:

@@ -14,8 +14,8 @@ from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import FUSED_MEMBERS, FitOptions, fit
 from nav_monitor_ros.perception.network.backends import BACKENDS, TORCH, installed
-from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 SIDE = 224  # pixels of the network's input

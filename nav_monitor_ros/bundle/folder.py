@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,14 +29,13 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.atomic import FolderBeside, keep_others, remove_folder
+from nav_monitor_ros.files.atomic_folder import atomic_folder, require_writable_folder
 from nav_monitor_ros.files.paths import listed, reachable
 from nav_monitor_ros.files.untrusted_yaml import read_yaml, write_yaml
-from nav_monitor_ros.interrupt import Unfinished, commit
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.backends import ENGINES, F32, TORCH, Engine
 from nav_monitor_ros.perception.network.class_names import problem_of, read_listed, write_listed
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.outputs import OutputName
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -180,7 +177,8 @@ class Bundle:
             NavMonitorError: The network cannot be built.
         """
         # Imported here: torch takes seconds to load, and other backends do without.
-        from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+        from nav_monitor_ros.perception.network.torch.classifier import Classifier
+        from nav_monitor_ros.perception.network.torch.device import select_device
 
         assert self.folder is not None
         return Classifier(
@@ -200,7 +198,7 @@ class Bundle:
         else:
             assert self.stored is not None
             path = self.stored.verified(GRAPH)
-        return ExportedClassifier(
+        return OnnxClassifier(
             self._graph(path),
             self.preprocess,
             engine=engine,
@@ -441,41 +439,28 @@ def _write(
 ) -> None:
     """Write a bundle's files beside the folder, describe them, and put them in its place."""
     check_output(folder, force=force or (folder / DESCRIPTION).is_file())
-    folder = folder.resolve()  # links stay
-    inside = folder.is_dir() and _is_fixed(folder) != ''
+    owned = own_files(folder)
     try:
-        beside = FolderBeside(folder / 'bundle' if inside else folder)
-    except OSError as error:
-        raise NavMonitorError(f'cannot write {folder}: {error.strerror}') from error
-    scratch = beside.path
-    try:
-        fill(scratch)
-        described = _describe(bundle)
-        if engines is not None:
-            described['exported'] = engines.describe()
-        if _are_listed(bundle.class_names):
-            write_listed(scratch / CLASSES, bundle.class_names)
-        names = (*_hashed(bundle.network.spec), CLASSES, *EXPORTED_FILES)
-        described['files'] = {
-            name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
-        }
-        write_yaml(scratch / DESCRIPTION, described)
-        _require_readable(scratch, folder)
-        for file in scratch.rglob('*'):
-            # safetensors writes files that only their owner can read
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        scratch.chmod(0o755)
-        if inside:
-            _fill(scratch, folder)
-            return
-        if folder.is_dir():
+        with atomic_folder(folder, owned=owned, last=DESCRIPTION) as scratch:
+            fill(scratch)
+            described = _describe(bundle)
+            if engines is not None:
+                described['exported'] = engines.describe()
+            if _are_listed(bundle.class_names):
+                write_listed(scratch / CLASSES, bundle.class_names)
+            names = (*_hashed(bundle.network.spec), CLASSES, *EXPORTED_FILES)
+            described['files'] = {
+                name: sha256_of(scratch / name) for name in names if (scratch / name).is_file()
+            }
+            write_yaml(scratch / DESCRIPTION, described)
+            _require_readable(scratch, folder)
+            for file in scratch.rglob('*'):
+                # safetensors writes files that only their owner can read
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            scratch.chmod(0o755)
             check_foreign(folder, (DESCRIPTION, *described['files']))
-            keep_others(folder, scratch, own_files(folder))
-        _swap(scratch, folder)
     except OSError as error:
         raise NavMonitorError(f'cannot write {folder}: {error.strerror or error}') from error
-    finally:
-        beside.close()
 
 
 def _require_readable(scratch: Path, folder: Path) -> None:
@@ -514,7 +499,7 @@ def check_output(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
             "that are not the bundle's stay)"
         )
-    _require_writable(folder)
+    require_writable_folder(folder)
     check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
@@ -522,83 +507,6 @@ def check_output(
                 f'{option} {path} lies in the output folder {folder}, which appears when the work '
                 'is done; name one outside of it'
             )
-
-
-def _is_fixed(folder: Path) -> str:
-    """Return why another folder cannot take a folder's place; empty if it can."""
-    with suppress(OSError):  # the current folder may be gone
-        if Path.cwd().is_relative_to(folder):
-            return 'it is, or holds, the current folder'
-    if os.path.ismount(folder):
-        return 'a disk is mounted there'
-    if not os.access(folder.parent, os.W_OK | os.X_OK):
-        return 'the folder above cannot be written'
-    return ''
-
-
-def _require_writable(folder: Path) -> None:
-    """Check that a folder can be made, replaced, or filled if it is empty.
-
-    Raises:
-        NavMonitorError: It cannot.
-    """
-    if not folder.is_dir():
-        above = next(one for one in folder.resolve().parents if reachable(one).exists())
-        if not above.is_dir():
-            raise NavMonitorError(f'cannot write {folder}: {above} is not a folder')
-        if not os.access(above, os.W_OK | os.X_OK):
-            raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}: {above}')
-        return
-    fixed = _is_fixed(folder.resolve())
-    if not fixed:
-        return
-    if listed(folder):
-        raise NavMonitorError(
-            f'{folder} cannot be replaced by a new bundle: {fixed}; name a folder in it, or an '
-            'empty one'
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise NavMonitorError(f'cannot write {folder}: {os.strerror(errno.EACCES)}')
-
-
-def _fill(scratch: Path, folder: Path) -> None:
-    """Move what is in ``scratch`` to an empty folder, the description last; all of it or nothing.
-
-    Raises:
-        OSError: It cannot be moved; the folder is empty again.
-    """
-    names = sorted((path.name for path in scratch.iterdir()), key=DESCRIPTION.__eq__)
-
-    def undo() -> None:
-        for name in names:
-            with suppress(OSError):
-                (folder / name).unlink()
-            remove_folder(folder / name)
-
-    with Unfinished(undo):
-        try:
-            with commit(folder):
-                for name in names:
-                    (scratch / name).rename(folder / name)
-        except BaseException:
-            undo()
-            raise
-
-
-def _swap(scratch: Path, folder: Path) -> None:
-    """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
-    old = scratch.with_name(scratch.name + '.old')
-    with Unfinished(lambda: remove_folder(old)):
-        with commit(folder):
-            try:
-                if folder.exists():
-                    folder.rename(old)
-                scratch.rename(folder)
-            except BaseException:
-                with suppress(OSError):
-                    old.rename(folder)
-                raise
-        remove_folder(old)
 
 
 def _share_folders() -> list[Path]:

@@ -22,7 +22,7 @@ from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.perception.network.working_folder import folder_of
 
 

@@ -32,7 +32,7 @@ from nav_monitor_ros.cli.train import add_train
 from nav_monitor_ros.cli.tuning import add_tuning
 from nav_monitor_ros.cli.view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.interrupt import EXIT_STATUS, requested, set_exit_message, written_message
 from nav_monitor_ros.perception.network.working_folder import look_in
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     accept_all_letters()
     options = make_parser().parse_args(arguments)
-    explain(lambda: _interrupted(options))
+    set_exit_message(lambda: _interrupted(options))
     handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
     handler.setFormatter(PlainFormatter('%(message)s'))
     # On bad input standard error has one line, the reason.
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
-    return STATUS
+    return EXIT_STATUS
 
 
 def _failed(command: str, error: OSError) -> int:
@@ -86,7 +86,7 @@ def _interrupted(options: argparse.Namespace) -> str:
     kept = getattr(options, 'checkpoint', None)
     if kept is not None and kept.is_dir():
         return f'interrupted; the same command goes on from {kept}'
-    return what_was_written()
+    return written_message()
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -55,7 +55,8 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.data.source_spec import source_label
     from nav_monitor_ros.fitting.fit import FitOptions, fit
     from nav_monitor_ros.fitting.train import train
-    from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
+    from nav_monitor_ros.perception.network.torch.device import select_device
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:

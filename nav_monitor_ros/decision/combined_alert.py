@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nav_monitor_ros.decision.verdict import Alert, Reason
+from nav_monitor_ros.decision.alert_reason import Alert, Reason
 
 # What is told where cameras differ: the first of these that any of them gives.
 GRAVEST = (

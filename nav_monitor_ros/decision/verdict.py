@@ -1,10 +1,9 @@
-"""The words in which a frame and the stream are judged."""
+"""The verdict on one frame: class, scores, p-values and why."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,34 +11,6 @@ import numpy as np
 from nav_monitor_ros.decision.evidence import FrameEvidence
 
 EXPLAINED_NEURONS = 8
-
-
-class State(str, Enum):
-    """How much to believe the classifier."""
-
-    OK = 'OK'
-    SUSPECT = 'SUSPECT'
-    OOD = 'OOD'
-    INVALID = 'INVALID'  # unable to judge
-
-
-class Reason(str, Enum):
-    """Why ``ood_alert`` is what it is: the closed list of the ROS contract."""
-
-    IN_DISTRIBUTION = 'in_distribution'
-    SUSPECT = 'suspect'
-    OOD = 'ood'
-    WARMING_UP = 'warming_up'
-    NO_IMAGE = 'no_image'
-    STALE_IMAGE = 'stale_image'
-    FROZEN_IMAGE = 'frozen_image'
-    BAD_IMAGE = 'bad_image'
-    INFERENCE_ERROR = 'inference_error'
-    INFERENCE_TIMEOUT = 'inference_timeout'
-    MODEL_ERROR = 'model_error'
-    INACTIVE = 'inactive'
-    DISABLED = 'disabled'
-    LATCHED = 'latched'
 
 
 @dataclass(frozen=True)
@@ -140,14 +111,3 @@ class Verdict:
             if deviating:
                 parts.append('most deviating: ' + ', '.join(deviating))
         return '; '.join(parts)
-
-
-@dataclass(frozen=True)
-class Alert:
-    """What ``ood_alert`` and ``~/ood_status`` say at one moment."""
-
-    value: bool  # True: do not trust perception
-    state: State
-    reason: Reason
-    detail: str = ''  # one line for a person
-    since: float = field(default=0.0, compare=False)  # seconds on the caller's clock

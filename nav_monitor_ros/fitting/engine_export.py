@@ -21,7 +21,7 @@ from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_s
 from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import MARGINAL_SHARE
 from nav_monitor_ros.perception.network.backends import (
     BACKENDS,
@@ -30,7 +30,7 @@ from nav_monitor_ros.perception.network.backends import (
     Engine,
     usable_here,
 )
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
@@ -178,8 +178,8 @@ def _written(
     bundle: Bundle, reference: RunningNetwork, path: Path, progress: Progress
 ) -> OnnxGraph:
     """Write a torch network in ONNX form; return it."""
-    from nav_monitor_ros.perception.network.classifier import Classifier
     from nav_monitor_ros.perception.network.onnx.export import export_onnx
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
     assert isinstance(reference, Classifier)
     passes = max((score.passes for score in bundle.scores.values()), default=0)
@@ -197,7 +197,7 @@ def _running(
     if engine.backend == TORCH:
         return bundle.by_torch('cuda', threads, trusted_packages, engine.precision)
     assert graph is not None
-    return ExportedClassifier(
+    return OnnxClassifier(
         graph, bundle.preprocess, engine=engine, layer=bundle.layer,
         background=bundle.background, threads=threads,
     )

@@ -13,7 +13,8 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
 from nav_monitor_ros.decision import ood_status
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 
 LEVELS = {state: bytes([level]) for state, level in ood_status.LEVELS.items()}
 

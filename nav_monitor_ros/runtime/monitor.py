@@ -13,20 +13,21 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import STRANGE
 from nav_monitor_ros.decision.judge import InvalidActivationsError
-from nav_monitor_ros.decision.verdict import Reason, Verdict
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.threads import choose_threads, judge_alone
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
-_BLACK = RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
+_BLACK = DecodedImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -118,7 +119,7 @@ class Monitor:
         """Return memory for what ``prepare`` makes of an image, to be used again and again."""
         return np.empty(self.classifier.input_shape, np.float32)
 
-    def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
+    def look(self, image: DecodedImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
@@ -138,7 +139,7 @@ class Monitor:
         return outcome
 
     def observe_images(
-        self, images: Sequence[RawImage], *, least_contrast: float = 0.0
+        self, images: Sequence[DecodedImage], *, least_contrast: float = 0.0
     ) -> list[Observation]:
         """Classify several images in one forward pass and judge them one after the other.
 
@@ -167,7 +168,7 @@ class Monitor:
         self.judge.forget()
 
     def prepare(
-        self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
+        self, image: DecodedImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
         """Return an image as the network takes it.
 
@@ -240,7 +241,7 @@ class Monitor:
 def observe_batch(
     looks: Sequence[tuple[Monitor, Prepared]]
 ) -> list[Observation | BaseException]:
-    """Look at images of several cameras in one forward pass.
+    """Judge images of several cameras after one forward pass over all of them.
 
     Args:
         looks: At least one image, each with the monitor that judges it. All of them share one
@@ -347,14 +348,14 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    plane = resized.reshape(len(resized), -1)
-    contrast = float(cv2.meanStdDev(plane)[1][0, 0])
+    # Of each channel by itself: an image of one colour has none, whichever the colour.
+    contrast = float(cv2.meanStdDev(resized)[1].max())
     if contrast < least:
         raise ImageError(
-            f'blank: the pixels differ by {contrast:.1f} of 255 gray levels only; is the lens '
+            f'blank: the pixels differ by {contrast:.1f} of 255 levels only; is the lens '
             'covered, or the camera blinded? (blank_contrast)'
         )
-    share = np.count_nonzero(plane >= WHITE) / plane.size
+    share = np.count_nonzero(resized >= WHITE) / resized.size
     if share > SATURATED:
         raise ImageError(
             f'saturated: {share:.1%} of the pixels are white; is the camera blinded? '

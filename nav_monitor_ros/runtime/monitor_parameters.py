@@ -167,7 +167,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'blank_contrast', 'float', 2.0,
-        'Standard deviation of the gray levels (of 255) below which an image is blank '
+        'Standard deviation of each colour channel (of 255 levels) below which an image is blank '
         '(`bad_image`), as from a covered lens; also refuses images that are almost all white. 0 '
         'judges every image.',
         low=0.0, high=255.0, unit='gray levels', per_camera=True,

@@ -21,7 +21,7 @@ from nav_monitor_ros.bundle import folder as bundle_module
 from nav_monitor_ros.bundle.folder import find_bundle, load_bundle, save_bundle, shipped_bundles
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 
 FILES = ('model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md')
@@ -528,10 +528,10 @@ def test_a_monitor_starts_without_the_compiler_of_torch():
 def test_what_a_monitor_saw_stays_as_it_was_when_it_looks_again():
     monitor = Monitor(load_bundle('digits'), backend='torch')
     first, second = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), np.uint8)
-    seen = monitor.look(RawImage(first, 'rgb'))
+    seen = monitor.look(DecodedImage(first, 'rgb'))
     features = seen.activations.features.copy()
-    other = monitor.look(RawImage(second, 'rgb'))
-    again = monitor.look(RawImage(first, 'rgb'))
+    other = monitor.look(DecodedImage(second, 'rgb'))
+    again = monitor.look(DecodedImage(first, 'rgb'))
     assert np.array_equal(seen.activations.features, features)
     assert again.verdict.scores == seen.verdict.scores != other.verdict.scores
     assert again.fingerprint == seen.fingerprint != other.fingerprint

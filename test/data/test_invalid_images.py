@@ -20,7 +20,7 @@ from nav_monitor_ros.fitting import fit as fitting
 from nav_monitor_ros.fitting.checkpoint import Checkpoint
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import FitOptions, fit
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
 OPTIONS = FitOptions(

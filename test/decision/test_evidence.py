@@ -17,7 +17,7 @@ from nav_monitor_ros.decision.evidence import (
     KOfN,
     collect,
 )
-from nav_monitor_ros.decision.image_timeouts import CameraWatch
+from nav_monitor_ros.decision.image_stream import CameraWatch
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.streams import alarms, delay
 

@@ -15,7 +15,7 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 
 
@@ -222,28 +222,28 @@ def test_what_is_no_number_is_refused(judge, normal, field, value):
 
 def test_the_monitor_looks_at_an_image_of_any_size_and_order(monitor):
     pixels = tiny.images(3, 1)[0][0]
-    rgb = monitor.look(RawImage(pixels, 'rgb'))
-    bgr = monitor.look(RawImage(np.ascontiguousarray(pixels[..., ::-1]), 'bgr'))
+    rgb = monitor.look(DecodedImage(pixels, 'rgb'))
+    bgr = monitor.look(DecodedImage(np.ascontiguousarray(pixels[..., ::-1]), 'bgr'))
     assert rgb.verdict.scores == bgr.verdict.scores
     assert rgb.fingerprint == bgr.fingerprint
-    large = monitor.look(RawImage(pixels.repeat(20, axis=0).repeat(30, axis=1), 'rgb'))
+    large = monitor.look(DecodedImage(pixels.repeat(20, axis=0).repeat(30, axis=1), 'rgb'))
     assert large.verdict.class_index == rgb.verdict.class_index
-    assert monitor.look(RawImage(np.zeros((1, 1), np.uint8), 'gray')).verdict.is_ood
+    assert monitor.look(DecodedImage(np.zeros((1, 1), np.uint8), 'gray')).verdict.is_ood
 
 
 def test_the_fingerprint_tells_images_apart(monitor):
     pixels = tiny.images(3, 1)[0][0]
     changed = pixels.copy()
     changed[5, 5, 1] ^= 1
-    assert monitor.look(RawImage(pixels, 'rgb')).fingerprint != monitor.look(
-        RawImage(changed, 'rgb')
+    assert monitor.look(DecodedImage(pixels, 'rgb')).fingerprint != monitor.look(
+        DecodedImage(changed, 'rgb')
     ).fingerprint
 
 
 def test_the_monitor_shows_the_layer_that_is_asked_for(monitor):
     assert monitor.spatial_layer().name == 'pool'  # the last one with spatial extent
     assert monitor.show_layer('1').name == 'conv'
-    image = RawImage(tiny.images(3, 1)[0][0], 'rgb')
+    image = DecodedImage(tiny.images(3, 1)[0][0], 'rgb')
     assert monitor.look(image).activations.maps['conv'].shape == (1, 5, 12, 12)
     with pytest.raises(NavMonitorError, match='no layer'):
         monitor.show_layer('conv9')

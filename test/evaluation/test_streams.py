@@ -16,7 +16,7 @@ from streams import RATE, Core, alarms_of_machine, jitter, summary, triangle_str
 from nav_monitor_ros.bundle.folder import load_bundle  # noqa: E402
 from nav_monitor_ros.data.bags.bag import open_bag  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules  # noqa: E402
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules  # noqa: E402
 from nav_monitor_ros.decision.calibration import FUSED  # noqa: E402
 from nav_monitor_ros.decision.e_values import STRANGE  # noqa: E402
 from nav_monitor_ros.decision.evidence import EvidenceRules  # noqa: E402

@@ -25,9 +25,9 @@ from nav_monitor_ros.decision.conformal import images_needed, p_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
 from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
-from nav_monitor_ros.perception.image_messages import RawImage
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.monitor import Monitor
 
@@ -437,7 +437,8 @@ def check_foreign(folder, classifier, spec, data, calibration, package):
     bundle = fit(classifier, spec, data, calibration, options)
     save_bundle(bundle, classifier, folder, card=model_card(bundle))
     monitor = Monitor(load_bundle(folder), device='cpu', trusted_packages=[package])
-    verdict = monitor.look(RawImage(data.image(0), 'rgb' if data.image(0).ndim == 3 else 'gray'))
+    pixels = data.image(0)
+    verdict = monitor.look(DecodedImage(pixels, 'rgb' if pixels.ndim == 3 else 'gray'))
     assert 0 < verdict.verdict.p_value <= 1
     assert verdict.verdict.explanation.pattern.shape == (classifier.width,)
     return monitor, verdict.verdict

@@ -11,14 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nav_monitor_ros.decision.verdict import (
-    Alert,
-    Explanation,
-    Reason,
-    ScoreValue,
-    State,
-    Verdict,
-)
+from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.views import colors
 from nav_monitor_ros.views.activation_maps import COLORMAPS, ORDERS, draw_activations
 from nav_monitor_ros.views.canvas import Canvas

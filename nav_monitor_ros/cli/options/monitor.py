@@ -87,7 +87,7 @@ def warn_of_parameters(options: argparse.Namespace) -> None:
 
 def settings_of(values: Mapping[str, Any]) -> Any:
     """Return what of the parameters a recording depends on."""
-    from nav_monitor_ros.decision.alert import AlertRules
+    from nav_monitor_ros.decision.alert_machine import AlertRules
     from nav_monitor_ros.replay.replay import ReplaySettings
 
     return ReplaySettings(

@@ -32,8 +32,8 @@ def add_tuning(views: Any) -> None:
 
 def _view(options: argparse.Namespace) -> None:
     from nav_monitor_ros.files.pictures import require_suffix, write_page
-    from nav_monitor_ros.tuning.page import tuning_page
     from nav_monitor_ros.tuning.recording_files import TuningRecording
+    from nav_monitor_ros.tuning.tuning_page import tuning_page
 
     require_suffix([options.output], ('.html',))
     if options.permutations < 0:

@@ -12,9 +12,9 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.decision.combined_alert import combine, combined_values
-from nav_monitor_ros.decision.verdict import Alert
 from nav_monitor_ros.ros.messages import status_message
 from nav_monitor_ros.ros.monitor.alert_publisher import AlertPublisher, alert_publisher
 from nav_monitor_ros.ros.process.log import QueuedLog

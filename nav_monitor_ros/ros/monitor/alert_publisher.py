@@ -13,8 +13,9 @@ from rclpy.publisher import Publisher
 from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
-from nav_monitor_ros.decision.verdict import Alert, Verdict
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.messages import status_message
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched, unattended

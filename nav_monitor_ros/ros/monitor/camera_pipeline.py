@@ -11,8 +11,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from nav_monitor_ros.decision.alert import AlertRules
-from nav_monitor_ros.decision.verdict import Alert, State
+from nav_monitor_ros.decision.alert_machine import AlertRules
+from nav_monitor_ros.decision.alert_reason import Alert, State
 from nav_monitor_ros.ros.monitor.alert_publisher import AlertPublisher
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
 from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription

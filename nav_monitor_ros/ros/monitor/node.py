@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
-from nav_monitor_ros.decision.alert import AlertRules
-from nav_monitor_ros.decision.verdict import Reason
+from nav_monitor_ros.decision.alert_machine import AlertRules
+from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics

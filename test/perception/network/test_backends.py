@@ -21,11 +21,11 @@ from nav_monitor_ros.fitting import engine_export as export_module
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.perception.network import backends
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME, OPENVINO, TORCH, Engine
-from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.perception.network.onnx import classifier as exported_module
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.export import export_onnx
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.runtime.monitor import Monitor
 
 ENGINES = [Engine(ONNXRUNTIME), Engine(OPENVINO)]
@@ -113,7 +113,7 @@ def close(found, expected):
 @pytest.mark.parametrize('engine', ENGINES, ids=NAMES)
 def test_every_output_is_that_of_torch(droppy, engine):
     classifier, path = droppy
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(path), tiny.PREPROCESS, engine=engine, background=-1
     )
     assert running.layers == classifier.layers
@@ -141,7 +141,7 @@ def test_every_output_is_that_of_torch(droppy, engine):
 
 @pytest.mark.parametrize('engine', ENGINES, ids=NAMES)
 def test_images_in_one_pass_are_as_alone(droppy, engine):
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(droppy[1]), tiny.PREPROCESS, engine=engine, background=-1
     )
     batch = pixels(3)
@@ -153,7 +153,7 @@ def test_images_in_one_pass_are_as_alone(droppy, engine):
 @pytest.mark.parametrize('layer', ['again', 'fc1'])
 def test_any_layer_is_monitored(droppy, layer):
     classifier = Classifier(Droppy().eval(), tiny.PREPROCESS, layer=layer, background=-1)
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(droppy[1]), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME), layer=layer,
         background=-1,
     )
@@ -165,7 +165,7 @@ def test_any_layer_is_monitored(droppy, layer):
 
 
 def test_maps_are_kept_only_while_a_layer_is_tapped(droppy):
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(droppy[1]), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME), background=-1
     )
     plain = running(pixels())
@@ -180,7 +180,7 @@ def test_maps_are_kept_only_while_a_layer_is_tapped(droppy):
 
 
 def test_other_passes_with_dropout_than_were_exported_are_refused(droppy):
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(droppy[1]), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME), background=-1
     )
     with pytest.raises(NavMonitorError, match='20 passes .* has 7; export it again'):
@@ -188,7 +188,7 @@ def test_other_passes_with_dropout_than_were_exported_are_refused(droppy):
 
 
 def test_gradients_say_that_they_need_torch(droppy):
-    running = ExportedClassifier(
+    running = OnnxClassifier(
         OnnxGraph.read(droppy[1]), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME), background=-1
     )
     with pytest.raises(NavMonitorError, match='gradients need torch'):

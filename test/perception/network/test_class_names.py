@@ -29,8 +29,8 @@ from nav_monitor_ros.perception.network.class_names import (
     shown,
     write_listed,
 )
-from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 IMAGENET_21K = 21841
 

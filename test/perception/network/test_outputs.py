@@ -17,12 +17,12 @@ from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
 from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.gradients import Differentiable
-from nav_monitor_ros.perception.network.classifier import Classifier
-from nav_monitor_ros.perception.network.layers import dissect
 from nav_monitor_ros.perception.network.loading import start_network
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.outputs import SelectedOutput
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
 TEMPERATURE = 2.5
 SIDE = tiny.SIDE
@@ -156,7 +156,7 @@ def test_a_temperature_belongs_to_logits_and_head(expected, end):
 @pytest.mark.parametrize('kind', [Pooled, Headed])
 def test_a_softmax_over_groups_of_classes_is_none_over_all(kind, end):
     network = kind(end, classes=10).eval()
-    assert dissect(network, (3, SIDE, SIDE)).head is None
+    assert probe_structure(network, (3, SIDE, SIDE)).head is None
     running = Classifier(network, tiny.PREPROCESS, layer='conv')
     found = running(BATCH)
     assert np.allclose(found.logits, network(torch.from_numpy(BATCH)).detach(), atol=1e-6)
@@ -194,12 +194,12 @@ def test_values_that_only_look_like_probabilities_of_one_class_are_logits():
 def test_the_head_of_a_network_with_spoilt_weights_is_found():
     network = Headed(nn.Identity()).eval()
     network.fc.weight.data[1, 2] = float('nan')
-    assert dissect(network, (3, SIDE, SIDE)).head == 'fc'
+    assert probe_structure(network, (3, SIDE, SIDE)).head == 'fc'
 
 
 def test_a_bent_output_is_no_temperature():
     for end in (torch.tanh, lambda z: torch.tanh(z * 1e-2), lambda z: z * z.abs()):
-        assert dissect(Headed(end).eval(), (3, SIDE, SIDE)).head is None
+        assert probe_structure(Headed(end).eval(), (3, SIDE, SIDE)).head is None
 
 
 def test_a_head_that_gives_a_sequence_of_one_token_is_found():
@@ -367,7 +367,7 @@ class Boxes(nn.Module):
 ])
 def test_networks_that_are_no_classifiers_are_told_what_this_monitors(network, side, said):
     with pytest.raises(NavMonitorError, match=said) as caught:
-        dissect(network().eval(), (3, side, side))
+        probe_structure(network().eval(), (3, side, side))
     assert '\n' not in str(caught.value)
 
 

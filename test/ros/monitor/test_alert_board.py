@@ -8,9 +8,9 @@ rclpy = pytest.importorskip('rclpy')
 
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
 
-from nav_monitor_ros.decision.alert import AlertRules  # noqa: E402
+from nav_monitor_ros.decision.alert_machine import AlertRules  # noqa: E402
+from nav_monitor_ros.decision.alert_reason import Reason  # noqa: E402
 from nav_monitor_ros.decision.evidence import FrameEvidence  # noqa: E402
-from nav_monitor_ros.decision.verdict import Reason  # noqa: E402
 from nav_monitor_ros.ros.monitor.alert_board import AlertBoard  # noqa: E402
 from nav_monitor_ros.ros.process.log import QueuedLog  # noqa: E402
 

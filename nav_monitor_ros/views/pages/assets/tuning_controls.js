@@ -1,84 +1,7 @@
-"""Body, style and script of the page of class tuning."""
-
-from __future__ import annotations
-
-STYLE = """
-.bar { display: flex; gap: 12px 18px; align-items: center; flex-wrap: wrap; position: sticky;
-  top: 0; z-index: 2; border-radius: 0 0 12px 12px; }
-.bar button, .bar select, .bar label.choice { font: inherit; min-height: 40px; }
-.bar button { min-width: 5.5em; padding: 5px 14px; border-radius: 8px; border: 1px solid #8886;
-  background: #0072b2; color: #fff; cursor: pointer; }
-.bar select { padding: 5px 8px; border-radius: 8px; border: 1px solid var(--line);
-  background: var(--card); color: var(--ink); }
-.bar input[type=range] { flex: 1 1 200px; min-width: 140px; accent-color: #0072b2; }
-.bar output { flex: 1 0 15em; font-variant-numeric: tabular-nums; }
-.bar fieldset { display: flex; border: 1px solid var(--line); border-radius: 8px; padding: 0;
-  margin: 0; overflow: hidden; }
-.bar label.choice { display: flex; align-items: center; padding: 0 12px; cursor: pointer; }
-.bar label.choice:has(input:checked) { background: #0072b2; color: #fff; }
-.bar label.choice:has(input:focus-visible) { outline: 2px solid var(--accent); }
-.bar input[type=radio] { position: absolute; opacity: 0; width: 0; }
-.legend { display: flex; flex-wrap: wrap; gap: 6px 14px; font-size: 14px; margin-top: 14px; }
-.legend span { display: inline-flex; align-items: center; gap: 6px; min-width: 0;
-  overflow-wrap: anywhere; }
-.legend i { flex: none; min-width: 22px; padding: 0 2px; box-sizing: border-box; height: 22px;
-  border-radius: 4px; display: inline-flex; font-style: normal;
-  align-items: center; justify-content: center; font-size: 12px; font-weight: 600; }
-.ramp { width: 150px !important; }
-.two { display: grid; gap: 16px; grid-template-columns: minmax(0, 1fr) minmax(0, 340px);
-  align-items: start; }
-.panel { position: sticky; top: 84px; max-height: calc(100vh - 96px); overflow: auto; }
-.layer h3 { font-size: 15px; margin: 14px 0 6px; display: flex; gap: 10px; flex-wrap: wrap; }
-.layer:first-child h3 { margin-top: 0; }
-.layer h3 small, .panel small { font-weight: 400; color: var(--muted); }
-canvas { display: block; width: 100%; touch-action: manipulation; border-radius: 4px; }
-canvas:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.panel h3 { margin: 0 0 4px; font-size: 17px; }
-.panel p { font-size: 14px; margin: 0 0 10px; }
-.panel table { border-collapse: collapse; width: 100%; font-size: 13px;
-  font-variant-numeric: tabular-nums; }
-.panel td { padding: 1px 6px 1px 0; vertical-align: middle; }
-.panel td.name { max-width: 120px; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap; }
-.panel td.wide { width: 32%; }
-.panel td.number { text-align: right; width: 3.4em; }
-.panel div.track { background: #8883; height: 12px; border-radius: 3px; position: relative; }
-.panel div.track > div { position: absolute; top: 0; bottom: 0; border-radius: 3px; }
-.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; margin-top: 6px; }
-.tiles figure { margin: 0; font-size: 12px; line-height: 1.3; overflow-wrap: anywhere;
-  color: var(--muted); }
-.tiles canvas { aspect-ratio: 1; image-rendering: pixelated; background: #8883; }
-.panel h4 { font-size: 14px; margin: 14px 0 4px; }
-@media (max-width: 860px) { .two { grid-template-columns: minmax(0, 1fr); }
-  .panel { position: static; max-height: none; } .bar { position: static; } }
-"""
-
-BODY = """
-<section class="bar" aria-label="What is shown">
-<button type="button" id="play" aria-pressed="false">Play</button>
-<input type="range" id="time" min="0" value="0" step="1" aria-label="checkpoint">
-<output id="when" for="time"></output>
-<fieldset id="kinds" aria-label="labels"></fieldset>
-<select id="measure" aria-label="measure of selectivity"></select>
-</section>
-<h2>What drives each component</h2>
-<p id="about"></p>
-<div class="two">
-<section><div id="layers"></div><div class="legend" id="legend"></div></section>
-<section class="panel" id="panel" aria-live="polite"></section>
-</div>
-<h2>Mean J of each layer</h2>
-<p>The mean over its components of the informedness J of the class that drives them most.
-A click moves the slider.</p>
-<section><canvas id="curve" style="height: 260px"></canvas><div class="legend"
-id="curveLegend"></div></section>
-"""
-
-SCRIPT = r"""
 (() => {
 'use strict';
-const meta = @@META@@;
-const packed = '@@DATA@@';
+const { meta, packed, sprite: spriteUri } =
+  JSON.parse(document.getElementById('recording').textContent);
 const sprite = new Image();
 const $ = (id) => document.getElementById(id);
 const make = (tag, attributes, text) => {
@@ -546,7 +469,7 @@ const unpack = async () => {
 };
 
 const begin = async () => {
-  sprite.src = 'data:image/jpeg;base64,@@SPRITE@@';
+  sprite.src = spriteUri;
   try {
     await Promise.all([unpack(), sprite.decode()]);
   } catch (error) {
@@ -574,4 +497,3 @@ window.tuning = Object.assign(state, {
 });
 begin();
 })();
-"""

@@ -10,7 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.tuning.html import TuningPage, tuning_html
+from nav_monitor_ros.tuning.page_content import TuningContent, tuning_html
 from nav_monitor_ros.tuning.recorder import OUTPUT, SHOWN
 from nav_monitor_ros.tuning.recording_files import THUMBNAIL, TuningRecording
 from nav_monitor_ros.tuning.selectivity import (
@@ -104,7 +104,7 @@ def tuning_page(
     }
     arrays |= _bars(checkpoints, bars, label)
     lines = _lines(recording, mean_j, accuracies, kinds, int((fewest < FEWEST).sum()))
-    page = TuningPage(
+    content = TuningContent(
         network=about.network,
         class_names=about.class_names,
         layers=tuple(
@@ -123,7 +123,7 @@ def tuning_page(
         arrays=arrays,
         lines=tuple(lines),
     )
-    return tuning_html(page), lines
+    return tuning_html(content), lines
 
 
 def _measure(

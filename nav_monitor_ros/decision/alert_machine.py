@@ -7,10 +7,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
-from nav_monitor_ros.decision.image_timeouts import CameraWatch
-from nav_monitor_ros.decision.verdict import Alert, Reason, State
+from nav_monitor_ros.decision.image_stream import CameraWatch
 from nav_monitor_ros.errors import NavMonitorError
 
 _STATES = {

@@ -19,7 +19,7 @@ from nav_monitor_ros.views.colors import (
     level_table,
     paint,
 )
-from nav_monitor_ros.views.signed_colors import (
+from nav_monitor_ros.views.gradients.signed_colors import (
     channel_colors,
     draw_signed_bar,
     hatched,

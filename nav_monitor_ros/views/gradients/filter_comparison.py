@@ -21,8 +21,8 @@ from nav_monitor_ros.views.colors import (
     Color,
     paint,
 )
-from nav_monitor_ros.views.gradient_volume import WeightVolume, draw_slice, draw_volume
-from nav_monitor_ros.views.signed_colors import draw_signed_bar, reach_of
+from nav_monitor_ros.views.gradients.signed_colors import draw_signed_bar, reach_of
+from nav_monitor_ros.views.gradients.weight_volume import WeightVolume, draw_slice, draw_volume
 
 STRONG = 85.0  # percentile of the absolute values from which weights are drawn as cubes
 

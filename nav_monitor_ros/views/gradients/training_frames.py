@@ -10,7 +10,7 @@ import numpy as np
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.chart import Line, draw_chart
 from nav_monitor_ros.views.colors import BACKGROUND, ORANGE, SKY, paint
-from nav_monitor_ros.views.gradient_panels import Panel, draw_panels, gradient_panels
+from nav_monitor_ros.views.gradients.panels import Panel, draw_panels, gradient_panels
 
 SIDE = 250  # of a panel unless said otherwise, pixels
 _CHARTS = 190  # rows of the charts

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nav_monitor_ros.decision.alert import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert_reason import Reason, State
 from nav_monitor_ros.decision.evidence import FrameEvidence
-from nav_monitor_ros.decision.verdict import Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 
 PERIOD = 1 / 30

@@ -1,17 +1,16 @@
-"""The page of class tuning over training: one file that draws itself."""
+"""What the page of class tuning over training shows, packed for the script that draws it."""
 
 from __future__ import annotations
 
 import base64
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.tuning.script import BODY, SCRIPT, STYLE
-from nav_monitor_ros.views.html_page import page
+from nav_monitor_ros.views.pages.data_uris import data_uri
+from nav_monitor_ros.views.pages.rendering import render
 
 # Okabe and Ito's colours first, then Tol's muted ones; told apart by colour-blind people as far as
 # twelve colours can be, and every component carries its class's letter besides.
@@ -30,7 +29,7 @@ _TEXT = {
 
 
 @dataclass(frozen=True, eq=False)
-class TuningPage:
+class TuningContent:
     """What the page shows: T checkpoints, K kinds of labels, n components of all layers."""
 
     network: str
@@ -50,7 +49,7 @@ class TuningPage:
     lines: tuple[str, ...]  # below the title
 
 
-def tuning_html(content: TuningPage) -> str:
+def tuning_html(content: TuningContent) -> str:
     """Return the page, a whole HTML file that asks nobody for anything."""
     packed, directory = [], {}
     start = 0
@@ -86,12 +85,11 @@ def tuning_html(content: TuningPage) -> str:
         'side': content.tile_side,
         'arrays': directory,
     }
-    script = SCRIPT.replace('@@META@@', json.dumps(meta).replace('<', '\\u003c'))
-    script = script.replace('@@DATA@@', base64.b64encode(zlib.compress(whole, 9)).decode())
-    script = script.replace('@@SPRITE@@', base64.b64encode(content.sprite).decode())
-    return page(
-        f'{content.network}: class tuning over training', content.lines,
-        f'{BODY}\n<script>\n{script}\n</script>', STYLE,
+    return render(
+        'tuning.html', title=f'{content.network}: class tuning over training',
+        lines=content.lines, meta=meta,
+        packed=base64.b64encode(zlib.compress(whole, 9)).decode('ascii'),
+        sprite=data_uri('image/jpeg', content.sprite),
     )
 
 

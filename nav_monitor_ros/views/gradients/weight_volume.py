@@ -10,7 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.colors import BACKGROUND, FAINT, MUTED, ORANGE
-from nav_monitor_ros.views.signed_colors import signed_colors
+from nav_monitor_ros.views.gradients.signed_colors import signed_colors
 
 _MOST = 64  # cubes along an axis; longer axes are joined in blocks
 _FINE = 2  # the picture is drawn this many times larger

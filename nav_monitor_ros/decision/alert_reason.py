@@ -1,0 +1,45 @@
+"""The alert: True or False, its state, and the closed list of reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class State(str, Enum):
+    """Whether the classifier can be trusted."""
+
+    OK = 'OK'
+    SUSPECT = 'SUSPECT'
+    OOD = 'OOD'
+    INVALID = 'INVALID'  # unable to judge
+
+
+class Reason(str, Enum):
+    """Why ``ood_alert`` is True or False: the closed list of the ROS contract."""
+
+    IN_DISTRIBUTION = 'in_distribution'
+    SUSPECT = 'suspect'
+    OOD = 'ood'
+    WARMING_UP = 'warming_up'
+    NO_IMAGE = 'no_image'
+    STALE_IMAGE = 'stale_image'
+    FROZEN_IMAGE = 'frozen_image'
+    BAD_IMAGE = 'bad_image'
+    INFERENCE_ERROR = 'inference_error'
+    INFERENCE_TIMEOUT = 'inference_timeout'
+    MODEL_ERROR = 'model_error'
+    INACTIVE = 'inactive'
+    DISABLED = 'disabled'
+    LATCHED = 'latched'
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What ``ood_alert`` and ``~/ood_status`` say at one moment."""
+
+    value: bool  # True: do not trust perception
+    state: State
+    reason: Reason
+    detail: str = ''  # one line for a person
+    since: float = field(default=0.0, compare=False)  # seconds on the caller's clock
