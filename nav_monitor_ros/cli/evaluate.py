@@ -50,7 +50,9 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
+    from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
     from nav_monitor_ros.evaluation.report_page import require_matplotlib, write_report
@@ -75,8 +77,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = listed(options.scores) or ('all',)
-    classifier = bundle.classifier(
-        backend=options.backend, device=options.device, threads=options.threads,
+    classifier = load_network(
+        bundle, backend=options.backend, device=options.device, threads=options.threads,
         trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
     )
     judge = bundle.calibrated_for(classifier.engine).judge(also=also)

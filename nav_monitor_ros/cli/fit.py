@@ -85,13 +85,10 @@ def add_fit(commands: Any) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import (
-        check_foreign,
-        check_output,
-        save_bundle,
-        written_files,
-    )
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
     from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
@@ -213,7 +210,7 @@ def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> No
         package: Of the network's code; '' where the node needs none.
         device: That the network ran on.
     """
-    from nav_monitor_ros.bundle.folder import size_of
+    from nav_monitor_ros.bundle.bundle_files import size_of
 
     say(f'computed on {device}')
     for note in bundle.notes():

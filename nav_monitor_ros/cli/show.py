@@ -22,7 +22,7 @@ def add_show(commands: Any) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.show import show
 
     show(load_bundle(options.bundle), table_console())

@@ -50,8 +50,10 @@ def add_train(commands: Any) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle.folder import check_output, save_bundle, written_files
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.source_spec import source_label
     from nav_monitor_ros.fitting.fit import FitOptions, fit
     from nav_monitor_ros.fitting.train import train

@@ -63,7 +63,7 @@ def _add_record(actions: Any) -> None:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.inspection.inspected_network import view_network
     from nav_monitor_ros.tuning.recorder import TuningRecorder, record_checkpoints
 
