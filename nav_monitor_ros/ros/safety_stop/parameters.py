@@ -18,8 +18,8 @@ SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'alert_timeout', 'float', 0.5,
         'Silence of `ood_alert` after which the robot is stopped; also how long a True counts, and '
-        'the deadline and liveliness lease requested from its publishers. Use at least five periods '
-        'of their `alert_rate`; otherwise the middleware reports neither.',
+        'the deadline and liveliness lease requested from its publishers. Use at least five '
+        'periods of their `alert_rate`; otherwise the middleware reports neither.',
         low=0.05, high=10.0, read_only=True, unit='s',
     ),
     Parameter(
