@@ -254,8 +254,8 @@ def equip(classifier: RunningNetwork, scores: Iterable[Score]) -> None:
     scores = list(scores)
     for score in scores:
         score.check_layers({layer.name: layer.channels for layer in classifier.layers})
-    classifier.watch(layer for score in scores for layer in score.watched)
-    classifier.sample_dropout(max((score.passes for score in scores), default=0))
+    classifier.watch(layer for score in scores for layer in score.channel_mean_layers)
+    classifier.sample_dropout(max((score.dropout_passes for score in scores), default=0))
 
 
 def shipped_bundles() -> dict[str, Path]:
