@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.alert_reason import Reason
@@ -87,7 +88,7 @@ class Core:
         bundle = load_bundle(name)
         self.judge = bundle.judge()
         self._preprocess = bundle.preprocess
-        self._classifier = bundle.classifier(device='cpu', threads=1, scores=self.judge.scores)
+        self._classifier = load_network(bundle, device='cpu', threads=1, scores=self.judge.scores)
 
     def look(self, images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the p-values, float64 (N,), and the predicted classes, int64 (N,)."""

@@ -27,7 +27,9 @@ import torch
 from evaluate import MEASURED, ROOT, nav_monitor, rounded
 from scipy.stats import t as student
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.calibration import (
@@ -81,7 +83,7 @@ def main() -> None:
                 patterns.append(columns(bundle, run(classifier, test), test.labels))
     shipped = load_bundle('traffic_signs')
     held_out = open_source(f'{signs}?is_val=1')
-    classifier = shipped.classifier(device='cpu')
+    classifier = load_network(shipped, device='cpu')
     result = {
         'triangles': {method: summary(runs) for method, runs in triangles.items()},
         'patterns': {
@@ -235,7 +237,7 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     """
     bundle = load_bundle(bundle_name)
     fuse = bundle.calibration.fusion_members
-    classifier = bundle.classifier(device='cpu', scores=fuse)
+    classifier = load_network(bundle, device='cpu', scores=fuse)
     sources = [open_source(test) for test in tests]
     weights = ROOT / 'bundles' / bundle_name / 'model.safetensors'
     held_out = train(

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.shipped import find_bundle
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 
 _USE = """\
 ## What it is for

@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nav_monitor_ros.bundle.folder import Bundle, size_of
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle_files import size_of
 
 LISTED_CLASSES = 50  # more class names than this are cut
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.evaluate import Evaluation, Judged, text_tables

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nav_monitor_ros.bundle.engines import GRAPH, Approval, Engines, probe_of
-from nav_monitor_ros.bundle.folder import Bundle, equip, save_exported
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle_files import GRAPH
+from nav_monitor_ros.bundle.engines import Approval, Engines, probe_of
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
+from nav_monitor_ros.bundle.saving import save_exported
 from nav_monitor_ros.data.batches import Progress, ScoredImages, digests_of, score_images
 from nav_monitor_ros.data.image_source import ImageSource, split
 from nav_monitor_ros.data.invalid_images import InvalidImages
@@ -153,7 +156,7 @@ def export(
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
-            equip(running, bundle.scores.values())
+            configure_for_scores(running, bundle.scores.values())
             # What is no number is not the image's fault: the engine is refused for it.
             unchecked = InvalidImages.unchecked()
             found = _sample(bundle, running, parts, workers, progress, unchecked)
@@ -205,7 +208,7 @@ def _running(
 ) -> RunningNetwork:
     """Return the network run by an engine."""
     if engine.backend == TORCH:
-        return bundle.by_torch('cuda', threads, trusted_packages, engine.precision)
+        return load_torch_network(bundle, 'cuda', threads, trusted_packages, engine.precision)
     assert graph is not None
     return OnnxClassifier(
         graph, bundle.preprocess, engine=engine, layer=bundle.layer,

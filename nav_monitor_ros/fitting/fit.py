@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.calibration_images import CalibrationImages
-from nav_monitor_ros.bundle.folder import Bundle, equip
+from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.data.batches import (
     BATCH,
     Batch,
@@ -559,13 +560,13 @@ def equip_with_possible(
     left_out = {}
     for name, score in list(scores.items()):
         try:
-            equip(classifier, [score])
+            configure_for_scores(classifier, [score])
         except NavMonitorError as error:
             if required:
                 raise
             del scores[name]
             left_out[name] = _reason(error)
-    equip(classifier, scores.values())
+    configure_for_scores(classifier, scores.values())
     return left_out
 
 

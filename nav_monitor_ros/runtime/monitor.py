@@ -12,7 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
@@ -92,8 +94,8 @@ class Monitor:
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=1 if threads is None else threads,
+        self.classifier = load_network(
+            bundle, backend=backend, device=device, threads=1 if threads is None else threads,
             trusted_packages=trusted_packages, scores=judge.scores,
         )
         if threads is None and str(self.classifier.device) == 'cpu':

@@ -10,7 +10,8 @@ import tiny
 import torch
 from torch import nn
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.files_on_disk import open_files
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
 from nav_monitor_ros.decision.judge import InvalidActivationsError

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 
 from streams import RATE, Core, alarms_of_machine, jitter, summary, triangle_streams  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
 from nav_monitor_ros.data.bags.bag import open_bag  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules  # noqa: E402

@@ -15,8 +15,10 @@ import torch
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.bundle.show import show
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
@@ -350,7 +352,7 @@ def test_the_listing_shows_classes_scores_and_layers(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def evaluated(tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = tiny.source(5, 300)
     outside = {
         'lying': from_arrays('lying', tiny.strange(5, 100)), 'same': tiny.source(6, 200)
@@ -359,7 +361,7 @@ def evaluated(tiny_bundle):
 
 
 def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     judge = tiny_bundle.judge(also=['all'])
     normal = run(classifier, tiny.source(5, 300))
     strange = run(classifier, from_arrays('lying', tiny.strange(5, 100)))
@@ -421,7 +423,7 @@ def test_results_are_plain_values_and_tables(evaluated):
 
 
 def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = from_arrays('unlabelled', tiny.images(5, 40)[0])
     judge = tiny_bundle.judge(also=['all'])
     result, _ = evaluate(classifier, judge, inside, {'lying': tiny.source(6, 20)})
