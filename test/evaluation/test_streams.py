@@ -93,7 +93,7 @@ def test_a_bag_gives_the_same_verdicts_twice(name):
                 now = image.received_ns / 1e9
                 seen = monitor.look(image.decode(), least_contrast=2.0)
                 machine.image_arrived(now)
-                machine.judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
+                machine.frame_judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
                 alert = machine.alert(now)
                 told.append((
                     image.stamp_ns, seen.verdict.class_name, seen.verdict.confidence,
