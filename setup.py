@@ -41,13 +41,16 @@ setup(
     maintainer_email='maintainers@nav-monitor-ros.invalid',
     license='Apache-2.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['py.typed']},
+    package_data={PACKAGE: ['py.typed', 'views/pages/templates/*', 'views/pages/assets/*']},
     data_files=share_files(),
     python_requires='>=3.10',
     # For `pip install`. colcon does not read them: there package.xml and rosdep bring the same,
     # OpenCV as the distribution's python3-opencv.
     install_requires=[
+        'Jinja2>=3.0',
+        'MarkupSafe>=2.0',
         'PyYAML>=5.4',
+        'matplotlib>=3.5',
         'numpy>=1.26',
         'opencv-python-headless>=4.6,<5',
         'rich>=12',
@@ -62,13 +65,12 @@ setup(
         # nav_monitor export, and running what it wrote; onnxscript for exporting alone
         'backends': ['onnx>=1.15', 'onnxruntime>=1.16', 'onnxscript>=0.3', 'openvino>=2024.0'],
         'bags': ['backports-zstd>=1', 'lz4>=4', 'rosbags>=0.11,<0.12'],  # sources PATH:TOPIC
-        'demo': ['matplotlib>=3.5', 'mlxtend>=0.22', 'scikit-image>=0.20'],
+        'demo': ['mlxtend>=0.22', 'scikit-image>=0.20'],
         'gradients': ['captum>=0.8', 'pillow>=9'],  # nav_monitor view backprop|saliency --method
         # searching among very many patterns; dd to compare with, nav_monitor benchmark patterns
         'patterns': ['dd>=0.5.7', 'faiss-cpu>=1.7'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
         'ray': ['ray>=2.9'],  # nav_monitor fit|evaluate|replay --ray
-        'report': ['matplotlib>=3.5'],  # nav_monitor evaluate --output
         'volume': ['k3d>=2.16'],  # nav_monitor view volume --turnable
     },
     zip_safe=False,

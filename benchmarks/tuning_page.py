@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from nav_monitor_ros.cli.output import ProgressBars
-from nav_monitor_ros.tuning.page import tuning_page
 from nav_monitor_ros.tuning.recording_files import RecordingOf, TuningRecording
 from nav_monitor_ros.tuning.statistics import empty_checkpoint
+from nav_monitor_ros.tuning.tuning_page import tuning_page
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test'))
 

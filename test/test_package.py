@@ -39,6 +39,9 @@ DISTRIBUTIONS = {
 }
 # The rosdep keys of what setup.py requires; safetensors has none.
 ROSDEP_KEYS = {
+    'jinja2': 'python3-jinja2',
+    'markupsafe': 'python3-jinja2',  # which depends on it
+    'matplotlib': 'python3-matplotlib',
     'numpy': 'python3-numpy',
     'opencv-python-headless': 'python3-opencv',
     'pyyaml': 'python3-yaml',
@@ -197,6 +200,19 @@ def test_rooms_import_only_from_rooms_before_them():
             if parts[0] == 'nav_monitor_ros' and parts[1:] and parts[1] in ROOMS[here + 1:]:
                 offenders.add(f'{path.relative_to(ROOT)} imports {name}')
     assert not offenders
+
+
+def test_every_file_of_the_package_that_is_no_module_is_declared_as_package_data():
+    patterns = [
+        pattern for literal in [call_keywords('setup')['package_data']]
+        for values in literal.values for pattern in ast.literal_eval(values)
+    ]
+    files = [
+        path.relative_to(PACKAGE) for path in PACKAGE.rglob('*')
+        if path.is_file() and path.suffix not in ('.py', '.pyc')
+    ]
+    assert [file for file in files if file.suffix == '.html']
+    assert not [file for file in files if not any(file.match(pattern) for pattern in patterns)]
 
 
 # ------------------------------------------------------------------ what colcon installed

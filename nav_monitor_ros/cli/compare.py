@@ -7,16 +7,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nav_monitor_ros.cli.output import ProgressBars, say, table_console
-from nav_monitor_ros.cli.replay import (
+from nav_monitor_ros.cli.options.bags import open_topics
+from nav_monitor_ros.cli.options.monitor import (
     add_monitor,
-    open_topics,
     parameters_of,
     settings_of,
     warn_of_parameters,
 )
+from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.paths import refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
 
 if TYPE_CHECKING:
     from nav_monitor_ros.replay.verdict_log import Run
@@ -27,7 +27,6 @@ def add_compare(commands: Any) -> None:
     parser = commands.add_parser(
         'compare',
         help='show where two runs over one bag differ',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Compare two runs over the same images, frame by frame. A run is the table '
         'or the bag that\n`nav_monitor replay` wrote, a bag into which ~/ood_status of a running '
         'monitor was recorded,\nor a bundle, by which --bag is judged now.',
@@ -66,7 +65,9 @@ def _decades(text: str) -> float:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from nav_monitor_ros.files.pictures import require_place, write_page, write_whole
+    from nav_monitor_ros.files.atomic_file import write_file
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.comparison import (
         compare_runs,
         difference_table,
@@ -76,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from nav_monitor_ros.replay.comparison_page import comparison_page
 
-    refuse_same({'--csv': options.csv, '--html': options.html}, {
+    check_output_paths({'--csv': options.csv, '--html': options.html}, {
         'the run A': Path(options.a), 'the run B': Path(options.b), '--bag': options.bag,
         '--params': options.params,
     })
@@ -94,7 +95,7 @@ def _compare(options: argparse.Namespace) -> int:
     for line in lines(comparison):
         say(line)
     if options.csv is not None:
-        write_whole(options.csv, difference_table(comparison).encode())
+        write_file(options.csv, difference_table(comparison).encode())
         say(f'wrote {options.csv}')
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import atomic_file
+from nav_monitor_ros.files.atomic_file import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

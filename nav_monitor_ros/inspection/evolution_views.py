@@ -14,9 +14,9 @@ from nav_monitor_ros.data.labels import labelled_as
 from nav_monitor_ros.inspection.gradient_views import Subject
 from nav_monitor_ros.inspection.training_steps import Evolution, TrainingOptions, watch_training
 from nav_monitor_ros.inspection.weight_gradients import answers_to, in_rgb, seen_by
-from nav_monitor_ros.views.gradient_frames import SIDE, Moment, draw_moments
-from nav_monitor_ros.views.html_page import page, section
-from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
+from nav_monitor_ros.views.gradients.training_frames import SIDE, Moment, draw_moments
+from nav_monitor_ros.views.pages.rendering import render
+from nav_monitor_ros.views.pages.slides import Slide, slider
 from nav_monitor_ros.views.text import drawn_class
 
 LEARNING_RATES = {'initialisation': 1e-3, 'weights': 1e-4}  # by where training starts
@@ -114,18 +114,13 @@ def evolution_page(
         )
         for frame, picture in zip(evolution.frames, pictures, strict=True)
     ]
-    slider = slides_html(
-        slides, [('what the network sees, its gradient, loss and logit', evolution.note)],
-        name='training', what='step of training', pause_ms=300
-    )
-    name = subject.class_names[target]
-    told = (
-        'Colours are on a scale of their own in each frame, whose ends are written below: '
-        'gradients grow by orders of magnitude while the network learns.'
-    )
-    return page(
-        f'{subject.name}: gradient while training', evolution_lines(evolution),
-        section(f"d logit of '{name}' / d input", told, slider), STYLE,
+    return render(
+        'evolution.html', title=f'{subject.name}: gradient while training',
+        lines=evolution_lines(evolution), class_name=subject.class_names[target],
+        slider=slider(
+            slides, [('what the network sees, its gradient, loss and logit', evolution.note)],
+            name='training', what='step of training', pause_ms=300,
+        ),
     )
 
 

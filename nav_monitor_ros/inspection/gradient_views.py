@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from scipy.special import softmax
 from torch import nn
 
@@ -23,8 +24,12 @@ from nav_monitor_ros.inspection.gradients import Differentiable, trainable_copy
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.inspection.weight_gradients import Comparison, in_rgb, seen_by
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.views.gradient_comparison import common_reach, draw_comparison, draw_slices
-from nav_monitor_ros.views.gradient_panels import (
+from nav_monitor_ros.views.gradients.filter_comparison import (
+    common_reach,
+    draw_comparison,
+    draw_slices,
+)
+from nav_monitor_ros.views.gradients.panels import (
     SIDE,
     Panel,
     blended,
@@ -33,8 +38,9 @@ from nav_monitor_ros.views.gradient_panels import (
     input_panel,
     saliency_panel,
 )
-from nav_monitor_ros.views.html_page import page, section
-from nav_monitor_ros.views.slides import STYLE, Slide, data_uri, slides_html
+from nav_monitor_ros.views.pages.data_uris import png_uri
+from nav_monitor_ros.views.pages.rendering import render
+from nav_monitor_ros.views.pages.slides import Slide, slider
 from nav_monitor_ros.views.text import drawn_class
 
 
@@ -209,21 +215,15 @@ def comparison_picture(subject: Subject, compared: Comparison) -> np.ndarray:
 def comparison_page(subject: Subject, compared: Comparison) -> str:
     """Return a page with a comparison as volumes, and all weights slice by slice."""
     title, measured = comparison_title(subject, compared)
-    picture = data_uri(comparison_picture(subject, compared))
-    body = section(
-        'Volumes and filters', 'Vermillion weights raise the logit of the class, blue ones lower '
-        'it. The cosine says how alike two gradients are: 1 the same, 0 nothing in common.',
-        f'<img src="{picture}" alt="six volumes of weights, importance and ablation">',
-    ) + section(
-        'Slice by slice', 'All weights at one place of the kernel: filters to the right, input '
-        f'channels up; colours end at {common_reach(compared.rows):.3g}.',
-        _slices(compared),
+    return render(
+        'weight_gradients.html', title=title,
+        lines=[measured, *comparison_lines(subject, compared)],
+        picture=png_uri(comparison_picture(subject, compared)),
+        reach=f'{common_reach(compared.rows):.3g}', slider=_slices(compared),
     )
-    lines = [measured, *comparison_lines(subject, compared)]
-    return page(title, lines, body, STYLE)
 
 
-def _slices(compared: Comparison) -> str:
+def _slices(compared: Comparison) -> Markup:
     """Return a slider through the places of the kernel, for every example that has an image."""
     rows = [[each for each in row if each.volume is not None] for row in compared.rows]
     examples = [example for row in rows for example in row]
@@ -239,7 +239,7 @@ def _slices(compared: Comparison) -> str:
         (example.heading, '; '.join(filter(None, (example.says, example.figures))))
         for example in examples
     ]
-    return slides_html(
+    return slider(
         slides, captions, name='kernel', what='place in the kernel', columns=len(rows[0]),
         start=positions // 2, pause_ms=700, enlarged=True,
     )

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from html import escape
 
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.views.colors import HIGHEST, LOWEST, level_table
+from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.volume import Volume
 
 _SHOWN = 0.1  # share of the scale that a voxel has to exceed
 _MOST = 2_000_000  # voxels; more are slow to turn
-_TITLE = """
-<div style="position: fixed; left: 16px; top: 12px; max-width: min(60ch, calc(100vw - 270px));
-font: 15px/1.45 system-ui, sans-serif; color: #16181c; pointer-events: none"><b>{title}</b><br>
-{lines}</div>
-<div id="untold" hidden style="position: fixed; left: 16px; right: 16px; top: 45%; margin: 0 auto;
-max-width: 60ch; padding: 16px 20px; border-radius: 10px; background: #fff3e8; color: #16181c;
-border: 1px solid #d55e00; font: 16px/1.45 system-ui, sans-serif">
-<b>This browser cannot draw the volume.</b> <span></span> The page with slices, which
-<code>--output</code> writes, shows the same without.</div>
-<noscript><div style="position: fixed; left: 16px; top: 45%; font: 16px/1.45 system-ui, sans-serif">
-<b>The volume is drawn by JavaScript, which is switched off.</b> The page with slices, which
-<code>--output</code> writes, shows the same without.</div></noscript>
-<script>
-(() => {{
-  const tell = (why) => {{
-    const box = document.getElementById('untold');
-    if (!box.hidden) return;  // the first reason is the one that explains the others
-    box.querySelector('span').textContent = why;
-    box.hidden = false;
-  }};
-  if (!document.createElement('canvas').getContext('webgl2'))
-    tell('It draws in WebGL 2, which is not there: switch on hardware acceleration, or try another '
-      + 'browser.');
-  const failed = (event) => {{
-    if (!document.querySelector('canvas'))
-      tell('It failed: ' + (event.message || event.reason));
-  }};
-  window.addEventListener('error', failed);
-  window.addEventListener('unhandledrejection', failed);
-}})();
-</script>
-"""
 
 
 def require_k3d() -> None:
@@ -90,13 +58,13 @@ def turnable_page(volume: Volume, title: str, lines: list[str]) -> str:
         ramp = level_table('viridis')[LOWEST : HIGHEST + 1]
         shown = np.where(volume.voxels > _SHOWN * 255, volume.voxels, 0)
         colors = ramp[np.linspace(0, len(ramp) - 1, 255).round().astype(int)].astype(int)
-        told = f' Voxels below {_SHOWN:.0%} of the scale are left out.'
+        note = f' Voxels below {_SHOWN:.0%} of the scale are left out.'
     else:
-        shown, colors, told = volume.voxels, np.array([[0, 114, 178]]), ''
+        shown, colors, note = volume.voxels, np.array([[0, 114, 178]]), ''
     # k3d has (z, y, x): upright the rows, the first on top; into the depth the channels.
     stacked = np.ascontiguousarray(shown.transpose(1, 0, 2)[::-1])
     if not stacked.any():
-        told = ' No voxel is above the low end of the scale: there is nothing to show.'
+        note = ' No voxel is above the low end of the scale: there is nothing to show.'
     size = max(rows, columns)
     depth = max(channels, 2 * size) if channels >= 8 else channels
     with warnings.catch_warnings():
@@ -114,7 +82,6 @@ def turnable_page(volume: Volume, title: str, lines: list[str]) -> str:
             columns / 2, depth / 2, rows / 2, 0, 0, 1,
         ]
         html: str = plot.get_snapshot()
-    told = f'Rows stand upright, channels go into the depth.{told} Drag to turn.'
-    facts = '<br>'.join(escape(line) for line in (*lines, told))
-    block = _TITLE.format(title=escape(title), lines=facts)
+    axes = f'Rows stand upright, channels go into the depth.{note} Drag to turn.'
+    block = render('turnable_volume.html', title=title, lines=[*lines, axes])
     return html.replace('</body>', f'{block}</body>', 1)

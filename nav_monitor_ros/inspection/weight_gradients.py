@@ -14,8 +14,8 @@ from nav_monitor_ros.inspection.confusion import Answers, ChosenClass, choose_cl
 from nav_monitor_ros.inspection.filter_ablation import Ablation, ablate
 from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.views.gradient_comparison import Example, Filters
-from nav_monitor_ros.views.gradient_volume import WeightVolume
+from nav_monitor_ros.views.gradients.filter_comparison import Example, Filters
+from nav_monitor_ros.views.gradients.weight_volume import WeightVolume
 
 _AT_ONCE = 64  # images read before they pass through the network
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from html import escape
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from nav_monitor_ros.data.bags.bag import Bag
 from nav_monitor_ros.data.bags.storage import BagDamagedError
-from nav_monitor_ros.perception.image_messages import ImageError
+from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.replay.comparison import (
     Comparison,
     Difference,
@@ -17,27 +19,31 @@ from nav_monitor_ros.replay.comparison import (
     said,
     stretches,
 )
-from nav_monitor_ros.replay.page import photo_uri
 from nav_monitor_ros.replay.verdict_log import Key, Run
-from nav_monitor_ros.views.html_page import page, section
-from nav_monitor_ros.views.timeline import STYLE, Mark, Tick, timeline_html
+from nav_monitor_ros.views.pages.data_uris import photo_uri
+from nav_monitor_ros.views.pages.rendering import render
+from nav_monitor_ros.views.pages.timeline import Mark, Tick, timeline
 
 MOST_PICTURES = 60  # stretches that are shown; later ones are counted
-_STYLE = STYLE + """
-.facts { border-collapse: collapse; }
-.facts th, .facts td { text-align: right; padding: 5px 14px; border-bottom: 1px solid var(--line); }
-.facts th { overflow-wrap: anywhere; vertical-align: bottom; }
-.facts th:first-child, .facts td:first-child { text-align: left; padding-left: 0; }
-.runs h3 { font-size: 16px; margin: 12px 0 6px; }
-.differences { display: grid; gap: 18px;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 320px), 1fr)); }
-.differences figure { margin: 0; }
-.differences figcaption { color: var(--muted); font-size: 14px; }
-.differences b { color: var(--ink); }
-.differences figure:target { outline: 2px solid #d55e00; outline-offset: 6px;
-  border-radius: 6px; }
-.differences img { border-radius: 6px; display: block; margin-bottom: 6px; max-height: 420px; }
-"""
+
+
+@dataclass(frozen=True)
+class _ShownStretch:
+    number: int
+    anchor: str  # its place on the page
+    seconds: float  # of its first image, since the first image of either run
+    when: str
+    kinds: str  # what differs
+    sides: tuple[tuple[str, str], ...]  # letter of the run, what it said of the first image
+    picture: str  # address that holds the first image, '' without one
+
+
+@dataclass(frozen=True)
+class _ShownCamera:
+    topic: str
+    runs: tuple[tuple[str, str, Markup], ...]  # letter, name, timeline
+    explanation: str
+    stretches: tuple[_ShownStretch, ...]
 
 
 def shown_keys(comparison: Comparison) -> list[Key]:
@@ -80,24 +86,24 @@ def comparison_page(comparison: Comparison, pictures: Mapping[Key, str]) -> str:
         comparison: Of two runs.
         pictures: Of images, as ``pictures_of`` finds them.
     """
-    a, b = comparison.a, comparison.b
-    rows = ''.join(
-        f'<tr><td>{escape(name)}</td><td>{left}</td><td>{right}</td></tr>'
-        for name, left, right in facts(comparison)
-    )
-    head = f'<tr><th></th><th>A: {escape(a.name)}</th><th>B: {escape(b.name)}</th></tr>'
-    body = [section('Both runs', '', f'<table class="facts">{head}{rows}</table>')]
+    runs = (('A', comparison.a), ('B', comparison.b))
+    cameras = []
     for topic in _topics(comparison):
-        body.append(section(
-            topic or 'The camera',
-            'Each mark is an image, or the most unusual one of those that share its place. Above '
-            'the state stand the images of which the runs differ; the numbers are those below.',
-            '<div class="runs">'
-            f'<h3>A: {escape(a.name)}</h3>{_timeline(comparison, a, topic)}'
-            f'<h3>B: {escape(b.name)}</h3>{_timeline(comparison, b, topic)}</div>',
+        found = list(stretches(_of(comparison, topic)))
+        cameras.append(_ShownCamera(
+            topic,
+            tuple((letter, run.name, _timeline(comparison, run, topic)) for letter, run in runs),
+            _explanation(len(found)),
+            tuple(
+                _shown(stretch, number, _anchor(comparison, topic, number), pictures)
+                for number, stretch in enumerate(found[:MOST_PICTURES], 1)
+            ),
         ))
-        body.append(_differences(comparison, topic, pictures))
-    return page(f'{a.name} and {b.name} compared', lines(comparison), '\n'.join(body), _STYLE)
+    names = [run.name for _, run in runs]
+    return render(
+        'comparison.html', title=f'{names[0]} and {names[1]} compared', lines=lines(comparison),
+        names=names, facts=facts(comparison), cameras=cameras,
+    )
 
 
 def _topics(comparison: Comparison) -> list[str]:
@@ -108,7 +114,7 @@ def _of(comparison: Comparison, topic: str) -> list[Difference]:
     return [one for one in comparison.differences if one.key[0] == topic]
 
 
-def _timeline(comparison: Comparison, run: Run, topic: str) -> str:
+def _timeline(comparison: Comparison, run: Run, topic: str) -> Markup:
     begin_ns = comparison.begin_ns
     marks = [
         Mark(
@@ -121,7 +127,7 @@ def _timeline(comparison: Comparison, run: Run, topic: str) -> str:
     ]
     end_ns = max(
         frame.time_ns for each in (comparison.a, comparison.b) for frame in each.frames.values())
-    return timeline_html([
+    return timeline([
         Tick((frame.time_ns - begin_ns) / 1e9, frame.state, frame.reason, frame.p_value,
              frame.class_name, frame.threshold)
         for (name, _, _), frame in run.frames.items() if name == topic
@@ -136,36 +142,29 @@ def _kinds(difference: Difference) -> str:
     return ', '.join(kind.replace('_', '-') for kind in difference.kinds)
 
 
-def _differences(comparison: Comparison, topic: str, pictures: Mapping[Key, str]) -> str:
-    found = list(stretches(_of(comparison, topic)))
-    figures = ''.join(
-        _figure(stretch, number, _anchor(comparison, topic, number), pictures)
-        for number, stretch in enumerate(found[:MOST_PICTURES], 1)
+def _explanation(count: int) -> str:
+    if not count:
+        return ''
+    shown = (
+        'Each entry is a stretch of images on which the runs differ in the same way; the first '
+        'image is shown, with what each run said of it.'
     )
-    left = len(found) - MOST_PICTURES
-    told = 'Each is a stretch of images of which the runs differ in the same way; its first image '
-    told += 'is shown, and what was said of it.'
-    if left > 0:
-        told += f' The first {MOST_PICTURES} are shown, {left} more are not.'
-    content = f'<div class="differences">{figures}</div>' if found else '<p>Nowhere.</p>'
-    return section('Where they differ', told if found else '', content)
+    left = count - MOST_PICTURES
+    return shown + f' The first {MOST_PICTURES} are shown, {left} more are not.' * (left > 0)
 
 
-def _figure(
+def _shown(
     stretch: list[Difference], number: int, anchor: str, pictures: Mapping[Key, str]
-) -> str:
+) -> _ShownStretch:
     first, last = stretch[0], stretch[-1]
-    count = len(stretch)
     when = f'{first.seconds:.2f} s'
-    if count > 1:
-        when += f' to {last.seconds:.2f} s, {count} images'
-    uri = pictures.get(first.key)
-    picture = f'<img src="{uri}" alt="the image at {first.seconds:.2f} s">' if uri else ''
-    sides = ''.join(
-        f'<br>{letter}: {escape(said(side)) if side else "has not got this image"}'
-        for letter, side in (('A', first.a), ('B', first.b))
-    )
-    return (
-        f'<figure id="{anchor}">{picture}<figcaption><b>{number} &middot; {when}: '
-        f'{escape(_kinds(first))}</b>{sides}</figcaption></figure>'
+    if len(stretch) > 1:
+        when += f' to {last.seconds:.2f} s, {len(stretch)} images'
+    return _ShownStretch(
+        number, anchor, first.seconds, when, _kinds(first),
+        tuple(
+            (letter, said(side) if side else 'does not have this image')
+            for letter, side in (('A', first.a), ('B', first.b))
+        ),
+        pictures.get(first.key, ''),
     )

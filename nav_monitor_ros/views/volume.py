@@ -18,20 +18,14 @@ from nav_monitor_ros.views.colors import (
     WHITE,
     level_table,
 )
-from nav_monitor_ros.views.html_page import page, section
-from nav_monitor_ros.views.slides import STYLE, Slide, slides_html
+from nav_monitor_ros.views.pages.rendering import render
+from nav_monitor_ros.views.pages.slides import Slide, slider
 
 SHOWN = 0.05  # share of the scale that a voxel of a point cloud has to exceed
 _MOST_POINTS = 1 << 18  # of a point cloud; 5 MB
 _FORMAT = 'nav_monitor volume 1'
 _LARGEST_SIDE = 512  # of a slice's picture, pixels
 _PAGE_SLICES = 128  # along an axis; more are thinned out
-_STYLE = """
-.axes { display: grid; gap: 0 20px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); }
-.axes .slides output { min-width: 0; flex-basis: 100%; }
-.axes .slides img.fine { max-width: 512px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -208,7 +202,7 @@ def _packed(colormap: str) -> np.ndarray:
 
 
 def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequence[int]) -> str:
-    """Return a page on which the volume is leafed through along each of its axes.
+    """Return a page that shows the volume slice by slice along each of its axes.
 
     Args:
         volume: What to show.
@@ -218,7 +212,7 @@ def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequenc
     """
     levels = volume.voxels * (255 if volume.bits == 1 else 1)
     names = [f'channel {channel}' for channel in order]
-    parts = []
+    axes = []
     for axis, (name, across, down) in enumerate((
         ('channels', 'columns', 'rows'), ('rows', 'columns', 'channels'),
         ('columns', 'rows', 'channels'),
@@ -232,16 +226,15 @@ def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequenc
             )
             for place in shown
         ]
-        thinned = '' if len(shown) == count else f' ({len(shown)} of {count} are in this page)'
-        parts.append(section(
+        thinned = '' if len(shown) == count else f' ({len(shown)} of {count} are on this page)'
+        axes.append((
             f'Along the {name}', f'{across} to the right, {down} down{thinned}.',
-            slides_html(
+            slider(
                 slides, [(f'{name[:-1]} by {name[:-1]}', f'{across} x {down}')],
                 name=name, what=f'slices along the {name}', enlarged=True,
             ),
         ))
-    axes = '\n'.join(f'<div>{part}</div>' for part in parts)
-    return page(title, lines, f'<div class="axes">{axes}</div>', STYLE + _STYLE)
+    return render('volume.html', title=title, lines=lines, axes=axes)
 
 
 def _colored(levels: np.ndarray) -> np.ndarray:

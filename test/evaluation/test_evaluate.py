@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.decision.evidence import FrameEvidence
@@ -27,8 +28,8 @@ def judge(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def running(tiny_bundle, judge):
-    return tiny_bundle.classifier(
-        device='cpu', trusted_packages=['tiny'], scores=judge.scores
+    return load_network(
+        tiny_bundle, device='cpu', trusted_packages=['tiny'], scores=judge.scores
     )
 
 

@@ -39,25 +39,30 @@ from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.inspection.training_steps import TrainingOptions, watch_training
 from nav_monitor_ros.inspection.weight_gradients import compare_filters
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.chart import Line, draw_chart
-from nav_monitor_ros.views.gradient_comparison import Example, Filters, draw_comparison
-from nav_monitor_ros.views.gradient_frames import Moment, draw_moments
-from nav_monitor_ros.views.gradient_panels import (
+from nav_monitor_ros.views.gradients.filter_comparison import Example, Filters, draw_comparison
+from nav_monitor_ros.views.gradients.panels import (
     SIDE,
     clipped_saliency,
     draw_panels,
     gradient_panels,
     saliency_panel,
 )
-from nav_monitor_ros.views.gradient_volume import WeightVolume, draw_slice, draw_volume, joined
-from nav_monitor_ros.views.signed_colors import (
+from nav_monitor_ros.views.gradients.signed_colors import (
     channel_colors,
     reach_of,
     signed_colors,
     signed_table,
+)
+from nav_monitor_ros.views.gradients.training_frames import Moment, draw_moments
+from nav_monitor_ros.views.gradients.weight_volume import (
+    WeightVolume,
+    draw_slice,
+    draw_volume,
+    joined,
 )
 
 GREY = (128, 128, 128)
@@ -507,7 +512,8 @@ def test_no_frame_is_blank_and_all_gradients_are_seen(evolved):
         assert gradient.std() > 8
     assert all(not np.array_equal(*pair) for pair in zip(pictures, pictures[1:], strict=False))
     page = evolution_page(shown, target, pictures, evolution)
-    assert page.count('data:image/png') == 9 and 'step 40: loss' in page
+    # Every frame, and once more the one that is seen without JavaScript.
+    assert page.count('data:image/png') == 9 + 1 and 'step 40: loss' in page
     assert '://' not in page
 
 

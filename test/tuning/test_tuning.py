@@ -16,10 +16,9 @@ from torch import nn
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning import recorder
-from nav_monitor_ros.tuning.page import tuning_page
 from nav_monitor_ros.tuning.recorder import (
     TuningOptions,
     TuningRecorder,
@@ -45,6 +44,7 @@ from nav_monitor_ros.tuning.statistics import (
     bin_centres,
     bin_of,
 )
+from nav_monitor_ros.tuning.tuning_page import tuning_page
 
 CLASSES = 6
 PLANTED, UNIFORM, DEAD, SILENCED = range(4)  # units of the planted network's penultimate layer

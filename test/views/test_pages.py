@@ -12,8 +12,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from test_report_page import made_up
 
-from nav_monitor_ros.bundle.folder import save_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.evaluation.report_page import Picture, write_report
@@ -159,8 +159,8 @@ def test_a_volume_that_cannot_be_drawn_is_said_to_be_so(pages, tmp_path):
         without.open(pages / 'turnable.html')
         context = 'return document.createElement("canvas").getContext("webgl2")'
         assert without.script(context) is None
-        told = without.find('#untold')
-        assert told.is_displayed() and 'WebGL 2, which is not there' in told.text
+        told = without.find('#not-drawn')
+        assert told.is_displayed() and 'WebGL 2, which is not available' in told.text
         assert 'page with slices' in told.text
         assert (without.picture()[400:600].astype(int).min(axis=2) < 100).any()
     finally:

@@ -19,7 +19,7 @@ from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot
 from nav_monitor_ros.ros.process.clock import clock_remedy
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.ros.safety_stop.topics import check_distinct
+from nav_monitor_ros.ros.topic_endpoints import check_distinct
 from nav_monitor_ros.runtime.camera_overrides import CameraValues
 
 if TYPE_CHECKING:

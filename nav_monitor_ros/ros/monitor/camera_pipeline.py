@@ -16,7 +16,9 @@ from vision_msgs.msg import Classification
 
 from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
-from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.perception.image_encodings import decode
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
@@ -111,7 +113,7 @@ class CameraPipeline:
         self._continuity = FrameContinuity()
         self._last_failure = ''
 
-    def prepare(self, frame: QueuedFrame) -> tuple[RawImage, Prepared]:
+    def prepare(self, frame: QueuedFrame) -> tuple[DecodedImage, Prepared]:
         """Return a frame decoded, and as the network takes it.
 
         Raises:
@@ -166,7 +168,7 @@ class CameraPipeline:
         return alert
 
     def record(
-        self, frame: QueuedFrame, image: RawImage, observation: Observation, alert: Alert
+        self, frame: QueuedFrame, image: DecodedImage, observation: Observation, alert: Alert
     ) -> None:
         """Do for a judged frame what is for people, and can wait: incidents and pictures."""
         header = frame.message.header
@@ -206,7 +208,7 @@ def _stamp_ns(message: Image | CompressedImage) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> RawImage:
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> DecodedImage:
     if isinstance(message, CompressedImage):
         return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
     return decode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -12,11 +13,11 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from nav_monitor_ros.ros.message_age import received_age
 from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.ros.reception import age_since_reception
-from nav_monitor_ros.ros.safety_stop.topics import publishers_of
+from nav_monitor_ros.ros.topic_endpoints import publishers_of
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -171,7 +172,9 @@ class ImageSubscription:
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.heard += 1
-        waited = age_since_reception(info)
+        waited = received_age(info)
+        if waited == math.inf:
+            return  # nobody knows how old it is; the next one is as good
         arrived = self.last_arrival = time.monotonic() - waited
         # Before Kilted the middleware does not tell publishers apart; frame ids mostly do.
         publisher = (message.header.frame_id, repr(info.get('publisher_gid')))
