@@ -425,7 +425,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
-    from nav_monitor_ros.evaluation.report_page import require_matplotlib, write_report
+    from nav_monitor_ros.evaluation.report_page import write_report
 
     outside = {}
     for text in options.ood:
