@@ -1,9 +1,10 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that long work looks at between its steps.
+"""Ctrl-C, SIGTERM and SIGHUP as a request that long work checks for between its steps.
 
-An exception out of a signal handler may rise anywhere: in a destructor, in a callback, in the midst
-of foreign code, which then hangs or crashes. So nothing raises here. A signal is noted by a thread,
-and the work ends where it calls ``check``. The thread ends the process itself where the work does
-not come to a check in time (a single long call, an import), or when a second signal comes.
+An exception from a signal handler may be raised anywhere: in a destructor, in a callback, in the
+middle of foreign code, which then hangs or crashes. So no handler raises here. A thread notes the
+signal, and the work ends where it next calls ``raise_if_requested``. The thread ends the process
+itself if the work does not get there in time (a single long call, an import), or when a second
+signal arrives.
 
 A signal that the caller has set to be ignored stays ignored, as it is for every well-behaved
 program: a shell without job control starts its background jobs so that a Ctrl-C meant for the
@@ -26,7 +27,7 @@ from typing import NoReturn
 
 from nav_monitor_ros.errors import printable
 
-STATUS = 130  # with which an interrupted process ends
+EXIT_STATUS = 130  # with which an interrupted process ends
 GRACE = 1.5  # seconds in which the work has to come to a check
 _PATIENCE = 0.7  # seconds that an end at once waits for output that is being put in its place
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -42,10 +43,10 @@ _explain: Callable[[], str] | None = None
 
 
 class Interrupted(KeyboardInterrupt):
-    """The work was asked to end; raised by ``check`` and by nothing else."""
+    """The work was asked to end; raised by ``raise_if_requested`` and by nothing else."""
 
 
-class Unfinished:
+class UndoOnInterrupt:
     """What has to be undone if the process ends before it is complete: a file, a child process."""
 
     def __init__(self, undo: Callable[[], None]) -> None:
@@ -60,7 +61,7 @@ class Unfinished:
         """Say that it is complete, or has been undone."""
         _unfinished.pop(id(self), None)
 
-    def __enter__(self) -> Unfinished:
+    def __enter__(self) -> UndoOnInterrupt:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,7 +73,7 @@ def requested() -> bool:
     return _requested
 
 
-def check() -> None:
+def raise_if_requested() -> None:
     """Let long work end here if it was asked to.
 
     Raises:
@@ -83,7 +84,7 @@ def check() -> None:
 
 
 @contextmanager
-def commit(path: Path) -> Iterator[None]:
+def finish_uninterrupted(path: Path) -> Iterator[None]:
     """Put complete output in its place: what is begun within is not cut short by a signal.
 
     Args:
@@ -93,13 +94,13 @@ def commit(path: Path) -> Iterator[None]:
         Interrupted: Before anything is done, if the process was asked to end.
     """
     with _committing:
-        check()
+        raise_if_requested()
         yield
         if _listening and path not in _written:
             _written.append(path)
 
 
-def what_was_written() -> str:
+def written_message() -> str:
     """Return what an interrupted command has to say of its output."""
     if not _written:
         return 'interrupted; nothing was written'
@@ -108,7 +109,7 @@ def what_was_written() -> str:
     return f'interrupted; already written: {named}' + (f' and {more} more' if more > 0 else '')
 
 
-def listen() -> None:
+def handle_signals() -> None:
     """Take signals as requests from now on; for the main thread of a command."""
     global _listening
     if not _listening:
@@ -122,26 +123,26 @@ def listen() -> None:
             signal.signal(number, _ignore)
 
 
-def listen_again() -> None:
+def handle_signals_again() -> None:
     """Take signals back from a library that has set handlers of its own."""
     if _listening:
-        listen()
+        handle_signals()
 
 
-def explain(text: Callable[[], str]) -> None:
+def set_exit_message(text: Callable[[], str]) -> None:
     """Say what an interrupted command prints; by default, what it has written."""
     global _explain
     _explain = text
 
 
-def finish(status: int) -> NoReturn:
+def exit_process(status: int) -> NoReturn:
     """End the process of a command that has come to its end by itself.
 
     The interpreter is not taken down: that costs seconds, in which nothing listens to signals, and
     runs the destructors of foreign libraries.
     """
     if _requested:
-        end()
+        exit_now()
     with suppress(Exception):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
@@ -150,7 +151,7 @@ def finish(status: int) -> NoReturn:
     os._exit(status)
 
 
-def end(*, tell: bool = False) -> NoReturn:
+def exit_now(*, tell: bool = False) -> NoReturn:
     """End the process at once: undo what is unfinished, with the status of an interrupt.
 
     Args:
@@ -172,7 +173,7 @@ def end(*, tell: bool = False) -> NoReturn:
     with suppress(Exception):
         if threading.current_thread() is threading.main_thread():
             sys.stdout.flush()
-    os._exit(STATUS)
+    os._exit(EXIT_STATUS)
 
 
 def _ignore(_number: int, _frame: object) -> None:
@@ -186,18 +187,18 @@ def _watch(heard: int) -> None:
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if not select.select([heard], [], [], left)[0]:
-            end(tell=True)
+            exit_now(tell=True)
         for number in os.read(heard, 64):
             if number not in _SIGNALS:
                 continue
             if _requested:
-                end(tell=True)
+                exit_now(tell=True)
             _requested = True
             deadline = time.monotonic() + GRACE
 
 
 def _last_words() -> str:
     try:
-        return _explain() if _explain else what_was_written()
+        return _explain() if _explain else written_message()
     except Exception:  # the end must not fail for it
         return 'interrupted'

@@ -13,8 +13,10 @@ import pytest
 from processes import with_default_signals
 
 from nav_monitor_ros import interrupt
-from nav_monitor_ros.files.atomic import FolderBeside, atomic_file, scratch_folder
-from nav_monitor_ros.interrupt import Interrupted, Unfinished
+from nav_monitor_ros.files.atomic_file import atomic_file
+from nav_monitor_ros.files.atomic_folder import atomic_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.interrupt import Interrupted, UndoOnInterrupt
 
 pytestmark = pytest.mark.once
 
@@ -23,8 +25,9 @@ BEGIN = """
 import ctypes, hashlib, signal, sys, time
 from pathlib import Path
 from nav_monitor_ros import interrupt
-from nav_monitor_ros.files.atomic import atomic_file, scratch_folder
-from nav_monitor_ros.interrupt import Unfinished, check, commit
+from nav_monitor_ros.files.atomic_file import atomic_file
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.interrupt import UndoOnInterrupt, finish_uninterrupted, raise_if_requested
 
 def ready():
     print('ready', flush=True)
@@ -46,7 +49,7 @@ def program(tmp_path):
     running = []
 
     def start(code, *, command=with_default_signals, listen=True, **options):
-        begin = BEGIN + ('interrupt.listen()\n' if listen else '')
+        begin = BEGIN + ('interrupt.handle_signals()\n' if listen else '')
         process = subprocess.Popen(
             command(sys.executable, '-c', begin + code), cwd=tmp_path, stdout=subprocess.PIPE,
             **{'stderr': subprocess.PIPE, **options}, text=True,
@@ -80,11 +83,11 @@ LOOP = """
 ready()
 try:
     while True:
-        check()
+        raise_if_requested()
         time.sleep(0.01)
 except interrupt.Interrupted:
     print('unwound', flush=True)
-interrupt.finish(0)
+interrupt.exit_process(0)
 """
 
 
@@ -117,10 +120,10 @@ try:
     while True:
         Thing()
         libc.qsort(array, 100, 4, called)
-        check()
+        raise_if_requested()
 except interrupt.Interrupted:
     print('unwound', flush=True)
-interrupt.finish(0)
+interrupt.exit_process(0)
 """)
     seconds, status = end_of(process, signal.SIGINT)
     assert status == 130 and seconds < ENDS
@@ -130,7 +133,8 @@ interrupt.finish(0)
 # In the midst of one long foreign call, with unfinished output of each kind.
 FOREIGN = """
 child = __import__('subprocess').Popen(['sleep', '60'])
-with scratch_folder() as folder, atomic_file(Path('new/deep/file')) as file, Unfinished(child.kill):
+with (scratch_folder() as folder, atomic_file(Path('new/deep/file')) as file,
+      UndoOnInterrupt(child.kill)):
     (folder / 'sub').mkdir()
     (folder / 'sub' / 'part').write_text('half')
     file.write_text('half')
@@ -180,7 +184,7 @@ def test_an_import_is_ended_too(program, tmp_path):
 
 def test_output_that_is_being_put_in_its_place_gets_there(program, tmp_path):
     process = program("""
-with commit(Path('folder')):
+with finish_uninterrupted(Path('folder')):
     ready()
     time.sleep(0.4)  # of two renames, the first is done
     Path('folder').mkdir()
@@ -228,9 +232,9 @@ def test_what_the_caller_has_set_to_be_ignored_stays_ignored(program, caller):
 ready()
 before = time.monotonic()
 while time.monotonic() < before + 2.5:
-    check()
+    raise_if_requested()
     time.sleep(0.01)
-interrupt.finish(0)
+interrupt.exit_process(0)
 """, command=command)
     assert end_of(process, number, number)[1] == 0
     other = program(LOOP, command=command)
@@ -262,7 +266,7 @@ def raising(number, frame):
     sys.exit(number)
 
 signal.signal(signal.SIGTERM, raising)
-interrupt.listen_again()
+interrupt.handle_signals_again()
 """ + LOOP)
     seconds, status = end_of(process, signal.SIGTERM)
     assert status == 130 and seconds < AT_A_CHECK
@@ -274,7 +278,7 @@ import atexit
 atexit.register(print, 'bye')
 ready()
 print('last line')
-interrupt.finish(3)
+interrupt.exit_process(3)
 """)
     assert process.wait(10) == 3 and process.stdout.read() == 'last line\nbye\n'
 
@@ -282,7 +286,7 @@ interrupt.finish(3)
 def test_whoever_does_not_listen_has_pythons_own_interrupt(program):
     """As those who use the package as a library."""
     process = program("""
-interrupt.check()
+interrupt.raise_if_requested()
 try:
     ready()
     time.sleep(60)
@@ -323,12 +327,16 @@ def test_folders_that_were_there_stay(tmp_path):
         pass
 
 
-def test_a_folder_beside_another_goes_with_the_folders_made_for_it(tmp_path):
-    beside = FolderBeside(tmp_path / 'deep' / 'folder')
-    assert beside.path.parent == tmp_path / 'deep'
-    (beside.path / 'sub').mkdir()
-    beside.close()
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / 'deep' / 'folder'
+    with pytest.raises(Interrupted), atomic_folder(folder) as scratch:
+        interrupt_after((scratch / 'sub').mkdir())
     assert list(tmp_path.iterdir()) == []
+    with atomic_folder(folder) as scratch:
+        assert scratch.name == 'folder' and scratch.parent.parent == tmp_path / 'deep'
+        (scratch / 'sub').mkdir()
+        assert not folder.exists()
+    assert [path.name for path in folder.parent.rglob('*')] == ['folder', 'sub']
 
 
 def test_a_scratch_folder_goes_whatever_happens(tmp_path):
@@ -338,7 +346,7 @@ def test_a_scratch_folder_goes_whatever_happens(tmp_path):
 
 
 def test_what_is_complete_is_not_undone():
-    with Unfinished(lambda: None):
+    with UndoOnInterrupt(lambda: None):
         assert interrupt._unfinished
     assert not interrupt._unfinished
 

@@ -14,7 +14,7 @@ import tiny
 
 from nav_monitor_ros.cli.main import _parser, main
 from nav_monitor_ros.decision.calibration import images_for_a_class
-from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
 from nav_monitor_ros.fitting.fit import FUSED_MEMBERS, FitOptions, fit
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +80,7 @@ def test_images_are_read_as_often_as_is_said():
 
 
 def frames_to_alert(rules):
-    evidence = collect(rules)
+    evidence = make_evidence(rules)
     strange = FrameEvidence(1e-6, True, 1e6)
     for number in range(1, 50):
         evidence.update(strange, 1 / 15)

@@ -99,7 +99,7 @@ class Processes:
         self._folder = _executables()
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._unfinished: dict[str, interrupt.Unfinished] = {}
+        self._unfinished: dict[str, interrupt.UndoOnInterrupt] = {}
 
     def start(self, name: str, parameters: Mapping[str, str]) -> None:
         """Start an executable; its log goes on where it was."""
@@ -113,7 +113,7 @@ class Processes:
                 env={**os.environ, 'OMP_NUM_THREADS': '1'},
             )
         self._running[name] = process
-        self._unfinished[name] = interrupt.Unfinished(process.kill)
+        self._unfinished[name] = interrupt.UndoOnInterrupt(process.kill)
 
     def kill(self, name: str) -> None:
         """End an executable as a crash would."""
@@ -296,7 +296,7 @@ class Demo:
         executor.add_node(self._listener)
         self._executor = executor
         try:
-            with interrupt.Unfinished(show_cursor), self._display:
+            with interrupt.UndoOnInterrupt(show_cursor), self._display:
                 self._play()
         finally:
             self._processes.stop()
@@ -372,7 +372,7 @@ class Demo:
             self._listen()
 
     def _listen(self) -> None:
-        interrupt.check()
+        interrupt.raise_if_requested()
         self._executor.spin_once(timeout_sec=0.02)
         self._processes.check()
         self._display.refresh()
@@ -529,8 +529,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after Ctrl-C, SIGTERM or SIGHUP.
     """
     options = _arguments(arguments)
-    interrupt.listen()
-    interrupt.explain(lambda: 'demo: interrupted')
+    interrupt.handle_signals()
+    interrupt.set_exit_message(lambda: 'demo: interrupted')
     try:
         _prepare_output(options.output)
         # The run's ROS graph is apart from every other one, on this machine and off it.
@@ -549,9 +549,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print('demo: interrupted', file=sys.stderr)
-        return interrupt.STATUS
+        return interrupt.EXIT_STATUS
     return 0 if summary.passed else 1
 
 
 if __name__ == '__main__':
-    interrupt.finish(main())
+    interrupt.exit_process(main())

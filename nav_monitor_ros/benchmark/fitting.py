@@ -14,7 +14,7 @@ from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.data.batches import BATCH, default_workers
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import (
     FitOptions,
     empty_scores,
@@ -23,8 +23,9 @@ from nav_monitor_ros.fitting.fit import (
     take_sample,
 )
 from nav_monitor_ros.fitting.partial_fit import PartialFit
-from nav_monitor_ros.perception.network.classifier import Classifier, select_device
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.device import select_device
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 CAMERA = (480, 640)  # rows and columns of a picture on disk

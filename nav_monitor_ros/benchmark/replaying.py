@@ -12,10 +12,10 @@ import numpy as np
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.benchmark.synthetic_bundle import CAMERA, fitted_bundle, pictures
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.bags.bag import Bag, open_bag
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
 from nav_monitor_ros.replay.page import ReplaySummary
 from nav_monitor_ros.replay.replay import ReplayEvent, replay

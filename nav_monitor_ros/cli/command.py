@@ -12,7 +12,7 @@ from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 def main() -> NoReturn:
     """Run one command and end the process with its status, 130 if it was interrupted."""
     require_utf8_mode()
-    interrupt.listen()
+    interrupt.handle_signals()
     from nav_monitor_ros.cli.main import main as run
 
     try:
@@ -22,7 +22,7 @@ def main() -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         status = 1
-    interrupt.finish(status)
+    interrupt.exit_process(status)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ from nav_monitor_ros.cli.replay import (
     warn_of_parameters,
 )
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.paths import refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
 
 if TYPE_CHECKING:
     from nav_monitor_ros.replay.verdict_log import Run
@@ -66,7 +66,9 @@ def _decades(text: str) -> float:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from nav_monitor_ros.files.pictures import require_place, write_page, write_whole
+    from nav_monitor_ros.files.atomic_file import write_file
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.comparison import (
         compare_runs,
         difference_table,
@@ -76,7 +78,7 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from nav_monitor_ros.replay.comparison_page import comparison_page
 
-    refuse_same({'--csv': options.csv, '--html': options.html}, {
+    check_output_paths({'--csv': options.csv, '--html': options.html}, {
         'the run A': Path(options.a), 'the run B': Path(options.b), '--bag': options.bag,
         '--params': options.params,
     })
@@ -94,7 +96,7 @@ def _compare(options: argparse.Namespace) -> int:
     for line in lines(comparison):
         say(line)
     if options.csv is not None:
-        write_whole(options.csv, difference_table(comparison).encode())
+        write_file(options.csv, difference_table(comparison).encode())
         say(f'wrote {options.csv}')
     if options.html is not None:
         write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))

@@ -84,15 +84,16 @@ def export_bundle(
     Raises:
         NavMonitorError: The bundle cannot be used, or not exported.
     """
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.bundle.show import engines_table
     from nav_monitor_ros.fitting.engine_export import engines_here, export
 
     loaded = load_bundle(bundle)
     names = [name.strip() for name in backends.split(',') if name.strip()]
     engines_here(names, loaded)
-    reference = loaded.classifier(
-        device='cpu', threads=threads, trusted_packages=trusted_packages
+    reference = load_network(
+        loaded, device='cpu', threads=threads, trusted_packages=trusted_packages
     )
     with ProgressBars() as progress:
         export(
@@ -104,8 +105,9 @@ def export_bundle(
 
 
 def _export(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.engines import EXPORTED_FILES
-    from nav_monitor_ros.bundle.folder import check_foreign, check_output, find_bundle
+    from nav_monitor_ros.bundle.bundle_files import EXPORTED_FILES
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.shipped import find_bundle
 
     own = find_bundle(options.bundle)
     output = options.output or own

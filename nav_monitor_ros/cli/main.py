@@ -43,8 +43,8 @@ from nav_monitor_ros.cli.replay_many import add_replays
 from nav_monitor_ros.cli.tuning import add_tuning, add_watch, watch_of
 from nav_monitor_ros.cli.view import add_view
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.atomic import scratch_folder
-from nav_monitor_ros.interrupt import STATUS, explain, requested, what_was_written
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.interrupt import EXIT_STATUS, requested, set_exit_message, written_message
 from nav_monitor_ros.perception.network.working_folder import folder_of, look_in
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     accept_all_letters()
     options = _parser().parse_args(arguments)
-    explain(lambda: _interrupted(options))
+    set_exit_message(lambda: _interrupted(options))
     handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
     handler.setFormatter(PlainFormatter('%(message)s'))
     # On bad input standard error has one line, the reason.
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
-    return STATUS
+    return EXIT_STATUS
 
 
 def _failed(command: str, error: OSError) -> int:
@@ -113,7 +113,7 @@ def _interrupted(options: argparse.Namespace) -> str:
     kept = getattr(options, 'checkpoint', None)
     if kept is not None and kept.is_dir():
         return f'interrupted; the same command goes on from {kept}'
-    return what_was_written()
+    return written_message()
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -303,13 +303,10 @@ def _add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import (
-        check_foreign,
-        check_output,
-        save_bundle,
-        written_files,
-    )
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
     from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
@@ -421,7 +418,9 @@ def _fit_options(options: argparse.Namespace) -> Any:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
+    from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
@@ -437,8 +436,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
-    if options.output is not None:
-        require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:
@@ -447,8 +444,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)
     also = _listed(options.scores) or ('all',)
-    classifier = bundle.classifier(
-        backend=options.backend, device=options.device, threads=options.threads,
+    classifier = load_network(
+        bundle, backend=options.backend, device=options.device, threads=options.threads,
         trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
     )
     judge = bundle.calibrated_for(classifier.engine).judge(also=also)
@@ -485,7 +482,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.show import show
 
     show(load_bundle(options.bundle), table_console())
@@ -494,13 +491,16 @@ def _show(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import torch
 
-    from nav_monitor_ros.bundle.folder import check_output, save_bundle, written_files
+    from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.data.source_spec import source_label
     from nav_monitor_ros.fitting.fit import FitOptions, fit
     from nav_monitor_ros.fitting.train import train
-    from nav_monitor_ros.perception.network.classifier import Classifier, select_device
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
+    from nav_monitor_ros.perception.network.torch.device import select_device
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
@@ -563,7 +563,7 @@ def _say(note: str) -> None:
 
 
 def _report(bundle: Any, folder: Path, package: str, device: object) -> None:
-    from nav_monitor_ros.bundle.folder import size_of
+    from nav_monitor_ros.bundle.bundle_files import size_of
 
     say(f'computed on {device}')
     for note in bundle.notes():

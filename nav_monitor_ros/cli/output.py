@@ -24,8 +24,8 @@ from rich.progress import (
 from rich.text import Text
 
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.atomic import atomic_file
-from nav_monitor_ros.interrupt import Unfinished, check
+from nav_monitor_ros.files.atomic_file import atomic_file
+from nav_monitor_ros.interrupt import UndoOnInterrupt, raise_if_requested
 
 _WIDTH = 160  # columns where nobody watches and none are asked for
 
@@ -140,7 +140,7 @@ class ProgressBars:
 
     def __enter__(self) -> ProgressBars:
         if self._progress.console.is_terminal:
-            self._unfinished = Unfinished(show_cursor)
+            self._unfinished = UndoOnInterrupt(show_cursor)
             self._progress.start()
         return self
 
@@ -155,7 +155,7 @@ class ProgressBars:
         Raises:
             Interrupted: The work was asked to end.
         """
-        check()
+        raise_if_requested()
         what = printable(what)
         if what not in self._tasks:
             for task in self._tasks.values():

@@ -12,7 +12,7 @@ from typing import Any
 
 from nav_monitor_ros.cli.output import ProgressBars
 from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.paths import listed, reachable, refuse_same
+from nav_monitor_ros.files.output_paths import check_output_paths
 
 _FORMATS = argparse.RawDescriptionHelpFormatter
 _OVERLONG = 1000  # letters of a list of topics
@@ -103,7 +103,8 @@ def replay_bag(
     Raises:
         NavMonitorError: Nothing of it can be replayed.
     """
-    from nav_monitor_ros.files.pictures import require_place, write_page
+    from nav_monitor_ros.files.output_paths import require_place
+    from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
     from nav_monitor_ros.replay.replay import replay
@@ -165,8 +166,9 @@ def check_outputs(options: argparse.Namespace) -> None:
         NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
     """
     files = {'--csv': options.csv, '--html': options.html}
-    bags = {f'the bag {bag}': bag for bag in options.bags}
-    refuse_same({'--output': options.output, **files}, {**bags, '--params': options.params})
+    check_output_paths(
+        {'--output': options.output, **files}, {'the bag': options.bags, '--params': options.params}
+    )
     for option, path in files.items():
         if path is not None and options.output is not None and (
             path.resolve().is_relative_to(options.output.resolve())
@@ -175,13 +177,6 @@ def check_outputs(options: argparse.Namespace) -> None:
                 f'{option} {path} lies in the bag {options.output} that is going to be written; '
                 'name a place outside of it'
             )
-        for bag in options.bags:
-            if path is not None and reachable(bag).is_dir() and (
-                path.resolve() in {one.resolve() for one in listed(bag)}
-            ):
-                raise NavMonitorError(
-                    f'{option} {path} is a file of the bag {bag}; name another one'
-                )
 
 
 def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:

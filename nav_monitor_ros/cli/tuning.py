@@ -117,7 +117,7 @@ def watch_of(options: argparse.Namespace, progress: Any) -> Any:
 
 
 def _record(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.inspection.inspected_network import view_network
     from nav_monitor_ros.tuning.recorder import TuningRecorder, record_checkpoints

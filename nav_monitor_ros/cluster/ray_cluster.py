@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.interrupt import check, listen_again
+from nav_monitor_ros.interrupt import handle_signals_again, raise_if_requested
 
 LOCAL = 'local'
 _LOOK = 0.2  # seconds between two looks at whether the work was asked to end
@@ -77,7 +77,7 @@ class RayCluster:
                 f'--ray {self._address}: no cluster answers ({reason}); start one with `ray start '
                 '--head`, or give local'
             ) from None
-        listen_again()  # Ray's own handler raises
+        handle_signals_again()  # Ray's own handler raises
         there = self._ray.cluster_resources()
         self._gpus = int(there.get('GPU', 0))
         self.workers = self._wanted or self._gpus or max(1, int(there.get('CPU', 1)))
@@ -183,7 +183,7 @@ class _Run:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._limit:
                     self._start(self._waiting.popleft())
-                check()
+                raise_if_requested()
                 ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=_LOOK)
                 for mark in ready:
                     self._ended(mark)

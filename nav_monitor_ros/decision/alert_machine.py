@@ -9,7 +9,7 @@ from typing import Any
 
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
-from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
 from nav_monitor_ros.decision.image_stream import CameraWatch
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -74,7 +74,7 @@ class AlertMachine:
     def __init__(self, rules: AlertRules, now: float) -> None:
         """Start inactive and enabled."""
         self._rules = rules
-        self._stream = collect(rules)
+        self._stream = make_evidence(rules)
         self._drift = Drift(rules.drift_window)
         self._enabled = True
         self._active = False
@@ -115,7 +115,7 @@ class AlertMachine:
         if self._rules.evidence == before.evidence:
             self._stream.rules = self._rules
         else:
-            was_ood, self._stream = self._stream.is_ood, collect(self._rules)
+            was_ood, self._stream = self._stream.is_ood, make_evidence(self._rules)
             self._stream.is_ood = was_ood  # until clear frames say otherwise
         if self._rules.drift_window != before.drift_window:
             self._drift = Drift(self._rules.drift_window)
@@ -319,4 +319,4 @@ class AlertMachine:
 
     def _distrust(self) -> None:
         self._trusted = False
-        self._stream.doubt()
+        self._stream.reset_clear_run()

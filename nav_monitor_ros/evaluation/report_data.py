@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.evaluate import Evaluation, Judged, text_tables
@@ -71,12 +71,12 @@ def evaluation_report(
     lines = [
         f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
         f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
-        f'Default score: {judge.decisive}, made of {", ".join(calibration.fuse)}.',
+        f'Default score: {judge.decisive}, made of {", ".join(calibration.fusion_members)}.',
         f'Budget: at most {calibration.alpha:.2%} of in-distribution frames are flagged, with '
         f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images'
         + (
-            '.' if calibration.independent == len(calibration.fused)
-            else f', equivalent to {calibration.independent} independent ones.'
+            '.' if calibration.effective_size == len(calibration.fused)
+            else f', equivalent to {calibration.effective_size} independent ones.'
         ),
     ]
     if evaluation.accuracy is not None:

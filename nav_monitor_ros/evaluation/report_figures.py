@@ -138,7 +138,7 @@ def roc_legend(
     ]
     if operating_point is not None:
         entries.append(LegendEntry(
-            'dot', f'{data.default} at its threshold',
+            'dot', f'{data.default} at its threshold (false, true)',
             ', '.join(percent(rate) for rate in operating_point),
         ))
     return [*entries, LegendEntry('line', 'guessing', style=_DIAGONAL)]

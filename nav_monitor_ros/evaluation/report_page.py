@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from nav_monitor_ros.evaluation.report_figures import (
     roc_legend,
 )
 from nav_monitor_ros.evaluation.roc_curves import Curve, roc_curve
-from nav_monitor_ros.files.atomic import atomic_file
+from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.views.pages.charts import chart_style
 from nav_monitor_ros.views.pages.data_uris import data_uri
 from nav_monitor_ros.views.pages.rendering import render
@@ -46,11 +46,11 @@ class _Separation:
     source: str
     images: int
     images_inside: int
-    roc_figures: list[tuple[str, Markup]]  # title, figure
-    roc_legend: list[LegendEntry]
-    rest: list[str]  # scores drawn in grey
-    histogram: Markup
-    histogram_legend: list[LegendEntry]
+    roc_figures: tuple[tuple[str, Markup], ...] = ()  # title, figure; none without scores
+    roc_legend: Sequence[LegendEntry] = ()
+    rest: Sequence[str] = ()  # scores drawn in grey
+    histogram: Markup = Markup()
+    histogram_legend: Sequence[LegendEntry] = ()
 
 
 @dataclass(frozen=True)
@@ -110,24 +110,26 @@ def _calibration(data: ReportData, styles: Mapping[str, LineStyle]) -> _Calibrat
 def _separation(
     data: ReportData, source: str, styles: Mapping[str, LineStyle]
 ) -> _Separation:
-    sizes = [len(next(iter(data.scores[name].values()), ())) for name in (source, data.inside)]
+    images, images_inside = (
+        len(next(iter(data.scores[name].values()), ())) for name in (source, data.inside)
+    )
     curves = _curves(data, source)
     if not curves:
-        return _Separation(source, *sizes, [], [], [], Markup(), [])
+        return _Separation(source, images, images_inside)
     shown = {score: style for score, style in styles.items() if score in curves}
     at = operating_point_of(data, source)
+    low = min(0.1, 1 / max(1, images_inside))
     histogram, histogram_legend = draw_histogram(data, source)
     return _Separation(
-        source, *sizes,
-        [
+        source, images, images_inside,
+        roc_figures=(
             ('ROC curves', draw_roc(curves, shown, at, None, f'ROC curves for {source}')),
-            ('ROC curves where false alarms are rare', draw_roc(
-                curves, shown, at, min(0.1, 1 / max(1, sizes[1])),
-                f'ROC curves for {source}, logarithmic')),
-        ],
-        roc_legend(data, source, shown, at),
-        [score for score, style in shown.items() if style is REST],
-        histogram, histogram_legend,
+            ('ROC curves where false alarms are rare',
+             draw_roc(curves, shown, at, low, f'ROC curves for {source}, logarithmic')),
+        ),
+        roc_legend=roc_legend(data, source, shown, at),
+        rest=[score for score, style in shown.items() if style is REST],
+        histogram=histogram, histogram_legend=histogram_legend,
     )
 
 

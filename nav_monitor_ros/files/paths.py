@@ -33,29 +33,3 @@ def listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise NavMonitorError(f'{folder} cannot be read: {error.strerror}') from None
-
-
-def refuse_same(
-    outputs: dict[str, Path | None], inputs: dict[str, Path | None] | None = None
-) -> None:
-    """Check that a command writes each file once, and none that it reads.
-
-    Args:
-        outputs: Paths by the options that name them; None for what was not given.
-        inputs: Likewise.
-
-    Raises:
-        NavMonitorError: Two of them are one path.
-    """
-    seen: dict[Path, str] = {}
-    for given, written in ((inputs or {}, False), (outputs, True)):
-        for option, path in given.items():
-            if path is None or (reachable(path).exists() and not path.is_file()
-                                and not path.is_dir()):
-                continue  # a device or a pipe takes whatever comes
-            place = path.resolve()
-            if written and place in seen:
-                raise NavMonitorError(
-                    f'{option} {path} is the same file as {seen[place]}; name another one'
-                )
-            seen[place] = option

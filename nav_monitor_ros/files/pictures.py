@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +10,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import atomic_file
-from nav_monitor_ros.files.paths import reachable
+from nav_monitor_ros.files.atomic_file import write_file
 
 _GIF_COLORS = 64
 _SAMPLED = 8  # pictures that an animation's palette is made from
@@ -29,37 +26,6 @@ def require_suffix(paths: Sequence[Path], suffixes: Sequence[str]) -> None:
         if path.suffix.lower() not in suffixes:
             kinds = ' or '.join(suffixes)
             raise NavMonitorError(f'--output {path}: this view is written as {kinds}')
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file, complete or not at all.
-
-    Raises:
-        NavMonitorError: It cannot be written.
-    """
-    try:
-        with atomic_file(path) as scratch:
-            scratch.write_bytes(content)
-    except OSError as error:
-        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
-
-
-def require_place(path: Path) -> None:
-    """Check that a file can be written, before hours of work go into it.
-
-    Raises:
-        NavMonitorError: There is a folder in its place, or a file in its folder's, or one may not
-            write there.
-    """
-    if reachable(path).is_dir():
-        raise NavMonitorError(f'cannot write {path}: it is a folder')
-    if path.exists() and not path.is_file():
-        return  # a device or a pipe, whatever its folder is
-    above = next(folder for folder in path.absolute().parents if reachable(folder).exists())
-    if not above.is_dir():
-        raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.ENOTDIR)}')
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.EACCES)}')
 
 
 def encoded_png(picture: np.ndarray) -> bytes:
@@ -83,7 +49,7 @@ def write_png(path: Path, picture: np.ndarray, colors: int = 0) -> None:
         NavMonitorError: The file cannot be written.
     """
     if not colors:
-        write_whole(path, encoded_png(picture))
+        write_file(path, encoded_png(picture))
         return
     if not 2 <= colors <= 256:
         raise NavMonitorError(f'--colors {colors}: a palette has 2 to 256')
@@ -91,7 +57,7 @@ def write_png(path: Path, picture: np.ndarray, colors: int = 0) -> None:
     content = io.BytesIO()
     reduced = image.fromarray(picture).quantize(colors, dither=image.Dither.NONE)
     reduced.save(content, 'PNG', optimize=True)
-    write_whole(path, content.getvalue())
+    write_file(path, content.getvalue())
 
 
 def write_gif(path: Path, pictures: Sequence[np.ndarray], pause_ms: int) -> None:
@@ -118,7 +84,7 @@ def write_gif(path: Path, pictures: Sequence[np.ndarray], pause_ms: int) -> None
     frames[0].save(
         content, 'GIF', save_all=True, append_images=frames[1:], duration=pauses, loop=0
     )
-    write_whole(path, content.getvalue())
+    write_file(path, content.getvalue())
 
 
 def write_page(path: Path, page: str) -> None:
@@ -128,7 +94,7 @@ def write_page(path: Path, page: str) -> None:
         NavMonitorError: The file cannot be written.
     """
     # Names of files may hold bytes that are no UTF-8.
-    write_whole(path, page.encode('utf-8', errors='backslashreplace'))
+    write_file(path, page.encode('utf-8', errors='backslashreplace'))
 
 
 def _pillow():

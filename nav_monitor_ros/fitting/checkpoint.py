@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.atomic import atomic_file
+from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 
 FILE = 'fit.safetensors'

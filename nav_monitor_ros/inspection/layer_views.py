@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.pictures import write_whole
+from nav_monitor_ros.files.atomic_file import write_file
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.perception.activations import Activations
@@ -198,7 +198,7 @@ def write_volume(
         volume_page(found, title, lines, order).encode(),
     ]
     for file, content in zip(files, contents, strict=True):
-        write_whole(file, content)
+        write_file(file, content)
     return files
 
 
@@ -210,7 +210,7 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
     """
     if path.suffix.lower() != '.png':
         raise NavMonitorError(f'{path}: pictures are written as .png')
-    write_whole(path, cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
+    write_file(path, cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def facts(viewed: Viewed, seen: Activations) -> str:

@@ -16,9 +16,9 @@ import numpy as np
 from nav_monitor_ros.decision.ood_status import status_level, status_values
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import FolderBeside, atomic_file
+from nav_monitor_ros.files.atomic_file import atomic_file
+from nav_monitor_ros.files.atomic_folder import atomic_folder
 from nav_monitor_ros.files.paths import reachable
-from nav_monitor_ros.interrupt import commit
 from nav_monitor_ros.replay.replay import ReplayEvent
 from nav_monitor_ros.views.overlay import draw_overlay
 
@@ -97,7 +97,8 @@ class TableWriter:
         values = [verdict.scores[name] for name in self._names]
         return [
             verdict.class_name, verdict.class_index, repr(verdict.confidence),
-            repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood), verdict.fired,
+            repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood),
+            verdict.strongest_member,
             *(repr(number) for value in values for number in (value.score, value.p_value)),
         ]
 
@@ -153,15 +154,15 @@ class BagWriter:
             raise NavMonitorError(f'{folder} exists; name another folder, or remove it first')
         self._store = _typestore()
         self._folder = folder
-        with _told(folder):
-            self._beside = FolderBeside(folder)
-        # The writer names its file after the folder.
-        self._writer = Writer(
-            self._beside.path / folder.name, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
-        for key, value in {'topics': ' '.join(topics), **(about or {})}.items():
-            self._writer.set_custom_data(key, value)
-        with _told(folder):
+        with _told(folder), ExitStack() as resources:
+            scratch = resources.enter_context(atomic_folder(folder))
+            scratch.rmdir()  # the writer makes its folder itself, and names its file after it
+            self._writer = Writer(scratch, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
+            for key, value in {'topics': ' '.join(topics), **(about or {})}.items():
+                self._writer.set_custom_data(key, value)
             self._writer.open()
+            resources.push(self._end)
+            self._resources = resources.pop_all()
         self._class_names = tuple(class_names)
         self._overlay = overlay
         self._topics = {topic: self._add(topic, len(topics) > 1) for topic in topics}
@@ -195,18 +196,19 @@ class BagWriter:
         """Return the writer itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """End the bag, or leave none after an error."""
-        try:
-            with _told(self._folder):
-                if kind is None:
-                    self._writer.close()
-                    with commit(self._folder):
-                        (self._beside.path / self._folder.name).rename(self._folder)
-                else:
-                    self._writer.abort()
-        finally:
-            self._beside.close()
+        with _told(self._folder):
+            self._resources.__exit__(kind, error, trace)
+
+    def _end(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._writer.close()
+        else:
+            self._writer.abort()
 
     def _add(self, topic: str, several: bool) -> dict[str, Any]:
         from rosbags.interfaces import (

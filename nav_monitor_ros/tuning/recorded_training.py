@@ -13,8 +13,8 @@ from torch import nn
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.pictures import write_whole
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.files.atomic_file import write_file
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 from nav_monitor_ros.tuning.recording_files import require_unused
@@ -87,7 +87,7 @@ class RecordedTraining:
                 self._folder, classifier, _some(data), self._class_names, self._options,
                 network=self._title,
             )
-        write_whole(
+        write_file(
             self._folder / 'weights' / f'{name.replace(" ", "_")}.safetensors', content
         )
         self._recorder.record(name, classifier, self._progress)

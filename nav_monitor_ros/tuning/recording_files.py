@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.pictures import write_whole
+from nav_monitor_ros.files.atomic_file import write_file
 from nav_monitor_ros.tuning.statistics import BINS, KEPT, CheckpointTuning, LayerTuning
 
 _FORMAT = 1
@@ -228,7 +228,7 @@ class TuningRecording:
         content |= {field.name: getattr(self.about, field.name) for field in fields(self.about)}
         content['checkpoints'] = self.checkpoints
         content['fingerprints'] = self.fingerprints
-        write_whole(
+        write_file(
             self.folder / _INDEX, json.dumps(content, indent=1, ensure_ascii=True).encode()
         )
 
@@ -246,7 +246,7 @@ class TuningRecording:
     def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         content = io.BytesIO()
         np.savez_compressed(content, **dict(arrays))  # type: ignore[arg-type]  # numpy's own keyword
-        write_whole(path, content.getvalue())
+        write_file(path, content.getvalue())
 
 
 def require_unused(folder: Path) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.runtime.camera_names import MOST_CAMERAS
 from nav_monitor_ros.runtime.camera_overrides import CameraValues
 from nav_monitor_ros.runtime.monitor import Monitor, Observation, observe_batch
@@ -33,7 +33,7 @@ def signs():
 
 
 def gray(pixels):
-    return RawImage(np.repeat(np.asarray(pixels, np.uint8)[..., None], 3, axis=2), 'rgb')
+    return DecodedImage(np.repeat(np.asarray(pixels, np.uint8)[..., None], 3, axis=2), 'rgb')
 
 
 def plain(color):
@@ -47,7 +47,7 @@ def plain(color):
 def test_a_batch_is_judged_as_its_images_alone(signs, count):
     rng = np.random.default_rng(count)
     sizes = [(480, 640), (32, 32), (100, 30), (33, 45), (240, 320)][:count]
-    pictures = [RawImage(rng.integers(0, 255, (*size, 3), np.uint8), 'bgr') for size in sizes]
+    pictures = [DecodedImage(rng.integers(0, 255, (*size, 3), np.uint8), 'bgr') for size in sizes]
     signs.judge.forget()
     alone = [signs.look(picture) for picture in pictures]
     signs.judge.forget()
@@ -73,7 +73,7 @@ def test_a_batch_is_judged_as_its_images_alone(signs, count):
 
 def test_tapped_maps_are_those_of_each_image(signs):
     rng = np.random.default_rng(7)
-    pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb') for _ in range(3)]
+    pictures = [DecodedImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb') for _ in range(3)]
     layer = signs.show_layer('')
     try:
         alone = [signs.look(picture).activations.maps[layer.name] for picture in pictures]
@@ -88,7 +88,7 @@ def test_tapped_maps_are_those_of_each_image(signs):
 
 def test_a_blank_image_among_others_is_named(signs):
     rng = np.random.default_rng(1)
-    pictures = [RawImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
+    pictures = [DecodedImage(rng.integers(0, 255, (40, 40, 3), np.uint8), 'rgb'), plain(9)]
     with pytest.raises(ImageError, match='blank'):
         signs.observe_images(pictures, least_contrast=2.0)
 
@@ -97,9 +97,9 @@ def test_a_blank_image_among_others_is_named(signs):
 def test_an_image_of_one_colour_is_blank_whichever_the_colour(signs, color):
     pixels = np.full((40, 40, 3), color, np.uint8)
     with pytest.raises(ImageError, match='blank'):
-        signs.look(RawImage(pixels, 'rgb'), least_contrast=2.0)
+        signs.look(DecodedImage(pixels, 'rgb'), least_contrast=2.0)
     pixels[10:30, 10:30] //= 2  # something to see
-    signs.look(RawImage(pixels, 'rgb'), least_contrast=2.0)
+    signs.look(DecodedImage(pixels, 'rgb'), least_contrast=2.0)
 
 
 @pytest.mark.parametrize(

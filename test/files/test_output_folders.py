@@ -12,10 +12,13 @@ import pytest
 import tiny
 import yaml
 
-from nav_monitor_ros.bundle.folder import check_output, load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.output_folder import check_output
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli import main
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files import atomic
+from nav_monitor_ros.files import atomic_folder
+from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.tuning.recorded_training import RecordedTraining
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
@@ -61,7 +64,7 @@ def test_other_files_stay_when_a_bundle_is_written_again(
         def refuse(*_args, **_options):
             raise OSError(1, 'Operation not permitted')
 
-        monkeypatch.setattr(atomic.os, 'link', refuse)
+        monkeypatch.setattr(atomic_folder.os, 'link', refuse)
     save_bundle(tiny_bundle, tiny_classifier, bundle_copy, card='# new\n')
     check_others(bundle_copy)
     assert ((bundle_copy / 'notes.txt').stat().st_ino == inode) == links
@@ -127,7 +130,7 @@ def test_a_link_to_a_bundle_stays_a_link(bundle_copy, tiny_bundle, tiny_classifi
 
 
 def write(path, text):
-    with atomic.atomic_file(path) as scratch:
+    with atomic_file(path) as scratch:
         scratch.write_text(text)
 
 
@@ -171,7 +174,8 @@ def test_a_file_keeps_its_mode_and_leaves_its_neighbours(tmp_path):
     assert (tmp_path / 'table').stat().st_mode & 0o777 == 0o600
     long = 'é' * 127  # 254 bytes of the 255 that a name may have
     write(tmp_path / long, 'long')
-    atomic.FolderBeside(tmp_path / long).close()
+    with pytest.raises(KeyError), atomic_folder.atomic_folder(tmp_path / ('é' * 126 + 'ff')):
+        raise KeyError
     assert contents(tmp_path) == {
         '.table.part': b'mine', 'table': b'new', long: b'long'}
 
@@ -296,10 +300,10 @@ def test_the_current_folder_is_filled_if_it_is_empty_and_not_replaced(desk, caps
     assert not list(desk.rglob('.*'))
     before = contents(desk)
     assert fit(*given, '--force', output='.') == 2
-    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert 'it is, or contains, the current folder' in capsys.readouterr().err.splitlines()[-1]
     assert main.main(['export', '.', '--backend', 'onnxruntime', '--trust', 'tiny',
                      '--calibration', str(desk / 'held_out.npz')]) == 2
-    assert 'it is, or holds, the current folder' in capsys.readouterr().err.splitlines()[-1]
+    assert 'it is, or contains, the current folder' in capsys.readouterr().err.splitlines()[-1]
     assert contents(desk) == before
 
 

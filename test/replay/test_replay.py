@@ -505,7 +505,7 @@ def test_places_that_cannot_be_written_are_named(judge, recording, tmp_path, cap
     (['--output', 'o', '--html', 'link/o/p.html'], 'lies in the bag'),
     (['--csv', 'x', '--html', 'link/x'], '--html link/x is the same file as --csv'),
     (['--output', 'x', '--csv', 'x'], 'is the same file as --output'),
-    (['--csv', 'bag/metadata.yaml'], 'is a file of the bag'),
+    (['--csv', 'bag/metadata.yaml'], 'lies in the bag bag, which is read'),
 ])
 def test_outputs_that_would_replace_each_other_are_refused_before_the_work(
     judge, recording, tmp_path, capsys, monkeypatch, arguments, said

@@ -18,7 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.interrupt import Unfinished, check
+from nav_monitor_ros.interrupt import UndoOnInterrupt, raise_if_requested
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.process.domain import take_domain
 from nav_monitor_ros.ros.qos import reliable
@@ -61,7 +61,7 @@ class Link:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 env={**os.environ, **self._domain.environment},
             )
-        self._unfinished = Unfinished(self._process.kill)
+        self._unfinished = UndoOnInterrupt(self._process.kill)
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self._domain.number)
         self.node = rclpy.create_node('benchmark', context=self.context)
@@ -88,7 +88,7 @@ class Link:
         """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            check()
+            raise_if_requested()
             value = condition()
             if value:
                 return value
@@ -124,7 +124,7 @@ class Link:
         self._replies.clear()
         number, due = 0, start
         while due < start + settle + seconds:
-            check()
+            raise_if_requested()
             now = time.monotonic()
             if now < due:
                 time.sleep(due - now)

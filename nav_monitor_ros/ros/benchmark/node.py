@@ -21,7 +21,7 @@ from vision_msgs.msg import Classification
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.benchmark.synthetic_bundle import camera_images, write_bundle
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
+from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.perception.network.backends import ENGINES, TF32, TORCH, Engine
 from nav_monitor_ros.ros.benchmark.bare_node import REPLY
 from nav_monitor_ros.ros.benchmark.link import Feed, Link, python_module

@@ -14,8 +14,8 @@ from std_msgs.msg import Bool
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic import scratch_folder
-from nav_monitor_ros.interrupt import check
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.interrupt import raise_if_requested
 from nav_monitor_ros.ros.benchmark.link import Link, python_module
 from nav_monitor_ros.ros.qos import latched
 
@@ -118,7 +118,7 @@ def _share(pid: int, seconds: float) -> float:
     """Return the share of a core that a process uses."""
     before, begin = _cpu_seconds(pid), time.monotonic()
     while time.monotonic() < begin + seconds:
-        check()
+        raise_if_requested()
         time.sleep(0.05)
     return (_cpu_seconds(pid) - before) / (time.monotonic() - begin)
 

@@ -161,7 +161,7 @@ class Diagnostics:
                 'classes': len(bundle.class_names),
                 'scores': ' '.join(bundle.scores),
                 'decisive_score': monitor.judge.decisive,
-                'fused_scores': ' '.join(bundle.calibration.fuse),
+                'fused_scores': ' '.join(bundle.calibration.fusion_members),
                 'false_alarm_rate': bundle.calibration.alpha,
             },
         )

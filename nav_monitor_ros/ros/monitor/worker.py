@@ -19,7 +19,9 @@ from vision_msgs.msg import Classification
 from nav_monitor_ros.decision.alert_machine import AlertMachine
 from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
-from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.perception.image_encodings import decode
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.latest_frame_queue import Delivery, Mailbox, Mailroom, Parcel
 from nav_monitor_ros.ros.monitor.live_views import LiveViews
@@ -108,7 +110,7 @@ class _Case:
     desk: Desk
     parcel: Parcel[Delivery]
     done: bool = False  # its camera was told what became of it
-    image: RawImage | None = None
+    image: DecodedImage | None = None
     prepared: Prepared | None = None
 
 
@@ -117,7 +119,7 @@ class _Finding:
     """One judged image, of which the alert already knows."""
 
     case: _Case
-    image: RawImage
+    image: DecodedImage
     observation: Observation
     alert: Alert
 
@@ -343,7 +345,7 @@ def _stamp_ns(message: Image | CompressedImage) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> RawImage:
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> DecodedImage:
     if isinstance(message, CompressedImage):
         return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
     return decode(

@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from nav_monitor_ros.decision.calibration import FUSED, calibrate, fuse
-from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
+from nav_monitor_ros.decision.calibration import (
+    FUSED,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+    fuse,
+)
+from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
+from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.energy import Energy
@@ -15,14 +22,14 @@ from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
 
 
 def test_a_p_value_is_the_share_of_images_at_least_as_unusual():
-    conformal = Conformal(np.array([1.0, 2.0, 3.0, 4.0]))
+    conformal = ConformalPValues(np.array([1.0, 2.0, 3.0, 4.0]))
     assert conformal.p_value(0.5) == 1.0
     assert conformal.p_value(2.5) == 3 / 5
     assert conformal.p_value(9.0) == 1 / 5
 
 
 def test_a_tie_counts_as_at_least_as_unusual():
-    conformal = Conformal(np.array([0.0, 3.0, 3.0, 3.0]))
+    conformal = ConformalPValues(np.array([0.0, 3.0, 3.0, 3.0]))
     assert conformal.p_value(3.0) == 4 / 5
 
 
@@ -31,7 +38,7 @@ def test_a_tie_counts_as_at_least_as_unusual():
     st.lists(st.floats(-6, 6, allow_nan=False), min_size=1, max_size=20),
 )
 def test_many_p_values_equal_single_ones_and_the_definition(calibration, scores):
-    conformal = Conformal(np.array(calibration, float))
+    conformal = ConformalPValues(np.array(calibration, float))
     expected = [
         (1 + sum(c >= s for c in calibration)) / (len(calibration) + 1) for s in scores
     ]
@@ -43,22 +50,22 @@ def test_many_p_values_equal_single_ones_and_the_definition(calibration, scores)
 def test_p_values_of_exchangeable_images_are_super_uniform(scores, level):
     """Each image against all others: at most a share ``level`` may have p <= level."""
     values = np.array(scores, float)
-    p = [Conformal(np.delete(values, i)).p_value(values[i]) for i in range(len(values))]
+    p = [ConformalPValues(np.delete(values, i)).p_value(values[i]) for i in range(len(values))]
     assert np.mean(np.array(p) <= level) <= level + 1e-12
 
 
 def test_nan_and_nothing_are_refused():
     with pytest.raises(NavMonitorError, match='not a finite number'):
-        Conformal(np.array([1.0, np.nan]))
+        ConformalPValues(np.array([1.0, np.nan]))
     with pytest.raises(NavMonitorError, match='not a finite number'):
-        Conformal(np.array([1.0, np.inf]))
+        ConformalPValues(np.array([1.0, np.inf]))
     with pytest.raises(NavMonitorError, match='needs images'):
-        Conformal(np.array([]))
+        ConformalPValues(np.array([]))
 
 
 @pytest.mark.parametrize(('n', 'allowed'), [(1000, 4), (2000, 12), (299, 0)])
 def test_the_threshold_allows_the_exact_binomial_count(n, allowed):
-    assert p_threshold(n, 0.01, 0.95) == (allowed + 1) / (n + 1)
+    assert p_value_threshold(n, 0.01, 0.95) == (allowed + 1) / (n + 1)
 
 
 @given(
@@ -69,9 +76,9 @@ def test_the_threshold_allows_the_exact_binomial_count(n, allowed):
 def test_the_allowed_count_is_the_largest_that_keeps_the_confidence(n, alpha, confidence):
     if n < images_needed(alpha, confidence):
         with pytest.raises(NavMonitorError, match=str(images_needed(alpha, confidence))):
-            p_threshold(n, alpha, confidence)
+            p_value_threshold(n, alpha, confidence)
         return
-    k = round(p_threshold(n, alpha, confidence) * (n + 1)) - 1
+    k = round(p_value_threshold(n, alpha, confidence) * (n + 1)) - 1
     assert binom.cdf(k, n, alpha) <= 1 - confidence < binom.cdf(k + 1, n, alpha)
 
 
@@ -83,7 +90,7 @@ def test_the_smallest_calibration_set_is_exactly_the_smallest():
 def test_the_budget_holds_with_the_stated_confidence():
     rng = np.random.default_rng(1)
     n, alpha, splits = 600, 0.02, 400
-    threshold = p_threshold(n, alpha, 0.95)
+    threshold = p_value_threshold(n, alpha, 0.95)
     # The share of false alarms given the calibration set, exactly: scores are uniform on (0, 1),
     # so it is what lies above the smallest flagged score.
     k = round(threshold * (n + 1)) - 1
@@ -101,62 +108,70 @@ def _scores():
     return {s.name: s(classes=3, width=4, head=None) for s in (Energy, MaximumSoftmaxProbability)}
 
 
+def _calibrated(first, second, *, members=('energy', 'msp')):
+    """Return the calibration of both scores by two sets of images."""
+    sets = (
+        None if images is None else CalibrationScores.of(_scores(), images)
+        for images in (first, second)
+    )
+    options = CalibrationOptions(fusion_members=members, alpha=0.01, confidence=0.95)
+    return calibrate(*sets, classes=3, options=options)
+
+
 def test_the_fused_score_is_calibrated_on_images_of_its_own():
     rng = np.random.default_rng(2)
     first, second = _activations(rng, 500), _activations(rng, 700)
     scores = _scores()
-    calibration = calibrate(
-        scores, first, second, fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95
-    )
-    assert len(calibration.members['energy']) == 1200
-    assert len(calibration.marginals['energy']) == 500
+    calibration = _calibrated(first, second)
+    assert len(calibration.scores['energy']) == 1200
+    assert len(calibration.fusion_p_values['energy']) == 500
     assert len(calibration.fused) == 700
     expected = sum(
-        calibration.marginals[name].surprises(scores[name].score(second)) for name in scores
+        calibration.fusion_p_values[name].neg_log_p_values(score.score(second))
+        for name, score in scores.items()
     )
     np.testing.assert_array_equal(calibration.fused.pooled.scores, np.sort(expected))
 
 
 def test_fusing_is_fishers_sum():
-    calibrated = {name: Conformal(np.arange(100.0)) for name in 'ab'}
+    calibrated = {name: ConformalPValues(np.arange(100.0)) for name in 'ab'}
     scores = {'a': np.array([50.0, -1.0]), 'b': np.array([20.0, -1.0])}
     np.testing.assert_allclose(
         fuse(calibrated, scores, ['a', 'b']), [-np.log(51 / 101 * 81 / 101), 0.0]
     )
 
 
-def test_a_surprise_is_minus_log_p_up_to_the_tail_and_grows_beyond_it():
-    conformal = Conformal(np.arange(1000.0))
+def test_minus_log_p_is_that_of_the_p_value_up_to_the_tail_and_grows_beyond_it():
+    conformal = ConformalPValues(np.arange(1000.0))
     body = np.linspace(-5, 949, 50)
-    np.testing.assert_allclose(conformal.surprises(body), -np.log(conformal.p_values(body)))
-    beyond = conformal.surprises(np.array([950.0, 951.0, 2000.0, 20_000.0]))
+    np.testing.assert_allclose(conformal.neg_log_p_values(body), -np.log(conformal.p_values(body)))
+    beyond = conformal.neg_log_p_values(np.array([950.0, 951.0, 2000.0, 20_000.0]))
     assert (np.diff(beyond) > 0).all()
     # The excess over the tail's start is even, with mean 25: no heavier than an exponential's, so
     # 1000 more are 40 more.
-    np.testing.assert_allclose(np.diff(conformal.surprises(np.array([2000.0, 3000.0]))), 40.0)
+    far = conformal.neg_log_p_values(np.array([2000.0, 3000.0]))
+    np.testing.assert_allclose(np.diff(far), 40.0)
 
 
-def test_a_heavy_tail_makes_far_scores_less_surprising():
+def test_a_heavy_tail_makes_far_scores_less_unusual():
     rng = np.random.default_rng(0)
-    light = Conformal(rng.exponential(size=20_000))
-    heavy = Conformal(rng.pareto(2.5, size=20_000))
+    light = ConformalPValues(rng.exponential(size=20_000))
+    heavy = ConformalPValues(rng.pareto(2.5, size=20_000))
     # Twenty times the largest score of calibration, in either case.
-    far = [c.surprises(20 * c.scores[-1:])[0] for c in (light, heavy)]
+    far = [c.neg_log_p_values(20 * c.scores[-1:])[0] for c in (light, heavy)]
     assert far[0] > 80 and far[1] < 25
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=50))
-def test_surprises_never_decrease_and_are_finite(calibration):
-    surprises = Conformal(np.array(calibration, float)).surprises(np.linspace(-5, 9, 200))
-    assert np.isfinite(surprises).all() and (np.diff(surprises) >= 0).all()
+def test_minus_log_p_never_decreases_and_is_finite(calibration):
+    conformal = ConformalPValues(np.array(calibration, float))
+    found = conformal.neg_log_p_values(np.linspace(-5, 9, 200))
+    assert np.isfinite(found).all() and (np.diff(found) >= 0).all()
 
 
 def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
     rng = np.random.default_rng(3)
-    calibration = calibrate(
-        _scores(), _activations(rng, 2000), _activations(rng, 2000),
-        fuse_members=['energy', 'msp'], alpha=0.01, confidence=0.95,
-    )
+    calibration = _calibrated(_activations(rng, 2000), _activations(rng, 2000))
     fresh = _activations(rng, 50_000)
     p = calibration.p_values(
         {name: s.score(fresh) for name, s in _scores().items()}, fresh.predicted
@@ -168,33 +183,24 @@ def test_realised_false_alarms_of_the_fused_score_stay_within_the_budget():
 @settings(deadline=None, max_examples=200)
 def test_the_images_needed_are_those_for_which_there_is_a_threshold(alpha, confidence):
     n = images_needed(alpha, confidence)
-    assert 0 < p_threshold(n, alpha, confidence) <= 1
+    assert 0 < p_value_threshold(n, alpha, confidence) <= 1
     with pytest.raises(NavMonitorError, match='are needed'):
-        p_threshold(n - 1, alpha, confidence)
+        p_value_threshold(n - 1, alpha, confidence)
 
 
 def test_several_members_need_images_to_be_fused_by():
     rng = np.random.default_rng(2)
     with pytest.raises(NavMonitorError, match='several scores are fused by images of their own'):
-        calibrate(
-            _scores(), None, _activations(rng, 500), fuse_members=['energy', 'msp'], alpha=0.01,
-            confidence=0.95,
-        )
+        _calibrated(None, _activations(rng, 500))
 
 
 def test_an_unknown_member_is_refused():
     rng = np.random.default_rng(2)
     with pytest.raises(NavMonitorError, match='pattern'):
-        calibrate(
-            _scores(), _activations(rng, 500), _activations(rng, 500),
-            fuse_members=['pattern'], alpha=0.01, confidence=0.95,
-        )
+        _calibrated(_activations(rng, 500), _activations(rng, 500), members=('pattern',))
 
 
 def test_too_few_images_are_refused_with_the_number_needed():
     rng = np.random.default_rng(2)
     with pytest.raises(NavMonitorError, match='299 are needed'):
-        calibrate(
-            _scores(), _activations(rng, 500), _activations(rng, 200),
-            fuse_members=['energy'], alpha=0.01, confidence=0.95,
-        )
+        _calibrated(_activations(rng, 500), _activations(rng, 200), members=('energy',))

@@ -1,23 +1,24 @@
-"""Conformal p-values for each class, where a class has calibration images enough."""
+"""Conformal p-values within classes that have enough calibration images (Mondrian)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nav_monitor_ros.decision.conformal import Conformal, images_needed, p_threshold
+from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
+from nav_monitor_ros.decision.false_alarm_budget import p_value_threshold
 
 
-class Mondrian:
+class ClassConditionalPValues:
     """Calibration scores in cells of predicted classes; a frame is ranked within its cell.
 
     Some classes score higher than others, and ranked among all images their share of false alarms
     is larger. A class with images enough is a cell of its own, in which the budget holds for that
     class alone; all other classes together are one more cell. For a frame exchangeable with the
     calibration images of its cell, ``P(p <= u | cell) <= u``.
-    Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005 (Mondrian).
+    Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005,
+    chapter 4 (Mondrian conformal predictors).
     """
 
     def __init__(self, scores: np.ndarray, labels: np.ndarray, cells: np.ndarray) -> None:
@@ -31,13 +32,15 @@ class Mondrian:
         Raises:
             NavMonitorError: A cell is empty, or a score is not a number.
         """
-        self.classes_cells = cells
+        self.cell_of_class = cells
         members = cells[labels]
-        self.pooled = Conformal(scores)
-        self.cells = [Conformal(scores[members == cell]) for cell in range(int(cells.max()) + 1)]
+        self.pooled = ConformalPValues(scores)
+        self.cells = [
+            ConformalPValues(scores[members == cell]) for cell in range(int(cells.max()) + 1)
+        ]
 
     @classmethod
-    def restored(cls, tensors: Mapping[str, np.ndarray]) -> Mondrian:
+    def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> ClassConditionalPValues:
         """Return what ``tensors`` was called on.
 
         Raises:
@@ -67,16 +70,16 @@ class Mondrian:
         return {
             'scores': np.concatenate([cell.scores for cell in self.cells]),
             'offsets': np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            'cells': self.classes_cells,
+            'cells': self.cell_of_class,
         }
 
     def __len__(self) -> int:
         """Return n."""
         return len(self.pooled)
 
-    def cell(self, label: int) -> Conformal:
+    def cell(self, label: int) -> ConformalPValues:
         """Return the cell of a predicted class."""
-        return self.cells[self.classes_cells[label]]
+        return self.cells[self.cell_of_class[label]]
 
     def p_value(self, score: float, label: int) -> float:
         """Return the p-value of one frame's score, given its predicted class."""
@@ -90,7 +93,7 @@ class Mondrian:
             labels: int64 (N,), the predicted classes.
         """
         result = np.empty(len(scores))
-        members = self.classes_cells[labels]
+        members = self.cell_of_class[labels]
         for number, cell in enumerate(self.cells):
             result[members == number] = cell.p_values(scores[members == number])
         return result
@@ -109,11 +112,11 @@ class Mondrian:
             NavMonitorError: A cell has too few images for the budget.
         """
         sizes = [len(cell) for cell in self.cells] if sizes is None else sizes
-        cells = np.array([p_threshold(size, alpha, confidence) for size in sizes])
-        return cells[self.classes_cells]
+        cells = np.array([p_value_threshold(size, alpha, confidence) for size in sizes])
+        return cells[self.cell_of_class]
 
 
-def make_cells(labels: np.ndarray, classes: int, least: int) -> np.ndarray:
+def assign_cells(labels: np.ndarray, classes: int, least: int) -> np.ndarray:
     """Decide which classes get a cell of their own, int64 (C,): the number of each class's cell.
 
     Classes with fewer than ``least`` images share cell 0. If they have too few together, the
@@ -133,15 +136,3 @@ def make_cells(labels: np.ndarray, classes: int, least: int) -> np.ndarray:
     alone = np.sort(order[shared:])
     cells[alone] = np.arange(len(alone)) + (shared > 0)
     return cells
-
-
-def images_for_a_class(alpha: float, confidence: float) -> int:
-    """Return about how many images give a class a threshold that uses half of the budget.
-
-    With just ``images_needed`` a class would be flagged at its single largest calibration score: a
-    bound that holds, but a third of the false alarms that are allowed, and as much less detection.
-    """
-    n = images_needed(alpha, confidence)
-    while p_threshold(n, alpha, confidence) < alpha / 2:
-        n = math.ceil(1.02 * n)
-    return n

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.outputs import OutputName, SelectedOutput
-from nav_monitor_ros.perception.network.weights import load_exactly, read_weights
+from nav_monitor_ros.perception.network.torch.weights import load_exactly, read_weights
 from nav_monitor_ros.perception.network.working_folder import findable
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]

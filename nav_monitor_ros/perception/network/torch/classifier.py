@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,47 +19,18 @@ from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
     Layer,
     background_output,
-    dissect,
     find_layer,
 )
 from nav_monitor_ros.perception.network.outputs import LOGITS, torch_logits_of
-from nav_monitor_ros.perception.network.stochastic_head import StochasticHead
+from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from nav_monitor_ros.perception.network.cuda_graph import CudaGraph
+    from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 
-_log = logging.getLogger(__name__)
 _RECORDED = 8  # images up to which a pass is recorded for a GPU: as many as a robot has cameras
 _WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
-
-
-def select_device(name: str) -> torch.device:
-    """Return the device to compute on, and log the choice.
-
-    Args:
-        name: ``auto`` (the first CUDA device if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Returns:
-        The device; the CPU, with a warning, where the wanted CUDA device does not exist.
-
-    Raises:
-        NavMonitorError: ``name`` is none of these.
-    """
-    kind, _, number = name.partition(':')
-    if name not in {'auto', 'cpu', 'cuda'} and not (kind == 'cuda' and number.isdecimal()):
-        raise NavMonitorError(f"device '{name}' is not auto, cpu, cuda or cuda:N")
-    index = int(number or 0)
-    available = torch.cuda.device_count() if name != 'cpu' else 0
-    if name == 'cpu' or (name == 'auto' and not available):
-        device = torch.device('cpu')
-    elif index < available:
-        device = torch.device('cuda', index)
-    else:
-        _log.warning('device %s is not there (%d CUDA devices); using the CPU', name, available)
-        return torch.device('cpu')
-    _log.info('computing on %s (device: %s)', device, name)
-    return device
 
 
 class Classifier:
@@ -117,11 +87,11 @@ class Classifier:
         channels = len(preprocess.mean)
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         self._layout = _arranged(self._network, self.input_shape, self.device)
-        anatomy = dissect(self._network, self.input_shape)
-        self.layers: tuple[Layer, ...] = anatomy.layers
-        self.background = background_output(background, anatomy.classes)
+        structure = probe_structure(self._network, self.input_shape)
+        self.layers: tuple[Layer, ...] = structure.layers
+        self.background = background_output(background, structure.classes)
         # Columns of the classes proper among the network's outputs.
-        self._columns = [i for i in range(anatomy.classes) if i != self.background]
+        self._columns = [i for i in range(structure.classes) if i != self.background]
         self.classes: int = len(self._columns)
         self._modules = dict(self._network.named_modules())
         self._taps: tuple[str, ...] = ()
@@ -129,10 +99,10 @@ class Classifier:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._means: dict[str, torch.Tensor] = {}
         self._watched: tuple[str, ...] = ()
-        self._head_name = anatomy.head
+        self._head_name = structure.head
         # How the logits follow from the network's own output, or from the head's.
-        self._form = anatomy.form if anatomy.head is None else LOGITS
-        self._scale = anatomy.scale
+        self._form = structure.form if structure.head is None else LOGITS
+        self._scale = structure.scale
         self._feature: torch.Tensor | None = None
         self._head_input: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
@@ -334,7 +304,7 @@ class Classifier:
     def _recorded(self, images: int) -> CudaGraph | None:
         """Return the recorded pass for what is wanted now; what is wanted changes seldom."""
         # Imported here: only GPUs need it.
-        from nav_monitor_ros.perception.network.cuda_graph import recorded
+        from nav_monitor_ros.perception.network.torch.cuda_graph import recorded
 
         wanted = (self._taps, self._watched)
         if wanted not in self._graphs:
