@@ -107,7 +107,7 @@ def test_the_calibration_holds_exactly_the_images_of_its_half():
     calibration = tiny.source(2, 81)
     bundle = fit_tiny(tiny.source(1, 150), calibration)
     second, first = split(calibration, 1 / 3, 0)
-    running = bundle.scores['channel_means'].watched
+    running = bundle.scores['channel_means'].channel_mean_layers
     classifier = tiny.classifier()
     classifier.watch(running)
     scores = bundle.scores['energy'].score(run(classifier, first))
