@@ -308,8 +308,8 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
-    from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
     from nav_monitor_ros.perception.network.loading import start_network
 
     spec = network_of(options)
@@ -324,7 +324,7 @@ def _fit(options: argparse.Namespace) -> None:
         if options.ray:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
-        checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
+        checkpoint = FitCheckpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
     check_foreign(
         options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
@@ -388,7 +388,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
-    from nav_monitor_ros.fitting.fit import FitOptions
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 
@@ -499,7 +499,8 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import how_matched
     from nav_monitor_ros.data.source_spec import source_label
-    from nav_monitor_ros.fitting.fit import FitOptions, fit
+    from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.fitting.train import train
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import select_device

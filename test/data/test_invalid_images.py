@@ -18,9 +18,10 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.files.pictures import write_png
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import Checkpoint
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
@@ -145,8 +146,8 @@ def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         fit(fragile(), tiny.SPEC, dataclasses.replace(data, read=failing), calibration, skipping,
-            checkpoint=Checkpoint(tmp_path, 0), workers=1)
-    kept = Checkpoint(tmp_path, 0)
+            checkpoint=FitCheckpoint(tmp_path, 0), workers=1)
+    kept = FitCheckpoint(tmp_path, 0)
     again = fit(fragile(), tiny.SPEC, data, calibration, skipping, checkpoint=kept)
     assert kept.resumed_at
     assert again.provenance['data'] == whole.provenance['data']

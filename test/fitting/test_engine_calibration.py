@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import tiny
 
-from nav_monitor_ros.bundle.calibration_images import CalibrationImages
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.bundle.saving import save_bundle
+from nav_monitor_ros.bundle.used_images import CalibrationImages
 from nav_monitor_ros.data.batches import score_images
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import engine_export as exporting
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
 
 OPTIONS = FitOptions(

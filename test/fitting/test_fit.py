@@ -22,11 +22,13 @@ from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.bundle.show import show
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
-from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

@@ -14,7 +14,8 @@ from nav_monitor_ros.data.batches import BATCH, batches, each
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 
 BOUNDED = FitOptions(
     false_alarm_rate=0.1,

@@ -18,8 +18,9 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.batches import BATCH
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import FILE, Checkpoint
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.fit_checkpoint import FILE, FitCheckpoint
+from nav_monitor_ros.fitting.options import FitOptions
 
 ROOT = Path(__file__).parents[2]
 DATA = 640  # images
@@ -33,7 +34,7 @@ from pathlib import Path
 import tiny, torch
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import Checkpoint
+from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
 folder, stops_at = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 fitting.SAMPLE = 128
@@ -46,7 +47,8 @@ def slow(place):
 classifier = tiny.classifier()
 bundle = fitting.fit(
     classifier, tiny.SPEC, dataclasses.replace(data, read=slow), tiny.source(2, 80),
-    fitting.FitOptions(false_alarm_rate=0.1), workers=2, checkpoint=Checkpoint(folder / 'kept', 0),
+    FitOptions(false_alarm_rate=0.1), workers=2,
+    checkpoint=FitCheckpoint(folder / 'kept', 0),
 )
 save_bundle(bundle, classifier, folder / 'bundle', card='')
 """
@@ -105,7 +107,7 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_bundle_bit_for_bit(tmp_path
 def fit_tiny(folder, data=None, calibration=None, options=SMALL, classifier=None):
     return fit(
         classifier or tiny.classifier(), tiny.SPEC, data or tiny.source(1, 256),
-        calibration or tiny.source(2, 80), options, checkpoint=Checkpoint(folder, 0),
+        calibration or tiny.source(2, 80), options, checkpoint=FitCheckpoint(folder, 0),
     )
 
 
@@ -160,7 +162,7 @@ def test_what_was_done_is_not_done_again(kept):
     watched = type(data)(
         data.name, lambda place: read.append(place) or data.read(place), data.places, data.labels
     )
-    checkpoint = Checkpoint(kept, 0)
+    checkpoint = FitCheckpoint(kept, 0)
     fit(tiny.classifier(), tiny.SPEC, watched, tiny.source(2, 80), SMALL, checkpoint=checkpoint)
     assert checkpoint.resumed_at == 256
     assert len(read) <= fitting.PROBES + fitting.RANGE_SAMPLE
