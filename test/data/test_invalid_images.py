@@ -17,7 +17,7 @@ from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.files.pictures import write_png
-from nav_monitor_ros.fitting import fit as fitting
+from nav_monitor_ros.fitting import training_pass
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
@@ -69,7 +69,7 @@ def arrays(bundle):
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
 @pytest.mark.parametrize('place', [3, 399])
 def test_an_image_that_gives_no_number_is_named_at_once(monkeypatch, value, place):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)  # the last image is not in it
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)  # the last image is not in it
     read = []
     data = spoilt(tiny.source(1, 400), place)
     watched = dataclasses.replace(data, read=lambda p: read.append(p) or data.read(p))
@@ -102,8 +102,8 @@ def test_a_file_is_named(tmp_path):
 
 
 def test_left_out_they_change_nothing_else(monkeypatch, caplog):
-    monkeypatch.setattr(fitting, 'SAMPLE', 200)
-    monkeypatch.setattr(fitting, 'sample_and_rest', lambda count, seed: (
+    monkeypatch.setattr(training_pass, 'SAMPLE', 200)
+    monkeypatch.setattr(training_pass, 'sample_and_rest', lambda count, seed: (
         np.arange(count - 203), np.arange(count - 203, count)  # the same order with and without
     ))
     data, calibration = tiny.source(1, 400), tiny.source(2, 200)
@@ -131,7 +131,7 @@ def test_left_out_they_change_nothing_else(monkeypatch, caplog):
 
 
 def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     data = spoilt(tiny.source(1, 400), *range(0, 400, 7))
     skipping = dataclasses.replace(OPTIONS, skip_invalid=True)
     calibration = tiny.source(2, 200)

@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.ros.safety_stop.topics import publishers_of
+from nav_monitor_ros.ros.topic_endpoints import publishers_of
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -31,7 +31,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 from nav_monitor_ros.ros.parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
-from nav_monitor_ros.ros.safety_stop.topics import check_distinct
+from nav_monitor_ros.ros.topic_endpoints import check_distinct
 from nav_monitor_ros.runtime.camera_overrides import CameraValues, known_names
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
