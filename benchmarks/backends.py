@@ -26,18 +26,20 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from nav_monitor_ros.benchmark.result import machine_facts
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.network.classifier import Classifier
 from nav_monitor_ros.perception.network.layers import early_layers
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.export import export_onnx
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 BUNDLES = ('digits', 'traffic_signs')
@@ -79,7 +81,7 @@ def engines_of(bundle: Bundle) -> dict[str, RunningNetwork]:
     names = [bundle.reference, *(one.engine for one in bundle.stored.summaries())]
     scores = bundle.judge().scores
     return {
-        str(engine): bundle.classifier(backend=engine.backend, device='cpu', scores=scores)
+        str(engine): load_network(bundle, backend=engine.backend, device='cpu', scores=scores)
         for engine in names
     }
 
@@ -100,7 +102,7 @@ def compare(name: str, what: Mapping[str, Any], limit: int) -> dict[str, Any]:
     found = {}
     for engine in engines:
         judge = bundle.calibrated_for(engine).judge(also=('all',))
-        network = bundle.classifier(backend=engine.backend, device='cpu', scores=judge.scores)
+        network = load_network(bundle, backend=engine.backend, device='cpu', scores=judge.scores)
         seen = {source: run(network, images) for source, images in sources.items()}
         scores = {source: judge.scores_of(batch) for source, batch in seen.items()}
         p_values = judge.p_values(seen['inside'])[FUSED]
@@ -184,7 +186,7 @@ def resnet18() -> dict[str, RunningNetwork]:
     networks: dict[str, RunningNetwork] = {str(Engine(TORCH)): network}
     for engine in ENGINES:
         if engine.backend != TORCH and usable_here(engine):
-            networks[str(engine)] = ExportedClassifier(graph, preprocess, engine=engine)
+            networks[str(engine)] = OnnxClassifier(graph, preprocess, engine=engine)
     for one in networks.values():
         one.watch(early_layers(network.layers))
     return networks

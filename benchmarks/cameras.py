@@ -75,9 +75,9 @@ def main() -> None:
 
 def usual_pictures(source: str, bundle: str) -> np.ndarray:
     """Return images of 640x480 that the network finds usual, uint8 (N, 480, 640, 3) RGB."""
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.data.sources import open_source
-    from nav_monitor_ros.perception.image_messages import RawImage
+    from nav_monitor_ros.perception.decoded_image import DecodedImage
     from nav_monitor_ros.runtime.monitor import Monitor
 
     monitor = Monitor(load_bundle(bundle), device='cpu')
@@ -92,7 +92,7 @@ def usual_pictures(source: str, bundle: str) -> np.ndarray:
         large = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         top, left = (large.shape[0] - 480) // 2, (large.shape[1] - 640) // 2
         whole = np.ascontiguousarray(large[top:top + 480, left:left + 640])
-        if monitor.look(RawImage(whole, 'rgb')).verdict.p_value > USUAL:
+        if monitor.look(DecodedImage(whole, 'rgb')).verdict.p_value > USUAL:
             taken.append(whole)
         if len(taken) == PICTURES * len(NAMES):
             return np.stack(taken)

@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays, split
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.conformal import Conformal
+from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.fitting.fit import (
     FUSED_MEMBERS,
     MARGINAL_SHARE,
@@ -40,7 +40,7 @@ from nav_monitor_ros.fitting.fit import (
     fit_scores,
 )
 from nav_monitor_ros.fitting.train import TASKS, train
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
@@ -52,7 +52,7 @@ Scores = Mapping[str, Score]
 
 
 class World:
-    """One network and one split: surprises of normal and of strange images by each score."""
+    """One network and one split: -log p of normal and of unusual images by each score."""
 
     def __init__(
         self, scores: Scores, classifier: Classifier, held_out: ImageSource, seed: int
@@ -70,12 +70,12 @@ class World:
             source = from_arrays(kind, made[..., 0] if made.shape[3] == 1 else made)
             batches[kind] = run(classifier, source)
         self.marginals: dict[str, np.ndarray] = {}
-        self.surprises: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in batches}
+        self.neg_log_p_values: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in batches}
         for name, score in scores.items():
-            conformal = Conformal(score.score(reference))
-            self.marginals[name] = conformal.surprises(conformal.scores)
+            conformal = ConformalPValues(score.score(reference))
+            self.marginals[name] = conformal.neg_log_p_values(conformal.scores)
             for kind, batch in batches.items():
-                self.surprises[kind][name] = conformal.surprises(score.score(batch))
+                self.neg_log_p_values[kind][name] = conformal.neg_log_p_values(score.score(batch))
 
 
 def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> list[World]:
@@ -108,8 +108,10 @@ Combine = Callable[[World, Sequence[str], str, str], np.ndarray]
 
 
 def columns(world: World, members: Sequence[str], kind: str) -> np.ndarray:
-    """Return the members' surprises, float64 (N, members); a score that is missing is left out."""
-    return np.stack([world.surprises[kind][m] for m in members if m in world.marginals], axis=1)
+    """Return -log p of the members, float64 (N, members); a score that is missing is left out."""
+    return np.stack(
+        [world.neg_log_p_values[kind][m] for m in members if m in world.marginals], axis=1
+    )
 
 
 def fisher(world: World, members: Sequence[str], kind: str, _held_out: str) -> np.ndarray:
@@ -164,8 +166,8 @@ def spread(worlds: Sequence[World], score: str) -> list[float]:
     """Return the smallest and the largest AUROC of one score over kinds of proxies, in per cent."""
     aurocs = [
         100 * roc_auc_score(
-            np.r_[np.zeros(len(world.surprises['normal'][score])), np.ones(COUNT)],
-            np.r_[world.surprises['normal'][score], world.surprises[kind][score]],
+            np.r_[np.zeros(len(world.neg_log_p_values['normal'][score])), np.ones(COUNT)],
+            np.r_[world.neg_log_p_values['normal'][score], world.neg_log_p_values[kind][score]],
         )
         for world in worlds
         for kind in proxies.MAKERS

@@ -57,12 +57,13 @@ def main() -> None:
 
 def fit_once(data: Path, count: int) -> dict[str, Any]:
     """Fit and return the time, and the largest resident set before and after, in MB."""
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.data.sources import open_source
     from nav_monitor_ros.fitting.fit import FitOptions, fit
 
     bundle = load_bundle('digits')
-    classifier = bundle.classifier(device='cpu', scores=[])
+    classifier = load_network(bundle, device='cpu', scores=[])
     training = open_source(f'{data}?split=train&limit={count}')
     held_out = open_source(f'{data}?split=test&limit={CALIBRATION}')
     before = peak_mb()

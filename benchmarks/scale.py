@@ -32,8 +32,8 @@ from nav_monitor_ros.data.batches import BATCH, Batch  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
 from nav_monitor_ros.fitting.fit import FitOptions, empty_scores, equip_with_possible, take_sample  # noqa: E402
 from nav_monitor_ros.fitting.partial_fit import PartialFit  # noqa: E402
-from nav_monitor_ros.perception.network.classifier import Classifier  # noqa: E402
 from nav_monitor_ros.perception.network.specification import NetworkSpec  # noqa: E402
+from nav_monitor_ros.perception.network.torch.classifier import Classifier  # noqa: E402
 from nav_monitor_ros.perception.preprocess import Preprocess  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES, make_score  # noqa: E402
 

@@ -27,15 +27,21 @@ import torch
 from evaluate import MEASURED, ROOT, nav_monitor, rounded
 from scipy.stats import t as student
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.calibration import calibrate_scores
+from nav_monitor_ros.decision.calibration import (
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
 from nav_monitor_ros.evaluation.evaluate import separate
 from nav_monitor_ros.fitting.fit import FitOptions, fit
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.pattern import Pattern
 
@@ -77,7 +83,7 @@ def main() -> None:
                 patterns.append(columns(bundle, run(classifier, test), test.own_labels))
     shipped = load_bundle('traffic_signs')
     held_out = open_source(f'{signs}?is_val=1')
-    classifier = shipped.classifier(device='cpu')
+    classifier = load_network(shipped, device='cpu')
     result = {
         'triangles': {method: summary(runs) for method, runs in triangles.items()},
         'patterns': {
@@ -230,8 +236,8 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     many as were held out are calibrated with, the others count the false alarms.
     """
     bundle = load_bundle(bundle_name)
-    fuse = bundle.calibration.fuse
-    classifier = bundle.classifier(device='cpu', scores=fuse)
+    fuse = bundle.calibration.fusion_members
+    classifier = load_network(bundle, device='cpu', scores=fuse)
     sources = [open_source(test) for test in tests]
     weights = ROOT / 'bundles' / bundle_name / 'model.safetensors'
     held_out = train(
@@ -263,14 +269,19 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
             marginal, fused, fresh = (
                 np.flatnonzero(np.isin(groups, part)) for part in np.split(order, parts)
             )
-            calibration = calibrate_scores(
-                {name: values[marginal] for name, values in scores.items()}, labels[marginal],
-                {name: values[fused] for name, values in scores.items()}, labels[fused],
-                classes=classifier.classes,
-                marginal_groups=groups[marginal] if by_group else None,
-                fused_groups=groups[fused] if by_group else None,
-                fuse_members=fuse, alpha=bundle.calibration.alpha, confidence=0.95,
-                class_images=class_images,
+            sets = (
+                CalibrationScores(
+                    {name: values[rows] for name, values in scores.items()}, labels[rows],
+                    groups[rows] if by_group else None,
+                )
+                for rows in (marginal, fused)
+            )
+            calibration = calibrate(
+                *sets, classes=classifier.classes,
+                options=CalibrationOptions(
+                    fusion_members=fuse, alpha=bundle.calibration.alpha, confidence=0.95,
+                    class_images=class_images,
+                ),
             )
             p = calibration.p_values(
                 {name: values[fresh] for name, values in scores.items()}, labels[fresh]

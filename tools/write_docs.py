@@ -25,7 +25,7 @@ import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
 
-from nav_monitor_ros.perception.image_messages import ENCODINGS  # noqa: E402
+from nav_monitor_ros.perception.image_encodings import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS  # noqa: E402

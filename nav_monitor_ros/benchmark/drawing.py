@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 from nav_monitor_ros.views.activation_maps import draw_activations
 from nav_monitor_ros.views.overlay import draw_overlay
@@ -73,7 +73,7 @@ def _overlay(name: str) -> Callable[[int], object]:
     monitor = Monitor(load_bundle(name), device='cpu')
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (_VARIANTS, *CAMERA, 3), np.uint8)
-    verdicts = [monitor.look(RawImage(image, 'rgb')).verdict for image in images]
+    verdicts = [monitor.look(DecodedImage(image, 'rgb')).verdict for image in images]
     alert = Alert(True, State.OOD, Reason.OOD, 'odd frames that cannot be chance')
     return lambda number: draw_overlay(images[number], verdicts[number], alert)
 

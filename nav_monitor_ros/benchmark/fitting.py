@@ -23,8 +23,9 @@ from nav_monitor_ros.fitting.fit import (
     take_sample,
 )
 from nav_monitor_ros.fitting.partial_fit import PartialFit
-from nav_monitor_ros.perception.network.classifier import Classifier, select_device
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.device import select_device
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 CAMERA = (480, 640)  # rows and columns of a picture on disk

@@ -13,13 +13,16 @@ import torch
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
-from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, shipped_bundles
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
+from nav_monitor_ros.bundle.shipped import shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.runtime.monitor import Monitor, observe_batch
 
 CAMERAS = 4
@@ -63,7 +66,7 @@ def gpu_benchmark(
     if min(frames, compared) < 1:
         raise NavMonitorError('--frames and --compared must be at least 1')
     precisions = [F32, *([TF32] if usable_here(Engine(TORCH, TF32)) else [])]
-    images = [RawImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
+    images = [DecodedImage(pixels, 'rgb') for pixels in pictures(compared, 7)]
     with scratch_folder() as scratch:
         progress('fitting and exporting', 0, 3)
         bundle = _exported(scratch / network, network, precisions)
@@ -97,8 +100,8 @@ def gpu_benchmark(
 def _exported(folder: Path, network: str, precisions: Iterable[str]) -> Bundle:
     bundle, calibration = fitted_bundle(folder, network, threads=0)
     if TF32 in precisions:
-        reference = bundle.by_torch('cpu', 0, ())
-        equip(reference, bundle.scores.values())
+        reference = load_torch_network(bundle, 'cpu', 0, ())
+        configure_for_scores(reference, bundle.scores.values())
         export(bundle, reference, calibration, [TORCH], folder, threads=0)
     return load_bundle(folder)
 
@@ -112,7 +115,7 @@ def _monitor(bundle: Bundle, device: str, precision: str, *, every: bool = False
 
 
 def _compared(
-    bundle: Bundle, images: list[RawImage], precisions: Iterable[str]
+    bundle: Bundle, images: list[DecodedImage], precisions: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Return how the verdicts of the GPU differ from those of the processor."""
     expected = [one.verdict for one in map(_monitor(bundle, 'cpu', F32, every=True).look, images)]
@@ -145,7 +148,7 @@ def _compared(
 
 
 def _times(
-    bundle: Bundle, images: list[RawImage], frames: int, precisions: Iterable[str]
+    bundle: Bundle, images: list[DecodedImage], frames: int, precisions: Iterable[str]
 ) -> dict[str, np.ndarray]:
     """Return seconds of each thing, by its name; things take turns in each round."""
     torch.set_num_threads(1)
@@ -173,7 +176,7 @@ def _times(
 
 
 def _look(
-    monitor: Monitor, images: list[RawImage], taken: list[float]
+    monitor: Monitor, images: list[DecodedImage], taken: list[float]
 ) -> Callable[[int], object]:
     def look(number: int) -> None:
         taken.append(monitor.look(images[number % len(images)]).forward_seconds)
@@ -181,7 +184,7 @@ def _look(
     return look
 
 
-def _look_all(monitors: list[Monitor], images: list[RawImage]) -> Callable[[int], object]:
+def _look_all(monitors: list[Monitor], images: list[DecodedImage]) -> Callable[[int], object]:
     pixels = [monitor.new_pixels() for monitor in monitors]
 
     def look(number: int) -> object:

@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nav_monitor_ros.cli.output import ProgressBars, say, table_console
-from nav_monitor_ros.cli.replay import (
+from nav_monitor_ros.cli.options.bags import open_topics
+from nav_monitor_ros.cli.options.monitor import (
     add_monitor,
-    open_topics,
     parameters_of,
     settings_of,
     warn_of_parameters,
 )
+from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.output_paths import check_output_paths
 
@@ -27,7 +27,6 @@ def add_compare(commands: Any) -> None:
     parser = commands.add_parser(
         'compare',
         help='show where two runs over one bag differ',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Compare two runs over the same images, frame by frame. A run is the table '
         'or the bag that\n`nav_monitor replay` wrote, a bag into which ~/ood_status of a running '
         'monitor was recorded,\nor a bundle, by which --bag is judged now.',

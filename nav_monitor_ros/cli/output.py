@@ -114,20 +114,6 @@ def write_json(path: Path, content: object) -> None:
     say(f'wrote {path}')
 
 
-def opened(spec: str) -> Any:
-    """Open a source of images, and say what of it is not used.
-
-    Raises:
-        NavMonitorError: It cannot be used.
-    """
-    from nav_monitor_ros.data.sources import open_source
-
-    source = open_source(spec)
-    for note in source.notes:
-        say(note)
-    return source
-
-
 class ProgressBars:
     """Shows how far the work is, on standard error and only where somebody watches."""
 

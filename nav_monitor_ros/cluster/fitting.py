@@ -87,11 +87,11 @@ class FitWorker:
 
     def __init__(self, job: FitJob) -> None:
         """Start the network and open the images."""
-        from nav_monitor_ros.bundle.folder import equip
+        from nav_monitor_ros.bundle.networks import configure_for_scores
 
         self._job = job
         self._classifier = job.network.start()
-        equip(self._classifier, job.partial({}).scores.values())
+        configure_for_scores(self._classifier, job.partial({}).scores.values())
         self._source = open_source(job.source).oriented(job.network.preprocess.exif)
         _, self._others = sample_and_rest(len(self._source), job.seed, job.sample)
         self._labels = self._source.numbered_for(job.class_names, job.network.background).labels

@@ -19,9 +19,9 @@ import numpy as np
 
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
 from nav_monitor_ros.perception.image_files import decode_picture
-from nav_monitor_ros.perception.image_messages import ImageError
 from nav_monitor_ros.perception.network.class_names import problem_of, shown
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}

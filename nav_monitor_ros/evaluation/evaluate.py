@@ -279,7 +279,7 @@ def _figures(
             for score in flagged[inside]
         },
         microseconds=costs,
-        fused=judge.calibration.fuse,
+        fused=judge.calibration.fusion_members,
     )
 
 
@@ -371,11 +371,11 @@ def _costs(judge: Judge, peers: Sequence[Peer], normal: Activations) -> dict[str
         **{peer.name: peer.score for peer in peers},
     }
     costs = {name: _median_time(maker, frames) for name, maker in makers.items()}
-    if set(judge.calibration.fuse) <= set(judge.scores):
-        members = {name: judge.scores[name] for name in judge.calibration.fuse}
+    if set(judge.calibration.fusion_members) <= set(judge.scores):
+        members = {name: judge.scores[name] for name in judge.calibration.fusion_members}
 
         def fused(frame: Activations) -> None:
-            judge.calibration.statistic(
+            judge.calibration.fused_scores(
                 {name: np.array([score.score_frame(frame)]) for name, score in members.items()}
             )
 

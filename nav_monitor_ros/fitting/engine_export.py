@@ -10,16 +10,29 @@ from pathlib import Path
 
 import numpy as np
 
-from nav_monitor_ros.bundle.engines import GRAPH, Approval, Engines, probe_of
-from nav_monitor_ros.bundle.folder import Bundle, equip, save_exported
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle_files import GRAPH
+from nav_monitor_ros.bundle.engines import Approval, Engines, probe_of
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
+from nav_monitor_ros.bundle.saving import save_exported
 from nav_monitor_ros.data.batches import Progress, ScoredImages, digests_of, score_images
 from nav_monitor_ros.data.image_source import ImageSource, split
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.data.labels import require_known_classes
 from nav_monitor_ros.data.source_spec import source_label
-from nav_monitor_ros.decision.calibration import FUSED, Calibration, calibrate_scores
-from nav_monitor_ros.decision.conformal import images_needed, independent_images, p_threshold
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.calibration import (
+    FUSED,
+    Calibration,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
+from nav_monitor_ros.decision.false_alarm_budget import (
+    effective_sample_size,
+    images_needed,
+    p_value_threshold,
+)
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit import MARGINAL_SHARE
@@ -30,7 +43,7 @@ from nav_monitor_ros.perception.network.backends import (
     Engine,
     usable_here,
 )
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
@@ -55,7 +68,7 @@ class Sample:
     def of(self, name: str, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
         """Return a score of the images that calibrate it, and their predicted classes."""
         if name == FUSED:
-            return calibration.statistic(self.scores), self.labels
+            return calibration.fused_scores(self.scores), self.labels
         if self.first_scores is None or self.first_labels is None:
             return self.scores[name], self.labels
         return (
@@ -143,7 +156,7 @@ def export(
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
-            equip(running, bundle.scores.values())
+            configure_for_scores(running, bundle.scores.values())
             # What is no number is not the image's fault: the engine is refused for it.
             unchecked = InvalidImages.unchecked()
             found = _sample(bundle, running, parts, workers, progress, unchecked)
@@ -178,11 +191,11 @@ def _written(
     bundle: Bundle, reference: RunningNetwork, path: Path, progress: Progress
 ) -> OnnxGraph:
     """Write a torch network in ONNX form; return it."""
-    from nav_monitor_ros.perception.network.classifier import Classifier
     from nav_monitor_ros.perception.network.onnx.export import export_onnx
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
     assert isinstance(reference, Classifier)
-    passes = max((score.passes for score in bundle.scores.values()), default=0)
+    passes = max((score.dropout_passes for score in bundle.scores.values()), default=0)
     progress('exporting the network', 0, 1)
     export_onnx(reference, path, passes=passes)
     progress('exporting the network', 1, 1)
@@ -195,9 +208,9 @@ def _running(
 ) -> RunningNetwork:
     """Return the network run by an engine."""
     if engine.backend == TORCH:
-        return bundle.by_torch('cuda', threads, trusted_packages, engine.precision)
+        return load_torch_network(bundle, 'cuda', threads, trusted_packages, engine.precision)
     assert graph is not None
-    return ExportedClassifier(
+    return OnnxClassifier(
         graph, bundle.preprocess, engine=engine, layer=bundle.layer,
         background=bundle.background, threads=threads,
     )
@@ -281,14 +294,18 @@ def judge_engine(
     if failing:
         _log.info('%s is calibrated anew: %s', engine, failing[0])
         try:
-            own = calibrate_scores(
-                found.first_scores, found.first_labels, found.scores, found.labels,
+            fusion_set = None
+            if found.first_scores is not None and found.first_labels is not None:
+                fusion_set = CalibrationScores(found.first_scores, found.first_labels, groups[0])
+            own = calibrate(
+                fusion_set, CalibrationScores(found.scores, found.labels, groups[1]),
                 classes=len(bundle.class_names),
-                marginal_groups=groups[0], fused_groups=groups[1],
-                fuse_members=bundle.calibration.fuse,
-                alpha=bundle.calibration.alpha,
-                confidence=bundle.calibration.confidence,
-                class_images=bundle.calibration.class_images,
+                options=CalibrationOptions(
+                    fusion_members=bundle.calibration.fusion_members,
+                    alpha=bundle.calibration.alpha,
+                    confidence=bundle.calibration.confidence,
+                    class_images=bundle.calibration.class_images,
+                ),
             )
         except NavMonitorError as error:
             refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
@@ -330,17 +347,17 @@ def disagreements(
     for name, limits in calibration.thresholds.items():
         if name in bundle.scores and bundle.scores[name].windowed:
             continue  # promises nothing
-        mondrian = calibration.fused if name == FUSED else calibration.members[name]
+        ranked = calibration.fused if name == FUSED else calibration.scores[name]
         scores, labels = found.of(name, calibration)
         before, labels_before = expected.of(name, calibration)
         if not np.isfinite(scores).all():
             reasons.append(f'{name} is not a finite number on some images')
             continue
         rounded = scores - ROUNDING * (before.std() or 1.0)
-        p_values = mondrian.p_values(rounded, labels)
+        p_values = ranked.p_values(rounded, labels)
         together = groups[1] if name == FUSED else _joined(groups)
-        cells = mondrian.classes_cells[labels]
-        for cell in range(len(mondrian.cells)):
+        cells = ranked.cell_of_class[labels]
+        for cell in range(len(ranked.cells)):
             rows = cells == cell
             flagged = int((p_values[rows] <= limits[labels[rows]]).sum())
             allowed = _allowed(
@@ -352,12 +369,13 @@ def disagreements(
                     f'{max(allowed, 0)} are allowed'
                 )
         if name == FUSED:
-            odd = int((p_values <= STRANGE).sum())
-            before_odd = int((mondrian.p_values(before, labels_before) <= STRANGE).sum())
+            odd = int((p_values <= DEFAULT_EVIDENCE_LEVEL).sum())
+            p_values_before = ranked.p_values(before, labels_before)
+            before_odd = int((p_values_before <= DEFAULT_EVIDENCE_LEVEL).sum())
             if odd > before_odd:
                 reasons.append(
-                    f'{odd} calibration images are evidence (p <= {STRANGE:g}), and {before_odd} '
-                    'were'
+                    f'{odd} calibration images are evidence (p <= {DEFAULT_EVIDENCE_LEVEL:g}), '
+                    f'and {before_odd} were'
                 )
     return reasons
 
@@ -367,10 +385,10 @@ def _allowed(
 ) -> int:
     """Return how many of a cell's images may score above a threshold that keeps the budget."""
     n = len(scores)
-    worth = n if groups is None or not n else independent_images(scores, groups)
+    worth = n if groups is None or not n else effective_sample_size(scores, groups)
     if worth < images_needed(alpha, confidence):
         return -1
-    return math.floor(p_threshold(worth, alpha, confidence) * (n + 1) + 1e-9) - 1
+    return math.floor(p_value_threshold(worth, alpha, confidence) * (n + 1) + 1e-9) - 1
 
 
 def _flagged(calibration: Calibration, sample: Sample, less: float) -> int:
@@ -431,14 +449,14 @@ def _parts(
                     'they may be training images', others, len(calibration),
                 )
             _require_images(bundle, chosen)
-            if len(bundle.calibration.fuse) == 1:
+            if len(bundle.calibration.fusion_members) == 1:
                 return Parts(None, chosen)
             return Parts(calibration.subset(first), calibration.subset(second))
         _log.warning(
             'the monitor was calibrated on none of these images: nothing tells whether the network '
             'was trained on them'
         )
-    if len(bundle.calibration.fuse) == 1:
+    if len(bundle.calibration.fusion_members) == 1:
         return Parts(None, calibration)
     rest, part = split(calibration, MARGINAL_SHARE, seed)
     return Parts(part, rest)

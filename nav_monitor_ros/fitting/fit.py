@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros import __version__
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.calibration_images import CalibrationImages
-from nav_monitor_ros.bundle.folder import Bundle, equip
+from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.data.batches import (
     BATCH,
     Batch,
@@ -37,10 +38,12 @@ from nav_monitor_ros.data.labels import names_from, require_known_classes
 from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.decision.calibration import (
     Calibration,
-    calibrate_scores,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
     require_single_frames,
 )
-from nav_monitor_ros.decision.conformal import check_budget, images_needed
+from nav_monitor_ros.decision.false_alarm_budget import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.checkpoint import Checkpoint
 from nav_monitor_ros.fitting.partial_fit import PartialFit
@@ -490,18 +493,19 @@ def _calibrated(
     if len(seen_second) < len(second):
         left_out = len(second) - len(seen_second)
         _check_calibration(seen_second, len(seen_second), left_out, options)
-    calibrated = calibrate_scores(
-        None if marginal is None else marginal.scores,
-        None if marginal is None else marginal.predicted,
-        fused.scores,
-        fused.predicted,
+    fusion_set = None
+    if marginal is not None and seen_first is not None:
+        fusion_set = CalibrationScores(marginal.scores, marginal.predicted, seen_first.groups)
+    calibrated = calibrate(
+        fusion_set,
+        CalibrationScores(fused.scores, fused.predicted, seen_second.groups),
         classes=classifier.classes,
-        marginal_groups=None if seen_first is None else seen_first.groups,
-        fused_groups=seen_second.groups,
-        fuse_members=_fused_members(scores, options),
-        alpha=options.false_alarm_rate,
-        confidence=options.confidence,
-        class_images=options.class_images,
+        options=CalibrationOptions(
+            fusion_members=tuple(_fused_members(scores, options)),
+            alpha=options.false_alarm_rate,
+            confidence=options.confidence,
+            class_images=options.class_images,
+        ),
     )
     nothing = np.zeros(0, np.int64)
     return calibrated, (
@@ -556,13 +560,13 @@ def equip_with_possible(
     left_out = {}
     for name, score in list(scores.items()):
         try:
-            equip(classifier, [score])
+            configure_for_scores(classifier, [score])
         except NavMonitorError as error:
             if required:
                 raise
             del scores[name]
             left_out[name] = _reason(error)
-    equip(classifier, scores.values())
+    configure_for_scores(classifier, scores.values())
     return left_out
 
 

@@ -84,7 +84,7 @@ class PartialFit:
         """Return what ``prepare`` left in the scores, the same for all parts."""
         return {
             f'{name}/{key}': array
-            for name, score in self.scores.items() for key, array in score.prepared().items()
+            for name, score in self.scores.items() for key, array in score.sample_state().items()
         }
 
     def seen(self) -> dict[str, np.ndarray]:
@@ -98,7 +98,8 @@ class PartialFit:
             **{f'/{key}': array for key, array in account.items()},
             **{
                 f'{name}/{key}': array
-                for name, score in self.scores.items() for key, array in score.seen().items()
+                for name, score in self.scores.items()
+                for key, array in score.stream_state().items()
             },
         }
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.network.layers import Layer, dissect, find_layer
+from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.outputs import LOGITS, SelectedOutput, torch_logits_of
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_PACKAGE = __name__.partition('.')[0]
@@ -52,24 +53,24 @@ class Differentiable:
                 images.
         """
         with torch.inference_mode(False):
-            anatomy = dissect(trainable_copy(network).eval(), input_shape)
+            structure = probe_structure(trainable_copy(network).eval(), input_shape)
             # Copied again, since that copy may keep what it has computed in inference mode.
             self.network = trainable_copy(network).eval().to(dtype).requires_grad_(False)
         self.input_shape = tuple(input_shape)
         self.dtype = dtype
         self.device = next((p.device for p in self.network.parameters()), torch.device('cpu'))
-        self.columns = tuple(range(anatomy.classes) if columns is None else columns)
+        self.columns = tuple(range(structure.classes) if columns is None else columns)
         self.classes = len(self.columns)
-        self.layers: tuple[Layer, ...] = anatomy.layers
+        self.layers: tuple[Layer, ...] = structure.layers
         self._modules = dict(self.network.named_modules())
         self._head_output: torch.Tensor | None = None
-        self._form = anatomy.form if anatomy.head is None else LOGITS
-        self._scale = anatomy.scale
+        self._form = structure.form if structure.head is None else LOGITS
+        self._scale = structure.scale
         for module in self._modules.values():
             if not any(True for _ in module.children()):
                 module.register_forward_hook(_protected)
-        if anatomy.head is not None:
-            self._modules[anatomy.head].register_forward_hook(self._keep_head_output)
+        if structure.head is not None:
+            self._modules[structure.head].register_forward_hook(self._keep_head_output)
 
     @property
     def convolutions(self) -> tuple[Layer, ...]:

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import one_line
+from nav_monitor_ros.perception.compressed_images import decode_jpeg_or_png
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.exif_orientation import (
     APPLY,
     IGNORE,
@@ -13,7 +15,6 @@ from nav_monitor_ros.perception.exif_orientation import (
     stored_upright,
     turned,
 )
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage, decode_jpeg_or_png
 
 MAX_PIXELS = 1 << 30  # as OpenCV itself has it
 
@@ -22,7 +23,7 @@ _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _NETPBM = tuple(b'P%d' % number for number in range(1, 7))
 
 
-def decode_picture(encoded: bytes, *, exif: str = IGNORE) -> RawImage:
+def decode_picture(encoded: bytes, *, exif: str = IGNORE) -> DecodedImage:
     """Return the pixels of a JPEG, PNG, WebP, TIFF, BMP, PPM, PGM or PBM file.
 
     Its first bytes say which it is. JPEG and PNG are decoded as in ``decode_compressed``, with the
@@ -42,7 +43,7 @@ def decode_picture(encoded: bytes, *, exif: str = IGNORE) -> RawImage:
         pixels = _decoded(encoded)
     if exif == APPLY:
         pixels = turned(pixels, orientation(encoded))
-    return RawImage(pixels, 'gray' if pixels.ndim == 2 else 'bgr')
+    return DecodedImage(pixels, 'gray' if pixels.ndim == 2 else 'bgr')
 
 
 def _decoded(encoded: bytes) -> np.ndarray:

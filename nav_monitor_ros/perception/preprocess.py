@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.decoded_image import CONVERSIONS
 from nav_monitor_ros.perception.exif_orientation import EXIF, IGNORE
 
 LARGEST_INPUT = 1 << 21  # pixels that a network may look at
@@ -22,25 +23,6 @@ COLORS = ('rgb', 'bgr', 'gray')
 INTERPOLATIONS = ('antialias', 'area', 'bilinear', 'nearest')
 
 _CV2 = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'nearest': cv2.INTER_NEAREST}
-_TO_RGB = {
-    'bgr': cv2.COLOR_BGR2RGB,
-    'rgba': cv2.COLOR_RGBA2RGB,
-    'bgra': cv2.COLOR_BGRA2RGB,
-    'gray': cv2.COLOR_GRAY2RGB,
-}
-_TO_BGR = {
-    'rgb': cv2.COLOR_RGB2BGR,
-    'rgba': cv2.COLOR_RGBA2BGR,
-    'bgra': cv2.COLOR_BGRA2BGR,
-    'gray': cv2.COLOR_GRAY2BGR,
-}
-_TO_GRAY = {
-    'rgb': cv2.COLOR_RGB2GRAY,
-    'bgr': cv2.COLOR_BGR2GRAY,
-    'rgba': cv2.COLOR_RGBA2GRAY,
-    'bgra': cv2.COLOR_BGRA2GRAY,
-}
-_CONVERSIONS = {'rgb': _TO_RGB, 'bgr': _TO_BGR, 'gray': _TO_GRAY}
 
 
 @dataclass(frozen=True)
@@ -134,7 +116,7 @@ class Preprocess:
             'letterbox': self._letterboxed,
         }[self.fit](image)
         if order != self.color:
-            pixels = cv2.cvtColor(pixels, _CONVERSIONS[self.color][order])
+            pixels = cv2.cvtColor(pixels, CONVERSIONS[self.color][order])
         pixels = np.ascontiguousarray(pixels)
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nav_monitor_ros.data.bags.bag import Bag
 from nav_monitor_ros.data.bags.storage import BagDamagedError
-from nav_monitor_ros.perception.image_messages import ImageError
+from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.replay.comparison import (
     Comparison,
     Difference,

@@ -15,7 +15,7 @@ from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import (
     FrameContinuity,
     Monitor,
@@ -49,7 +49,7 @@ class ReplayEvent:
     calibration_stale: str  # how the camera's world has left the calibration's, or nothing
     changed: bool  # whether the alert is another one than before
     image: BagImage | None = None  # None where the silence between images was noticed
-    pixels: RawImage | None = None  # None where the message is no image
+    pixels: DecodedImage | None = None  # None where the message is no image
     verdict: Verdict | None = None  # None where the image could not be judged
 
 
@@ -83,7 +83,7 @@ class _Stream:
         try:
             verdict = self._judge(frame, now)
         except Exception as error:
-            self._machine.failed(*failure_of(error))
+            self._machine.frame_failed(*failure_of(error))
         return self._event(now, origin_ns, frame.image, frame.pixels, verdict)
 
     def _judge(self, frame: _Frame, now: float) -> Verdict:
@@ -98,7 +98,7 @@ class _Stream:
         verdict = judge.judge(frame.activations)
         age = max(0.0, (frame.image.received_ns - stamp_ns) / 1e9)
         taken = now - age if settings.rules.stamp_tolerance else now
-        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
+        self._machine.frame_judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
         return verdict
 
     def _event(self, now: float, origin_ns: int, *seen: Any) -> ReplayEvent:
@@ -156,7 +156,7 @@ class _Frame:
     """An image on its way; each stage of the line adds its part."""
 
     image: BagImage
-    pixels: RawImage | None = None
+    pixels: DecodedImage | None = None
     unusable: Exception | None = None  # why it is not looked at
     prepared: Prepared | None = None
     activations: Activations | None = None

@@ -24,7 +24,7 @@ import numpy as np
 from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.views.text import drawn_class, put_text, wrapped
 
 VERDICTS = 'verdicts.json'
@@ -58,7 +58,7 @@ class Moment:
     arrived: float  # seconds, steady clock
     stamp_ns: int  # nanoseconds
     frame_id: str
-    image: RawImage
+    image: DecodedImage
     verdict: Verdict
     alert: Alert
 
@@ -350,7 +350,7 @@ def _described(moment: Moment) -> dict[str, Any]:
         'e_value': verdict.e_value,
         'flagged': verdict.is_ood,
         'decisive_score': verdict.decisive,
-        'fired_score': verdict.fired,
+        'fired_score': verdict.strongest_member,
         'why': verdict.why,
         'scores': {
             name: {'score': value.score, 'p_value': value.p_value}
@@ -367,7 +367,7 @@ def _described(moment: Moment) -> dict[str, Any]:
     }
 
 
-def _encoded(image: RawImage) -> tuple[str, bytes]:
+def _encoded(image: DecodedImage) -> tuple[str, bytes]:
     bgr = cv2.cvtColor(image.rgb(), cv2.COLOR_RGB2BGR)
     suffix = '.png' if image.width * image.height <= LOSSLESS_PIXELS else '.jpg'
     done, data = cv2.imencode(suffix, bgr)
@@ -397,7 +397,7 @@ def _sheet(moments: Sequence[Moment]) -> np.ndarray:
         size = (
             max(1, round(moment.image.width * scale)), max(1, round(moment.image.height * scale))
         )
-        small = RawImage(
+        small = DecodedImage(
             cv2.resize(moment.image.pixels, size, interpolation=cv2.INTER_AREA),
             moment.image.order,
         ).rgb()

@@ -12,22 +12,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import ImageError, RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.threads import choose_threads, judge_alone
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
-_BLACK = RawImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
+_BLACK = DecodedImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -66,7 +68,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
@@ -92,8 +94,8 @@ class Monitor:
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=1 if threads is None else threads,
+        self.classifier = load_network(
+            bundle, backend=backend, device=device, threads=1 if threads is None else threads,
             trusted_packages=trusted_packages, scores=judge.scores,
         )
         if threads is None and str(self.classifier.device) == 'cpu':
@@ -119,7 +121,7 @@ class Monitor:
         """Return memory for what ``prepare`` makes of an image, to be used again and again."""
         return np.empty(self.classifier.input_shape, np.float32)
 
-    def look(self, image: RawImage, *, least_contrast: float = 0.0) -> Observation:
+    def look(self, image: DecodedImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
@@ -139,7 +141,7 @@ class Monitor:
         return outcome
 
     def observe_images(
-        self, images: Sequence[RawImage], *, least_contrast: float = 0.0
+        self, images: Sequence[DecodedImage], *, least_contrast: float = 0.0
     ) -> list[Observation]:
         """Classify several images in one forward pass and judge them one after the other.
 
@@ -168,7 +170,7 @@ class Monitor:
         self.judge.forget()
 
     def prepare(
-        self, image: RawImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
+        self, image: DecodedImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
         """Return an image as the network takes it.
 

@@ -14,7 +14,7 @@ from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_file import write_file
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 from nav_monitor_ros.tuning.recording_files import require_unused

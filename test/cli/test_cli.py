@@ -21,7 +21,8 @@ from processes import with_default_signals
 from safetensors.torch import save_file
 
 from nav_monitor_ros import __version__
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.views.activation_maps import MAX_WIDTH, MIN_WIDTH
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,8 @@ def run_cold(*arguments, cwd=ROOT):
 # seconds, as does tidying up after it, and there are many commands.
 STARTER = """
 import gc, json, os, runpy, sys, traceback
-import nav_monitor_ros.bundle.folder, nav_monitor_ros.evaluation.evaluate
+import nav_monitor_ros.bundle.networks, nav_monitor_ros.bundle.saving
+import nav_monitor_ros.evaluation.evaluate
 import nav_monitor_ros.fitting.train
 gc.freeze()
 for line in sys.stdin:
@@ -203,7 +205,7 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     assert (bundle.name, bundle.layer) == ('bars', 'fc1')
     assert list(bundle.scores) == ['pattern', 'energy']
     assert bundle.scores['pattern'].options.gamma == 2
-    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.calibration.fusion_members == ('pattern',)
     assert bundle.network.arguments == {'width': 24}
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
 
@@ -402,7 +404,7 @@ def test_train_fits_a_reference_network(tmp_path, run, decoy):
     assert 'epoch 8 of 8: loss' in ended.err
     assert ('decoy' in bundle.scores) == decoy and 'mc_dropout' in bundle.scores
     assert bundle.background == (10 if decoy else None)
-    classifier = bundle.classifier(device='cpu')
+    classifier = load_network(bundle, device='cpu')
     assert classifier.classes == 10
     verdict = bundle.judge(decisive='decoy' if decoy else 'mc_dropout').judge(
         classifier(np.zeros((1, 1, 28, 28), np.float32))

@@ -14,7 +14,8 @@ from raywork import Work, joined
 from safetensors.torch import save
 from threadpoolctl import threadpool_limits
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.batches import BATCH
 from nav_monitor_ros.data.sources import open_source
@@ -226,7 +227,7 @@ def test_two_workers_judge_as_one_machine_does_bit_for_bit(cluster, tiny_bundle,
     inside = open_source(f'{tmp_path}/inside.npz')
     outside = {'lying': open_source(f'{tmp_path}/lying.npz')}
     judge = tiny_bundle.judge(also=['all'])
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     job = JudgeJob(str(tiny_bundle.folder), ('all',), 'torch', ('tiny',), 'cpu', 1, 1)
     # As in the workers: a product by several threads adds in another order.
     with threadpool_limits(1):

@@ -186,8 +186,8 @@ def test_a_bag_calibrates_as_so_many_independent_images_as_it_has(bars):
     options = FitOptions(false_alarm_rate=0.1, class_names=tiny.CLASSES)
     bundle = fit(tiny.classifier(), tiny.SPEC, tiny.source(9, 150), open_source(spec), options)
     calibration = bundle.calibration
-    assert len(calibration.members['pattern']) == 300
-    assert calibration.independent <= len(calibration.fused)
+    assert len(calibration.scores['pattern']) == 300
+    assert calibration.effective_size <= len(calibration.fused)
 
 
 def test_a_class_that_the_network_lacks_is_named(bars, tmp_path):

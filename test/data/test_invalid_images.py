@@ -10,7 +10,8 @@ import tiny
 import torch
 from torch import nn
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.files_on_disk import open_files
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
@@ -20,7 +21,7 @@ from nav_monitor_ros.fitting import fit as fitting
 from nav_monitor_ros.fitting.checkpoint import Checkpoint
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import FitOptions, fit
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
 OPTIONS = FitOptions(

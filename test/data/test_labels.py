@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 import nav_monitor_ros
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.data.labels import (
@@ -214,7 +215,7 @@ def running():
 
 @pytest.fixture(scope='module')
 def bundle(running, tmp_path_factory):
-    from nav_monitor_ros.bundle.folder import save_bundle
+    from nav_monitor_ros.bundle.saving import save_bundle
 
     folder = tmp_path_factory.mktemp('labels') / 'animals'
     save_bundle(tiny.fitted(running, class_names=NAMES), running, folder, card='x')
@@ -249,7 +250,7 @@ def test_a_trained_network_is_as_right_on_pictures_as_on_numbers(tmp_path):
     folder = open_source(str(tmp_path))
     assert folder.class_names != words
     labels, shipped = network_labels(folder, words), load_bundle('digits')
-    predicted = shipped.classifier()(np.stack([
+    predicted = load_network(shipped)(np.stack([
         shipped.preprocess.apply(folder.image(i)) for i in range(len(folder))
     ])).predicted
     assert (labels == predicted).mean() > 0.98

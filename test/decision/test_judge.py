@@ -15,7 +15,7 @@ from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 
 
@@ -80,8 +80,8 @@ def test_huge_logits_are_no_problem(judge, normal):
 
 def test_a_verdict_holds_every_score_and_decides_by_one(judge, normal):
     verdict = judge.judge(normal[:1])
-    assert set(verdict.scores) == {*judge.calibration.fuse, FUSED}
-    assert verdict.members == judge.calibration.fuse
+    assert set(verdict.scores) == {*judge.calibration.fusion_members, FUSED}
+    assert verdict.members == judge.calibration.fusion_members
     assert verdict.decisive == FUSED
     assert verdict.p_value == verdict.scores[FUSED].p_value
     assert verdict.threshold == judge.calibration.thresholds[FUSED][verdict.class_index]
@@ -103,7 +103,7 @@ def test_any_score_may_decide(tiny_bundle, unusual, decisive):
     assert verdict.p_value == verdict.scores[decisive].p_value
     assert verdict.threshold == own[decisive][verdict.class_index]
     assert verdict.is_ood == (verdict.p_value <= verdict.threshold)
-    assert verdict.fired in verdict.members and verdict.fired in verdict.why
+    assert verdict.strongest_member in verdict.members and verdict.strongest_member in verdict.why
 
 
 def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):
@@ -122,7 +122,7 @@ def test_the_score_that_fired_is_the_member_with_the_smallest_p_value(judge, unu
     for frame in frames(unusual[:20]):
         verdict = judge.judge(frame)
         members = {n: v.p_value for n, v in verdict.scores.items() if n != FUSED}
-        assert members[verdict.fired] == min(members.values())
+        assert members[verdict.strongest_member] == min(members.values())
 
 
 # It is what the scores say.
@@ -144,7 +144,7 @@ def test_the_scores_are_those_of_the_fitted_scores(judge, unusual):
     verdict = judge.judge(frame)
     for name, score in judge.scores.items():
         assert verdict.scores[name].score == score.score_frame(frame) == score.score(frame)[0]
-        assert verdict.scores[name].p_value == judge.calibration.members[name].p_value(
+        assert verdict.scores[name].p_value == judge.calibration.scores[name].p_value(
             verdict.scores[name].score, verdict.class_index
         )
 
@@ -222,28 +222,28 @@ def test_what_is_no_number_is_refused(judge, normal, field, value):
 
 def test_the_monitor_looks_at_an_image_of_any_size_and_order(monitor):
     pixels = tiny.images(3, 1)[0][0]
-    rgb = monitor.look(RawImage(pixels, 'rgb'))
-    bgr = monitor.look(RawImage(np.ascontiguousarray(pixels[..., ::-1]), 'bgr'))
+    rgb = monitor.look(DecodedImage(pixels, 'rgb'))
+    bgr = monitor.look(DecodedImage(np.ascontiguousarray(pixels[..., ::-1]), 'bgr'))
     assert rgb.verdict.scores == bgr.verdict.scores
     assert rgb.fingerprint == bgr.fingerprint
-    large = monitor.look(RawImage(pixels.repeat(20, axis=0).repeat(30, axis=1), 'rgb'))
+    large = monitor.look(DecodedImage(pixels.repeat(20, axis=0).repeat(30, axis=1), 'rgb'))
     assert large.verdict.class_index == rgb.verdict.class_index
-    assert monitor.look(RawImage(np.zeros((1, 1), np.uint8), 'gray')).verdict.is_ood
+    assert monitor.look(DecodedImage(np.zeros((1, 1), np.uint8), 'gray')).verdict.is_ood
 
 
 def test_the_fingerprint_tells_images_apart(monitor):
     pixels = tiny.images(3, 1)[0][0]
     changed = pixels.copy()
     changed[5, 5, 1] ^= 1
-    assert monitor.look(RawImage(pixels, 'rgb')).fingerprint != monitor.look(
-        RawImage(changed, 'rgb')
+    assert monitor.look(DecodedImage(pixels, 'rgb')).fingerprint != monitor.look(
+        DecodedImage(changed, 'rgb')
     ).fingerprint
 
 
 def test_the_monitor_shows_the_layer_that_is_asked_for(monitor):
     assert monitor.spatial_layer().name == 'pool'  # the last one with spatial extent
     assert monitor.show_layer('1').name == 'conv'
-    image = RawImage(tiny.images(3, 1)[0][0], 'rgb')
+    image = DecodedImage(tiny.images(3, 1)[0][0], 'rgb')
     assert monitor.look(image).activations.maps['conv'].shape == (1, 5, 12, 12)
     with pytest.raises(NavMonitorError, match='no layer'):
         monitor.show_layer('conv9')

@@ -12,7 +12,9 @@ import pytest
 import tiny
 import yaml
 
-from nav_monitor_ros.bundle.folder import check_output, load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.output_folder import check_output
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli import main
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files import atomic_folder

@@ -14,7 +14,7 @@ import pytest
 import tiny
 from safetensors import safe_open
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.batches import BATCH
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import fit as fitting
@@ -31,7 +31,7 @@ FIT = f"""
 import dataclasses, sys, threading
 from pathlib import Path
 import tiny, torch
-from nav_monitor_ros.bundle.folder import save_bundle
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.fitting import fit as fitting
 from nav_monitor_ros.fitting.checkpoint import Checkpoint
 folder, stops_at = Path(sys.argv[1]), int(sys.argv[2])

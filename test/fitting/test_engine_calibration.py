@@ -10,7 +10,9 @@ import pytest
 import tiny
 
 from nav_monitor_ros.bundle.calibration_images import CalibrationImages
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.batches import score_images
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
@@ -53,7 +55,7 @@ def seen(monkeypatch):
 
 def run(bundle, calibration, tmp_path, **options):
     return export(
-        bundle, bundle.classifier(device='cpu', trusted_packages=['tiny']), calibration,
+        bundle, load_network(bundle, device='cpu', trusted_packages=['tiny']), calibration,
         [ONNXRUNTIME], tmp_path / 'out', trusted_packages=['tiny'], **options,
     )
 
@@ -137,7 +139,7 @@ def test_an_engine_is_calibrated_anew_as_the_monitor_was(tmp_path, monkeypatch, 
 
 def test_an_export_keeps_scores_not_activations(tmp_path):
     bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
-    reference = bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    reference = load_network(bundle, device='cpu', trusted_packages=['tiny'])
     wide = tiny.WIDTH * 4  # bytes of an image's features
     repeated = from_arrays('many', np.repeat(tiny.images(2, 200)[0], 100, axis=0))
 

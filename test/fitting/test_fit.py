@@ -15,19 +15,21 @@ import torch
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.bundle.show import show
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.conformal import images_needed, p_threshold
+from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
 from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
-from nav_monitor_ros.perception.image_messages import RawImage
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.monitor import Monitor
 
@@ -105,19 +107,19 @@ def test_the_calibration_holds_exactly_the_images_of_its_half():
     calibration = tiny.source(2, 81)
     bundle = fit_tiny(tiny.source(1, 150), calibration)
     second, first = split(calibration, 1 / 3, 0)
-    running = bundle.scores['channel_means'].watched
+    running = bundle.scores['channel_means'].channel_mean_layers
     classifier = tiny.classifier()
     classifier.watch(running)
     scores = bundle.scores['energy'].score(run(classifier, first))
-    assert np.array_equal(bundle.calibration.marginals['energy'].scores, np.sort(scores))
+    assert np.array_equal(bundle.calibration.fusion_p_values['energy'].scores, np.sort(scores))
     everything = bundle.scores['gaussian'].score(run(classifier, calibration))
     assert np.array_equal(
-        bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)
+        bundle.calibration.scores['gaussian'].pooled.scores, np.sort(everything)
     )
-    assert len(bundle.calibration.members['gaussian']) == 81 and len(first) == 27
+    assert len(bundle.calibration.scores['gaussian']) == 81 and len(first) == 27
     assert len(bundle.calibration.fused) == len(second)
-    for name, mondrian in bundle.calibration.members.items():
-        threshold = p_threshold(len(mondrian), 0.1, 0.95)
+    for name, mondrian in bundle.calibration.scores.items():
+        threshold = p_value_threshold(len(mondrian), 0.1, 0.95)
         assert (bundle.calibration.thresholds[name] == threshold).all()
 
 
@@ -158,7 +160,7 @@ def test_chosen_scores_and_options_are_fitted():
     assert list(bundle.scores) == ['energy', 'pattern']
     assert bundle.scores['pattern'].settings['gamma'] == 2
     assert not bundle.scores['pattern'].monitored.all()
-    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.calibration.fusion_members == ('pattern',)
 
 
 def test_what_it_was_made_of_is_noted():
@@ -240,7 +242,7 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
         np.concatenate([labels, data_labels[:30]]),
     )
     bundle = fit_tiny(tiny.source(1, 150), mixed)
-    assert len(bundle.calibration.members['gaussian']) == 90
+    assert len(bundle.calibration.scores['gaussian']) == 90
     assert bundle.provenance['calibration_images_shared_with_data'] == 30
     assert bundle.provenance['calibration']['images'] == 90
     assert 'calibration_images_shared_with_data' not in fit_tiny(
@@ -253,7 +255,7 @@ def test_a_single_score_is_calibrated_on_all_images():
         tiny.source(1, 150), tiny.source(2, 80),
         options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
     )
-    assert len(bundle.calibration.fused) == len(bundle.calibration.members['msp']) == 80
+    assert len(bundle.calibration.fused) == len(bundle.calibration.scores['msp']) == 80
     # The fusion of one score is that score: every image has the same p-value by both.
     batch = run(tiny.classifier(), tiny.source(5, 100))
     p_values = bundle.judge(also=['msp']).p_values(batch)
@@ -350,7 +352,7 @@ def test_the_listing_shows_classes_scores_and_layers(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def evaluated(tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = tiny.source(5, 300)
     outside = {
         'lying': from_arrays('lying', tiny.strange(5, 100)), 'same': tiny.source(6, 200)
@@ -359,7 +361,7 @@ def evaluated(tiny_bundle):
 
 
 def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     judge = tiny_bundle.judge(also=['all'])
     normal = run(classifier, tiny.source(5, 300))
     strange = run(classifier, from_arrays('lying', tiny.strange(5, 100)))
@@ -421,7 +423,7 @@ def test_results_are_plain_values_and_tables(evaluated):
 
 
 def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = from_arrays('unlabelled', tiny.images(5, 40)[0])
     judge = tiny_bundle.judge(also=['all'])
     result, _ = evaluate(classifier, judge, inside, {'lying': tiny.source(6, 20)})
@@ -437,7 +439,8 @@ def check_foreign(folder, classifier, spec, data, calibration, package):
     bundle = fit(classifier, spec, data, calibration, options)
     save_bundle(bundle, classifier, folder, card=model_card(bundle))
     monitor = Monitor(load_bundle(folder), device='cpu', trusted_packages=[package])
-    verdict = monitor.look(RawImage(data.image(0), 'rgb' if data.image(0).ndim == 3 else 'gray'))
+    pixels = data.image(0)
+    verdict = monitor.look(DecodedImage(pixels, 'rgb' if pixels.ndim == 3 else 'gray'))
     assert 0 < verdict.verdict.p_value <= 1
     assert verdict.verdict.explanation.pattern.shape == (classifier.width,)
     return monitor, verdict.verdict

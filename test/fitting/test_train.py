@@ -14,7 +14,7 @@ from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.decoys import decoys
 from nav_monitor_ros.fitting.train import TASKS, TRAFFIC_SIGNS, train
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 # Training on so few images takes a fraction of a second.
 BLANK = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)

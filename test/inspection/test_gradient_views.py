@@ -39,7 +39,7 @@ from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.inspection.training_steps import TrainingOptions, watch_training
 from nav_monitor_ros.inspection.weight_gradients import compare_filters
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.chart import Line, draw_chart

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
 from nav_monitor_ros.inspection.inspected_network import read_image, view_bundle
 from nav_monitor_ros.inspection.layer_views import grid, ordered_grids, volume
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.views.activation_maps import draw_activations
@@ -99,7 +99,7 @@ def test_eight_bits_are_the_rounded_range_byte_for_byte(digits):
 def test_one_bit_is_the_monitors_pattern(digits):
     found, _, _ = volume(digits, IMAGE, 'penultimate', bits=1, order='index')
     monitor = Monitor(load_bundle('digits'), device='cpu')
-    seen = monitor.look(RawImage(IMAGE, 'gray'))
+    seen = monitor.look(DecodedImage(IMAGE, 'gray'))
     bits = np.unpackbits(np.frombuffer(found.content(), np.uint8), bitorder='little')[:128]
     assert np.array_equal(bits.astype(bool), seen.verdict.explanation.pattern)
     pattern = next(s for s in monitor.bundle.scores.values() if isinstance(s, Pattern))

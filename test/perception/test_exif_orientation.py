@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from recorded import write_images
 from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_folders import IMAGE_SUFFIXES, read_file
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.inspected_network import read_image
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.perception.exif_orientation import orientation, turned
 from nav_monitor_ros.perception.image_files import decode_picture
-from nav_monitor_ros.perception.image_messages import ImageError, decode_compressed
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 pillow = pytest.importorskip('PIL.Image')

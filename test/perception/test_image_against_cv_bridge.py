@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.perception.image_messages import (
-    ImageError,
-    RawImage,
-    decode,
-    decode_compressed,
-)
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
+from nav_monitor_ros.perception.image_encodings import decode
 
 pytestmark = pytest.mark.ros
 
@@ -46,7 +43,7 @@ def image_message(encoding: str, pixel_bytes: int, seed: int) -> object:
     return message
 
 
-def decode_message(message: object) -> RawImage:
+def decode_message(message: object) -> DecodedImage:
     """Decode a sensor_msgs/Image as the node does."""
     return decode(
         message.encoding,

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import ENCODINGS, ImageError, RawImage, decode
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
+from nav_monitor_ros.perception.image_encodings import ENCODINGS, decode
 
 MEGAPIXEL = 1_000_000
 RED, GREEN, BLUE, GREY = (200, 10, 20), (30, 210, 40), (50, 60, 220), (70, 70, 70)
@@ -38,7 +39,7 @@ def rows_of(encoding: str, height: int) -> int:
     return height * 3 // 2 if encoding in ('nv12', 'nv21') else height
 
 
-def decode_unpadded(encoding: str, samples: np.ndarray, height: int, width: int) -> RawImage:
+def decode_unpadded(encoding: str, samples: np.ndarray, height: int, width: int) -> DecodedImage:
     """Decode samples that stand without padding in the byte order of the array's type."""
     big = samples.dtype.byteorder == '>'
     step = PIXEL_BYTES[encoding] * width
@@ -188,7 +189,7 @@ def test_colours_may_be_converted_after_resizing(encoding: str, interpolation: i
     )
     small = cv2.resize(image.pixels, (20, 16), interpolation=interpolation)
     expected = cv2.resize(image.rgb(), (20, 16), interpolation=interpolation)
-    assert RawImage(small, image.order).rgb().tolist() == expected.tolist()
+    assert DecodedImage(small, image.order).rgb().tolist() == expected.tolist()
 
 
 # --- steps, buffers and copies --------------------------------------------------------------------

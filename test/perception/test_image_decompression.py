@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.perception.image_messages import ImageError, decode_compressed
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import ImageError
 
 MEGAPIXEL = 1_000_000
 SCENE = cv2.resize(  # smooth, so that JPEG keeps it; not square, so that a rotation shows

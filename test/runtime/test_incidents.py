@@ -15,7 +15,7 @@ import pytest
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime import incidents as module
 from nav_monitor_ros.runtime.incidents import (
     IncidentRecorder,
@@ -42,7 +42,8 @@ def moment(number, *, flagged=False, side=32):
         3, 'three', 0.9, ((3, 0.9),), {'energy': ScoreValue(-7.0, p)}, 'energy', 0.01
     )
     alert = OOD if flagged else Alert(False, State.OK, Reason.IN_DISTRIBUTION)
-    return Moment(number / 30, 10**18 + number, 'camera', RawImage(pixels, 'rgb'), verdict, alert)
+    image = DecodedImage(pixels, 'rgb')
+    return Moment(number / 30, 10**18 + number, 'camera', image, verdict, alert)
 
 
 def rules(folder, **changes):
@@ -106,7 +107,7 @@ def test_an_incident_tells_everything_of_its_frames(tmp_path):
 
 def test_large_images_are_jpegs_and_gray_ones_are_taken(tmp_path):
     large = Moment(
-        0.0, 1, '', RawImage(np.zeros((1001, 1000), np.uint8), 'gray'), moment(1).verdict, OOD
+        0.0, 1, '', DecodedImage(np.zeros((1001, 1000), np.uint8), 'gray'), moment(1).verdict, OOD
     )
     folder = write_incident([large], OOD, rules(tmp_path), WHEN, {})
     assert [p.suffix for p in sorted(folder.glob('000_*'))] == ['.jpg']
@@ -124,7 +125,7 @@ def test_an_incident_larger_than_the_limit_keeps_its_newest_frames(tmp_path):
     rng = np.random.default_rng(0)
     moments = [
         Moment(
-            n / 30, n, '', RawImage(rng.integers(0, 256, (400, 400, 3), np.uint8), 'rgb'),
+            n / 30, n, '', DecodedImage(rng.integers(0, 256, (400, 400, 3), np.uint8), 'rgb'),
             moment(n).verdict, OOD,
         )
         for n in range(6)
@@ -294,7 +295,7 @@ def test_a_region_does_not_keep_its_whole_image(whole):
     image = whole()
     assert held_bytes(image[:32, :32]) == 480 * 640 * 3
     ring, one = IncidentRing(), moment(1)
-    region = RawImage(image, 'rgb').crop(10, 20, 32, 32)
+    region = DecodedImage(image, 'rgb').crop(10, 20, 32, 32)
     ring.add(replace(one, image=region), IncidentRules())
     assert ring.nbytes == 32 * 32 * 3
     (kept,) = ring.take()

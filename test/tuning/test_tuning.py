@@ -16,7 +16,7 @@ from torch import nn
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning import recorder
 from nav_monitor_ros.tuning.recorder import (

@@ -40,8 +40,10 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import listed, reachable
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
-from nav_monitor_ros.perception.image_messages import RawImage, decode, decode_compressed
+from nav_monitor_ros.perception.image_encodings import decode
 
 METADATA = 'metadata.yaml'
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
@@ -75,7 +77,7 @@ class BagImage:
     frame_id: str
     message: Any  # with the fields of its type
 
-    def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> RawImage:
+    def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> DecodedImage:
         """Return the pixels, as the node makes them of the same message.
 
         Args:

@@ -5,23 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.network.outputs import (
-    LOGITS,
-    SIGMOIDS,
-    form_of,
-    refusal,
-    scale_between,
-)
-
-if TYPE_CHECKING:
-    # Imported by what runs torch: a network that is exported needs none, and torch takes seconds.
-    import torch
-    from torch import nn
+from nav_monitor_ros.errors import NavMonitorError
 
 PENULTIMATE = 'penultimate'
 
@@ -39,82 +24,6 @@ class Layer:
     def channels(self) -> int:
         """Return the number of channels: maps have them first, a transformer's tokens last."""
         return self.shape[0] if len(self.shape) > 2 else self.shape[-1]
-
-
-@dataclass(frozen=True)
-class Anatomy:
-    """What one probing forward pass shows of a network."""
-
-    layers: tuple[Layer, ...]
-    head: str | None  # name of the linear layer whose output are the logits, None without one
-    classes: int
-    form: str = LOGITS  # of the network's own outputs, one of ``outputs.FORMS``
-    scale: float = 1.0  # by which the head's output becomes the logits: one over a temperature
-
-
-def dissect(network: nn.Module, input_shape: Sequence[int]) -> Anatomy:
-    """Run one image of noise through the network and note what happens.
-
-    Args:
-        network: In evaluation mode, on any device.
-        input_shape: (channels, height, width) of one preprocessed image.
-
-    Returns:
-        Layers, the classification head, the number of classes, and the form of the outputs. The
-        head is the last linear layer to run whose output is the network's output, or from which a
-        softmax, log-softmax or sigmoid makes it, at any temperature.
-
-    Raises:
-        NavMonitorError: The network cannot take such an image or does not return one row of class
-            scores.
-    """
-    import torch
-
-    from nav_monitor_ros.perception.network.onnx.sigmoids import Sigmoids
-
-    outputs: dict[str, torch.Tensor] = {}
-
-    def note(name: str):
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            if torch.is_tensor(output) and output.ndim >= 2 and output.shape[0] == len(probe):
-                outputs.pop(name, None)  # a module that runs twice counts where it last ran
-                outputs[name] = output.detach().clone()
-
-        return hook
-
-    device = next((p.device for p in network.parameters()), torch.device('cpu'))
-    probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
-    modules = dict(network.named_modules())
-    handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
-    try:
-        with torch.inference_mode(), Sigmoids() as sigmoids:
-            result = network(probe)
-    except NavMonitorError:
-        raise
-    except Exception as error:
-        reason = one_line(error)
-        raise NavMonitorError(
-            f'the network cannot take an image of shape {tuple(input_shape)} '
-            f'(channels, height, width): {reason}; check the preprocessing'
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not torch.is_tensor(result) or result.ndim != 2 or len(result) != len(probe):
-        raise refusal(result)
-    layers = tuple(
-        Layer(number, name, type(modules[name]).__name__, tuple(output.shape[1:]))
-        for number, (name, output) in enumerate(outputs.items(), start=1)
-    )
-    values = result.float().cpu().numpy()
-    form = SIGMOIDS if sigmoids.made(result) else form_of(values)
-    head, scale = _find_head(modules, outputs, values, form)
-    if head is None and _mixes_images(network, probe, values):
-        raise NavMonitorError(
-            'what the network returns for an image depends on the other images of its batch, as '
-            'with a softmax over axis 0; have it treat each image alone (softmax over axis 1)'
-        )
-    return Anatomy(layers, head, result.shape[1], form, scale)
 
 
 def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
@@ -172,36 +81,3 @@ def background_output(wanted: int | None, outputs: int) -> int | None:
             f'the network has {outputs} outputs, so its background class cannot be number {wanted}'
         )
     return wanted % outputs
-
-
-def _mixes_images(network: nn.Module, probe: torch.Tensor, values: np.ndarray) -> bool:
-    """Return whether a network's output (N, C) for the first of two images depends on the other."""
-    import torch
-
-    with torch.inference_mode():
-        again = network(probe).float().cpu().numpy()
-        black = torch.zeros_like(probe[1])
-        other = network(torch.stack([probe[0], black])).float().cpu().numpy()
-    if not np.array_equal(values, again, equal_nan=True):
-        return False  # it is random, which is something else
-    away = np.abs(other[0] - values[0]).max()
-    return bool(away > 5e-2 * np.abs(values).max())
-
-
-def _find_head(
-    modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: np.ndarray, form: str
-) -> tuple[str | None, float]:
-    """Return the name of the head, and the factor between its output and the logits."""
-    from torch import nn
-
-    for name in reversed(outputs):
-        if not isinstance(modules[name], nn.Linear):
-            continue
-        output = outputs[name].flatten(1)  # of a sequence of one token, too
-        if output.shape != result.shape:
-            continue
-        values = output.float().cpu().numpy()
-        scale = scale_between(values, result, form)
-        if scale is not None:
-            return name, scale
-    return None, 1.0

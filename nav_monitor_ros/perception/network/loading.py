@@ -15,7 +15,7 @@ from nav_monitor_ros.perception.network.backends import (
     installed,
 )
 from nav_monitor_ros.perception.network.layers import PENULTIMATE
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec, load_weights
@@ -54,14 +54,15 @@ def start_network(
     if spec.spec == ONNX:
         return _onnx(spec, weights, preprocess, layer, background, threads)
     # Imported here: torch takes seconds to load, and ONNX files do without.
-    from nav_monitor_ros.perception.network.classifier import Classifier, select_device
-    from nav_monitor_ros.perception.network.layers import dissect
+    from nav_monitor_ros.perception.network.torch.classifier import Classifier
+    from nav_monitor_ros.perception.network.torch.device import select_device
+    from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
     network = spec.build([spec.package] if trusted_packages is None else trusted_packages)
     load_weights(network, weights)
     if layer == ANY_LAYER:
         shape = (len(preprocess.mean), preprocess.height, preprocess.width)
-        layer = PENULTIMATE if dissect(network.eval(), shape).head is not None else '-1'
+        layer = PENULTIMATE if probe_structure(network.eval(), shape).head is not None else '-1'
     return Classifier(
         network, preprocess, layer=layer, background=background, device=select_device(device),
         threads=threads,
@@ -93,6 +94,6 @@ def _onnx(
     graph = OnnxGraph.read(path, output=spec.output, beside=True)
     if layer == ANY_LAYER:
         layer = '-1' if graph.entering is None else PENULTIMATE
-    return ExportedClassifier(
+    return OnnxClassifier(
         graph, preprocess, engine=engine, layer=layer, background=background, threads=threads
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RunningNetwork(Protocol):
-    """A network with its preprocessing: ``Classifier`` by torch, ``ExportedClassifier`` else."""
+    """A network with its preprocessing: ``Classifier`` by torch, ``OnnxClassifier`` else."""
 
     preprocess: Preprocess
     input_shape: tuple[int, ...]

@@ -56,7 +56,7 @@ class NetworkSpec:
                 'views need one'
             )
         # Imported here: torch takes seconds to load, and an exported network does without.
-        from nav_monitor_ros.perception.network.building import build
+        from nav_monitor_ros.perception.network.torch.building import build
 
         return build(self.spec, self.arguments, trusted_packages, weights, self.output)
 
@@ -76,6 +76,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
         NavMonitorError: The file is missing, unreadable, holds code, does not fit, or holds the
             network several times.
     """
-    from nav_monitor_ros.perception.network.weights import load_weights as load
+    from nav_monitor_ros.perception.network.torch.weights import load_weights as load
 
     load(network, path)

@@ -14,7 +14,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.alert_reason import Alert
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
 from nav_monitor_ros.ros.qos import reliable, unattended
 from nav_monitor_ros.runtime.monitor import Monitor, Observation
@@ -140,7 +140,7 @@ class LiveViews:
     def show(
         self,
         header: Header,
-        image: RawImage,
+        image: DecodedImage,
         observation: Observation,
         alert: Alert,
         monitor: Monitor,

@@ -17,10 +17,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.network.classifier import Classifier, select_device
-from nav_monitor_ros.perception.network.cuda_graph import CudaGraph
-from nav_monitor_ros.perception.network.layers import dissect, find_layer
+from nav_monitor_ros.perception.network.layers import find_layer
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
+from nav_monitor_ros.perception.network.torch.device import select_device
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.incidents import held_bytes
 
@@ -242,7 +244,7 @@ def test_layers_are_numbered_in_the_order_of_execution():
         def forward(self, images):
             return self.last(self.block(images))
 
-    layers = dissect(Backwards().eval(), (3, 6, 6)).layers
+    layers = probe_structure(Backwards().eval(), (3, 6, 6)).layers
     assert [(layer.number, layer.name, layer.kind, layer.shape) for layer in layers] == [
         (1, 'block.0', 'Conv2d', (8, 1, 1)),
         (2, 'block.1', 'Flatten', (8,)),
@@ -261,7 +263,7 @@ def test_a_module_that_runs_twice_stands_where_it_last_ran():
         def forward(self, images):
             return self.fc2(self.relu(self.fc1(self.relu(self.flatten(images)))))
 
-    layers = dissect(Twice().eval(), (3, 6, 6)).layers
+    layers = probe_structure(Twice().eval(), (3, 6, 6)).layers
     assert [layer.name for layer in layers] == ['flatten', 'fc1', 'relu', 'fc2']
     assert layers[2].shape == (9,)
 
@@ -286,25 +288,25 @@ def test_a_layer_that_does_not_exist_is_answered_with_those_that_do(tiny_classif
     'end', [nn.Identity(), nn.Softmax(1), nn.LogSoftmax(1), lambda x: x.softmax(1)]
 )
 def test_the_head_is_found_before_a_softmax(end):
-    anatomy = dissect(Ending(end).eval(), (3, 6, 6))
-    assert anatomy.head == 'fc2'
-    assert anatomy.classes == 4
+    structure = probe_structure(Ending(end).eval(), (3, 6, 6))
+    assert structure.head == 'fc2'
+    assert structure.classes == 4
 
 
 def test_a_network_that_does_not_end_in_a_linear_layer_has_no_head():
-    assert dissect(Ending(torch.tanh).eval(), (3, 6, 6)).head is None
+    assert probe_structure(Ending(torch.tanh).eval(), (3, 6, 6)).head is None
 
 
 def test_dissecting_leaves_no_hooks_behind():
     network = tiny.network()
-    dissect(network, (3, 12, 12))
+    probe_structure(network, (3, 12, 12))
     assert not any(module._forward_hooks for module in network.modules())
 
 
 @pytest.mark.parametrize('shape', [(1, 12, 12), (3, 5, 5), (3, 300, 2)])
 def test_images_that_the_network_cannot_take_are_refused(shape):
     with pytest.raises(NavMonitorError, match='check the preprocessing') as caught:
-        dissect(tiny.network(), shape)
+        probe_structure(tiny.network(), shape)
     assert str(shape) in str(caught.value) and '\n' not in str(caught.value)
 
 
@@ -314,7 +316,7 @@ def test_images_that_the_network_cannot_take_are_refused(shape):
 )
 def test_a_network_without_class_scores_is_refused(network):
     with pytest.raises(NavMonitorError, match=r'scores|cannot take'):
-        dissect(network.eval(), (3, 6, 6))
+        probe_structure(network.eval(), (3, 6, 6))
 
 
 # In service.
@@ -408,7 +410,7 @@ def test_a_recorded_pass_is_played_for_what_is_wanted_now(monkeypatch):
             name: tensor.numpy() for name, tensor in run(torch.from_numpy(images)).items()
         }
 
-    monkeypatch.setattr('nav_monitor_ros.perception.network.cuda_graph.recorded', recorded)
+    monkeypatch.setattr('nav_monitor_ros.perception.network.torch.cuda_graph.recorded', recorded)
     monkeypatch.setattr(Classifier, '_set_precision', lambda self: None)
     on_gpu, plain = tiny.classifier(), tiny.classifier()
     for classifier in (on_gpu, plain):

@@ -16,17 +16,19 @@ from onnx import TensorProto, helper, numpy_helper
 from test_cli import environment
 from torch import nn
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.inspection.inspected_network import view_bundle
-from nav_monitor_ros.perception.image_messages import RawImage
+from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME, OPENVINO, Engine
 from nav_monitor_ros.perception.network.layers import PENULTIMATE
 from nav_monitor_ros.perception.network.loading import start_network
-from nav_monitor_ros.perception.network.onnx.classifier import ExportedClassifier
+from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.runtime.monitor import Monitor
@@ -91,7 +93,7 @@ def test_a_fit_to_the_file_gives_the_scores_of_a_fit_to_the_code(onnx_bundle, ti
     bundle = load_bundle(onnx_bundle)
     assert bundle.network == ONNX and bundle.reference == Engine(ONNXRUNTIME)
     assert list(bundle.scores) == list(tiny_bundle.scores)
-    by_file, by_code = bundle.classifier(), tiny_bundle.classifier(trusted_packages=['tiny'])
+    by_file, by_code = load_network(bundle), load_network(tiny_bundle, trusted_packages=['tiny'])
     for source in (tiny.source(7, 100), tiny.source(8, 50, groups=None)):
         found, expected = run(by_file, source), run(by_code, source)
         assert np.array_equal(found.predicted, expected.predicted)
@@ -110,22 +112,22 @@ def test_its_bundle_is_judged_with_the_same_p_values(onnx_bundle, tiny_bundle):
     by_file = Monitor(load_bundle(onnx_bundle))
     by_code = Monitor(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     for pixels in [*tiny.images(7, 10)[0], *tiny.strange(7, 10)]:
-        found, expected = (m.look(RawImage(pixels, 'rgb')).verdict for m in (by_file, by_code))
+        found, expected = (m.look(DecodedImage(pixels, 'rgb')).verdict for m in (by_file, by_code))
         assert found.class_name == expected.class_name
         assert found.p_value == pytest.approx(expected.p_value, abs=0.1)  # vim is a member
 
 
 def test_its_bundle_is_exported_for_openvino(onnx_bundle, tmp_path):
     bundle = load_bundle(onnx_bundle)
-    export(bundle, bundle.classifier(), tiny.source(2, 200), ['openvino'], tmp_path / 'b')
+    export(bundle, load_network(bundle), tiny.source(2, 200), ['openvino'], tmp_path / 'b')
     written = {path.name for path in (tmp_path / 'b' / 'exported').iterdir()}
     # no graph, and where the processor has bfloat16 perhaps a calibration of that
     assert 'probe.safetensors' in written <= {'probe.safetensors', 'openvino_bf16.safetensors'}
     monitor = Monitor(load_bundle(tmp_path / 'b'))
     assert monitor.classifier.engine.backend == OPENVINO
     pixels = tiny.images(9, 1)[0][0]
-    expected = Monitor(bundle).look(RawImage(pixels, 'rgb')).verdict.class_name
-    assert monitor.look(RawImage(pixels, 'rgb')).verdict.class_name == expected
+    expected = Monitor(bundle).look(DecodedImage(pixels, 'rgb')).verdict.class_name
+    assert monitor.look(DecodedImage(pixels, 'rgb')).verdict.class_name == expected
 
 
 def test_layers_of_the_file_are_viewed_and_gradients_are_refused(onnx_bundle):
@@ -137,7 +139,7 @@ def test_layers_of_the_file_are_viewed_and_gradients_are_refused(onnx_bundle):
     with pytest.raises(NavMonitorError, match='gradient views need one'):
         ONNX.build()
     with pytest.raises(NavMonitorError, match='ONNX form, which torch does not run'):
-        load_bundle(onnx_bundle).classifier(backend='torch')
+        load_network(load_bundle(onnx_bundle), backend='torch')
 
 
 def test_fit_and_show_take_the_file_without_importing_torch(onnx_file, tmp_path):
@@ -153,7 +155,7 @@ status = main(['fit', '--model', 'onnx', '--weights', {str(onnx_file)!r},
     '--false-alarm-rate', '0.05', '--output', 'bundle'])
 assert status == 0 and main(['show', 'bundle']) == 0
 from nav_monitor_ros.runtime.monitor import Monitor
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 print('running', Monitor(load_bundle('bundle')).classifier.engine, 'torch' in sys.modules)
 """
     done = subprocess.run(
@@ -190,7 +192,7 @@ def test_a_changed_file_in_a_bundle_is_refused(onnx_bundle, tmp_path):
 @pytest.mark.parametrize('backend', [ONNXRUNTIME, OPENVINO])
 def test_the_last_linear_layer_is_found_however_it_is_written(tmp_path, ending, backend):
     path = made(tmp_path, [*BODY, *ending], {'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS})
-    running = ExportedClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
+    running = OnnxClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
     running.watch(['conv'])
     running.tap(['relu'])
     batch = np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32)
@@ -309,7 +311,7 @@ def test_a_network_that_computes_in_another_precision_inside_is_run(
     path = made(tmp_path, nodes, {
         'kernels': KERNELS.astype(kind), 'w': WEIGHT.astype(kind), 'b': BIAS.astype(kind),
     }, version=version)
-    running = ExportedClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
+    running = OnnxClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(backend))
     assert [one.name for one in running.layers][:5] == ['cast', 'conv', 'relu', 'pool', 'flat']
     running.watch(['conv', 'relu'])
     running.tap(['relu'])

@@ -13,16 +13,18 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.gradients import Differentiable
-from nav_monitor_ros.perception.network.classifier import Classifier
-from nav_monitor_ros.perception.network.layers import dissect
 from nav_monitor_ros.perception.network.loading import start_network
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.outputs import SelectedOutput
 from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
 TEMPERATURE = 2.5
 SIDE = tiny.SIDE
@@ -156,7 +158,7 @@ def test_a_temperature_belongs_to_logits_and_head(expected, end):
 @pytest.mark.parametrize('kind', [Pooled, Headed])
 def test_a_softmax_over_groups_of_classes_is_none_over_all(kind, end):
     network = kind(end, classes=10).eval()
-    assert dissect(network, (3, SIDE, SIDE)).head is None
+    assert probe_structure(network, (3, SIDE, SIDE)).head is None
     running = Classifier(network, tiny.PREPROCESS, layer='conv')
     found = running(BATCH)
     assert np.allclose(found.logits, network(torch.from_numpy(BATCH)).detach(), atol=1e-6)
@@ -194,12 +196,12 @@ def test_values_that_only_look_like_probabilities_of_one_class_are_logits():
 def test_the_head_of_a_network_with_spoilt_weights_is_found():
     network = Headed(nn.Identity()).eval()
     network.fc.weight.data[1, 2] = float('nan')
-    assert dissect(network, (3, SIDE, SIDE)).head == 'fc'
+    assert probe_structure(network, (3, SIDE, SIDE)).head == 'fc'
 
 
 def test_a_bent_output_is_no_temperature():
     for end in (torch.tanh, lambda z: torch.tanh(z * 1e-2), lambda z: z * z.abs()):
-        assert dissect(Headed(end).eval(), (3, SIDE, SIDE)).head is None
+        assert probe_structure(Headed(end).eval(), (3, SIDE, SIDE)).head is None
 
 
 def test_a_head_that_gives_a_sequence_of_one_token_is_found():
@@ -273,7 +275,7 @@ def test_what_an_onnx_network_returns_is_noted_in_its_bundle(tmp_path):
     )
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
     assert OnnxGraph.read(tmp_path / 'bundle' / 'model.onnx').form == 'probabilities'
-    again = load_bundle(tmp_path / 'bundle').classifier()
+    again = load_network(load_bundle(tmp_path / 'bundle'))
     assert np.array_equal(again(BATCH).logits, running(BATCH).logits)
 
 
@@ -317,7 +319,7 @@ def test_one_of_several_outputs_is_monitored(tmp_path, form):
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
     again = load_bundle(tmp_path / 'bundle')
     assert again.network == spec
-    found = again.classifier(device='cpu', trusted_packages=['test_outputs'])
+    found = load_network(again, device='cpu', trusted_packages=['test_outputs'])
     assert np.array_equal(found(BATCH).logits, running(BATCH).logits)
     gradients = Differentiable(found.network, (3, SIDE, SIDE))
     assert gradients.input_gradient(BATCH[:1], np.array([1])).any()
@@ -347,7 +349,7 @@ def test_several_outputs_of_an_onnx_file(tmp_path):
     spec = NetworkSpec('onnx', output='scores')
     bundle = tiny.fitted(running, spec)
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
-    again = load_bundle(tmp_path / 'bundle').classifier()
+    again = load_network(load_bundle(tmp_path / 'bundle'))
     assert np.array_equal(again(BATCH).logits, running(BATCH).logits)
 
 
@@ -367,7 +369,7 @@ class Boxes(nn.Module):
 ])
 def test_networks_that_are_no_classifiers_are_told_what_this_monitors(network, side, said):
     with pytest.raises(NavMonitorError, match=said) as caught:
-        dissect(network().eval(), (3, side, side))
+        probe_structure(network().eval(), (3, side, side))
     assert '\n' not in str(caught.value)
 
 
@@ -405,7 +407,7 @@ def test_weights_beside_an_onnx_file_are_read_and_move_into_the_bundle(tmp_path)
     assert np.allclose(running(BATCH).logits, tiny.classifier()(BATCH).logits, atol=1e-4)
     bundle = tiny.fitted(running, NetworkSpec('onnx'))
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
-    assert load_bundle(tmp_path / 'bundle').classifier()(BATCH).logits.shape == (6, 3)
+    assert load_network(load_bundle(tmp_path / 'bundle'))(BATCH).logits.shape == (6, 3)
     with pytest.raises(NavMonitorError, match=r'in another file.*external_data=False'):
         OnnxGraph.read(folder / 'a.onnx')  # as a bundle's is read
     data = (folder / 'a.onnx.data').read_bytes()

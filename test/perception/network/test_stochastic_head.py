@@ -13,7 +13,7 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.classifier import Classifier
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 SIX = Preprocess(6, 6, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))

@@ -14,9 +14,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from ros_harness import Graph, rgb_message, stamp_ns, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import find_bundle, load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.shipped import find_bundle  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
-from nav_monitor_ros.perception.image_messages import RawImage  # noqa: E402
+from nav_monitor_ros.perception.decoded_image import DecodedImage  # noqa: E402
 from nav_monitor_ros.runtime.monitor import Monitor  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -45,7 +46,7 @@ def test_the_node_on_openvino_gives_the_verdicts_of_torch(graph):
     images = [source.image(index) for index in range(COUNT)]
     images = [pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, 2) for pixels in images]
     by_torch = Monitor(load_bundle('digits'), backend='torch', device='cpu')
-    expected = [by_torch.look(RawImage(pixels, 'rgb')).verdict for pixels in images]
+    expected = [by_torch.look(DecodedImage(pixels, 'rgb')).verdict for pixels in images]
 
     graph.start_monitor(
         '-p', 'bundle:=digits', '-p', 'backend:=openvino', '-p', 'frozen_timeout:=0.0'

@@ -31,7 +31,7 @@ _KEPT = 3  # compiled graphs: the live pictures switch between one with maps and
 Output = tuple[str, 'int | None']  # tensor, and the rank of which the mean over positions is taken
 
 
-class ExportedClassifier:
+class OnnxClassifier:
     """A network's graph with its preprocessing, whose layers can be tapped.
 
     Logits, features, channel means and maps are those of ``Classifier``. Every choice of outputs is

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.network.classifier import Classifier
-from nav_monitor_ros.perception.network.onnx.files import require_onnx
 from nav_monitor_ros.perception.network.onnx.graph import DESCRIPTION, described
+from nav_monitor_ros.perception.network.onnx.untrusted_model import require_onnx
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 OPSET = 18
 

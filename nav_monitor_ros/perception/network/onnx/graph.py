@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.layers import Layer
-from nav_monitor_ros.perception.network.onnx.files import DOMAINS, read_model
 from nav_monitor_ros.perception.network.onnx.head import (
     GraphTail,
     LinearHead,
     floating,
     runs_over_all,
 )
+from nav_monitor_ros.perception.network.onnx.untrusted_model import DOMAINS, read_model
 from nav_monitor_ros.perception.network.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
 
 if TYPE_CHECKING:

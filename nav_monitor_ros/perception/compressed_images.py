@@ -1,0 +1,200 @@
+"""Compressed pictures in, pixels out: JPEG and PNG, checked for completeness before decoding.
+
+OpenCV invents pixels for what is missing of a truncated picture, and allocates what a header
+promises; so the picture's structure is read first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nav_monitor_ros.errors import one_line
+from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
+from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE, orientation, turned
+from nav_monitor_ros.perception.image_encodings import (
+    ENCODINGS,
+    as_buffer,
+    check_size,
+    decode,
+    quoted,
+)
+
+
+def decode_compressed(
+    format: str, data: Any, *, max_pixels: int, exif: str = IGNORE
+) -> DecodedImage:
+    """Return the pixels of a ``sensor_msgs/CompressedImage``, given its fields.
+
+    The picture is a JPEG or PNG, whichever its first bytes say, and whatever ``format`` calls it:
+    drivers write ``mjpeg``, ``MJPG`` or nothing. Alpha is dropped, of 16 bits the upper 8 are kept.
+    What image_transport writes before the semicolon is honoured as its own subscriber does: a
+    colour encoding without ``compressed bgr`` means that red and blue went into the encoder
+    swapped, and a grey picture of a Bayer encoding is still a mosaic.
+
+    Args:
+        format: Any name, or what image_transport writes: ``rgb8; jpeg compressed bgr8``.
+        data: Any contiguous buffer with the encoded picture.
+        max_pixels: Largest accepted ``width * height``, checked on the picture's header before any
+            pixel is decoded.
+        exif: ``ignore``: the camera's rows stay rows; ``apply``: the picture is turned as its EXIF
+            orientation says. As in the network's training, ``Preprocess.exif``.
+
+    Returns:
+        uint8 (H, W, 3), or grey (H, W) where the picture has one channel.
+
+    Raises:
+        ImageError: The data is of another format or a depth image, the picture is truncated,
+            corrupt, empty or too large.
+    """
+    encoded = bytes(as_buffer(data))
+    if 'compresseddepth' in format.lower():  # a header of its own before a PNG, and no picture
+        raise ImageError(
+            f'compressed image format {quoted(format)} is a depth image and not supported; jpeg '
+            'and png are'
+        )
+    pixels = decode_jpeg_or_png(encoded, max_pixels=max_pixels, format=format)
+    image = _as_announced(format, pixels, max_pixels)
+    if exif == APPLY:
+        return DecodedImage(turned(image.pixels, orientation(encoded)), image.order)
+    return image
+
+
+def decode_jpeg_or_png(
+    encoded: bytes, *, max_pixels: int, format: str | None = None
+) -> np.ndarray:
+    """Return the pixels of a picture that is complete, rows as they are stored.
+
+    Args:
+        encoded: The whole picture.
+        max_pixels: As for ``decode_compressed``.
+        format: What a message calls it, for the error.
+
+    Returns:
+        uint8 (H, W, 3) BGR, or (H, W) where the picture has one channel.
+
+    Raises:
+        ImageError: It is neither, or truncated, corrupt, empty or too large.
+    """
+    width, height = _encoded_size(encoded, format)
+    check_size(width, height, max_pixels)
+    return _decode_picture(encoded, width, height)
+
+
+def _as_announced(format: str, pixels: np.ndarray, max_pixels: int) -> DecodedImage:
+    """Return decoded pixels as what the message's format says that they are."""
+    source = format.split(';')[0].strip()
+    if pixels.ndim == 3:
+        swapped = re.fullmatch('(rgb|bgr)a?(8|16)', source) and 'compressed bgr' not in format
+        return DecodedImage(pixels, 'rgb' if swapped and ';' in format else 'bgr')
+    if source.startswith('bayer_') and source in ENCODINGS:
+        height, width = pixels.shape
+        mosaic = source.removesuffix('16').removesuffix('8') + '8'
+        return decode(mosaic, height, width, width, False, pixels, max_pixels=max_pixels)
+    return DecodedImage(pixels, 'gray')
+
+@dataclass(frozen=True)
+class _Codec:
+    """What identifies a compressed picture, delimits it and tells its size."""
+
+    name: str
+    signature: bytes
+    end: bytes
+    find_size: Callable[[bytes], tuple[int, int, int] | None]
+    # the whole file -> width, height, where the pixels' part begins at the earliest
+
+
+_PNG_AROUND = 12  # bytes of a chunk's length, name and checksum
+
+
+def _png_size(encoded: bytes) -> tuple[int, int, int] | None:
+    if encoded[12:16] != b'IHDR' or len(encoded) < 24:
+        return None
+    # OpenCV makes room for what a chunk's length promises before it looks for the chunk.
+    place = len(b'\x89PNG\r\n\x1a\n')
+    while place + 8 <= len(encoded):
+        length = int.from_bytes(encoded[place : place + 4], 'big')
+        if length > len(encoded) - place - _PNG_AROUND:
+            raise ImageError(
+                f'PNG data is truncated or corrupt: a part of {length} bytes at byte {place} of '
+                f'{len(encoded)}'
+            )
+        if encoded[place + 4 : place + 8] == b'IEND':
+            break
+        place += _PNG_AROUND + length
+    return int.from_bytes(encoded[16:20], 'big'), int.from_bytes(encoded[20:24], 'big'), 24
+
+
+_JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')  # skips fill bytes and garbage, as libjpeg does
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, of every process
+_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+_MOST_SCANS = 32  # progressive pictures have about ten, and each costs a pass over all pixels
+
+
+def _jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
+    # Segments are stepped over whole, so a thumbnail inside one is not taken for the picture.
+    size = None
+    position = 2
+    while (found := _JPEG_MARKER.search(encoded, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker == _JPEG_SCAN and size is not None:
+            return *size, position
+        if marker in (_JPEG_SCAN, _JPEG_END):
+            return None
+        if marker in _JPEG_BARE:
+            continue
+        if marker in _JPEG_FRAMES:
+            # length (2 bytes), sample precision (1), height (2), width (2)
+            height = int.from_bytes(encoded[position + 3 : position + 5], 'big')
+            width = int.from_bytes(encoded[position + 5 : position + 7], 'big')
+            size = width, height
+        position += max(2, int.from_bytes(encoded[position : position + 2], 'big'))
+    return None
+
+
+_CODECS = (
+    _Codec('JPEG', b'\xff\xd8\xff', b'\xff\xd9', _jpeg_size),
+    _Codec('PNG', b'\x89PNG\r\n\x1a\n', b'IEND\xae\x42\x60\x82', _png_size),
+)
+
+
+def _encoded_size(encoded: bytes, format: str | None) -> tuple[int, int]:
+    """Return width and height as the picture's header has them, once the picture is complete."""
+    codec = next((codec for codec in _CODECS if encoded.startswith(codec.signature)), None)
+    if codec is None:
+        called = '' if format is None else f', format {quoted(format)}'
+        raise ImageError(
+            f'compressed image data ({len(encoded)} bytes{called}) is neither JPEG nor PNG, and no '
+            'other format is supported'
+        )
+    size = codec.find_size(encoded)
+    if size is None:
+        raise ImageError(f'{codec.name} header is truncated or corrupt ({len(encoded)} bytes)')
+    width, height, pixels_begin = size
+    scans = encoded.count(b'\xff\xda', pixels_begin) if codec.name == 'JPEG' else 0
+    if scans > _MOST_SCANS:
+        raise ImageError(f'JPEG data has {scans} scans, more than the {_MOST_SCANS} allowed')
+    # libjpeg paints what is missing grey and calls it a picture.
+    if encoded.find(codec.end, pixels_begin) < 0:
+        raise ImageError(f'{codec.name} data is truncated: no end marker in {len(encoded)} bytes')
+    return width, height
+
+
+def _decode_picture(encoded: bytes, width: int, height: int) -> np.ndarray:
+    # Eight bits and one or three channels, whatever the file holds.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f'compressed image is corrupt: {one_line(error)}') from error
+    if pixels is None or pixels.shape[:2] != (height, width):
+        raise ImageError(
+            f'compressed image of {width} x {height} pixels is corrupt: it cannot be decoded'
+        )
+    return pixels

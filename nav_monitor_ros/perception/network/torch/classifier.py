@@ -1,0 +1,416 @@
+"""A network in service: one forward pass yields everything that the monitor looks at."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine
+from nav_monitor_ros.perception.network.layers import (
+    PENULTIMATE,
+    Layer,
+    background_output,
+    find_layer,
+)
+from nav_monitor_ros.perception.network.outputs import LOGITS, torch_logits_of
+from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
+from nav_monitor_ros.perception.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
+
+_RECORDED = 8  # images up to which a pass is recorded for a GPU: as many as a robot has cameras
+_WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
+
+
+class Classifier:
+    """A network with its preprocessing, whose layers can be tapped.
+
+    Logits are the output of the last linear layer, also where the network ends in a softmax or
+    sigmoid, and divided by its temperature. Where no linear layer comes before that, they are
+    computed back from the probabilities (``outputs.logits_of``).
+    Features are the monitored layer's output: of a layer with spatial extent the mean over
+    positions of each channel, of a sequence the mean over its tokens. The penultimate layer is
+    the head's input.
+
+    Not thread-safe: one thread runs it and sets its taps.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess,
+        *,
+        layer: str = PENULTIMATE,
+        watch: Sequence[str] = (),
+        background: int | None = None,
+        device: torch.device | str = 'cpu',
+        threads: int = 1,
+        precision: str = F32,
+    ) -> None:
+        """Take the network into service.
+
+        Args:
+            network: Returns (N, classes) for (N, channels, height, width).
+            preprocess: How pixels become the network's input.
+            layer: The monitored layer: ``penultimate``, a name or a 1-based number.
+            watch: Layers whose channel means every forward pass yields.
+            background: Which output stands for everything that is none of the classes, for a
+                network that was trained with such an output; -1 is the last one. It is not among
+                the classes.
+            device: Where to compute.
+            threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
+                choice. More threads than idle cores make small networks very much slower.
+            precision: ``f32``, or ``tf32`` for TensorFloat-32 on a GPU.
+
+        Raises:
+            NavMonitorError: The network cannot take such images, the layer or the background output
+                does not exist, or the penultimate layer is asked of a network without a linear
+                head.
+        """
+        if threads:
+            torch.set_num_threads(threads)
+        self.preprocess = preprocess
+        self.device = torch.device(device)
+        self.engine = Engine(TORCH, precision)
+        self._network = network.eval().to(self.device)
+        channels = len(preprocess.mean)
+        self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
+        self._layout = _arranged(self._network, self.input_shape, self.device)
+        structure = probe_structure(self._network, self.input_shape)
+        self.layers: tuple[Layer, ...] = structure.layers
+        self.background = background_output(background, structure.classes)
+        # Columns of the classes proper among the network's outputs.
+        self._columns = [i for i in range(structure.classes) if i != self.background]
+        self.classes: int = len(self._columns)
+        self._modules = dict(self._network.named_modules())
+        self._taps: tuple[str, ...] = ()
+        self._tapped: dict[str, torch.Tensor] = {}
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._means: dict[str, torch.Tensor] = {}
+        self._watched: tuple[str, ...] = ()
+        self._head_name = structure.head
+        # How the logits follow from the network's own output, or from the head's.
+        self._form = structure.form if structure.head is None else LOGITS
+        self._scale = structure.scale
+        self._feature: torch.Tensor | None = None
+        self._head_input: torch.Tensor | None = None
+        self._logits: torch.Tensor | None = None
+        self._stochastic: StochasticHead | None = None
+        self._passes = 0
+        self._before_dropout: torch.Tensor | None = None
+        self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}  # by outputs, images
+        self._watch_head()
+        self.layer = self._watch_monitored(layer)
+        self.watch(watch)
+        probe = self(np.random.default_rng(0).random((4, *self.input_shape), dtype=np.float32))
+        self.width: int = probe.features.shape[1]  # number of monitored neurons
+        self.head: Head | None = self._head_of_monitored(probe)
+
+    def __call__(self, batch: np.ndarray) -> Activations:
+        """Run one forward pass.
+
+        Args:
+            batch: float32 (N, channels, height, width), as ``Preprocess.apply`` makes them.
+
+        Returns:
+            Logits, monitored features, the watched layers' channel means and the tapped maps.
+        """
+        with torch.inference_mode():
+            found = self._found(np.ascontiguousarray(batch, dtype=np.float32))
+        outputs, samples = found['logits'], found.get('samples')
+        return Activations(
+            self._classes_of(outputs),
+            found['features'],
+            {name: found[f'mean/{name}'] for name in self._watched},
+            {name: found[f'map/{name}'] for name in self._taps},
+            None if samples is None else self._classes_of(samples),
+            None if self.background is None else outputs[:, self.background],
+        )
+
+    def watch(self, layers: Iterable[str]) -> None:
+        """Have every forward pass yield the channel means of more layers.
+
+        Args:
+            layers: Names or 1-based numbers.
+
+        Raises:
+            NavMonitorError: A layer does not exist.
+        """
+        for name in dict.fromkeys(find_layer(self.layers, layer).name for layer in layers):
+            if name not in self._watched:
+                self._watched += (name,)
+                self._modules[name].register_forward_hook(self._keep_means(name))
+
+    def sample_dropout(self, passes: int, seed: int = 0) -> None:
+        """Have every forward pass yield the logits of K passes with dropout on.
+
+        Args:
+            passes: K; 0 switches it off.
+            seed: Of the dropout masks, which are the same for every image.
+
+        Raises:
+            NavMonitorError: The network has no dropout layer, or what follows it cannot be repeated
+                alone.
+        """
+        if self._stochastic is None and passes:
+            probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
+            stochastic = StochasticHead(
+                self._network, probe.to(self.device), self._head_name
+            )
+            self._stochastic = stochastic
+
+            def hook(_module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+                # A later layer that works in place would change it, a linear one does not.
+                self._before_dropout = inputs[0] if stochastic.is_linear else inputs[0].clone()
+
+            self._modules[stochastic.first].register_forward_pre_hook(hook)
+        self._passes = passes
+        if self._stochastic is not None:
+            self._stochastic.draw(passes, seed)
+        self._graphs.clear()  # they have the masks of before
+
+    def use_threads(self, count: int, *, trying: bool = False) -> None:
+        """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
+        torch.set_num_threads(count)
+
+    def tap(self, layers: Iterable[str]) -> None:
+        """Choose the layers whose maps the next forward passes keep.
+
+        Args:
+            layers: Names or 1-based numbers; an empty iterable taps none.
+
+        Raises:
+            NavMonitorError: A layer does not exist; the taps stay as they were.
+        """
+        names = tuple(dict.fromkeys(find_layer(self.layers, layer).name for layer in layers))
+        for handle in self._handles:
+            handle.remove()
+        self._taps = names
+        self._handles = [self._modules[name].register_forward_hook(self._keep(name))
+                         for name in names]
+
+    def tensors(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor | None]:
+        """Run one forward pass as torch would be traced through it, for ``export_onnx``.
+
+        Args:
+            batch: float32 (N, channels, height, width).
+            layers: Names of layers, all of which are tapped.
+
+        Returns:
+            ``logits`` (of all outputs), ``entering`` (the last linear layer), ``samples`` (of the
+            passes with dropout), and the maps by layer; None for what the network has not.
+        """
+        result = self._network(batch)
+        found = {
+            'logits': self._as_logits(result if self._logits is None else self._logits),
+            'entering': self._head_input,
+            **{name: self._tapped[name] for name in layers},
+        }
+        # Last, since it runs layers that are tapped once more.
+        samples = None
+        if self._stochastic is not None and self._passes and self._before_dropout is not None:
+            samples = self._as_logits(self._stochastic.run(self._before_dropout))
+        return {**found, 'samples': samples}
+
+    @property
+    def network(self) -> nn.Module:
+        """Return the network itself, with the hooks of this classifier."""
+        return self._network
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """Return which of the network's outputs are the classes, in their order."""
+        return tuple(self._columns)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Return the names of the tapped layers."""
+        return self._taps
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the network's weights, on the CPU."""
+        return {name: t.detach().cpu() for name, t in self._network.state_dict().items()}
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the weights and their names, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the network's weights as safetensors.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
+
+    def _found(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        """Run a pass; return what ``_pass`` does, on the CPU."""
+        if self.device.type == 'cuda' and len(batch) <= _RECORDED:
+            graph = self._recorded(len(batch))
+            if graph is not None:
+                return graph(batch)
+        images = torch.from_numpy(batch).to(self.device)
+        found = self._pass(images.contiguous(memory_format=self._layout))
+        return {name: _to_numpy(tensor) for name, tensor in found.items()}
+
+    def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Run the network, whose hooks keep what they see; return all that is wanted of it."""
+        self._tapped.clear()
+        self._set_precision()
+        result = self._network(images)
+        feature = self._head_input if self._feature is None else self._feature
+        assert feature is not None  # the hooks have run
+        found = {
+            'logits': self._as_logits(result if self._logits is None else self._logits),
+            'features': feature,
+            **{f'mean/{name}': self._means[name] for name in self._watched},
+            **{f'map/{name}': self._tapped[name] for name in self._taps},
+        }
+        if self._stochastic is not None and self._passes and self._before_dropout is not None:
+            found['samples'] = self._as_logits(self._stochastic(self._before_dropout))
+        return found
+
+    def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the logits of what the head, or the network without one, has given."""
+        logits = torch_logits_of(outputs, self._form)
+        return logits if self._scale == 1 else logits * self._scale
+
+    def _set_precision(self) -> None:
+        """Set how torch multiplies on a GPU, before each pass that is not played again.
+
+        torch's own default lets convolutions, not linear layers, use TensorFloat-32: scores would
+        differ from those that the monitor was calibrated with on a processor.
+        """
+        if self.device.type == 'cuda':
+            allowed = self.engine.precision == TF32
+            torch.backends.cudnn.allow_tf32 = allowed
+            torch.backends.cuda.matmul.allow_tf32 = allowed
+
+    def _recorded(self, images: int) -> CudaGraph | None:
+        """Return the recorded pass for what is wanted now; what is wanted changes seldom."""
+        # Imported here: only GPUs need it.
+        from nav_monitor_ros.perception.network.torch.cuda_graph import recorded
+
+        wanted = (self._taps, self._watched)
+        if wanted not in self._graphs:
+            while len(self._graphs) >= _WANTED:
+                del self._graphs[next(iter(self._graphs))]
+            self._graphs[wanted] = {}
+        graphs = self._graphs[wanted]
+        if images not in graphs:
+            shape = (images, *self.input_shape)
+            graphs[images] = recorded(self._pass, shape, self.device, self._layout)
+        return graphs[images]
+
+    def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the outputs without the background class, along the last axis."""
+        return outputs if self.background is None else outputs[..., self._columns]
+
+    def _keep(self, name: str):
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            # Cloned, because a later in-place operation (`out += identity`) would change it.
+            self._tapped[name] = output.clone()
+
+        return hook
+
+    def _keep_means(self, name: str):
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            self._means[name] = _vector(output)
+
+        return hook
+
+    def _watch_head(self) -> None:
+        if self._head_name is None:
+            return
+
+        def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+            # Of a sequence of one token, its row. Cloned, since the network may go on in place.
+            self._head_input, self._logits = _row(inputs[0]), _row(output).clone()
+
+        self._modules[self._head_name].register_forward_hook(hook)
+
+    def _watch_monitored(self, layer: str) -> str:
+        if layer == PENULTIMATE:
+            if self._head_name is None:
+                raise NavMonitorError(
+                    'the network does not end in a linear layer, so its penultimate layer is '
+                    'unknown; name the layer to monitor (--layer), one of '
+                    + ', '.join(f'{known.number} {known.name}' for known in self.layers)
+                )
+            return PENULTIMATE
+        found = find_layer(self.layers, layer)
+
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
+            self._feature = _vector(output)
+
+        self._modules[found.name].register_forward_hook(hook)
+        return found.name
+
+    def _head_of_monitored(self, probe: Activations) -> Head | None:
+        """Return the head's weights if they act on the monitored features (or on their ReLU)."""
+        if self._head_name is None:
+            return None
+        entering = _to_numpy(self._head_input)
+        if probe.features.shape != entering.shape:
+            return None
+        direct = np.allclose(probe.features, entering, atol=1e-5)
+        if not direct and not np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5):
+            return None
+        linear = self._modules[self._head_name]
+        weight = _to_numpy(linear.weight)
+        bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
+        scale = np.float32(self._scale)
+        return Head(
+            scale * weight[self._columns], scale * bias[self._columns], rectified=not direct
+        )
+
+
+def _arranged(
+    network: nn.Module, input_shape: Sequence[int], device: torch.device
+) -> torch.memory_format:
+    """Arrange a network's weights with the channels last in memory, where it can bear that.
+
+    Convolutions are up to twice as fast so. Networks that flatten their maps with ``view`` refuse.
+    """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    probe = torch.zeros(2, *input_shape, device=device)
+    try:
+        with torch.inference_mode():
+            network(probe.contiguous(memory_format=torch.channels_last))
+    except Exception:  # one that has another cause is told of by whoever runs it next
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _row(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.ndim == 2 else tensor.flatten(1)
+
+
+def _vector(output: torch.Tensor) -> torch.Tensor:
+    if output.ndim == 2:
+        return output.clone()
+    return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
+
+
+def _to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
+    assert tensor is not None  # the hooks have run
+    found = tensor.detach().float().cpu()
+    if found.untyped_storage().nbytes() > found.nbytes:
+        found = found.clone()  # of a larger one, which whoever keeps this would keep
+    return found.numpy()

@@ -1,0 +1,39 @@
+"""The device that torch computes on."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from nav_monitor_ros.errors import NavMonitorError
+
+_log = logging.getLogger(__name__)
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device to compute on, and log the choice.
+
+    Args:
+        name: ``auto`` (the first CUDA device if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The device; the CPU, with a warning, where the wanted CUDA device does not exist.
+
+    Raises:
+        NavMonitorError: ``name`` is none of these.
+    """
+    kind, _, number = name.partition(':')
+    if name not in {'auto', 'cpu', 'cuda'} and not (kind == 'cuda' and number.isdecimal()):
+        raise NavMonitorError(f"device '{name}' is not auto, cpu, cuda or cuda:N")
+    index = int(number or 0)
+    available = torch.cuda.device_count() if name != 'cpu' else 0
+    if name == 'cpu' or (name == 'auto' and not available):
+        device = torch.device('cpu')
+    elif index < available:
+        device = torch.device('cuda', index)
+    else:
+        _log.warning('device %s is not there (%d CUDA devices); using the CPU', name, available)
+        return torch.device('cpu')
+    _log.info('computing on %s (device: %s)', device, name)
+    return device
