@@ -55,7 +55,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
-    from nav_monitor_ros.evaluation.report_page import require_matplotlib, write_report
+    from nav_monitor_ros.evaluation.report_page import write_report
 
     outside = {}
     for text in options.ood:
@@ -67,8 +67,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
-    if options.output is not None:
-        require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:

@@ -18,7 +18,6 @@ from nav_monitor_ros.data.distinct_images import first_occurrences
 from nav_monitor_ros.data.image_source import (
     ImageSource,
     add_fingerprints,
-    fingerprint,
     fingerprint_of,
 )
 from nav_monitor_ros.data.invalid_images import InvalidImages
@@ -201,7 +200,7 @@ def _written(
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
     assert isinstance(reference, Classifier)
-    passes = max((score.passes for score in bundle.scores.values()), default=0)
+    passes = max((score.dropout_passes for score in bundle.scores.values()), default=0)
     progress('exporting the network', 0, 1)
     export_onnx(reference, path, passes=passes)
     progress('exporting the network', 1, 1)
@@ -285,7 +284,7 @@ def _trained_on(
         trained = bundle.training_images.contain(digests)
     else:  # an earlier version kept only one fingerprint of all of them
         total = add_fingerprints(
-            fingerprint(digest, images.label(place)) for place, digest in enumerate(digests)
+            images.fingerprint_part(place, digest) for place, digest in enumerate(digests)
         )
         data = bundle.provenance.get('data')
         noted = data.get('sha256') if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.batches import BATCH, Progress
 from nav_monitor_ros.data.image_source import ImageSource, fingerprint_of
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import names_from, network_labels, require_known_classes
+from nav_monitor_ros.data.labels import names_from, require_known_classes
 from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_pass import calibrate_on_images, check_calibration_source
@@ -95,7 +95,7 @@ def fit(
     class_names = _class_names(classifier, data, options)
     require_names([options.name], 'the name of the bundle', 'choose another one (--name)')
     require_names(class_names, 'the name of a class', 'rename it')
-    labels = network_labels(data, class_names, classifier.background)
+    labels = data.numbered_for(class_names, classifier.background).labels
     require_known_classes(calibration, class_names)
     scores = empty_scores(classifier, options)
     check_calibration_source(calibration, scores, options)
@@ -144,7 +144,7 @@ def fit(
                 'source': source_label(data.name), 'images': partial.images,
                 'sha256': fingerprint_of(partial.fingerprint),
             },
-            'labels': 'network predictions' if data.labels is None else 'data',
+            'labels': 'network predictions' if labels is None else 'data',
             'correctly_classified': partial.correct,
             'calibration': dict(calibrated.described),
             **({'images_left_out': images_left_out} if images_left_out else {}),

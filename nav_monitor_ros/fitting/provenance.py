@@ -12,7 +12,6 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.data.image_source import (
     ImageSource,
     add_fingerprints,
-    fingerprint,
     fingerprint_of,
 )
 from nav_monitor_ros.data.source_spec import source_label
@@ -39,7 +38,7 @@ def describe_images(source: ImageSource, digests: Sequence[bytes]) -> dict[str, 
         digests: Checksums of their pixels.
     """
     total = add_fingerprints(
-        fingerprint(digest, source.label(place)) for place, digest in enumerate(digests)
+        source.fingerprint_part(place, digest) for place, digest in enumerate(digests)
     )
     return {
         'source': source_label(source.name), 'images': len(source),

@@ -204,5 +204,6 @@ def _take(
     partial.update(
         batch,
         None if labels is None else labels[batch.places],
-        None if source.labels is None else source.labels[batch.places],
+        [source.fingerprint_part(place, digest)
+         for place, digest in zip(batch.places.tolist(), batch.digests, strict=True)],
     )
