@@ -56,7 +56,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
-    from nav_monitor_ros.evaluation.report_page import require_matplotlib, write_report
+    from nav_monitor_ros.evaluation.report_page import write_report
 
     if options.output is not None:
         written = [options.output / name for name in ('metrics.json', 'report.html')]
@@ -71,8 +71,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
-    if options.output is not None:
-        require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:

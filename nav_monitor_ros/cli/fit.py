@@ -190,7 +190,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         scores[score][name] = value
     for name, given in scores.items():
         if name in SCORES:
-            checked(name, SCORES[name].declared, given)  # before the work
+            checked(name, SCORES[name].options_type, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
         scores=scores if options.scores or options.option else None,

@@ -195,7 +195,7 @@ def _written(
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
     assert isinstance(reference, Classifier)
-    passes = max((score.passes for score in bundle.scores.values()), default=0)
+    passes = max((score.dropout_passes for score in bundle.scores.values()), default=0)
     progress('exporting the network', 0, 1)
     export_onnx(reference, path, passes=passes)
     progress('exporting the network', 1, 1)

@@ -285,7 +285,7 @@ def test_any_batches_give_what_one_batch_gives(name, options, data):
     whole = finished(streamed(start, world, slice(None)))
     score = start
     # Small limits, so that what is seen is condensed on the way.
-    with patch.object(reservoir, '_FEWEST', data.draw(st.sampled_from([1, 8, 1 << 16]))):
+    with patch.object(reservoir, '_MIN_ROWS', data.draw(st.sampled_from([1, 8, 1 << 16]))):
         for first, last in zip([0, *cuts], [*cuts, n], strict=True):
             batch = copy.deepcopy(world.training[first:last])
             labels = world.labels[first:last].copy()
@@ -324,14 +324,14 @@ def test_a_stream_that_was_interrupted_goes_on_bit_for_bit(name, options, data):
     half = streamed(start, world, slice(0, cut))
     kept = [
         safetensors.numpy.load(safetensors.numpy.save(tensors))
-        for tensors in (half.prepared(), half.seen())
+        for tensors in (half.sample_state(), half.stream_state())
     ]
     other = make_score(
         name, half.settings, classes=world.classes, width=world.width, head=world.head
     )
     other.resume(*kept)
-    assert {k: v.tobytes() for k, v in other.seen().items()} == {
-        k: v.tobytes() for k, v in half.seen().items()
+    assert {k: v.tobytes() for k, v in other.stream_state().items()} == {
+        k: v.tobytes() for k, v in half.stream_state().items()
     }
     resumed = finished(streamed(other, world, slice(cut, n)))
     assert bits_of(resumed) == bits_of(whole)
@@ -353,10 +353,10 @@ def test_a_part_built_elsewhere_from_what_prepare_left_merges_like_one_built_her
         worker = make_score(
             name, start.settings, classes=world.classes, width=world.width, head=world.head
         )
-        worker.resume(start.prepared(), {})
+        worker.resume(start.sample_state(), {})
         worker.update(world.training[rows], world.labels[rows])
         back = copy.deepcopy(start)
-        back.resume(start.prepared(), worker.seen())
+        back.resume(start.sample_state(), worker.stream_state())
         return back
 
     here = merged(streamed(start, world, slice(0, cut)), streamed(start, world, slice(cut, n)))
@@ -384,7 +384,8 @@ def test_what_a_stream_leaves_is_bounded_whatever_its_length(name):
                 ),
                 world.labels,
             )
-        return sum(array.nbytes for array in score.seen().values()), len(pickle.dumps(score))
+        held = sum(array.nbytes for array in score.stream_state().values())
+        return held, len(pickle.dumps(score))
 
     few, many = left(600), left(6000)
     assert few[0] == many[0]
@@ -410,7 +411,7 @@ def test_a_reservoir_keeps_the_rows_with_the_smallest_hashes(
         expected = list(dict.fromkeys(expected))
     expected = sorted(expected[: capacity or None])
     rng = np.random.default_rng(seed)
-    with patch.object(reservoir, '_FEWEST', fewest):
+    with patch.object(reservoir, '_MIN_ROWS', fewest):
         kept = [reservoir.Reservoir(2, capacity=capacity, distinct=distinct) for _ in range(parts)]
         for row in rng.permutation(rows):
             kept[rng.integers(parts)].add(row[None])
@@ -502,7 +503,8 @@ def test_saved_and_loaded_equals_in_memory_bit_for_bit(name, options, data):
     assert other.settings == score.settings
     other.restore(safetensors.numpy.load(safetensors.numpy.save(score.tensors())))
     assert bits_of(other) == bits_of(score)
-    assert (other.watched, other.passes) == (score.watched, score.passes)
+    assert other.channel_mean_layers == score.channel_mean_layers
+    assert other.dropout_passes == score.dropout_passes
     np.testing.assert_array_equal(other.score(world.test), score.score(world.test))
     for i in range(len(world.test)):
         frame = world.test[i : i + 1]
