@@ -62,10 +62,10 @@ class World:
         batches = {'normal': run(classifier, normal)}
         resized = classifier.preprocess.resized
         pixels = np.stack([resized(held_out.image(i)) for i in range(len(held_out))])
-        assert held_out.labels is not None
+        assert held_out.own_labels is not None
         for kind in proxies.MAKERS:
             made = proxies.make(
-                kind, pixels, held_out.labels, COUNT, np.random.default_rng(seed)
+                kind, pixels, held_out.own_labels, COUNT, np.random.default_rng(seed)
             )
             source = from_arrays(kind, made[..., 0] if made.shape[3] == 1 else made)
             batches[kind] = run(classifier, source)

@@ -93,8 +93,8 @@ def repeated(folder: Path) -> Path:
         chosen = rng.integers(0, len(pixels), count)
         noise = rng.integers(0, 8, (count, 28, 28), np.uint8)
         arrays[f'x_{part}'] = np.minimum(pixels[chosen], 247) + noise
-        assert source.labels is not None
-        arrays[f'y_{part}'] = source.labels[chosen]
+        assert source.own_labels is not None
+        arrays[f'y_{part}'] = source.own_labels[chosen]
     path = folder / 'digits.npz'
     np.savez_compressed(path, **arrays)
     return path

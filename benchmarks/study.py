@@ -80,7 +80,7 @@ def main() -> None:
                 triangles.setdefault(f'{kind}: {method}', []).append(figures)
             if kind == 'plain':
                 test = open_source(f'{mnist}?split=test')
-                patterns.append(columns(bundle, run(classifier, test), test.labels))
+                patterns.append(columns(bundle, run(classifier, test), test.own_labels))
     shipped = load_bundle('traffic_signs')
     held_out = open_source(f'{signs}?is_val=1')
     classifier = load_network(shipped, device='cpu')
@@ -88,7 +88,7 @@ def main() -> None:
         'triangles': {method: summary(runs) for method, runs in triangles.items()},
         'patterns': {
             'digits': {gamma: summary([p[gamma] for p in patterns]) for gamma in GAMMAS},
-            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.labels),
+            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.own_labels),
         },
         'budget': budgets(mnist, tracks),
     }
@@ -131,8 +131,8 @@ def network(
         FitOptions(class_names=task.class_names, seed=seed),
     )
     some = trained.fit_data.subset(np.arange(0, len(trained.fit_data), 8))
-    assert some.labels is not None
-    return bundle, classifier, (run(classifier, some), some.labels)
+    assert some.own_labels is not None
+    return bundle, classifier, (run(classifier, some), some.own_labels)
 
 
 def compare(

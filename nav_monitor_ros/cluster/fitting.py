@@ -13,7 +13,6 @@ import numpy as np
 from nav_monitor_ros.cluster.ray_cluster import RayCluster
 from nav_monitor_ros.data.batches import BATCH, Progress
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import network_labels
 from nav_monitor_ros.data.source_spec import absolute
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.fitting.fit import sample_and_rest, take_images
@@ -95,7 +94,7 @@ class FitWorker:
         configure_for_scores(self._classifier, job.partial({}).scores.values())
         self._source = open_source(job.source).oriented(job.network.preprocess.exif)
         _, self._others = sample_and_rest(len(self._source), job.seed, job.sample)
-        self._labels = network_labels(self._source, job.class_names, job.network.background)
+        self._labels = self._source.numbered_for(job.class_names, job.network.background).labels
 
     def do(self, start: int, stop: int) -> State:
         """Return what the images at these places among those besides the sample leave."""

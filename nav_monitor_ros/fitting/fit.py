@@ -30,12 +30,11 @@ from nav_monitor_ros.data.batches import (
 from nav_monitor_ros.data.image_source import (
     ImageSource,
     add_fingerprints,
-    fingerprint,
     fingerprint_of,
     split,
 )
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import names_from, network_labels, require_known_classes
+from nav_monitor_ros.data.labels import names_from, require_known_classes
 from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.decision.calibration import (
     Calibration,
@@ -138,7 +137,7 @@ def fit(
     class_names = _class_names(classifier, data, options)
     require_names([options.name], 'the name of the bundle', 'choose another one (--name)')
     require_names(class_names, 'the name of a class', 'rename it')
-    labels = network_labels(data, class_names, classifier.background)
+    labels = data.numbered_for(class_names, classifier.background).labels
     require_known_classes(calibration, class_names)
     scores = empty_scores(classifier, options)
     # Too small a calibration set is refused before the work begins, not after it.
@@ -196,7 +195,7 @@ def fit(
                 'source': source_label(data.name), 'images': partial.images,
                 'sha256': fingerprint_of(partial.fingerprint),
             },
-            'labels': 'network predictions' if data.labels is None else 'data',
+            'labels': 'network predictions' if labels is None else 'data',
             'correctly_classified': partial.correct,
             'calibration': {
                 'source': source_label(held_out.name), 'images': int(chosen.sum()),
@@ -395,7 +394,8 @@ def _take(
     partial.update(
         batch,
         None if labels is None else labels[batch.places],
-        None if source.labels is None else source.labels[batch.places],
+        [source.fingerprint_part(place, digest)
+         for place, digest in zip(batch.places.tolist(), batch.digests, strict=True)],
     )
 
 
@@ -678,7 +678,7 @@ def _layer_ranges(
 def _fingerprint(source: ImageSource, digests: Sequence[bytes], chosen: np.ndarray) -> str:
     """Return the fingerprint of some images of a source, bool (N,), from all checksums."""
     return fingerprint_of(add_fingerprints(
-        fingerprint(digests[place], source.label(place)) for place in np.flatnonzero(chosen)
+        source.fingerprint_part(int(place), digests[place]) for place in np.flatnonzero(chosen)
     ))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nav_monitor_ros.data.batches import Batch
-from nav_monitor_ros.data.image_source import add_fingerprints, fingerprint
+from nav_monitor_ros.data.image_source import add_fingerprints
 from nav_monitor_ros.scores.base import Score
 
 _FINGERPRINT = 32  # bytes
@@ -43,14 +43,14 @@ class PartialFit:
         """Return the fingerprint of the images and their labels, whatever their order."""
         return self._total
 
-    def update(self, batch: Batch, labels: np.ndarray | None, given: np.ndarray | None) -> None:
+    def update(self, batch: Batch, labels: np.ndarray | None, fingerprints: Sequence[int]) -> None:
         """Take a batch in.
 
         Args:
             batch: N images, with their checksums.
             labels: int64 (N,), their classes as the network numbers them; None for its own
                 predictions.
-            given: int64 (N,), their labels as the source numbers them, for the fingerprint.
+            fingerprints: Of the images with their labels (``ImageSource.fingerprint_part``).
         """
         seen = batch.activations
         truth = seen.predicted if labels is None else labels
@@ -59,9 +59,8 @@ class PartialFit:
         if not len(seen):
             return
         self.correct += int((seen.predicted == truth).sum())
-        for row, digest in enumerate(batch.digests):
-            one = fingerprint(digest, None if given is None else int(given[row]))
-            self._total = add_fingerprints([self._total, one])
+        self._total = add_fingerprints([self._total, *fingerprints])
+        for digest in batch.digests:
             self.shared[self._places.get(digest, [])] = True
         for score in self.scores.values():
             score.update(seen, truth)

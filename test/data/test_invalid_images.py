@@ -51,7 +51,7 @@ def spoilt(source, *places):
     pixels = np.stack([source.image(i) for i in range(len(source))])
     for place in places:
         pixels[place, 0, :3], pixels[place, 0, 3] = 255, 0
-    return from_arrays(source.name, pixels, source.labels)
+    return from_arrays(source.name, pixels, source.own_labels)
 
 
 def fragile(value=float('nan')):
@@ -123,9 +123,9 @@ def test_left_out_they_change_nothing_else(monkeypatch, caplog):
     # Means are of the good images alone.
     good = np.setdiff1d(np.arange(400), bad)
     seen = fragile()(np.stack([tiny.PREPROCESS.apply(data.image(int(i))) for i in good]))
-    right = seen.predicted == data.labels[good]
+    right = seen.predicted == data.own_labels[good]
     for label in range(3):
-        rows = seen.features[right & (data.labels[good] == label)]
+        rows = seen.features[right & (data.own_labels[good] == label)]
         assert np.allclose(found.scores['gaussian'].mean[label], rows.mean(0), atol=1e-4)
 
 

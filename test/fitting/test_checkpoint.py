@@ -158,7 +158,8 @@ def test_what_was_done_is_not_done_again(kept):
     read = []
     data = tiny.source(1, 256)
     watched = type(data)(
-        data.name, lambda place: read.append(place) or data.read(place), data.places, data.labels
+        data.name, lambda place: read.append(place) or data.read(place), data.places,
+        data.own_labels,
     )
     checkpoint = Checkpoint(kept, 0)
     fit(tiny.classifier(), tiny.SPEC, watched, tiny.source(2, 80), SMALL, checkpoint=checkpoint)

@@ -29,7 +29,7 @@ OPTIONS = FitOptions(
 
 def joined(*sources):
     pixels = [s.image(i) for s in sources for i in range(len(s))]
-    labels = np.concatenate([s.labels for s in sources])
+    labels = np.concatenate([s.own_labels for s in sources])
     return from_arrays('joined', np.stack(pixels), labels)
 
 

@@ -83,7 +83,7 @@ def test_the_order_of_the_images_changes_nothing_that_matters():
 
 def test_only_correctly_classified_images_are_learned():
     source = tiny.source(1, 150)
-    wrong = source.labels.copy()
+    wrong = source.own_labels.copy()
     wrong[:50] = (wrong[:50] + 1) % 3
     spoiled = from_arrays('spoiled', tiny.images(1, 150)[0], wrong)
     clean = source.subset(np.arange(50, 150))
@@ -460,7 +460,7 @@ def test_the_digit_recognizer_network_is_fitted(tmp_path):
     )
     assert monitor.bundle.class_names == tuple('0123456789')
     assert monitor.bundle.provenance['correctly_classified'] > 0.8 * len(data)
-    assert verdict.class_index == data.labels[0]
+    assert verdict.class_index == data.own_labels[0]
 
 
 def test_an_efficientnet_is_fitted_to_photos(tmp_path):

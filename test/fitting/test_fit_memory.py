@@ -95,7 +95,7 @@ def test_compressed_idx_files_stay_on_disk_too(tmp_path):
             file.write(head + array.tobytes())
     source = open_source(str(tmp_path))
     np.testing.assert_array_equal(source.image(2), images[2])
-    assert source.labels.tolist() == [0, 1, 2, 3]
+    assert source.own_labels.tolist() == [0, 1, 2, 3]
 
 
 # Other threads decode.
