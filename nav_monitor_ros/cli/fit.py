@@ -17,6 +17,7 @@ from nav_monitor_ros.cli.options.network import (
     network_of,
     preprocess_of,
 )
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
@@ -97,6 +98,8 @@ def _fit(options: argparse.Namespace) -> None:
     spec = network_of(options)
     preprocess = preprocess_of(options)
     choices = _fit_options(options)
+    check_outputs(
+        options, {}, folders={'--output': options.output, '--checkpoint': options.checkpoint})
     check_output(
         options.output, force=options.force, outside={'--checkpoint': options.checkpoint},
         writes=written_files(spec.spec, choices.class_names or (), exported=bool(options.export)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from nav_monitor_ros.cli.fit import report_fitted
 from nav_monitor_ros.cli.options.bundle import add_force
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_watch, watch_of
 from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
@@ -64,6 +65,8 @@ def _train(options: argparse.Namespace) -> None:
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
+    check_outputs(options, {}, folders={
+        '--output': options.output, '--record-tuning': options.record_tuning})
     check_output(
         options.output, force=options.force, outside={'--record-tuning': options.record_tuning},
         writes=written_files(options.task),
