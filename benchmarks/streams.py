@@ -130,7 +130,7 @@ def alarms_of_machine(frames: list[FrameEvidence]) -> int:
     for number, frame in enumerate(frames):
         now += 1 / RATE
         machine.image_arrived(now)
-        machine.judged(frame, int(now * 1e9), number, now)
+        machine.frame_judged(frame, int(now * 1e9), number, now)
         alert = machine.alert(now)
         rises += alert.value and not before
         assert not alert.value or alert.reason in (Reason.OOD, Reason.WARMING_UP)

@@ -38,7 +38,8 @@ from nav_monitor_ros.decision.calibration import (
     calibrate,
 )
 from nav_monitor_ros.evaluation.evaluate import separate
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
@@ -80,7 +81,7 @@ def main() -> None:
                 triangles.setdefault(f'{kind}: {method}', []).append(figures)
             if kind == 'plain':
                 test = open_source(f'{mnist}?split=test')
-                patterns.append(columns(bundle, run(classifier, test), test.labels))
+                patterns.append(columns(bundle, run(classifier, test), test.own_labels))
     shipped = load_bundle('traffic_signs')
     held_out = open_source(f'{signs}?is_val=1')
     classifier = load_network(shipped, device='cpu')
@@ -88,7 +89,7 @@ def main() -> None:
         'triangles': {method: summary(runs) for method, runs in triangles.items()},
         'patterns': {
             'digits': {gamma: summary([p[gamma] for p in patterns]) for gamma in GAMMAS},
-            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.labels),
+            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.own_labels),
         },
         'budget': budgets(mnist, tracks),
     }
@@ -131,8 +132,8 @@ def network(
         FitOptions(class_names=task.class_names, seed=seed),
     )
     some = trained.fit_data.subset(np.arange(0, len(trained.fit_data), 8))
-    assert some.labels is not None
-    return bundle, classifier, (run(classifier, some), some.labels)
+    assert some.own_labels is not None
+    return bundle, classifier, (run(classifier, some), some.own_labels)
 
 
 def compare(

@@ -29,7 +29,7 @@ from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
-from nav_monitor_ros.scores.fdbd import MOST_CLASSES
+from nav_monitor_ros.scores.fdbd import MAX_CLASSES
 from nav_monitor_ros.scores.registry import make_score
 
 SHIPPED = Path(__file__).parents[1] / 'bundles' / 'digits'
@@ -288,7 +288,7 @@ def test_an_empty_score_takes_no_memory(name):
 
 
 def test_distances_of_too_many_classes_are_refused():
-    score = make_score('fdbd', {}, classes=MOST_CLASSES + 1, width=2, head=None)
+    score = make_score('fdbd', {}, classes=MAX_CLASSES + 1, width=2, head=None)
     with pytest.raises(NavMonitorError, match='at most 8192'):
         score.restore({'mean': np.zeros(2, np.float32)})
 

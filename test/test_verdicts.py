@@ -61,7 +61,7 @@ def judged(name: str) -> dict[str, list]:
         seen = monitor.look(DecodedImage(pixels, 'rgb'))
         verdict, now = seen.verdict, number / RATE
         machine.image_arrived(now)
-        machine.judged(verdict.evidence, int(now * 1e9), seen.fingerprint, now)
+        machine.frame_judged(verdict.evidence, int(now * 1e9), seen.fingerprint, now)
         alert = machine.alert(now)
         row = {
             'class': verdict.class_index,

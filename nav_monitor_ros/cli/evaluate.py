@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli.options.bundle import add_bundle, listed
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.options.running import add_running, add_trust
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
@@ -55,8 +56,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate, tables
     from nav_monitor_ros.evaluation.report_data import evaluation_report
-    from nav_monitor_ros.evaluation.report_page import require_matplotlib, write_report
+    from nav_monitor_ros.evaluation.report_page import write_report
 
+    if options.output is not None:
+        written = [options.output / name for name in ('metrics.json', 'report.html')]
+        check_outputs(options, {'--output': written})
     outside = {}
     for text in options.ood:
         name, equals, source = text.partition('=')
@@ -67,8 +71,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         outside[name] = opened(source)
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
-    if options.output is not None:
-        require_matplotlib()
     if options.peers and not outside:
         raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
     if options.peers and options.ray:

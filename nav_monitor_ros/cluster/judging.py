@@ -52,7 +52,7 @@ class JudgeWorker:
             exif = self._classifier.preprocess.exif
             self._opened[source] = open_source(source).oriented(exif)
         # Scores that look back see the frames before, as they do on one machine.
-        reach = max(score.reach for score in self._judge.scores.values())
+        reach = max(score.history for score in self._judge.scores.values())
         first = max(0, start - -(-reach // BATCH) * BATCH)
         judged = judge_images(
             self._classifier, self._judge, self._opened[source].subset(np.arange(first, stop)),

@@ -17,7 +17,6 @@ from nav_monitor_ros.decision.evidence import (
     KOfN,
     make_evidence,
 )
-from nav_monitor_ros.decision.image_stream import CameraWatch
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.streams import alarms, delay
 
@@ -254,28 +253,3 @@ def test_a_window_of_zero_never_says_anything_and_a_short_one_is_refused():
     assert drifted([0.001, 0.002] * 500, window=0.0) == ''
     with pytest.raises(NavMonitorError, match='drift_window'):
         Drift(10.0)
-
-
-# Cameras.
-
-
-def test_a_camera_that_comes_back_after_another_makes_two():
-    watch = CameraWatch()
-    assert [watch.image_from(name, t / 30) for t, name in enumerate('aabab')] == [
-        False, False, False, True, True,
-    ]
-
-
-def test_two_cameras_are_forgotten_a_second_after_one_is_gone():
-    watch = CameraWatch()
-    for t, name in enumerate('abab'):
-        watch.image_from(name, t / 30)
-    assert watch.image_from('b', 0.9)
-    assert not watch.image_from('b', 1.2)
-
-
-def test_a_camera_that_was_gone_for_long_comes_back_as_one():
-    watch = CameraWatch()
-    assert not any(
-        watch.image_from(name, t) for t, name in ((0.0, 'a'), (0.1, 'b'), (5.0, 'b'), (5.1, 'a'))
-    )

@@ -163,7 +163,6 @@ def test_images_of_inside_are_left_out_of_what_peers_are_fitted_to(running, judg
 def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_threshold(
     tiny_bundle, running, judge, tmp_path
 ):
-    pytest.importorskip('matplotlib')
     limits = np.array([0.6, 0.001, 0.05])
     own = copy.copy(judge)
     # What ran the network may have a calibration of its own, which is not the bundle's.

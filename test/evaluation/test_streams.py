@@ -59,7 +59,7 @@ def test_jittered_digits_are_near_the_still_ones(core):
         for frame in jitter(digits.image(n), 10, np.random.default_rng(n))
     ]
     p_values, labels = core.look(frames)
-    truth = np.repeat(digits.labels, 10)
+    truth = np.repeat(digits.own_labels, 10)
     assert (labels == truth).mean() > 0.97
     assert np.median(p_values) > 0.2
 
@@ -93,7 +93,7 @@ def test_a_bag_gives_the_same_verdicts_twice(name):
                 now = image.received_ns / 1e9
                 seen = monitor.look(image.decode(), least_contrast=2.0)
                 machine.image_arrived(now)
-                machine.judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
+                machine.frame_judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
                 alert = machine.alert(now)
                 told.append((
                     image.stamp_ns, seen.verdict.class_name, seen.verdict.confidence,

@@ -16,7 +16,8 @@ from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.evaluation.report_page import Picture, write_report
+from nav_monitor_ros.evaluation.report_data import Picture
+from nav_monitor_ros.evaluation.report_page import write_report
 
 pytestmark = pytest.mark.browser
 

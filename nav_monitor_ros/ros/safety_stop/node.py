@@ -27,6 +27,7 @@ from nav_monitor_ros.decision.velocity_gate import (
     VelocityGate,
 )
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -40,7 +41,6 @@ from nav_monitor_ros.ros.safety_stop.diagnostics import (
     SafetyStopState,
     TopicQos,
 )
-from nav_monitor_ros.ros.safety_stop.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.safety_stop.parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
 from nav_monitor_ros.ros.safety_stop.qos_matching import TWIST, TWIST_STAMPED, without_deadline
 from nav_monitor_ros.ros.topic_endpoints import check_distinct, gid

@@ -1,17 +1,19 @@
 """The combined alert and the cameras' alerts, spoken in one process without a camera."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
 from nav_monitor_ros.decision.alert_machine import AlertRules  # noqa: E402
 from nav_monitor_ros.decision.alert_reason import Reason  # noqa: E402
-from nav_monitor_ros.decision.evidence import FrameEvidence  # noqa: E402
-from nav_monitor_ros.ros.monitor.alert_board import AlertBoard  # noqa: E402
+from nav_monitor_ros.decision.verdict import ScoreValue, Verdict  # noqa: E402
+from nav_monitor_ros.ros.monitor.alert_publishers import AlertPublishers  # noqa: E402
 from nav_monitor_ros.ros.process.log import QueuedLog  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -19,11 +21,13 @@ pytestmark = pytest.mark.ros
 RULES = AlertRules(
     exit_count=3, image_timeout=600.0, inference_timeout=600.0, frozen_timeout=0.0
 )
-USUAL = FrameEvidence(0.5, False, 0.5)
+USUAL = Verdict(
+    0, 'usual', 0.9, ((0, 0.9),), {'energy': ScoreValue(-7.0, 0.5)}, 'energy', 0.01, e_value=0.5
+)
 
 
 class Spoken:
-    """A board of cameras, and everything that its publishers were given."""
+    """The alerts of some cameras, and everything that its publishers were given."""
 
     def __init__(self, monkeypatch, *cameras):
         self.context = rclpy.Context()
@@ -46,19 +50,23 @@ class Spoken:
             return Publisher()
 
         monkeypatch.setattr(self.node, 'create_publisher', listened_to)
-        self.board = AlertBoard(
+        self.publishers = AlertPublishers(
             self.node, dict.fromkeys(cameras, RULES), 10.0, QueuedLog(self.node.get_logger())
         )
-        self.board.tell_all(lambda machine, now: machine.activate(True, now))
+        self.publishers.node_activated()
         self._stamp = 0
+        self.dismissed = False
 
     def judge(self, camera, times=1):
         for _ in range(times):
             self._stamp += 1
-            alerts = self.board.cameras[camera]
-            alerts.image_arrived('camera', time.monotonic())
-            alerts.tell(
-                lambda machine, now: machine.judged(USUAL, self._stamp, self._stamp, now)
+            alert = self.publishers.cameras[camera]
+            alert.image_arrived('camera', time.monotonic())
+            header = Header()
+            header.stamp.sec = self._stamp
+            alert.frame_judged(
+                USUAL, self._stamp, time.monotonic(), header, extra=dict,
+                dismissed=lambda: self.dismissed,
             )
 
     def alerts(self):
@@ -87,15 +95,15 @@ def spoken(monkeypatch):
 
 def test_the_combined_alert_is_false_only_when_the_last_camera_is(spoken):
     two = spoken('a', 'b')
-    assert two.alerts() and two.board.alert.value
+    assert two.alerts() and two.publishers.alert.value
     two.judge('a', 3)
-    assert ('a/ood_alert', False) in two.alerts() and two.board.alert.value
+    assert ('a/ood_alert', False) in two.alerts() and two.publishers.alert.value
     two.judge('b', 2)
     assert ('ood_alert', False) not in two.alerts()
-    assert two.board.alert.reason is Reason.WARMING_UP
+    assert two.publishers.alert.reason is Reason.WARMING_UP
     two.judge('b')
     assert two.alerts() == [('b/ood_alert', False), ('ood_alert', False)]
-    assert not two.board.alert.value
+    assert not two.publishers.alert.value
 
 
 def test_a_cameras_true_is_the_combined_ones_next_word(spoken):
@@ -103,10 +111,10 @@ def test_a_cameras_true_is_the_combined_ones_next_word(spoken):
     two.judge('a', 3)
     two.judge('b', 3)
     two.alerts()
-    two.board.cameras['b'].tell(lambda machine, _now: machine.failed(Reason.BAD_IMAGE, 'torn'))
+    two.publishers.cameras['b'].frame_failed(Reason.BAD_IMAGE, 'torn', Header())
     assert two.alerts() == [('b/ood_alert', True), ('ood_alert', True)]
-    assert two.board.alert.detail == 'b: bad_image (torn)'
-    assert not two.board.cameras['a'].alert.value
+    assert two.publishers.alert.detail == 'b: bad_image (torn)'
+    assert not two.publishers.cameras['a'].alert.value
     # Back again, and nothing was said of the camera that saw well all the time.
     two.judge('b', 3)
     said = two.alerts()
@@ -119,16 +127,16 @@ def test_every_alert_is_repeated_and_what_time_brings_is_said_by_both(spoken):
     two.judge('a', 3)
     two.judge('b', 3)
     two.alerts()
-    two.board.repeat()
+    two.publishers.repeat()
     assert sorted(two.alerts()) == [
         ('a/ood_alert', False), ('b/ood_alert', False), ('ood_alert', False)
     ]
     # A timeout that nobody told of: the other camera's next frame brings it out.
-    two.board.cameras['b'].tell(lambda machine, _now: machine.change_rules(image_timeout=1e-9))
+    two.publishers.cameras['b'].rules_changed(replace(RULES, image_timeout=1e-9))
     two.judge('a')
     said = two.alerts()
     assert ('b/ood_alert', True) in said and said[-1] == ('ood_alert', True)
-    assert two.board.alert.reason is Reason.STALE_IMAGE
+    assert two.publishers.alert.reason is Reason.STALE_IMAGE
 
 
 def test_a_camera_without_a_name_has_the_alert_itself_and_none_is_combined(spoken):
@@ -136,5 +144,24 @@ def test_a_camera_without_a_name_has_the_alert_itself_and_none_is_combined(spoke
     assert {topic for topic, _ in one.alerts()} == {'ood_alert'}
     one.judge('', 3)
     assert one.alerts()[-1] == ('ood_alert', False)
-    one.board.repeat()
+    one.publishers.repeat()
     assert one.alerts() == [('ood_alert', False)]
+
+
+def test_a_dismissed_worker_publishes_nothing(spoken):
+    one = spoken('')
+    one.judge('', 2)
+    one.said.clear()
+    one.dismissed = True
+    one.judge('', 3)
+    assert one.said == [] and one.publishers.alert.reason is Reason.WARMING_UP
+
+
+def test_the_alert_is_out_before_its_status_and_each_judged_frame_has_one(spoken):
+    one = spoken('')
+    one.said.clear()
+    one.judge('', 3)
+    topics = [topic for topic, _ in one.said]
+    status = '~/ood_status'
+    assert topics == ['ood_alert', status, status, 'ood_alert', status]
+    assert [m.header.stamp.sec for t, m in one.said if t == '~/ood_status'] == [1, 2, 3]
