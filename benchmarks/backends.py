@@ -26,7 +26,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from nav_monitor_ros.benchmark.result import machine_facts
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
@@ -79,7 +81,7 @@ def engines_of(bundle: Bundle) -> dict[str, RunningNetwork]:
     names = [bundle.reference, *(one.engine for one in bundle.stored.summaries())]
     scores = bundle.judge().scores
     return {
-        str(engine): bundle.classifier(backend=engine.backend, device='cpu', scores=scores)
+        str(engine): load_network(bundle, backend=engine.backend, device='cpu', scores=scores)
         for engine in names
     }
 
@@ -100,7 +102,7 @@ def compare(name: str, what: Mapping[str, Any], limit: int) -> dict[str, Any]:
     found = {}
     for engine in engines:
         judge = bundle.calibrated_for(engine).judge(also=('all',))
-        network = bundle.classifier(backend=engine.backend, device='cpu', scores=judge.scores)
+        network = load_network(bundle, backend=engine.backend, device='cpu', scores=judge.scores)
         seen = {source: run(network, images) for source, images in sources.items()}
         scores = {source: judge.scores_of(batch) for source, batch in seen.items()}
         p_values = judge.p_values(seen['inside'])[FUSED]

@@ -75,7 +75,7 @@ def main() -> None:
 
 def usual_pictures(source: str, bundle: str) -> np.ndarray:
     """Return images of 640x480 that the network finds usual, uint8 (N, 480, 640, 3) RGB."""
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.data.sources import open_source
     from nav_monitor_ros.perception.decoded_image import DecodedImage
     from nav_monitor_ros.runtime.monitor import Monitor

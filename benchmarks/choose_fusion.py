@@ -30,16 +30,12 @@ from sklearn.metrics import roc_auc_score
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays, split
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.conformal import Conformal
-from nav_monitor_ros.fitting.fit import (
-    FUSED_MEMBERS,
-    MARGINAL_SHARE,
-    FitOptions,
-    empty_scores,
-    equip_with_possible,
-    fit_scores,
-)
+from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
+from nav_monitor_ros.fitting.calibration_split import FUSION_SHARE
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
 from nav_monitor_ros.fitting.train import TASKS, train
+from nav_monitor_ros.fitting.training_pass import fit_scores
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
@@ -52,30 +48,30 @@ Scores = Mapping[str, Score]
 
 
 class World:
-    """One network and one split: surprises of normal and of strange images by each score."""
+    """One network and one split: -log p of normal and of unusual images by each score."""
 
     def __init__(
         self, scores: Scores, classifier: Classifier, held_out: ImageSource, seed: int
     ) -> None:
-        normal, marginal = split(held_out, MARGINAL_SHARE, seed)
+        normal, marginal = split(held_out, FUSION_SHARE, seed)
         reference = run(classifier, marginal)
         batches = {'normal': run(classifier, normal)}
         resized = classifier.preprocess.resized
         pixels = np.stack([resized(held_out.image(i)) for i in range(len(held_out))])
-        assert held_out.labels is not None
+        assert held_out.own_labels is not None
         for kind in proxies.MAKERS:
             made = proxies.make(
-                kind, pixels, held_out.labels, COUNT, np.random.default_rng(seed)
+                kind, pixels, held_out.own_labels, COUNT, np.random.default_rng(seed)
             )
             source = from_arrays(kind, made[..., 0] if made.shape[3] == 1 else made)
             batches[kind] = run(classifier, source)
         self.marginals: dict[str, np.ndarray] = {}
-        self.surprises: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in batches}
+        self.neg_log_p_values: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in batches}
         for name, score in scores.items():
-            conformal = Conformal(score.score(reference))
-            self.marginals[name] = conformal.surprises(conformal.scores)
+            conformal = ConformalPValues(score.score(reference))
+            self.marginals[name] = conformal.neg_log_p_values(conformal.scores)
             for kind, batch in batches.items():
-                self.surprises[kind][name] = conformal.surprises(score.score(batch))
+                self.neg_log_p_values[kind][name] = conformal.neg_log_p_values(score.score(batch))
 
 
 def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> list[World]:
@@ -96,7 +92,7 @@ def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> l
             'pattern', {'threshold': rule}, classes=classifier.classes, width=classifier.width,
             head=classifier.head,
         )
-    equip_with_possible(classifier, scores, required=False)
+    configure_for_supported_scores(classifier, scores, required=False)
     fit_scores(classifier, trained.fit_data, trained.fit_data.labels, scores, required=False)
     worlds = [World(scores, classifier, trained.calibration_data, seed) for seed in range(SPLITS)]
     print(f'{name}: {", ".join(scores)}', flush=True)
@@ -108,8 +104,10 @@ Combine = Callable[[World, Sequence[str], str, str], np.ndarray]
 
 
 def columns(world: World, members: Sequence[str], kind: str) -> np.ndarray:
-    """Return the members' surprises, float64 (N, members); a score that is missing is left out."""
-    return np.stack([world.surprises[kind][m] for m in members if m in world.marginals], axis=1)
+    """Return -log p of the members, float64 (N, members); a score that is missing is left out."""
+    return np.stack(
+        [world.neg_log_p_values[kind][m] for m in members if m in world.marginals], axis=1
+    )
 
 
 def fisher(world: World, members: Sequence[str], kind: str, _held_out: str) -> np.ndarray:
@@ -164,8 +162,8 @@ def spread(worlds: Sequence[World], score: str) -> list[float]:
     """Return the smallest and the largest AUROC of one score over kinds of proxies, in per cent."""
     aurocs = [
         100 * roc_auc_score(
-            np.r_[np.zeros(len(world.surprises['normal'][score])), np.ones(COUNT)],
-            np.r_[world.surprises['normal'][score], world.surprises[kind][score]],
+            np.r_[np.zeros(len(world.neg_log_p_values['normal'][score])), np.ones(COUNT)],
+            np.r_[world.neg_log_p_values['normal'][score], world.neg_log_p_values[kind][score]],
         )
         for world in worlds
         for kind in proxies.MAKERS

@@ -57,12 +57,14 @@ def main() -> None:
 
 def fit_once(data: Path, count: int) -> dict[str, Any]:
     """Fit and return the time, and the largest resident set before and after, in MB."""
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.data.sources import open_source
-    from nav_monitor_ros.fitting.fit import FitOptions, fit
+    from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.options import FitOptions
 
     bundle = load_bundle('digits')
-    classifier = bundle.classifier(device='cpu', scores=[])
+    classifier = load_network(bundle, device='cpu', scores=[])
     training = open_source(f'{data}?split=train&limit={count}')
     held_out = open_source(f'{data}?split=test&limit={CALIBRATION}')
     before = peak_mb()
@@ -92,8 +94,8 @@ def repeated(folder: Path) -> Path:
         chosen = rng.integers(0, len(pixels), count)
         noise = rng.integers(0, 8, (count, 28, 28), np.uint8)
         arrays[f'x_{part}'] = np.minimum(pixels[chosen], 247) + noise
-        assert source.labels is not None
-        arrays[f'y_{part}'] = source.labels[chosen]
+        assert source.own_labels is not None
+        arrays[f'y_{part}'] = source.own_labels[chosen]
     path = folder / 'digits.npz'
     np.savez_compressed(path, **arrays)
     return path

@@ -320,10 +320,12 @@ class BundleTarget(Target):
         import tiny
         from safetensors.numpy import load, save
 
-        from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+        from nav_monitor_ros.bundle.loading import load_bundle
+        from nav_monitor_ros.bundle.networks import load_network
+        from nav_monitor_ros.bundle.saving import save_bundle
 
         self._load_tensors, self._save_tensors = load, save
-        self._load = load_bundle
+        self._load, self._load_network = load_bundle, load_network
         classifier = tiny.classifier()
         save_bundle(tiny.fitted(classifier), classifier, folder / 'tiny', card='')
         self._bases = [
@@ -468,8 +470,8 @@ class BundleTarget(Target):
         with watched(self.folder):
             bundle = self._load(self._place)
             backend = 'onnxruntime' if EXPORTED[0] in case.files else None
-            classifier = bundle.classifier(
-                backend=backend, device='cpu', trusted_packages=['tiny'])
+            classifier = self._load_network(
+                bundle, backend=backend, device='cpu', trusted_packages=['tiny'])
             judge = bundle.judge(also=['all'])
             picture = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
             image = bundle.preprocess.apply(picture)
@@ -520,7 +522,7 @@ JUNK: tuple[Any, ...] = (
     1, 2, 3, 7, 24, 25, 1000, 10**6, 10**9, 10**12, 10**30, 0.5, -0.0, 1e-320, 1e300, float('nan'),
     float('inf'), [], {}, [[1, 2]], ['a', 'b', 'c'], [0.5] * 3, list(range(2000)), {'a': 1},
     'fused', 'torchvision:resnet18', 'nav_monitor_ros.perception.reference_networks:DigitsNet',
-    'nav_monitor_ros.bundle.folder:os.system',
+    'nav_monitor_ros.bundle.shipped:os.system',
     'nav_monitor_ros.perception.reference_networks:torch.load',
     'os:system', 'tiny:Bars', 'tiny:torch.hub.load', {'classes': 10**9}, {'width': 10**9},
     {'width': -1}, {'command': 'true'}, {'mc_dropout': {'count': 10**7}},

@@ -359,7 +359,7 @@ def _ended(pid: int, seconds: float, *, kill: bool = True) -> float:
 
 def _read(path: Path) -> None:
     """Read an output as those who use it do; raise if it is not whole."""
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.tuning.recording_files import TuningRecording
 
     if path.suffix == '.csv':

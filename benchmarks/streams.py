@@ -28,13 +28,14 @@ import numpy as np
 import torch
 from rich.progress import track
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.drift import Drift
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of
 
@@ -43,7 +44,7 @@ OUTPUT = ROOT / 'docs' / 'measured' / 'streams.json'
 RATE = 30  # frames a second
 BATCH = 512
 DEFAULT = AlertRules()
-DEFAULT_LEVEL = STRANGE
+DEFAULT_LEVEL = DEFAULT_EVIDENCE_LEVEL
 # What is compared: scheme, evidence_rate, evidence_level (None: the bundle's frame threshold).
 E_CUSUMS: list[tuple[float, float | str | None]] = [
     *itertools.product((30.0, 15.0, 5.0, 1.0), (None, 0.003, 0.001)), (15.0, 'power'),
@@ -87,7 +88,7 @@ class Core:
         bundle = load_bundle(name)
         self.judge = bundle.judge()
         self._preprocess = bundle.preprocess
-        self._classifier = bundle.classifier(device='cpu', threads=1, scores=self.judge.scores)
+        self._classifier = load_network(bundle, device='cpu', threads=1, scores=self.judge.scores)
 
     def look(self, images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the p-values, float64 (N,), and the predicted classes, int64 (N,)."""
@@ -129,7 +130,7 @@ def alarms_of_machine(frames: list[FrameEvidence]) -> int:
     for number, frame in enumerate(frames):
         now += 1 / RATE
         machine.image_arrived(now)
-        machine.judged(frame, int(now * 1e9), number, now)
+        machine.frame_judged(frame, int(now * 1e9), number, now)
         alert = machine.alert(now)
         rises += alert.value and not before
         assert not alert.value or alert.reason in (Reason.OOD, Reason.WARMING_UP)

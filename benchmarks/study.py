@@ -27,12 +27,19 @@ import torch
 from evaluate import MEASURED, ROOT, nav_monitor, rounded
 from scipy.stats import t as student
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.calibration import calibrate_scores
+from nav_monitor_ros.decision.calibration import (
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
 from nav_monitor_ros.evaluation.evaluate import separate
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
@@ -74,15 +81,15 @@ def main() -> None:
                 triangles.setdefault(f'{kind}: {method}', []).append(figures)
             if kind == 'plain':
                 test = open_source(f'{mnist}?split=test')
-                patterns.append(columns(bundle, run(classifier, test), test.labels))
+                patterns.append(columns(bundle, run(classifier, test), test.own_labels))
     shipped = load_bundle('traffic_signs')
     held_out = open_source(f'{signs}?is_val=1')
-    classifier = shipped.classifier(device='cpu')
+    classifier = load_network(shipped, device='cpu')
     result = {
         'triangles': {method: summary(runs) for method, runs in triangles.items()},
         'patterns': {
             'digits': {gamma: summary([p[gamma] for p in patterns]) for gamma in GAMMAS},
-            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.labels),
+            'traffic_signs': columns(shipped, run(classifier, held_out), held_out.own_labels),
         },
         'budget': budgets(mnist, tracks),
     }
@@ -125,8 +132,8 @@ def network(
         FitOptions(class_names=task.class_names, seed=seed),
     )
     some = trained.fit_data.subset(np.arange(0, len(trained.fit_data), 8))
-    assert some.labels is not None
-    return bundle, classifier, (run(classifier, some), some.labels)
+    assert some.own_labels is not None
+    return bundle, classifier, (run(classifier, some), some.own_labels)
 
 
 def compare(
@@ -230,8 +237,8 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     many as were held out are calibrated with, the others count the false alarms.
     """
     bundle = load_bundle(bundle_name)
-    fuse = bundle.calibration.fuse
-    classifier = bundle.classifier(device='cpu', scores=fuse)
+    fuse = bundle.calibration.fusion_members
+    classifier = load_network(bundle, device='cpu', scores=fuse)
     sources = [open_source(test) for test in tests]
     weights = ROOT / 'bundles' / bundle_name / 'model.safetensors'
     held_out = train(
@@ -263,14 +270,19 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
             marginal, fused, fresh = (
                 np.flatnonzero(np.isin(groups, part)) for part in np.split(order, parts)
             )
-            calibration = calibrate_scores(
-                {name: values[marginal] for name, values in scores.items()}, labels[marginal],
-                {name: values[fused] for name, values in scores.items()}, labels[fused],
-                classes=classifier.classes,
-                marginal_groups=groups[marginal] if by_group else None,
-                fused_groups=groups[fused] if by_group else None,
-                fuse_members=fuse, alpha=bundle.calibration.alpha, confidence=0.95,
-                class_images=class_images,
+            sets = (
+                CalibrationScores(
+                    {name: values[rows] for name, values in scores.items()}, labels[rows],
+                    groups[rows] if by_group else None,
+                )
+                for rows in (marginal, fused)
+            )
+            calibration = calibrate(
+                *sets, classes=classifier.classes,
+                options=CalibrationOptions(
+                    fusion_members=fuse, alpha=bundle.calibration.alpha, confidence=0.95,
+                    class_images=class_images,
+                ),
             )
             p = calibration.p_values(
                 {name: values[fresh] for name, values in scores.items()}, labels[fresh]

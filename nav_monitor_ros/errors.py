@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 # What terminals act upon: colours, cursor movements, titles (ECMA-48, xterm).
 _ESCAPES = re.compile(
@@ -47,3 +49,17 @@ def one_line(text: object, length: int = 200) -> str:
     """Return a text from a file or a library fit for a message: in one line, and not too long."""
     shown = ' '.join(printable(text).split()) or type(text).__name__
     return shown if len(shown) <= length else shown[:length] + '...'
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return what follows a message about an unknown name, such as ``; did you mean knn?``.
+
+    Capitals, hyphens, underscores and dots do not count. Empty where no known name is similar.
+    """
+    folded = {_folded(other): other for other in known}
+    near = difflib.get_close_matches(_folded(name), folded, 1)
+    return f'; did you mean {folded[near[0]]}?' if near else ''
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace('-', '_').replace('.', '_')

@@ -10,8 +10,10 @@ import pytest
 import tiny
 import torch
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle, save_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.ros.process.domain import take_domain
 

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
-from nav_monitor_ros.bundle.folder import equip, load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.fitting.engine_export import export
@@ -117,8 +118,8 @@ def test_shipped_bundles_judge_as_on_the_processor(name):
 
 def test_tensorfloat_is_used_once_it_was_tried(tmp_path):
     bundle, calibration = fitted_bundle(tmp_path / 'b', 'resnet18')
-    reference = bundle.by_torch('cpu', 0, ())
-    equip(reference, bundle.scores.values())
+    reference = load_torch_network(bundle, 'cpu', 0, ())
+    configure_for_scores(reference, bundle.scores.values())
     export(bundle, reference, calibration, [TORCH], tmp_path / 'b', threads=0)
     bundle = load_bundle(tmp_path / 'b')
     on_gpu = Monitor(bundle, device='cuda')
@@ -133,8 +134,8 @@ def test_tensorfloat_is_used_once_it_was_tried(tmp_path):
     flagged = on_gpu.judge.p_values(found)['fused'] <= on_gpu.judge.thresholds[found.predicted]
     assert flagged.mean() <= bundle.calibration.alpha + 0.09  # 3 sigma of 100 images
     # Whoever runs next in single precision gets it.
-    plain = bundle.by_torch('cuda', 0, ())
-    equip(plain, bundle.scores.values())
+    plain = load_torch_network(bundle, 'cuda', 0, ())
+    configure_for_scores(plain, bundle.scores.values())
     close(run(plain, source).features, expected.features)
 
 

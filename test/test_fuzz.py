@@ -19,7 +19,9 @@ import tiny
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import LARGEST, read_yaml, write_yaml
 from nav_monitor_ros.perception.compressed_images import decode_compressed
@@ -27,7 +29,7 @@ from nav_monitor_ros.perception.decoded_image import ImageError
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
-from nav_monitor_ros.scores.fdbd import MOST_CLASSES
+from nav_monitor_ros.scores.fdbd import MAX_CLASSES
 from nav_monitor_ros.scores.registry import make_score
 
 SHIPPED = Path(__file__).parents[1] / 'bundles' / 'digits'
@@ -206,14 +208,14 @@ def change_tensors(folder, alter):
 
 def refused(folder, trusted=('tiny',)):
     with pytest.raises(NavMonitorError) as caught:
-        load_bundle(folder).classifier(device='cpu', trusted_packages=trusted)
+        load_network(load_bundle(folder), device='cpu', trusted_packages=trusted)
     text = str(caught.value)
     assert '\n' not in text and len(text) < 2000
     return text
 
 
 def test_a_bundle_cannot_run_a_command_through_this_packages_imports(bundle_copy, tmp_path):
-    change(bundle_copy, 'network', 'spec', value='nav_monitor_ros.bundle.folder:os.system')
+    change(bundle_copy, 'network', 'spec', value='nav_monitor_ros.bundle.shipped:os.system')
     change(bundle_copy, 'network', 'arguments', value={'command': f'touch {tmp_path}/ran'})
     assert 'holds no networks' in refused(bundle_copy, ())
     assert not (tmp_path / 'ran').exists()
@@ -286,7 +288,7 @@ def test_an_empty_score_takes_no_memory(name):
 
 
 def test_distances_of_too_many_classes_are_refused():
-    score = make_score('fdbd', {}, classes=MOST_CLASSES + 1, width=2, head=None)
+    score = make_score('fdbd', {}, classes=MAX_CLASSES + 1, width=2, head=None)
     with pytest.raises(NavMonitorError, match='at most 8192'):
         score.restore({'mean': np.zeros(2, np.float32)})
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from nav_monitor_ros.bundle.folder import find_bundle, load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.shipped import find_bundle
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
@@ -60,7 +61,7 @@ def judged(name: str) -> dict[str, list]:
         seen = monitor.look(DecodedImage(pixels, 'rgb'))
         verdict, now = seen.verdict, number / RATE
         machine.image_arrived(now)
-        machine.judged(verdict.evidence, int(now * 1e9), seen.fingerprint, now)
+        machine.frame_judged(verdict.evidence, int(now * 1e9), seen.fingerprint, now)
         alert = machine.alert(now)
         row = {
             'class': verdict.class_index,

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import tiny
 
-from nav_monitor_ros.cli.main import _parser, main
+from nav_monitor_ros.cli.main import main, make_parser
 from nav_monitor_ros.decision.calibration import images_for_a_class
-from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
-from nav_monitor_ros.fitting.fit import FUSED_MEMBERS, FitOptions, fit
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +32,7 @@ def options_of(parser, path=()):
 
 def test_help_names_the_defaults_that_hold():
     wrong, seen = [], 0
-    for command, action in options_of(_parser()):
+    for command, action in options_of(make_parser()):
         said = re.search(r'\(default: ([^);]*)\)', action.help or '')
         if said is None or not action.default or action.default in ([], float('inf')):
             continue  # that of another place, told in words
@@ -45,8 +46,8 @@ def test_help_names_the_defaults_that_hold():
 
 
 def test_help_and_pages_name_the_numbers_that_the_code_computes():
-    fitting = dict.fromkeys([*(a.dest for c, a in options_of(_parser()) if c == 'fit')])
-    help_of = {a.dest: a.help or '' for c, a in options_of(_parser()) if c == 'fit'}
+    fitting = dict.fromkeys([*(a.dest for c, a in options_of(make_parser()) if c == 'fit')])
+    help_of = {a.dest: a.help or '' for c, a in options_of(make_parser()) if c == 'fit'}
     assert {'class_images', 'fuse'} <= set(fitting)
     enough = images_for_a_class(0.01, 0.95)
     assert f'; {enough} for 1 %' in help_of['class_images'].replace('%%', '%')
@@ -80,7 +81,7 @@ def test_images_are_read_as_often_as_is_said():
 
 
 def frames_to_alert(rules):
-    evidence = collect(rules)
+    evidence = make_evidence(rules)
     strange = FrameEvidence(1e-6, True, 1e6)
     for number in range(1, 50):
         evidence.update(strange, 1 / 15)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.export import export_bundle
 from nav_monitor_ros.data.image_source import ImageSource, split, without
 from nav_monitor_ros.data.sources import open_source

@@ -13,7 +13,10 @@ import torch
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.benchmark.synthetic_bundle import fitted_bundle, pictures
-from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, shipped_bundles
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
+from nav_monitor_ros.bundle.shipped import shipped_bundles
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.engine_export import export
@@ -97,8 +100,8 @@ def gpu_benchmark(
 def _exported(folder: Path, network: str, precisions: Iterable[str]) -> Bundle:
     bundle, calibration = fitted_bundle(folder, network, threads=0)
     if TF32 in precisions:
-        reference = bundle.by_torch('cpu', 0, ())
-        equip(reference, bundle.scores.values())
+        reference = load_torch_network(bundle, 'cpu', 0, ())
+        configure_for_scores(reference, bundle.scores.values())
         export(bundle, reference, calibration, [TORCH], folder, threads=0)
     return load_bundle(folder)
 

@@ -8,11 +8,17 @@ import numpy as np
 import torch
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
-from nav_monitor_ros.bundle.folder import equip, load_bundle
-from nav_monitor_ros.decision.calibration import FUSED, calibrate
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import configure_for_scores, load_network
+from nav_monitor_ros.decision.calibration import (
+    FUSED,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.fit import FUSED_MEMBERS
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
@@ -140,8 +146,11 @@ def _fitted(world: World, patterns: int, progress: Progress) -> Judge:
     for score in scores.values():
         score.finish()
     calibration = calibrate(
-        scores, world.images(1000, None)[0], world.images(2000, None)[0],
-        fuse_members=FUSED_MEMBERS, alpha=0.01, confidence=0.95,
+        *(CalibrationScores.of(scores, world.images(count, None)[0]) for count in (1000, 2000)),
+        classes=world.classes,
+        options=CalibrationOptions(
+            fusion_members=tuple(FUSED_MEMBERS), alpha=0.01, confidence=0.95
+        ),
     )
     names = [f'class_{label}' for label in range(world.classes)]
     return Judge(scores, calibration, names, also=['all'])
@@ -161,10 +170,10 @@ def _forward_pass() -> np.ndarray:
 def _dropout() -> dict[str, Timing]:
     """Time traffic_signs with and without what mc_dropout adds, image by image in turn."""
     bundle = load_bundle('traffic_signs')
-    plain, sampling = (bundle.classifier(device='cpu', scores=['msp']) for _ in range(2))
+    plain, sampling = (load_network(bundle, device='cpu', scores=['msp']) for _ in range(2))
     score = bundle.scores['mc_dropout']
     assert isinstance(score, MonteCarloDropout)
-    equip(sampling, [score])
+    configure_for_scores(sampling, [score])
     batch = np.random.default_rng(0).random((1, *plain.input_shape), dtype=np.float32)
     # In turn, so that whatever else the machine does falls on both alike.
     without, with_passes = np.stack([

@@ -12,7 +12,7 @@ import numpy as np
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing
 from nav_monitor_ros.benchmark.synthetic_bundle import CAMERA, fitted_bundle, pictures
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.bags.bag import Bag, open_bag
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder

@@ -9,10 +9,14 @@ import numpy as np
 import torch
 
 from nav_monitor_ros.benchmark.result import Progress
-from nav_monitor_ros.bundle.folder import Bundle, equip, load_bundle, save_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import configure_for_scores
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FUSED_MEMBERS, FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.network.backends import BACKENDS, TORCH, installed
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
@@ -77,7 +81,7 @@ def write_bundle(
     others = [backend for backend in BACKENDS if backend != TORCH and installed(backend)]
     if not others:
         return (TORCH,)
-    equip(classifier, bundle.scores.values())
+    configure_for_scores(classifier, bundle.scores.values())
     engines = export(
         load_bundle(folder), classifier, calibration, others, folder, progress=progress)
     allowed = {approval.engine.backend for approval in engines.approvals.values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from nav_monitor_ros.bundle.calibration import describe_calibration, read_calibration
+from nav_monitor_ros.bundle.bundle_files import PROBE, sha256_of
+from nav_monitor_ros.bundle.calibration_description import describe_calibration, read_calibration
 from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.backends import (
@@ -29,13 +29,7 @@ from nav_monitor_ros.perception.network.backends import (
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import Score
 
-GRAPH = 'exported/network.onnx'
-PROBE = 'exported/probe.safetensors'
 PROBED = 4  # images of the probe
-EXPORTED_FILES = (
-    GRAPH, PROBE,
-    *(f'exported/{engine}.safetensors' for engine in ENGINES if engine != Engine(TORCH)),
-)
 
 _log = logging.getLogger(__name__)
 
@@ -270,15 +264,6 @@ def candidates(
         for name in sorted(missing):
             _log.info('backend %s is not installed', name)
     return usable
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open('rb') as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _on_cuda(device: str) -> bool:

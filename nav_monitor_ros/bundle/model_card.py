@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 
 _USE = """\
 ## What it is for
@@ -34,7 +34,8 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
             [
                 f'- monitored layer: {bundle.layer}, '
                 f'{next(iter(bundle.scores.values())).width} neurons',
-                f'- scores: {", ".join(bundle.scores)}; fused: {", ".join(calibration.fuse)}',
+                f'- scores: {", ".join(bundle.scores)}; fused: '
+                f'{", ".join(calibration.fusion_members)}',
                 *(f'- {note}' for note in bundle.notes()),
                 f'- labels: {provenance.get("labels", "unknown")}',
             ]
@@ -43,7 +44,7 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         f'False alarms among in-distribution frames, each taken alone: at most '
         f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
         f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score'
-        f'{_worth(bundle)}, {len(next(iter(calibration.members.values())))} for the single ones). '
+        f'{_worth(bundle)}, {len(next(iter(calibration.scores.values())))} for the single ones). '
         f'{_cells(bundle)}',
         '## Provenance',
         '\n'.join(
@@ -61,10 +62,10 @@ def _line(value: object) -> str:
 
 def _worth(bundle: Bundle) -> str:
     calibration = bundle.calibration
-    if calibration.independent == len(calibration.fused):
+    if calibration.effective_size == len(calibration.fused):
         return ''
     return (
-        f', worth {calibration.independent} independent ones since those of one group are alike'
+        f', worth {calibration.effective_size} independent ones since those of one group are alike'
     )
 
 
@@ -75,7 +76,7 @@ def _cells(bundle: Bundle) -> str:
             'A frame counts as out-of-distribution where the fused p-value is at most '
             f'{thresholds[0]:.5f}.'
         )
-    counts = np.bincount(mondrian.classes_cells)
+    counts = np.bincount(mondrian.cell_of_class)
     own = int((counts == 1).sum())
     return (
         f'{own} classes have images enough for p-values of their own, the other '

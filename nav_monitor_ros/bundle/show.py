@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nav_monitor_ros.bundle.folder import Bundle, size_of
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle_files import size_of
 
 LISTED_CLASSES = 50  # more class names than this are cut
 
@@ -43,7 +44,7 @@ def show(bundle: Bundle, console: Console) -> None:
                 'false alarms',
                 f'at most {calibration.alpha:.2%} of in-distribution frames, '
                 f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, '
-                f'worth {calibration.independent} independent ones, calibrate the fused score',
+                f'worth {calibration.effective_size} independent ones, calibrate the fused score',
             ),
             *(
                 (key.replace('_', ' '), _line(value))
@@ -93,12 +94,12 @@ def _print_scores(bundle: Bundle, console: Console) -> None:
     table = Table(title='Scores', title_justify='left')
     for heading in ('score', 'options', 'fused', 'images', 'flagged at'):
         table.add_column(heading, overflow='fold')
-    for name, conformal in {**calibration.members, 'fused': calibration.fused}.items():
+    for name, conformal in {**calibration.scores, 'fused': calibration.fused}.items():
         settings = bundle.scores[name].settings if name in bundle.scores else {}
         table.add_row(
             name,
             ', '.join(f'{key} {value}' for key, value in settings.items()),
-            'member' if name in calibration.fuse else '',
+            'member' if name in calibration.fusion_members else '',
             str(len(conformal)),
             _threshold(calibration.thresholds.get(name)),
         )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import ProgressBars, table_console, write_json
 from nav_monitor_ros.errors import NavMonitorError
 
-_FORMATS = argparse.RawDescriptionHelpFormatter
 ALL = 'all'
 
 
@@ -145,7 +145,6 @@ def add_benchmark(commands: Any) -> None:
     parser = commands.add_parser(
         'benchmark',
         help='measure what judging, drawing and all else costs on this machine',
-        formatter_class=_FORMATS,
         description='Measure on this machine, against a reference in the same run.',
         epilog='examples:\n  nav_monitor benchmark judge --features 512 --patterns 5000\n'
         '  nav_monitor benchmark all --json benchmarks.json',
@@ -153,7 +152,7 @@ def add_benchmark(commands: Any) -> None:
     parsers = parser.add_subparsers(dest='what', required=True, metavar='WHAT')
     for name, benchmark in BENCHMARKS.items():
         one = parsers.add_parser(
-            name, help=benchmark.summary, formatter_class=_FORMATS,
+            name, help=benchmark.summary,
             description=f'Measure {benchmark.summary}.',
             epilog=f'example:\n  nav_monitor benchmark {name} --json {name}.json',
         )
@@ -165,7 +164,7 @@ def add_benchmark(commands: Any) -> None:
             )
         _add_output(one)
     every = parsers.add_parser(
-        ALL, help='all of them in turn, with their defaults', formatter_class=_FORMATS,
+        ALL, help='all of them in turn, with their defaults',
         description='Run every benchmark in turn, with its defaults. One that cannot run here is '
         'named and left out.',
         epilog='example:\n  nav_monitor benchmark all --json benchmarks.json',
@@ -180,6 +179,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
+    check_outputs(options, {'--json': options.json})
     if options.what != ALL:
         benchmark = BENCHMARKS[options.what]
         chosen = {option.name: getattr(options, option.name) for option in benchmark.options}

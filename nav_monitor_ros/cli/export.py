@@ -6,7 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli.output import ProgressBars, opened, say, table_console
+from nav_monitor_ros.cli.options.bundle import add_backends, add_bundle, add_force, listed
+from nav_monitor_ros.cli.options.output_paths import check_outputs
+from nav_monitor_ros.cli.options.running import add_seed, add_threads, add_trust
+from nav_monitor_ros.cli.options.sources import opened
+from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 
 _EXAMPLE = """\
 example:
@@ -19,7 +23,6 @@ def add_export(commands: Any) -> None:
     export = commands.add_parser(
         'export',
         help='write the network of a bundle for faster backends',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         description='Write the network of a bundle in ONNX form, for the backends onnxruntime and '
         'openvino, and run the calibration images with each of them, and with torch in '
         'TensorFloat-32 where there is a GPU. Where its scores agree with '
@@ -28,7 +31,7 @@ def add_export(commands: Any) -> None:
         'refused.',
         epilog=_EXAMPLE,
     )
-    export.add_argument('bundle', help='folder or name of a shipped bundle')
+    add_bundle(export)
     add_backends(export, '--backend', 'all')
     export.add_argument('--calibration', required=True, metavar='SOURCE',
                         help='held-out in-distribution images, those of `fit`; only the ones among '
@@ -36,33 +39,11 @@ def add_export(commands: Any) -> None:
     export.add_argument('--output', type=Path, metavar='DIR',
                         help='where to write the bundle (default: in its place)')
     add_force(export)
-    export.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
-                        help='allow the bundle to import network code from it; may be repeated')
-    export.add_argument('--threads', type=int, default=1,
-                        help='of the network on the CPU, 0 for the choice of each backend '
-                        '(default: 1)')
-    export.add_argument('--seed', type=int, default=0,
-                        help='by which images are divided that the monitor was not calibrated on '
-                        '(default: 0)')
+    add_trust(export)
+    add_threads(
+        export, 'of the network on the CPU, 0 for the choice of each backend (default: 1)')
+    add_seed(export, 'by which images are divided that the monitor was not calibrated on')
     export.set_defaults(run=_export)
-
-
-def add_force(parser: Any) -> None:
-    """Add the option that lets a command write where something is already."""
-    parser.add_argument(
-        '--force', action='store_true',
-        help='write to the output folder though there is something in it: the files that '
-        'a bundle there lists are replaced, and all others stay',
-    )
-
-
-def add_backends(parser: Any, flag: str, default: str | None) -> None:
-    """Add the option that names the backends to export for."""
-    parser.add_argument(
-        flag, default=default, metavar='A,B,...',
-        help='onnxruntime, openvino, torch (TensorFloat-32, on a GPU) or all'
-        + (f' (default: {default})' if default else ': export the network for them, too'),
-    )
 
 
 def export_bundle(
@@ -84,15 +65,16 @@ def export_bundle(
     Raises:
         NavMonitorError: The bundle cannot be used, or not exported.
     """
-    from nav_monitor_ros.bundle.folder import load_bundle
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.bundle.show import engines_table
     from nav_monitor_ros.fitting.engine_export import engines_here, export
 
     loaded = load_bundle(bundle)
-    names = [name.strip() for name in backends.split(',') if name.strip()]
+    names = listed(backends)
     engines_here(names, loaded)
-    reference = loaded.classifier(
-        device='cpu', threads=threads, trusted_packages=trusted_packages
+    reference = load_network(
+        loaded, device='cpu', threads=threads, trusted_packages=trusted_packages
     )
     with ProgressBars() as progress:
         export(
@@ -104,16 +86,20 @@ def export_bundle(
 
 
 def _export(options: argparse.Namespace) -> None:
-    from nav_monitor_ros.bundle.engines import EXPORTED_FILES
-    from nav_monitor_ros.bundle.folder import check_foreign, check_output, find_bundle
+    from nav_monitor_ros.bundle.bundle_files import EXPORTED_FILES
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.shipped import find_bundle
 
     own = find_bundle(options.bundle)
     output = options.output or own
+    if output.resolve() == own.resolve():
+        options = argparse.Namespace(**{**vars(options), 'bundle': None})
+    check_outputs(options, {}, folders={'--output': output})
     # In its own place a bundle is only added to.
     check_output(output, force=options.force or output.resolve() == own.resolve())
     check_foreign(output, EXPORTED_FILES)
     export_bundle(
-        options.bundle, options.backend, opened(options.calibration), output,
+        own, options.backend, opened(options.calibration), output,
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,
         force=options.force,
     )

@@ -86,6 +86,10 @@ class PlainConsole(Console):
         with nullcontext() if self.stderr else told_output():
             super().print(*objects, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Raise ``BrokenPipeError``, where rich would raise ``SystemExit``."""
+        raise
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text without what a terminal would act upon; nothing in it is markup."""
         clean = '\n'.join(printable(line) for line in text.split('\n'))
@@ -112,20 +116,6 @@ def write_json(path: Path, content: object) -> None:
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
     say(f'wrote {path}')
-
-
-def opened(spec: str) -> Any:
-    """Open a source of images, and say what of it is not used.
-
-    Raises:
-        NavMonitorError: It cannot be used.
-    """
-    from nav_monitor_ros.data.sources import open_source
-
-    source = open_source(spec)
-    for note in source.notes:
-        say(note)
-    return source
 
 
 class ProgressBars:

@@ -1,29 +1,37 @@
-"""``nav_monitor replay``: recordings through the monitor."""
+"""``nav_monitor replay``: recordings through the monitor, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli.output import ProgressBars
-from nav_monitor_ros.errors import NavMonitorError, printable
-from nav_monitor_ros.files.output_paths import check_output_paths
+from nav_monitor_ros.cli.options.bags import open_topics
+from nav_monitor_ros.cli.options.monitor import (
+    add_monitor,
+    parameters_of,
+    settings_of,
+    warn_of_parameters,
+)
+from nav_monitor_ros.cli.options.output_paths import check_outputs
+from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
+from nav_monitor_ros.cli.output import ProgressBars, say
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.atomic_folder import require_writable_folder
+from nav_monitor_ros.files.paths import reachable
 
-_FORMATS = argparse.RawDescriptionHelpFormatter
-_OVERLONG = 1000  # letters of a list of topics
+_SUFFIXES = {'output': '', 'csv': '.csv', 'html': '.html'}
 
 
-def add_replay(commands: Any) -> argparse.ArgumentParser:
-    """Add the command, and return its parser."""
+def add_replay(commands: Any) -> None:
+    """Add the command."""
     parser = commands.add_parser(
         'replay',
         help='judge the images of a bag',
-        formatter_class=_FORMATS,
         description='Judge the images of a ROS 2 bag (MCAP or SQLite, a folder or one of its '
         'files,\ncompressed or cut off) by the core of the node, without ROS, as fast as the '
         'network goes.\nEach topic is a camera with an alert of its own. Time is that of the '
@@ -31,7 +39,9 @@ def add_replay(commands: Any) -> argparse.ArgumentParser:
         epilog='examples:\n'
         '  nav_monitor replay drive --topic /camera/image_raw --html drive.html\n'
         '  nav_monitor replay drive --topic /front/image_raw --topic /rear/image_raw \\\n'
-        '      --bundle my_bundle --params monitor.yaml --output judged --csv judged.csv',
+        '      --bundle my_bundle --params monitor.yaml --output judged --csv judged.csv\n'
+        '  nav_monitor replay archive/* --ray local --csv judged --html judged\n\n'
+        'Of several bags --output, --csv and --html name folders, in which each has its own.',
     )
     parser.add_argument('bags', type=Path, metavar='BAG', nargs='+',
                         help='a folder, or an .mcap or .db3 file; of several, each by itself')
@@ -47,34 +57,8 @@ def add_replay(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument('--rate', type=_rate, default=0.0, metavar='R',
                         help='times the speed of the recording; 0 for as fast as it goes '
                         '(default: 0)')
-    return parser
-
-
-def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None:
-    """Add the options that say which monitor judges, and how.
-
-    Args:
-        parser: Of the command.
-        bundle: Whether it is an option as well.
-    """
-    if bundle:
-        parser.add_argument('--bundle', metavar='B',
-                            help='folder, or the name of a shipped one (default: that of '
-                            '--params, or traffic_signs)')
-    parser.add_argument('--params', type=Path, metavar='FILE',
-                        help="the node's parameter file: evidence, timeouts, score, region and all")
-    parser.add_argument('--node', metavar='NAME',
-                        help='name of the node in that file, such as /robot/nav_monitor (default: '
-                        '/nav_monitor, or the only nav_monitor in a namespace)')
-    parser.add_argument('--trust', action='append', default=[], metavar='PACKAGE',
-                        help='allow the bundle to import network code from it; may be repeated')
-    parser.add_argument('--backend',
-                        help='torch, onnxruntime, openvino or auto (default: that of --params, or '
-                        'auto)')
-    parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
-    parser.add_argument('--threads', type=int, metavar='N',
-                        help="the network's threads on the CPU, 0 for one or as many as there are "
-                        'cores, whichever measures as faster (default: that of --params, or 1)')
+    add_ray(parser)
+    parser.set_defaults(run=_replay)
 
 
 def _rate(text: str) -> float:
@@ -85,6 +69,53 @@ def _rate(text: str) -> float:
     if not 0 <= rate < float('inf'):
         raise argparse.ArgumentTypeError(f"'{text}' is no speed; 0 is as fast as it goes")
     return rate
+
+
+def _replay(options: argparse.Namespace) -> None:
+    if options.overlay and options.output is None:
+        raise NavMonitorError('--overlay goes into the bag that --output names')
+    warn_of_parameters(options)
+    each = list(_of_each(options))
+    for (own,) in each:
+        _check_outputs(own)
+    if len(options.bags) == 1 and not options.ray:
+        _report(*replay_bag(options, options.bags[0]))
+        return
+    unread = []
+    with cluster_of(options) as cluster:
+        if cluster is None:
+            worker = ReplayWorker(options)
+            results = [worker.do(*one) for one in each]
+        else:
+            with ProgressBars() as progress:
+                results = cluster.run(
+                    ReplayWorker, _portable(options), [(own,) for (own,) in each],
+                    progress=lambda done: progress('bags', done, len(each)),
+                )
+    for lines, problems in results:
+        for line in lines:
+            say(line)
+        unread += problems
+    _report([], unread)
+
+
+class ReplayWorker:
+    """Holds the monitor and replays one bag after the other."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Load the bundle that the options name."""
+        from nav_monitor_ros.runtime.monitor import build_monitor
+
+        self._monitor = build_monitor(parameters_of(options))
+
+    def do(self, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+        """Return what there is to say of a bag, and what could not be read of it."""
+        (bag,) = options.bags
+        try:
+            return replay_bag(options, bag, self._monitor)
+        except NavMonitorError as error:
+            # One bag that is broken does not keep the others from being judged.
+            return [], [str(error)]
 
 
 def replay_bag(
@@ -103,7 +134,6 @@ def replay_bag(
     Raises:
         NavMonitorError: Nothing of it can be replayed.
     """
-    from nav_monitor_ros.files.output_paths import require_place
     from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
@@ -112,11 +142,6 @@ def replay_bag(
 
     values = parameters_of(options)
     settings = settings_of(values)
-    if options.overlay and options.output is None:
-        raise NavMonitorError('--overlay goes into the bag that --output names')
-    check_outputs(options)
-    if options.html is not None:
-        require_place(options.html)
     problems: list[str] = []
     with ExitStack() as resources:
         bag, topics = open_topics(path, options.topic)
@@ -159,137 +184,65 @@ def replay_bag(
     return [*lines, *(f'wrote {file}' for file in written)], problems
 
 
-def check_outputs(options: argparse.Namespace) -> None:
-    """Check that what is written are different places, and none that is read.
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Check where one bag's outputs go, before any bag is judged.
 
     Raises:
-        NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
+        NavMonitorError: Two are one, one is read, lies in another, or cannot be written.
     """
-    files = {'--csv': options.csv, '--html': options.html}
-    check_output_paths(
-        {'--output': options.output, **files}, {'the bag': options.bags, '--params': options.params}
+    check_outputs(
+        options, {'--csv': options.csv, '--html': options.html},
+        folders={'--output': options.output},
     )
-    for option, path in files.items():
-        if path is not None and options.output is not None and (
-            path.resolve().is_relative_to(options.output.resolve())
-        ):
+    if options.output is not None:
+        require_writable_folder(options.output)
+        if reachable(options.output).exists():
             raise NavMonitorError(
-                f'{option} {path} lies in the bag {options.output} that is going to be written; '
-                'name a place outside of it'
+                f'{options.output} exists; name another folder, or remove it first')
+
+
+def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]:
+    """Yield the options of each bag alone; of several, its outputs lie in folders.
+
+    Raises:
+        NavMonitorError: Two bags have one name.
+    """
+    bags = [reachable(bag.absolute()) for bag in options.bags]
+    names = [bag.stem if bag.is_file() else bag.name for bag in bags]
+    for name in names:
+        if names.count(name) > 1:
+            raise NavMonitorError(
+                f"two of the bags are called '{name}', and would write to the same place; replay "
+                'them one after the other'
             )
+    for bag, name in zip(options.bags, names, strict=True):
+        own = argparse.Namespace(**vars(_portable(options)))
+        own.bags = [bag.absolute()]
+        if len(options.bags) > 1:
+            for what, suffix in _SUFFIXES.items():
+                folder = getattr(own, what)
+                if folder is not None:
+                    setattr(own, what, folder / f'{name}{suffix}')
+        yield (own,)
 
 
-def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
-    """Return a bag and the names of the topics that are read, as they stand in it.
-
-    Raises:
-        NavMonitorError: The bag cannot be read, a topic is not there, no image is, or no topic is
-            named though there are several.
-    """
-    from nav_monitor_ros.data.bags.bag import open_bag
-
-    bag = open_bag(path, wanted)
-    there = [topic.name for topic in bag.image_topics]
-    if wanted:
-        absolute = {name if name.startswith('/') else f'/{name}' for name in wanted} | {*wanted}
-        topics = [name for name in dict.fromkeys(there) if name in absolute]
-    else:
-        topics = there
-    problem = ''
-    if len(topics) > 1 and not wanted or not topics:
-        shown = ', '.join(there)[:_OVERLONG] or 'none'
-        problem = f'say --topic; topics with images: {shown}'
-    elif not len(bag):
-        damage = f'; it is damaged: {bag.damage}' if bag.damage else ''
-        problem = f'there is no image of {", ".join(topics)}{damage}'
-    if problem:
-        bag.close()
-        raise NavMonitorError(f'{path}: {problem}')
-    return bag, topics
+def _portable(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options without what only this process knows, paths being absolute."""
+    known = {name: value for name, value in vars(options).items() if name != 'run'}
+    if known['bundle'] and reachable(Path(known['bundle'])).is_dir():
+        known['bundle'] = str(Path(known['bundle']).absolute())
+    return argparse.Namespace(**{
+        name: value.absolute() if isinstance(value, Path) else value
+        for name, value in known.items()
+    })
 
 
-def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the node's parameters as a file and the command line give them.
-
-    Raises:
-        NavMonitorError: The file cannot be read, or a parameter is wrong.
-    """
-    from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
-
-    values = {parameter.name: parameter.default for parameter in PARAMETERS}
-    # The node measures which number is fastest; a replay gives the same numbers every time.
-    values['torch_threads'] = 1
-    values.update({name: value for name, value in _from_file(options).items() if name in BY_NAME})
-    given = {
-        'bundle': options.bundle, 'backend': options.backend, 'device': options.device,
-        'torch_threads': options.threads,
-    }
-    values.update({name: value for name, value in given.items() if value is not None})
-    checked = check_all(values)
-    checked['trusted_packages'] += options.trust
-    return checked
-
-
-def warn_of_parameters(options: argparse.Namespace) -> None:
-    """Say on stderr which parameters of the file change nothing, as the node does in its log.
-
-    Raises:
-        NavMonitorError: The file cannot be read, or a parameter is wrong.
-    """
-    from nav_monitor_ros.runtime.camera_overrides import known_names
-    from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
-
-    given = _from_file(options)
-    cameras = [name for name in parameters_of(options)['cameras'] if name]
-    names = known_names(cameras)
-    lines = describe_unknown(given, **names)
-    own = sorted(name for name in given if name in names['known'] and '.' in name)
-    if own:
-        lines.append(
-            f'parameter {own[0]} is not used: a replay judges every topic by the parameters that '
-            'all cameras have in common'
-        )
+def _report(lines: list[str], problems: list[str]) -> None:
     for line in lines:
-        print(printable(f'nav_monitor {options.command}: warning: {line}'), file=sys.stderr)
-
-
-def _from_file(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the parameter file gives to the node, by full name."""
-    from nav_monitor_ros.runtime.parameter_file import (
-        find_node,
-        parameters_for,
-        read_parameter_file,
-    )
-
-    if options.params is None:
-        if options.node is not None:
-            raise NavMonitorError('--node says which node of a parameter file; give --params, too')
-        return {}
-    blocks = read_parameter_file(options.params)
-    node = options.node and f'/{options.node.strip("/")}'
-    try:
-        node = node or find_node(blocks, 'nav_monitor')
-    except NavMonitorError as error:
-        raise NavMonitorError(f'{options.params}: {error}') from None
-    found = parameters_for(blocks, node)
-    if found is None:
-        there = ', '.join(blocks)[:_OVERLONG] or 'none'
-        raise NavMonitorError(
-            f'{options.params} has no parameters for {node}, but for: {there}; say which node is '
-            'the monitor, --node'
-        )
-    return found
-
-
-def settings_of(values: Mapping[str, Any]) -> Any:
-    """Return what of the parameters a recording depends on."""
-    from nav_monitor_ros.decision.alert_machine import AlertRules
-    from nav_monitor_ros.replay.replay import ReplaySettings
-
-    return ReplaySettings(
-        AlertRules(**{name: values[name] for name in AlertRules.__dataclass_fields__}),
-        tuple(values['roi']), values['max_pixels'], values['blank_contrast'],
-    )
+        say(line)
+    if problems:
+        more = f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''
+        raise NavMonitorError(f'{problems[0]}{more}')
 
 
 class _Pace:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.cluster.fitting import PART
 from nav_monitor_ros.cluster.ray_cluster import RayCluster
 from nav_monitor_ros.data.batches import BATCH, Progress
@@ -37,8 +38,8 @@ class JudgeWorker:
         """Load the bundle."""
         self._job = job
         bundle = load_bundle(job.bundle)
-        self._classifier = bundle.classifier(
-            backend=job.backend, device=job.device, threads=job.threads,
+        self._classifier = load_network(
+            bundle, backend=job.backend, device=job.device, threads=job.threads,
             trusted_packages=job.trusted, scores=bundle.judge(also=job.scores).scores,
         )
         calibrated = bundle.calibrated_for(self._classifier.engine)
@@ -51,7 +52,7 @@ class JudgeWorker:
             exif = self._classifier.preprocess.exif
             self._opened[source] = open_source(source).oriented(exif)
         # Scores that look back see the frames before, as they do on one machine.
-        reach = max(score.reach for score in self._judge.scores.values())
+        reach = max(score.history for score in self._judge.scores.values())
         first = max(0, start - -(-reach // BATCH) * BATCH)
         judged = judge_images(
             self._classifier, self._judge, self._opened[source].subset(np.arange(first, stop)),

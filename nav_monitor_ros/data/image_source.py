@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 
 from nav_monitor_ros.data.array_files import ArrayFile
+from nav_monitor_ros.data.labels import network_labels
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.exif_orientation import APPLY
+
+_Source = TypeVar('_Source', bound='ImageSource')
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +24,10 @@ class ImageSource:
     name: str  # the specification it was opened with
     read: Callable[[int], np.ndarray]  # place in the whole source -> uint8 (H, W, 3) or (H, W)
     places: np.ndarray  # int64 (N,): the images of this source among those that ``read`` knows
-    labels: np.ndarray | None = None  # int64 (N,)
-    class_names: tuple[str, ...] | None = None
+    # int64 (N,): places in ``class_names``, or whatever numbers the source has. Outside this room
+    # ``numbered_for`` gives labels.
+    own_labels: np.ndarray | None = None
+    class_names: tuple[str, ...] | None = None  # of the source's classes
     groups: np.ndarray | None = None  # (N,): equal values belong together
     received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
     # As ``read``, the picture turned as its EXIF says; None where images have no EXIF.
@@ -48,17 +54,17 @@ class ImageSource:
             return f'image {self.file_name(place)}'
         return f'image {place} (counted from 0) of {self.name}'
 
-    def subset(self, indices: np.ndarray) -> ImageSource:
+    def subset(self: _Source, indices: np.ndarray) -> _Source:
         """Return some of the images, in the order given."""
         return replace(
             self,
             places=self.places[indices],
-            labels=None if self.labels is None else self.labels[indices],
+            own_labels=None if self.own_labels is None else self.own_labels[indices],
             groups=None if self.groups is None else self.groups[indices],
             received_ns=None if self.received_ns is None else self.received_ns[indices],
         )
 
-    def oriented(self, exif: str) -> ImageSource:
+    def oriented(self: _Source, exif: str) -> _Source:
         """Return the images as a network was trained on them.
 
         Args:
@@ -74,13 +80,48 @@ class ImageSource:
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and labels that does not depend on their order."""
-        return fingerprint_of(
-            add_fingerprints(fingerprint(self.digest(i), self.label(i)) for i in range(len(self)))
-        )
+        return fingerprint_of(add_fingerprints(
+            self.fingerprint_part(index, self.digest(index)) for index in range(len(self))
+        ))
 
-    def label(self, index: int) -> int | None:
-        """Return the label of one image, None without labels."""
-        return None if self.labels is None else int(self.labels[index])
+    def fingerprint_part(self, index: int, digest: bytes) -> int:
+        """Return what one image and its label add to the fingerprint.
+
+        Args:
+            index: Of the image.
+            digest: What ``digest`` returns for it.
+        """
+        text = str(-1 if self.own_labels is None else int(self.own_labels[index]))
+        return int.from_bytes(hashlib.sha256(digest + text.encode()).digest(), 'big')
+
+    def numbered_for(
+        self, class_names: Sequence[str], background: int | None = None
+    ) -> NumberedSource:
+        """Return the images with their labels as a network numbers its classes.
+
+        Args:
+            class_names: In the order of the network's outputs.
+            background: Which output stands for none of the classes, for the message.
+
+        Raises:
+            NavMonitorError: The images have a class that the network does not have.
+        """
+        given = {one.name: getattr(self, one.name) for one in fields(ImageSource)}
+        if self.own_labels is not None:
+            given['own_labels'] = network_labels(self, class_names, background)
+            # Numbers stay numbers: what said that position decides is to say so again.
+            given['class_names'] = None if self.class_names is None else tuple(class_names)
+        return NumberedSource(**given)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedSource(ImageSource):
+    """Images whose labels are outputs of a network; ``ImageSource.numbered_for`` makes it."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Return the output of each image's class, int64 (N,), or None without labels."""
+        return self.own_labels
 
 
 def digest_of(image: np.ndarray) -> bytes:
@@ -88,12 +129,6 @@ def digest_of(image: np.ndarray) -> bytes:
     checksum = hashlib.sha256(repr(image.shape).encode())
     checksum.update(np.ascontiguousarray(image).data)
     return checksum.digest()
-
-
-def fingerprint(digest: bytes, label: int | None) -> int:
-    """Return what one image adds to the fingerprint of a source."""
-    text = str(-1 if label is None else label)
-    return int.from_bytes(hashlib.sha256(digest + text.encode()).digest(), 'big')
 
 
 def add_fingerprints(parts: Iterable[int]) -> int:
@@ -151,7 +186,7 @@ def from_arrays(
         name=name,
         read=read,
         places=np.arange(len(images)),
-        labels=None if labels is None else _whole_numbers(name, labels),
+        own_labels=None if labels is None else _whole_numbers(name, labels),
         class_names=class_names,
         groups=groups,
     )
@@ -167,8 +202,23 @@ def _whole_numbers(name: str, labels: np.ndarray) -> np.ndarray:
     )
 
 
-def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource, ImageSource]:
-    """Split a source in two at random.
+def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source]:
+    """Split a source in two at random, as ``split_indices`` does.
+
+    Returns:
+        The rest and the part.
+
+    Raises:
+        NavMonitorError: One of the two would be empty.
+    """
+    rest, part = split_indices(source, fraction, seed)
+    return source.subset(rest), source.subset(part)
+
+
+def split_indices(
+    source: ImageSource, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a source's images in two parts, drawn at random.
 
     Images of one group stay together; without groups each class is split alike.
 
@@ -178,7 +228,7 @@ def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource,
         seed: Equal seeds give equal parts.
 
     Returns:
-        The rest and the part.
+        int64 (M,) and (K,), both rising: the rest and the part.
 
     Raises:
         NavMonitorError: One of the two would be empty.
@@ -189,7 +239,7 @@ def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource,
         chosen = np.isin(source.groups, unique[: round(len(unique) * fraction)])
     else:
         chosen = np.zeros(len(source), bool)
-        labels = np.zeros(len(source), int) if source.labels is None else source.labels
+        labels = np.zeros(len(source), int) if source.own_labels is None else source.own_labels
         # Sorting by class after a shuffle and taking evenly spaced images splits each class alike.
         order = rng.permutation(len(source))
         order = order[np.argsort(labels[order], kind='stable')]
@@ -200,10 +250,10 @@ def split(source: ImageSource, fraction: float, seed: int) -> tuple[ImageSource,
         raise NavMonitorError(
             f"source '{source.name}' has {len(source)} images{groups}, too few to be split"
         )
-    return source.subset(np.flatnonzero(~chosen)), source.subset(np.flatnonzero(chosen))
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def without(source: ImageSource, excluded: ImageSource) -> ImageSource:
+def without(source: _Source, excluded: ImageSource) -> _Source:
     """Return the images of ``source`` that do not occur in ``excluded``, compared by pixels."""
     digests = [source.digest(index) for index in range(len(source))]
     left = set(digests)

@@ -74,7 +74,7 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
     classes = tuple(sorted(set(names)))
     numbers = np.array([int(name) if numbered else classes.index(name) for name in names], np.int64)
     return replace(
-        source.subset(inside), labels=numbers[which[inside]],
+        source.subset(inside), own_labels=numbers[which[inside]],
         class_names=None if numbered else classes, groups=which[inside],
         notes=(*source.notes, *notes),
     )

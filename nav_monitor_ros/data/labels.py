@@ -13,11 +13,10 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
-from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.class_names import alike, comparable, letters_and_digits
 
@@ -26,10 +25,26 @@ _EXAMPLES = 4  # classes that a message lists
 _log = logging.getLogger(__name__)
 
 
+class HasLabels(Protocol):
+    """What is looked at of images: an ``ImageSource`` has it."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def own_labels(self) -> np.ndarray | None:
+        """Of the images, int64 (N,): places in ``class_names``, or numbers."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Of the source's classes."""
+
+
 def network_labels(
-    source: ImageSource, class_names: Sequence[str], background: int | None = None
+    source: HasLabels, class_names: Sequence[str], background: int | None = None
 ) -> np.ndarray | None:
-    """Return the images' classes as the network numbers them, or None without labels.
+    """Return the images' classes as the network numbers them, int64 (N,), or None without labels.
 
     Args:
         source: Images, perhaps with labels.
@@ -39,9 +54,9 @@ def network_labels(
     Raises:
         NavMonitorError: The network has no such classes.
     """
-    if source.labels is None:
+    if source.own_labels is None:
         return None
-    labels = source.labels
+    labels = source.own_labels
     if source.class_names is not None and tuple(source.class_names) != tuple(class_names):
         labels = _numbers(source, source.class_names, class_names)[labels]
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
@@ -56,28 +71,7 @@ def network_labels(
     return labels
 
 
-def labelled_as(
-    source: ImageSource, class_names: Sequence[str], background: int | None = None
-) -> ImageSource:
-    """Return a source whose labels are the network's, and whose class names are, too.
-
-    Args:
-        source: As for ``network_labels``; without labels it is returned as it is.
-        class_names: Likewise.
-        background: Likewise.
-
-    Raises:
-        NavMonitorError: The network has no such classes.
-    """
-    labels = network_labels(source, class_names, background)
-    if labels is None:
-        return source
-    # Numbers stay numbers: what said that position decides is to say so again.
-    names = None if source.class_names is None else tuple(class_names)
-    return replace(source, labels=labels, class_names=names)
-
-
-def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> None:
+def require_known_classes(source: HasLabels, class_names: Sequence[str]) -> None:
     """Check that images whose labels nothing is computed from are of the network's classes.
 
     Such as calibration images: those of another class would be taken for normal ones.
@@ -85,20 +79,20 @@ def require_known_classes(source: ImageSource, class_names: Sequence[str]) -> No
     Raises:
         NavMonitorError: A class is unknown among known ones.
     """
-    if source.labels is None or source.class_names is None:
+    if source.own_labels is None or source.class_names is None:
         return
     if _form(source.class_names, class_names) or _near(source.class_names, class_names):
         network_labels(source, class_names)
 
 
-def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
+def how_matched(source: HasLabels, class_names: Sequence[str]) -> str:
     """Return what a person should know of how labels were matched: '' where names decide.
 
     Args:
         source: That ``network_labels`` took.
         class_names: In the order of the network's outputs.
     """
-    if source.labels is None:
+    if source.own_labels is None:
         return ''
     if source.class_names is None:
         return (
@@ -114,7 +108,7 @@ def how_matched(source: ImageSource, class_names: Sequence[str]) -> str:
     )
 
 
-def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
+def names_from(source: HasLabels, classes: int) -> tuple[str, ...] | None:
     """Return the names for the outputs of a network that has none: those of its training images.
 
     Args:
@@ -125,16 +119,16 @@ def names_from(source: ImageSource, classes: int) -> tuple[str, ...] | None:
         The names of all classes of the source, or else of those that have images, in the source's
         order; None where neither are as many as the network's.
     """
-    if source.class_names is None or source.labels is None:
+    if source.class_names is None or source.own_labels is None:
         return None
-    used = tuple(source.class_names[number] for number in np.unique(source.labels))
+    used = tuple(source.class_names[number] for number in np.unique(source.own_labels))
     return next(
         (names for names in (tuple(source.class_names), used) if len(names) == classes), None
     )
 
 
 def naming_note(
-    source: ImageSource, class_names: Sequence[str] | None, classes: int
+    source: HasLabels, class_names: Sequence[str] | None, classes: int
 ) -> str:
     """Return what a person should know of how a network's outputs got their names, '' for nothing.
 
@@ -146,7 +140,7 @@ def naming_note(
     if class_names is not None:
         return how_matched(source, class_names)
     outputs = [f'output {number}' for number in range(classes)]
-    if source.labels is not None and source.class_names is None:
+    if source.own_labels is not None and source.class_names is None:
         return f'the labels of {source.name} are numbers, so position decides: 0 is {outputs[0]}'
     names = names_from(source, classes)
     if names is None:
@@ -158,10 +152,10 @@ def naming_note(
 
 
 def _numbers(
-    source: ImageSource, own: Sequence[str], class_names: Sequence[str]
+    source: HasLabels, own: Sequence[str], class_names: Sequence[str]
 ) -> np.ndarray:
     """Return the network's number of each of a source's classes, int64; -1 for unused ones."""
-    used = np.unique(source.labels).tolist() if source.labels is not None else []
+    used = np.unique(source.own_labels).tolist() if source.own_labels is not None else []
     form = _form(own, class_names)
     if form is None:
         if len(own) != len(class_names) or _near(own, class_names):
@@ -214,14 +208,14 @@ def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:
 
 
 def _rewritten(
-    source: ImageSource, own: Sequence[str], class_names: Sequence[str], form: Callable[[str], str]
+    source: HasLabels, own: Sequence[str], class_names: Sequence[str], form: Callable[[str], str]
 ) -> str:
     """Return which names are the network's only but for their writing, '' where none are."""
-    if form is comparable or source.labels is None:
+    if form is comparable or source.own_labels is None:
         return ''
     known = {form(name): name for name in class_names}
     pairs = [
-        (own[number], known[form(own[number])]) for number in np.unique(source.labels)
+        (own[number], known[form(own[number])]) for number in np.unique(source.own_labels)
         if form(own[number]) in known
     ]
     otherwise = [pair for pair in pairs if comparable(pair[0]) != comparable(pair[1])]
@@ -235,7 +229,7 @@ def _rewritten(
 
 
 def _unknown(
-    source: ImageSource, unknown: Sequence[str], class_names: Sequence[str]
+    source: HasLabels, unknown: Sequence[str], class_names: Sequence[str]
 ) -> NavMonitorError:
     first = unknown[0]
     more = f' and {len(unknown) - 1} more' if len(unknown) > 1 else ''

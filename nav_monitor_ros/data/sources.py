@@ -94,12 +94,12 @@ def _keep_classes(source: ImageSource, parts: SourceSpec) -> ImageSource:
     for key in ('classes', 'without'):
         if key not in parts.written:
             continue
-        if source.labels is None:
+        if source.own_labels is None:
             raise NavMonitorError(f"source '{source.name}' has no labels to choose classes by")
         numbers = [
             number for wanted in parts.listed(key) for number in _class_numbers(whole, key, wanted)
         ]
-        named = np.isin(source.labels, numbers)
+        named = np.isin(source.own_labels, numbers)
         source = source.subset(np.flatnonzero(named if key == 'classes' else ~named))
     return source
 
@@ -122,8 +122,8 @@ def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
         ]
         known = list(source.class_names)
     else:
-        assert source.labels is not None
-        numbers = np.unique(source.labels).tolist()
+        assert source.own_labels is not None
+        numbers = np.unique(source.own_labels).tolist()
         known = [str(number) for number in numbers]
         if not (wanted.isascii() and wanted.isdecimal()):
             raise NavMonitorError(

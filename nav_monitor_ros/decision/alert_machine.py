@@ -9,16 +9,10 @@ from typing import Any
 
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
-from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
-from nav_monitor_ros.decision.image_stream import CameraWatch
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
+from nav_monitor_ros.decision.image_stream import FrozenImages, MixedPublishers
 from nav_monitor_ros.errors import NavMonitorError
 
-_STATES = {
-    Reason.IN_DISTRIBUTION: State.OK,
-    Reason.SUSPECT: State.SUSPECT,
-    Reason.OOD: State.OOD,
-    Reason.LATCHED: State.OOD,
-}  # every other reason means that nothing can be judged
 JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less
 
 
@@ -51,30 +45,30 @@ class _Session:
 
     start: float
     last_arrival: float | None = None
-    unanswered_since: float | None = None  # arrival of the oldest image without a result
+    unjudged_since: float | None = None  # arrival of the oldest image without a result
     last_judged: float | None = None
-    judged_taken: float | None = None  # when the image that was judged last was taken
+    capture_time: float | None = None  # of the image that was judged last
     last_stamp: int | None = None  # nanoseconds
-    last_fingerprint: int | None = None
-    identical_since: float | None = None
-    cameras: CameraWatch = field(default_factory=CameraWatch)
-    two_cameras: bool = False
+    frozen: FrozenImages = field(default_factory=FrozenImages)
+    publishers: MixedPublishers = field(default_factory=MixedPublishers)
+    several_publishers: bool = False
 
 
 class AlertMachine:
-    """Takes what happens in, with its time; says what the alert is.
+    """Takes events in, with their time; ``alert`` says what follows from them.
 
-    All times are seconds on one steady clock of the caller's. False is said only while fresh
-    frames are being judged in-distribution: the image that was judged last is at most
-    ``image_timeout`` old at the moment False is said, however often new ones arrive. After the
-    start and after every fault, ``exit_count`` clear frames in a row have to come first. Faults
-    raise the alert at once; only out-of-distribution frames have to add up. Not thread-safe.
+    Ask for the alert once after each event that others are to hear of. All times are seconds on
+    one steady clock of the caller's. False is said only while fresh frames are being judged
+    in-distribution: the image that was judged last is at most ``image_timeout`` old at the moment
+    False is said, however often new ones arrive. After the start and after every fault,
+    ``exit_count`` clear frames in a row have to come first. Faults raise the alert at once; only
+    out-of-distribution frames have to add up. Not thread-safe.
     """
 
     def __init__(self, rules: AlertRules, now: float) -> None:
         """Start inactive and enabled."""
         self._rules = rules
-        self._stream = collect(rules)
+        self._stream = make_evidence(rules)
         self._drift = Drift(rules.drift_window)
         self._enabled = True
         self._active = False
@@ -115,7 +109,7 @@ class AlertMachine:
         if self._rules.evidence == before.evidence:
             self._stream.rules = self._rules
         else:
-            was_ood, self._stream = self._stream.is_ood, collect(self._rules)
+            was_ood, self._stream = self._stream.is_ood, make_evidence(self._rules)
             self._stream.is_ood = was_ood  # until clear frames say otherwise
         if self._rules.drift_window != before.drift_window:
             self._drift = Drift(self._rules.drift_window)
@@ -156,34 +150,48 @@ class AlertMachine:
     def stale_from(self) -> tuple[float, ...]:
         """Return when silence changes what is said, if no newer image comes, in seconds."""
         seen = self._seen
-        moments = {at for at in (seen.judged_taken, seen.last_arrival) if at is not None}
+        moments = {at for at in (seen.capture_time, seen.last_arrival) if at is not None}
         return tuple(sorted(at + self._rules.image_timeout for at in moments))
 
-    def image_arrived(self, arrived: float, now: float | None = None) -> None:
+    @property
+    def holds_until(self) -> float:
+        """Return the moment from which on time alone may have changed the alert, in seconds.
+
+        Until then the alert that was asked for last, after the last event, still holds.
+        """
+        rules, seen = self._rules, self._seen
+        moments = [*self.stale_from]
+        if seen.unjudged_since is not None:
+            moments.append(seen.unjudged_since + rules.inference_timeout)
+        if rules.frozen_timeout and seen.frozen.since is not None:
+            moments.append(seen.frozen.since + rules.frozen_timeout)
+        return min(moments, default=math.inf)
+
+    def image_arrived(
+        self, arrived: float, now: float | None = None, publisher: Hashable = None
+    ) -> None:
         """An image came, whatever is in it.
 
         Args:
             arrived: When it came, seconds.
             now: Seconds; later than ``arrived`` where the caller was busy. By default the same.
+            publisher: Equal for the images of one publisher.
         """
-        # A process that was stopped must not lose the gap before this image.
-        self.alert(arrived if now is None else now)
+        now = arrived if now is None else now
+        self._notice_timeouts(now)
         seen = self._seen
         seen.last_arrival = max(arrived, seen.last_arrival or -math.inf)
-        if seen.unanswered_since is None:
-            seen.unanswered_since = arrived
+        if seen.unjudged_since is None:
+            seen.unjudged_since = arrived
+        seen.several_publishers = seen.publishers.image_from(publisher, now)
 
-    def image_from(self, camera: Hashable, now: float) -> None:
-        """Note which camera an image came from; equal for the images of one publisher."""
-        self._seen.two_cameras = self._seen.cameras.image_from(camera, now)
-
-    def judged(
+    def frame_judged(
         self,
         frame: FrameEvidence,
         stamp_ns: int,
         fingerprint: int,
         now: float,
-        taken: float | None = None,
+        capture_time: float | None = None,
     ) -> None:
         """A frame was judged.
 
@@ -192,60 +200,57 @@ class AlertMachine:
             stamp_ns: The image's stamp, nanoseconds.
             fingerprint: A checksum of the pixels.
             now: Seconds.
-            taken: When the image was taken as far as that is known, seconds: its stamp, where
-                its clock and the caller's agree, else its arrival. By default now.
+            capture_time: When the image was taken as far as that is known, seconds: its stamp,
+                where its clock and the caller's agree, else its arrival. By default now.
         """
-        self.alert(now)  # as in image_arrived: the verdict may come after the time allowed for it
+        self._notice_timeouts(now)  # the verdict may come after the time allowed for it
         seen = self._seen
-        seen.unanswered_since = None
+        seen.unjudged_since = None
         self._failure = None
         # By the caller's clock: stamps may stand still, and would hide a strange stream.
         elapsed = math.inf if seen.last_judged is None else max(0.0, now - seen.last_judged)
+        seen.frozen.add(fingerprint, now)
         if seen.last_stamp is not None and stamp_ns < seen.last_stamp - JUMP * 1e9:
             # A clock jumped or a bag was looped: this frame and the last are no neighbours.
             self._distrust()
             self._stream.restart()
-            seen.identical_since = None
-        elif fingerprint != seen.last_fingerprint:
-            seen.identical_since = None
-        elif seen.identical_since is None:
-            seen.identical_since = seen.last_judged
-        seen.last_stamp, seen.last_fingerprint, seen.last_judged = stamp_ns, fingerprint, now
-        seen.judged_taken = now if taken is None else min(taken, now)
+            seen.frozen.restart()
+        seen.last_stamp, seen.last_judged = stamp_ns, now
+        seen.capture_time = now if capture_time is None else min(capture_time, now)
         self._stream.update(frame, elapsed)
         if not self._stream.is_ood:
             self._drift.update(frame.p_value, elapsed)
         self._latched |= self._rules.latch and self._stream.is_ood
-        # The stream is asked again from here on; a fault seen at the next look takes it back.
+        # Taken back by ``alert`` if the image is too old by then, or something else is wrong.
         self._trusted |= self._stream.is_clear or self._stream.is_ood
-        self.alert(now)  # a verdict about an image that is too old by now is no ground for trust
 
-    def failed(self, reason: Reason, detail: str) -> None:
+    def frame_failed(self, reason: Reason, detail: str) -> None:
         """A frame could not be judged; the alert says so until one can."""
-        self._seen.unanswered_since = None
+        self._seen.unjudged_since = None
         self._failure = (reason, detail)
         self._distrust()
 
     def alert(self, now: float) -> Alert:
         """Return what to say at this moment."""
-        reason, detail = self._look(now)
-        state = _STATES.get(reason, State.INVALID)
-        if state is State.INVALID and reason is not Reason.WARMING_UP:
+        reason, detail = (
+            self._not_judging() or self._fault(now) or self._of_stream()
+            or (Reason.IN_DISTRIBUTION, '')
+        )
+        if reason.state is State.INVALID and reason is not Reason.WARMING_UP:
             self._distrust()
-        value = reason not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT)
-        same = (value, reason) == (self._alert.value, self._alert.reason)
-        since = self._alert.since if same else now
-        self._alert = Alert(value, state, reason, detail, since)
+        since = self._alert.since if reason is self._alert.reason else now
+        self._alert = Alert(reason.raises_alert, reason.state, reason, detail, since)
         return self._alert
 
-    def _look(self, now: float) -> tuple[Reason, str]:
-        for look in (self._blocked, self._faulty, self._streaming):
-            found = look(now)
-            if found:
-                return found
-        return Reason.IN_DISTRIBUTION, ''
+    def _notice_timeouts(self, now: float) -> None:
+        """Let no fault go unnoticed that nobody asked about before news came.
 
-    def _blocked(self, _now: float) -> tuple[Reason, str] | None:
+        A process that was stopped must not lose the gap before the image that it goes on with.
+        """
+        if self._fault(now):
+            self._distrust()
+
+    def _not_judging(self) -> tuple[Reason, str] | None:
         if self._model_error:
             return Reason.MODEL_ERROR, self._model_error
         if not self._active:
@@ -254,10 +259,10 @@ class AlertMachine:
             return Reason.DISABLED, 'switched off by ~/set_enabled'
         return None
 
-    def _faulty(self, now: float) -> tuple[Reason, str] | None:
+    def _fault(self, now: float) -> tuple[Reason, str] | None:
         rules, seen = self._rules, self._seen
-        if seen.unanswered_since is not None:
-            waiting = now - seen.unanswered_since
+        if seen.unjudged_since is not None:
+            waiting = now - seen.unjudged_since
             if waiting > rules.inference_timeout:
                 self._failure = None
                 return Reason.INFERENCE_TIMEOUT, f'an image waits for its verdict, {waiting:.1f} s'
@@ -272,20 +277,22 @@ class AlertMachine:
             return Reason.STALE_IMAGE, self._explained(f'no image for {silent:.1f} s')
         if self._failure is not None:
             return self._failure
-        if seen.two_cameras:
+        if seen.several_publishers:
             return (
                 Reason.BAD_IMAGE,
-                'images of two cameras come in turn on one topic; give each a topic of its own and '
-                'name both in the parameter cameras',
+                'images of two publishers come in turn on one topic; give each camera a topic of '
+                'its own and name both in the parameter cameras',
             )
-        frozen_since = seen.identical_since
+        frozen_since = seen.frozen.since
         if rules.frozen_timeout and frozen_since is not None:
             still = now - frozen_since
             if still >= rules.frozen_timeout:
-                return Reason.FROZEN_IMAGE, f'the same image for {still:.1f} s'
-        if seen.judged_taken is not None and now - seen.judged_taken > rules.image_timeout:
+                count = seen.frozen.count
+                images = 'the same image' if count == 1 else f'the same {count} images in turn'
+                return Reason.FROZEN_IMAGE, f'{images} for {still:.1f} s'
+        if seen.capture_time is not None and now - seen.capture_time > rules.image_timeout:
             return Reason.STALE_IMAGE, (
-                f'the image that was judged last is {now - seen.judged_taken:.1f} s old; its '
+                f'the image that was judged last is {now - seen.capture_time:.1f} s old; its '
                 'transport and judging take longer than image_timeout allows'
             )
         return None
@@ -293,7 +300,7 @@ class AlertMachine:
     def _explained(self, text: str) -> str:
         return f'{text}; {self.input_trouble}' if self.input_trouble else text
 
-    def _streaming(self, _now: float) -> tuple[Reason, str] | None:
+    def _of_stream(self) -> tuple[Reason, str] | None:
         stream = self._stream
         if stream.is_ood:
             return Reason.OOD, 'unlike the training images'
@@ -319,4 +326,4 @@ class AlertMachine:
 
     def _distrust(self) -> None:
         self._trusted = False
-        self._stream.doubt()
+        self._stream.reset_clear_run()

@@ -33,6 +33,24 @@ class Reason(str, Enum):
     DISABLED = 'disabled'
     LATCHED = 'latched'
 
+    @property
+    def state(self) -> State:
+        """Return the state that goes with it; most reasons mean that nothing can be judged."""
+        return _STATES.get(self, State.INVALID)
+
+    @property
+    def raises_alert(self) -> bool:
+        """Return whether ``ood_alert`` is True for this reason."""
+        return self not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT)
+
+
+_STATES = {
+    Reason.IN_DISTRIBUTION: State.OK,
+    Reason.SUSPECT: State.SUSPECT,
+    Reason.OOD: State.OOD,
+    Reason.LATCHED: State.OOD,
+}
+
 
 @dataclass(frozen=True)
 class Alert:

@@ -1,4 +1,4 @@
-"""Whether the camera's world as a whole has moved away from the calibration images."""
+"""Drift: whether the camera's images as a whole have moved away from the calibration images."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 
-DOUBT = 1e-4  # probability with which a world that has not moved is called so, at any one test
-LEAST = 60  # looks before anything is said
-LOOK_PERIOD = 1.0  # seconds between the looks that are kept: neighbouring frames say the same
+SIGNIFICANCE = 1e-4  # probability of a false finding in any one test
+MIN_SAMPLES = 60  # p-values that a test needs
+SAMPLE_PERIOD = 1.0  # seconds between the p-values that are kept: neighbouring frames say the same
 
 
 class Drift:
     """Tests the p-values of a long window for being too small as a whole.
 
     P-values of in-distribution frames are uniform, or larger. ``D+ = max_u F(u) - u``, with F their
-    empirical distribution, passes ``sqrt(log(1 / doubt) / 2 n)`` with probability ``doubt`` at most
-    (one-sided Kolmogorov-Smirnov; Massart, Annals of Probability 18, 1990). Frames of one scene
-    resemble each other, so n is what the looks are worth as independent ones,
-    ``n (1 - r) / (1 + r)``, with r their correlation with the look before (Bayley and Hammersley,
-    1946, for a first-order autoregression). A robot that stands still has seen one scene only, and
-    nothing is said.
+    empirical distribution, exceeds ``sqrt(log(1 / SIGNIFICANCE) / 2 n)`` with probability
+    ``SIGNIFICANCE`` at most (one-sided Kolmogorov-Smirnov; Massart, Annals of Probability 18,
+    1990). Frames of one scene resemble each other, so n is the effective sample size
+    ``n (1 - r) / (1 + r)``, with r the correlation of neighbouring samples (Bayley and Hammersley,
+    1946, for a first-order autoregression). A robot that stands still sees a single scene, and
+    nothing is reported.
     """
 
     def __init__(self, window: float) -> None:
         """Start empty.
 
         Args:
-            window: Seconds that are looked back on; 0 never says anything.
+            window: Length of the window in seconds; 0 reports nothing.
 
         Raises:
             NavMonitorError: The window is too short for a test.
         """
-        if window and window < LEAST * LOOK_PERIOD:
+        shortest = MIN_SAMPLES * SAMPLE_PERIOD
+        if window and window < shortest:
             raise NavMonitorError(
-                f'drift_window is {window:g} s; it must be 0 or at least {LEAST * LOOK_PERIOD:g} s'
+                f'drift_window is {window:g} s; it must be 0 or at least {shortest:g} s'
             )
         self._window = window
-        self._looks: deque[tuple[float, float]] = deque()  # (stream time, p-value)
+        self._samples: deque[tuple[float, float]] = deque()  # (stream time, p-value)
         self._time = 0.0
         self._finding = ''
 
     @property
     def finding(self) -> str:
-        """Return in one line what has moved, or nothing."""
+        """Return the finding in one line; empty if there is none."""
         return self._finding
 
     def update(self, p_value: float, elapsed: float) -> None:
@@ -59,23 +60,23 @@ class Drift:
         if not self._window:
             return
         self._time += min(elapsed, self._window)
-        if self._looks and self._time - self._looks[-1][0] < LOOK_PERIOD:
+        if self._samples and self._time - self._samples[-1][0] < SAMPLE_PERIOD:
             return
-        self._looks.append((self._time, p_value))
-        while self._looks[0][0] < self._time - self._window:
-            self._looks.popleft()
+        self._samples.append((self._time, p_value))
+        while self._samples[0][0] < self._time - self._window:
+            self._samples.popleft()
         self._finding = self._test()
 
     def _test(self) -> str:
-        count = len(self._looks)
-        if count < LEAST:
+        count = len(self._samples)
+        if count < MIN_SAMPLES:
             return ''
-        values = np.array([p for _, p in self._looks])
+        values = np.array([p for _, p in self._samples])
         ranked = np.sort(values)
         excess = np.arange(1, count + 1) / count - ranked
         place = int(excess.argmax())
-        worth = _independent(values)
-        if excess[place] <= math.sqrt(math.log(1 / DOUBT) / (2 * worth)):
+        effective = _effective_size(values)
+        if excess[place] <= math.sqrt(math.log(1 / SIGNIFICANCE) / (2 * effective)):
             return ''
         return (
             f'{(place + 1) / count:.0%} of the p-values of the last {self._span():.0f} s are at or '
@@ -83,11 +84,11 @@ class Drift:
         )
 
     def _span(self) -> float:
-        return self._looks[-1][0] - self._looks[0][0]
+        return self._samples[-1][0] - self._samples[0][0]
 
 
-def _independent(values: np.ndarray) -> float:
-    """Return how many independent values these are worth, at least 1."""
+def _effective_size(values: np.ndarray) -> float:
+    """Return the effective sample size of a sequence of values, at least 1."""
     centred = values - values.mean()
     variance = float(centred @ centred)
     if variance == 0:

@@ -115,7 +115,7 @@ class Evidence(ABC):
             self.is_ood = False
             self._forget()
 
-    def doubt(self) -> None:
+    def reset_clear_run(self) -> None:
         """Forget what speaks for the stream and keep what speaks against it."""
         self.clear_run = 0
 
@@ -198,6 +198,6 @@ _SCHEMES: dict[str, type[Evidence]] = {'e_cusum': ECusum, 'k_of_n': KOfN}
 SCHEMES = tuple(_SCHEMES)
 
 
-def collect(rules: EvidenceRules) -> Evidence:
+def make_evidence(rules: EvidenceRules) -> Evidence:
     """Return an empty collection of evidence as the rules want it."""
     return _SCHEMES[rules.evidence](rules)

@@ -1,41 +1,108 @@
-"""Whether one camera is heard, or two at once."""
+"""Whether images come from one live camera: frozen images, several publishers on one topic."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
-TOGETHER = 1.0  # seconds within which a camera that comes back was never gone
+REMEMBERED_IMAGES = 8  # different images; a driver has few buffers that can be stuck
+TOGETHER = 1.0  # seconds within which a publisher that returns was never gone
+UNKNOWN_PERIOD = 5.0  # seconds that a publisher is waited for whose period is not known yet
+PERIODS = 2.5  # of a publisher's own images, after which it is gone
+LONGEST_PERIOD = 60.0  # seconds; slower publishers are not told apart
+MOST_PUBLISHERS = 16  # remembered, in case every image names another one
 
 
-class CameraWatch:
-    """Notices two cameras on one topic, whose images come in turn.
+class FrozenImages:
+    """Notices that no new image comes, although messages do.
 
-    Evidence, the check for frozen images and the last stamp all belong to one camera. Publishers
-    cannot just be counted: one that was killed stays in the graph for many seconds, so that a
-    camera that was restarted would count twice.
+    A driver whose buffers are stuck sends one image again and again, or two or more in turn. An
+    image that is among the last different ones is therefore no sign of life.
     """
 
     def __init__(self) -> None:
-        """Start without a camera."""
+        """Start without an image."""
+        self._recent: dict[int, None] = {}  # fingerprints, the one that was seen last at the end
+        self._last: float | None = None  # when the last image was judged
+        self._repeated: set[int] = set()  # fingerprints since ``since``
+        self.since: float | None = None  # seconds; from then on no image was a new one
+
+    @property
+    def count(self) -> int:
+        """Return how many different images have come since ``since``."""
+        return len(self._repeated)
+
+    def add(self, fingerprint: int, now: float) -> None:
+        """Take in an image.
+
+        Args:
+            fingerprint: A checksum of its pixels.
+            now: Seconds.
+        """
+        if fingerprint in self._recent:
+            if self.since is None:
+                self.since = self._last
+            self._repeated.add(fingerprint)
+            del self._recent[fingerprint]
+        else:
+            self.restart()
+        self._recent[fingerprint] = None
+        if len(self._recent) > REMEMBERED_IMAGES:
+            del self._recent[next(iter(self._recent))]
+        self._last = now
+
+    def restart(self) -> None:
+        """Measure the time without a new image from here on."""
+        self.since = None
+        self._repeated.clear()
+
+
+class MixedPublishers:
+    """Notices several publishers on one topic, whose images come in turn.
+
+    Evidence, the check for frozen images and the last stamp all belong to one camera. Publishers
+    cannot just be counted: one that was killed stays in the graph for many seconds, so that a
+    camera that was restarted would count twice. A publisher that returns after another one was
+    never gone if it returns in its own time, however slow it is.
+    """
+
+    def __init__(self) -> None:
+        """Start without a publisher."""
         self._last: Hashable = None
-        self._seen: dict[Hashable, float] = {}
+        self._seen: dict[Hashable, float] = {}  # when each one's last image came, oldest first
+        self._periods: dict[Hashable, float] = {}  # between each one's last two images, seconds
         self._mixed_at: float | None = None
 
-    def image_from(self, camera: Hashable, now: float) -> bool:
+    def image_from(self, publisher: Hashable, now: float) -> bool:
         """Take in from whom an image came.
 
         Args:
-            camera: Equal for images of one publisher.
+            publisher: Equal for images of one publisher.
             now: Seconds.
 
         Returns:
-            Whether two cameras are speaking: one came back after another within the last second.
+            Whether several publishers send: one came back after another within its own time.
         """
-        before = self._seen.get(camera)
-        if camera != self._last and before is not None and now - before <= TOGETHER:
-            self._mixed_at = now
-        self._last = camera
-        self._seen[camera] = now
-        for other in [key for key, time in self._seen.items() if now - time > TOGETHER]:
-            del self._seen[other]
-        return self._mixed_at is not None and now - self._mixed_at <= TOGETHER
+        before = self._seen.get(publisher)
+        if before is not None:
+            if publisher != self._last and now - before <= self._patience(publisher, TOGETHER):
+                self._mixed_at = now
+            self._periods[publisher] = now - before
+            del self._seen[publisher]
+        self._last = publisher
+        self._seen[publisher] = now
+        for one, seen in list(self._seen.items()):
+            forgotten = len(self._seen) > MOST_PUBLISHERS
+            if forgotten or now - seen > self._patience(one, LONGEST_PERIOD):
+                del self._seen[one]
+                self._periods.pop(one, None)
+        if self._mixed_at is None:
+            return False
+        longest = max(self._patience(one, UNKNOWN_PERIOD) for one in self._seen)
+        return now - self._mixed_at <= longest
+
+    def _patience(self, publisher: Hashable, unknown: float) -> float:
+        """Return the seconds after which a publisher is gone; ``unknown`` before its 2nd image."""
+        period = self._periods.get(publisher)
+        if period is None:
+            return unknown
+        return min(max(TOGETHER, PERIODS * period), PERIODS * LONGEST_PERIOD)

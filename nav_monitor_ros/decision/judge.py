@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
@@ -37,7 +37,7 @@ class Judge:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Take fitted scores into service.
 
@@ -66,8 +66,8 @@ class Judge:
         self.class_names = tuple(class_names)
         self.decisive = decisive
         self.fuses = FUSED in (decisive, *also)
-        self.members = calibration.fuse if decisive == FUSED else (decisive,)
-        wanted = {*self.members, *also, *(calibration.fuse if self.fuses else ())}
+        self.members = calibration.fusion_members if decisive == FUSED else (decisive,)
+        wanted = {*self.members, *also, *(calibration.fusion_members if self.fuses else ())}
         self.scores = {name: score for name, score in scores.items() if name in wanted}
         if decisive not in calibration.thresholds:
             raise NavMonitorError(
@@ -106,14 +106,14 @@ class Judge:
                 score = fitted.score_frame(frame)
             if not math.isfinite(score):
                 raise InvalidActivationsError(f"the score '{name}' of this frame is {score}")
-            p_value = self.calibration.members[name].p_value(score, predicted)
+            p_value = self.calibration.scores[name].p_value(score, predicted)
             values[name] = ScoreValue(score, p_value)
         if self.fuses:
-            statistic = self.calibration.statistic_of_frame(
+            fused = self.calibration.fused_score_of_frame(
                 {name: value.score for name, value in values.items()}
             )
-            p_value = self.calibration.fused.p_value(statistic, predicted)
-            values[FUSED] = ScoreValue(statistic, p_value)
+            p_value = self.calibration.fused.p_value(fused, predicted)
+            values[FUSED] = ScoreValue(fused, p_value)
         probabilities = _softmax(frame.logits[0])
         best = np.argsort(-probabilities, kind='stable')[: self.top]
         return Verdict(
@@ -133,7 +133,7 @@ class Judge:
         """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
         _require_numbers(batch)
         scores = {name: score.score(batch) for name, score in self.scores.items()}
-        return {FUSED: self.calibration.statistic(scores), **scores} if self.fuses else scores
+        return {FUSED: self.calibration.fused_scores(scores), **scores} if self.fuses else scores
 
     def p_values(self, batch: Activations) -> dict[str, np.ndarray]:
         """Return the p-values of many images for the scores of ``scores_of``, float64 (N,) each."""
@@ -141,7 +141,7 @@ class Judge:
         return self.calibration.p_values(scores, batch.predicted)
 
     def for_camera(self) -> Judge:
-        """Return a judge of another stream: what was fitted is shared, frames seen are not."""
+        """Return a judge for another stream, which shares all but the memory of past frames."""
         judge = copy.copy(self)
         # Scores that look back have something to forget, and are copied.
         judge.scores = {

@@ -55,7 +55,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, object]:
         'p_threshold': verdict.threshold,
         'decisive_score': verdict.decisive,
         'frame_is_ood': verdict.is_ood,
-        'fired_score': verdict.fired,
+        'fired_score': verdict.strongest_member,
         'why': verdict.why,
     }
     for name, value in verdict.scores.items():

@@ -1,4 +1,4 @@
-"""The gate between velocity commands and the wheels: what may pass, and how it stops."""
+"""The velocity gate: which commands pass to the base, and how it stops."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ STOP_MODES = ('hard', 'ramp')
 
 
 class GateReason(str, Enum):
-    """Why the gate does what it does; a closed list, the first that holds is given."""
+    """Why commands pass or not; a closed list, of which the first that holds is given."""
 
-    ALERT = 'alert'  # somebody said True
-    GATE_LATE = 'gate_late'  # the gate itself was held up: what queued meanwhile is discarded
-    COMMANDS_COME_BACK = 'commands_come_back'  # and nobody can tell which ones are new
+    ALERT = 'alert'  # a publisher said True
+    GATE_LATE = 'gate_late'  # its loop was held up: what queued meanwhile is discarded
+    COMMANDS_COME_BACK = 'commands_come_back'  # and the middleware cannot tell which are new
     ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
     ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # the middleware saw silence
     ALERT_SILENT = 'alert_silent'  # the gate's own clock saw silence
-    NO_ALERT_YET = 'no_alert_yet'  # nothing was heard since the start
-    LATCHED = 'latched'  # all is well again, and nobody has reset the gate
+    NO_ALERT_YET = 'no_alert_yet'  # no alert was received since the start
+    LATCHED = 'latched'  # the cause is gone, and the gate was not reset
     PASSING = 'passing'
 
 
@@ -40,7 +40,7 @@ class Velocity:
 
     @property
     def is_zero(self) -> bool:
-        """Return whether nothing is to move."""
+        """Return whether all components are zero."""
         return not any((*self.linear, *self.angular))
 
 
@@ -49,7 +49,7 @@ ZERO = Velocity()
 
 @dataclass(frozen=True)
 class GateRules:
-    """When the gate stops, and how."""
+    """When the velocity gate stops, and how."""
 
     alert_timeout: float = 0.5  # seconds of silence that stop; a True counts as long
     command_timeout: float = 0.5  # seconds without a command after which zero is sent, once
@@ -60,8 +60,8 @@ class GateRules:
 
     @property
     def late_after(self) -> float:
-        """Return the pause of the gate's own loop, in seconds, after which its queues are stale."""
-        return self.alert_timeout / 2
+        """Return the pause of the caller's loop, in seconds, after which queues may be stale."""
+        return min(self.alert_timeout, self.command_timeout) / 2
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -77,20 +77,21 @@ class GateRules:
             )
 
 
-class Gate:
-    """Takes what is heard in, with its time; says which velocity to send.
+class VelocityGate:
+    """Decides, from alerts and commands with their times, which velocity to send.
 
     All times are seconds on one steady clock of the caller's. Commands pass only while the newest
-    alert is False and fresh, no True was heard for ``alert_timeout``, and no publisher of the
+    alert is False and fresh, no True was received for ``alert_timeout``, and no publisher of the
     alert is known to be dead or hung. So a False never outvotes another publisher's True that is
     younger than that, whoever else publishes, and no count of publishers is needed, which
     discovery would give late.
 
-    What is heard counts from when it came, not from when the loop got round to it. If the loop
-    itself paused for longer than ``late_after`` (the process was stopped or starved), the
-    middleware may have stood still with it, and what it delivers now may be as old as the pause:
-    for ``alert_timeout`` from then on every False and every command is discarded, and only a True
-    counts.
+    A message's age counts from its reception by the middleware, not from the callback. If the
+    caller's loop paused (the process was stopped or starved), the middleware may have stood still
+    with it, and what it delivers now may be as old as the pause. After a pause longer than half of
+    ``alert_timeout`` every False is discarded for ``alert_timeout``, and only a True counts; after
+    one longer than half of ``command_timeout`` every command is discarded for ``command_timeout``.
+    Nothing passes meanwhile.
 
     With ``latch`` every stop stays until ``reset``, the one at the start too: else a restart of
     the process would release what it had latched. Not thread-safe.
@@ -99,8 +100,8 @@ class Gate:
     def __init__(self, rules: GateRules, now: float) -> None:
         """Start stopped."""
         self._rules = rules
-        self._heard: float | None = None  # when the newest alert came
-        self._newest = True  # what it said
+        self._alert_time: float | None = None  # reception of the newest alert
+        self._newest_alert = True
         self._last_true: float | None = None
         self._deadline_missed = False
         self._lost_publishers = 0
@@ -108,10 +109,10 @@ class Gate:
         self._latched = rules.latch
         self._last_command: float | None = None  # None too once its silence was answered
         self._output = ZERO  # sent last, or lower where a command asked for less meanwhile
-        self._output_time = now  # until when the ramp is done
+        self._output_time = now  # until when the ramp is computed
         self._reason = GateReason.NO_ALERT_YET
-        self._awake: float | None = None  # when the loop last ran
-        self._settled = -math.inf  # until when the queues may hold what is stale
+        self._loop_time: float | None = None  # when the caller's loop last ran
+        self._alerts_stale_until = self._commands_stale_until = -math.inf
 
     @property
     def rules(self) -> GateRules:
@@ -127,58 +128,72 @@ class Gate:
         self._rules = replace(self._rules, **changes)
         self._latched &= self._rules.latch
 
-    def awake(self, now: float) -> float:
-        """Say that the loop runs; before anything that it heard, and at least each ``late_after``.
+    def loop_ran(self, now: float) -> float:
+        """Note that the caller's loop runs: before each event, and at least each ``late_after``.
 
         Returns:
             Seconds for which the loop was held up; 0 if it is on time.
         """
-        pause = 0.0 if self._awake is None else now - self._awake
-        self._awake = now
+        if self._loop_time is None:
+            self._loop_time = now
+            return 0.0
+        before, self._loop_time = self._loop_time, now
+        pause = now - before
         if pause <= self._rules.late_after:
             return 0.0
-        self._settled = now + self._rules.alert_timeout
+        if pause > self._rules.alert_timeout / 2:
+            self._alerts_stale_until = now + self._rules.alert_timeout
+        if pause > self._rules.command_timeout / 2:
+            self._commands_stale_until = now + self._rules.command_timeout
+        if pause > self._rules.command_timeout:
+            self._output = ZERO  # as the silence of commands would have been answered
+        elif self._reason is GateReason.PASSING:
+            self._output_time = before  # a ramp counts from when commands ceased to pass
+            self._reason = GateReason.GATE_LATE
         return pause
 
-    def alert_heard(self, value: bool, now: float, *, age: float = 0.0) -> None:
+    def alert_received(self, value: bool, now: float, *, age: float = 0.0) -> None:
         """Take an alert.
 
         Args:
             value: True means do not trust perception.
             now: Seconds.
-            age: Seconds since it came. A True counts from now on, however old it is.
+            age: Seconds since its reception. A True counts from now on, however old it is.
         """
         if value:
-            self._heard, self._last_true = now, now
-        elif now < self._settled or not age <= self._rules.alert_timeout:
+            self._alert_time, self._last_true = now, now
+        elif now < self._alerts_stale_until or not age <= self._rules.alert_timeout:
             return
         else:
-            self._heard = now - age if self._heard is None else max(self._heard, now - age)
-        self._newest = value
+            received = now - age
+            self._alert_time = (
+                received if self._alert_time is None else max(self._alert_time, received)
+            )
+        self._newest_alert = value
         self._deadline_missed = False
 
     def deadline_missed(self) -> None:
-        """The middleware saw no alert in time; holds until the next one comes."""
+        """Note that the middleware saw no alert in time; holds until the next one comes."""
         self._deadline_missed = True
 
     def liveliness_changed(self, lost: int) -> None:
-        """The middleware counted the publishers of the alert that are dead or hang.
+        """Take the middleware's count of the alert's publishers that are dead or hang.
 
         Args:
-            lost: How many there are; any of them stops until it lives again or is gone from the
-                graph, since the others do not speak for it.
+            lost: Any of them stops until it lives again or is gone from the graph, since the
+                others do not speak for it.
         """
         self._lost_publishers = lost
 
     def commands_come_back(self, value: bool) -> None:
-        """Say whether any command may be an old one that the gate itself has sent."""
+        """Set whether any command may be an old one that the gate itself has sent."""
         self._commands_come_back = value
 
     def silence(self, now: float) -> float | None:
         """Return the seconds since the newest alert, or None if there was none."""
-        return None if self._heard is None else now - self._heard
+        return None if self._alert_time is None else now - self._alert_time
 
-    def look(self, now: float) -> GateReason:
+    def update(self, now: float) -> GateReason:
         """Return whether commands pass at this moment, or why not."""
         reason = self._trouble(now)
         if reason is None:
@@ -198,37 +213,39 @@ class Gate:
         """
         if self._trouble(now) is None:
             self._latched = False
-        return self.look(now)
+        return self.update(now)
 
-    def command(self, velocity: Velocity, now: float, *, age: float = 0.0) -> Velocity | None:
+    def command_received(
+        self, velocity: Velocity, now: float, *, age: float = 0.0
+    ) -> Velocity | None:
         """Take a command.
 
         Args:
-            velocity: What is asked for; counts as zero if a component is NaN or infinite.
+            velocity: Requested; counts as zero if a component is NaN or infinite.
             now: Seconds.
-            age: Seconds since it came; beyond ``command_timeout`` it counts as none.
+            age: Seconds since its reception; beyond ``command_timeout`` it counts as none.
 
         Returns:
-            The velocity to send now; None while stopped, when only ``tick`` sends.
+            The velocity to send now; None while stopped, when only ``timer_fired`` sends.
         """
         if not age <= self._rules.command_timeout:
             return None
         wanted = velocity if velocity.is_finite else ZERO
         self._last_command = now - age
-        if self.look(now) is not GateReason.PASSING:
-            # A ramp gives way to whoever wants to go slower still.
+        if self.update(now) is not GateReason.PASSING:
+            # A ramp gives way to a command that is slower still.
             self._output = _lesser(self._slowed(now), wanted)
             return None
         self._output = wanted
         return wanted
 
-    def tick(self, now: float) -> Velocity | None:
-        """Look at the clock; to be called regularly, and at once when something was heard.
+    def timer_fired(self, now: float) -> Velocity | None:
+        """Return the velocity to send by the clock; to be called regularly and after each event.
 
         Returns:
-            The velocity to send; None if there is nothing to say.
+            None if nothing is to be sent.
         """
-        if self.look(now) is not GateReason.PASSING:
+        if self.update(now) is not GateReason.PASSING:
             self._output = self._slowed(now)
             return self._output
         silent = self._last_command is not None and (
@@ -244,18 +261,18 @@ class Gate:
         timeout = self._rules.alert_timeout
         if self._last_true is not None and now - self._last_true <= timeout:
             return GateReason.ALERT
-        if now < self._settled:
+        if now < max(self._alerts_stale_until, self._commands_stale_until):
             return GateReason.GATE_LATE
         if self._commands_come_back:
             return GateReason.COMMANDS_COME_BACK
         if self._lost_publishers:
             return GateReason.ALERT_LIVELINESS_LOST
-        if self._heard is None:
+        if self._alert_time is None:
             return GateReason.NO_ALERT_YET
         if self._deadline_missed:
             return GateReason.ALERT_DEADLINE_MISSED
         # After its time a True is silence too. Written so that a clock that gives NaN stops.
-        if self._newest or not now - self._heard <= timeout:
+        if self._newest_alert or not now - self._alert_time <= timeout:
             return GateReason.ALERT_SILENT
         return None
 

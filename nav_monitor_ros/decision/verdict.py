@@ -87,7 +87,7 @@ class Verdict:
         return FrameEvidence(self.p_value, self.is_ood, self.e_value)
 
     @property
-    def fired(self) -> str:
+    def strongest_member(self) -> str:
         """Return the name of the member score with the smallest p-value, for the reason text."""
         members = self.members or (self.decisive,)
         return min(members, key=lambda name: self.scores[name].p_value)
@@ -95,8 +95,8 @@ class Verdict:
     @property
     def why(self) -> str:
         """Return one line for a person: which score fired, and what the neurons do."""
-        fired = self.scores[self.fired]
-        parts = [f'{self.fired} {fired.score:.4g} (p {fired.p_value:.2g})']
+        fired = self.scores[self.strongest_member]
+        parts = [f'{self.strongest_member} {fired.score:.4g} (p {fired.p_value:.2g})']
         if self.explanation is not None:
             monitored = int(self.explanation.monitored.sum())
             if self.explanation.distance > monitored:

@@ -15,7 +15,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from nav_monitor_ros.data.batches import Progress, run
 from nav_monitor_ros.data.image_source import ImageSource, without
-from nav_monitor_ros.data.labels import labelled_as, network_labels
 from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
@@ -159,7 +158,7 @@ def evaluate(
     inside = inside.oriented(exif)
     outside = {name: source.oriented(exif) for name, source in outside.items()}
     # A source's own numbers of the classes are not always the network's.
-    labels = network_labels(inside, judge.class_names)
+    labels = inside.numbered_for(judge.class_names).labels
     peers: Sequence[Peer] = ()
     if peers_training is not None:
         peers = _fitted_peers(classifier, judge, peers_training, inside, progress)
@@ -207,10 +206,10 @@ def _fitted_peers(
     classifier: RunningNetwork, judge: Judge, training: ImageSource, inside: ImageSource,
     progress: Progress,
 ) -> list[Peer]:
-    training = labelled_as(training.oriented(classifier.preprocess.exif), judge.class_names)
-    if training.labels is None:
+    numbered = training.oriented(classifier.preprocess.exif).numbered_for(judge.class_names)
+    if numbered.labels is None:
         raise NavMonitorError(f'--peers {training.name}: the images need labels')
-    kept = without(training, inside)
+    kept = without(numbered, inside)
     if kept.labels is None or not len(kept):
         raise NavMonitorError(f'--peers {training.name}: all of its images lie in --inside too')
     if len(kept) < len(training):
@@ -280,7 +279,7 @@ def _figures(
             for score in flagged[inside]
         },
         microseconds=costs,
-        fused=judge.calibration.fuse,
+        fused=judge.calibration.fusion_members,
     )
 
 
@@ -372,11 +371,11 @@ def _costs(judge: Judge, peers: Sequence[Peer], normal: Activations) -> dict[str
         **{peer.name: peer.score for peer in peers},
     }
     costs = {name: _median_time(maker, frames) for name, maker in makers.items()}
-    if set(judge.calibration.fuse) <= set(judge.scores):
-        members = {name: judge.scores[name] for name in judge.calibration.fuse}
+    if set(judge.calibration.fusion_members) <= set(judge.scores):
+        members = {name: judge.scores[name] for name in judge.calibration.fusion_members}
 
         def fused(frame: Activations) -> None:
-            judge.calibration.statistic(
+            judge.calibration.fused_scores(
                 {name: np.array([score.score_frame(frame)]) for name, score in members.items()}
             )
 

@@ -1,18 +1,51 @@
-"""From an evaluation to what its report shows."""
+"""What an evaluation's report shows, and how it comes from the evaluation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.evaluate import Evaluation, Judged, text_tables
-from nav_monitor_ros.evaluation.report_page import Picture, ReportData
 
 PICTURES = 24  # misses shown of all sources together, and as many false alarms
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One wrongly judged image."""
+
+    source: str  # name of its source
+    pixels: np.ndarray  # uint8 (H, W, 3) RGB or (H, W)
+    predicted: str  # class name
+    confidence: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report shows."""
+
+    title: str  # name of the bundle
+    lines: tuple[str, ...]  # facts, one sentence each
+    inside: str  # name of the in-distribution source
+    default: str  # name of the default score
+    scores: Mapping[str, Mapping[str, np.ndarray]]
+    # source -> score -> float64 (N,), larger is more unusual; the in-distribution source is first
+    p_values: Mapping[str, Mapping[str, np.ndarray]]  # the same; other libraries' scores have none
+    areas: Mapping[str, Mapping[str, float]]  # OOD source -> score -> AUROC
+    flagged: Mapping[str, Mapping[str, float]]
+    # source -> score -> share of its images that are flagged, each by its class's threshold
+    thresholds: Mapping[str, tuple[float, float]]
+    # score -> p-values at or below which frames are flagged, the lowest and the highest of a class
+    tables: tuple[tuple[str, list[str], list[list[str]]], ...]
+    # (caption, headings, rows of text); the first column names the row
+    missed: tuple[Picture, ...]  # out-of-distribution images that were not flagged
+    false_alarms: tuple[Picture, ...]  # in-distribution images that were flagged
 
 
 def evaluation_report(
@@ -38,12 +71,12 @@ def evaluation_report(
     lines = [
         f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
         f'{bundle.layer}, {next(iter(bundle.scores.values())).width} neurons.',
-        f'Default score: {judge.decisive}, made of {", ".join(calibration.fuse)}.',
+        f'Default score: {judge.decisive}, made of {", ".join(calibration.fusion_members)}.',
         f'Budget: at most {calibration.alpha:.2%} of in-distribution frames are flagged, with '
         f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images'
         + (
-            '.' if calibration.independent == len(calibration.fused)
-            else f', worth {calibration.independent} independent ones.'
+            '.' if calibration.effective_size == len(calibration.fused)
+            else f', equivalent to {calibration.effective_size} independent ones.'
         ),
     ]
     if evaluation.accuracy is not None:

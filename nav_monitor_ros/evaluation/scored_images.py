@@ -95,7 +95,7 @@ def judge_images(
     each(batches(classifier, source, progress, what, workers=workers), take)
     judge.forget()
     p_values = judge.calibration.p_values(values, predicted)
-    fused = {FUSED: judge.calibration.statistic(values)} if judge.fuses else {}
+    fused = {FUSED: judge.calibration.fused_scores(values)} if judge.fuses else {}
     if not judge.fuses:
         p_values.pop(FUSED, None)
     return JudgedImages(predicted, confidence, {**fused, **values, **others}, p_values)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nav_monitor_ros.decision.calibration import Calibration
-from nav_monitor_ros.decision.e_values import STRANGE
-from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, collect
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
+from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
 
 
 def frames_of(
@@ -17,7 +17,7 @@ def frames_of(
     score: str,
     p_values: np.ndarray,
     labels: np.ndarray,
-    level: float = STRANGE,
+    level: float = DEFAULT_EVIDENCE_LEVEL,
 ) -> list[FrameEvidence]:
     """Return what images say of a stream.
 
@@ -44,7 +44,7 @@ def alarms(frames: Iterable[FrameEvidence], rules: EvidenceRules, rate: float) -
         rules: How they add up.
         rate: Frames a second.
     """
-    evidence, count = collect(rules), 0
+    evidence, count = make_evidence(rules), 0
     elapsed = math.inf
     for frame in frames:
         before = evidence.is_ood
@@ -59,7 +59,7 @@ def delay(frames: Sequence[FrameEvidence], rules: EvidenceRules, rate: float) ->
 
     The monitor has been watching a camera before, so the first frame counts as one of a stream.
     """
-    evidence = collect(rules)
+    evidence = make_evidence(rules)
     for number, frame in enumerate(frames, 1):
         evidence.update(frame, 1 / rate)
         if evidence.is_ood:

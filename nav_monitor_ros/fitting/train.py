@@ -14,8 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from nav_monitor_ros.data.batches import Progress
-from nav_monitor_ros.data.image_source import ImageSource, split, without
-from nav_monitor_ros.data.labels import labelled_as
+from nav_monitor_ros.data.image_source import ImageSource, NumberedSource, split, without
 from nav_monitor_ros.data.samples import FASHION_CLASSES
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.decoys import decoys
@@ -119,7 +118,7 @@ class TrainedNetwork:
 
     task: Task
     network: nn.Module
-    fit_data: ImageSource  # what the network was trained on
+    fit_data: NumberedSource  # what the network was trained on
     calibration_data: ImageSource  # held out
     test_accuracy: float | None
 
@@ -185,7 +184,7 @@ def train(
 
 def _trained(
     task: Task,
-    data: ImageSource,
+    data: NumberedSource,
     decoy: bool,
     epochs: int,
     seed: int,
@@ -232,26 +231,25 @@ def _arrange(network: nn.Module, form: torch.memory_format) -> None:
             parameter.data = parameter.data.contiguous(memory_format=form)
 
 
-def _of_task(task: Task, source: ImageSource) -> ImageSource:
+def _of_task(task: Task, source: ImageSource) -> NumberedSource:
     """Return images as the task's network takes them, labelled as it numbers the classes."""
     source = source.oriented(task.preprocess.exif)
-    return source if source.class_names is None else labelled_as(source, task.class_names)
+    return source.numbered_for(task.class_names)
 
 
-def _require_labels(task: Task, source: ImageSource, use: str) -> None:
-    """Check before the work that images have the task's labels.
+def _require_labels(task: Task, source: NumberedSource, use: str) -> None:
+    """Check before the work that there are images, with labels.
 
     Raises:
-        NavMonitorError: They have none, or others.
+        NavMonitorError: They have none.
     """
-    classes, labels = len(task.class_names), source.labels
-    if not len(source) or labels is None or not 0 <= labels.min() <= labels.max() < classes:
+    if not len(source) or source.labels is None:
         raise NavMonitorError(
-            f"source '{source.name}' must have labels from 0 to {classes - 1} {use}"
+            f"source '{source.name}' must have labels from 0 to {len(task.class_names) - 1} {use}"
         )
 
 
-def _load(task: Task, source: ImageSource) -> tuple[np.ndarray, torch.Tensor]:
+def _load(task: Task, source: NumberedSource) -> tuple[np.ndarray, torch.Tensor]:
     """Return all images as the network sees them, uint8 (N, h, w, channels), and labels."""
     assert source.labels is not None
     pixels = np.stack([task.preprocess.resized(source.image(i)) for i in range(len(source))])
@@ -345,7 +343,7 @@ def _disturbed(task: Task, pixels: np.ndarray, rng: np.random.Generator) -> np.n
 
 
 @torch.no_grad()
-def _accuracy(task: Task, network: nn.Module, test: ImageSource) -> float:
+def _accuracy(task: Task, network: nn.Module, test: NumberedSource) -> float:
     correct = 0
     images, labels = _load(task, test)
     for start in range(0, len(images), 256):

@@ -10,7 +10,6 @@ from torch import nn
 
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
-from nav_monitor_ros.data.labels import labelled_as
 from nav_monitor_ros.inspection.gradient_views import Subject
 from nav_monitor_ros.inspection.training_steps import Evolution, TrainingOptions, watch_training
 from nav_monitor_ros.inspection.weight_gradients import answers_to, in_rgb, seen_by
@@ -65,12 +64,13 @@ def watch(
     entering = subject.preprocess.apply(image)
     if target is None:
         target = int(subject.network.predict(entering[None]).argmax())
-    source = labelled_as(source.oriented(subject.preprocess.exif), subject.class_names)
-    labels = source.labels
+    numbered = source.oriented(subject.preprocess.exif).numbered_for(subject.class_names)
+    labels = numbered.labels
     if labels is None:
-        labels = answers_to(subject.network, subject.preprocess, source, progress=progress).labels
+        labels = answers_to(
+            subject.network, subject.preprocess, numbered, progress=progress).labels
     seen = watch_training(
-        network, subject.preprocess, source, labels, entering, target, options,
+        network, subject.preprocess, numbered, labels, entering, target, options,
         columns=subject.network.columns, progress=progress,
     )
     return seen, target

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.image_folders import read_file
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.labels import names_from
@@ -104,8 +106,8 @@ def view_bundle(
         NavMonitorError: The bundle cannot be used.
     """
     bundle = load_bundle(name)
-    classifier = bundle.classifier(
-        device=device, threads=threads, trusted_packages=trusted_packages, scores={}
+    classifier = load_network(
+        bundle, device=device, threads=threads, trusted_packages=trusted_packages, scores={}
     )
     return Viewed(bundle.name, classifier, bundle.class_names, bundle)
 

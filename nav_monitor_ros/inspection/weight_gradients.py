@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nav_monitor_ros.data.batches import Progress
-from nav_monitor_ros.data.image_source import ImageSource
-from nav_monitor_ros.data.labels import labelled_as
+from nav_monitor_ros.data.image_source import ImageSource, NumberedSource
 from nav_monitor_ros.inspection.confusion import Answers, ChosenClass, choose_classes
 from nav_monitor_ros.inspection.filter_ablation import Ablation, ablate
 from nav_monitor_ros.inspection.gradients import Differentiable
@@ -47,7 +46,7 @@ class Comparison:
 def answers_to(
     network: Differentiable,
     preprocess: Preprocess,
-    source: ImageSource,
+    source: NumberedSource,
     *,
     progress: Progress = lambda what, done, total: None,
 ) -> Answers:
@@ -56,7 +55,7 @@ def answers_to(
     Args:
         network: What is asked.
         preprocess: How images become its input.
-        source: Images, their labels as the network numbers them (``labelled_as``).
+        source: Images, their labels as the network numbers them.
         progress: Is told how far the work is.
     """
     labels = source.labels
@@ -122,8 +121,8 @@ def compare_filters(
             network cannot be differentiated.
     """
     name = network.convolution(layer).name
-    source = labelled_as(source.oriented(preprocess.exif), names)
-    answers = answers_to(network, preprocess, source, progress=progress)
+    numbered = source.oriented(preprocess.exif).numbered_for(names)
+    answers = answers_to(network, preprocess, numbered, progress=progress)
     classes = choose_classes(answers, tuple(names), reference)
     rows = tuple(
         tuple(

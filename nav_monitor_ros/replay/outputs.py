@@ -97,7 +97,8 @@ class TableWriter:
         values = [verdict.scores[name] for name in self._names]
         return [
             verdict.class_name, verdict.class_index, repr(verdict.confidence),
-            repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood), verdict.fired,
+            repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood),
+            verdict.strongest_member,
             *(repr(number) for value in values for number in (value.score, value.p_value)),
         ]
 

@@ -83,7 +83,7 @@ class _Stream:
         try:
             verdict = self._judge(frame, now)
         except Exception as error:
-            self._machine.failed(*failure_of(error))
+            self._machine.frame_failed(*failure_of(error))
         return self._event(now, origin_ns, frame.image, frame.pixels, verdict)
 
     def _judge(self, frame: _Frame, now: float) -> Verdict:
@@ -98,7 +98,7 @@ class _Stream:
         verdict = judge.judge(frame.activations)
         age = max(0.0, (frame.image.received_ns - stamp_ns) / 1e9)
         taken = now - age if settings.rules.stamp_tolerance else now
-        self._machine.judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
+        self._machine.frame_judged(verdict.evidence, stamp_ns, frame.fingerprint, now, taken)
         return verdict
 
     def _event(self, now: float, origin_ns: int, *seen: Any) -> ReplayEvent:

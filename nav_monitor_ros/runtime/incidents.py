@@ -350,7 +350,7 @@ def _described(moment: Moment) -> dict[str, Any]:
         'e_value': verdict.e_value,
         'flagged': verdict.is_ood,
         'decisive_score': verdict.decisive,
-        'fired_score': verdict.fired,
+        'fired_score': verdict.strongest_member,
         'why': verdict.why,
         'scores': {
             name: {'score': value.score, 'p_value': value.p_value}

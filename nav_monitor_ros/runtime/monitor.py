@@ -12,10 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.bundle.folder import Bundle, load_bundle
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.decision.calibration import FUSED
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
@@ -66,7 +68,7 @@ class Monitor:
         decisive: str = FUSED,
         also: Sequence[str] = (),
         top: int = 3,
-        evidence_level: float = STRANGE,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
@@ -92,8 +94,8 @@ class Monitor:
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )
-        self.classifier = bundle.classifier(
-            backend=backend, device=device, threads=1 if threads is None else threads,
+        self.classifier = load_network(
+            bundle, backend=backend, device=device, threads=1 if threads is None else threads,
             trusted_packages=trusted_packages, scores=judge.scores,
         )
         if threads is None and str(self.classifier.device) == 'cpu':
@@ -263,7 +265,7 @@ def observe_batch(
     for row, (monitor, prepared) in enumerate(looks):
         try:
             found.append(monitor.observe(prepared, activations[row:row + 1], forward))
-        except Exception as error:
+        except BaseException as error:  # some scores run a part of the network, too
             found.append(error)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nav_monitor_ros.decision.e_values import STRANGE
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import SCHEMES
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.runtime.camera_names import check_camera_names
@@ -114,7 +114,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=0.001, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
-        'evidence_level', 'float', STRANGE,
+        'evidence_level', 'float', DEFAULT_EVIDENCE_LEVEL,
         'P-value at or below which a frame is evidence in `e_cusum`; raised where the bundle has '
         "too few calibration images for it, lowered to the bundle's threshold.",
         low=1e-6, high=0.5, at_configure=True,

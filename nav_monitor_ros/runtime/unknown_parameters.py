@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
+
+from nav_monitor_ros.errors import did_you_mean
 
 # Declared or read by ROS itself and by tools around it, some of them by some versions only.
 FOREIGN = frozenset({'use_sim_time', 'start_type_description_service'})
@@ -46,15 +47,8 @@ def _remedy(
     camera, _, last = name.rpartition('.')
     if camera in cameras and last in known and last not in per_camera:
         return f': {last} cannot be set for a single camera'
-    # Capitals, hyphens and levels are misspellings, too.
-    spelt = {_folded(other): other for other in (*known, *FOREIGN)}
-    near = difflib.get_close_matches(_folded(name), spelt, 1)
-    nearest = f'; did you mean {spelt[near[0]]}?' if near else ''
+    nearest = did_you_mean(name, (*known, *FOREIGN))
     if camera and camera not in cameras and last in per_camera:
         there = f'cameras are {", ".join(cameras)}' if cameras else 'the parameter cameras is empty'
         return f": there is no camera '{camera[:100]}' ({there}){nearest if cameras else ''}"
     return nearest
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace('-', '_').replace('.', '_')

@@ -14,7 +14,9 @@ from nav_monitor_ros.scores.scale import Scale, ScaleOptions
 class AshOptions(ScaleOptions):
     """Options of ``ash``."""
 
-    percentile: float = option(0.65, low=0, below=1)  # share of the features set to 0
+    percentile: float = option(
+        0.65, 'Fraction of the features that is set to 0.', low=0, below=1
+    )
 
 
 class ActivationShaping(Scale):
@@ -28,7 +30,7 @@ class ActivationShaping(Scale):
     """
 
     name = 'ash'
-    declared = AshOptions
+    options_type = AshOptions
     options: AshOptions
 
     def _shape(

@@ -1,4 +1,4 @@
-"""The one interface of all scores."""
+"""The interface that all scores share."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from nav_monitor_ros.scores.options import NoOptions, checked, plain
 
 
 class NotApplicableError(NavMonitorError):
-    """The network cannot give what a score needs; other scores can be fitted to it."""
+    """The network lacks what a score needs; other scores can be fitted to it."""
 
 
 class Score(ABC):
-    """Says how unusual an image's activations are; larger is more unusual.
+    """Measures how unusual the activations of an image are; larger is more unusual.
 
-    A score is built from a stream: ``prepare`` once with a bounded sample, ``update`` with each
-    batch, ``merge`` with the same score built elsewhere from other images, ``finish`` once. Then
-    ``score`` and ``score_frame`` may be called from any thread. ``tensors`` and ``settings``
-    hold all of it, and ``restore`` brings it back bit for bit. Before ``finish``, ``prepared`` and
-    ``seen`` hold what there is so far, and ``resume`` goes on with it, here or on another machine;
-    neither grows with the number of images once it is large.
+    A score is fitted to a stream of training images: call ``prepare`` once with a bounded sample,
+    ``update`` with each batch, ``merge`` with the same score that was fitted to other images on
+    another machine, and ``finish`` once. Then ``score`` and ``score_frame`` may be called from any
+    thread. ``settings`` and ``tensors`` describe a fitted score completely; ``restore`` loads the
+    tensors bit for bit.
 
-    A ``windowed`` score looks at the frames before as well: to it a batch is a stream that starts
-    afresh, ``score_frame`` goes on from the last frame, and one thread at a time may call it.
+    Before ``finish``, ``sample_state`` and ``stream_state`` return the state of an unfinished fit,
+    and ``resume`` continues from it, here or on another machine. Their size does not depend on the
+    number of images once that is large.
+
+    A ``windowed`` score depends on earlier frames too: it treats each batch as a new stream,
+    ``score_frame`` continues from the last frame, and only one thread at a time may call it.
     """
 
     name: ClassVar[str]
-    declared: ClassVar[type] = NoOptions  # dataclass of the score's options
-    options: Any  # an instance of ``declared``
+    options_type: ClassVar[type] = NoOptions  # dataclass of the score's options
+    options: Any  # an instance of ``options_type``
     windowed: ClassVar[bool] = False
-    # The attributes that ``prepare`` sets, and those that ``update`` adds to, by their paths.
-    _prepared: ClassVar[tuple[str, ...]] = ()
-    _streamed: ClassVar[tuple[str, ...]] = ()
+    # Dotted names of the attributes that ``prepare`` sets, and of those that ``update`` changes.
+    _sample_attributes: ClassVar[tuple[str, ...]] = ()
+    _stream_attributes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -48,32 +51,32 @@ class Score(ABC):
         Args:
             classes: C, the number of classes.
             width: D, the number of monitored neurons.
-            head: Weights that turn the monitored features into logits; None where another layer
-                is monitored.
-            options: Fields of ``declared`` that are not to have their defaults.
+            head: Weights that turn the monitored features into logits; None if another layer is
+                monitored.
+            options: Fields of ``options_type``; the others keep their defaults.
 
         Raises:
             NavMonitorError: There is no such option, or its value has another type or is out of
                 range.
         """
-        self.options = checked(self.name, self.declared, options)
+        self.options = checked(self.name, self.options_type, options)
         self.classes = classes
         self.width = width
         self.head = head
 
     @property
-    def watched(self) -> tuple[str, ...]:
+    def channel_mean_layers(self) -> tuple[str, ...]:
         """Return the layers whose channel means the score needs."""
         return ()
 
     @property
-    def passes(self) -> int:
-        """Return how many passes with dropout on the score needs, 0 for none."""
+    def dropout_passes(self) -> int:
+        """Return the number of forward passes with dropout that the score needs."""
         return 0
 
     @property
-    def reach(self) -> int:
-        """Return how many frames before a frame its score looks at, 0 but for windowed scores."""
+    def history(self) -> int:
+        """Return on how many earlier frames a score depends; 0 unless it is windowed."""
         return 0
 
     @property
@@ -82,28 +85,28 @@ class Score(ABC):
         return plain(self.options)
 
     def check_layers(self, channels: Mapping[str, int]) -> None:
-        """Check a fitted score against the layers of the network that it is to serve with.
+        """Check that the layers of a network match those that the score was fitted to.
 
         Args:
-            channels: Layer name -> channels.
+            channels: Number of channels by layer name.
 
         Raises:
-            NavMonitorError: A layer is missing, or has other channels than were fitted.
+            NavMonitorError: A layer is missing, or has a different number of channels.
         """
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Look at a bounded sample of the training images before the stream.
+        """Choose what has to be known before the stream, from a bounded sample of training images.
 
         Args:
             sample: N images.
             labels: int64 (N,), the true classes.
 
         Raises:
-            NotApplicableError: The network cannot give what the score needs.
+            NotApplicableError: The network lacks what the score needs.
         """
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
-        """Take a batch of training images in.
+        """Add a batch of training images.
 
         Args:
             batch: N images.
@@ -111,36 +114,42 @@ class Score(ABC):
         """
 
     def merge(self, other: Score) -> None:
-        """Take in what ``other``, prepared with the same sample, has seen."""
+        """Add the images of ``other``, which was prepared with the same sample."""
 
-    def prepared(self) -> dict[str, np.ndarray]:
-        """Return what ``prepare`` left: the same on every machine that takes part."""
-        return {path: np.asarray(attrgetter(path)(self)) for path in self._prepared}
+    def sample_state(self) -> dict[str, np.ndarray]:
+        """Return what ``prepare`` has set; the same on every machine that takes part."""
+        return {path: np.asarray(attrgetter(path)(self)) for path in self._sample_attributes}
 
-    def seen(self) -> dict[str, np.ndarray]:
-        """Return what the stream has left so far."""
-        return {path: np.asarray(attrgetter(path)(self)) for path in self._streamed}
+    def stream_state(self) -> dict[str, np.ndarray]:
+        """Return what ``update`` and ``merge`` have added so far."""
+        return {path: np.asarray(attrgetter(path)(self)) for path in self._stream_attributes}
 
-    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
-        """Go on from what ``prepared`` and ``seen`` returned; without the latter from the start.
+    def resume(
+        self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
+    ) -> None:
+        """Continue an unfinished fit.
+
+        Args:
+            sample_state: Returned by ``sample_state``.
+            stream_state: Returned by ``stream_state``; empty to start with the first image.
 
         Raises:
             NavMonitorError: An array is missing.
         """
-        wanted = [*self._prepared, *(self._streamed if seen else ())]
-        there = {**prepared, **seen}
+        wanted = [*self._sample_attributes, *(self._stream_attributes if stream_state else ())]
+        state = {**sample_state, **stream_state}
         for path in wanted:
-            if path not in there:
+            if path not in state:
                 raise self._inconsistent()
             owner, _, name = path.rpartition('.')
-            value = there[path].item() if there[path].ndim == 0 else there[path].copy()
+            value = state[path].item() if state[path].ndim == 0 else state[path].copy()
             setattr(attrgetter(owner)(self) if owner else self, name, value)
 
     def finish(self) -> None:
-        """Close the stream; afterwards the score can be asked.
+        """End fitting; only then can images be scored.
 
         Raises:
-            NavMonitorError: What was seen is not enough, or says nothing.
+            NavMonitorError: The training images do not suffice.
         """
 
     @abstractmethod
@@ -148,29 +157,29 @@ class Score(ABC):
         """Return the score of each image, float64 (N,)."""
 
     def forget(self) -> None:
-        """Forget the frames before, after a gap in the stream."""
+        """Forget earlier frames, after a gap in the stream."""
 
     def score_frame(self, frame: Activations) -> float:
-        """Return the score of one image; up to rounding the one that it has in a batch."""
+        """Return the score of one image, equal to its score in a batch up to rounding."""
         return float(self.score(frame)[0])
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return everything that was fitted, as arrays."""
+        """Return all fitted arrays by name."""
         return {}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back what ``tensors`` returned.
+        """Load the arrays that ``tensors`` returned.
 
         Raises:
             NavMonitorError: An array is missing or has another shape.
         """
 
     def notes(self) -> list[str]:
-        """Return one line for each thing a person should know of what was fitted."""
+        """Return remarks on the fit for the user, one line each."""
         return []
 
     def _require_head(self) -> Head:
-        """Return the head's weights.
+        """Return the weights of the head.
 
         Raises:
             NotApplicableError: They do not act on the monitored layer.
@@ -191,7 +200,7 @@ class Score(ABC):
             'and preprocessing'
         )
 
-    def _take(
+    def _checked_array(
         self,
         tensors: Mapping[str, np.ndarray],
         key: str,
@@ -199,13 +208,13 @@ class Score(ABC):
         *,
         kind: str = 'f',
     ) -> np.ndarray:
-        """Return one stored array, checked; None in ``shape`` stands for any length.
+        """Return one of the stored arrays if it has the expected shape and type.
 
         Args:
-            tensors: All of them.
-            key: The array's name.
-            shape: That it has to have.
-            kind: Letters of numpy's kinds of types that it may have, 'f' for floating point.
+            tensors: All stored arrays.
+            key: Name of the array.
+            shape: Expected shape; None stands for any length.
+            kind: Allowed kinds of numpy's types, one letter each; 'f' is floating point.
 
         Raises:
             NavMonitorError: It is missing, or has another shape or type.
@@ -228,12 +237,12 @@ class Score(ABC):
         return array
 
 
-def listed(numbers: np.ndarray) -> str:
-    """Return the first few numbers as text, with the count of the others."""
+def first_few(numbers: np.ndarray) -> str:
+    """Return the first eight numbers as text, and how many more there are."""
     more = f' and {len(numbers) - 8} more' if len(numbers) > 8 else ''
     return ', '.join(map(str, numbers[:8])) + more
 
 
-def known(batch: Activations, labels: np.ndarray) -> np.ndarray:
+def correctly_classified(batch: Activations, labels: np.ndarray) -> np.ndarray:
     """Return which images were classified correctly, bool (N,)."""
     return batch.predicted == labels

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
 from nav_monitor_ros.scores.moments import ClassMoments
 from nav_monitor_ros.scores.options import option
 
@@ -19,7 +19,7 @@ from nav_monitor_ros.scores.options import option
 class BoxOptions:
     """Options of ``box``."""
 
-    clusters: int = option(4, low=1, high=1000)  # boxes of a class at most
+    clusters: int = option(4, 'Largest number of boxes per class.', low=1, high=1000)
 
 
 class Box(Score):
@@ -37,10 +37,10 @@ class Box(Score):
     """
 
     name = 'box'
-    declared = BoxOptions
+    options_type = BoxOptions
     options: BoxOptions
-    _prepared = ('_moments.origin', '_centres')
-    _streamed = ('_moments.count', '_moments.sum', '_moments.squares', 'low', 'high')
+    _sample_attributes = ('_moments.origin', '_centres')
+    _stream_attributes = ('_moments.count', '_moments.sum', '_moments.squares', 'low', 'high')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -50,7 +50,7 @@ class Box(Score):
         self._shape = (classes, self.options.clusters, width)
         self._moments = ClassMoments(1, width)
         self.scale: np.ndarray = np.ones(0, np.float32)
-        self._lonely: np.ndarray = np.zeros(0, np.int64)
+        self._without_images: np.ndarray = np.zeros(0, np.int64)
 
     # Memory is taken with the first image, not on the word of a bundle.
     @cached_property
@@ -73,7 +73,7 @@ class Box(Score):
 
         self._moments.centre(sample.features)
         self._centres[:, 0] = sample.features.mean(axis=0)  # for classes that it lacks
-        keep = known(sample, labels)
+        keep = correctly_classified(sample, labels)
         for label in np.unique(labels[keep]):
             # Sorted and distinct, so that neither order nor repetition of the images matters.
             rows = np.unique(sample.features[keep & (labels == label)], axis=0)
@@ -83,7 +83,7 @@ class Box(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Widen the boxes by the correctly classified images."""
-        keep = known(batch, labels)
+        keep = correctly_classified(batch, labels)
         features, labels = batch.features[keep], labels[keep]
         self._moments.add(features, np.zeros(len(features), np.int64))
         for label in np.unique(labels):
@@ -118,7 +118,7 @@ class Box(Score):
         _, variance = self._moments.variance()
         floor = 1e-4 * max(float(variance.mean()), 1e-12)
         self.scale = np.sqrt(np.maximum(variance, floor)).astype(np.float32)
-        self._lonely = np.flatnonzero(alone)
+        self._without_images = np.flatnonzero(alone)
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -133,22 +133,25 @@ class Box(Score):
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the boxes and the neurons' scale."""
-        return {'low': self.low, 'high': self.high, 'scale': self.scale, 'lonely': self._lonely}
+        return {
+            'low': self.low, 'high': self.high, 'scale': self.scale,
+            'lonely': self._without_images,
+        }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the boxes and the neurons' scale."""
-        self.low = self._take(tensors, 'low', self._shape)
-        self.high = self._take(tensors, 'high', self._shape)
-        self.scale = self._take(tensors, 'scale', (self.width,))
-        self._lonely = self._take(tensors, 'lonely', (None,), kind='i')
+        self.low = self._checked_array(tensors, 'low', self._shape)
+        self.high = self._checked_array(tensors, 'high', self._shape)
+        self.scale = self._checked_array(tensors, 'scale', (self.width,))
+        self._without_images = self._checked_array(tensors, 'lonely', (None,), kind='i')
         if not (self.low <= self.high).all() or not (self.scale > 0).all():
             raise self._inconsistent()
 
     def notes(self) -> list[str]:
         """Name the classes that have no boxes of their own."""
-        if not len(self._lonely):
+        if not len(self._without_images):
             return []
         return [
-            f'box: classes {listed(self._lonely)} have no correctly classified image and one box '
-            'around all images'
+            f'box: classes {first_few(self._without_images)} have no correctly classified image '
+            'and one box around all images'
         ]

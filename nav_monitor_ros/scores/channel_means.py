@@ -21,8 +21,12 @@ _SUMS = ('count', 'sum', 'products')  # of a Scatter
 class ChannelMeansOptions:
     """Options of ``channel_means``."""
 
-    layers: tuple[str, ...] = option(())  # watched; ``fit`` fills them in where none is given
-    shrinkage: float = option(0.01, above=0, below=1)  # share of the mean variance
+    layers: tuple[str, ...] = option(
+        (), 'Layers whose channel means are compared; if empty, `fit` chooses them.'
+    )
+    shrinkage: float = option(
+        0.01, 'Weight of the mean variance in the covariance.', above=0, below=1
+    )
 
 
 class ChannelMeans(Score):
@@ -40,7 +44,7 @@ class ChannelMeans(Score):
     """
 
     name = 'channel_means'
-    declared = ChannelMeansOptions
+    options_type = ChannelMeansOptions
     options: ChannelMeansOptions
 
     def __init__(
@@ -53,7 +57,7 @@ class ChannelMeans(Score):
         self.whitening: dict[str, np.ndarray] = {}  # layer -> float32 (C_l, C_l), rows whiten
 
     @property
-    def watched(self) -> tuple[str, ...]:
+    def channel_mean_layers(self) -> tuple[str, ...]:
         """Return the watched layers."""
         return self.options.layers
 
@@ -88,31 +92,33 @@ class ChannelMeans(Score):
         for layer in self.options.layers:
             self._scatter[layer].merge(other._scatter[layer])
 
-    def prepared(self) -> dict[str, np.ndarray]:
+    def sample_state(self) -> dict[str, np.ndarray]:
         """Return the origins of the sums."""
         return {f'{layer}/origin': self._scatter[layer].origin for layer in self.options.layers}
 
-    def seen(self) -> dict[str, np.ndarray]:
+    def stream_state(self) -> dict[str, np.ndarray]:
         """Return the sums."""
         return {
             f'{layer}/{part}': np.asarray(getattr(self._scatter[layer], part))
             for layer in self.options.layers for part in _SUMS
         }
 
-    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+    def resume(
+        self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
+    ) -> None:
         """Go on from origins and sums."""
         wanted = {f'{layer}/origin' for layer in self.options.layers}
-        if seen:
+        if stream_state:
             wanted |= {f'{layer}/{part}' for layer in self.options.layers for part in _SUMS}
-        if not wanted <= {*prepared, *seen}:
+        if not wanted <= {*sample_state, *stream_state}:
             raise self._inconsistent()
         for layer in self.options.layers:
-            scatter = Scatter(len(prepared[f'{layer}/origin']))
-            scatter.origin = prepared[f'{layer}/origin'].copy()
-            if seen:
-                scatter.count = int(seen[f'{layer}/count'])
-                scatter.sum = seen[f'{layer}/sum'].copy()
-                scatter.products = seen[f'{layer}/products'].copy()
+            scatter = Scatter(len(sample_state[f'{layer}/origin']))
+            scatter.origin = sample_state[f'{layer}/origin'].copy()
+            if stream_state:
+                scatter.count = int(stream_state[f'{layer}/count'])
+                scatter.sum = stream_state[f'{layer}/sum'].copy()
+                scatter.products = stream_state[f'{layer}/products'].copy()
             self._scatter[layer] = scatter
 
     def finish(self) -> None:
@@ -146,9 +152,9 @@ class ChannelMeans(Score):
         if not self.options.layers:
             raise self._inconsistent()
         for layer in self.options.layers:
-            self.mean[layer] = self._take(tensors, f'mean/{layer}', (None,))
+            self.mean[layer] = self._checked_array(tensors, f'mean/{layer}', (None,))
             channels = len(self.mean[layer])
-            self.whitening[layer] = self._take(
+            self.whitening[layer] = self._checked_array(
                 tensors, f'whitening/{layer}', (channels, channels)
             )
             if not is_symmetric(self.whitening[layer]):

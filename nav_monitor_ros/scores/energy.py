@@ -15,7 +15,7 @@ from nav_monitor_ros.scores.options import option
 class EnergyOptions:
     """Options of ``energy``."""
 
-    temperature: float = option(1.0, above=0)
+    temperature: float = option(1.0, 'Temperature of the softmax (T).', above=0)
 
 
 class Energy(Score):
@@ -25,7 +25,7 @@ class Energy(Score):
     """
 
     name = 'energy'
-    declared = EnergyOptions
+    options_type = EnergyOptions
     options: EnergyOptions
 
     def score(self, batch: Activations) -> np.ndarray:

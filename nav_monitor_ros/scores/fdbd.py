@@ -11,7 +11,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 
-MOST_CLASSES = 8192  # 512 MiB of distances
+MAX_CLASSES = 8192  # 512 MiB of distances
 
 
 class DecisionBoundaryDistance(Score):
@@ -24,7 +24,7 @@ class DecisionBoundaryDistance(Score):
     """
 
     name = 'fdbd'
-    _streamed = ('_count', '_sum')
+    _stream_attributes = ('_count', '_sum')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start empty."""
@@ -77,14 +77,14 @@ class DecisionBoundaryDistance(Score):
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the mean."""
         self._require_boundaries()
-        self.mean = self._take(tensors, 'mean', (self.width,))
+        self.mean = self._checked_array(tensors, 'mean', (self.width,))
 
     def _require_boundaries(self) -> None:
         if self.classes < 2:
             raise NotApplicableError('fdbd: a network of one class has no decision boundary')
-        if self.classes > MOST_CLASSES:
+        if self.classes > MAX_CLASSES:
             raise NotApplicableError(
-                f'fdbd: keeps the distances of all pairs of classes, for at most {MOST_CLASSES}, '
+                f'fdbd: keeps the distances of all pairs of classes, for at most {MAX_CLASSES}, '
                 f'not {self.classes}; leave this score out (--scores)'
             )
 

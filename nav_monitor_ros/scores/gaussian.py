@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
 from nav_monitor_ros.scores.moments import ClassMoments
 from nav_monitor_ros.scores.options import option
 
@@ -18,7 +18,9 @@ from nav_monitor_ros.scores.options import option
 class GaussianOptions:
     """Options of ``gaussian``."""
 
-    floor: float = option(0.01, above=0)  # least variance, as a fraction of the mean one
+    floor: float = option(
+        0.01, 'Smallest variance of a neuron, as a fraction of the mean variance.', above=0
+    )
 
 
 class Gaussian(Score):
@@ -32,10 +34,10 @@ class Gaussian(Score):
     """
 
     name = 'gaussian'
-    declared = GaussianOptions
+    options_type = GaussianOptions
     options: GaussianOptions
-    _prepared = ('_moments.origin',)
-    _streamed = ('_moments.count', '_moments.sum', '_moments.squares')
+    _sample_attributes = ('_moments.origin',)
+    _stream_attributes = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -55,7 +57,7 @@ class Gaussian(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add the correctly classified images to their classes' sums."""
-        keep = known(batch, labels)
+        keep = correctly_classified(batch, labels)
         self._moments.add(batch.features[keep], labels[keep])
 
     def merge(self, other: Score) -> None:
@@ -72,7 +74,7 @@ class Gaussian(Score):
         lowest = max(self.options.floor * float(pooled.mean()), float(np.finfo(np.float32).tiny))
         self.mean = self._moments.mean().astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
-        self._complete()
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -95,24 +97,24 @@ class Gaussian(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back counts, means and variances."""
-        self.count = self._take(tensors, 'count', (self.classes,), kind='i')
+        self.count = self._checked_array(tensors, 'count', (self.classes,), kind='i')
         shape = (self.classes, self.width)
-        self.mean = self._take(tensors, 'mean', shape).astype(np.float64)
-        self.variance = self._take(tensors, 'variance', shape).astype(np.float64)
+        self.mean = self._checked_array(tensors, 'mean', shape).astype(np.float64)
+        self.variance = self._checked_array(tensors, 'variance', shape).astype(np.float64)
         if not (self.variance > 0).all():
             raise self._inconsistent()
-        self._complete()
+        self._precompute()
 
     def notes(self) -> list[str]:
         """Name the classes that have no Gaussian of their own."""
-        lonely = np.flatnonzero(self.count < 2)
-        if not len(lonely):
+        few = np.flatnonzero(self.count < 2)
+        if not len(few):
             return []
         return [
-            f'{self.name}: classes {listed(lonely)} have fewer than 2 correctly classified images '
+            f'{self.name}: classes {first_few(few)} have fewer than 2 correctly classified images '
             'and use the pooled variance'
         ]
 
-    def _complete(self) -> None:
+    def _precompute(self) -> None:
         self._half_precision = 0.5 / self.variance
         self._log_norm = 0.5 * np.log(2 * np.pi * self.variance).sum(axis=1)

@@ -15,8 +15,8 @@ from nav_monitor_ros.scores.options import option
 class GenOptions:
     """Options of ``gen``."""
 
-    gamma: float = option(0.1, above=0, high=1)
-    top: int = option(100, low=1)  # classes that count at most
+    gamma: float = option(0.1, 'Exponent of the entropy.', above=0, high=1)
+    top: int = option(100, 'Number of most probable classes that count.', low=1)
 
 
 class GeneralisedEntropy(Score):
@@ -27,7 +27,7 @@ class GeneralisedEntropy(Score):
     """
 
     name = 'gen'
-    declared = GenOptions
+    options_type = GenOptions
     options: GenOptions
 
     def score(self, batch: Activations) -> np.ndarray:

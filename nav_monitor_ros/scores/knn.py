@@ -22,8 +22,8 @@ _HALVES = 4  # numbers of half precision in a word
 class KnnOptions:
     """Options of ``knn``."""
 
-    neighbours: int = option(10, low=1)  # k
-    bank: int = option(4096, low=0)  # images kept at most, 0 for all
+    neighbours: int = option(10, 'Which nearest image the distance is taken to (k).', low=1)
+    bank: int = option(4096, 'Largest number of stored training images; 0 stores all.', low=0)
 
 
 class NearestNeighbours(Score):
@@ -38,7 +38,7 @@ class NearestNeighbours(Score):
     """
 
     name = 'knn'
-    declared = KnnOptions
+    options_type = KnnOptions
     options: KnnOptions
 
     def __init__(
@@ -46,35 +46,38 @@ class NearestNeighbours(Score):
     ) -> None:
         """Start empty."""
         super().__init__(classes=classes, width=width, head=head, **options)
-        self._seen = Reservoir(-(-width // _HALVES), capacity=self.options.bank, distinct=False)
+        words = -(-width // _HALVES)
+        self._reservoir = Reservoir(words, capacity=self.options.bank, distinct=False)
         self.bank: np.ndarray = np.zeros((0, width), np.float16)
-        self._complete()
+        self._precompute()
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
-        self._seen.add(_words(_unit(batch.features).astype(np.float16)))
+        self._reservoir.add(_words(_unit(batch.features).astype(np.float16)))
 
     def merge(self, other: Score) -> None:
         """Add the images of ``other``."""
         assert isinstance(other, NearestNeighbours)
-        self._seen.merge(other._seen)
+        self._reservoir.merge(other._reservoir)
 
-    def seen(self) -> dict[str, np.ndarray]:
+    def stream_state(self) -> dict[str, np.ndarray]:
         """Return the bits of the images kept so far."""
-        return {'rows': self._seen.rows().view(np.int64)}
+        return {'rows': self._reservoir.rows().view(np.int64)}
 
-    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+    def resume(
+        self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
+    ) -> None:
         """Go on from the images kept."""
-        if seen:
-            self._seen.restore(seen['rows'].view(np.uint64))
+        if stream_state:
+            self._reservoir.restore(stream_state['rows'].view(np.uint64))
 
     def finish(self) -> None:
         """Close the bank."""
-        halves = self._seen.rows().view(np.float16)
+        halves = self._reservoir.rows().view(np.float16)
         self.bank = np.ascontiguousarray(halves[:, : self.width])
         if not len(self.bank):
             raise NavMonitorError('knn: no training image was seen')
-        self._complete()
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -95,10 +98,10 @@ class NearestNeighbours(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the bank."""
-        self.bank = self._take(tensors, 'bank', (None, self.width))
+        self.bank = self._checked_array(tensors, 'bank', (None, self.width))
         if not len(self.bank):
             raise self._inconsistent()
-        self._complete()
+        self._precompute()
 
     def notes(self) -> list[str]:
         """Say how large the bank is."""
@@ -106,7 +109,7 @@ class NearestNeighbours(Score):
         fewer = f', though {asked} were asked for' if asked > kept else ''
         return [f'knn: distance to neighbour {min(asked, kept)} of {kept} images{fewer}']
 
-    def _complete(self) -> None:
+    def _precompute(self) -> None:
         self._rows = self.bank.astype(np.float32)
         self._squares = np.square(self._rows).sum(axis=1)
 

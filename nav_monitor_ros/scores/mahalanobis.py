@@ -25,7 +25,9 @@ from nav_monitor_ros.scores.options import option
 class MahalanobisOptions:
     """Options of ``mahalanobis``."""
 
-    shrinkage: float = option(0.001, above=0, below=1)  # share of the mean variance
+    shrinkage: float = option(
+        0.001, 'Weight of the mean variance in the covariance.', above=0, below=1
+    )
 
 
 class Mahalanobis(Score):
@@ -38,10 +40,10 @@ class Mahalanobis(Score):
     """
 
     name = 'mahalanobis'
-    declared = MahalanobisOptions
+    options_type = MahalanobisOptions
     options: MahalanobisOptions
-    _prepared = ('_moments.origin', '_scatter.origin')
-    _streamed = (
+    _sample_attributes = ('_moments.origin', '_scatter.origin')
+    _stream_attributes = (
         '_moments.count', '_moments.sum', '_moments.squares', '_scatter.count', '_scatter.sum',
         '_scatter.products',
     )
@@ -57,7 +59,7 @@ class Mahalanobis(Score):
         self.whitening: np.ndarray = np.zeros((0, width), np.float32)  # (D, D)
         # whitened, of the classes that have images
         self.means: np.ndarray = np.zeros((0, width), np.float32)
-        self._complete()
+        self._precompute()
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums."""
@@ -90,7 +92,7 @@ class Mahalanobis(Score):
         self.means = ((means - self.centre) @ self.whitening.T.astype(np.float64)).astype(
             np.float32
         )
-        self._complete()
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -103,14 +105,14 @@ class Mahalanobis(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back means and the whitening matrix."""
-        self.centre = self._take(tensors, 'centre', (self.width,))
-        self.whitening = self._take(tensors, 'whitening', (self.width, self.width))
-        self.means = self._take(tensors, 'means', (None, self.width))
+        self.centre = self._checked_array(tensors, 'centre', (self.width,))
+        self.whitening = self._checked_array(tensors, 'whitening', (self.width, self.width))
+        self.means = self._checked_array(tensors, 'means', (None, self.width))
         if not is_symmetric(self.whitening) or not 0 < len(self.means) <= self.classes:
             raise self._inconsistent()
-        self._complete()
+        self._precompute()
 
-    def _complete(self) -> None:
+    def _precompute(self) -> None:
         self._points = self.means.astype(np.float64)
         self._squares = np.square(self._points).sum(axis=1)
 

@@ -10,7 +10,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.options import option
 
-MOST_PASSES = 1000
+MAX_PASSES = 1000
 MEASURES = ('entropy', 'mutual_information')
 
 
@@ -18,8 +18,8 @@ MEASURES = ('entropy', 'mutual_information')
 class McDropoutOptions:
     """Options of ``mc_dropout``."""
 
-    count: int = option(50, low=2, high=MOST_PASSES)  # K
-    measure: str = option('entropy', choices=MEASURES)
+    count: int = option(50, 'Number of passes with dropout (K).', low=2, high=MAX_PASSES)
+    measure: str = option('entropy', 'Measure of uncertainty.', choices=MEASURES)
 
 
 class MonteCarloDropout(Score):
@@ -36,11 +36,11 @@ class MonteCarloDropout(Score):
     """
 
     name = 'mc_dropout'
-    declared = McDropoutOptions
+    options_type = McDropoutOptions
     options: McDropoutOptions
 
     @property
-    def passes(self) -> int:
+    def dropout_passes(self) -> int:
         """Return K."""
         return self.options.count
 
@@ -54,7 +54,7 @@ class MonteCarloDropout(Score):
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        assert batch.samples is not None  # ``passes`` asks for them
+        assert batch.samples is not None  # ``dropout_passes`` asks for them
         raised = np.exp(batch.samples - batch.samples.max(axis=2, keepdims=True))
         probabilities = raised / raised.sum(axis=2, keepdims=True)
         total = _entropy(probabilities.mean(axis=1))

@@ -14,6 +14,7 @@ from nav_monitor_ros.errors import NavMonitorError
 LARGEST_COUNT = 10**9  # of what a whole number counts, where no smaller limit is declared
 
 _Options = TypeVar('_Options')
+_TYPE_NAMES = {int: 'int', float: 'float', str: 'string'}
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Bounds:
 
 def option(
     default: Any,
+    description: str,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -66,30 +68,54 @@ def option(
 
     Args:
         default: Its value unless another one is given.
+        description: One sentence for the help and the documentation.
         low: Smallest value.
         high: Largest value.
         above: Every value is larger.
         below: Every value is smaller.
         choices: All values of a text.
     """
-    return field(
-        default=default, metadata={'bounds': Bounds(low, high, above, below, choices)}
-    )
+    bounds = Bounds(low, high, above, below, choices)
+    return field(default=default, metadata={'bounds': bounds, 'description': description})
 
 
-def checked(score: str, declared: type[_Options], given: Mapping[str, Any]) -> _Options:
+@dataclass(frozen=True)
+class OptionDescription:
+    """What a person has to know of one option."""
+
+    name: str
+    type: str  # int, float, string or list of names
+    default: Any  # a plain YAML value
+    range: str  # the allowed values in words; empty where every value of the type is allowed
+    description: str  # one sentence
+
+
+def describe(options_type: type) -> list[OptionDescription]:
+    """Return the descriptions of all options of a score, in their order."""
+    hints = get_type_hints(options_type)
+    defaults = plain(options_type())
+    return [
+        OptionDescription(
+            f.name, _TYPE_NAMES.get(hints[f.name], 'list of names'), defaults[f.name],
+            str(f.metadata['bounds']), f.metadata['description'],
+        )
+        for f in fields(options_type)
+    ]
+
+
+def checked(score: str, options_type: type[_Options], given: Mapping[str, Any]) -> _Options:
     """Return a score's options in their declared types.
 
     Args:
         score: Its name, for messages.
-        declared: Dataclass whose fields are made by ``option``.
+        options_type: Dataclass whose fields are made by ``option``.
         given: Values that are not to be the defaults, by name.
 
     Raises:
         NavMonitorError: There is no such option, or a value has another type or is out of range.
     """
-    hints = get_type_hints(declared)
-    known = {f.name: f.metadata['bounds'] for f in fields(declared)}  # type: ignore[arg-type]
+    hints = get_type_hints(options_type)
+    known = {f.name: f.metadata['bounds'] for f in fields(options_type)}  # type: ignore[arg-type]
     for name in given:
         if name not in known:
             raise NavMonitorError(f"score '{score}' has no option '{name}'; {_known(name, known)}")
@@ -97,7 +123,7 @@ def checked(score: str, declared: type[_Options], given: Mapping[str, Any]) -> _
         name: _typed(f'{score}: option {name}', hints[name], known[name], value)
         for name, value in given.items()
     }
-    return declared(**values)
+    return options_type(**values)
 
 
 def plain(options: Any) -> dict[str, Any]:

@@ -12,25 +12,35 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bits
-from nav_monitor_ros.scores.base import Score, known, listed
+from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
 from nav_monitor_ros.scores.options import option
-from nav_monitor_ros.scores.pattern_search import INDEXED_FROM, PatternSearch
+from nav_monitor_ros.scores.pattern_search import MIN_INDEXED, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
-MOST_PATTERNS = 10_000  # kept of a class unless another number is asked for
+MAX_PATTERNS = 10_000  # kept of a class unless another number is asked for
 
 
 @dataclass(frozen=True)
 class PatternOptions:
     """Options of ``pattern``."""
 
-    threshold: str = option('auto', choices=RULES)  # above which a neuron is on
-    quantile: float = option(0.5, above=0, below=1)  # where quantiles are used
-    select: float = option(0.0, low=0, below=1)  # ratio by which neurons are chosen for a class
-    gamma: int = option(0, low=0)  # largest distance at which a frame counts as known, bits
-    max_patterns: int = option(MOST_PATTERNS, low=0)  # kept of a class at most, 0 for all
+    threshold: str = option(
+        'auto', 'Rule for the value above which a neuron is on.', choices=RULES
+    )
+    quantile: float = option(
+        0.5, 'Quantile of each neuron over the training sample, where quantiles are used.',
+        above=0, below=1,
+    )
+    select: float = option(
+        0.0, 'Neurons count for a class above this share of its largest absolute head weight; '
+        '0 monitors all.', low=0, below=1,
+    )
+    gamma: int = option(0, 'Largest distance in bits at which a frame counts as known.', low=0)
+    max_patterns: int = option(
+        MAX_PATTERNS, 'Largest number of stored patterns per class; 0 stores all.', low=0
+    )
 
 
 class Pattern(Score):
@@ -57,9 +67,9 @@ class Pattern(Score):
     """
 
     name = 'pattern'
-    declared = PatternOptions
+    options_type = PatternOptions
     options: PatternOptions
-    _prepared = ('thresholds', '_on_rate')
+    _sample_attributes = ('thresholds', '_on_rate')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -103,7 +113,7 @@ class Pattern(Score):
         return self.monitored.sum(axis=1)
 
     @cached_property
-    def _seen(self) -> list[Reservoir]:
+    def _reservoirs(self) -> list[Reservoir]:
         words = -(-self.width // bits.WORD)
         return [
             Reservoir(words, capacity=self.options.max_patterns, distinct=True)
@@ -124,40 +134,43 @@ class Pattern(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Store the patterns of the correctly classified images."""
-        keep = known(batch, labels)
+        keep = correctly_classified(batch, labels)
         words = self._words(batch.features[keep], labels[keep])
         for label in np.unique(labels[keep]):
-            self._seen[label].add(words[labels[keep] == label])
+            self._reservoirs[label].add(words[labels[keep] == label])
 
     def merge(self, other: Score) -> None:
         """Add the patterns of ``other``."""
         assert isinstance(other, Pattern)
-        for mine, theirs in zip(self._seen, other._seen, strict=True):
+        for mine, theirs in zip(self._reservoirs, other._reservoirs, strict=True):
             mine.merge(theirs)
 
-    def seen(self) -> dict[str, np.ndarray]:
+    def stream_state(self) -> dict[str, np.ndarray]:
         """Return the patterns stored so far, class by class."""
-        rows = [stored.rows() for stored in self._seen]
+        rows = [stored.rows() for stored in self._reservoirs]
         return {
             'rows': np.concatenate(rows).view(np.int64), 'counts': np.array([len(r) for r in rows])
         }
 
-    def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
+    def resume(
+        self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
+    ) -> None:
         """Go on from thresholds and patterns."""
-        super().resume(prepared, {})
-        if seen:
-            parts = np.split(seen['rows'].view(np.uint64), np.cumsum(seen['counts'])[:-1])
-            for stored, rows in zip(self._seen, parts, strict=True):
+        super().resume(sample_state, {})
+        if stream_state:
+            ends = np.cumsum(stream_state['counts'])
+            parts = np.split(stream_state['rows'].view(np.uint64), ends[:-1])
+            for stored, rows in zip(self._reservoirs, parts, strict=True):
                 stored.restore(rows)
 
     def finish(self) -> None:
         """Sort the stored patterns and drop duplicates."""
-        distinct = [stored.rows() for stored in self._seen]
+        distinct = [stored.rows() for stored in self._reservoirs]
         self.patterns = np.concatenate(distinct)
         self.offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in distinct])])
         if not len(self.patterns):
             raise self._nothing_correct()
-        self._complete()
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return each image's distance in bits, float64 (N,)."""
@@ -211,9 +224,9 @@ class Pattern(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back thresholds, selected neurons and packed patterns."""
-        self.thresholds = self._take(tensors, 'thresholds', (self.width,))
-        self._on_rate = self._take(tensors, 'on_rate', (self.width,)).astype(np.float64)
-        packed = self._take(
+        self.thresholds = self._checked_array(tensors, 'thresholds', (self.width,))
+        self._on_rate = self._checked_array(tensors, 'on_rate', (self.width,)).astype(np.float64)
+        packed = self._checked_array(
             tensors, 'monitored', (self.classes, -(-self.width // 8)), kind='u'
         )
         self.monitored = np.unpackbits(
@@ -221,9 +234,9 @@ class Pattern(Score):
         ).astype(bool)
         self._mask = bits.pack(self.monitored)
         self._monitored_count = self.monitored.sum(axis=1)
-        stored = self._take(tensors, 'patterns', (None, self.patterns.shape[1]), kind='i')
+        stored = self._checked_array(tensors, 'patterns', (None, self.patterns.shape[1]), kind='i')
         self.patterns = np.ascontiguousarray(stored, np.int64).view(np.uint64)
-        self.offsets = self._take(tensors, 'offsets', (self.classes + 1,), kind='i')
+        self.offsets = self._checked_array(tensors, 'offsets', (self.classes + 1,), kind='i')
         valid = (
             self.offsets[0] == 0
             and self.offsets[-1] == len(self.patterns)
@@ -231,7 +244,7 @@ class Pattern(Score):
         )
         if not valid:
             raise self._inconsistent()
-        self._complete()
+        self._precompute()
 
     def notes(self) -> list[str]:
         """Say which thresholds are used and which classes or neurons carry nothing."""
@@ -246,7 +259,7 @@ class Pattern(Score):
             lines.append(f'pattern: {constant} neurons never changed over the training sample')
         if not counts.all():
             lines.append(
-                f'pattern: classes {listed(np.flatnonzero(counts == 0))} have no pattern; every '
+                f'pattern: classes {first_few(np.flatnonzero(counts == 0))} have no pattern; every '
                 'frame predicted as one of them is out of pattern'
             )
         return lines
@@ -281,13 +294,13 @@ class Pattern(Score):
         row = int(distances.argmin())
         return start + row, int(distances[row])
 
-    def _complete(self) -> None:
+    def _precompute(self) -> None:
         self._columns = np.ascontiguousarray(self.patterns.T)  # word by word, for single frames
         self._searches = {
             int(label): PatternSearch(
                 self.patterns[self.offsets[label] : self.offsets[label + 1]], self.width
             )
-            for label in np.flatnonzero(np.diff(self.offsets) >= INDEXED_FROM)
+            for label in np.flatnonzero(np.diff(self.offsets) >= MIN_INDEXED)
         }
 
     def _smallest(self, queries: np.ndarray, label: int) -> np.ndarray:

@@ -12,16 +12,16 @@ import numpy as np
 
 from nav_monitor_ros.scores import bits
 
-INDEXED_FROM = 50_000  # patterns; fewer are compared with one by one in no more time
+MIN_INDEXED = 50_000  # patterns; fewer are compared with one by one in no more time
 CODE = 16  # bits of a sub-code
 _VALUES = 1 << CODE
 _BITS = (1 << np.arange(CODE)).astype(np.uint16)
 _PAIRS = np.array(list(combinations(_BITS.tolist(), 2))).sum(axis=1).astype(np.uint16)
 _FLIPS = (np.zeros(1, np.uint16), _BITS, _PAIRS)  # what sub-codes that differ by r bits XOR to
-_WORTH = 24  # looking a pattern up costs about as much as passing by so many
+_LOOKUP_COST = 24  # looking a pattern up costs about as much as passing by so many
 _BLOCK = 1 << 15  # patterns whose words fit the cache
-_THREADED_FROM = 1 << 17  # patterns below which threads cost more than they save
-_MOST_THREADS = 4
+_MIN_THREADED = 1 << 17  # patterns below which threads cost more than they save
+_MAX_THREADS = 4
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class PatternSearch:
         # Patterns that share a value with a stored one, on average over the stored ones.
         shared = [float(np.square(c, dtype=np.float64).sum()) / len(rows) for c in counts]
         for place in np.argsort(shared, kind='stable').tolist():
-            if shared[place] * len(counts) * _WORTH > len(rows):
+            if shared[place] * len(counts) * _LOOKUP_COST > len(rows):
                 break
             self._places.append(place)
             code = np.ascontiguousarray(codes[:, place])
@@ -104,7 +104,7 @@ class PatternSearch:
         first = self._starts[places].astype(np.int64)
         counts = self._starts[places + 1] - first
         total = int(counts.sum())
-        if not tables or total * _WORTH > len(self._rows):
+        if not tables or total * _LOOKUP_COST > len(self._rows):
             return None
         # Positions first, first + 1, ... of each run, one run behind the other.
         begin = first + np.repeat(np.arange(tables), len(flips)) * len(self._rows)
@@ -115,7 +115,7 @@ class PatternSearch:
         if _faiss() is None:
             return self._compare_columns(query)
         count = len(self._rows)
-        threads = min(_MOST_THREADS, os.cpu_count() or 1) if count >= _THREADED_FROM else 1
+        threads = min(_MAX_THREADS, os.cpu_count() or 1) if count >= _MIN_THREADED else 1
         edges = np.linspace(0, count, threads + 1).astype(int).tolist()
         parts = zip(edges[:-1], edges[1:], strict=True)
         found = _pool().map(lambda part: self._compare_rows(query, *part), parts)
@@ -156,5 +156,5 @@ def _faiss():
 def _pool() -> ThreadPoolExecutor:
     """Return threads of our own: what faiss is told there, torch does not hear elsewhere."""
     return ThreadPoolExecutor(
-        _MOST_THREADS, 'nav_monitor patterns', lambda: _faiss().omp_set_num_threads(1)
+        _MAX_THREADS, 'nav_monitor patterns', lambda: _faiss().omp_set_num_threads(1)
     )

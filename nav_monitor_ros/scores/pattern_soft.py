@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, known
+from nav_monitor_ros.scores.base import Score, correctly_classified
 from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
@@ -19,8 +19,8 @@ from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe
 class SoftPatternOptions:
     """Options of ``pattern_soft``."""
 
-    threshold: str = option('auto', choices=RULES)  # as for ``pattern``
-    quantile: float = option(0.5, above=0, below=1)  # as for ``pattern``
+    threshold: str = option('auto', 'As for `pattern`.', choices=RULES)
+    quantile: float = option(0.5, 'As for `pattern`.', above=0, below=1)
 
 
 class SoftPattern(Score):
@@ -36,10 +36,10 @@ class SoftPattern(Score):
     """
 
     name = 'pattern_soft'
-    declared = SoftPatternOptions
+    options_type = SoftPatternOptions
     options: SoftPatternOptions
-    _prepared = ('thresholds',)
-    _streamed = ('_count', '_on')
+    _sample_attributes = ('thresholds',)
+    _stream_attributes = ('_count', '_on')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -65,7 +65,7 @@ class SoftPattern(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Count the correctly classified images' bits."""
-        keep = known(batch, labels)
+        keep = correctly_classified(batch, labels)
         on = batch.features[keep] > self.thresholds
         np.add.at(self._on, labels[keep], on)
         self._count += np.bincount(labels[keep], minlength=self.classes)
@@ -80,7 +80,7 @@ class SoftPattern(Score):
         """Turn counts into log-likelihoods."""
         if not self._count.any():
             raise self._nothing_correct()
-        self._complete()
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -94,19 +94,19 @@ class SoftPattern(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back thresholds and counts."""
-        self.thresholds = self._take(tensors, 'thresholds', (self.width,))
-        self._count = self._take(tensors, 'count', (self.classes,), kind='i')
-        self._on = self._take(tensors, 'on', (self.classes, self.width), kind='i')
+        self.thresholds = self._checked_array(tensors, 'thresholds', (self.width,))
+        self._count = self._checked_array(tensors, 'count', (self.classes,), kind='i')
+        self._on = self._checked_array(tensors, 'on', (self.classes, self.width), kind='i')
         if (self._on < 0).any() or (self._on > self._count[:, None]).any():
             raise self._inconsistent()
-        self._complete()
+        self._precompute()
 
     def notes(self) -> list[str]:
         """Say when a neuron is on."""
         rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         return [f'pattern_soft: a neuron is {rule}']
 
-    def _complete(self) -> None:
+    def _precompute(self) -> None:
         rate = (self._on + 1) / (self._count + 2)[:, None]
         self._off_cost = -np.log(1 - rate).sum(axis=1)  # (C,): all neurons off
         self._on_cost = np.log(1 - rate) - np.log(rate)  # (C, D): what each that is on adds

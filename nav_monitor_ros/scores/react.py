@@ -18,7 +18,9 @@ from nav_monitor_ros.scores.options import option
 class ReactOptions:
     """Options of ``react``."""
 
-    quantile: float = option(0.9, above=0, high=1)
+    quantile: float = option(
+        0.9, 'Quantile of the training features at which features are clipped.', above=0, high=1
+    )
 
 
 class React(Score):
@@ -31,9 +33,9 @@ class React(Score):
     """
 
     name = 'react'
-    declared = ReactOptions
+    options_type = ReactOptions
     options: ReactOptions
-    _prepared = ('clip',)
+    _sample_attributes = ('clip',)
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -58,4 +60,4 @@ class React(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the clipping value."""
-        self.clip = self._take(tensors, 'clip', (1,))
+        self.clip = self._checked_array(tensors, 'clip', (1,))

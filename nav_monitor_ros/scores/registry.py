@@ -65,5 +65,5 @@ def make_score(
     """
     if name not in SCORES:
         raise NavMonitorError(f"there is no score '{name}'; there are {', '.join(SCORES)}")
-    checked(name, SCORES[name].declared, settings)  # before they become keywords
+    checked(name, SCORES[name].options_type, settings)  # before they become keywords
     return SCORES[name](classes=classes, width=width, head=head, **settings)

@@ -49,6 +49,6 @@ class RelativeMahalanobis(Mahalanobis):
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back means and both whitening matrices."""
         super().restore(tensors)
-        self.background = self._take(tensors, 'background', (self.width, self.width))
+        self.background = self._checked_array(tensors, 'background', (self.width, self.width))
         if not is_symmetric(self.background):
             raise self._inconsistent()

@@ -6,7 +6,7 @@ import numpy as np
 
 from nav_monitor_ros.scores import bits
 
-_FEWEST = 64  # rows for which memory is taken at first
+_MIN_ROWS = 64  # rows for which memory is taken at first
 
 
 class Reservoir:
@@ -72,14 +72,14 @@ class Reservoir:
         return order[: self._capacity or None]
 
     def _make_room(self) -> None:
-        reduces = self._count >= _FEWEST
+        reduces = self._count >= _MIN_ROWS
         kept = self.rows() if reduces else self._buffer[: self._count]
         size = len(self._buffer)
         # Where half of it was repetition or too much, the memory will do for long.
-        if 2 * len(kept) > size or size < _FEWEST:
-            size = max(_FEWEST, 2 * size)
+        if 2 * len(kept) > size or size < _MIN_ROWS:
+            size = max(_MIN_ROWS, 2 * size)
             if self._capacity:
-                size = min(size, max(_FEWEST, 2 * self._capacity))
+                size = min(size, max(_MIN_ROWS, 2 * self._capacity))
         buffer = np.empty((size, self._buffer.shape[1]), np.uint64)
         buffer[: len(kept)] = kept
         self._buffer, self._count = buffer, len(kept)

@@ -18,7 +18,9 @@ _LARGEST = 50.0  # exponent at which the scale is cut, for features without a po
 class ScaleOptions:
     """Options of ``scale``."""
 
-    percentile: float = option(0.85, low=0, below=1)  # share of the features left out of s2
+    percentile: float = option(
+        0.85, 'Fraction of the features that is left out of s2.', low=0, below=1
+    )
 
 
 class Scale(Score):
@@ -32,7 +34,7 @@ class Scale(Score):
     """
 
     name = 'scale'
-    declared = ScaleOptions
+    options_type = ScaleOptions
     options: ScaleOptions
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, known
+from nav_monitor_ros.scores.base import Score, correctly_classified
 from nav_monitor_ros.scores.moments import ClassMoments
 
 
@@ -19,8 +19,8 @@ class SimplifiedHopfieldEnergy(Score):
     """
 
     name = 'she'
-    _prepared = ('_moments.origin',)
-    _streamed = ('_moments.count', '_moments.sum', '_moments.squares')
+    _sample_attributes = ('_moments.origin',)
+    _stream_attributes = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start empty."""
@@ -34,7 +34,7 @@ class SimplifiedHopfieldEnergy(Score):
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add the correctly classified images."""
-        keep = known(batch, labels)
+        keep = correctly_classified(batch, labels)
         self._moments.add(batch.features[keep], labels[keep])
 
     def merge(self, other: Score) -> None:
@@ -58,4 +58,4 @@ class SimplifiedHopfieldEnergy(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back the means."""
-        self.mean = self._take(tensors, 'mean', (self.classes, self.width))
+        self.mean = self._checked_array(tensors, 'mean', (self.classes, self.width))

@@ -20,7 +20,10 @@ from nav_monitor_ros.scores.options import option
 class VimOptions:
     """Options of ``vim``."""
 
-    subspace: int = option(0, low=0)  # its dimension, below D; 0 for the source's rule
+    subspace: int = option(
+        0, 'Dimension of the principal subspace, below the number of neurons; 0 for the rule of '
+        'the paper.', low=0,
+    )
 
 
 class VirtualLogitMatching(Score):
@@ -37,10 +40,10 @@ class VirtualLogitMatching(Score):
     """
 
     name = 'vim'
-    declared = VimOptions
+    options_type = VimOptions
     options: VimOptions
-    _prepared = ('_scatter.origin', '_sample_entering', '_sample_largest')
-    _streamed = ('_scatter.count', '_scatter.sum', '_scatter.products')
+    _sample_attributes = ('_scatter.origin', '_sample_entering', '_sample_largest')
+    _stream_attributes = ('_scatter.count', '_scatter.sum', '_scatter.products')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
@@ -118,11 +121,11 @@ class VirtualLogitMatching(Score):
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take back origin, residual space and alpha."""
-        self.origin = self._take(tensors, 'origin', (self.width,))
-        self.residual = self._take(
+        self.origin = self._checked_array(tensors, 'origin', (self.width,))
+        self.residual = self._checked_array(
             tensors, 'residual', (self.width, self.width - self._dimension())
         )
-        self.alpha = self._take(tensors, 'alpha', (1,))
+        self.alpha = self._checked_array(tensors, 'alpha', (1,))
         if not self.alpha[0] > 0 or (self.residual.size and not self.residual.any()):
             raise self._inconsistent()
 

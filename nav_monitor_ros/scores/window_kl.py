@@ -13,7 +13,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.gaussian import Gaussian, GaussianOptions
 from nav_monitor_ros.scores.options import option
 
-LONGEST_WINDOW = 1000  # frames that are kept of a class
+MAX_WINDOW = 1000  # frames that are kept of a class
 
 _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number, its features)
 
@@ -22,8 +22,8 @@ _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number
 class WindowOptions(GaussianOptions):
     """Options of ``window_kl``."""
 
-    window: int = option(10, low=2, high=LONGEST_WINDOW)  # W, frames
-    max_age: int = option(300, low=2)  # frames
+    window: int = option(10, 'Frames in a window (W).', low=2, high=MAX_WINDOW)
+    max_age: int = option(300, 'Largest age of a frame in the window, in frames.', low=2)
 
     def __post_init__(self) -> None:
         """Check the options together."""
@@ -49,7 +49,7 @@ class WindowDivergence(Gaussian):
     """
 
     name = 'window_kl'
-    declared = WindowOptions
+    options_type = WindowOptions
     options: WindowOptions
     windowed = True
 
@@ -62,7 +62,7 @@ class WindowDivergence(Gaussian):
         self._number = 0
 
     @property
-    def reach(self) -> int:
+    def history(self) -> int:
         """Return the age of the oldest frame that a window may hold."""
         return self.options.max_age
 

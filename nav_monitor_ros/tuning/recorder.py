@@ -14,7 +14,6 @@ import numpy as np
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import labelled_as
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.layers import PENULTIMATE, early_layers, find_layer
@@ -65,7 +64,7 @@ class TuningRecorder:
             NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
                 holds another recording.
         """
-        source = labelled_as(source.oriented(classifier.preprocess.exif), class_names)
+        source = source.oriented(classifier.preprocess.exif).numbered_for(class_names)
         self._classifier = classifier
         self._source = source
         self._response = options.response

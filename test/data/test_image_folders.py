@@ -51,7 +51,7 @@ def test_a_folder_is_read_in_the_order_of_torchvisions_image_folder(folder):
     theirs = datasets.ImageFolder(str(folder))
     ours = open_source(str(folder))
     assert list(ours.class_names) == theirs.classes
-    assert ours.labels.tolist() == theirs.targets and len(ours) == 10
+    assert ours.own_labels.tolist() == theirs.targets and len(ours) == 10
     for index in (0, 1, 2, 3, 4, 5, 7):  # those of another format may differ by rounding
         pixels = np.array(theirs[index][0])
         assert np.abs(ours.image(index).astype(int) - pixels).max() <= 3, theirs.samples[index]
@@ -62,7 +62,7 @@ def test_pictures_beside_class_folders_do_not_make_them_unlabelled(folder):
     for number in range(3):
         picture(folder / f'preview{number}.png')
     source = open_source(str(folder))
-    assert source.class_names == ('cat', 'dog') and source.labels.tolist() == [0, 0, 0, 1, 1]
+    assert source.class_names == ('cat', 'dog') and source.own_labels.tolist() == [0, 0, 0, 1, 1]
     assert left_out(folder) == (
         '3 beside the class folders (preview0.png, preview1.png, ...)'
     )
@@ -88,7 +88,7 @@ def test_a_class_without_images_keeps_its_place_and_is_said(folder):
     (folder / 'cow' / 'none').mkdir(parents=True)
     source = open_source(str(folder))
     assert source.class_names == ('cat', 'cow', 'dog')
-    assert source.labels.tolist() == [0, 0, 0, 2, 2]
+    assert source.own_labels.tolist() == [0, 0, 0, 2, 2]
     assert source.notes == (f'{folder}: 1 class folders without images: cow',)
 
 
@@ -179,7 +179,7 @@ def test_pictures_with_undecodable_names_are_images(folder):
 def test_a_table_decides_over_folders_and_what_it_does_not_list_is_said(folder):
     (folder / 'labels.tsv').write_text('cat/0.png\tyellow\ndog/4.TIFF\tblue\n')
     source = open_source(str(folder))
-    assert source.class_names == ('blue', 'yellow') and source.labels.tolist() == [1, 0]
+    assert source.class_names == ('blue', 'yellow') and source.own_labels.tolist() == [1, 0]
     assert left_out(folder).startswith('3 not in labels.tsv (cat/monday/1.JPG, ')
 
 
@@ -218,7 +218,7 @@ def test_a_table_lists_each_picture_once(tmp_path):
     table = tmp_path / 'labels.tsv'
     table.write_text('a.png\tone\n./a.png\tone\nb.png\ttwo\n')
     source = open_source(str(tmp_path))
-    assert source.labels.tolist() == [0, 1]
+    assert source.own_labels.tolist() == [0, 1]
     assert 'listed in labels.tsv before' in left_out(tmp_path)
     table.write_text('a.png\tone\nb.png\ttwo\n./a.png\ttwo\n')
     assert "line 3: ./a.png is 'two', and in line 1 'one'" in refused(tmp_path)

@@ -11,10 +11,12 @@ from recorded import PERIOD, RAW, START, write_bag, write_images
 
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.intervals import group_by_time, label_by_intervals
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
-from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 
 CAMERA = '/camera/image_raw'
 
@@ -52,7 +54,7 @@ def test_images_take_the_class_of_their_interval_and_others_are_left_out(bag, tm
     numbers = (source.received_ns - START) // PERIOD
     assert numbers.tolist() == [2, 3, 4, 10, 11]  # image 9 was there just before 0.3 s
     assert source.class_names == ('free', 'stop')
-    assert source.labels.tolist() == [1, 1, 1, 0, 0]
+    assert source.own_labels.tolist() == [1, 1, 1, 0, 0]
 
 
 def test_times_may_be_those_since_1970_to_the_nanosecond(bag, tmp_path):
@@ -64,12 +66,12 @@ def test_times_may_be_those_since_1970_to_the_nanosecond(bag, tmp_path):
 
 def test_classes_may_be_the_networks_numbers(bag, tmp_path):
     source = source_with(bag, tmp_path, '0,0.1,7\n0.1,0.2,12\n')
-    assert source.class_names is None and source.labels.tolist() == [7, 7, 7, 7, 12, 12, 12]
+    assert source.class_names is None and source.own_labels.tolist() == [7, 7, 7, 7, 12, 12, 12]
 
 
 def test_what_keeps_some_images_comes_after_labels(bag, tmp_path):
     source = source_with(bag, tmp_path, '0,0.2,a\n0.2,1,b\n', '&classes=b&limit=2')
-    assert source.labels.tolist() == [1, 1] and len(source) == 2
+    assert source.own_labels.tolist() == [1, 1] and len(source) == 2
 
 
 @pytest.mark.parametrize(
@@ -143,14 +145,15 @@ def test_labels_and_groups_are_those_of_the_definition(tmp_path_factory, gaps, c
             label_by_intervals(source, table)
         return
     labelled = group_by_time(label_by_intervals(source, table), seconds)
-    assert dict(zip(labelled.places.tolist(), labelled.labels.tolist(), strict=True)) == expected
+    labels = labelled.own_labels.tolist()
+    assert dict(zip(labelled.places.tolist(), labels, strict=True)) == expected
     if not seconds:
         assert labelled.groups is None
         return
     origin = labelled.received_ns[0]
     keys = [
         (label, (time - origin) // round(seconds * 1e9))
-        for label, time in zip(labelled.labels, labelled.received_ns, strict=True)
+        for label, time in zip(labelled.own_labels, labelled.received_ns, strict=True)
     ]
     for one in range(len(keys)):
         for other in range(len(keys)):
@@ -185,8 +188,8 @@ def test_a_bag_calibrates_as_so_many_independent_images_as_it_has(bars):
     options = FitOptions(false_alarm_rate=0.1, class_names=tiny.CLASSES)
     bundle = fit(tiny.classifier(), tiny.SPEC, tiny.source(9, 150), open_source(spec), options)
     calibration = bundle.calibration
-    assert len(calibration.members['pattern']) == 300
-    assert calibration.independent <= len(calibration.fused)
+    assert len(calibration.scores['pattern']) == 300
+    assert calibration.effective_size <= len(calibration.fused)
 
 
 def test_a_class_that_the_network_lacks_is_named(bars, tmp_path):

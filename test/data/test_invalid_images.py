@@ -10,16 +10,18 @@ import tiny
 import torch
 from torch import nn
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.files_on_disk import open_files
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.files.pictures import write_png
-from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import Checkpoint
+from nav_monitor_ros.fitting import training_pass
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
@@ -50,7 +52,7 @@ def spoilt(source, *places):
     pixels = np.stack([source.image(i) for i in range(len(source))])
     for place in places:
         pixels[place, 0, :3], pixels[place, 0, 3] = 255, 0
-    return from_arrays(source.name, pixels, source.labels)
+    return from_arrays(source.name, pixels, source.own_labels)
 
 
 def fragile(value=float('nan')):
@@ -67,7 +69,7 @@ def arrays(bundle):
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
 @pytest.mark.parametrize('place', [3, 399])
 def test_an_image_that_gives_no_number_is_named_at_once(monkeypatch, value, place):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)  # the last image is not in it
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)  # the last image is not in it
     read = []
     data = spoilt(tiny.source(1, 400), place)
     watched = dataclasses.replace(data, read=lambda p: read.append(p) or data.read(p))
@@ -100,8 +102,8 @@ def test_a_file_is_named(tmp_path):
 
 
 def test_left_out_they_change_nothing_else(monkeypatch, caplog):
-    monkeypatch.setattr(fitting, 'SAMPLE', 200)
-    monkeypatch.setattr(fitting, 'sample_and_rest', lambda count, seed: (
+    monkeypatch.setattr(training_pass, 'SAMPLE', 200)
+    monkeypatch.setattr(training_pass, 'sample_and_rest', lambda count, seed: (
         np.arange(count - 203), np.arange(count - 203, count)  # the same order with and without
     ))
     data, calibration = tiny.source(1, 400), tiny.source(2, 200)
@@ -122,14 +124,14 @@ def test_left_out_they_change_nothing_else(monkeypatch, caplog):
     # Means are of the good images alone.
     good = np.setdiff1d(np.arange(400), bad)
     seen = fragile()(np.stack([tiny.PREPROCESS.apply(data.image(int(i))) for i in good]))
-    right = seen.predicted == data.labels[good]
+    right = seen.predicted == data.own_labels[good]
     for label in range(3):
-        rows = seen.features[right & (data.labels[good] == label)]
+        rows = seen.features[right & (data.own_labels[good] == label)]
         assert np.allclose(found.scores['gaussian'].mean[label], rows.mean(0), atol=1e-4)
 
 
 def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     data = spoilt(tiny.source(1, 400), *range(0, 400, 7))
     skipping = dataclasses.replace(OPTIONS, skip_invalid=True)
     calibration = tiny.source(2, 200)
@@ -144,8 +146,8 @@ def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         fit(fragile(), tiny.SPEC, dataclasses.replace(data, read=failing), calibration, skipping,
-            checkpoint=Checkpoint(tmp_path, 0), workers=1)
-    kept = Checkpoint(tmp_path, 0)
+            checkpoint=FitCheckpoint(tmp_path, 0), workers=1)
+    kept = FitCheckpoint(tmp_path, 0)
     again = fit(fragile(), tiny.SPEC, data, calibration, skipping, checkpoint=kept)
     assert kept.resumed_at
     assert again.provenance['data'] == whole.provenance['data']

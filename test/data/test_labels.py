@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,12 +13,13 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle.folder import load_bundle
+import nav_monitor_ros
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.data.labels import (
     how_matched,
-    labelled_as,
     names_from,
     network_labels,
     require_known_classes,
@@ -25,7 +27,8 @@ from nav_monitor_ros.data.labels import (
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.inspection.evolution_views import watch
 from nav_monitor_ros.inspection.gradient_views import Subject
@@ -55,14 +58,14 @@ def truth(count=60, seed=5):
 @pytest.mark.parametrize('own', ORDERS)
 def test_the_order_of_a_sources_classes_does_not_matter(own):
     assert network_labels(source(own=own), NAMES).tolist() == truth()
-    relabelled = labelled_as(source(own=own), NAMES)
+    relabelled = source(own=own).numbered_for(NAMES)
     assert relabelled.labels.tolist() == truth() and relabelled.class_names == NAMES
     assert how_matched(source(own=own), NAMES) == ''
 
 
 def test_a_source_may_have_some_of_the_classes_only():
     some = source(own=('cat', 'bus', 'dog'))
-    cats = some.subset(np.flatnonzero(some.labels == 0))
+    cats = some.subset(np.flatnonzero(some.own_labels == 0))
     assert set(network_labels(cats, NAMES)) == {2}
     alone = from_arrays('cats', cats.image(0)[None], np.array([0]), class_names=('cat',))
     assert network_labels(alone, NAMES).tolist() == [2]
@@ -79,8 +82,8 @@ def test_one_unknown_class_among_known_ones_is_named(own):
         network_labels(images, NAMES)
     assert '?without=dogs' in str(caught.value) and '\n' not in str(caught.value)
     # Without its images there is nothing wrong.
-    known = images.subset(np.flatnonzero(images.labels != own.index('dogs')))
-    assert [NAMES[n] for n in network_labels(known, NAMES)] == [own[n] for n in known.labels]
+    known = images.subset(np.flatnonzero(images.own_labels != own.index('dogs')))
+    assert [NAMES[n] for n in network_labels(known, NAMES)] == [own[n] for n in known.own_labels]
 
 
 def test_position_decides_only_where_no_name_is_known_and_that_is_said(caplog):
@@ -190,17 +193,17 @@ def test_a_network_is_named_after_the_classes_that_have_images():
     pixels = tiny.images(5, 8)[0]
     images = from_arrays('pictures', pixels, np.arange(8) % 4, class_names=('a', 'b', 'c', 'tram'))
     assert names_from(images, 4) == ('a', 'b', 'c', 'tram')
-    known = images.subset(np.flatnonzero(images.labels != 3))
+    known = images.subset(np.flatnonzero(images.own_labels != 3))
     assert names_from(known, 3) == ('a', 'b', 'c') and names_from(known, 5) is None
-    assert network_labels(known, ('a', 'b', 'c')).tolist() == known.labels.tolist()
+    assert network_labels(known, ('a', 'b', 'c')).tolist() == known.own_labels.tolist()
     assert names_from(from_arrays('numbers', pixels, np.arange(8) % 3), 3) is None
 
 
 def test_classes_of_a_source_are_chosen_by_name():
     digits = open_source('sample:fashion_mnist?classes=bag,dress&limit=40')
-    assert {digits.class_names[label] for label in digits.labels} == {'bag', 'dress'}
+    assert {digits.class_names[label] for label in digits.own_labels} == {'bag', 'dress'}
     rest = open_source('sample:fashion_mnist?without=bag,dress')
-    assert set(rest.labels.tolist()) == {0, 1, 2, 4, 5, 6, 7, 9}
+    assert set(rest.own_labels.tolist()) == {0, 1, 2, 4, 5, 6, 7, 9}
 
 
 # Every command, against what it does with images that are numbered as the network's classes are.
@@ -213,7 +216,7 @@ def running():
 
 @pytest.fixture(scope='module')
 def bundle(running, tmp_path_factory):
-    from nav_monitor_ros.bundle.folder import save_bundle
+    from nav_monitor_ros.bundle.saving import save_bundle
 
     folder = tmp_path_factory.mktemp('labels') / 'animals'
     save_bundle(tiny.fitted(running, class_names=NAMES), running, folder, card='x')
@@ -242,13 +245,13 @@ def test_a_trained_network_is_as_right_on_pictures_as_on_numbers(tmp_path):
     digits = open_source('sample:digits?limit=150')
     words = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
     for number in range(len(digits)):
-        place = tmp_path / words[digits.labels[number]] / f'{number}.png'
+        place = tmp_path / words[digits.own_labels[number]] / f'{number}.png'
         place.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(place), digits.image(number))
     folder = open_source(str(tmp_path))
     assert folder.class_names != words
     labels, shipped = network_labels(folder, words), load_bundle('digits')
-    predicted = shipped.classifier()(np.stack([
+    predicted = load_network(shipped)(np.stack([
         shipped.preprocess.apply(folder.image(i)) for i in range(len(folder))
     ])).predicted
     assert (labels == predicted).mean() > 0.98
@@ -405,3 +408,19 @@ def test_outputs_without_names_get_those_of_the_training_images_and_that_is_said
     assert "output 0 is 'a_left', output 1 is 'b_middle', output 2 is 'c_right'; give" in out
     assert '120 of 120 training images' in out
     assert load_bundle(desk / 'odd').class_names == ('a_left', 'b_middle', 'c_right')
+
+
+def test_nothing_outside_the_room_reads_labels_as_a_source_numbers_them():
+    package = Path(nav_monitor_ros.__file__).parent
+    readers = {
+        path.relative_to(package).parts[0] for path in package.rglob('*.py')
+        if 'own_labels' in path.read_text()
+    }
+    assert readers == {'data'}
+
+
+def test_a_source_that_is_numbered_for_a_network_stays_so(caplog):
+    cats = source(own=('cat', 'bus', 'dog')).numbered_for(NAMES)
+    again = cats.subset(np.arange(2)).numbered_for(NAMES)
+    assert type(again) is type(cats) and again.labels.tolist() == cats.labels[:2].tolist()
+    assert not caplog.records

@@ -33,7 +33,7 @@ def test_folders_may_be_called_as_they_like(tmp_path, name):
     folder = folder_of(tmp_path / name)
     assert len(open_source(str(folder))) == 6
     source = open_source(f'{folder}?classes=dog&limit=2')
-    assert len(source) == 2 and set(source.labels.tolist()) == {1}
+    assert len(source) == 2 and set(source.own_labels.tolist()) == {1}
     assert source_label(f'{folder}?classes=dog') == f'{name}?classes=dog'
     assert len(open_source(absolute(f'{os.path.relpath(folder)}?limit=2'))) == 2
 
@@ -69,9 +69,9 @@ def test_what_would_end_a_value_is_escaped(tmp_path):
     }
     for written, name in chosen.items():
         source = open_source(f'{folder}?classes={written}')
-        assert {source.class_names[label] for label in source.labels} == {name}
+        assert {source.class_names[label] for label in source.own_labels} == {name}
     two = open_source(f'{folder}?without=a%2Cb,c%26d')
-    assert {two.class_names[label] for label in two.labels} == {'100%', 'e%41', 'f+g'}
+    assert {two.class_names[label] for label in two.own_labels} == {'100%', 'e%41', 'f+g'}
 
 
 def test_values_of_arrays_are_taken_as_they_stand(tmp_path):

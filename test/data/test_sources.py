@@ -61,7 +61,7 @@ def folder(tmp_path):
 def test_a_folder_has_one_class_for_each_sub_folder_in_the_order_of_their_names(folder):
     source = open_source(str(folder))
     assert source.class_names == ('cat', 'dog', 'eel')
-    assert source.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert source.own_labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for label in range(3):
         expected = pictures(4, seed=label)
         for number in range(4):
@@ -79,7 +79,7 @@ def test_hidden_folders_and_other_files_are_no_classes_and_no_images(folder):
 
 def test_a_flat_folder_has_no_labels(folder):
     source = open_source(str(folder / 'dog'))
-    assert len(source) == 4 and source.labels is None and source.class_names is None
+    assert len(source) == 4 and source.own_labels is None and source.class_names is None
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.JPEG', '.bmp', '.ppm', '.tiff', '.webp'])
@@ -95,7 +95,7 @@ def test_a_table_names_the_classes(folder):
     (flat / 'labels.tsv').write_text('file\tclass\n2.png\tyellow\n0.png\tblue\n\n1.png\tyellow\n')
     source = open_source(str(flat))
     assert source.class_names == ('blue', 'yellow')
-    assert source.labels.tolist() == [1, 0, 1]
+    assert source.own_labels.tolist() == [1, 0, 1]
     assert np.array_equal(source.image(0), pictures(4)[2])
 
 
@@ -103,7 +103,7 @@ def test_a_table_may_number_the_classes(folder):
     flat = folder / 'cat'
     (flat / 'labels.tsv').write_text('0.png\t12\n1.png\t3\n')
     source = open_source(str(flat))
-    assert source.labels.tolist() == [12, 3] and source.class_names is None
+    assert source.own_labels.tolist() == [12, 3] and source.class_names is None
 
 
 def test_a_very_long_number_is_a_name(folder):
@@ -151,12 +151,13 @@ def test_a_picture_that_vanished_is_named(folder):
 
 
 def test_classes_and_limits_keep_a_part(folder):
-    assert open_source(f'{folder}?classes=cat,eel').labels.tolist() == [0] * 4 + [2] * 4
+    assert open_source(f'{folder}?classes=cat,eel').own_labels.tolist() == [0] * 4 + [2] * 4
     limited = open_source(f'{folder}?limit=5&seed=3')
     assert len(limited) == 5
     assert limited.places.tolist() == open_source(f'{folder}?limit=5&seed=3').places.tolist()
     assert limited.places.tolist() != open_source(f'{folder}?limit=5&seed=4').places.tolist()
-    assert np.array_equal(limited.labels, limited.places // 4)  # images and labels stay together
+    # Images and labels stay together.
+    assert np.array_equal(limited.own_labels, limited.places // 4)
     assert len(open_source(f'{folder}?limit=999')) == 12
 
 
@@ -199,7 +200,7 @@ def test_places_that_do_not_exist_are_refused(tmp_path):
 def test_arrays_are_read_with_labels(tmp_path):
     np.savez(tmp_path / 'a.npz', x=pictures(5), y=np.array([0, 1, 2, 1, 0], np.uint8))
     source = open_source(f'{tmp_path}/a.npz')
-    assert source.labels.dtype == np.int64 and source.labels.tolist() == [0, 1, 2, 1, 0]
+    assert source.own_labels.dtype == np.int64 and source.own_labels.tolist() == [0, 1, 2, 1, 0]
     assert np.array_equal(source.image(3), pictures(5)[3])
 
 
@@ -209,7 +210,7 @@ def test_gray_arrays_have_no_channel_axis(tmp_path):
     np.savez(tmp_path / 'b.npz', x=gray[..., None])
     for name in ('a', 'b'):
         source = open_source(f'{tmp_path}/{name}.npz')
-        assert source.image(1).shape == (6, 8) and source.labels is None
+        assert source.image(1).shape == (6, 8) and source.own_labels is None
 
 
 def test_a_split_takes_its_own_arrays(tmp_path):
@@ -230,8 +231,8 @@ def test_rows_are_chosen_by_the_values_of_an_array(tmp_path):
         tmp_path / 'a.npz', x=pictures(6), y=np.arange(6), is_val=np.arange(6) % 2 == 1,
         town=np.array(['Bonn', 'Kiel', 'Bonn', 'Bonn', 'Kiel', 'Kiel']), track=np.arange(6) // 2,
     )
-    assert open_source(f'{tmp_path}/a.npz?is_val=1').labels.tolist() == [1, 3, 5]
-    assert open_source(f'{tmp_path}/a.npz?is_val=0&town=Bonn').labels.tolist() == [0, 2]
+    assert open_source(f'{tmp_path}/a.npz?is_val=1').own_labels.tolist() == [1, 3, 5]
+    assert open_source(f'{tmp_path}/a.npz?is_val=0&town=Bonn').own_labels.tolist() == [0, 2]
     grouped = open_source(f'{tmp_path}/a.npz?is_val=1&group=track')
     assert grouped.groups.tolist() == [0, 1, 2]
 
@@ -240,7 +241,7 @@ def test_rows_are_chosen_by_an_array_of_bytes_whatever_they_encode(tmp_path):
     np.savez(tmp_path / 'a.npz', x=pictures(4), y=np.arange(4),
              town=np.array(['Köln'.encode(), 'Köln'.encode('latin-1'), b'Bonn', b'Kiel']))
     for town, rows in (('Köln', [0]), ('K%F6ln', [1]), ('Bonn', [2])):
-        assert open_source(f'{tmp_path}/a.npz?town={town}').labels.tolist() == rows
+        assert open_source(f'{tmp_path}/a.npz?town={town}').own_labels.tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -306,7 +307,7 @@ def test_idx_files_are_read(tmp_path, suffix):
     write_idx(tmp_path / f'train-images-idx3-ubyte{suffix}', images)
     write_idx(tmp_path / f'train-labels-idx1-ubyte{suffix}', np.array([3, 1, 0, 2], np.uint8))
     source = open_source(str(tmp_path))
-    assert source.labels.tolist() == [3, 1, 0, 2]
+    assert source.own_labels.tolist() == [3, 1, 0, 2]
     assert np.array_equal(source.image(2), images[2])
     assert 't10k-images' in refused(f'{tmp_path}?split=test')
     assert 'split=train or split=test' in refused(f'{tmp_path}?split=val')
@@ -355,7 +356,7 @@ def test_damaged_compressed_idx_files_are_refused_or_read(tmp_path_factory, plac
 @pytest.mark.parametrize('name', ['triangles', 'photos', 'textures', 'noise'])
 def test_drawn_samples_have_as_many_images_as_asked_and_depend_on_the_seed(name):
     source = open_source(f'sample:{name}?count=7')
-    assert len(source) == 7 and source.labels is None
+    assert len(source) == 7 and source.own_labels is None
     again, other = (open_source(f'sample:{name}?count=7&seed={seed}') for seed in (0, 1))
     assert source.fingerprint() == again.fingerprint() != other.fingerprint()
     for image in all_images(source):
@@ -370,8 +371,8 @@ def test_photos_have_a_cameras_aspect_ratio():
 def test_digits_are_mixed_and_labelled():
     source = open_source('sample:digits')
     assert source.class_names == tuple('0123456789')
-    assert np.bincount(source.labels).tolist() == [500] * 10
-    assert len(set(source.labels[:50].tolist())) == 10
+    assert np.bincount(source.own_labels).tolist() == [500] * 10
+    assert len(set(source.own_labels[:50].tolist())) == 10
     assert source.image(0).shape == (28, 28) and source.image(0).max() > 200
 
 
@@ -429,7 +430,7 @@ def test_splitting_divides_every_class_alike(labels, fraction, seed):
     assert len(part) == round(len(labels) * fraction)
     for label in set(labels.tolist()):
         wanted = fraction * (labels == label).sum()
-        assert abs((part.labels == label).sum() - wanted) <= 2
+        assert abs((part.own_labels == label).sum() - wanted) <= 2
 
 
 @given(
@@ -470,7 +471,7 @@ def test_excluded_images_are_recognised_by_their_pixels():
     kept = without(
         from_arrays('all', images, np.arange(10)), from_arrays('some', images[[7, 2]].copy())
     )
-    assert kept.labels.tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
+    assert kept.own_labels.tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
 
 
 def test_the_same_bytes_in_another_shape_are_another_image():
@@ -498,7 +499,7 @@ def test_a_subset_of_a_subset_keeps_images_and_labels_together():
     images = pictures(10)
     source = from_arrays('all', images, np.arange(10), groups=np.arange(10) // 2)
     inner = source.subset(np.array([8, 6, 4])).subset(np.array([2, 0]))
-    assert inner.labels.tolist() == [4, 8] and inner.groups.tolist() == [2, 4]
+    assert inner.own_labels.tolist() == [4, 8] and inner.groups.tolist() == [2, 4]
     assert np.array_equal(inner.image(1), images[8])
 
 
@@ -507,7 +508,7 @@ def test_a_subset_of_a_subset_keeps_images_and_labels_together():
 
 def test_classes_can_be_left_out():
     source = open_source('sample:digits?without=0,1,2,3,4,5,6,7&limit=50')
-    assert set(source.labels.tolist()) == {8, 9} and len(source) == 50
+    assert set(source.own_labels.tolist()) == {8, 9} and len(source) == 50
     with pytest.raises(NavMonitorError, match="has no class 'zero' for without=; it has 0, 1, 2"):
         open_source('sample:digits?without=zero')
     with pytest.raises(NavMonitorError, match='no labels'):
@@ -518,7 +519,7 @@ def test_only_names_choose_among_classes_that_have_names(tmp_path):
     for label, name in enumerate(('00', '03', '04', '05', '07')):
         write_picture(tmp_path / name / '0.png', pictures(1, seed=label)[0])
     source = open_source(f'{tmp_path}?classes=05')
-    assert [source.class_names[label] for label in source.labels] == ['05']
+    assert [source.class_names[label] for label in source.own_labels] == ['05']
     for wrong in ('5', '1', '77', '\u0665'):
         for key in ('classes', 'without'):
             assert f"has no class '{wrong}' for {key}=; it has 00, 03" in refused(
@@ -528,9 +529,9 @@ def test_only_names_choose_among_classes_that_have_names(tmp_path):
 def test_a_number_chooses_among_classes_without_names_if_an_image_has_it(tmp_path):
     np.savez(tmp_path / 'n.npz', x=pictures(4), y=np.array([0, 5, 5, 700]))
     source = tmp_path / 'n.npz'
-    assert open_source(f'{source}?classes=5,700').labels.tolist() == [5, 5, 700]
-    assert open_source(f'{source}?without=005').labels.tolist() == [0, 700]
-    assert open_source(f'{source}?classes=5,0&without=5').labels.tolist() == [0]
+    assert open_source(f'{source}?classes=5,700').own_labels.tolist() == [5, 5, 700]
+    assert open_source(f'{source}?without=005').own_labels.tolist() == [0, 700]
+    assert open_source(f'{source}?classes=5,0&without=5').own_labels.tolist() == [0]
     assert "has no class '77' for without=; it has 0, 5, 700" in refused(f'{source}?without=77')
     assert "(0, 5, 700), and classes= has 'cat'" in refused(f'{source}?classes=cat')
     assert "has no class '99" in refused(f'{source}?classes={"9" * 5000}')
@@ -540,7 +541,7 @@ def test_images_can_be_inverted_and_turned():
     plain = open_source('sample:digits?limit=5')
     inverted = open_source('sample:digits?limit=5&transform=invert')
     turned = open_source('sample:digits?limit=5&transform=rotate90')
-    assert inverted.labels.tolist() == plain.labels.tolist()
+    assert inverted.own_labels.tolist() == plain.own_labels.tolist()
     for index in range(5):
         assert np.array_equal(inverted.image(index), 255 - plain.image(index))
         # A quarter turn to the left: the right column becomes the top row.

@@ -1,5 +1,7 @@
 """The alert's state machine: every reason, every recovery, on a clock of the test's own."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -27,14 +29,14 @@ class Stream:
         self.machine = AlertMachine(AlertRules(**rules), self.now)
         self.machine.activate(True, self.now)
 
-    def play(self, flags, *, pixels=None):
+    def play(self, flags, *, pixels=None, publisher=None):
         """Play one frame for each flag; return the reasons said after each."""
         reasons = []
         for flagged in flags:
             self.now += PERIOD
             self.frame += 1
-            self.machine.image_arrived(self.now)
-            self.machine.judged(
+            self.machine.image_arrived(self.now, publisher=publisher)
+            self.machine.frame_judged(
                 frame(flagged),
                 int(self.now * 1e9),
                 self.frame if pixels is None else pixels,
@@ -129,7 +131,7 @@ def test_a_gap_that_nobody_looked_at_counts(trusted):
 def test_a_verdict_that_comes_too_late_and_unwatched_counts(trusted):
     trusted.machine.image_arrived(trusted.now)
     trusted.now += 2.0
-    trusted.machine.judged(frame(False), int(trusted.now * 1e9), 10**6, trusted.now)
+    trusted.machine.frame_judged(frame(False), int(trusted.now * 1e9), 10**6, trusted.now)
     trusted.machine.image_arrived(trusted.now)
     assert trusted.look().reason is Reason.WARMING_UP
 
@@ -160,8 +162,8 @@ def test_false_rests_on_a_judged_image_that_is_fresh_itself():
         stream.now += PERIOD
         stream.machine.image_arrived(stream.now)
         if number % 28 == 0:
-            stream.machine.judged(
-                frame(False), int(arrived * 1e9), number, stream.now, taken=arrived
+            stream.machine.frame_judged(
+                frame(False), int(arrived * 1e9), number, stream.now, capture_time=arrived
             )
             arrived = stream.now
         said.append(stream.look().value)
@@ -174,8 +176,8 @@ def test_an_image_is_as_old_as_its_stamp_says(age, value):
     for number in range(30):
         stream.now += PERIOD
         stream.machine.image_arrived(stream.now)
-        stream.machine.judged(
-            frame(False), int(stream.now * 1e9), number, stream.now, taken=stream.now - age
+        stream.machine.frame_judged(
+            frame(False), int(stream.now * 1e9), number, stream.now, capture_time=stream.now - age
         )
     alert = stream.look()
     assert alert.value is value
@@ -185,8 +187,8 @@ def test_an_image_is_as_old_as_its_stamp_says(age, value):
 def test_an_image_from_before_a_pause_of_the_caller_is_as_old_as_the_pause(trusted):
     trusted.machine.image_arrived(trusted.now + 0.1, trusted.now + 3.0)
     assert trusted.look(3.0).reason is Reason.INFERENCE_TIMEOUT
-    trusted.machine.judged(
-        frame(False), int(trusted.now * 1e9), 1000, trusted.now, taken=trusted.now - 2.9
+    trusted.machine.frame_judged(
+        frame(False), int(trusted.now * 1e9), 1000, trusted.now, capture_time=trusted.now - 2.9
     )
     alert = trusted.look()
     assert alert.reason is Reason.STALE_IMAGE
@@ -196,7 +198,7 @@ def test_an_image_from_before_a_pause_of_the_caller_is_as_old_as_the_pause(trust
 @pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.STALE_IMAGE, Reason.INFERENCE_ERROR])
 def test_a_fault_from_before_a_silence_is_not_named_after_it(trusted, reason):
     trusted.machine.image_arrived(trusted.now)
-    trusted.machine.failed(reason, 'the old fault')
+    trusted.machine.frame_failed(reason, 'the old fault')
     assert trusted.look().detail == 'the old fault'
     assert trusted.look(2.0).reason is Reason.STALE_IMAGE
     trusted.machine.image_arrived(trusted.now)
@@ -219,7 +221,7 @@ def test_a_hang_is_reported_as_such_when_the_camera_dies_too(trusted):
 @pytest.mark.parametrize('reason', [Reason.BAD_IMAGE, Reason.INFERENCE_ERROR])
 def test_a_failed_frame_alerts_at_once_and_until_frames_are_judged_again(trusted, reason):
     trusted.machine.image_arrived(trusted.now)
-    trusted.machine.failed(reason, 'what is wrong')
+    trusted.machine.frame_failed(reason, 'what is wrong')
     alert = trusted.look()
     assert (alert.value, alert.reason, alert.detail) == (True, reason, 'what is wrong')
     assert trusted.play([False] * 5)[-2:] == [Reason.WARMING_UP, Reason.IN_DISTRIBUTION]
@@ -227,7 +229,7 @@ def test_a_failed_frame_alerts_at_once_and_until_frames_are_judged_again(trusted
 
 def test_a_dead_camera_outweighs_its_last_bad_image(trusted):
     trusted.machine.image_arrived(trusted.now)
-    trusted.machine.failed(Reason.BAD_IMAGE, 'truncated')
+    trusted.machine.frame_failed(Reason.BAD_IMAGE, 'truncated')
     assert trusted.look(0.6).reason is Reason.STALE_IMAGE
 
 
@@ -250,7 +252,7 @@ def test_a_clock_that_jumps_back_restarts_the_frozen_window():
     stream = Stream(frozen_timeout=1.0)
     stream.play([False] * 25, pixels=7)
     stream.machine.image_arrived(stream.now)
-    stream.machine.judged(frame(False), 1, 7, stream.now)
+    stream.machine.frame_judged(frame(False), 1, 7, stream.now)
     assert Reason.FROZEN_IMAGE not in stream.play([False] * 25, pixels=7)
 
 
@@ -259,7 +261,7 @@ def test_interleaved_stamps_of_two_cameras_are_never_trusted(trusted):
         trusted.now += PERIOD
         trusted.machine.image_arrived(trusted.now)
         stamp = int(trusted.now * 1e9) if number % 2 else 1
-        trusted.machine.judged(frame(number % 2 == 1), stamp, number, trusted.now)
+        trusted.machine.frame_judged(frame(number % 2 == 1), stamp, number, trusted.now)
         assert number == 0 or trusted.look().value is True
 
 
@@ -274,7 +276,7 @@ def test_stamps_that_a_driver_mixed_up_change_nothing(trusted):
     for step in (-0.02, 0.05, -0.02, 0.05):
         trusted.now += PERIOD
         trusted.machine.image_arrived(trusted.now)
-        trusted.machine.judged(
+        trusted.machine.frame_judged(
             frame(False), int((trusted.now + step) * 1e9), trusted.frame, trusted.now
         )
         trusted.frame += 1
@@ -288,29 +290,63 @@ def test_odd_stamps_hide_no_strange_stream(step_ns):
     for number in range(12):
         stream.now += PERIOD
         stream.machine.image_arrived(stream.now)
-        stream.machine.judged(frame(True), int(stream.now * 1e9) if number == 0 else
+        stream.machine.frame_judged(frame(True), int(stream.now * 1e9) if number == 0 else
                               10**15 + number * step_ns, 1000 + number, stream.now)
     assert stream.look().reason is Reason.OOD
 
 
-def test_images_of_two_cameras_in_turn_alert_until_one_is_gone(trusted):
+def test_images_of_two_publishers_in_turn_alert_until_one_is_gone(trusted):
     for number in range(6):
-        trusted.machine.image_from('ab'[number % 2], trusted.now)
-        trusted.play([False])
+        trusted.play([False], publisher='ab'[number % 2])
     assert trusted.look().reason is Reason.BAD_IMAGE
-    assert 'two cameras' in trusted.look().detail
-    reasons = []
-    for _ in range(60):
-        trusted.machine.image_from('a', trusted.now)
-        reasons += trusted.play([False])
+    assert 'two publishers' in trusted.look().detail
+    reasons = trusted.play([False] * 60, publisher='a')
     assert reasons[-1] is Reason.IN_DISTRIBUTION
     assert reasons[0] is Reason.BAD_IMAGE
 
 
 def test_a_camera_that_takes_the_place_of_another_is_one_camera(trusted):
     for name in 'aaaaabbbbbb':
-        trusted.machine.image_from(name, trusted.now)
-        assert trusted.play([False]) == [Reason.IN_DISTRIBUTION]
+        assert trusted.play([False], publisher=name) == [Reason.IN_DISTRIBUTION]
+
+
+@pytest.mark.parametrize('count', [2, 3, 8])
+def test_stuck_images_that_alternate_are_frozen(count):
+    stream = Stream(frozen_timeout=1.0)
+    reasons = []
+    for number in range(60):
+        reasons += stream.play([False], pixels=number % count)
+    first = reasons.index(Reason.FROZEN_IMAGE)
+    assert 1.0 <= (first - count + 1) * PERIOD < 1.1
+    assert set(reasons[first:]) == {Reason.FROZEN_IMAGE}
+    assert f'the same {count} images in turn' in stream.look().detail
+    assert stream.play([False] * 5)[-1] is Reason.IN_DISTRIBUTION
+
+
+def test_a_new_image_among_old_ones_is_a_sign_of_life():
+    stream = Stream(frozen_timeout=1.0)
+    for number in range(120):
+        stream.play([False], pixels=1000 + number if number % 20 == 0 else number % 2)
+        assert number < 5 or stream.look().reason is Reason.IN_DISTRIBUTION
+
+
+def test_the_alert_holds_until_the_moment_that_is_told():
+    stream = Stream(frozen_timeout=0.3, image_timeout=0.5, inference_timeout=0.2)
+    rng = random.Random(1)
+    for _ in range(400):
+        stream.now += rng.uniform(0.0, 0.1)
+        stream.machine.image_arrived(stream.now)
+        if rng.random() < 0.7:
+            pixels = rng.randrange(3) if rng.random() < 0.9 else rng.randrange(10**6)
+            stream.machine.frame_judged(
+                frame(False), int(stream.now * 1e9), pixels, stream.now,
+                capture_time=stream.now - rng.uniform(0.0, 0.4),
+            )
+        said = stream.look()
+        until = stream.machine.holds_until
+        if until > stream.now:
+            later = stream.machine.alert(rng.uniform(stream.now, until - 1e-9))
+            assert (later.value, later.reason) == (said.value, said.reason)
 
 
 def test_a_world_that_has_moved_makes_the_calibration_stale_and_no_alert():
@@ -320,7 +356,7 @@ def test_a_world_that_has_moved_makes_the_calibration_stale_and_no_alert():
         stream.now += 1.0
         stream.machine.image_arrived(stream.now)
         p = float(rng.uniform(0.02, 0.4))
-        stream.machine.judged(
+        stream.machine.frame_judged(
             FrameEvidence(p, False, 0.5), int(stream.now * 1e9), step, stream.now
         )
         assert step < 5 or stream.look().value is False
@@ -333,7 +369,7 @@ def test_another_model_begins_with_a_calibration_that_is_not_stale():
     for step in range(300):  # a look a second
         stream.now += 1.0
         stream.machine.image_arrived(stream.now)
-        stream.machine.judged(
+        stream.machine.frame_judged(
             FrameEvidence(float(rng.uniform(0.02, 0.4)), False, 0.5), int(stream.now * 1e9), step,
             stream.now,
         )
@@ -421,7 +457,7 @@ def test_false_is_said_for_two_reasons_only():
         lambda: stream.play([False] * random.randint(1, 8)),
         lambda: stream.play([True] * random.randint(1, 4)),
         lambda: stream.look(random.choice([0.1, 0.6, 2.0])),
-        lambda: machine.failed(Reason.BAD_IMAGE, 'x'),
+        lambda: machine.frame_failed(Reason.BAD_IMAGE, 'x'),
         lambda: machine.enable(random.random() < 0.7, stream.now),
         lambda: machine.activate(random.random() < 0.7, stream.now),
         lambda: machine.image_arrived(stream.now),

@@ -1,7 +1,5 @@
-"""Several cameras and one network, without ROS: batches, mailboxes, the combined alert."""
+"""Several cameras and one network, without ROS: batches, the combined alert."""
 
-import threading
-import time
 from pathlib import Path
 
 import moody
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
 from nav_monitor_ros.decision.judge import InvalidActivationsError
@@ -145,76 +143,6 @@ def test_each_camera_has_its_own_window_of_frames(tmp_path):
     score = together[0].verdict.scores['window_kl'].score
     assert score == pytest.approx(expected.verdict.scores['window_kl'].score, rel=1e-3)
     assert together[1].verdict.scores['window_kl'].score > score
-
-
-# The mailboxes.
-
-
-def mailroom(count):
-    pytest.importorskip('rclpy')
-    from nav_monitor_ros.ros.monitor.latest_frame_queue import Mailroom
-
-    return Mailroom(count)
-
-
-@pytest.mark.ros
-def test_all_that_wait_are_taken_at_once_each_with_its_newest_image():
-    room = mailroom(3)
-    for number in range(500):
-        room.boxes[1].put(f'flood {number}', float(number))
-    room.boxes[2].put('one', 1.0)
-    taken = room.take()
-    assert [(number, parcel.content) for number, parcel in taken] == [
-        (1, 'flood 499'), (2, 'one')
-    ]
-    assert [box.received for box in room.boxes] == [0, 500, 1]
-    assert [box.dropped for box in room.boxes] == [0, 499, 0]
-    room.boxes[0].put('late', 2.0)
-    assert [(number, parcel.content) for number, parcel in room.take()] == [(0, 'late')]
-
-
-@pytest.mark.ros
-def test_a_flood_cannot_keep_another_cameras_image_waiting():
-    room = mailroom(2)
-    stop = threading.Event()
-
-    def flood():
-        while not stop.is_set():
-            room.boxes[0].put('flood', 0.0)
-
-    thread = threading.Thread(target=flood, daemon=True)
-    thread.start()
-    try:
-        for number in range(100):
-            room.boxes[1].put(number, 0.0)
-            assert (1, number) in [(box, parcel.content) for box, parcel in room.take()]
-    finally:
-        stop.set()
-        thread.join(10)
-
-
-@pytest.mark.ros
-def test_a_flood_is_read_no_more_often_than_its_interval_and_then_its_newest():
-    room = mailroom(2)
-    room.boxes[0].interval = 3600.0
-    room.boxes[0].put('first', 0.0)
-    assert [parcel.content for _, parcel in room.take()] == ['first']
-    for number in range(10):
-        room.boxes[0].put(number, 0.0)
-    room.boxes[1].put('other', 0.0)
-    assert [(number, parcel.content) for number, parcel in room.take()] == [(1, 'other')]
-    room.boxes[0].due = time.monotonic() + 0.05  # and so it is taken without another letter
-    assert [(number, parcel.content) for number, parcel in room.take()] == [(0, 9)]
-    assert time.monotonic() >= room.boxes[0].due - 3600.0
-    assert (room.boxes[0].received, room.boxes[0].dropped) == (11, 9)
-
-
-@pytest.mark.ros
-def test_a_closed_room_dismisses_who_waits():
-    room = mailroom(2)
-    room.boxes[0].put('never read', 0.0)
-    room.close()
-    assert room.take() is None
 
 
 # The combined alert.

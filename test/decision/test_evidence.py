@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from nav_monitor_ros.decision.drift import Drift
-from nav_monitor_ros.decision.e_values import KEPT, EValues
+from nav_monitor_ros.decision.e_values import NO_EVIDENCE, EValues
 from nav_monitor_ros.decision.evidence import (
     ECusum,
     EvidenceRules,
     FrameEvidence,
     KOfN,
-    collect,
+    make_evidence,
 )
-from nav_monitor_ros.decision.image_stream import CameraWatch
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.streams import alarms, delay
 
@@ -34,8 +33,8 @@ def frames(p_values, e_values, threshold=0.01):
     ]
 
 
-def fitted(n=4000, independent=None, limit=0.01, strange=0.001):
-    return EValues([n], [independent or n], np.array([limit]), 0.95, strange)
+def fitted(n=4000, independent=None, limit=0.01, level=0.001):
+    return EValues([n], [independent or n], np.array([limit]), 0.95, level)
 
 
 # E-values.
@@ -65,7 +64,7 @@ def test_a_class_without_p_values_so_small_takes_its_smallest():
 
 
 def test_the_level_never_exceeds_the_threshold():
-    assert fitted(4400, limit=0.0075, strange=0.3).levels[0] <= 0.0075
+    assert fitted(4400, limit=0.0075, level=0.3).levels[0] <= 0.0075
 
 
 def test_images_that_are_worth_fewer_weigh_less():
@@ -77,7 +76,7 @@ def test_images_that_are_worth_fewer_weigh_less():
 @pytest.mark.parametrize('strange', [0.0, 1.0, -1.0, float('nan')])
 def test_a_level_out_of_range_is_refused(strange):
     with pytest.raises(NavMonitorError, match='evidence_level'):
-        fitted(strange=strange)
+        fitted(level=strange)
 
 
 def test_e_values_of_exchangeable_frames_are_at_most_one_on_average():
@@ -90,7 +89,7 @@ def test_e_values_of_exchangeable_frames_are_at_most_one_on_average():
         # The share of frames at or below the level, exactly: what scores above the k-th largest.
         rank = round(values.levels[0] * 1001)
         share = 0.5 * math.erfc(calibration[1000 - rank] / math.sqrt(2))
-        too_high += KEPT + share * (1 - KEPT) / values.rates[0] > 1
+        too_high += NO_EVIDENCE + share * (1 - NO_EVIDENCE) / values.rates[0] > 1
     assert too_high / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
 
 
@@ -102,7 +101,7 @@ def test_the_time_between_false_alarms_is_at_least_what_was_promised():
     rules = EvidenceRules(false_alarms_per_hour=3600 * 30 / 200, evidence_rate=30.0)
     assert rules.frames_between_alarms == 200
     rng = np.random.default_rng(1)
-    values = fitted(1000, strange=0.05, limit=0.1)
+    values = fitted(1000, level=0.05, limit=0.1)
     stream = frames(rng.integers(1, 1002, 100_000) / 1001, values)
     assert alarms(stream, rules, RATE) <= 100_000 / 200
 
@@ -129,7 +128,7 @@ def test_p_values_that_are_only_small_never_add_up():
     values = fitted(4400)
     stream = frames([0.005] * 30 * 3600, values)
     assert alarms(stream, EvidenceRules(), RATE) == 0
-    evidence = collect(EvidenceRules())
+    evidence = make_evidence(EvidenceRules())
     evidence.update(stream[0], math.inf)
     assert evidence.is_suspect and not evidence.is_ood
 
@@ -139,14 +138,14 @@ def test_a_single_strange_frame_is_suspect_and_forgotten():
     evidence.update(FrameEvidence(0.0005, True, 300.0), 1 / RATE)
     assert evidence.is_suspect and 0 < evidence.level < 1
     for _ in range(30):
-        evidence.update(FrameEvidence(0.5, False, KEPT), 1 / RATE)
+        evidence.update(FrameEvidence(0.5, False, NO_EVIDENCE), 1 / RATE)
     assert evidence.level == 0 and not evidence.is_suspect
 
 
 @pytest.mark.parametrize('scheme', ['e_cusum', 'k_of_n'])
 def test_the_alert_falls_after_clear_frames_in_a_row_and_nothing_is_left(scheme):
-    evidence = collect(EvidenceRules(evidence=scheme, exit_count=4))
-    strange, clear = FrameEvidence(0.0005, True, 300.0), FrameEvidence(0.5, False, KEPT)
+    evidence = make_evidence(EvidenceRules(evidence=scheme, exit_count=4))
+    strange, clear = FrameEvidence(0.0005, True, 300.0), FrameEvidence(0.5, False, NO_EVIDENCE)
     for _ in range(900):
         evidence.update(strange, 1 / RATE)
     assert evidence.is_ood and evidence.level == 1
@@ -167,7 +166,7 @@ def test_restarting_keeps_an_alarm_until_clear_frames_end_it():
 
 def test_k_of_n_counts_in_its_window():
     rules = EvidenceRules(evidence='k_of_n', enter_count=3, enter_window=5)
-    odd, clear = FrameEvidence(0.005, True, KEPT), FrameEvidence(0.5, False, KEPT)
+    odd, clear = FrameEvidence(0.005, True, NO_EVIDENCE), FrameEvidence(0.5, False, NO_EVIDENCE)
     assert delay([odd, clear, odd, clear, odd], rules, RATE) == 5
     assert delay([odd, odd, clear, clear, clear, odd], rules, RATE) == math.inf
 
@@ -194,12 +193,11 @@ def test_rules_that_contradict_themselves_are_refused(rules, words):
     stream=st.lists(st.tuples(st.booleans(), st.floats(0.0, 3.0)), max_size=60),
 )
 def test_the_level_stays_in_bounds_and_an_alarm_is_one_reached(scheme, stream):
-    evidence = collect(EvidenceRules(evidence=scheme))
+    evidence = make_evidence(EvidenceRules(evidence=scheme))
     reached = False
     for odd, elapsed in stream:
-        evidence.update(
-            FrameEvidence(0.0005, True, 300.0) if odd else FrameEvidence(0.5, False, KEPT), elapsed
-        )
+        clear = FrameEvidence(0.5, False, NO_EVIDENCE)
+        evidence.update(FrameEvidence(0.0005, True, 300.0) if odd else clear, elapsed)
         reached |= evidence.level == 1
         assert 0 <= evidence.level <= 1
         assert not evidence.is_ood or reached
@@ -207,8 +205,8 @@ def test_the_level_stays_in_bounds_and_an_alarm_is_one_reached(scheme, stream):
 
 
 def test_both_schemes_are_to_be_had():
-    assert isinstance(collect(EvidenceRules()), ECusum)
-    assert isinstance(collect(EvidenceRules(evidence='k_of_n')), KOfN)
+    assert isinstance(make_evidence(EvidenceRules()), ECusum)
+    assert isinstance(make_evidence(EvidenceRules(evidence='k_of_n')), KOfN)
 
 
 # Drift.
@@ -255,28 +253,3 @@ def test_a_window_of_zero_never_says_anything_and_a_short_one_is_refused():
     assert drifted([0.001, 0.002] * 500, window=0.0) == ''
     with pytest.raises(NavMonitorError, match='drift_window'):
         Drift(10.0)
-
-
-# Cameras.
-
-
-def test_a_camera_that_comes_back_after_another_makes_two():
-    watch = CameraWatch()
-    assert [watch.image_from(name, t / 30) for t, name in enumerate('aabab')] == [
-        False, False, False, True, True,
-    ]
-
-
-def test_two_cameras_are_forgotten_a_second_after_one_is_gone():
-    watch = CameraWatch()
-    for t, name in enumerate('abab'):
-        watch.image_from(name, t / 30)
-    assert watch.image_from('b', 0.9)
-    assert not watch.image_from('b', 1.2)
-
-
-def test_a_camera_that_was_gone_for_long_comes_back_as_one():
-    watch = CameraWatch()
-    assert not any(
-        watch.image_from(name, t) for t, name in ((0.0, 'a'), (0.1, 'b'), (5.0, 'b'), (5.1, 'a'))
-    )

@@ -80,8 +80,8 @@ def test_huge_logits_are_no_problem(judge, normal):
 
 def test_a_verdict_holds_every_score_and_decides_by_one(judge, normal):
     verdict = judge.judge(normal[:1])
-    assert set(verdict.scores) == {*judge.calibration.fuse, FUSED}
-    assert verdict.members == judge.calibration.fuse
+    assert set(verdict.scores) == {*judge.calibration.fusion_members, FUSED}
+    assert verdict.members == judge.calibration.fusion_members
     assert verdict.decisive == FUSED
     assert verdict.p_value == verdict.scores[FUSED].p_value
     assert verdict.threshold == judge.calibration.thresholds[FUSED][verdict.class_index]
@@ -103,7 +103,7 @@ def test_any_score_may_decide(tiny_bundle, unusual, decisive):
     assert verdict.p_value == verdict.scores[decisive].p_value
     assert verdict.threshold == own[decisive][verdict.class_index]
     assert verdict.is_ood == (verdict.p_value <= verdict.threshold)
-    assert verdict.fired in verdict.members and verdict.fired in verdict.why
+    assert verdict.strongest_member in verdict.members and verdict.strongest_member in verdict.why
 
 
 def test_an_unknown_decisive_score_is_answered_with_those_that_there_are(tiny_bundle):
@@ -122,7 +122,7 @@ def test_the_score_that_fired_is_the_member_with_the_smallest_p_value(judge, unu
     for frame in frames(unusual[:20]):
         verdict = judge.judge(frame)
         members = {n: v.p_value for n, v in verdict.scores.items() if n != FUSED}
-        assert members[verdict.fired] == min(members.values())
+        assert members[verdict.strongest_member] == min(members.values())
 
 
 # It is what the scores say.
@@ -144,7 +144,7 @@ def test_the_scores_are_those_of_the_fitted_scores(judge, unusual):
     verdict = judge.judge(frame)
     for name, score in judge.scores.items():
         assert verdict.scores[name].score == score.score_frame(frame) == score.score(frame)[0]
-        assert verdict.scores[name].p_value == judge.calibration.members[name].p_value(
+        assert verdict.scores[name].p_value == judge.calibration.scores[name].p_value(
             verdict.scores[name].score, verdict.class_index
         )
 

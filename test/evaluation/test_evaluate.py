@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.decision.evidence import FrameEvidence
@@ -27,8 +28,8 @@ def judge(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def running(tiny_bundle, judge):
-    return tiny_bundle.classifier(
-        device='cpu', trusted_packages=['tiny'], scores=judge.scores
+    return load_network(
+        tiny_bundle, device='cpu', trusted_packages=['tiny'], scores=judge.scores
     )
 
 
@@ -162,7 +163,6 @@ def test_images_of_inside_are_left_out_of_what_peers_are_fitted_to(running, judg
 def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_threshold(
     tiny_bundle, running, judge, tmp_path
 ):
-    pytest.importorskip('matplotlib')
     limits = np.array([0.6, 0.001, 0.05])
     own = copy.copy(judge)
     # What ran the network may have a calibration of its own, which is not the bundle's.

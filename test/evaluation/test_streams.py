@@ -13,12 +13,12 @@ sys.path.insert(0, str(ROOT / 'benchmarks'))
 
 from streams import RATE, Core, alarms_of_machine, jitter, summary, triangle_streams  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
 from nav_monitor_ros.data.bags.bag import open_bag  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
 from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules  # noqa: E402
 from nav_monitor_ros.decision.calibration import FUSED  # noqa: E402
-from nav_monitor_ros.decision.e_values import STRANGE  # noqa: E402
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL  # noqa: E402
 from nav_monitor_ros.decision.evidence import EvidenceRules  # noqa: E402
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of  # noqa: E402
 from nav_monitor_ros.runtime.monitor import Monitor  # noqa: E402
@@ -33,7 +33,7 @@ def test_a_quarter_of_an_hour_of_digits_raises_nothing(core):
     digits = open_source('sample:digits')
     p_values, labels = core.look(digits.image(n) for n in range(len(digits)))
     order = np.random.default_rng(7).permutation(np.repeat(np.arange(len(digits)), 6))
-    stream = core.frames((p_values[order], labels[order]), STRANGE)
+    stream = core.frames((p_values[order], labels[order]), DEFAULT_EVIDENCE_LEVEL)
     assert len(stream) / RATE > 15 * 60
     assert sum(frame.flagged for frame in stream) > 100  # single frames are, as budgeted
     assert alarms(stream, EvidenceRules(), RATE) == 0
@@ -42,7 +42,7 @@ def test_a_quarter_of_an_hour_of_digits_raises_nothing(core):
 
 def test_triangles_are_noticed_in_time(core):
     fresh, labels, length = triangle_streams(core, count=60)['another triangle each frame']
-    frames = core.frames((fresh, labels), STRANGE)
+    frames = core.frames((fresh, labels), DEFAULT_EVIDENCE_LEVEL)
     delays = np.array([
         delay(frames[start:start + length], EvidenceRules(), RATE)
         for start in range(0, len(frames), length)
@@ -59,7 +59,7 @@ def test_jittered_digits_are_near_the_still_ones(core):
         for frame in jitter(digits.image(n), 10, np.random.default_rng(n))
     ]
     p_values, labels = core.look(frames)
-    truth = np.repeat(digits.labels, 10)
+    truth = np.repeat(digits.own_labels, 10)
     assert (labels == truth).mean() > 0.97
     assert np.median(p_values) > 0.2
 
@@ -93,7 +93,7 @@ def test_a_bag_gives_the_same_verdicts_twice(name):
                 now = image.received_ns / 1e9
                 seen = monitor.look(image.decode(), least_contrast=2.0)
                 machine.image_arrived(now)
-                machine.judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
+                machine.frame_judged(seen.verdict.evidence, image.stamp_ns, seen.fingerprint, now)
                 alert = machine.alert(now)
                 told.append((
                     image.stamp_ns, seen.verdict.class_name, seen.verdict.confidence,

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nav_monitor_ros.cli.network_options import key_value
+from nav_monitor_ros.cli.options.network import key_value
 from nav_monitor_ros.files.untrusted_yaml import plain_value, read_yaml, write_yaml
 
 NUMBERS = {

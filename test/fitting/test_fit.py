@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,22 @@ import torch
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.bundle.show import show
+from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.conformal import images_needed, p_threshold
+from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
-from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
@@ -81,7 +87,7 @@ def test_the_order_of_the_images_changes_nothing_that_matters():
 
 def test_only_correctly_classified_images_are_learned():
     source = tiny.source(1, 150)
-    wrong = source.labels.copy()
+    wrong = source.own_labels.copy()
     wrong[:50] = (wrong[:50] + 1) % 3
     spoiled = from_arrays('spoiled', tiny.images(1, 150)[0], wrong)
     clean = source.subset(np.arange(50, 150))
@@ -105,19 +111,19 @@ def test_the_calibration_holds_exactly_the_images_of_its_half():
     calibration = tiny.source(2, 81)
     bundle = fit_tiny(tiny.source(1, 150), calibration)
     second, first = split(calibration, 1 / 3, 0)
-    running = bundle.scores['channel_means'].watched
+    running = bundle.scores['channel_means'].channel_mean_layers
     classifier = tiny.classifier()
     classifier.watch(running)
     scores = bundle.scores['energy'].score(run(classifier, first))
-    assert np.array_equal(bundle.calibration.marginals['energy'].scores, np.sort(scores))
+    assert np.array_equal(bundle.calibration.fusion_p_values['energy'].scores, np.sort(scores))
     everything = bundle.scores['gaussian'].score(run(classifier, calibration))
     assert np.array_equal(
-        bundle.calibration.members['gaussian'].pooled.scores, np.sort(everything)
+        bundle.calibration.scores['gaussian'].pooled.scores, np.sort(everything)
     )
-    assert len(bundle.calibration.members['gaussian']) == 81 and len(first) == 27
+    assert len(bundle.calibration.scores['gaussian']) == 81 and len(first) == 27
     assert len(bundle.calibration.fused) == len(second)
-    for name, mondrian in bundle.calibration.members.items():
-        threshold = p_threshold(len(mondrian), 0.1, 0.95)
+    for name, mondrian in bundle.calibration.scores.items():
+        threshold = p_value_threshold(len(mondrian), 0.1, 0.95)
         assert (bundle.calibration.thresholds[name] == threshold).all()
 
 
@@ -143,7 +149,7 @@ def test_progress_is_told_from_nothing_to_everything():
     told = []
     fit_tiny(tiny.source(1, 150), progress=lambda *args: told.append(args))
     whole = {what: total for what, _, total in told}
-    assert whole['fitting'] == 150 and whole['calibrating their fusion'] == 53
+    assert whole['fitting'] == 150 and whole['calibrating'] == 80
     for what, total in whole.items():
         done = [d for w, d, _ in told if w == what]
         assert done[0] == 0 and done[-1] == total and done == sorted(done)
@@ -158,7 +164,7 @@ def test_chosen_scores_and_options_are_fitted():
     assert list(bundle.scores) == ['energy', 'pattern']
     assert bundle.scores['pattern'].settings['gamma'] == 2
     assert not bundle.scores['pattern'].monitored.all()
-    assert bundle.calibration.fuse == ('pattern',)
+    assert bundle.calibration.fusion_members == ('pattern',)
 
 
 def test_what_it_was_made_of_is_noted():
@@ -240,7 +246,7 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
         np.concatenate([labels, data_labels[:30]]),
     )
     bundle = fit_tiny(tiny.source(1, 150), mixed)
-    assert len(bundle.calibration.members['gaussian']) == 90
+    assert len(bundle.calibration.scores['gaussian']) == 90
     assert bundle.provenance['calibration_images_shared_with_data'] == 30
     assert bundle.provenance['calibration']['images'] == 90
     assert 'calibration_images_shared_with_data' not in fit_tiny(
@@ -248,12 +254,55 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
     ).provenance
 
 
+def test_copies_among_the_calibration_images_count_once(caplog):
+    pixels, labels = tiny.images(2, 90)
+    twice = from_arrays('twice', np.concatenate([pixels, pixels[:60]]), np.tile(labels, 2)[:150])
+    bundle = fit_tiny(tiny.source(1, 150), twice)
+    assert len(bundle.calibration.scores['gaussian']) == 90
+    assert bundle.provenance['calibration_images_copied'] == 60
+    assert '60 of 150 calibration images are copies' in caplog.text
+    few = from_arrays('few', np.concatenate([pixels[:20]] * 10), np.tile(labels[:20], 10))
+    with pytest.raises(NavMonitorError, match='of which 180 are copies of others, are too few'):
+        fit_tiny(tiny.source(1, 150), few)
+
+
+def test_every_image_is_read_once():
+    """But for the training images that the ranges of the layers are taken from."""
+    reads = []
+
+    def counted(source):
+        def read(place):
+            reads.append(source.name)
+            return source.read(place)
+
+        return replace(source, read=read)
+
+    fit_tiny(counted(tiny.source(1, 150)), counted(tiny.source(2, 80)))
+    assert reads.count('tiny-2') == 80
+    assert reads.count('tiny-1') == 150 + RANGE_SAMPLE
+
+
+def test_a_bundle_tells_which_images_it_was_made_of():
+    data, calibration = tiny.source(1, 150), tiny.source(2, 80)
+    bundle = fit_tiny(data, calibration)
+    mixed = [data.digest(3), calibration.digest(0), tiny.source(7, 1).digest(0), data.digest(9)]
+    found = reused_images(bundle.training_images, bundle.calibration_images, mixed)
+    assert (found.images, found.training, found.calibration) == (4, 2, 1)
+    assert found.warning('test') == (
+        'of 4 images of test 2 were used for fitting and 1 were used for calibration of this '
+        'monitor: figures on them are better than on new images'
+    )
+    assert reused_images(None, None, mixed).warning('test') == ''
+    assert not reused_images(
+        bundle.training_images, bundle.calibration_images, mixed[2:3]).warning('test')
+
+
 def test_a_single_score_is_calibrated_on_all_images():
     bundle = fit_tiny(
         tiny.source(1, 150), tiny.source(2, 80),
         options=FitOptions(scores={'msp': {}}, false_alarm_rate=0.1),
     )
-    assert len(bundle.calibration.fused) == len(bundle.calibration.members['msp']) == 80
+    assert len(bundle.calibration.fused) == len(bundle.calibration.scores['msp']) == 80
     # The fusion of one score is that score: every image has the same p-value by both.
     batch = run(tiny.classifier(), tiny.source(5, 100))
     p_values = bundle.judge(also=['msp']).p_values(batch)
@@ -350,7 +399,7 @@ def test_the_listing_shows_classes_scores_and_layers(tiny_bundle):
 
 @pytest.fixture(scope='module')
 def evaluated(tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = tiny.source(5, 300)
     outside = {
         'lying': from_arrays('lying', tiny.strange(5, 100)), 'same': tiny.source(6, 200)
@@ -359,7 +408,7 @@ def evaluated(tiny_bundle):
 
 
 def test_figures_are_those_of_the_scores(evaluated, tiny_bundle):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     judge = tiny_bundle.judge(also=['all'])
     normal = run(classifier, tiny.source(5, 300))
     strange = run(classifier, from_arrays('lying', tiny.strange(5, 100)))
@@ -421,7 +470,7 @@ def test_results_are_plain_values_and_tables(evaluated):
 
 
 def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):
-    classifier = tiny_bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    classifier = load_network(tiny_bundle, device='cpu', trusted_packages=['tiny'])
     inside = from_arrays('unlabelled', tiny.images(5, 40)[0])
     judge = tiny_bundle.judge(also=['all'])
     result, _ = evaluate(classifier, judge, inside, {'lying': tiny.source(6, 20)})
@@ -458,7 +507,7 @@ def test_the_digit_recognizer_network_is_fitted(tmp_path):
     )
     assert monitor.bundle.class_names == tuple('0123456789')
     assert monitor.bundle.provenance['correctly_classified'] > 0.8 * len(data)
-    assert verdict.class_index == data.labels[0]
+    assert verdict.class_index == data.own_labels[0]
 
 
 def test_an_efficientnet_is_fitted_to_photos(tmp_path):

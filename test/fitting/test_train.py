@@ -143,7 +143,7 @@ def test_the_accuracy_is_that_of_the_network_on_the_test_images(digits):
     pixels = np.stack([trained.task.preprocess.apply(test.image(i)) for i in range(100)])
     with torch.no_grad():
         predicted = trained.network(torch.from_numpy(pixels)).argmax(1).numpy()
-    assert trained.test_accuracy == np.mean(predicted == test.labels)
+    assert trained.test_accuracy == np.mean(predicted == test.own_labels)
 
 
 def test_given_weights_are_used_as_they_are(tmp_path):
@@ -185,14 +185,14 @@ def test_every_task_describes_its_network():
     'labels', [None, np.full(60, -1), np.full(60, 10), np.arange(60)]
 )
 def test_labels_that_do_not_fit_the_task_are_refused(labels):
-    with pytest.raises(NavMonitorError, match='must have labels from 0 to 9'):
+    with pytest.raises(NavMonitorError, match='have labels from 0 to 9|the 10 classes 0 to 9'):
         train('digits', from_arrays('noise', BLANK, labels), epochs=1)
 
 
 @pytest.mark.parametrize('labels', [None, np.arange(60)])
 def test_test_images_that_do_not_fit_are_refused_before_the_training(labels):
     data, lines = from_arrays('noise', BLANK, np.arange(60) % 10), []
-    with pytest.raises(NavMonitorError, match="'exam' must have labels from 0 to 9 to be tested"):
+    with pytest.raises(NavMonitorError, match="'exam' (must have|has) labels from"):
         train('digits', data, test=from_arrays('exam', BLANK, labels), epochs=1, log=lines.append)
     assert not lines
 

@@ -336,7 +336,7 @@ def test_zeroing_important_filters_first_costs_the_most_accuracy():
     source = tiny.source(7, 200)
     images = np.stack([tiny.PREPROCESS.apply(source.image(i)) for i in range(len(source))])
     differentiable = Differentiable(network, images.shape[1:])
-    made = ablate(differentiable, images, source.labels, '0')
+    made = ablate(differentiable, images, source.own_labels, '0')
     assert set(made.ranking[:3]) == {1, 3, 5} and made.images == (100, 100)
     assert made.zeroed.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert [*made.accuracy] == [*ORDERS]
@@ -344,7 +344,7 @@ def test_zeroing_important_filters_first_costs_the_most_accuracy():
     assert (least[:-1] == 1).all() and least[-1] == most[-1]
     assert (most[:3] == 1).all() and (most[3:6] < 0.5).all()
     assert most.mean() < made.accuracy[RANDOM].mean() <= least.mean()
-    again = ablate(differentiable, images, source.labels, '0')
+    again = ablate(differentiable, images, source.own_labels, '0')
     assert np.array_equal(made.accuracy[RANDOM], again.accuracy[RANDOM])
 
 
@@ -537,7 +537,7 @@ def train(options, network=None, source=None, **changes):
     entering = tiny.PREPROCESS.apply(source.image(0))
     return watch_training(
         network or tiny.network(), tiny.PREPROCESS, source,
-        changes.get('labels', source.labels), entering, changes.get('target', 0), options,
+        changes.get('labels', source.own_labels), entering, changes.get('target', 0), options,
     )
 
 

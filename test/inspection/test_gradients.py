@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.attribution import METHODS, SIGNED, attribute
 from nav_monitor_ros.inspection.gradients import Differentiable, trainable_copy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from recorded import write_images
 from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_folders import IMAGE_SUFFIXES, read_file
 from nav_monitor_ros.data.sources import open_source

@@ -17,7 +17,7 @@ import tiny
 import yaml
 from recorded import START, write_images
 
-from nav_monitor_ros.bundle.folder import save_bundle
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.decision.alert_reason import State
 from nav_monitor_ros.errors import NavMonitorError

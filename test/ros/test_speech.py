@@ -11,9 +11,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from nav_monitor_ros.ros.monitor import latest_frame_queue  # noqa: E402
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread  # noqa: E402
-from nav_monitor_ros.ros.monitor.latest_frame_queue import Mailroom  # noqa: E402
 from nav_monitor_ros.ros.process.log import QueuedLog  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -135,36 +133,3 @@ def test_the_background_ends_only_when_its_job_has():
     assert not background.close(0.05)
     hold.set()
     assert background.close(10)
-
-
-def test_stepping_aside_takes_a_bounded_share_of_the_time(monkeypatch):
-    slept = []
-    now = [100.0]
-
-    def sleep(seconds):
-        slept.append(seconds)
-        now[0] += seconds
-
-    monkeypatch.setattr(latest_frame_queue.time, 'sleep', sleep)
-    monkeypatch.setattr(latest_frame_queue.time, 'monotonic', lambda: now[0])
-    room = Mailroom(16)
-    for _ in range(480):  # images of one second from 16 cameras at 30 Hz
-        room.step_aside()
-        now[0] += 1 / 480
-    allowed = latest_frame_queue.ASIDE_SHARE * (now[0] - 100.0) + latest_frame_queue.ASIDE
-    assert sum(slept) <= allowed
-
-
-def test_only_the_image_that_wakes_an_idle_reader_says_so():
-    room = Mailroom(3)
-    taken = []
-    reader = threading.Thread(target=lambda: taken.append(room.take()))
-    reader.start()
-    while not room.idle:
-        time.sleep(0.001)
-    with room.changed:  # before the reader can look
-        woken = [box.put('image', time.monotonic()) for box in room.boxes]
-    reader.join(10)
-    assert woken == [True, False, False]
-    assert len(taken[0]) == 3
-    assert room.boxes[0].put('image', time.monotonic()) is False  # nobody waits

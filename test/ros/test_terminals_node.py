@@ -14,8 +14,8 @@ pytest.importorskip('rclpy')
 from ros_harness import Graph  # noqa: E402
 from test_terminals import ASCII, NAMES  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import save_bundle  # noqa: E402
 from nav_monitor_ros.bundle.model_card import model_card  # noqa: E402
+from nav_monitor_ros.bundle.saving import save_bundle  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -15,8 +15,8 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 CLASSES, WIDTH = 3, 16
 HEAD = Head(np.ones((CLASSES, WIDTH), np.float32), np.zeros(CLASSES, np.float32))
 DECLARED = [
-    (name, field.name, get_type_hints(score.declared)[field.name], field.metadata['bounds'])
-    for name, score in SCORES.items() for field in fields(score.declared)
+    (name, field.name, get_type_hints(score.options_type)[field.name], field.metadata['bounds'])
+    for name, score in SCORES.items() for field in fields(score.options_type)
 ]
 COUNTS = [(name, key, bounds) for name, key, kind, bounds in DECLARED if kind is int]
 REALS = [(name, key, bounds) for name, key, kind, bounds in DECLARED if kind is float]
@@ -99,9 +99,8 @@ def test_a_text_is_one_of_its_choices(name, key, bounds):
 
 
 def test_names_are_a_list_and_a_single_text_is_not_taken_apart():
-    assert made('channel_means', layers=['conv1', 'conv2']).watched == ('conv1', 'conv2')
-    assert made('channel_means', layers=('conv1',)).watched == ('conv1',)
-    assert made('channel_means', layers=[]).watched == ()
+    for layers in (['conv1', 'conv2'], ('conv1',), []):
+        assert made('channel_means', layers=layers).channel_mean_layers == tuple(layers)
     assert 'such as [conv1]' in refused('channel_means', 'layers', 'conv1')
     for value in (1, None, [1], [''], ['a', None], b'ab', {'a': 1}):
         assert 'must be a list of names' in refused('channel_means', 'layers', value)
@@ -125,7 +124,7 @@ def test_a_misspelt_option_is_told_the_nearest_one():
 
 
 def test_options_that_depend_on_each_other_are_checked_together():
-    assert made('window_kl', window=500, max_age=500).reach == 500
+    assert made('window_kl', window=500, max_age=500).history == 500
     with pytest.raises(NavMonitorError, match='max_age is 300; it must be at least window'):
         made('window_kl', window=500)
     with pytest.raises(NavMonitorError, match='subspace is 16; it must be below the 16'):

@@ -59,7 +59,7 @@ def test_search_finds_what_comparing_all_finds(kind, width, count, flips, instal
     rng = np.random.default_rng(seed)
     rows = patterns(kind, count, width, rng)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pattern_search, '_WORTH', 1)  # tables are used though patterns are few
+        patch.setattr(pattern_search, '_LOOKUP_COST', 1)  # tables are used though patterns are few
         if not installed:
             patch.setattr(pattern_search, '_faiss', lambda: None)
         search = PatternSearch(rows, width)
@@ -127,8 +127,8 @@ def test_pattern_scores_are_the_same_with_and_without_tables(monkeypatch):
         return score
 
     plain = fitted()
-    monkeypatch.setattr(pattern_module, 'INDEXED_FROM', 100)
-    monkeypatch.setattr(pattern_search, '_WORTH', 1)
+    monkeypatch.setattr(pattern_module, 'MIN_INDEXED', 100)
+    monkeypatch.setattr(pattern_search, '_LOOKUP_COST', 1)
     searching = fitted()
     assert searching._searches and not plain._searches
     assert plain.score(near).min() < plain.score(near).max()

@@ -12,11 +12,12 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from test_report_page import made_up
 
-from nav_monitor_ros.bundle.folder import save_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.evaluation.report_page import Picture, write_report
+from nav_monitor_ros.evaluation.report_data import Picture
+from nav_monitor_ros.evaluation.report_page import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -16,7 +16,8 @@ from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.perception.network.threads import choose_threads
 from nav_monitor_ros.ros.parameters import declare
 from nav_monitor_ros.ros.qos import reliable
@@ -31,9 +32,9 @@ def main() -> int:
     node = rclpy.create_node('bare')
     values = check_all(declare(node, PARAMETERS))
     bundle = load_bundle(values['bundle'])
-    classifier = bundle.classifier(
-        backend=values['backend'], device=values['device'], threads=values['torch_threads'] or 1,
-        scores=[],
+    classifier = load_network(
+        bundle, backend=values['backend'], device=values['device'],
+        threads=values['torch_threads'] or 1, scores=[],
     )
     if not values['torch_threads']:
         choose_threads(classifier)

@@ -1,198 +1,222 @@
-"""One camera of the node: what it sends, and what is said of it."""
+"""What the worker does with one camera's frames: decode and prepare, publish, record."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-from std_srvs.srv import SetBool, Trigger
+from std_msgs.msg import Float32
+from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.alert_machine import AlertRules
-from nav_monitor_ros.decision.alert_reason import Alert, State
-from nav_monitor_ros.ros.monitor.alert_publisher import AlertPublisher
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.perception.compressed_images import decode_compressed
+from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.perception.image_encodings import decode
+from nav_monitor_ros.ros.messages import prediction_message
+from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
-from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription
-from nav_monitor_ros.ros.monitor.latest_frame_queue import Delivery
-from nav_monitor_ros.ros.process.clock import clock_remedy
+from nav_monitor_ros.ros.monitor.incidents import Incidents
+from nav_monitor_ros.ros.monitor.latest_frame_queue import QueuedFrame
+from nav_monitor_ros.ros.monitor.live_views import LiveViews
 from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.qos import reliable, unattended
+from nav_monitor_ros.runtime.incidents import Moment
+from nav_monitor_ros.runtime.monitor import (
+    FrameContinuity,
+    Monitor,
+    Observation,
+    Prepared,
+    failure_of,
+    require_fresh,
+)
 
-if TYPE_CHECKING:
-    from nav_monitor_ros.ros.monitor.incidents import Incidents, Snapshots
-    from nav_monitor_ros.ros.monitor.worker import Desk, FrameOutputs
-    from nav_monitor_ros.runtime.monitor import Monitor
+_NUMBERS = re.compile(r'[\d.]+')
 
 
+class FrameOutputs:
+    """The publishers of one camera that publish once for each judged frame."""
 
-class WatchedCamera:
-    """A camera with its subscription, its alert and what is published of its images.
+    def __init__(self, node: LifecycleNode, prefix: str) -> None:
+        """Create the publishers.
 
-    The node has one without a name, whose topics are the node's own, or several with names, whose
-    topics stand under their name. What the network makes of the images is at ``desk``, while the
-    node is active.
+        Args:
+            node: Owns them.
+            prefix: Stands before their names, ends in a slash unless it is empty.
+        """
+        self._prediction = node.create_publisher(
+            Classification, f'~/{prefix}prediction', reliable(10), **unattended()
+        )
+        self._score = node.create_publisher(
+            Float32, f'~/{prefix}ood_score', reliable(10), **unattended()
+        )
+        self.views = LiveViews(node, prefix)
+
+    def publish(self, message: Image | CompressedImage, verdict: Verdict) -> None:
+        """Publish the prediction and the score of one image."""
+        self._prediction.publish(prediction_message(message.header, verdict))
+        self._score.publish(Float32(data=-float(np.log10(verdict.p_value))))
+
+
+class CameraPipeline:
+    """One camera's frames from the queue to its alert. Belongs to the worker's thread.
+
+    Counters may be read, and ``values`` and ``forget_frames`` set, from any thread.
     """
 
     def __init__(
         self,
-        node: LifecycleNode,
-        name: str,
+        camera: str,
+        monitor: Monitor,
+        alert: CameraAlert,
+        outputs: FrameOutputs,
+        incidents: Incidents,
         values: Mapping[str, Any],
-        alerts: AlertPublisher,
         log: QueuedLog,
         background: BackgroundThread,
+        clock_remedy: Callable[[], str],
     ) -> None:
-        """Take a camera on; nothing is subscribed to yet.
+        """Start without frames.
 
         Args:
-            node: Owns subscriptions, publishers and services.
-            name: The camera's; empty for the only one.
+            camera: Its name; empty for the only one.
+            monitor: Judges this camera's images and no others.
+            alert: Is told what became of each frame.
+            outputs: Get each verdict.
+            incidents: Get each judged frame.
             values: The parameters in force for it.
-            alerts: Says its alert.
-            log: The node's.
-            background: Draws its pictures.
+            log: Gets each kind of failure once.
+            background: Draws the pictures.
+            clock_remedy: Returns what to do where stamps are far from the node's clock.
         """
-        self.name = name
+        self.camera = camera
+        self.monitor = monitor
+        self.outputs = outputs
         self.values = values
-        self.alerts = alerts
-        self.prefix = f'{name}/' if name else ''
-        self.enabled = True
-        self.last_message = 0.0  # steady seconds
-        self.outputs: FrameOutputs | None = None
-        self.incidents: Incidents | None = None
-        self.subscription: ImageSubscription | None = None
-        self.desk: Desk | None = None
-        self._node = node
+        self.forget_frames = False  # the next image does not follow the last one
+        self.judged = 0
+        self.failed = 0
+        self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
+        self.last_size = ''
+        self._alert = alert
+        self._incidents = incidents
         self._log = log
         self._background = background
-        self._told: set[str] = set()  # troubles of the input that the log has
-        if name:
-            node.create_service(Trigger, f'~/{self.prefix}reset_alert', self._reset_alert)
-            node.create_service(SetBool, f'~/{self.prefix}set_enabled', self._set_enabled)
+        self._clock_remedy = clock_remedy
+        self._pixels = monitor.new_pixels()
+        self._continuity = FrameContinuity()
+        self._last_failure = ''
 
-    def says(self, text: str) -> str:
-        """Return a text with the camera's name before it, where it has one."""
-        return f'{self.name}: {text}' if self.name else text
+    def prepare(self, frame: QueuedFrame) -> tuple[DecodedImage, Prepared]:
+        """Return a frame decoded, and as the network takes it.
 
-    def configure(self, monitor: Monitor, snapshots: Snapshots, cameras: int) -> None:
-        """Prepare what is published of each image.
+        Raises:
+            NavMonitorError: It is old, broken, blank or saturated.
+        """
+        values, message = self.values, frame.message
+        require_fresh(frame.stamp_age, values['stamp_tolerance'], "node's", self._clock_remedy)
+        image = _decode(message, values['max_pixels'], self.monitor.bundle.preprocess.exif)
+        self.last_size = f'{image.width}x{image.height}'
+        x, y, width, height = values['roi']
+        region = image.crop(x, y, width, height) if width else image
+        interrupted = self._continuity.interrupted(
+            _stamp_ns(message), frame.arrived, values['roi'], values['image_timeout']
+        )
+        if interrupted or self.forget_frames:
+            self.forget_frames = False
+            self.monitor.judge.forget()
+        return image, self.monitor.prepare(
+            region, least_contrast=values['blank_contrast'], out=self._pixels
+        )
+
+    def publish(
+        self, frame: QueuedFrame, observation: Observation, dismissed: Callable[[], bool]
+    ) -> Alert | None:
+        """Publish what follows from a judged frame, the alert first.
 
         Args:
-            monitor: For what is noted in incidents.
-            snapshots: Are wanted when the alert rises.
-            cameras: How many the node has.
+            frame: As it came in.
+            observation: Of it.
+            dismissed: Returns whether the worker may not speak for this camera any more.
+
+        Returns:
+            The alert; None if the worker was dismissed, and nothing was published.
         """
-        # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.ros.monitor.incidents import Incidents
-        from nav_monitor_ros.ros.monitor.worker import FrameOutputs
+        verdict = observation.verdict
 
-        self.incidents = Incidents(
-            monitor.bundle, lambda: self.values, snapshots, self.name, cameras
+        def timing() -> dict[str, float]:
+            latency = time.monotonic() - frame.arrived
+            self.latencies.append(latency)
+            return {
+                'latency_ms': latency * 1000, 'forward_ms': observation.forward_seconds * 1000
+            }
+
+        alert = self._alert.frame_judged(
+            verdict, observation.fingerprint, self._capture_time(frame), frame.message.header,
+            extra=timing, dismissed=dismissed,
         )
-        self.alerts.on_rise = self.incidents.alert_rose
-        self.outputs = self.outputs or FrameOutputs(self._node, self.prefix)
+        if alert is not None:
+            self._last_failure = ''
+            self.judged += 1
+            self.outputs.publish(frame.message, verdict)
+        return alert
 
-    def listen(self, desk: Desk) -> None:
-        """Subscribe; images go to the desk's mailbox."""
-        self.desk = desk
-        self._told.clear()
-        self.subscription = ImageSubscription(
-            self._node, self._log, self.values['image_transport'], self._receive,
-            f'{self.prefix}image',
-        )
-        self.last_message = time.monotonic()
-
-    def close(self) -> None:
-        """Stop listening."""
-        if self.subscription is not None:
-            self.subscription.close()
-        self.subscription = self.desk = None
-        self.alerts.explain_input('')
-
-    def follow(self) -> None:
-        """Follow the publishers as they come and go; to be called regularly."""
-        subscription = self.subscription
-        if subscription is None:
-            return
-        subscription.follow()
-        unheard, loss = subscription.unheard(), subscription.loss()
-        self.alerts.explain_input(unheard or loss)
-        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
-            if text and kind not in self._told:  # once: it may come and go many times
-                self._told.add(kind)
-                self._log.warning(self.says(text))
-
-    def forget(self) -> None:
-        """Let go of what ``configure`` prepared for a model."""
-        self.alerts.on_rise = None
-        incidents, self.incidents = self.incidents, None
-        if incidents is not None:
-            incidents.close()
-
-    def beat(self) -> None:
-        """Have done what is due at the heartbeat: incidents, and a picture that names a fault."""
-        self._background.post((self.name, 'heartbeat'), self._beat)
-
-    def show(self, draw: Callable[[], object]) -> None:
-        """Have pictures of a judged image drawn."""
-        self._background.post((self.name, 'pictures'), draw)
-
-    def _beat(self) -> None:
-        incidents, outputs, alert = self.incidents, self.outputs, self.alerts.alert
-        if incidents is not None:
-            incidents.beat(time.monotonic())
-        if outputs is not None and not _is_judging(alert):
-            header = Header(stamp=self._node.get_clock().now().to_msg())
-            outputs.views.show_fault(header, alert, self.values)
-
-    def change(self, values: Mapping[str, Any], rules: AlertRules) -> None:
-        """Go on with other parameters, and the rules that follow from them."""
-        changes = {name: getattr(rules, name) for name in AlertRules.__dataclass_fields__}
-        self.alerts.tell(lambda machine, now: machine.change_rules(**changes))
-        self.values = values
-
-    def clock_remedy(self) -> str:
-        """Return what to do where the images' stamps are far from the node's clock."""
-        return clock_remedy(self._node)
-
-    def reset(self) -> Alert:
-        """Release a latched alert."""
-        return self.alerts.tell(lambda machine, now: machine.reset())
-
-    def enable(self, enabled: bool) -> Alert:
-        """Switch the camera on or off; off, its alert is True."""
-        self.enabled = enabled
-        if self.desk is not None:
-            self.desk.forget_frames = True  # those of before the gap
-        return self.alerts.tell(lambda machine, now: machine.enable(enabled, now))
-
-    def _receive(
-        self, message: Image | CompressedImage, camera: Hashable, waited: float
+    def record(
+        self, frame: QueuedFrame, image: DecodedImage, observation: Observation, alert: Alert
     ) -> None:
-        # What queued while this thread was late is as old as that, and no sign of life.
-        self.last_message = time.monotonic() - waited
-        self.alerts.image_arrived(camera, self.last_message)
-        desk = self.desk
-        if desk is not None and self.enabled:
-            stamp = message.header.stamp
-            now = self._node.get_clock().now().nanoseconds
-            behind = (now - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e9 - waited
-            if desk.mailbox.put(Delivery(message, behind), self.last_message):
-                desk.room.step_aside()
+        """Do for a judged frame what is for people, and can wait: incidents and pictures."""
+        header = frame.message.header
+        self._incidents.frame(
+            Moment(
+                frame.arrived, _stamp_ns(frame.message), header.frame_id, image,
+                observation.verdict, alert,
+            )
+        )
+        if self.outputs.views.is_due():
+            self._background.post(
+                (self.camera, 'pictures'),
+                lambda: self.outputs.views.show(
+                    header, image, observation, alert, self.monitor, self.values
+                ),
+            )
 
-    def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
-        response.success = True
-        response.message = self.reset().reason.value
-        return response
+    def fail(self, frame: QueuedFrame, error: BaseException) -> None:
+        """Publish that a frame could not be judged; log it once for each kind."""
+        reason, detail = failure_of(error)
+        self.failed += 1
+        self._alert.frame_failed(reason, detail, frame.message.header)
+        failure = f'{reason.value}: {_NUMBERS.sub("#", detail)}'
+        if failure != self._last_failure:  # once, not thirty times per second
+            self._last_failure = failure
+            camera = f'{self.camera}: ' if self.camera else ''
+            self._log.error(f'{camera}{reason.value}: {detail}')
 
-    def _set_enabled(self, request: SetBool.Request, response: SetBool.Response):
-        response.success = True
-        response.message = self.enable(request.data).reason.value
-        return response
+    def _capture_time(self, frame: QueuedFrame) -> float:
+        """Return when an image was taken, as far as that is known, in steady seconds."""
+        clocks_agree = self.values['stamp_tolerance'] > 0
+        return frame.arrived - (max(0.0, frame.stamp_age) if clocks_agree else 0.0)
 
 
-def _is_judging(alert: Alert) -> bool:
-    """Return whether frames are being judged, so that the worker draws the overlay."""
-    return alert.state is not State.INVALID or alert.reason.value == 'warming_up'
+def _stamp_ns(message: Image | CompressedImage) -> int:
+    stamp = message.header.stamp
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> DecodedImage:
+    if isinstance(message, CompressedImage):
+        return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
+    return decode(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        bool(message.is_bigendian),
+        message.data,
+        max_pixels=max_pixels,
+    )

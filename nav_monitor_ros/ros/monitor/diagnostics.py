@@ -22,7 +22,7 @@ from nav_monitor_ros.ros.monitor.image_subscription import REMEDY, SILENCE
 from nav_monitor_ros.ros.qos import reliable
 
 if TYPE_CHECKING:
-    from nav_monitor_ros.ros.monitor.camera_pipeline import WatchedCamera
+    from nav_monitor_ros.ros.monitor.camera import Camera
     from nav_monitor_ros.runtime.monitor import Monitor
 
 PERIOD = 1.0  # seconds
@@ -35,7 +35,7 @@ class Diagnostics:
     def __init__(
         self,
         node: LifecycleNode,
-        cameras: Sequence[WatchedCamera],
+        cameras: Sequence[Camera],
         unknown_parameters: Sequence[str] = (),
     ) -> None:
         """Create the publisher.
@@ -71,11 +71,11 @@ class Diagnostics:
         """
         parts: dict[str, Status] = {}
         for camera in self._cameras:
-            parts[camera.says('input')] = self._input(camera)
-            parts[camera.says('inference')] = _inference(camera)
+            parts[camera.labelled('input')] = self._input(camera)
+            parts[camera.labelled('inference')] = _inference(camera)
             its = camera.incidents.told() if camera.incidents is not None else {}
             if camera.name:
-                parts[camera.says('ood')] = _ood(camera.alerts.alert, its)
+                parts[camera.labelled('ood')] = _ood(camera.alert.alert, its)
             else:
                 counters = {**its, **counters}
         parts['ood'] = _ood(alert, counters)
@@ -93,26 +93,26 @@ class Diagnostics:
             )
         )
 
-    def _input(self, camera: WatchedCamera) -> Status:
-        subscription, desk = camera.subscription, camera.desk
-        if subscription is None or desk is None:
+    def _input(self, camera: Camera) -> Status:
+        subscription, slot, pipeline = camera.subscription, camera.slot, camera.pipeline
+        if subscription is None or slot is None or pipeline is None:
             return DiagnosticStatus.STALE, 'not active', {}
-        received = desk.mailbox.received
+        received = slot.received
         before = self._received[camera]
         rate = (received - before if received >= before else received) / PERIOD
         self._received[camera] = received
         lost = subscription.lost - self._lost[camera]
         self._lost[camera] = subscription.lost
-        silent = time.monotonic() - camera.last_message
+        silent = time.monotonic() - subscription.last_arrival
         values = {
             'topic': subscription.topic,
             'reliability': subscription.reliability.name.lower(),
             'publishers': subscription.publishers.count,
             'received': received,
             'rate_hz': rate,
-            'dropped_unjudged': desk.mailbox.dropped,
+            'dropped_unjudged': slot.dropped,
             'lost_in_transport': subscription.lost,
-            'size': desk.last_size,
+            'size': pipeline.last_size,
             'last_image_s_ago': silent,
         }
         if not camera.enabled:
@@ -148,8 +148,8 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, trouble, {'bundle': wanted}
         bundle = monitor.bundle
         stale = '; '.join(
-            camera.says(finding)
-            for camera in self._cameras if (finding := camera.alerts.calibration_stale)
+            camera.labelled(finding)
+            for camera in self._cameras if (finding := camera.alert.calibration_stale)
         )
         return (
             DiagnosticStatus.WARN if stale else DiagnosticStatus.OK,
@@ -161,25 +161,25 @@ class Diagnostics:
                 'classes': len(bundle.class_names),
                 'scores': ' '.join(bundle.scores),
                 'decisive_score': monitor.judge.decisive,
-                'fused_scores': ' '.join(bundle.calibration.fuse),
+                'fused_scores': ' '.join(bundle.calibration.fusion_members),
                 'false_alarm_rate': bundle.calibration.alpha,
             },
         )
 
 
-def _inference(camera: WatchedCamera) -> Status:
-    desk = camera.desk
-    if desk is None:
+def _inference(camera: Camera) -> Status:
+    pipeline = camera.pipeline
+    if pipeline is None:
         return DiagnosticStatus.STALE, 'not active', {}
-    latencies = np.array(desk.latencies) * 1000
+    latencies = np.array(pipeline.latencies) * 1000
     values: dict[str, object] = {
-        'device': str(desk.monitor.classifier.device),
-        'backend': str(desk.monitor.classifier.engine),
-        'judged': desk.judged,
-        'failed': desk.failed,
-        'pictures_drawn': desk.outputs.views.drawn,
+        'device': str(pipeline.monitor.classifier.device),
+        'backend': str(pipeline.monitor.classifier.engine),
+        'judged': pipeline.judged,
+        'failed': pipeline.failed,
+        'pictures_drawn': pipeline.outputs.views.drawn,
     }
-    times = np.array(desk.outputs.views.times) * 1000
+    times = np.array(pipeline.outputs.views.times) * 1000
     if len(times):
         values['drawing_ms_p95'] = float(np.percentile(times, 95))
     if not len(latencies):

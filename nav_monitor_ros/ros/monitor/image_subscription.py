@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,11 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from nav_monitor_ros.ros.message_age import received_age
+from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
+from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.ros.safety_stop.topics import publishers_of
+from nav_monitor_ros.ros.topic_endpoints import publishers_of
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -58,8 +62,9 @@ class ImageSubscription:
         node: LifecycleNode,
         log: QueuedLog,
         transport: str,
-        callback: Callable[[Image | CompressedImage, Hashable, float], None],
-        name: str = 'image',
+        name: str,
+        alert: CameraAlert,
+        slot: FrameSlot,
     ) -> None:
         """Subscribe to a name relative to the node's namespace.
 
@@ -67,13 +72,15 @@ class ImageSubscription:
             node: Owns the subscription.
             log: Gets a line when the reliability changes.
             transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
-            callback: Is given each message, who sent it (equal for one camera's messages), and the
-                seconds for which it has waited in the middleware for this thread.
             name: The topic without ``/compressed``.
+            alert: Is told of each image as it arrives.
+            slot: Gets each image while ``enabled``.
         """
         self._node = node
         self._log = log
-        self._callback = callback
+        self._alert = alert
+        self._slot = slot
+        self.enabled = True
         self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
         # Given as it is in the code, or remappings would be applied to a resolved name again.
@@ -85,7 +92,7 @@ class ImageSubscription:
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware says it lost
         self.heard = 0
-        self._last = time.monotonic()  # when the last one was heard, or the subscription began
+        self.last_arrival = time.monotonic()  # of an image, or when the subscription began
         self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, heard
         self.publishers = self._look()
         self._subscribe()
@@ -124,7 +131,7 @@ class ImageSubscription:
         """Return that the transport loses images and how to mend it, or nothing."""
         if not self.publishers.best_effort:
             return ''
-        silent = time.monotonic() - self._last
+        silent = time.monotonic() - self.last_arrival
         if silent > SILENCE:
             return f'a best-effort publisher of {self.topic} is there, but nothing comes: {REMEDY}'
         _, lost, heard = self._counts[0] if self._counts else (0.0, self.lost, self.heard)
@@ -155,7 +162,7 @@ class ImageSubscription:
         self._subscription = self._node.create_subscription(
             self.type,
             self._asked,
-            self._pass_on,
+            self._receive,
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=self._note_lost,
@@ -163,14 +170,20 @@ class ImageSubscription:
             ),
         )
 
-    def _pass_on(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
+    def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.heard += 1
-        self._last = time.monotonic()
-        received = info.get('received_timestamp') or 0  # nanoseconds, wall clock
-        waited = max(0.0, (time.time_ns() - received) / 1e9) if received else 0.0
-        # Before Kilted the middleware does not tell publishers apart; frames mostly do.
-        sender = (message.header.frame_id, repr(info.get('publisher_gid')))
-        self._callback(message, sender, waited)
+        waited = received_age(info)
+        if waited == math.inf:
+            return  # nobody knows how old it is; the next one is as good
+        arrived = self.last_arrival = time.monotonic() - waited
+        # Before Kilted the middleware does not tell publishers apart; frame ids mostly do.
+        publisher = (message.header.frame_id, repr(info.get('publisher_gid')))
+        self._alert.image_arrived(publisher, arrived)
+        if self.enabled:
+            stamp = message.header.stamp
+            now = self._node.get_clock().now().nanoseconds
+            stamp_age = (now - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e9 - waited
+            self._slot.put(QueuedFrame(message, arrived, stamp_age))
 
     def _note_lost(self, event: Any) -> None:
         self.lost += event.total_count_change

@@ -14,15 +14,14 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
-from nav_monitor_ros.decision.alert_machine import AlertRules
-from nav_monitor_ros.decision.alert_reason import Reason
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics
-from nav_monitor_ros.ros.monitor.alert_board import AlertBoard
+from nav_monitor_ros.ros.monitor.alert_publishers import AlertPublishers
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
-from nav_monitor_ros.ros.monitor.camera_pipeline import WatchedCamera
+from nav_monitor_ros.ros.monitor.camera import Camera, check_camera_topics, rules_of
 from nav_monitor_ros.ros.monitor.diagnostics import Diagnostics
+from nav_monitor_ros.ros.monitor.latest_frame_queue import LatestFrameQueue
 from nav_monitor_ros.ros.parameter_requests import (
     RelatedParameters,
     RelatedParametersService,
@@ -31,8 +30,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 from nav_monitor_ros.ros.parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
-from nav_monitor_ros.ros.safety_stop.topics import check_distinct
-from nav_monitor_ros.runtime.camera_overrides import CameraValues, known_names
+from nav_monitor_ros.runtime.camera_overrides import known_names
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
 if TYPE_CHECKING:
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.monitor.worker import Worker
     from nav_monitor_ros.runtime.monitor import Monitor
 
-RULES = tuple(AlertRules.__dataclass_fields__)  # parameters of the same names
 FOLLOW_PERIOD = 0.5  # seconds between looks at the images' publishers
 GOODBYE = 1.0  # seconds that the last True may take to reach everybody
 _Transition = Callable[[], None]
@@ -64,21 +61,19 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._settings = declare_all(self)
         _check_folder(self._values)
         self._trouble = ''  # why the last transition failed, until one has mended it
+        self.failed = False  # whether it did so unexpectedly, not because of the configuration
         self._failed_work = ''  # what failed last of what is for people
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
         self._worker: Worker | None = None
-        _require_topics_of_their_own(self, self._settings)
-        own = {camera: self._settings.of(camera) for camera in self._settings.cameras}
-        self._alerts = AlertBoard(
-            self, _rules(self._settings), self._values['alert_rate'], self.log,
+        check_camera_topics(self, self._settings)
+        self._alerts = AlertPublishers(
+            self, rules_of(self._settings), self._values['alert_rate'], self.log,
         )
         self._cameras = [
-            WatchedCamera(
-                self, name, values, self._alerts.cameras[name], self.log, self._background
-            )
-            for name, values in own.items()
+            Camera(self, name, self._settings.of(name), alert, self.log, self._background)
+            for name, alert in self._alerts.cameras.items()
         ]
         unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
         self._diagnostics = Diagnostics(self, self._cameras, unknown)
@@ -116,9 +111,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         worker = self._worker
         if worker is not None and worker.revive():
             detail = 'the thread that judges images died and was started anew'
-            self._alerts.tell_all(
-                lambda machine, now: machine.failed(Reason.INFERENCE_ERROR, detail)
-            )
+            self._alerts.worker_died(detail)
             self.log.error(detail)
         self._alerts.repeat()
         for camera in self._cameras:
@@ -127,7 +120,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     def say_goodbye(self) -> None:
         """Say True for the last time; ``beat`` goes on repeating it."""
-        self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
+        self._alerts.node_deactivated()
 
     def stop(self, timeout: float) -> None:
         """Stop working after ``say_goodbye``.
@@ -147,7 +140,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     def deliver(self) -> None:
         """Wait until everybody has heard the last alert, as long as may be waited for it."""
-        self._alerts.deliver(GOODBYE)
+        self._alerts.wait_for_all_acked(GOODBYE)
 
     # Transitions. rclpy swallows their exceptions, so each one is logged here.
 
@@ -198,36 +191,42 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         try:
             work()
         except NavMonitorError as error:
+            self.failed = False
             self._trouble = str(error)
-        except Exception as error:
-            self._trouble = f'{type(error).__name__}: {one_line(error, 1000)}'
+            self.log.error(self._trouble)
+        except BaseException as error:
+            self.failed = True
+            self._trouble = _described(error)
+            self.log.failure(work.__name__.strip('_'), error)
         else:
             if mends:
                 self._trouble = ''
             return TransitionCallbackReturn.SUCCESS
-        self.log.error(self._trouble)
         return failure
 
     def _configure(self) -> None:
         started = time.monotonic()
-        # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.ros.monitor.incidents import Snapshots
-        from nav_monitor_ros.runtime.monitor import build_monitor
-
         values = self._values
         try:
+            # Imported here: torch takes seconds to load, and the alert must be heard before.
+            from nav_monitor_ros.ros.monitor.incidents import Snapshots
+            from nav_monitor_ros.runtime.monitor import build_monitor
+
             monitor = build_monitor(values)
             monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)
-        except Exception as error:
-            self._fail_model(one_line(error, 1000))
-            raise
+        except BaseException as error:
+            self._alerts.model_failed(_described(error))
+            if isinstance(error, Exception):
+                raise
+            # SystemExit and the like: foreign code cannot end this process.
+            raise NavMonitorError(f"the network's code raised {_described(error)}") from error
         self._monitor = monitor
         self._snapshots = snapshots
         for camera in self._cameras:
             camera.configure(monitor, snapshots, len(self._cameras))
-        self._alerts.tell_all(lambda machine, now: machine.model_loaded())
+        self._alerts.model_loaded()
         header = Header(stamp=self.get_clock().now().to_msg())
         self._label_info.publish(label_info_message(header, monitor.bundle.class_names))
         self.log.info(
@@ -239,26 +238,29 @@ class MonitorNode(RelatedParameters, LifecycleNode):
     def _activate(self) -> None:
         from nav_monitor_ros.ros.monitor.worker import Worker
 
-        assert self._monitor is not None
-        self._monitor.judge.forget()
-        worker = Worker(self.log, self._monitor, self._cameras)
+        monitor, several = self._monitor, len(self._cameras) > 1
+        assert monitor is not None
+        monitor.judge.forget()
+        queue = LatestFrameQueue(len(self._cameras))
+        worker = Worker(monitor, queue, [
+            camera.activate(monitor.for_camera() if several else monitor)
+            for camera in self._cameras
+        ])
         worker.start()
         self._worker = worker
         try:
-            for camera, desk in zip(self._cameras, worker.desks, strict=True):
-                camera.listen(desk)
+            for camera, slot in zip(self._cameras, queue.slots, strict=True):
+                camera.listen(slot)
         except BaseException as error:
             detail = one_line(error, 1000)
-            self._alerts.tell_all(
-                lambda machine, now: machine.activation_failed(detail),
-                Header(stamp=self.get_clock().now().to_msg()),
-            )
+            header = Header(stamp=self.get_clock().now().to_msg())
+            self._alerts.activation_failed(detail, header)
             self._stop_work()  # the next activation begins anew
             raise
-        self._alerts.tell_all(lambda machine, now: machine.activate(True, now))
+        self._alerts.node_activated()
 
     def _deactivate(self) -> None:
-        self._alerts.tell_all(lambda machine, now: machine.activate(False, now))
+        self._alerts.node_deactivated()
         self._stop_work()
 
     def _clean_up(self) -> None:
@@ -281,12 +283,8 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             detail = (
                 'the network does not return from its last image; configure again to load it anew'
             )
-            self._fail_model(detail)
+            self._alerts.model_failed(detail)
             raise NavMonitorError(detail)
-
-    def _fail_model(self, detail: str) -> None:
-        """Say what is wrong with the model, until one is loaded."""
-        self._alerts.tell_all(lambda machine, now: machine.model_failed(detail))
 
     def _call_snapshot(self) -> None:
         snapshots = self._snapshots
@@ -338,7 +336,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
                 _check_folder(values)
             if self._monitor is not None:
                 self._monitor.spatial_layer(values['activation_layer'])
-            rules = _rules(parameters)
+            rules = rules_of(parameters)
         except NavMonitorError as error:
             reason = f'{error}{together(given, str(error))}'
             return SetParametersResult(successful=False, reason=reason)
@@ -368,41 +366,13 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         )
 
 
-def _require_topics_of_their_own(node: MonitorNode, settings: CameraValues) -> None:
-    """Check that no remapping makes one topic of two cameras' alerts, or of their equal views.
-
-    Raises:
-        NavMonitorError: One does.
-    """
-    if settings.cameras == ('',):
-        return
-    alerts = ['ood_alert', *(f'{camera}/ood_alert' for camera in settings.cameras)]
-    check_distinct(node, alerts, 'who listens could not tell one alert from the other')
-    views: dict[tuple[str, tuple[int, ...]], str] = {}
-    for camera in settings.cameras:
-        topic, roi = node.resolve_topic_name(f'{camera}/image'), settings.of(camera)['roi']
-        other = views.setdefault((topic, tuple(roi)), camera)
-        if other != camera:
-            raise NavMonitorError(
-                f'the cameras {other} and {camera} are both {topic}: one of them would not be '
-                f'watched; remap {camera}/image, or give the two a roi of their own'
-            )
-
-
-def _rules(settings: CameraValues) -> dict[str, AlertRules]:
-    """Return the rules of each camera's alert.
-
-    Raises:
-        NavMonitorError: Some of its parameters contradict each other.
-    """
-    rules = {}
-    for camera in settings.cameras:
-        values = settings.of(camera)
-        try:
-            rules[camera] = AlertRules(**{name: values[name] for name in RULES})
-        except NavMonitorError as error:
-            raise NavMonitorError(f'camera {camera}: {error}' if camera else str(error)) from None
-    return rules
+def _described(error: BaseException) -> str:
+    """Return an error in one line, with its kind where the text is not made for people."""
+    text = one_line(error, 1000)
+    if isinstance(error, NavMonitorError):
+        return text
+    name = type(error).__name__
+    return name if text == name else f'{name}: {text}'
 
 
 def _check_folder(values: Mapping[str, Any]) -> None:

@@ -1,10 +1,10 @@
-"""``/diagnostics`` of ``safety_stop``: the gate, who commands it, and who alerts it."""
+"""``/diagnostics`` of ``safety_stop``: its state, and the endpoints of its topics."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -14,15 +14,14 @@ from std_msgs.msg import Header
 from nav_monitor_ros.decision.velocity_gate import GateReason
 from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message, parameters_status
 from nav_monitor_ros.ros.qos import reliable
-from nav_monitor_ros.ros.safety_stop.topics import (
+from nav_monitor_ros.ros.safety_stop.command_feedback import CommandFeedback, find_feedback
+from nav_monitor_ros.ros.safety_stop.qos_matching import (
     BOOL,
     TWIST,
     TWIST_STAMPED,
-    Neighbours,
-    WayBack,
-    publishers,
-    subscribers,
-    way_back,
+    MatchedEndpoints,
+    match_publishers,
+    match_subscribers,
 )
 
 if TYPE_CHECKING:
@@ -37,64 +36,77 @@ _LEVELS = {
     GateReason.LATCHED: DiagnosticStatus.WARN,
     GateReason.NO_ALERT_YET: DiagnosticStatus.STALE,
 }  # every other reason is an error
-_GRAVITY = (
+_SEVERITY = (
     DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.STALE, DiagnosticStatus.ERROR,
 )
 
 
 @dataclass(frozen=True)
-class GateTopics:
-    """The gate's topics, resolved, and what it asks and offers of them."""
+class TopicQos:
+    """The resolved topics of ``safety_stop``, and the QoS that it requests and offers."""
 
-    incoming: str
-    outgoing: str
+    commands_in: str
+    commands_out: str
     alert: str
     kind: str  # type of the commands
-    commands_asked: QoSProfile
+    commands_requested: QoSProfile
     commands_offered: QoSProfile
-    alert_asked: QoSProfile
+    alert_requested: QoSProfile
 
 
 @dataclass(frozen=True)
-class GateState:
-    """How the gate is at a moment."""
+class SafetyStopState:
+    """The state of ``safety_stop`` at one moment."""
 
     reason: GateReason
-    values: Mapping[str, object]  # what people want to know besides, by name
+    values: Mapping[str, object]  # further values of the diagnostics, by name
     stamped_wrong: int  # commands since the start that were discarded for their stamp
-    came_back: int  # commands since the start that may have been the gate's own
+    came_back: int  # commands since the start that may have been sent by safety_stop itself
 
 
-class GateDiagnostics:
-    """Looks at the gate and its graph once a second, in a thread of its own, and tells people.
+@dataclass
+class _Summary:
+    """The level and the message that the findings add up to."""
 
-    The thread only reads: the gate never waits for it, and speaks and acts without it.
+    level: bytes
+    troubles: list[str] = field(default_factory=list)
+
+    def add(self, trouble: str, level: bytes) -> None:
+        self.troubles.append(trouble)
+        self.level = max(self.level, level, key=_SEVERITY.index)
+
+
+class SafetyStopDiagnostics:
+    """Reads the node's state and its graph once per second and publishes what it finds.
+
+    The thread only reads: the node never waits for it, and acts without it.
     """
 
     def __init__(
         self,
         node: Node,
-        topics: GateTopics,
+        topics: TopicQos,
         log: QueuedLog,
-        state: Callable[[], GateState],
-        loop_found: Callable[[WayBack | None], None],
+        state: Callable[[], SafetyStopState],
+        on_feedback: Callable[[CommandFeedback | None], None],
         unknown_parameters: Sequence[str] = (),
     ) -> None:
-        """Create the publisher and start.
+        """Create the publisher and start the thread.
 
         Args:
-            node: Owns it.
-            topics: Of the gate.
-            log: Gets what is wrong, once.
-            state: Returns how the gate is; called from this thread.
-            loop_found: Is told, from this thread, how commands may come back, or that they do not.
-            unknown_parameters: What there is to say of parameters that nothing reads.
+            node: Owns the publisher.
+            topics: Of the node.
+            log: Gets each trouble once.
+            state: Returns the node's state; called from this thread.
+            on_feedback: Called from this thread with the path by which commands may return, None
+                where there is none.
+            unknown_parameters: A line for each parameter that was given and is not known.
         """
         self._node, self._topics, self._log = node, topics, log
-        self._state, self._loop_found = state, loop_found
+        self._state, self._on_feedback = state, on_feedback
         self._unknown = unknown_parameters
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
-        self._stamped_wrong = self._came_back = 0  # when last looked
+        self._stamped_wrong = self._came_back = 0  # at the last publication
         self._logged: dict[str, str] = {}  # the newest trouble of each part
         self._closed = threading.Event()
         self._thread = threading.Thread(
@@ -103,7 +115,7 @@ class GateDiagnostics:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop looking; wait a moment for the look that is being taken."""
+        """End the thread; wait at most one period for the publication under way."""
         self._closed.set()
         self._thread.join(PERIOD)
 
@@ -114,62 +126,32 @@ class GateDiagnostics:
             except rclpy_implementation.InvalidHandle:
                 return  # the node was destroyed
             except Exception as error:
-                self._report('diagnostics', f'diagnostics: {type(error).__name__}: {error}')
+                self._log_once('diagnostics', f'diagnostics: {type(error).__name__}: {error}')
 
     def _publish(self) -> None:
         node, topics = self._node, self._topics
         state = self._state()
-        other, remedy = (
-            (TWIST, 'set stamped:=false') if topics.kind == TWIST_STAMPED
-            else (TWIST_STAMPED, 'set stamped:=true')
-        )
-        remedies = {other: remedy, '': 'remap cmd_vel_in or cmd_vel'}
-        alerts = publishers(
-            node, topics.alert, BOOL, topics.alert_asked,
-            {'': "remap ood_alert to the monitor's alert"},
-        )
-        sources = publishers(node, topics.incoming, topics.kind, topics.commands_asked, remedies)
-        bases = subscribers(node, topics.outgoing, topics.kind, topics.commands_offered, remedies)
-        way = way_back(node, topics.outgoing, topics.incoming)
-        self._loop_found(way)
-        stamped_wrong = state.stamped_wrong - self._stamped_wrong
-        self._stamped_wrong = state.stamped_wrong
-        came_back, self._came_back = state.came_back - self._came_back, state.came_back
-        loop = ''
-        if way:
-            refused = (
-                'no command passes' if state.reason is GateReason.COMMANDS_COME_BACK
-                else f'commands from {way.last_node} are refused'
-            )
-            loop = f'commands may come back: {way.path}; {refused} until this loop is broken'
-        self._report('alert', alerts.trouble)
-        self._report('commands in', sources.trouble)
-        self._report('commands out', bases.trouble)
-        self._report('loop', loop)
-
-        level = _LEVELS.get(state.reason, DiagnosticStatus.ERROR)
-        troubles = []
-        for found in (alerts, sources, bases):
+        alerts, sources, bases = self._match_endpoints()
+        feedback = find_feedback(node, topics.commands_out, topics.commands_in)
+        self._on_feedback(feedback)
+        summary = _Summary(_LEVELS.get(state.reason, DiagnosticStatus.ERROR))
+        for part, found in (
+            ('alert', alerts), ('commands in', sources), ('commands out', bases),
+        ):
+            self._log_once(part, found.trouble)
             if found.trouble:
-                troubles.append(found.trouble)
-                level = max(level, _level(found), key=_GRAVITY.index)
-        if loop:
-            if state.reason is not GateReason.COMMANDS_COME_BACK:
-                troubles.append(GateReason.COMMANDS_COME_BACK.value)
-            troubles.append(f'{loop} ({came_back} refused since the last look)')
-            level = max(level, DiagnosticStatus.ERROR, key=_GRAVITY.index)
-        if stamped_wrong:
-            troubles.append(
-                f'{stamped_wrong} commands were discarded, older than command_timeout by their '
-                'stamp, or as far in the future'
-            )
-            level = max(level, DiagnosticStatus.WARN, key=_GRAVITY.index)
+                # Worse where nothing else is connected.
+                level = DiagnosticStatus.WARN if found.count else DiagnosticStatus.ERROR
+                summary.add(found.trouble, level)
+        self._add_feedback(summary, state, feedback)
+        self._add_stamps(summary, state)
         hints = [
-            f'nobody {does} {topic}: {remedy}'
-            for found, does, topic, remedy in (
+            f'nobody {verb} {topic}: {remedy}'
+            for found, verb, topic, remedy in (
                 (alerts, 'publishes', topics.alert, 'start the monitor or remap ood_alert'),
-                (sources, 'publishes', topics.incoming, 'start who commands or remap cmd_vel_in'),
-                (bases, 'listens to', topics.outgoing, 'start the base or remap cmd_vel'),
+                (sources, 'publishes', topics.commands_in,
+                 'start who commands or remap cmd_vel_in'),
+                (bases, 'listens to', topics.commands_out, 'start the base or remap cmd_vel'),
             ) if not found.count and not found.trouble
         ]
         values = {
@@ -177,11 +159,11 @@ class GateDiagnostics:
             'alert_publishers': alerts.count,
             'commands_publishers': sources.count,
             'commands_subscribers': bases.count,
-            'commands_may_return': way.path if way else '',
-            'detail': '; '.join(troubles + hints),
+            'commands_may_return': feedback.path if feedback else '',
+            'detail': '; '.join(summary.troubles + hints),
         }
-        message = '; '.join([state.reason.value, *troubles])
-        parts = {'gate': (level, message, values)}
+        message = '; '.join([state.reason.value, *summary.troubles])
+        parts = {'gate': (summary.level, message, values)}
         if self._unknown:  # those given at the start, so that this part is there always or never
             parts['parameters'] = parameters_status(self._unknown)
         name = node.get_fully_qualified_name()
@@ -195,13 +177,54 @@ class GateDiagnostics:
             )
         )
 
-    def _report(self, part: str, text: str) -> None:
-        """Say a trouble once."""
+    def _match_endpoints(self) -> tuple[MatchedEndpoints, MatchedEndpoints, MatchedEndpoints]:
+        """Return the publishers of the alert and of the commands, and the commands' receivers."""
+        node, topics = self._node, self._topics
+        other, remedy = (
+            (TWIST, 'set stamped:=false') if topics.kind == TWIST_STAMPED
+            else (TWIST_STAMPED, 'set stamped:=true')
+        )
+        remedies = {other: remedy, '': 'remap cmd_vel_in or cmd_vel'}
+        return (
+            match_publishers(
+                node, topics.alert, BOOL, topics.alert_requested,
+                {'': "remap ood_alert to the monitor's alert"},
+            ),
+            match_publishers(
+                node, topics.commands_in, topics.kind, topics.commands_requested, remedies
+            ),
+            match_subscribers(
+                node, topics.commands_out, topics.kind, topics.commands_offered, remedies
+            ),
+        )
+
+    def _add_feedback(
+        self, summary: _Summary, state: SafetyStopState, feedback: CommandFeedback | None
+    ) -> None:
+        refused, self._came_back = state.came_back - self._came_back, state.came_back
+        if feedback is None:
+            self._log_once('loop', '')
+            return
+        effect = (
+            'no command passes' if state.reason is GateReason.COMMANDS_COME_BACK
+            else f'commands from {feedback.last_node} are refused'
+        )
+        loop = f'commands may come back: {feedback.path}; {effect} until this loop is broken'
+        self._log_once('loop', loop)
+        if state.reason is not GateReason.COMMANDS_COME_BACK:
+            summary.add(GateReason.COMMANDS_COME_BACK.value, DiagnosticStatus.ERROR)
+        summary.add(f'{loop} ({refused} refused in the last second)', DiagnosticStatus.ERROR)
+
+    def _add_stamps(self, summary: _Summary, state: SafetyStopState) -> None:
+        discarded = state.stamped_wrong - self._stamped_wrong
+        self._stamped_wrong = state.stamped_wrong
+        if discarded:
+            summary.add(
+                f'{discarded} commands were discarded, older than command_timeout by their '
+                'stamp, or as far in the future', DiagnosticStatus.WARN,
+            )
+
+    def _log_once(self, part: str, text: str) -> None:
         if text and text != self._logged.get(part):
             self._log.warning(text)
         self._logged[part] = text
-
-
-def _level(found: Neighbours) -> bytes:
-    """Return how bad it is that somebody is not connected: worse where nobody else is."""
-    return DiagnosticStatus.WARN if found.count else DiagnosticStatus.ERROR

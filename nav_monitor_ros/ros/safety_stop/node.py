@@ -15,60 +15,59 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
-from nav_monitor_ros.decision.velocity_gate import ZERO, Gate, GateReason, GateRules, Velocity
+from nav_monitor_ros.decision.velocity_gate import (
+    ZERO,
+    GateReason,
+    GateRules,
+    Velocity,
+    VelocityGate,
+)
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.qos import latched, reliable
-from nav_monitor_ros.ros.safety_stop.diagnostics import GateDiagnostics, GateState, GateTopics
-from nav_monitor_ros.ros.safety_stop.parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
-from nav_monitor_ros.ros.safety_stop.topics import (
-    TWIST,
-    TWIST_STAMPED,
-    WayBack,
-    check_distinct,
-    gid,
-    without_deadline,
+from nav_monitor_ros.ros.safety_stop import alert_subscriptions
+from nav_monitor_ros.ros.safety_stop.command_feedback import CommandFeedback
+from nav_monitor_ros.ros.safety_stop.diagnostics import (
+    SafetyStopDiagnostics,
+    SafetyStopState,
+    TopicQos,
 )
+from nav_monitor_ros.ros.safety_stop.parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
+from nav_monitor_ros.ros.safety_stop.qos_matching import TWIST, TWIST_STAMPED, without_deadline
+from nav_monitor_ros.ros.topic_endpoints import check_distinct, gid
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 RULES = tuple(GateRules.__dataclass_fields__)  # parameters of the same names
 TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
 DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
-LOOKS = 2  # looks at the clock, at least, in the time after which the loop counts as late
-GOODBYE = 1.0  # seconds that the last zero may take to reach everybody, and the log its file
+CHECKS = 2  # of the clock, at least, in the time after which the loop counts as late
+GOODBYE = 1.0  # seconds that the last zero may take to reach its subscribers, and the log its file
 LOG_PERIOD = 1.0  # seconds between two lines about the same fault of the commands
-ALERTS_KEPT = 10  # so that one publisher's False cannot push another's True out of the queue
 
 
 class SafetyStopNode(Node):
     """Forwards ``cmd_vel_in`` to ``cmd_vel`` unless the alert is raised, silent or lost.
 
-    The alert is subscribed to twice. The first subscription asks for nothing that a publisher
-    might not offer, so it hears every publisher, and the gate's own clock measures its silence.
-    The second one asks for a deadline and a liveliness lease and is there for their events only:
-    where a publisher does not offer them, it is not connected, and nothing else is lost. Both are
-    volatile: the alert is repeated anyway, and a late joiner must not take for news the False that
-    a monitor, hung since, said long ago.
-
-    One thread decides: what is heard is answered at once, and a steady timer looks at the clock.
-    Each callback first tells the gate that the loop runs, then acts, and only then logs. People are
-    told by another thread (``GateDiagnostics``).
+    One thread decides: each event is acted upon at once, and a steady timer checks the clock.
+    Each callback first tells the velocity gate that the loop runs, then acts, and only then logs.
+    The diagnostics belong to another thread (``SafetyStopDiagnostics``).
     """
 
-    _diagnostics: GateDiagnostics | None = None  # where the node was not completed
+    _diagnostics: SafetyStopDiagnostics | None = None  # where the node was not completed
 
     def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
         """Start stopped.
@@ -82,10 +81,10 @@ class SafetyStopNode(Node):
         check_distinct(self, TOPICS)
         self._values = check_all(declare(self, SAFETY_STOP_PARAMETERS))
         rules = GateRules(**{rule: self._values[rule] for rule in RULES})
-        self._gate = Gate(rules, time.monotonic())
+        self._gate = VelocityGate(rules, time.monotonic())
         self._reason = GateReason.NO_ALERT_YET
-        self._said: GateReason | None = None
-        self._since = self._awake = time.monotonic()  # of the reason, of the loop's last turn
+        self._logged_reason: GateReason | None = None
+        self._since = self._loop_time = time.monotonic()  # of the reason, of the loop's last turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
         self._received = self._forwarded = self._not_finite = 0
@@ -93,27 +92,27 @@ class SafetyStopNode(Node):
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
         self._not_finite_logged = self._stamp_logged = -math.inf
-        self._way_back: WayBack | None = None  # written by the thread of the diagnostics
-        self._publishers_told = True  # whether the middleware says who published a command
+        self._feedback: CommandFeedback | None = None  # written by the thread of the diagnostics
+        self._publisher_known = True  # whether the middleware says who published a command
         self._create_publishers()
         self._create_subscriptions()
         self.create_service(Trigger, '~/reset', self._reset)
         # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period = 1.0 / self._values['rate']
-        self.create_timer(period, self._tick, clock=steady)
-        if period > (look := rules.late_after / LOOKS):
-            self.create_timer(look, self._look, clock=steady)
+        self.create_timer(period, self._repeat_regularly, clock=steady)
+        if period > (check := rules.late_after / CHECKS):
+            self.create_timer(check, self._check_clock, clock=steady)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = ParameterRequests(self)
         self._act()
         unknown = warn_of_unknown(self, self.log, known=BY_NAME)
-        self._diagnostics = GateDiagnostics(
-            self, self._topics(), self.log, self._state, self._loop_found, unknown
+        self._diagnostics = SafetyStopDiagnostics(
+            self, self._topic_qos(), self.log, self._state, self._set_feedback, unknown
         )
 
     def stop(self) -> None:
-        """Send zero for the last time, wait until everybody has it, and write the log."""
+        """Send zero for the last time, wait until every subscriber has it, and write the log."""
         self._send(ZERO)
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
@@ -141,137 +140,95 @@ class SafetyStopNode(Node):
         self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
 
     def _create_subscriptions(self) -> None:
-        # No default listeners: who cannot be heard is found by the diagnostics, with a remedy.
-        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         # rclpy serves what is ready in the order of creation: alerts come before commands.
-        self._alerts = self.create_subscription(
-            Bool, 'ood_alert', self._alert_heard, reliable(ALERTS_KEPT), event_callbacks=quiet
+        self._alerts = alert_subscriptions.AlertSubscriptions(
+            self, self._values['alert_timeout'], self.log,
+            on_alert=self._alert_received,
+            on_deadline_missed=self._deadline_missed,
+            on_liveliness_changed=self._liveliness_changed,
+            on_incompatible_qos=self._alert_qos_incompatible,
         )
-        self._watch_alert()
+        # No default listeners: the diagnostics find who does not match, with a remedy.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         self._incoming = self.create_subscription(
-            self._type, 'cmd_vel_in', self._command_heard, reliable(1), event_callbacks=quiet
+            self._type, 'cmd_vel_in', self._command_received, reliable(1), event_callbacks=quiet
         )
 
-    def _topics(self) -> GateTopics:
-        return GateTopics(
-            incoming=self._incoming.topic_name,
-            outgoing=self._commands.topic_name,
-            alert=self._alerts.topic_name,
+    def _topic_qos(self) -> TopicQos:
+        return TopicQos(
+            commands_in=self._incoming.topic_name,
+            commands_out=self._commands.topic_name,
+            alert=self._alerts.topic,
             kind=TWIST_STAMPED if self._values['stamped'] else TWIST,
-            commands_asked=reliable(1),
+            commands_requested=reliable(1),
             commands_offered=without_deadline(reliable(1)),
-            alert_asked=reliable(ALERTS_KEPT),
+            alert_requested=reliable(alert_subscriptions.DEPTH),
         )
 
     # The alert.
 
-    def _watch_alert(self) -> None:
-        """Subscribe to the alert's deadline and liveliness, as far as the middleware has them."""
-        timeout = Duration(seconds=self._values['alert_timeout'])
-        profile = QoSProfile(
-            depth=1,
-            reliability=ReliabilityPolicy.RELIABLE,
-            deadline=timeout,
-            liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
-            liveliness_lease_duration=timeout,
-        )
-        events = SubscriptionEventCallbacks(
-            deadline=self._deadline_missed,
-            liveliness=self._liveliness_changed,
-            incompatible_qos=self._offers_too_little,
-        )
-        try:
-            self.create_subscription(
-                Bool, 'ood_alert', lambda message: None, profile, event_callbacks=events
-            )
-        except UnsupportedEventTypeError:
-            self.log.warning(
-                'this middleware tells of no missed deadline or lost liveliness: ood_alert is '
-                'watched for silence only'
-            )
-
-    def _alert_heard(self, message: Bool, info: Mapping[str, Any]) -> None:
-        now = self._wake()
-        self._gate.alert_heard(message.data, now, age=_age(info))
+    def _alert_received(self, message: Bool, info: Mapping[str, Any]) -> None:
+        now = self._loop_ran()
+        self._gate.alert_received(message.data, now, age=received_age(info))
         self._act()
 
-    def _hear_waiting_alerts(self) -> None:
-        """Take the alerts that have come, whichever the executor would have served first."""
-        while True:
-            with self._alerts.handle:
-                taken = self._alerts.handle.take_message(Bool, False)
-            if taken is None:
-                return
-            self._alert_heard(*taken)
-
     def _deadline_missed(self, _event: Any) -> None:
-        self._wake()
+        self._loop_ran()
         self._gate.deadline_missed()
         self._act()
 
     def _liveliness_changed(self, event: Any) -> None:
-        self._wake()
+        self._loop_ran()
         self._alive, self._lost = event.alive_count, event.not_alive_count
         self._gate.liveliness_changed(self._lost)
         self._act()
 
-    def _offers_too_little(self, _event: Any) -> None:
-        self._wake()
+    def _alert_qos_incompatible(self, _event: Any) -> None:
+        self._loop_ran()
         self.log.warning(
-            f'a publisher of {self._alerts.topic_name} offers no deadline and liveliness within '
+            f'a publisher of {self._alerts.topic} offers no deadline and liveliness within '
             f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
             'and not for its death while another one speaks'
         )
 
     # The commands.
 
-    def _command_heard(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
-        self._publishers_told = info.get('publisher_gid') is not None  # not before Kilted
-        now = self._wake()
-        self._hear_waiting_alerts()
+    def _command_received(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
+        self._publisher_known = info.get('publisher_gid') is not None  # not before Kilted
+        now = self._loop_ran()
+        self._alerts.take_waiting()
         self._received += 1
-        twist = message
+        twist, age_by_stamp = message, 0.0
         if isinstance(message, TwistStamped):
             self._frame_id, twist = message.header.frame_id, message.twist
+            age_by_stamp = stamp_age(message.header, self.get_clock())
         linear, angular = twist.linear, twist.angular
-        asked = Velocity(
+        requested = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
-        stamp_age = self._stamp_age(message)
-        age = max(_age(info), abs(stamp_age))
+        age = max(received_age(info), abs(age_by_stamp))
         if self._may_have_come_back(info):
             self._came_back += 1
         elif age > self._values['command_timeout']:
             self._stale += 1
-            if abs(stamp_age) > self._values['command_timeout']:
+            if abs(age_by_stamp) > self._values['command_timeout']:
                 self._stamped_wrong += 1
-                self._log_stamp(stamp_age, now)
-        elif (velocity := self._gate.command(asked, now, age=age)) is not None:
+                self._log_stamp(age_by_stamp, now)
+        elif (velocity := self._gate.command_received(requested, now, age=age)) is not None:
             self._forwarded += 1
             self._send(velocity)
         self._act()
-        if not asked.is_finite:
+        if not requested.is_finite:
             self._not_finite += 1
             self._log_not_finite(now)
 
     def _may_have_come_back(self, info: Mapping[str, Any]) -> bool:
-        """Return whether a command may be one that this gate has sent, however long ago."""
-        way = self._way_back
-        if way is None:
+        """Return whether a command may be one that this node has sent, however long ago."""
+        feedback = self._feedback
+        if feedback is None:
             return False
         publisher = info.get('publisher_gid')
-        return publisher is None or gid(publisher['data']) in way.publishers
-
-    def _stamp_age(self, message: Twist | TwistStamped) -> float:
-        """Return a command's age by its stamp, negative in the future; 0 where none can be told."""
-        if not isinstance(message, TwistStamped):
-            return 0.0
-        stamp = message.header.stamp
-        made = stamp.sec * 10**9 + stamp.nanosec
-        now = self.get_clock().now().nanoseconds
-        if not made or not now:  # not stamped, or nothing has published /clock yet
-            return 0.0
-        return (now - made) / 1e9
+        return publisher is None or gid(publisher['data']) in feedback.publishers
 
     def _log_stamp(self, age: float, now: float) -> None:
         if now - self._stamp_logged < LOG_PERIOD:
@@ -294,11 +251,11 @@ class SafetyStopNode(Node):
 
     # Deciding and acting.
 
-    def _wake(self) -> float:
+    def _loop_ran(self) -> float:
         """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
-        now = self._awake = time.monotonic()
-        pause = self._gate.awake(now)
-        self._gate.commands_come_back(self._way_back is not None and not self._publishers_told)
+        now = self._loop_time = time.monotonic()
+        pause = self._gate.loop_ran(now)
+        self._gate.commands_come_back(self._feedback is not None and not self._publisher_known)
         if pause:
             self._act()
             self._times_late += 1
@@ -309,38 +266,38 @@ class SafetyStopNode(Node):
             )
         return now
 
-    def _look(self) -> None:
-        self._wake()
+    def _check_clock(self) -> None:
+        self._loop_ran()
         self._act()
 
-    def _tick(self) -> None:
-        self._wake()
+    def _repeat_regularly(self) -> None:
+        self._loop_ran()
         self._repeat()
-        self._tell()
+        self._log_reason()
 
     def _act(self) -> None:
-        """Answer at once what was heard; the timer would be up to a period late."""
-        before, first = self._reason, self._said is None
-        self._reason = self._gate.look(time.monotonic())
+        """Act upon an event at once; the timer would be up to a period late."""
+        before, first = self._reason, self._logged_reason is None
+        self._reason = self._gate.update(time.monotonic())
         if first or (before is GateReason.PASSING) != (self._reason is GateReason.PASSING):
             self._repeat()
-        self._tell()
+        self._log_reason()
 
     def _repeat(self) -> None:
         """Send what has to be sent regularly."""
         now = time.monotonic()
-        velocity = self._gate.tick(now)
-        self._reason = self._gate.look(now)
+        velocity = self._gate.timer_fired(now)
+        self._reason = self._gate.update(now)
         if velocity is not None:
             self._send(velocity)
         self._stopped.publish(Bool(data=self._reason is not GateReason.PASSING))
 
-    def _tell(self) -> None:
+    def _log_reason(self) -> None:
         """Log a new reason, after it was acted upon."""
         reason = self._reason
-        if reason is self._said:
+        if reason is self._logged_reason:
             return
-        self._said, self._since = reason, time.monotonic()
+        self._logged_reason, self._since = reason, time.monotonic()
         if reason is GateReason.PASSING:
             self.log.info('commands pass')
         else:
@@ -361,14 +318,14 @@ class SafetyStopNode(Node):
     # Services, parameters, diagnostics.
 
     def _reset(self, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        reason = self._gate.reset(self._wake())
+        reason = self._gate.reset(self._loop_ran())
         self._act()
         response.success = reason is GateReason.PASSING
         response.message = reason.value
         return response
 
     def _set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
-        self._wake()
+        self._loop_ran()
         ours = {change.name: plain(change.value) for change in changes if change.name in BY_NAME}
         try:
             values = check_all({**self._values, **ours})
@@ -379,21 +336,21 @@ class SafetyStopNode(Node):
         self._act()
         return SetParametersResult(successful=True)
 
-    def _loop_found(self, way: WayBack | None) -> None:
-        self._way_back = way
+    def _set_feedback(self, feedback: CommandFeedback | None) -> None:
+        self._feedback = feedback
 
-    def _state(self) -> GateState:
-        """Return how the gate is; reads only, for the thread of the diagnostics."""
+    def _state(self) -> SafetyStopState:
+        """Return the state; only reads, for the thread of the diagnostics."""
         now = time.monotonic()
         silence = self._gate.silence(now)
-        late = now - self._awake > self._gate.rules.late_after
+        late = now - self._loop_time > self._gate.rules.late_after
         reason = GateReason.GATE_LATE if late else self._reason
-        return GateState(
+        return SafetyStopState(
             reason=reason,
             values={
                 'stopped': reason is not GateReason.PASSING,
                 'since_s': now - self._since,
-                'alert_topic': self._alerts.topic_name,
+                'alert_topic': self._alerts.topic,
                 'alert_silent_s': 'never heard' if silence is None else silence,
                 'alert_publishers_alive': self._alive,  # of those that offer liveliness
                 'alert_publishers_lost': self._lost,
@@ -415,15 +372,6 @@ class SafetyStopNode(Node):
         )
 
 
-def _age(info: Mapping[str, Any]) -> float:
-    """Return the seconds since the middleware received a message; infinity if it cannot be told."""
-    received = info['received_timestamp']  # nanoseconds of the system clock
-    if not received:
-        return 0.0  # a middleware without such a stamp
-    age = (time.time_ns() - received) / 1e9
-    return age if age >= 0.0 else math.inf  # the clock was put back while the message waited
-
-
 def main(args: list[str] | None = None) -> int:
     """Run the node until a signal ends it; the last thing it sends is zero.
 
@@ -431,10 +379,10 @@ def main(args: list[str] | None = None) -> int:
         0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
         line that says why.
     """
-    return run('safety_stop', SafetyStopNode, _guard, args)
+    return run('safety_stop', SafetyStopNode, _serve, args)
 
 
-def _guard(node: SafetyStopNode, stop: StopRequest) -> int:
+def _serve(node: SafetyStopNode, stop: StopRequest) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -17,40 +17,40 @@ SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'alert_timeout', 'float', 0.5,
-        'Silence of `ood_alert` that stops; also how long a True counts, and the deadline and '
-        "liveliness lease that are asked of the alert's publishers. At least five periods of their "
-        '`alert_rate`, or the middleware reports neither.',
+        'Silence of `ood_alert` after which the robot is stopped; also how long a True counts, and '
+        'the deadline and liveliness lease requested from its publishers. Use at least five '
+        'periods of their `alert_rate`; otherwise the middleware reports neither.',
         low=0.05, high=10.0, read_only=True, unit='s',
     ),
     Parameter(
         'command_timeout', 'float', 0.5,
-        'Time without a command after which zero is sent, once.',
+        'Time without a command after which zero is sent once; an older command is discarded.',
         low=0.05, high=10.0, unit='s',
     ),
     Parameter(
         'rate', 'float', 20.0,
-        'How often the clock is looked at, `~/stopped` is repeated and, while stopped, the '
+        'Rate at which timeouts are checked, `~/stopped` is repeated and, while stopped, the '
         'stopping velocity is sent.',
         low=2.0, high=200.0, read_only=True, unit='Hz',
     ),
     Parameter(
         'stop_mode', 'string', 'hard',
-        'How to stop: `hard` sends zero at once, `ramp` slows down by the decelerations.',
+        'How to stop: `hard` sends zero at once, `ramp` slows down at the given decelerations.',
         choices=STOP_MODES,
     ),
     Parameter(
         'linear_deceleration', 'float', 1.0,
-        'With `ramp`, how fast each linear component goes to zero.',
+        'With `ramp`, deceleration of each linear component.',
         low=0.05, high=100.0, unit='m/s^2',
     ),
     Parameter(
         'angular_deceleration', 'float', 2.0,
-        'With `ramp`, how fast each angular component goes to zero.',
+        'With `ramp`, deceleration of each angular component.',
         low=0.05, high=100.0, unit='rad/s^2',
     ),
     Parameter(
         'latch', 'bool', False,
-        'Keep every stop, that of the start too, until `~/reset` is called.',
+        'Keep every stop, including the one at the start, until `~/reset` is called.',
     ),
 )
 

@@ -519,7 +519,7 @@ def test_tables_that_are_programs_are_refused(tmp_path, harm):
 def test_a_topic_of_a_bag_is_a_source_without_labels(tmp_path, kind):
     path = write_bag(tmp_path / 'b', kind)
     source = open_source(f'{path}:{RAW}')
-    assert len(source) == 12 and source.labels is None
+    assert len(source) == 12 and source.own_labels is None
     assert np.array_equal(source.image(5), frame(5))
     assert source.received_ns.tolist() == [START + n * PERIOD for n in range(12)]
     few = open_source(f'{path}:{PACKED}?limit=2&transform=invert')

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.bundle import engines
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import engine_export as export_module
@@ -82,7 +83,7 @@ def exported_copy(exported, tmp_path):
 
 def exported_to(folder, source, calibration=None, backends=('all',)):
     bundle = load_bundle(source)
-    reference = bundle.classifier(device='cpu', trusted_packages=['tiny'])
+    reference = load_network(bundle, device='cpu', trusted_packages=['tiny'])
     images = tiny.source(2, 200) if calibration is None else calibration
     return export(bundle, reference, images, backends, folder, trusted_packages=['tiny'])
 
@@ -249,16 +250,16 @@ def test_the_bundle_says_what_was_found(exported):
 
 def test_auto_takes_openvino_then_onnxruntime_then_torch(exported, monkeypatch):
     bundle = load_bundle(exported)
-    assert bundle.classifier(backend='auto').engine.backend == OPENVINO
+    assert load_network(bundle, backend='auto').engine.backend == OPENVINO
     hide(monkeypatch, 'openvino')
-    assert bundle.classifier(backend='auto').engine.backend == ONNXRUNTIME
+    assert load_network(bundle, backend='auto').engine.backend == ONNXRUNTIME
     hide(monkeypatch, 'openvino', 'onnxruntime')
-    running = bundle.classifier(backend='auto', trusted_packages=['tiny'])
+    running = load_network(bundle, backend='auto', trusted_packages=['tiny'])
     assert running.engine.backend == TORCH
 
 
 def test_auto_takes_torch_where_nothing_was_exported(tiny_folder):
-    running = load_bundle(tiny_folder).classifier(backend='auto', trusted_packages=['tiny'])
+    running = load_network(load_bundle(tiny_folder), backend='auto', trusted_packages=['tiny'])
     assert running.engine.backend == TORCH
 
 
@@ -274,17 +275,17 @@ def hide(monkeypatch, *names):
 def test_a_backend_that_is_missing_is_named_with_the_remedy(exported, monkeypatch):
     hide(monkeypatch, 'openvino')
     with pytest.raises(NavMonitorError, match=r'openvino, and none is installed; pip install'):
-        load_bundle(exported).classifier(backend=OPENVINO)
+        load_network(load_bundle(exported), backend=OPENVINO)
 
 
 def test_a_backend_that_was_not_exported_for_is_named_with_the_remedy(tiny_folder):
     with pytest.raises(NavMonitorError, match='not exported for it; nav_monitor export'):
-        load_bundle(tiny_folder).classifier(backend=OPENVINO)
+        load_network(load_bundle(tiny_folder), backend=OPENVINO)
 
 
 def test_an_unknown_backend_is_answered_with_those_that_are_known(exported):
     with pytest.raises(NavMonitorError, match="'tensorrt' is not auto, torch, onnxruntime"):
-        load_bundle(exported).classifier(backend='tensorrt')
+        load_network(load_bundle(exported), backend='tensorrt')
 
 
 @pytest.mark.parametrize('name', ['network.onnx', 'probe.safetensors'])
@@ -300,9 +301,9 @@ def test_a_spoilt_export_is_refused_and_auto_does_without(exported_copy, name, s
     bundle = load_bundle(exported_copy)
     words = 'was changed after' if spoil == 'change' else 'lacks exported'
     with pytest.raises(NavMonitorError, match=f'{words}.*copy the bundle again'):
-        bundle.classifier(backend=OPENVINO)
+        load_network(bundle, backend=OPENVINO)
     with caplog.at_level(logging.WARNING):
-        running = bundle.classifier(backend='auto', trusted_packages=['tiny'])
+        running = load_network(bundle, backend='auto', trusted_packages=['tiny'])
     assert running.engine.backend == TORCH
     assert 'the backend openvino is not used' in caplog.text and words in caplog.text
 
@@ -380,7 +381,7 @@ def test_a_calibration_of_its_own_that_was_changed_is_refused(tiny_folder, tmp_p
     path = tmp_path / 'b' / 'exported' / 'openvino_f32.safetensors'
     path.write_bytes(path.read_bytes()[:-1] + b'\x00')
     with pytest.raises(NavMonitorError, match='openvino_f32.safetensors was changed'):
-        load_bundle(tmp_path / 'b').classifier(backend=OPENVINO)
+        load_network(load_bundle(tmp_path / 'b'), backend=OPENVINO)
 
 
 def test_a_backend_that_disagrees_and_cannot_be_calibrated_is_refused(
@@ -391,8 +392,8 @@ def test_a_backend_that_disagrees_and_cannot_be_calibrated_is_refused(
     assert 'cannot be calibrated anew' in found['openvino_f32'].refused
     bundle = load_bundle(tmp_path / 'b')
     with pytest.raises(NavMonitorError, match='refused, .*not a finite number'):
-        bundle.classifier(backend=OPENVINO)
-    assert bundle.classifier(backend='auto').engine.backend == ONNXRUNTIME
+        load_network(bundle, backend=OPENVINO)
+    assert load_network(bundle, backend='auto').engine.backend == ONNXRUNTIME
 
 
 def test_too_few_calibration_images_are_refused_before_the_work(tiny_folder, tmp_path):
@@ -406,9 +407,9 @@ def test_a_machine_that_computes_something_else_is_noticed(exported, distort, ca
     distort(lambda logits, features, others: [logits + 0.1 * logits.std(), features, *others])
     bundle = load_bundle(exported)
     with pytest.raises(NavMonitorError, match='gives other logits on this machine'):
-        bundle.classifier(backend=OPENVINO)
+        load_network(bundle, backend=OPENVINO)
     with caplog.at_level(logging.WARNING):
-        assert bundle.classifier(backend='auto').engine.backend == ONNXRUNTIME
+        assert load_network(bundle, backend='auto').engine.backend == ONNXRUNTIME
     assert 'gives other logits' in caplog.text
 
 
@@ -454,7 +455,8 @@ def test_exporting_again_mends_a_spoilt_export(exported_copy, name):
     path = exported_copy / 'exported' / name
     path.write_bytes(path.read_bytes()[:-1] + b'?')
     exported_to(exported_copy, exported_copy, backends=[ONNXRUNTIME])
-    assert load_bundle(exported_copy).classifier(backend=ONNXRUNTIME).engine == Engine(ONNXRUNTIME)
+    running = load_network(load_bundle(exported_copy), backend=ONNXRUNTIME)
+    assert running.engine == Engine(ONNXRUNTIME)
 
 
 def test_what_was_exported_before_stays_when_a_gpu_tries_torch(exported_copy, monkeypatch):
@@ -463,7 +465,7 @@ def test_what_was_exported_before_stays_when_a_gpu_tries_torch(exported_copy, mo
     exported_to(exported_copy, exported_copy, backends=[TORCH])  # without a GPU it runs on the CPU
     bundle = load_bundle(exported_copy)
     assert set(bundle.stored.described) == {*before.described, 'torch_tf32'}
-    assert bundle.classifier(backend=ONNXRUNTIME).engine == Engine(ONNXRUNTIME)
+    assert load_network(bundle, backend=ONNXRUNTIME).engine == Engine(ONNXRUNTIME)
     graph = exported_copy / 'exported' / 'network.onnx'
     graph.write_bytes(graph.read_bytes()[:-1] + b'?')
     with pytest.raises(NavMonitorError, match=r'network\.onnx was changed after'):
@@ -480,7 +482,7 @@ def test_torch_is_exported_for_on_a_gpu_only(tiny_folder, tmp_path, monkeypatch)
 def test_auto_picks_openvino_for_the_shipped_bundles(name):
     bundle = load_bundle(name)
     monitor = Monitor(bundle)
-    reference = bundle.classifier(device='cpu', scores=monitor.judge.scores)
+    reference = load_network(bundle, device='cpu', scores=monitor.judge.scores)
     assert monitor.classifier.engine == Engine(OPENVINO)
     batch = np.random.default_rng(0).normal(size=(8, *reference.input_shape)).astype(np.float32)
     found, expected = monitor.classifier(batch), reference(batch)

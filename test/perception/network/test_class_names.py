@@ -14,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import LARGEST
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.class_names import (
     LONGEST_NAME,
     problem_of,
@@ -158,7 +161,7 @@ def test_a_bundle_of_very_many_classes_is_written_and_read(large):
     assert sum(map(len, names)) > LARGEST > (folder / 'bundle.yaml').stat().st_size * 10
     bundle = load_bundle(folder)
     assert bundle.class_names == names
-    assert bundle.classifier(trusted_packages=['tiny'], device='cpu').classes == IMAGENET_21K
+    assert load_network(bundle, trusted_packages=['tiny'], device='cpu').classes == IMAGENET_21K
     assert (folder / 'classes.txt').read_text().splitlines() == list(names)
     assert main(['show', str(folder)]) == 0
 

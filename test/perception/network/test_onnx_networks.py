@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from test_cli import environment
 from torch import nn
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.engine_export import export
@@ -91,7 +93,7 @@ def test_a_fit_to_the_file_gives_the_scores_of_a_fit_to_the_code(onnx_bundle, ti
     bundle = load_bundle(onnx_bundle)
     assert bundle.network == ONNX and bundle.reference == Engine(ONNXRUNTIME)
     assert list(bundle.scores) == list(tiny_bundle.scores)
-    by_file, by_code = bundle.classifier(), tiny_bundle.classifier(trusted_packages=['tiny'])
+    by_file, by_code = load_network(bundle), load_network(tiny_bundle, trusted_packages=['tiny'])
     for source in (tiny.source(7, 100), tiny.source(8, 50, groups=None)):
         found, expected = run(by_file, source), run(by_code, source)
         assert np.array_equal(found.predicted, expected.predicted)
@@ -117,7 +119,7 @@ def test_its_bundle_is_judged_with_the_same_p_values(onnx_bundle, tiny_bundle):
 
 def test_its_bundle_is_exported_for_openvino(onnx_bundle, tmp_path):
     bundle = load_bundle(onnx_bundle)
-    export(bundle, bundle.classifier(), tiny.source(2, 200), ['openvino'], tmp_path / 'b')
+    export(bundle, load_network(bundle), tiny.source(2, 200), ['openvino'], tmp_path / 'b')
     written = {path.name for path in (tmp_path / 'b' / 'exported').iterdir()}
     # no graph, and where the processor has bfloat16 perhaps a calibration of that
     assert 'probe.safetensors' in written <= {'probe.safetensors', 'openvino_bf16.safetensors'}
@@ -137,7 +139,7 @@ def test_layers_of_the_file_are_viewed_and_gradients_are_refused(onnx_bundle):
     with pytest.raises(NavMonitorError, match='gradient views need one'):
         ONNX.build()
     with pytest.raises(NavMonitorError, match='ONNX form, which torch does not run'):
-        load_bundle(onnx_bundle).classifier(backend='torch')
+        load_network(load_bundle(onnx_bundle), backend='torch')
 
 
 def test_fit_and_show_take_the_file_without_importing_torch(onnx_file, tmp_path):
@@ -153,7 +155,7 @@ status = main(['fit', '--model', 'onnx', '--weights', {str(onnx_file)!r},
     '--false-alarm-rate', '0.05', '--output', 'bundle'])
 assert status == 0 and main(['show', 'bundle']) == 0
 from nav_monitor_ros.runtime.monitor import Monitor
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 print('running', Monitor(load_bundle('bundle')).classifier.engine, 'torch' in sys.modules)
 """
     done = subprocess.run(

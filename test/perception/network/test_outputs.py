@@ -13,8 +13,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from nav_monitor_ros.bundle.folder import load_bundle, save_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.perception.network.loading import start_network
@@ -273,7 +275,7 @@ def test_what_an_onnx_network_returns_is_noted_in_its_bundle(tmp_path):
     )
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
     assert OnnxGraph.read(tmp_path / 'bundle' / 'model.onnx').form == 'probabilities'
-    again = load_bundle(tmp_path / 'bundle').classifier()
+    again = load_network(load_bundle(tmp_path / 'bundle'))
     assert np.array_equal(again(BATCH).logits, running(BATCH).logits)
 
 
@@ -317,7 +319,7 @@ def test_one_of_several_outputs_is_monitored(tmp_path, form):
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
     again = load_bundle(tmp_path / 'bundle')
     assert again.network == spec
-    found = again.classifier(device='cpu', trusted_packages=['test_outputs'])
+    found = load_network(again, device='cpu', trusted_packages=['test_outputs'])
     assert np.array_equal(found(BATCH).logits, running(BATCH).logits)
     gradients = Differentiable(found.network, (3, SIDE, SIDE))
     assert gradients.input_gradient(BATCH[:1], np.array([1])).any()
@@ -347,7 +349,7 @@ def test_several_outputs_of_an_onnx_file(tmp_path):
     spec = NetworkSpec('onnx', output='scores')
     bundle = tiny.fitted(running, spec)
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
-    again = load_bundle(tmp_path / 'bundle').classifier()
+    again = load_network(load_bundle(tmp_path / 'bundle'))
     assert np.array_equal(again(BATCH).logits, running(BATCH).logits)
 
 
@@ -405,7 +407,7 @@ def test_weights_beside_an_onnx_file_are_read_and_move_into_the_bundle(tmp_path)
     assert np.allclose(running(BATCH).logits, tiny.classifier()(BATCH).logits, atol=1e-4)
     bundle = tiny.fitted(running, NetworkSpec('onnx'))
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
-    assert load_bundle(tmp_path / 'bundle').classifier()(BATCH).logits.shape == (6, 3)
+    assert load_network(load_bundle(tmp_path / 'bundle'))(BATCH).logits.shape == (6, 3)
     with pytest.raises(NavMonitorError, match=r'in another file.*external_data=False'):
         OnnxGraph.read(folder / 'a.onnx')  # as a bundle's is read
     data = (folder / 'a.onnx.data').read_bytes()

@@ -18,7 +18,7 @@ _JUDGING = """
 import os, time
 import numpy as np
 from threadpoolctl import threadpool_info
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.runtime.monitor import Monitor
 
 Monitor(load_bundle('digits'), device='cpu')

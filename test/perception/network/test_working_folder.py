@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny
 
-from nav_monitor_ros.bundle.folder import load_bundle
+from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network import working_folder
 from nav_monitor_ros.perception.network.specification import NetworkSpec
@@ -88,8 +88,9 @@ def test_a_network_in_the_current_folder_is_fitted_and_the_advice_works(desk):
     # What the advice says: where the folder is named, whoever runs it finds the code.
     bundle = load_bundle(desk / 'my bundle')
     script = (
-        'import sys; from nav_monitor_ros.bundle.folder import load_bundle; '
-        'load_bundle(sys.argv[1]).classifier(device="cpu", trusted_packages=["my_net"])'
+        'import sys; from nav_monitor_ros.bundle.loading import load_bundle; '
+        'from nav_monitor_ros.bundle.networks import load_network; '
+        'load_network(load_bundle(sys.argv[1]), device="cpu", trusted_packages=["my_net"])'
     )
     run = {'cwd': '/', 'capture_output': True, 'text': True, 'check': False}
     paths = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])

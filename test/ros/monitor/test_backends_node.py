@@ -14,7 +14,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from ros_harness import Graph, rgb_message, stamp_ns, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import find_bundle, load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.shipped import find_bundle  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
 from nav_monitor_ros.perception.decoded_image import DecodedImage  # noqa: E402
 from nav_monitor_ros.runtime.monitor import Monitor  # noqa: E402

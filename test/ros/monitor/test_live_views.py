@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
 
-from nav_monitor_ros.bundle.folder import load_bundle  # noqa: E402
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
 from nav_monitor_ros.ros.messages import cloud_message  # noqa: E402
 from nav_monitor_ros.views.volume import SHOWN, cloud  # noqa: E402
 

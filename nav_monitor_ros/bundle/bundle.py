@@ -1,0 +1,84 @@
+"""What a bundle holds: a network with the monitor that was fitted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.bundle.engines import StoredEngines
+from nav_monitor_ros.bundle.used_images import CalibrationImages, TrainingImages
+from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.perception.network.backends import TORCH, Engine
+from nav_monitor_ros.perception.network.specification import NetworkSpec
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.scores.base import Score
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A network with everything that was fitted to it."""
+
+    name: str
+    network: NetworkSpec
+    preprocess: Preprocess
+    layer: str  # the monitored one
+    class_names: tuple[str, ...]
+    scores: Mapping[str, Score]
+    calibration: Calibration
+    layer_ranges: Mapping[str, tuple[float, float]]  # 1st and 99th percentile in training
+    provenance: Mapping[str, Any]
+    background: int | None = None  # output of the network that stands for no class
+    folder: Path | None = None  # where it was read from
+    reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
+    stored: StoredEngines | None = None  # other engines that it was exported for
+    # None where an earlier version fitted it:
+    calibration_images: CalibrationImages | None = None
+    training_images: TrainingImages | None = None
+
+    def calibrated_for(self, engine: Engine) -> Bundle:
+        """Return this bundle with the calibration that holds for what an engine computes.
+
+        Raises:
+            NavMonitorError: Its file is missing, was changed, or is malformed.
+        """
+        if engine == self.reference or self.stored is None:
+            return self
+        own = self.stored.approval(engine).calibration
+        return self if own is None else replace(self, calibration=own)
+
+    def notes(self) -> list[str]:
+        """Return one line for each thing that a person should know of what was fitted."""
+        left_out = self.provenance.get('left_out') or {}
+        return [
+            *(note for score in self.scores.values() for note in score.notes()),
+            *(f'{name} is left out: {reason}' for name, reason in left_out.items()),
+        ]
+
+    def judge(
+        self,
+        *,
+        decisive: str = FUSED,
+        also: Sequence[str] = (),
+        top: int = 3,
+        evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
+    ) -> Judge:
+        """Return the fitted scores with their calibration, ready to judge.
+
+        Args:
+            decisive: The score whose p-value decides.
+            also: Scores that verdicts name besides, ``all`` for all of them.
+            top: How many classes a verdict lists.
+            evidence_level: P-value at or below which a frame counts as evidence.
+
+        Raises:
+            NavMonitorError: One of them is not a score of this bundle, or the level is out of
+                range.
+        """
+        return Judge(
+            self.scores, self.calibration, self.class_names,
+            decisive=decisive, also=also, top=top, evidence_level=evidence_level,
+        )

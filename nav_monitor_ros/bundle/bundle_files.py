@@ -1,0 +1,89 @@
+"""The files of a bundle: their names, sizes and checksums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.untrusted_yaml import read_yaml
+from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine
+from nav_monitor_ros.perception.network.specification import ONNX
+
+DESCRIPTION = 'bundle.yaml'
+WEIGHTS = 'model.safetensors'
+ONNX_WEIGHTS = 'model.onnx'  # of a network that was given in that form
+FITTED = 'monitor.safetensors'
+CARD = 'MODEL_CARD.md'
+CLASSES = 'classes.txt'  # the class names, one per line, where they are very many
+LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
+GRAPH = 'exported/network.onnx'
+PROBE = 'exported/probe.safetensors'
+EXPORTED_FILES = (
+    GRAPH, PROBE,
+    *(f'exported/{engine}.safetensors' for engine in ENGINES if engine != Engine(TORCH)),
+)
+_KNOWN_FILES = {WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
+
+
+def required_files(spec: object) -> tuple[str, ...]:
+    """Return the names of the files that every bundle of such a network has, its weights first."""
+    return (ONNX_WEIGHTS if spec == ONNX else WEIGHTS, FITTED, CARD)
+
+
+def written_files(
+    spec: str, class_names: Sequence[str] = (), *, exported: bool = False
+) -> set[str]:
+    """Return the files that a bundle of a network may consist of.
+
+    Args:
+        spec: Of the network.
+        class_names: Of its classes.
+        exported: Whether it is exported for other backends, too.
+    """
+    return {
+        DESCRIPTION, *required_files(spec), *((CLASSES,) if has_class_file(class_names) else ()),
+        *(EXPORTED_FILES if exported else ()),
+    }
+
+
+def own_files(folder: Path) -> set[str]:
+    """Return the files that the description in a folder lists, and itself; none without one."""
+    try:
+        described = read_yaml(folder / DESCRIPTION) if (folder / DESCRIPTION).is_file() else None
+    except NavMonitorError:
+        return set()
+    return listed_files(described)
+
+
+def listed_files(described: object) -> set[str]:
+    """Return the files that a description lists, and itself; none if it is malformed.
+
+    Names that are not those of a bundle's files are left out: they might lead anywhere.
+    """
+    files = described.get('files') if isinstance(described, dict) else None
+    if not isinstance(files, dict):
+        return set()
+    return {DESCRIPTION, *(name for name in _KNOWN_FILES if name in files)}
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files of a bundle have, without others in its folder."""
+    return sum(
+        (folder / name).stat().st_size for name in own_files(folder) if (folder / name).is_file()
+    )
+
+
+def has_class_file(class_names: Sequence[str]) -> bool:
+    """Return whether class names have a file of their own."""
+    return sum(map(len, class_names)) > LONGEST_LIST
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open('rb') as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Read a bundle from its folder, and check it whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle_files import (
+    CLASSES,
+    DESCRIPTION,
+    listed_files,
+    required_files,
+    sha256_of,
+)
+from nav_monitor_ros.bundle.description import bundle_of, read_description
+from nav_monitor_ros.bundle.shipped import find_bundle, shipped_bundles
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def load_bundle(bundle: str | Path) -> Bundle:
+    """Read a bundle and check it whole.
+
+    Args:
+        bundle: A folder, or the name of a shipped bundle.
+
+    Returns:
+        The bundle; its network is not built yet.
+
+    Raises:
+        NavMonitorError: A file is missing or was changed, the schema is unknown, or the contents
+            contradict each other.
+    """
+    folder = find_bundle(str(bundle))
+    _require_own_files(folder, (DESCRIPTION,))
+    described = read_description(folder)
+    _require_own_files(folder, (*required_files(_spec_of(described)), *listed_files(described)))
+    _check_hashes(folder, described)
+    return bundle_of(folder, described)
+
+
+def _spec_of(described: Mapping[str, Any]) -> object:
+    network = described.get('network')
+    return network.get('spec') if isinstance(network, dict) else None
+
+
+def _require_own_files(folder: Path, names: Iterable[str]) -> None:
+    """Check that a bundle's files are its own: links may lead to anybody's.
+
+    Raises:
+        NavMonitorError: One of them lies elsewhere.
+    """
+    if folder in shipped_bundles().values():
+        return  # colcon may have installed them as links
+    inside = folder.resolve()
+    for name in names:
+        try:
+            own = (folder / name).resolve().is_relative_to(inside)
+        except (OSError, RuntimeError):  # links in a circle
+            own = False
+        if not own:
+            raise NavMonitorError(
+                f'{folder / name} is a link that leads out of the bundle; copy the bundle with its '
+                'links resolved (cp -rL)'
+            )
+
+
+def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
+    hashes = described.get('files')
+    if not isinstance(hashes, dict):
+        raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
+    # Only names that this version knows are opened: a listed name cannot lead out of the folder.
+    listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
+    for name in (*required_files(_spec_of(described)), *listed_classes):
+        if not (folder / name).is_file():
+            raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
+        if sha256_of(folder / name) != hashes.get(name):
+            raise NavMonitorError(
+                f'{folder / name} was changed after it was written (SHA-256 differs from '
+                f'{DESCRIPTION}); copy or fit it again'
+            )

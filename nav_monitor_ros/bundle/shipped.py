@@ -1,0 +1,47 @@
+"""The bundles that ship with the package, and bundles by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nav_monitor_ros.bundle.bundle_files import DESCRIPTION
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.paths import reachable
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the bundles that came with the package, name -> folder."""
+    for share in _share_folders():
+        found = {p.parent.name: p.parent for p in sorted(share.glob(f'bundles/*/{DESCRIPTION}'))}
+        if found:
+            return found
+    return {}
+
+
+def find_bundle(bundle: str) -> Path:
+    """Return the folder of a bundle given as a path or as the name of a shipped one.
+
+    Raises:
+        NavMonitorError: Neither exists.
+    """
+    if not bundle:
+        raise NavMonitorError('no bundle is given; name a folder or a shipped bundle')
+    shipped = shipped_bundles()
+    if bundle in shipped:
+        return shipped[bundle]
+    folder = Path(os.path.expanduser(bundle))
+    if not reachable(folder).is_dir():
+        raise NavMonitorError(
+            f"bundle '{bundle}' is neither a folder nor a shipped bundle "
+            f'({", ".join(shipped) or "none is installed"})'
+        )
+    return folder
+
+
+def _share_folders() -> list[Path]:
+    """Return the folders where this package's data may lie, the code's own installation first."""
+    here = Path(__file__).resolve()
+    own = [parent / 'share' / 'nav_monitor_ros' for parent in here.parents]
+    prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    return [here.parents[1], *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]

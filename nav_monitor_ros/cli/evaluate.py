@@ -1,0 +1,116 @@
+"""The command ``nav_monitor evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli.options.bundle import add_bundle, listed
+from nav_monitor_ros.cli.options.output_paths import check_outputs
+from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
+from nav_monitor_ros.cli.options.running import add_running, add_trust
+from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
+from nav_monitor_ros.cli.output import ProgressBars, say, table_console, write_json
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command."""
+    evaluate = commands.add_parser(
+        'evaluate',
+        help='compare the scores of a bundle',
+        description='Compare the scores of a bundle on one in-distribution and several '
+        f'out-of-distribution sources.\n\n{SOURCE}.',
+        epilog='example:\n'
+        '  nav_monitor evaluate digits --inside sample:digits \\\n'
+        "      --ood 'triangles=sample:triangles?count=1000' --ood noise=sample:noise",
+    )
+    add_bundle(evaluate)
+    evaluate.add_argument('--inside', required=True, metavar='SOURCE',
+                          help='in-distribution images that were used for nothing else')
+    evaluate.add_argument('--ood', action='append', default=[], metavar='NAME=SOURCE',
+                          help='out-of-distribution images; may be repeated, or left out to see '
+                          'false alarms and patterns alone')
+    evaluate.add_argument('--scores', metavar='A,B,...',
+                          help='scores to compare besides those that are fused (default: all)')
+    evaluate.add_argument('--peers', metavar='SOURCE',
+                          help="compare with pytorch-ood's detectors as well, fitted to these "
+                          'labelled training images')
+    evaluate.add_argument('--rate', type=float, default=30.0, metavar='HZ',
+                          help='frames a second where sources are played as video (default: 30)')
+    evaluate.add_argument('--output', type=Path, metavar='DIR',
+                          help='where metrics.json and report.html go')
+    add_trust(evaluate)
+    add_running(evaluate)
+    add_ray(evaluate, parts='images')
+    evaluate.add_argument('--backend',
+                          help='what runs the network: torch, onnxruntime, openvino or auto '
+                          '(default: what ran it when the monitor was fitted)')
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.networks import load_network
+    from nav_monitor_ros.bundle.shipped import find_bundle
+    from nav_monitor_ros.evaluation.evaluate import evaluate, tables
+    from nav_monitor_ros.evaluation.report_data import evaluation_report
+    from nav_monitor_ros.evaluation.report_page import write_report
+
+    if options.output is not None:
+        written = [options.output / name for name in ('metrics.json', 'report.html')]
+        check_outputs(options, {'--output': written})
+    outside = {}
+    for text in options.ood:
+        name, equals, source = text.partition('=')
+        if not equals:
+            raise NavMonitorError(f'--ood {text}: write NAME=SOURCE')
+        if name in outside or name == options.inside:
+            raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
+        outside[name] = opened(source)
+    if options.rate <= 0:
+        raise NavMonitorError(f'--rate {options.rate}: must be above 0')
+    if options.peers and not outside:
+        raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
+    if options.peers and options.ray:
+        raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
+    inside = opened(options.inside)
+    peers = opened(options.peers) if options.peers else None
+    bundle = load_bundle(options.bundle)
+    also = listed(options.scores) or ('all',)
+    classifier = load_network(
+        bundle, backend=options.backend, device=options.device, threads=options.threads,
+        trusted_packages=options.trust, scores=bundle.judge(also=also).scores,
+    )
+    judge = bundle.calibrated_for(classifier.engine).judge(also=also)
+    with cluster_of(options) as cluster, ProgressBars() as progress:
+        elsewhere = None
+        if cluster is not None:
+            from nav_monitor_ros.cluster.judging import JudgeJob, RayJudge
+
+            elsewhere = RayJudge(
+                cluster,
+                JudgeJob(
+                    str(find_bundle(options.bundle).absolute()), also, options.backend,
+                    tuple(options.trust), options.device, options.threads, options.workers or None,
+                ),
+                part=options.ray_part, progress=progress,
+            )
+        result, judged = evaluate(
+            classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
+            workers=options.workers or None, elsewhere=elsewhere, progress=progress,
+        )
+    console = table_console()
+    if result.accuracy is not None:
+        console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
+        say_how_matched(inside, bundle.class_names)
+    for table in tables(result):
+        console.print(table)
+    if options.output is not None:
+        metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
+        write_json(options.output / 'metrics.json', metrics)
+        with ProgressBars() as progress:
+            report = evaluation_report(bundle, judge, inside, outside, result, judged)
+            write_report(options.output / 'report.html', report)
+        say(f'wrote {options.output / "report.html"}')

@@ -1,0 +1,242 @@
+"""The command ``nav_monitor fit``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli.export import export_bundle
+from nav_monitor_ros.cli.options.bundle import add_backends, add_force, listed
+from nav_monitor_ros.cli.options.network import (
+    add_network,
+    add_preprocessing,
+    class_names_of,
+    key_value,
+    network_of,
+    preprocess_of,
+)
+from nav_monitor_ros.cli.options.output_paths import check_outputs
+from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
+from nav_monitor_ros.cli.options.running import add_running
+from nav_monitor_ros.cli.options.sources import SOURCE, opened
+from nav_monitor_ros.cli.output import ProgressBars, say
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.perception.network.working_folder import folder_of
+
+
+def add_fit(commands: Any) -> None:
+    """Add the command."""
+    fit = commands.add_parser(
+        'fit',
+        help='fit a monitor to a trained network',
+        description=f'Fit a monitor to a trained network and write a bundle.\n\n{SOURCE}.',
+        epilog='example:\n'
+        '  nav_monitor fit --model torchvision:resnet18 --model-arg num_classes=12 \\\n'
+        '      --weights resnet18.pth --data photos/train --calibration photos/held_out \\\n'
+        '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18\n'
+        '  and from a recording, labelled by a CSV with lines such as 12.5,31,crossing:\n'
+        "      --data 'drive:/camera/image_raw?labels=drive.csv' \\\n"
+        "      --calibration 'other_drive:/camera/image_raw?labels=other.csv&group=5'",
+    )
+    network = add_network(fit, required=True)
+    network.add_argument('--layer', default='penultimate',
+                         help='layer to monitor, name or number (default: penultimate)')
+    network.add_argument('--background', type=int, metavar='INDEX',
+                         help='output of a background class that the network was trained with, '
+                         'such as -1 for the last')
+    images = fit.add_argument_group('images')
+    images.add_argument('--data', required=True, metavar='SOURCE',
+                        help="training images; without labels, the network's predictions serve")
+    images.add_argument('--calibration', required=True, metavar='SOURCE',
+                        help='held-out in-distribution images')
+    add_preprocessing(images)
+    monitor = fit.add_argument_group('monitor')
+    monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
+    monitor.add_argument('--fuse', metavar='A,B,...',
+                         help='members of the fused score '
+                         '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
+    monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
+                         help='option of a score, such as pattern.select=0.25; may be repeated')
+    monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
+                         help='of in-distribution frames, each taken alone (default: 0.01)')
+    monitor.add_argument('--confidence', type=float, default=0.95,
+                         help='with which that rate holds (default: 0.95)')
+    monitor.add_argument('--class-images', type=int, metavar='N',
+                         help='calibration images with which a class is calibrated on its own '
+                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
+    monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
+    monitor.add_argument('--skip-invalid', action='store_true',
+                         help='leave out images for which the network gives NaN or infinity; '
+                         'without it the first one ends the fit')
+    add_backends(monitor, '--export', None)
+    add_running(fit)
+    add_ray(fit, parts='training images')
+    keeping = fit.add_argument_group('long work')
+    keeping.add_argument('--checkpoint', type=Path, metavar='DIR',
+                         help='keep there how far the fit is; the same command goes on from it '
+                         'after an interruption, to the same bundle')
+    keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
+                         help='time between two checkpoints (default: 60)')
+    fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
+    add_force(fit)
+    fit.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle.bundle_files import written_files
+    from nav_monitor_ros.bundle.model_card import model_card
+    from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
+    from nav_monitor_ros.bundle.saving import save_bundle
+    from nav_monitor_ros.data.labels import naming_note
+    from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+    from nav_monitor_ros.perception.network.loading import start_network
+
+    spec = network_of(options)
+    preprocess = preprocess_of(options)
+    choices = _fit_options(options)
+    check_outputs(
+        options, {}, folders={'--output': options.output, '--checkpoint': options.checkpoint})
+    check_output(
+        options.output, force=options.force, outside={'--checkpoint': options.checkpoint},
+        writes=written_files(spec.spec, choices.class_names or (), exported=bool(options.export)),
+    )
+    checkpoint = None
+    if options.checkpoint is not None:
+        if options.ray:
+            raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
+                                  'costs its part only')
+        checkpoint = FitCheckpoint(options.checkpoint, options.checkpoint_seconds)
+    data, calibration = opened(options.data), opened(options.calibration)
+    check_foreign(
+        options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
+    )
+    classifier = start_network(
+        spec, options.weights, preprocess, layer=options.layer, background=options.background,
+        device=options.device, threads=options.threads,
+    )
+    if options.export:
+        from nav_monitor_ros.fitting.engine_export import engines_for
+
+        engines_for(listed(options.export), classifier.engine, '--export')
+    with cluster_of(options) as cluster, ProgressBars() as progress:
+        remote_fit = None
+        if cluster is not None:
+            from nav_monitor_ros.cluster.fitting import NetworkRecipe, RayFit
+
+            remote_fit = RayFit(
+                cluster,
+                NetworkRecipe(
+                    spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
+                    preprocess,
+                    options.layer, options.background, options.device, options.threads,
+                ),
+                options.data, part=options.ray_part, workers=options.workers or None,
+                skip_invalid=options.skip_invalid,
+            )
+        bundle = fit(
+            classifier, spec, data, calibration, choices, workers=options.workers or None,
+            checkpoint=checkpoint, remote_fit=remote_fit, progress=progress,
+            provenance={
+                'weights': options.weights.name.encode(errors='backslashreplace').decode(),
+            },
+        )
+    save_bundle(
+        bundle, classifier, options.output, card=model_card(bundle), force=options.force
+    )
+    if checkpoint is not None:
+        if checkpoint.resumed_at is not None:
+            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+        checkpoint.discard()
+    if options.export:
+        export_bundle(
+            options.output, options.export, calibration, options.output,
+            trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
+        )
+    note = naming_note(data, choices.class_names, classifier.classes)
+    if note:
+        say(note)
+    report_fitted(bundle, options.output, spec.package, classifier.device)
+
+
+def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
+    """Return a file of weights for machines that do not see it."""
+    from nav_monitor_ros.perception.network.specification import ONNX
+
+    if spec.spec != ONNX:
+        return path.read_bytes()
+    with scratch_folder('nav_monitor_fit_') as scratch:
+        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
+        classifier.save(whole)
+        return whole.read_bytes()
+
+
+def _fit_options(options: argparse.Namespace) -> Any:
+    from nav_monitor_ros.fitting.options import FitOptions
+    from nav_monitor_ros.scores.options import checked
+    from nav_monitor_ros.scores.registry import SCORES
+
+    scores: dict[str, dict[str, Any]] = {name: {} for name in listed(options.scores) or SCORES}
+    for text in options.option:
+        key, value = key_value(text)
+        score, dot, name = key.partition('.')
+        if not dot or score not in scores:
+            raise NavMonitorError(
+                f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
+            )
+        scores[score][name] = value
+    for name, given in scores.items():
+        if name in SCORES:
+            checked(name, SCORES[name].options_type, given)  # before the work
+    return FitOptions(
+        name=options.name or options.output.name,
+        scores=scores if options.scores or options.option else None,
+        fuse=listed(options.fuse) or None,
+        false_alarm_rate=options.false_alarm_rate,
+        confidence=options.confidence,
+        class_images=options.class_images,
+        class_names=class_names_of(options.classes),
+        seed=options.seed,
+        skip_invalid=options.skip_invalid,
+    )
+
+
+def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> None:
+    """Report what was fitted and where it was written.
+
+    Args:
+        bundle: The bundle.
+        folder: Where it was written.
+        package: Of the network's code; '' where the node needs none.
+        device: That the network ran on.
+    """
+    from nav_monitor_ros.bundle.bundle_files import size_of
+
+    say(f'computed on {device}')
+    for note in bundle.notes():
+        say(note)
+    _report_accuracy(bundle)
+    size = size_of(folder) / 1e6
+    say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
+    if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
+        found = folder_of(package)
+        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
+            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
+
+
+def _report_accuracy(bundle: Any) -> None:
+    """Say how many training images are classified correctly, and what was left out."""
+    provenance = bundle.provenance
+    correct, images = provenance['correctly_classified'], provenance['data']['images']
+    if provenance['labels'] == 'data':
+        say(f'{correct} of {images} training images are classified correctly '
+            f'({correct / images:.1%}); patterns and statistics are theirs')
+        if correct < images / 2:
+            say('warning: that is little; check labels, class order, weights and preprocessing')
+    shared = provenance.get('calibration_images_shared_with_data')
+    if shared:
+        say(f'warning: {shared} calibration images are training images too and were left out')

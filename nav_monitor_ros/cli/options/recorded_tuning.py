@@ -1,0 +1,61 @@
+"""What a recording of class tuning holds: options of ``tuning record`` and of ``train``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def add_recorded(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is recorded."""
+    recorded = parser.add_argument_group('class tuning')
+    recorded.add_argument('--layer', action='append', default=[], metavar='NAME|NUMBER',
+                          help='penultimate and output are layers too; may be repeated (default: '
+                          'the last layer of each resolution, penultimate, output)')
+    recorded.add_argument('--components', type=int, default=256, metavar='N',
+                          help='of a layer at most, evenly chosen (default: 256)')
+    recorded.add_argument('--response', choices=('max', 'mean'), default='max',
+                          help='of a channel, over its positions (default: max)')
+
+
+def recorded_options(options: argparse.Namespace) -> Any:
+    """Return what the options of ``add_recorded`` ask for."""
+    from nav_monitor_ros.tuning.recorder import TuningOptions
+
+    return TuningOptions(tuple(options.layer), options.components, options.response)
+
+
+def add_watch(train: argparse.ArgumentParser) -> None:
+    """Add the options that record class tuning while a network is trained."""
+    train.add_argument('--record-tuning', type=Path, metavar='DIR',
+                       help='record class tuning while training, for `view tuning`; the weights '
+                       'of each checkpoint go to DIR/weights')
+    train.add_argument('--record-every', type=float, default=1.0, metavar='EPOCHS',
+                       help='such as 0.25 (default: 1)')
+
+
+def watch_of(options: argparse.Namespace, progress: Any) -> Any:
+    """Return who looks at the network that is trained, or None where nothing is recorded.
+
+    Raises:
+        NavMonitorError: The options cannot be met.
+    """
+    if options.record_tuning is None:
+        return None
+    from nav_monitor_ros.fitting.train import TASKS, Watch
+    from nav_monitor_ros.tuning.recorded_training import RecordedTraining
+    from nav_monitor_ros.tuning.recorder import TuningOptions
+
+    if options.weights is not None:
+        raise NavMonitorError('--record-tuning records a training; with --weights there is none')
+    if not options.record_every > 0:
+        raise NavMonitorError(f'--record-every {options.record_every}: must be above 0')
+    task = TASKS[options.task]
+    recorded = RecordedTraining(
+        options.record_tuning, options.task, task.preprocess, task.class_names, TuningOptions(),
+        background=-1 if options.decoy else None, threads=options.threads, progress=progress,
+    )
+    return Watch(options.record_every, recorded.look)

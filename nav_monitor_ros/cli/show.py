@@ -1,0 +1,28 @@
+"""The command ``nav_monitor show``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nav_monitor_ros.cli.options.bundle import add_bundle
+from nav_monitor_ros.cli.output import table_console
+
+
+def add_show(commands: Any) -> None:
+    """Add the command."""
+    show = commands.add_parser(
+        'show',
+        help='show what is in a bundle',
+        description='Show what is in a bundle.',
+        epilog='example:\n  nav_monitor show digits',
+    )
+    add_bundle(show)
+    show.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.bundle.show import show
+
+    show(load_bundle(options.bundle), table_console())

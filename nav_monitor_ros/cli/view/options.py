@@ -1,0 +1,139 @@
+"""Options that several views share: the network, the image, and how they are drawn."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nav_monitor_ros.cli.options.network import (
+    add_network,
+    add_preprocessing,
+    class_names_of,
+    network_of,
+    preprocess_of,
+    refuse_network_options,
+)
+from nav_monitor_ros.cli.options.running import add_device, add_seed, add_threads, add_trust
+from nav_monitor_ros.errors import NavMonitorError
+
+COLORMAPS = ('viridis', 'inferno')
+ORDERS = ('index', 'k-means', 'pca-rows', 'pca-maps', 'leaves')
+
+
+def add_viewed(parser: argparse.ArgumentParser, *, image: bool = True) -> None:
+    """Add the options that say which network, and which image, are looked at."""
+    parser.add_argument('bundle', nargs='?', help='a bundle: folder, or the name of a shipped one')
+    add_network(parser, required=False)
+    images = parser.add_argument_group('image')
+    if image:
+        images.add_argument('--image', required=True, metavar='FILE|SOURCE',
+                            help='an image file of any size, or a source as `fit` takes it')
+        images.add_argument('--index', type=int, default=0, metavar='N',
+                            help='which image of a source, from 0 (default: 0)')
+    add_preprocessing(images)
+    running = parser.add_argument_group('running')
+    add_trust(running)
+    add_device(running)
+    add_threads(running)
+
+
+def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
+    """Return the network that the options of ``add_viewed`` name.
+
+    Args:
+        options: That were given.
+        source: Labelled images, whose classes name the outputs of a network without names.
+
+    Raises:
+        NavMonitorError: They name none, or two, or it cannot be used.
+    """
+    from nav_monitor_ros.inspection.inspected_network import view_bundle, view_network
+
+    if options.bundle is None and options.model is None:
+        raise NavMonitorError('name a bundle, or a network with --model and --weights')
+    if options.bundle is not None:
+        refuse_network_options(options)
+    running = {'device': options.device, 'threads': options.threads}
+    if options.bundle is not None:
+        return view_bundle(options.bundle, trusted_packages=options.trust, **running)
+    if options.weights is None:
+        raise NavMonitorError('--model needs --weights')
+    return view_network(
+        network_of(options), options.weights,
+        preprocess_of(options), class_names=class_names_of(options.classes), source=source,
+        **running,
+    )
+
+
+def add_layer(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says which layer is drawn."""
+    parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
+                        help='(default: the last one with extent; `view layers` lists them)')
+
+
+def add_drawing(parser: argparse.ArgumentParser, channels: int) -> None:
+    """Add the options that say how maps are drawn.
+
+    Args:
+        parser: Of a view.
+        channels: Default of the number of channels.
+    """
+    parser.add_argument('--channels', type=int, default=channels, metavar='N',
+                        help=f'at most so many (default: {channels})')
+    parser.add_argument('--colormap', choices=COLORMAPS, default='viridis',
+                        help='of unsigned maps (default: viridis)')
+    parser.add_argument('--color-scale', choices=('training', 'image'), default='training',
+                        help='what the colours span: 1 to 99 %% of the values in training, where '
+                        'a bundle knows them, or of those of this image (default: training)')
+    parser.add_argument('--width', type=int, default=960, metavar='PIXELS',
+                        help='of the picture (default: 960)')
+
+
+def add_side(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add the option that says how large panels are, with its default in pixels."""
+    parser.add_argument('--side', type=_side, default=default, metavar='PIXELS',
+                        help=f'longer side of each panel, 100 to 2048 (default: {default})')
+
+
+def _side(text: str) -> int:
+    if not (text.isdecimal() and 100 <= int(text) <= 2048):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 100 to 2048")
+    return int(text)
+
+
+def add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:
+    """Add the options that say what is written.
+
+    Args:
+        parser: Of a view.
+        kinds: Endings of the files.
+        several: Whether several may be written.
+    """
+    add_seed(parser, 'of everything random')
+    if '.png' in kinds:
+        parser.add_argument('--colors', type=int, default=0, metavar='N',
+                            help='write a .png with a palette of N colours, 2 to 256: a smaller '
+                            'file, its colours no longer exact (default: all colours)')
+    parser.add_argument(
+        '--output', required=True, type=Path, metavar=kinds,
+        action='append' if several else 'store', help='may be repeated' if several else None,
+    )
+
+
+def open_subject(options: argparse.Namespace, source: Any = None) -> tuple[Any, Any]:
+    """Return the network ready for gradients, and a function that makes it anew."""
+    from nav_monitor_ros.inspection.gradient_views import Subject
+
+    viewed = open_viewed(options, source)
+    if viewed.bundle is not None:
+        spec, trusted = viewed.bundle.network, options.trust
+    else:
+        # Whoever types the package's name on the command line trusts it.
+        spec = network_of(options)
+        trusted = [spec.package]
+
+    def build() -> Any:
+        return spec.build(trusted)
+
+    return Subject.of(viewed, build), build

@@ -1,0 +1,72 @@
+"""``nav_monitor view weight-gradient``: what the filters of a convolution do for three classes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nav_monitor_ros.cli.options.output_paths import check_outputs
+from nav_monitor_ros.cli.options.sources import opened, say_how_matched
+from nav_monitor_ros.cli.output import ProgressBars, say
+from nav_monitor_ros.cli.view.options import add_files, add_viewed, open_subject
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def add_weight_gradient(views: Any) -> None:
+    """Add the view."""
+    parser = views.add_parser(
+        'weight-gradient', help='what the filters of a convolution do for three classes',
+        description='Draw d logit / d weight of a convolution as a volume of filters, input '
+        'channels\nand places of the kernel, for the class that is missed most often, the one '
+        'most like it\nand the one least like it by the confusion matrix: on an image that is '
+        'classified\ncorrectly and on one that is missed. Below, how much each filter counts, mean '
+        '|gradient x weight|,\nand the accuracy while filters are zeroed.',
+        epilog='example:\n  nav_monitor view weight-gradient digits --images sample:digits '
+        '--layer conv4.0 \\\n      --output filters.png --output filters.html',
+    )
+    add_viewed(parser, image=False)
+    parser.add_argument('--images', required=True, metavar='SOURCE',
+                        help='labelled images, as `fit` takes them; without labels, the '
+                        "network's predictions count as right")
+    parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
+                        help='a convolution (default: the last one with extent)')
+    parser.add_argument('--reference', metavar='CLASS',
+                        help='the first class, name or number (default: missed most often)')
+    parser.add_argument('--measured', type=int, default=200, metavar='N',
+                        help='images for importance and accuracy, half each; 0 leaves them out '
+                        '(default: 200)')
+    add_files(parser, 'FILE.png|FILE.html', several=True)
+    parser.set_defaults(run=_weight_gradient)
+
+
+def _weight_gradient(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.files.pictures import require_suffix, write_page, write_png
+    from nav_monitor_ros.inspection.gradient_views import (
+        comparison_lines,
+        comparison_page,
+        comparison_picture,
+    )
+    from nav_monitor_ros.inspection.weight_gradients import compare_filters
+
+    require_suffix(options.output, ('.png', '.html'))
+    check_outputs(options, {'--output': options.output})
+    if options.measured < 0:
+        raise NavMonitorError(f'--measured {options.measured}: must not be negative')
+    source = opened(options.images)
+    subject, _ = open_subject(options, source)
+    wanted = options.reference
+    with ProgressBars() as progress:
+        compared = compare_filters(
+            subject.network, subject.preprocess, source, subject.class_names,
+            layer=options.layer, reference=None if wanted is None else subject.class_index(wanted),
+            measured=options.measured, seed=options.seed, progress=progress,
+        )
+    say_how_matched(source, subject.class_names)
+    for line in comparison_lines(subject, compared):
+        say(line)
+    for path in options.output:
+        if path.suffix.lower() == '.html':
+            write_page(path, comparison_page(subject, compared))
+        else:
+            write_png(path, comparison_picture(subject, compared), options.colors)
+        say(f'wrote {path}')

@@ -1,0 +1,79 @@
+"""What is said about an alert once it is out: ``~/ood_status`` and a line of the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from std_msgs.msg import Header
+
+from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.ros.messages import status_message
+from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.qos import latched, unattended
+
+
+class AlertStatus:
+    """Publishes ``~/ood_status`` of one camera, or the combined one."""
+
+    def __init__(self, node: LifecycleNode, camera: str = '') -> None:
+        """Create the publisher.
+
+        Args:
+            node: Owns it.
+            camera: Name of the camera, where the node has several.
+        """
+        self._node = node
+        self._name = ': '.join(filter(None, (node.get_fully_qualified_name(), camera, 'ood')))
+        self._frame_id = ''  # of the last image
+        self._publisher = node.create_publisher(
+            DiagnosticArray, f'~/{camera}/ood_status' if camera else '~/ood_status', latched(),
+            **unattended(),
+        )
+
+    def publish(
+        self,
+        alert: Alert,
+        values: Mapping[str, object],
+        header: Header | None = None,
+        verdict: Verdict | None = None,
+    ) -> None:
+        """Publish a status.
+
+        Args:
+            alert: The alert as it was published.
+            values: Further values.
+            header: The image's, where the status is about one; else the time is the node's.
+            verdict: The image's, if it could be judged.
+        """
+        if header is None:
+            header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame_id)
+        self._frame_id = header.frame_id
+        self._publisher.publish(
+            status_message(header, self._name, header.frame_id, alert, verdict, values)
+        )
+
+
+def log_change(
+    log: QueuedLog, topic: str, before: Alert | None, alert: Alert, known: str = ''
+) -> None:
+    """Log that an alert has changed.
+
+    Args:
+        log: Gets the line.
+        topic: The alert's.
+        before: The alert before; None at the start.
+        alert: The alert now, of another value or reason.
+        known: Part of the detail that has a line of its own in the log.
+    """
+    detail = alert.detail.removesuffix(f'; {known}')
+    if alert.value:
+        severity = logging.WARNING
+    elif before is not None and before.value:
+        severity = logging.INFO
+    else:  # suspect and back, as often as single frames are flagged
+        severity = logging.DEBUG
+    log.log(severity, f'{topic} {alert.value}: {alert.reason.value} {detail}'.rstrip())

@@ -1,0 +1,58 @@
+"""Whether images come from one live camera."""
+
+import random
+
+import pytest
+
+from nav_monitor_ros.decision.image_stream import MOST_PUBLISHERS, MixedPublishers
+
+
+def test_a_publisher_that_comes_back_after_another_makes_two():
+    watch = MixedPublishers()
+    assert [watch.image_from(name, t / 30) for t, name in enumerate('aabab')] == [
+        False, False, False, True, True,
+    ]
+
+
+def test_two_publishers_are_forgotten_a_second_after_one_is_gone():
+    watch = MixedPublishers()
+    for t, name in enumerate('abab'):
+        watch.image_from(name, t / 30)
+    assert watch.image_from('b', 0.9)
+    assert not watch.image_from('b', 1.2)
+
+
+def test_a_publisher_that_was_gone_for_long_comes_back_as_one():
+    watch = MixedPublishers()
+    assert not any(
+        watch.image_from(name, t) for t, name in ((0.0, 'a'), (0.1, 'b'), (5.0, 'b'), (5.1, 'a'))
+    )
+
+
+@pytest.mark.parametrize('periods', [(1.0, 1.0), (5.0, 5.0), (0.033, 2.0), (2.0, 0.1), (1.3, 0.7)])
+def test_slow_publishers_are_found_and_stay_found(periods):
+    rng = random.Random(3)
+    images = sorted(
+        (period * (number + rng.uniform(-0.1, 0.1)) + start, name)
+        for name, period, start in zip('ab', periods, (0.0, 0.31 * max(periods)), strict=True)
+        for number in range(round(20 * max(periods) / period))
+    )
+    watch = MixedPublishers()
+    found = [(time, watch.image_from(name, time)) for time, name in images]
+    first = next(time for time, mixed in found if mixed)
+    assert first <= 4 * max(periods)
+    end = max(time for time, name in images if name == 'ab'[periods.index(max(periods))])
+    assert all(mixed for time, mixed in found if first <= time <= end)
+
+
+def test_a_slow_publisher_that_takes_over_from_another_is_one():
+    watch = MixedPublishers()
+    assert not any(watch.image_from('a', 2.0 * t) for t in range(10))
+    assert not any(watch.image_from('b', 21.0 + 2.0 * t) for t in range(10))
+
+
+def test_publishers_that_are_never_the_same_need_no_memory():
+    watch = MixedPublishers()
+    for number in range(1000):
+        assert not watch.image_from(number, number / 500)
+    assert len(watch._seen) <= MOST_PUBLISHERS
