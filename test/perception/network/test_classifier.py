@@ -24,7 +24,7 @@ from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 from nav_monitor_ros.perception.network.torch.device import select_device
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.runtime.incidents import held_bytes
+from nav_monitor_ros.runtime.incident_frames import held_bytes
 
 SIX = Preprocess(6, 6, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
