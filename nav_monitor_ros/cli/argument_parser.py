@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from nav_monitor_ros.cli.standard_streams import output_error_status
 from nav_monitor_ros.errors import did_you_mean, printable
 
 
@@ -33,6 +35,16 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with status 2, the usage, and one line that says what is wrong."""
         super().error(printable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write a help text or an error; argparse would not notice that it cannot be written."""
+        stream = file or sys.stderr
+        try:
+            stream.write(message)
+            stream.flush()
+        except OSError as error:
+            if stream is sys.stdout:
+                raise SystemExit(output_error_status(error)) from None
 
     def _check_options(self, arguments: Sequence[str]) -> None:
         seen: set[argparse.Action] = set()

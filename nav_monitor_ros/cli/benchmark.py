@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import ProgressBars, table_console, write_json
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -178,6 +179,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
+    check_outputs(options, {'--json': options.json})
     if options.what != ALL:
         benchmark = BENCHMARKS[options.what]
         chosen = {option.name: getattr(options, option.name) for option in benchmark.options}

@@ -6,11 +6,13 @@ import sys
 from typing import NoReturn
 
 from nav_monitor_ros import interrupt
+from nav_monitor_ros.cli.standard_streams import open_closed_streams
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 
 
 def main() -> NoReturn:
     """Run one command and end the process with its status, 130 if it was interrupted."""
+    open_closed_streams()
     require_utf8_mode()
     interrupt.handle_signals()
     from nav_monitor_ros.cli.main import main as run

@@ -14,9 +14,9 @@ from nav_monitor_ros.cli.options.monitor import (
     settings_of,
     warn_of_parameters,
 )
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.output_paths import check_output_paths
 
 if TYPE_CHECKING:
     from nav_monitor_ros.replay.verdict_log import Run
@@ -66,7 +66,6 @@ def _decades(text: str) -> float:
 
 def _compare(options: argparse.Namespace) -> int:
     from nav_monitor_ros.files.atomic_file import write_file
-    from nav_monitor_ros.files.output_paths import require_place
     from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.comparison import (
         compare_runs,
@@ -77,13 +76,9 @@ def _compare(options: argparse.Namespace) -> int:
     )
     from nav_monitor_ros.replay.comparison_page import comparison_page
 
-    check_output_paths({'--csv': options.csv, '--html': options.html}, {
-        'the run A': Path(options.a), 'the run B': Path(options.b), '--bag': options.bag,
-        '--params': options.params,
+    check_outputs(options, {'--csv': options.csv, '--html': options.html}, inputs={
+        'the run A': Path(options.a), 'the run B': Path(options.b),
     })
-    for path in (options.csv, options.html):
-        if path is not None:
-            require_place(path)
     warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
     with ProgressBars() as progress:

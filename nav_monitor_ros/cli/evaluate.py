@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli.options.bundle import add_bundle, listed
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.options.running import add_running, add_trust
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
@@ -57,6 +58,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.evaluation.report_data import evaluation_report
     from nav_monitor_ros.evaluation.report_page import write_report
 
+    if options.output is not None:
+        written = [options.output / name for name in ('metrics.json', 'report.html')]
+        check_outputs(options, {'--output': written})
     outside = {}
     for text in options.ood:
         name, equals, source = text.partition('=')

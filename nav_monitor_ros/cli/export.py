@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli.options.bundle import add_backends, add_bundle, add_force, listed
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.running import add_seed, add_threads, add_trust
 from nav_monitor_ros.cli.options.sources import opened
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console
@@ -91,11 +92,14 @@ def _export(options: argparse.Namespace) -> None:
 
     own = find_bundle(options.bundle)
     output = options.output or own
+    if output.resolve() == own.resolve():
+        options = argparse.Namespace(**{**vars(options), 'bundle': None})
+    check_outputs(options, {}, folders={'--output': output})
     # In its own place a bundle is only added to.
     check_output(output, force=options.force or output.resolve() == own.resolve())
     check_foreign(output, EXPORTED_FILES)
     export_bundle(
-        options.bundle, options.backend, opened(options.calibration), output,
+        own, options.backend, opened(options.calibration), output,
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,
         force=options.force,
     )

@@ -28,6 +28,7 @@ from nav_monitor_ros.cli.output import (
 )
 from nav_monitor_ros.cli.replay import add_replay
 from nav_monitor_ros.cli.show import add_show
+from nav_monitor_ros.cli.standard_streams import CLOSED_PIPE
 from nav_monitor_ros.cli.train import add_train
 from nav_monitor_ros.cli.tuning import add_tuning
 from nav_monitor_ros.cli.view import add_view
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
-        line that says why; 130 if it was interrupted, after one line that says what was written.
+        line that says why; 130 if it was interrupted, after one line that says what was written;
+        141 if the reader of standard output closed it, as a shell reports SIGPIPE.
     """
     accept_all_letters()
     options = make_parser().parse_args(arguments)
@@ -65,6 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not requested():
             return _failed(options.command, error)
+    except SystemExit as error:  # nothing here raises it: a network's code, or a library's
+        if not requested():
+            print(printable(
+                f'nav_monitor {options.command}: code that was imported ended the process '
+                f'(SystemExit: {error.code}); a network must not call sys.exit'
+            ), file=sys.stderr)
+            return 2
     except KeyboardInterrupt:
         pass
     print(printable(_interrupted(options)), file=sys.stderr)
@@ -74,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(command: str, error: OSError) -> int:
     """Say what the system refused, and return the status."""
     if error.filename is None and isinstance(error, BrokenPipeError):
-        return 1  # whoever read standard output has seen enough
+        return CLOSED_PIPE  # whoever read standard output has seen enough
     said = str(error)
     if error.filename is not None:
         said = f'{os.fsdecode(error.filename)}: {error.strerror}'

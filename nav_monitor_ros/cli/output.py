@@ -86,6 +86,10 @@ class PlainConsole(Console):
         with nullcontext() if self.stderr else told_output():
             super().print(*objects, **options)
 
+    def on_broken_pipe(self) -> None:
+        """Raise ``BrokenPipeError``, where rich would raise ``SystemExit``."""
+        raise
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return a text without what a terminal would act upon; nothing in it is markup."""
         clean = '\n'.join(printable(line) for line in text.split('\n'))

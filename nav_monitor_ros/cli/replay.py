@@ -17,10 +17,11 @@ from nav_monitor_ros.cli.options.monitor import (
     settings_of,
     warn_of_parameters,
 )
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.output_paths import check_output_paths
+from nav_monitor_ros.files.atomic_folder import require_writable_folder
 from nav_monitor_ros.files.paths import reachable
 
 _SUFFIXES = {'output': '', 'csv': '.csv', 'html': '.html'}
@@ -71,11 +72,15 @@ def _rate(text: str) -> float:
 
 
 def _replay(options: argparse.Namespace) -> None:
+    if options.overlay and options.output is None:
+        raise NavMonitorError('--overlay goes into the bag that --output names')
     warn_of_parameters(options)
+    each = list(_of_each(options))
+    for (own,) in each:
+        _check_outputs(own)
     if len(options.bags) == 1 and not options.ray:
         _report(*replay_bag(options, options.bags[0]))
         return
-    each = list(_of_each(options))
     unread = []
     with cluster_of(options) as cluster:
         if cluster is None:
@@ -129,7 +134,6 @@ def replay_bag(
     Raises:
         NavMonitorError: Nothing of it can be replayed.
     """
-    from nav_monitor_ros.files.output_paths import require_place
     from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
@@ -138,11 +142,6 @@ def replay_bag(
 
     values = parameters_of(options)
     settings = settings_of(values)
-    if options.overlay and options.output is None:
-        raise NavMonitorError('--overlay goes into the bag that --output names')
-    check_outputs(options)
-    if options.html is not None:
-        require_place(options.html)
     problems: list[str] = []
     with ExitStack() as resources:
         bag, topics = open_topics(path, options.topic)
@@ -185,24 +184,21 @@ def replay_bag(
     return [*lines, *(f'wrote {file}' for file in written)], problems
 
 
-def check_outputs(options: argparse.Namespace) -> None:
-    """Check that what is written are different places, and none that is read.
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Check where one bag's outputs go, before any bag is judged.
 
     Raises:
-        NavMonitorError: Two are one, or a file lies in the bag that is going to be written.
+        NavMonitorError: Two are one, one is read, lies in another, or cannot be written.
     """
-    files = {'--csv': options.csv, '--html': options.html}
-    check_output_paths(
-        {'--output': options.output, **files}, {'the bag': options.bags, '--params': options.params}
+    check_outputs(
+        options, {'--csv': options.csv, '--html': options.html},
+        folders={'--output': options.output},
     )
-    for option, path in files.items():
-        if path is not None and options.output is not None and (
-            path.resolve().is_relative_to(options.output.resolve())
-        ):
+    if options.output is not None:
+        require_writable_folder(options.output)
+        if reachable(options.output).exists():
             raise NavMonitorError(
-                f'{option} {path} lies in the bag {options.output} that is going to be written; '
-                'name a place outside of it'
-            )
+                f'{options.output} exists; name another folder, or remove it first')
 
 
 def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]:

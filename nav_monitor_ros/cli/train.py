@@ -8,6 +8,7 @@ from typing import Any
 
 from nav_monitor_ros.cli.fit import report_fitted
 from nav_monitor_ros.cli.options.bundle import add_force
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_watch, watch_of
 from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
@@ -55,7 +56,8 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.output_folder import check_output
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.source_spec import source_label
-    from nav_monitor_ros.fitting.fit import FitOptions, fit
+    from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.fitting.train import train
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import select_device
@@ -63,6 +65,8 @@ def _train(options: argparse.Namespace) -> None:
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
+    check_outputs(options, {}, folders={
+        '--output': options.output, '--record-tuning': options.record_tuning})
     check_output(
         options.output, force=options.force, outside={'--record-tuning': options.record_tuning},
         writes=written_files(options.task),

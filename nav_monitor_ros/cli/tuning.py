@@ -12,12 +12,16 @@ from nav_monitor_ros.cli.options.network import (
     class_names_of,
     network_of,
     preprocess_of,
+    refuse_network_options,
 )
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_recorded, recorded_options
 from nav_monitor_ros.cli.options.running import add_device, add_threads, add_trust
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.atomic_folder import require_writable_folder
+from nav_monitor_ros.files.output_paths import is_same_file
 
 
 def add_tuning(commands: Any) -> None:
@@ -67,10 +71,15 @@ def _record(options: argparse.Namespace) -> None:
     from nav_monitor_ros.inspection.inspected_network import view_network
     from nav_monitor_ros.tuning.recorder import TuningRecorder, record_checkpoints
 
-    if (options.bundle is None) == (options.model is None):
+    if options.bundle is None and options.model is None:
         raise NavMonitorError('name a bundle, or a network with --model')
+    if options.bundle is not None:
+        refuse_network_options(options, allowed=('weights',))
     if not options.weights:
         raise NavMonitorError('give the checkpoints: --weights FILE --weights FILE ...')
+    names_of_checkpoints = _names(options.weights)
+    check_outputs(options, {}, folders={'--output': options.output})
+    require_writable_folder(options.output)
     source = opened(options.images)
     if options.bundle is not None:
         bundle = load_bundle(options.bundle)
@@ -95,7 +104,7 @@ def _record(options: argparse.Namespace) -> None:
     )
     checkpoints = [
         (name, lambda path=path: load(path).classifier)
-        for name, path in zip(_names(options.weights), options.weights, strict=True)
+        for name, path in zip(names_of_checkpoints, options.weights, strict=True)
     ]
     with ProgressBars() as progress:
         recorded = record_checkpoints(recorder, checkpoints, progress)
@@ -107,13 +116,16 @@ def _record(options: argparse.Namespace) -> None:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Return what the checkpoints are called: their files' names, or paths where those repeat."""
+    """Return what the checkpoints are called: their files' names, or paths where those repeat.
+
+    Raises:
+        NavMonitorError: Two of them are one file.
+    """
+    for number, path in enumerate(paths):
+        if any(is_same_file(path, other) for other in paths[:number]):
+            raise NavMonitorError(f'--weights {path} is given twice; name each checkpoint once')
     names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    if len(set(names)) < len(names):
-        raise NavMonitorError('the same checkpoint is given twice')
-    return names
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def _add_merge(actions: Any) -> None:
@@ -132,6 +144,8 @@ def _merge(options: argparse.Namespace) -> None:
 
     if len(options.recordings) < 2:
         raise NavMonitorError('name at least two recordings')
+    check_outputs(options, {}, folders={'--output': options.output})
+    require_writable_folder(options.output)
     with ProgressBars() as progress:
         merge_recordings(options.recordings, options.output, progress)
     say(f'wrote {options.output}')

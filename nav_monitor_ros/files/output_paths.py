@@ -31,7 +31,7 @@ def check_output_paths(outputs: Paths, inputs: Paths) -> None:
     written: list[tuple[str, Path]] = []
     for option, path in _on_disk(outputs):
         for other, theirs in written:
-            if _is_same(path, theirs):
+            if is_same_file(path, theirs):
                 raise NavMonitorError(
                     f'{option} {path} is the same file as {other}; name another one'
                 )
@@ -51,11 +51,21 @@ def require_place(path: Path) -> None:
         raise NavMonitorError(f'cannot write {path}: it is a folder')
     if path.exists() and not path.is_file():
         return  # a device or a pipe, whatever its folder is
+    if path.exists() and not path.stat().st_mode & 0o222:
+        raise NavMonitorError(f'cannot write {path}: it is read-only')
     above = next(folder for folder in path.absolute().parents if reachable(folder).exists())
     if not above.is_dir():
         raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.ENOTDIR)}')
     if not os.access(above, os.W_OK | os.X_OK):
         raise NavMonitorError(f'cannot write {path}: {os.strerror(errno.EACCES)}')
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file or folder, or would if it were there."""
+    identity = _identity(path)
+    return path.resolve() == other.resolve() or (
+        identity is not None and identity == _identity(other)
+    )
 
 
 def _on_disk(paths: Paths) -> Iterator[tuple[str, Path]]:
@@ -67,7 +77,7 @@ def _on_disk(paths: Paths) -> Iterator[tuple[str, Path]]:
 
 
 def _require_apart(output: str, path: Path, option: str, theirs: Path) -> None:
-    if _is_same(path, theirs):
+    if is_same_file(path, theirs):
         raise NavMonitorError(
             f'{output} {path} is the same file as {option} {theirs}, which is read; name another '
             'one'
@@ -80,13 +90,6 @@ def _require_apart(output: str, path: Path, option: str, theirs: Path) -> None:
         raise NavMonitorError(
             f'{output} {path} contains {option} {theirs}, which is read; name another one'
         )
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    identity = _identity(path)
-    return path.resolve() == other.resolve() or (
-        identity is not None and identity == _identity(other)
-    )
 
 
 def _contains(folder: Path, path: Path) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import plain_value, read_yaml
+
+_NETWORK = ('model', 'model_arg', 'output_index', 'weights', 'classes')
+_PREPROCESSING = ('preprocess', 'size', 'fit', 'resize_to', 'color', 'mean', 'std', 'scale',
+                  'interpolation', 'exif')
 
 
 def add_network(
@@ -115,6 +120,24 @@ def preprocess_of(options: argparse.Namespace) -> Any:
     if not {'height', 'width'} <= set(fields):
         raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
     return Preprocess.from_dict(fields)
+
+
+def refuse_network_options(options: argparse.Namespace, allowed: Collection[str] = ()) -> None:
+    """Refuse options that describe a network where a bundle is named, which brings its own.
+
+    Args:
+        options: Of a command that takes either.
+        allowed: Options that say something else there.
+
+    Raises:
+        NavMonitorError: One is given; the message names it and the bundle.
+    """
+    for name in (*_NETWORK, *_PREPROCESSING):
+        if name not in allowed and getattr(options, name) not in (None, []):
+            raise NavMonitorError(
+                f"--{name.replace('_', '-')} describes a network, and the bundle "
+                f"'{options.bundle}' brings its own; leave one of them out"
+            )
 
 
 def class_names_of(path: Path | None) -> tuple[str, ...] | None:

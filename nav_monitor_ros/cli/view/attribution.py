@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import say
 from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, open_subject
 
@@ -70,6 +71,7 @@ def _draw_attribution(options: argparse.Namespace, draw: Any, **choices: Any) ->
     from nav_monitor_ros.inspection.inspected_network import read_image
 
     require_suffix([options.output], ('.png',))
+    check_outputs(options, {'--output': options.output})
     subject, _ = open_subject(options)
     image = read_image(options.image, options.index, exif=subject.preprocess.exif)
     target = None if options.target is None else subject.class_index(options.target)

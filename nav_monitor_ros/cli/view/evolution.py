@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, open_subject
@@ -60,6 +61,7 @@ def _evolution(options: argparse.Namespace) -> None:
     from nav_monitor_ros.inspection.training_steps import TrainingOptions
 
     require_suffix(options.output, ('.gif', '.html'))
+    check_outputs(options, {'--output': options.output})
     source = opened(options.images)
     subject, build = open_subject(options, source)
     image = read_image(options.image, options.index, exif=subject.preprocess.exif)

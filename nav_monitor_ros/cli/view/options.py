@@ -12,6 +12,7 @@ from nav_monitor_ros.cli.options.network import (
     class_names_of,
     network_of,
     preprocess_of,
+    refuse_network_options,
 )
 from nav_monitor_ros.cli.options.running import add_device, add_seed, add_threads, add_trust
 from nav_monitor_ros.errors import NavMonitorError
@@ -49,8 +50,10 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     """
     from nav_monitor_ros.inspection.inspected_network import view_bundle, view_network
 
-    if (options.bundle is None) == (options.model is None):
+    if options.bundle is None and options.model is None:
         raise NavMonitorError('name a bundle, or a network with --model and --weights')
+    if options.bundle is not None:
+        refuse_network_options(options)
     running = {'device': options.device, 'threads': options.threads}
     if options.bundle is not None:
         return view_bundle(options.bundle, trusted_packages=options.trust, **running)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import say
 from nav_monitor_ros.cli.view.options import add_drawing, add_layer, add_viewed, open_viewed
 
@@ -34,6 +35,7 @@ def _order(options: argparse.Namespace) -> None:
     from nav_monitor_ros.inspection.inspected_network import read_image
     from nav_monitor_ros.inspection.layer_views import ordered_grids, write_picture
 
+    check_outputs(options, {'--output': options.output})
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)
     picture, orders = ordered_grids(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.running import add_seed
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
@@ -36,6 +37,7 @@ def _view(options: argparse.Namespace) -> None:
     from nav_monitor_ros.tuning.tuning_page import tuning_page
 
     require_suffix([options.output], ('.html',))
+    check_outputs(options, {'--output': options.output})
     if options.permutations < 0:
         raise NavMonitorError(f'--permutations {options.permutations}: must not be negative')
     recording = TuningRecording.open(options.recording)

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.output import say
 from nav_monitor_ros.cli.view.options import ORDERS, add_viewed, open_viewed
-from nav_monitor_ros.errors import NavMonitorError
 
 
 def add_volume(views: Any) -> None:
@@ -44,10 +44,8 @@ def _volume(options: argparse.Namespace) -> None:
     if options.turnable is not None:
         require_suffix([options.turnable], ('.html',))
         require_k3d()
-        if options.turnable.resolve() == options.output.with_suffix('.html').resolve():
-            raise NavMonitorError(
-                f'{options.turnable} is the page with the slices; give --turnable another name'
-            )
+    written = [options.output.with_suffix(suffix) for suffix in ('.vox', '.hd', '.html')]
+    check_outputs(options, {'--output': written, '--turnable': options.turnable})
     viewed = open_viewed(options)
     image = read_image(options.image, options.index, exif=viewed.preprocess.exif)
     found, layer, order = volume(

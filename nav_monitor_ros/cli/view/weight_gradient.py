@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.cli.view.options import add_files, add_viewed, open_subject
@@ -48,6 +49,7 @@ def _weight_gradient(options: argparse.Namespace) -> None:
     from nav_monitor_ros.inspection.weight_gradients import compare_filters
 
     require_suffix(options.output, ('.png', '.html'))
+    check_outputs(options, {'--output': options.output})
     if options.measured < 0:
         raise NavMonitorError(f'--measured {options.measured}: must not be negative')
     source = opened(options.images)
