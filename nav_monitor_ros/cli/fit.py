@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def add_fit(commands: Any) -> None:
                          '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
+    monitor.add_argument('--list-options', action=_ListOptions, nargs=0,
+                         help='list the options of all scores with defaults and ranges, and exit')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
                          help='of in-distribution frames, each taken alone (default: 0.01)')
     monitor.add_argument('--confidence', type=float, default=0.95,
@@ -85,14 +88,27 @@ def add_fit(commands: Any) -> None:
     fit.set_defaults(run=_fit)
 
 
+class _ListOptions(argparse.Action):
+    """Prints the options of the scores and ends the command, as ``--help`` does."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        from nav_monitor_ros.scores.option_tables import plain_text
+
+        parser._print_message(f'{plain_text()}\n', sys.stdout)
+        parser.exit()
+
+
 def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.bundle_files import written_files
     from nav_monitor_ros.bundle.model_card import model_card
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
-    from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
     from nav_monitor_ros.perception.network.loading import start_network
 
     spec = network_of(options)
@@ -109,7 +125,7 @@ def _fit(options: argparse.Namespace) -> None:
         if options.ray:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
-        checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
+        checkpoint = FitCheckpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
     check_foreign(
         options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
@@ -123,11 +139,11 @@ def _fit(options: argparse.Namespace) -> None:
 
         engines_for(listed(options.export), classifier.engine, '--export')
     with cluster_of(options) as cluster, ProgressBars() as progress:
-        elsewhere = None
+        remote_fit = None
         if cluster is not None:
             from nav_monitor_ros.cluster.fitting import NetworkRecipe, RayFit
 
-            elsewhere = RayFit(
+            remote_fit = RayFit(
                 cluster,
                 NetworkRecipe(
                     spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
@@ -139,7 +155,7 @@ def _fit(options: argparse.Namespace) -> None:
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
-            checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
+            checkpoint=checkpoint, remote_fit=remote_fit, progress=progress,
             provenance={
                 'weights': options.weights.name.encode(errors='backslashreplace').decode(),
             },
@@ -175,7 +191,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
-    from nav_monitor_ros.fitting.fit import FitOptions
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 

@@ -27,7 +27,7 @@ from nav_monitor_ros.ros.monitor.latest_frame_queue import QueuedFrame
 from nav_monitor_ros.ros.monitor.live_views import LiveViews
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import reliable, unattended
-from nav_monitor_ros.runtime.incidents import Moment
+from nav_monitor_ros.runtime.incident_frames import RecordedFrame
 from nav_monitor_ros.runtime.monitor import (
     FrameContinuity,
     Monitor,
@@ -173,7 +173,7 @@ class CameraPipeline:
         """Do for a judged frame what is for people, and can wait: incidents and pictures."""
         header = frame.message.header
         self._incidents.frame(
-            Moment(
+            RecordedFrame(
                 frame.arrived, _stamp_ns(frame.message), header.frame_id, image,
                 observation.verdict, alert,
             )
