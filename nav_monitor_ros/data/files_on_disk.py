@@ -63,7 +63,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
 
 def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
     # Imported here: only bags need what it brings in.
-    from nav_monitor_ros.data.bags.bag import open_bag_source
+    from nav_monitor_ros.data.bags.bag_source import open_bag_source
 
     labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
     if options:

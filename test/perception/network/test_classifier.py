@@ -274,6 +274,8 @@ def test_layers_are_found_by_name_and_by_number(tiny_classifier):
     assert find_layer(layers, '3').name == 'pool'
     assert find_layer(layers, '-1').name == 'fc2'
     assert find_layer(layers, '-7').name == 'conv'
+    assert find_layer(layers, 3).name == 'pool'
+    assert find_layer(layers, -1).name == 'fc2'
 
 
 @pytest.mark.parametrize('wanted', ['0', '8', '-8', 'fc', 'layer4', '', '1.5', ' '])
