@@ -31,15 +31,11 @@ from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays, split
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
-from nav_monitor_ros.fitting.fit import (
-    FUSED_MEMBERS,
-    MARGINAL_SHARE,
-    FitOptions,
-    empty_scores,
-    equip_with_possible,
-    fit_scores,
-)
+from nav_monitor_ros.fitting.calibration_split import FUSION_SHARE
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
 from nav_monitor_ros.fitting.train import TASKS, train
+from nav_monitor_ros.fitting.training_pass import fit_scores
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
@@ -57,7 +53,7 @@ class World:
     def __init__(
         self, scores: Scores, classifier: Classifier, held_out: ImageSource, seed: int
     ) -> None:
-        normal, marginal = split(held_out, MARGINAL_SHARE, seed)
+        normal, marginal = split(held_out, FUSION_SHARE, seed)
         reference = run(classifier, marginal)
         batches = {'normal': run(classifier, normal)}
         resized = classifier.preprocess.resized
@@ -96,7 +92,7 @@ def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> l
             'pattern', {'threshold': rule}, classes=classifier.classes, width=classifier.width,
             head=classifier.head,
         )
-    equip_with_possible(classifier, scores, required=False)
+    configure_for_supported_scores(classifier, scores, required=False)
     fit_scores(classifier, trained.fit_data, trained.fit_data.labels, scores, required=False)
     worlds = [World(scores, classifier, trained.calibration_data, seed) for seed in range(SPLITS)]
     print(f'{name}: {", ".join(scores)}', flush=True)

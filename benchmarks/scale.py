@@ -30,8 +30,10 @@ from nav_monitor_ros.cluster.fitting import PART, FitJob, NetworkRecipe, RayFit,
 from nav_monitor_ros.cluster.ray_cluster import RayCluster  # noqa: E402
 from nav_monitor_ros.data.batches import BATCH, Batch  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
-from nav_monitor_ros.fitting.fit import FitOptions, empty_scores, equip_with_possible, take_sample  # noqa: E402
+from nav_monitor_ros.fitting.options import FitOptions  # noqa: E402
 from nav_monitor_ros.fitting.partial_fit import PartialFit  # noqa: E402
+from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores  # noqa: E402
+from nav_monitor_ros.fitting.training_pass import take_sample  # noqa: E402
 from nav_monitor_ros.perception.network.specification import NetworkSpec  # noqa: E402
 from nav_monitor_ros.perception.network.torch.classifier import Classifier  # noqa: E402
 from nav_monitor_ros.perception.preprocess import Preprocess  # noqa: E402
@@ -70,7 +72,7 @@ def workers(images: int, size: int) -> dict[str, Any]:
     )
     classifier = Classifier(network, recipe.preprocess, threads=1)
     scores = empty_scores(classifier, FitOptions())
-    equip_with_possible(classifier, scores, required=False)
+    configure_for_supported_scores(classifier, scores, required=False)
     found: dict[str, Any] = {'images': images, 'size': size, 'seconds_an_image': {}}
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(Path(folder), BATCH + images)

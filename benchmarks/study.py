@@ -38,7 +38,8 @@ from nav_monitor_ros.decision.calibration import (
     calibrate,
 )
 from nav_monitor_ros.evaluation.evaluate import separate
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

@@ -1,5 +1,6 @@
 """A network that misbehaves when it is shown certain images, for tests of the node."""
 
+import builtins
 import ctypes
 import os
 import threading
@@ -11,7 +12,8 @@ from torch import nn
 
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.image_source import from_arrays
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -21,6 +23,7 @@ SIDE = 8
 DIE, EXIT, NAN, RAISE, HANG = 249, 250, 251, 252, 253
 HANG_SECONDS = 3.0
 SLOW = 'MOODY_SECONDS'  # environment variable: how long every pass over a few images takes
+RAISES = 'MOODY_RAISES'  # environment variable: what every pass over a few images raises
 MOODY_BATCH = 16  # images in the largest batch whose colours matter
 TWO_THREADS = 'two threads run one network'
 INSIDE = {}  # by the number of each network, a lock that is held while it computes
@@ -50,6 +53,8 @@ class Moody(nn.Module):
         try:
             if few:
                 time.sleep(float(os.environ.get(SLOW, 0)))
+                if RAISES in os.environ:
+                    raise getattr(builtins, os.environ[RAISES])('by the network')
             for row in range(len(images) if few else 0):
                 images = self.react(images, row)
             return self.fc2(self.relu(self.fc1(self.flatten(images))))

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def make_record(changes):
             Segment('triangles', Kind.STRANGE, 3000 * MS),
         ],
         end_ns=4000 * MS,
-        p_threshold=0.01,
+        p_value_threshold=0.01,
     )
     record.hear_alert(True, 0)
     for heard_ms, value in changes:
@@ -125,15 +126,16 @@ def test_quick_demo_finds_every_alert_where_it_should_be(quick_run):
     assert list(segments) == NAMES
     assert 0 < segments['triangles']['settled_ms'] <= 1000
     assert segments['triangles']['settled_frames'] >= 2  # one odd frame is never enough
-    # image_timeout is 0.5 s, and the last image came a little before the camera's death
-    assert 400 <= segments['no camera']['settled_ms'] <= 1000
+    # image_timeout is 0.5 s, and the last image came before the camera's death: a little before,
+    # or longer on a machine so busy that its verdict was late
+    assert 200 <= segments['no camera']['settled_ms'] <= 1000
     assert segments['no camera']['frames'] == 0
     for name in ('digits 1', 'digits 2', 'digits 3', 'digits 4'):
         assert segments[name]['flagged_share'] < 0.1 and segments[name]['frames'] > 40
     for name in ('triangles', 'photographs', 'textures'):
         assert segments[name]['flagged_share'] > 0.5
     assert summary['judged'] <= summary['received']
-    assert 'every alert came where it should' in text
+    assert 'every alert came when it should' in text
 
 
 @pytest.mark.ros
@@ -141,7 +143,7 @@ def test_quick_demo_leaves_pictures_logs_and_a_page_that_needs_nothing_else(quic
     output, _ = quick_run
     page = (output / 'index.html').read_text(encoding='utf-8')
     assert not re.search(r'https?://', page)
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     # Lists: in a short run two pictures can be the same to the last bit.
     embedded = [
         base64.b64decode(content)
@@ -150,8 +152,9 @@ def test_quick_demo_leaves_pictures_logs_and_a_page_that_needs_nothing_else(quic
     pictures = [path.read_bytes() for path in output.glob('*.png')]
     assert all(picture in pictures for picture in embedded)
     assert len(embedded) >= len(pictures) - 1 >= 10
-    assert 'data:image/svg+xml;base64,' in page
-    assert 'Every alert came where it should' in page
+    assert 'aria-label="p-value of each image over time, and ood_alert"' in page
+    assert (output / 'timeline.svg').read_bytes().startswith(b'<?xml')
+    assert 'Every alert came when it should' in page
     for name in NAMES:
         assert name in page
         number = NAMES.index(name) + 1
@@ -182,10 +185,15 @@ def test_the_page_of_the_demo_is_drawn_offline_without_a_complaint(quick_run, tm
 
 
 @pytest.mark.ros
-def test_interrupted_demo_ends_its_processes(tmp_path):
+def test_interrupted_demo_ends_its_processes_and_leaves_the_old_page(tmp_path):
+    output = tmp_path / 'output'
+    output.mkdir()
+    old = {'index.html': 'an old page', 'monitor.log': 'an old log', 'notes.txt': 'mine'}
+    for name, text in old.items():
+        (output / name).write_text(text)
     demo = subprocess.Popen(
         with_default_signals(
-            sys.executable, str(TOOLS / 'demo.py'), '--quick', '--output', str(tmp_path)),
+            sys.executable, str(TOOLS / 'demo.py'), '--quick', '--output', str(output)),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )
     deadline = time.monotonic() + 60
@@ -198,6 +206,37 @@ def test_interrupted_demo_ends_its_processes(tmp_path):
     assert demo.returncode == 130
     assert error.strip() == 'demo: interrupted'
     assert not any(Path(f'/proc/{child}').exists() for child in children)
+    assert {path.name: path.read_text() for path in output.iterdir()} == old
+    assert [path.name for path in tmp_path.iterdir()] == ['output']
+
+
+def test_a_finished_run_replaces_its_own_files_and_no_others(tmp_path):
+    demo = pytest.importorskip('demo', exc_type=ImportError)
+    for name in ('index.html', 'overlay_9_old.png', 'notes.txt'):
+        (tmp_path / name).write_text('old')
+    with demo.output_folder(tmp_path) as folder:
+        (folder / 'index.html').write_text('new')
+        assert (tmp_path / 'index.html').read_text() == 'old'
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        'index.html': 'new', 'notes.txt': 'old'}
+
+
+def test_a_failed_run_leaves_the_old_page_and_names_its_logs(tmp_path):
+    demo = pytest.importorskip('demo', exc_type=ImportError)
+    (tmp_path / 'index.html').write_text('old')
+
+    def fail():
+        with demo.output_folder(tmp_path) as folder:
+            (folder / 'monitor.log').write_text('no bundle')
+            raise demo.DemoError('the monitor died')
+
+    with pytest.raises(demo.DemoError, match=r'the monitor died \(the logs are in .*\)') as raised:
+        fail()
+    logs = Path(str(raised.value).split('are in ')[1].rstrip(')'))
+    assert (logs / 'monitor.log').read_text() == 'no bundle'
+    shutil.rmtree(logs)
+    assert (tmp_path / 'index.html').read_text() == 'old'
+    assert [path.name for path in tmp_path.iterdir()] == ['index.html']
 
 
 @pytest.mark.ros

@@ -6,48 +6,58 @@ import io
 from typing import TYPE_CHECKING
 
 import matplotlib
-
-matplotlib.use('Agg')  # no window, whatever the desktop offers
-
-import matplotlib.pyplot as plt
 from demo_record import Kind, Record, Summary
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from nav_monitor_ros.views.pages.charts import chart_style, color, inline_svg
+
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, as in the monitor's own pictures.
-BLUE, VERMILLION, ORANGE = '#0072B2', '#D55E00', '#E69F00'
-INK, MUTED, GRID = '#1d232b', '#5d6875', '#d9dee5'
-BANDS = {Kind.KNOWN: '#ffffff', Kind.STRANGE: '#fcefe6', Kind.SILENT: '#e8ebef'}
+BLUE, VERMILLION = color('blue'), color('vermillion')
+INK, MUTED, GRID = color('ink'), color('muted'), color('line')
+BANDS = {Kind.KNOWN: 'none', Kind.STRANGE: color('warm'), Kind.SILENT: color('cool')}
 
 
-def draw_timeline(record: Record, summary: Summary) -> bytes:
-    """Draw a finished run.
+def inline_timeline(record: Record, summary: Summary) -> Markup:
+    """Return a finished run as a chart for a page, in the page's colours and fonts.
 
     Args:
         record: With at least one segment and one frame.
         summary: Of that record.
-
-    Returns:
-        An SVG file.
     """
-    style = {'font.size': 10, 'svg.fonttype': 'path', 'axes.edgecolor': MUTED, 'text.color': INK}
-    with plt.rc_context(style):
-        figure, (points, strip) = plt.subplots(
-            2, 1, sharex=True, figsize=(11.6, 4.5), height_ratios=(9, 1),
-            gridspec_kw={'hspace': 0.06},
-        )
-        _draw_bands(points, record, summary)
-        _draw_points(points, record)
-        _draw_alert(strip, record)
-        figure.legend(loc='lower right', bbox_to_anchor=(0.985, 0.0), ncols=3, frameon=False,
-                      fontsize=9, handletextpad=0.4, borderpad=0)
-        figure.subplots_adjust(left=0.085, right=0.985, top=0.91, bottom=0.115)
-        svg = io.BytesIO()
+    with chart_style():
+        return inline_svg(
+            _figure(record, summary), 'p-value of each image over time, and ood_alert')
+
+
+def timeline_file(record: Record, summary: Summary) -> bytes:
+    """Return the same chart as an SVG file that needs no fonts."""
+    svg = io.BytesIO()
+    with chart_style():
+        matplotlib.rcParams['svg.fonttype'] = 'path'
+        figure = _figure(record, summary)
+        figure.set_facecolor('white')
         figure.savefig(svg, format='svg', metadata={'Date': None, 'Creator': None})
-        plt.close(figure)
     return svg.getvalue()
+
+
+def _figure(record: Record, summary: Summary) -> Figure:
+    matplotlib.rcParams.update({'font.size': 10, 'axes.edgecolor': MUTED, 'text.color': INK})
+    figure = Figure(figsize=(11.6, 4.5), facecolor='none')
+    points, strip = figure.subplots(
+        2, 1, sharex=True, gridspec_kw={'hspace': 0.06, 'height_ratios': (9, 1)})
+    for axes in (points, strip):
+        axes.set_facecolor('none')
+    _draw_bands(points, record, summary)
+    _draw_points(points, record)
+    _draw_alert(strip, record)
+    figure.legend(loc='lower right', bbox_to_anchor=(0.985, 0.0), ncol=3, frameon=False,
+                  fontsize=9, handletextpad=0.4, borderpad=0)
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.91, bottom=0.115)
+    return figure
 
 
 def _seconds(record: Record, time_ns: int) -> float:
@@ -59,7 +69,7 @@ def _draw_bands(axes: Axes, record: Record, summary: Summary) -> None:
     for number, (segment, found) in enumerate(zip(record.segments, summary.segments, strict=True)):
         start, end = segment.start_ns, record.end_of(number)
         left, right = _seconds(record, start), _seconds(record, end)
-        axes.axvspan(left, right, color=BANDS[segment.kind], linewidth=0, zorder=0)
+        axes.axvspan(left, right, facecolor=BANDS[segment.kind], linewidth=0, zorder=0)
         if number:
             axes.axvline(left, color=GRID, linewidth=0.8, zorder=1)
         axes.annotate(
@@ -78,8 +88,8 @@ def _draw_bands(axes: Axes, record: Record, summary: Summary) -> None:
 
 
 def _draw_points(axes: Axes, record: Record) -> None:
-    for flagged, color, marker, label in (
-        (False, BLUE, 'o', 'like the training images'),
+    for flagged, shade, marker, label in (
+        (False, BLUE, 'o', 'not flagged'),
         (True, VERMILLION, 'x', 'flagged'),
     ):
         frames = [frame for frame in record.frames if frame.flagged is flagged]
@@ -87,11 +97,11 @@ def _draw_points(axes: Axes, record: Record) -> None:
             [_seconds(record, frame.stamp_ns) for frame in frames],
             [frame.p_value for frame in frames],
             linestyle='none', marker=marker, markersize=3.2 if marker == 'o' else 4,
-            markeredgewidth=0 if marker == 'o' else 1, alpha=0.75, color=color, label=label,
+            markeredgewidth=0 if marker == 'o' else 1, alpha=0.75, color=shade, label=label,
         )
-    threshold = record.p_threshold
+    threshold = record.p_value_threshold
     axes.axhline(threshold, color=INK, linewidth=1, linestyle=(0, (5, 3)),
-                 label=f'threshold {threshold:.2g}')
+                 label=f'threshold, p = {threshold:.2g}')
     axes.set_yscale('log')
     lowest = min([threshold, *(frame.p_value for frame in record.frames)])
     axes.set_ylim(lowest / 2, 1.4)

@@ -136,7 +136,7 @@ class Listener(Node):
         record.detail = values['detail']
         if 'p_value' not in values:
             return
-        record.p_threshold = float(values['p_threshold'])
+        record.p_value_threshold = float(values['p_threshold'])
         record.frames.append(
             Frame(
                 stamp_ns=_nanoseconds(message.header),

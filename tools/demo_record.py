@@ -64,7 +64,7 @@ class Record:
     reason: str = ''  # of the newest status, whether it was about an image or not
     state: str = ''
     detail: str = ''
-    p_threshold: float = 0.0
+    p_value_threshold: float = 0.0
     # As the monitor's diagnostics count them:
     received: int = 0  # images that reached it
     judged: int = 0
@@ -147,7 +147,7 @@ class Summary:
     lost: int
     latency_ms_median: float | None
     latency_ms_p99: float | None
-    p_threshold: float
+    p_value_threshold: float
 
     @property
     def passed(self) -> bool:
@@ -177,7 +177,7 @@ def summarise(record: Record) -> Summary:
         lost=record.lost,
         latency_ms_median=median,
         latency_ms_p99=p99,
-        p_threshold=record.p_threshold,
+        p_value_threshold=record.p_value_threshold,
     )
 
 

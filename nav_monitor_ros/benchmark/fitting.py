@@ -15,14 +15,10 @@ from nav_monitor_ros.data.batches import BATCH, default_workers
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.fitting.fit import (
-    FitOptions,
-    empty_scores,
-    equip_with_possible,
-    take_images,
-    take_sample,
-)
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.partial_fit import PartialFit
+from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
+from nav_monitor_ros.fitting.training_pass import take_images, take_sample
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.network.torch.device import select_device
@@ -76,7 +72,7 @@ def fit_benchmark(
         spec.build([]), Preprocess(size, size), device=select_device(device), threads=threads
     )
     scores = empty_scores(classifier, FitOptions())
-    equip_with_possible(classifier, scores, required=False)
+    configure_for_supported_scores(classifier, scores, required=False)
     partial = PartialFit(scores)
     with scratch_folder() as folder:
         write_pictures(folder, images, progress)

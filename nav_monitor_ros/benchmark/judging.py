@@ -18,7 +18,7 @@ from nav_monitor_ros.decision.calibration import (
 )
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.fit import FUSED_MEMBERS
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.bundle.calibration_images import CalibrationImages
 from nav_monitor_ros.bundle.engines import StoredEngines
+from nav_monitor_ros.bundle.used_images import CalibrationImages, TrainingImages
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import Judge
@@ -35,7 +35,9 @@ class Bundle:
     folder: Path | None = None  # where it was read from
     reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
     stored: StoredEngines | None = None  # other engines that it was exported for
-    calibration_images: CalibrationImages | None = None  # None where an earlier version fitted it
+    # None where an earlier version fitted it:
+    calibration_images: CalibrationImages | None = None
+    training_images: TrainingImages | None = None
 
     def calibrated_for(self, engine: Engine) -> Bundle:
         """Return this bundle with the calibration that holds for what an engine computes.

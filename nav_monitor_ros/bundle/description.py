@@ -17,8 +17,8 @@ from nav_monitor_ros.bundle.calibration_description import (
     part,
     read_calibration,
 )
-from nav_monitor_ros.bundle.calibration_images import CalibrationImages
 from nav_monitor_ros.bundle.engines import StoredEngines
+from nav_monitor_ros.bundle.used_images import CalibrationImages, TrainingImages
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import reachable
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
@@ -78,9 +78,12 @@ def fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
     }
     for name, array in bundle.calibration.tensors().items():
         tensors[f'calibration/{name}'] = array
-    if bundle.calibration_images is not None:
-        for name, array in bundle.calibration_images.tensors().items():
-            tensors[f'calibration_images/{name}'] = array
+    for kind, images in (
+        ('calibration_images', bundle.calibration_images),
+        ('training_images', bundle.training_images),
+    ):
+        for name, array in ({} if images is None else images.tensors()).items():
+            tensors[f'{kind}/{name}'] = array
     head = next(iter(bundle.scores.values())).head
     if head is not None:
         tensors['head/weight'], tensors['head/bias'] = head.weight, head.bias
@@ -189,6 +192,7 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         reference=_reference(network),
         stored=_stored(folder, described, scores),
         calibration_images=CalibrationImages.restored(part(tensors, 'calibration_images/')),
+        training_images=TrainingImages.restored(part(tensors, 'training_images/')),
     )
 
 

@@ -91,8 +91,8 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.labels import naming_note
-    from nav_monitor_ros.fitting.checkpoint import Checkpoint
     from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
     from nav_monitor_ros.perception.network.loading import start_network
 
     spec = network_of(options)
@@ -109,7 +109,7 @@ def _fit(options: argparse.Namespace) -> None:
         if options.ray:
             raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
                                   'costs its part only')
-        checkpoint = Checkpoint(options.checkpoint, options.checkpoint_seconds)
+        checkpoint = FitCheckpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
     check_foreign(
         options.output, written_files(spec.spec, choices.class_names or data.class_names or ())
@@ -123,11 +123,11 @@ def _fit(options: argparse.Namespace) -> None:
 
         engines_for(listed(options.export), classifier.engine, '--export')
     with cluster_of(options) as cluster, ProgressBars() as progress:
-        elsewhere = None
+        remote_fit = None
         if cluster is not None:
             from nav_monitor_ros.cluster.fitting import NetworkRecipe, RayFit
 
-            elsewhere = RayFit(
+            remote_fit = RayFit(
                 cluster,
                 NetworkRecipe(
                     spec, _weights_of(spec, options.weights, classifier), options.weights.suffix,
@@ -139,7 +139,7 @@ def _fit(options: argparse.Namespace) -> None:
             )
         bundle = fit(
             classifier, spec, data, calibration, choices, workers=options.workers or None,
-            checkpoint=checkpoint, elsewhere=elsewhere, progress=progress,
+            checkpoint=checkpoint, remote_fit=remote_fit, progress=progress,
             provenance={
                 'weights': options.weights.name.encode(errors='backslashreplace').decode(),
             },
@@ -175,7 +175,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
-    from nav_monitor_ros.fitting.fit import FitOptions
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.scores.options import checked
     from nav_monitor_ros.scores.registry import SCORES
 

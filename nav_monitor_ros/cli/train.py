@@ -56,7 +56,8 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.output_folder import check_output
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.source_spec import source_label
-    from nav_monitor_ros.fitting.fit import FitOptions, fit
+    from nav_monitor_ros.fitting.fit import fit
+    from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.fitting.train import train
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import select_device

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.cluster.ray_cluster import RayCluster
 from nav_monitor_ros.data.batches import BATCH, Progress
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.data.source_spec import absolute
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.fitting.fit import sample_and_rest, take_images
 from nav_monitor_ros.fitting.partial_fit import PartialFit
+from nav_monitor_ros.fitting.training_pass import sample_and_rest, take_images
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.layers import PENULTIMATE
 from nav_monitor_ros.perception.network.loading import start_network
@@ -64,7 +65,6 @@ class FitJob:
     class_names: tuple[str, ...]
     scores: Mapping[str, Mapping[str, Any]]  # name -> options
     prepared: State  # what the sample left
-    held_out: tuple[bytes, ...]  # checksums of the calibration images
     shape: tuple[int, int]  # classes and monitored neurons
     head: Head | None
     workers: int | None  # threads that decode
@@ -77,7 +77,7 @@ class FitJob:
             name: make_score(name, settings, classes=classes, width=width, head=self.head)
             for name, settings in self.scores.items()
         }
-        partial = PartialFit(scores, self.held_out)
+        partial = PartialFit(scores)
         partial.resume(self.prepared, seen)
         return partial
 
@@ -87,8 +87,6 @@ class FitWorker:
 
     def __init__(self, job: FitJob) -> None:
         """Start the network and open the images."""
-        from nav_monitor_ros.bundle.networks import configure_for_scores
-
         self._job = job
         self._classifier = job.network.start()
         configure_for_scores(self._classifier, job.partial({}).scores.values())
@@ -149,7 +147,6 @@ class RayFit:
         self,
         partial: PartialFit,
         class_names: Sequence[str],
-        held_out: Sequence[bytes],
         sample: int,
         count: int,
         seed: int,
@@ -160,7 +157,6 @@ class RayFit:
         Args:
             partial: Has seen the sample.
             class_names: Of the network.
-            held_out: Checksums of the calibration images.
             sample: Images in it.
             count: Images besides it.
             seed: Of the sample.
@@ -170,7 +166,7 @@ class RayFit:
         job = FitJob(
             self._network, self._source, seed, sample, tuple(class_names),
             {name: score.settings for name, score in partial.scores.items()},
-            partial.prepared(), tuple(held_out), (first.classes, first.width), first.head,
+            partial.prepared(), (first.classes, first.width), first.head,
             self._workers, self._skip_invalid,
         )
         parts = [

@@ -56,6 +56,14 @@ class ScoredImages:
     scores: dict[str, np.ndarray]  # float64 (N,) each
     predicted: np.ndarray  # int64 (N,)
     places: np.ndarray  # int64 (N,), in the source: all of them, unless some were left out
+    digests: tuple[bytes, ...] = ()  # of the pixels, where they were asked for
+
+    def __getitem__(self, rows: np.ndarray) -> ScoredImages:
+        """Return some of the images, int (M,)."""
+        return ScoredImages(
+            {name: values[rows] for name, values in self.scores.items()}, self.predicted[rows],
+            self.places[rows], tuple(self.digests[row] for row in rows) if self.digests else (),
+        )
 
 
 def default_workers() -> int:
@@ -141,6 +149,7 @@ def score_images(
     what: str = 'scoring',
     *,
     workers: int | None = None,
+    digests: bool = False,
     invalid: InvalidImages | None = None,
 ) -> ScoredImages:
     """Return the scores of all images of a source without keeping their activations.
@@ -152,10 +161,12 @@ def score_images(
         progress: Is told how far the work is.
         what: It is called.
         workers: As for ``batches``.
+        digests: Likewise.
         invalid: Likewise.
     """
     values = {name: np.empty(len(source)) for name in scores}
     predicted = np.full(len(source), -1)
+    checksums: list[bytes] = []
     for score in scores.values():
         score.forget()
 
@@ -164,19 +175,23 @@ def score_images(
         if not len(seen):
             return
         predicted[batch.places] = seen.predicted
+        checksums.extend(batch.digests)
         for name, score in scores.items():
             values[name][batch.places] = (
                 [score.score_frame(seen[i : i + 1]) for i in range(len(seen))]
                 if score.windowed else score.score(seen)
             )
 
-    stream = batches(classifier, source, progress, what, workers=workers, invalid=invalid)
+    stream = batches(
+        classifier, source, progress, what, workers=workers, digests=digests, invalid=invalid
+    )
     each(stream, take)
     for score in scores.values():
         score.forget()
     kept = np.flatnonzero(predicted >= 0)
     return ScoredImages(
-        {name: value[kept] for name, value in values.items()}, predicted[kept], kept
+        {name: value[kept] for name, value in values.items()}, predicted[kept], kept,
+        tuple(checksums),
     )
 
 

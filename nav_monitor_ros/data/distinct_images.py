@@ -20,15 +20,23 @@ def distinct_images(source: ImageSource, digests: Sequence[bytes]) -> ImageSourc
     Returns:
         The first of each set of identical images, in order; ``notes`` says how many were left out.
     """
-    seen: dict[bytes, int] = {}
-    for index, digest in enumerate(digests):
-        seen.setdefault(digest, index)
-    if len(seen) == len(source):
+    first = first_occurrences(digests)
+    if first.all():
         return source
-    kept = source.subset(np.array(list(seen.values()), np.int64))
+    kept = source.subset(np.flatnonzero(first))
     copies = len(source) - len(kept)
     return replace(kept, notes=(
         *kept.notes,
         f'{source.name}: {copies} of {len(source)} images are copies of others; identical images '
         f'count once, so {len(kept)} are used',
     ))
+
+
+def first_occurrences(digests: Sequence[bytes]) -> np.ndarray:
+    """Return which images are no copies of earlier ones, bool (N,), from their checksums."""
+    seen: set[bytes] = set()
+    first = np.zeros(len(digests), bool)
+    for index, digest in enumerate(digests):
+        first[index] = digest not in seen
+        seen.add(digest)
+    return first

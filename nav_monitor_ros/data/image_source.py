@@ -203,7 +203,22 @@ def _whole_numbers(name: str, labels: np.ndarray) -> np.ndarray:
 
 
 def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source]:
-    """Split a source in two at random.
+    """Split a source in two at random, as ``split_indices`` does.
+
+    Returns:
+        The rest and the part.
+
+    Raises:
+        NavMonitorError: One of the two would be empty.
+    """
+    rest, part = split_indices(source, fraction, seed)
+    return source.subset(rest), source.subset(part)
+
+
+def split_indices(
+    source: ImageSource, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a source's images in two parts, drawn at random.
 
     Images of one group stay together; without groups each class is split alike.
 
@@ -213,7 +228,7 @@ def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source
         seed: Equal seeds give equal parts.
 
     Returns:
-        The rest and the part.
+        int64 (M,) and (K,), both rising: the rest and the part.
 
     Raises:
         NavMonitorError: One of the two would be empty.
@@ -235,7 +250,7 @@ def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source
         raise NavMonitorError(
             f"source '{source.name}' has {len(source)} images{groups}, too few to be split"
         )
-    return source.subset(np.flatnonzero(~chosen)), source.subset(np.flatnonzero(chosen))
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
 def without(source: _Source, excluded: ImageSource) -> _Source:

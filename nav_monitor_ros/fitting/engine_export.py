@@ -1,41 +1,32 @@
-"""Export a bundle's network for other backends, and find out what their scores are worth."""
+"""Export a bundle's network for other backends, and measure how far their scores agree."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nav_monitor_ros.bundle.bundle import Bundle
-from nav_monitor_ros.bundle.bundle_files import GRAPH
+from nav_monitor_ros.bundle.bundle_files import GRAPH, ONNX_WEIGHTS
 from nav_monitor_ros.bundle.engines import Approval, Engines, probe_of
 from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
 from nav_monitor_ros.bundle.saving import save_exported
-from nav_monitor_ros.data.batches import Progress, ScoredImages, digests_of, score_images
-from nav_monitor_ros.data.image_source import ImageSource, split
+from nav_monitor_ros.data.batches import Progress, ScoredImages, score_images
+from nav_monitor_ros.data.distinct_images import first_occurrences
+from nav_monitor_ros.data.image_source import (
+    ImageSource,
+    add_fingerprints,
+    fingerprint_of,
+)
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.data.labels import require_known_classes
-from nav_monitor_ros.data.source_spec import source_label
-from nav_monitor_ros.decision.calibration import (
-    FUSED,
-    Calibration,
-    CalibrationOptions,
-    CalibrationScores,
-    calibrate,
-)
-from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
-from nav_monitor_ros.decision.false_alarm_budget import (
-    effective_sample_size,
-    images_needed,
-    p_value_threshold,
-)
+from nav_monitor_ros.decision.false_alarm_budget import images_needed
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.fitting.fit import MARGINAL_SHARE
+from nav_monitor_ros.fitting.calibration_split import CalibrationSplit, split_calibration
+from nav_monitor_ros.fitting.engine_agreement import EngineScores, judge_engine
 from nav_monitor_ros.perception.network.backends import (
     BACKENDS,
     ENGINES,
@@ -49,49 +40,8 @@ from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
 
 ALL = 'all'
-# Of a score's standard deviation: what rounding alone may change. A calibration image that stands
-# at the threshold would be pushed over it by the last bit of a float.
-ROUNDING = 1e-4
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The calibration images as one engine sees them, in the parts that ``fit`` makes."""
-
-    first_scores: dict[str, np.ndarray] | None  # by which members are fused; None for one member
-    first_labels: np.ndarray | None
-    scores: dict[str, np.ndarray]  # of the other images
-    labels: np.ndarray
-
-    def of(self, name: str, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
-        """Return a score of the images that calibrate it, and their predicted classes."""
-        if name == FUSED:
-            return calibration.fused_scores(self.scores), self.labels
-        if self.first_scores is None or self.first_labels is None:
-            return self.scores[name], self.labels
-        return (
-            np.concatenate([self.first_scores[name], self.scores[name]]),
-            np.concatenate([self.first_labels, self.labels]),
-        )
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The calibration images in the two parts that ``fit`` makes of them."""
-
-    first: ImageSource | None  # by which members are fused; None for one member
-    second: ImageSource
-
-    def __len__(self) -> int:
-        """Return the number of images in both."""
-        return len(self.second) + (0 if self.first is None else len(self.first))
-
-    @property
-    def groups(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return which images of each belong together."""
-        return None if self.first is None else self.first.groups, self.second.groups
 
 
 def export(
@@ -118,8 +68,8 @@ def export(
     Args:
         bundle: Read from a folder.
         reference: The bundle's network, run as when the monitor was fitted, with all scores' needs.
-        calibration: Held-out in-distribution images. Of those among them that the monitor was
-            calibrated on no others are taken, as ``fit`` left out what was trained on.
+        calibration: Held-out in-distribution images. If the monitor was calibrated on some of them,
+            only these are used; else all but those that it was fitted to.
         backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
         folder: Where to write.
         threads: Of the backends.
@@ -127,44 +77,99 @@ def export(
         trusted_packages: Whose network code may be imported.
         workers: Threads that read and decode.
         force: Write to a folder that holds other things than a bundle, too.
-        progress: Is told how far the work is.
+        progress: Is called with the number of images done.
 
     Returns:
         What was found.
 
     Raises:
         NavMonitorError: The network cannot be exported, no backend is installed, or there are too
-            few images.
+            few images or none but training images.
     """
     engines = engines_here(backends, bundle)
     calibration = calibration.oriented(bundle.preprocess.exif)
     require_known_classes(calibration, bundle.class_names)
-    _require_images(bundle, calibration)
-    parts = _parts(bundle, calibration, seed, workers, progress)
+    _require_images(bundle, calibration.name, len(calibration))
+    scored = _scored(bundle, reference, calibration, workers, progress, digests=True)
+    split = _split(bundle, calibration, scored.digests, seed)
+    used = calibration.subset(split.used)
+    expected = EngineScores(*split.sets(scored, calibration.groups))
+    split = CalibrationSplit(
+        None if split.fusion is None else np.searchsorted(split.used, split.fusion),
+        np.searchsorted(split.used, split.calibration),
+    )
     with scratch_folder() as scratch:
         graph, read = None, None
         if bundle.network.spec == ONNX:
             assert bundle.folder is not None
-            read = OnnxGraph.read(bundle.folder / 'model.onnx', output=bundle.network.output)
+            read = OnnxGraph.read(bundle.folder / ONNX_WEIGHTS, output=bundle.network.output)
         elif any(engine.backend != TORCH for engine in engines):
             graph = scratch / 'network.onnx'
             read = _written(bundle, reference, graph, progress)
         approvals, probe = _staying(bundle, anew=read is not None)
         if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):
             graph = bundle.stored.verified(GRAPH)  # what they run
-        expected = _sample(bundle, reference, parts, workers, progress)
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
             configure_for_scores(running, bundle.scores.values())
             # What is no number is not the image's fault: the engine is refused for it.
             unchecked = InvalidImages.unchecked()
-            found = _sample(bundle, running, parts, workers, progress, unchecked)
-            approvals[str(engine)] = judge_engine(bundle, engine, expected, found, parts)
+            scored = _scored(bundle, running, used, workers, progress, invalid=unchecked)
+            found = EngineScores(*split.sets(scored, used.groups))
+            approvals[str(engine)] = judge_engine(
+                bundle, engine, expected, found, calibration.name)
             probe |= {f'{engine}/{what}': values for what, values in probe_of(running).items()}
         result = Engines(approvals, probe)
         save_exported(bundle, result, graph, folder, force=force)
     return result
+
+
+def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
+    """Return the engines of these backends that this machine can run.
+
+    Raises:
+        NavMonitorError: A backend is unknown, or not installed.
+    """
+    return engines_for(backends, bundle.reference)
+
+
+def engines_for(
+    backends: Sequence[str], reference: Engine, option: str = '--backend'
+) -> list[Engine]:
+    """Return the engines of these backends that this machine can run besides another one.
+
+    Args:
+        backends: Names.
+        reference: What runs the network when the monitor is fitted.
+        option: By which they were named.
+
+    Raises:
+        NavMonitorError: A backend is unknown, or not installed.
+    """
+    torch_runs_it = reference.backend == TORCH
+    every = [backend for backend in BACKENDS if torch_runs_it or backend != TORCH]
+    wanted = every if ALL in backends else list(backends)
+    for backend in wanted:
+        if backend not in every:
+            raise NavMonitorError(f"{option} '{backend}' is not {', '.join(every)} or {ALL}")
+    found = [
+        engine for engine in ENGINES
+        if engine.backend in wanted and engine != reference and usable_here(engine)
+    ]
+    missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
+    if TORCH in missing and ALL not in backends:
+        raise NavMonitorError(
+            'the backend torch needs a GPU of compute capability 8 or above here, where '
+            'TensorFloat-32 is to be tried; without one there is nothing to export for it'
+        )
+    missing = [b for b in missing if b not in (TORCH, reference.backend)]
+    if missing and (ALL not in backends or not found):
+        raise NavMonitorError(
+            f"the backend {' and '.join(missing)} is not installed; pip install "
+            'nav_monitor_ros[backends]'
+        )
+    return found
 
 
 def _staying(
@@ -216,262 +221,94 @@ def _running(
     )
 
 
-def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
-    """Return the engines of these backends that this machine can run.
-
-    Raises:
-        NavMonitorError: A backend is unknown, or not installed.
-    """
-    return engines_for(backends, bundle.reference)
-
-
-def engines_for(
-    backends: Sequence[str], reference: Engine, option: str = '--backend'
-) -> list[Engine]:
-    """Return the engines of these backends that this machine can run besides another one.
-
-    Args:
-        backends: Names.
-        reference: What runs the network when the monitor is fitted.
-        option: By which they were named.
-
-    Raises:
-        NavMonitorError: A backend is unknown, or not installed.
-    """
-    torch_runs_it = reference.backend == TORCH
-    every = [backend for backend in BACKENDS if torch_runs_it or backend != TORCH]
-    wanted = every if ALL in backends else list(backends)
-    for backend in wanted:
-        if backend not in every:
-            raise NavMonitorError(f"{option} '{backend}' is not {', '.join(every)} or {ALL}")
-    found = [
-        engine for engine in ENGINES
-        if engine.backend in wanted and engine != reference and usable_here(engine)
-    ]
-    missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
-    if TORCH in missing and ALL not in backends:
-        raise NavMonitorError(
-            'the backend torch needs a GPU of compute capability 8 or above here, where '
-            'TensorFloat-32 is to be tried; without one there is nothing to export for it'
-        )
-    missing = [b for b in missing if b not in (TORCH, reference.backend)]
-    if missing and (ALL not in backends or not found):
-        raise NavMonitorError(
-            f"the backend {' and '.join(missing)} is not installed; pip install "
-            'nav_monitor_ros[backends]'
-        )
-    return found
-
-
-def judge_engine(
-    bundle: Bundle,
-    engine: Engine,
-    expected: Sample,
-    found: Sample,
-    parts: Parts,
-) -> Approval:
-    """Say whether an engine may run the network, and by which calibration.
-
-    Args:
-        bundle: With the calibration of its own engine.
-        engine: That is to be judged.
-        expected: The calibration images as the bundle's own engine sees them.
-        found: As this one does.
-        parts: The images.
-    """
-    groups = parts.groups
-    changes = [
-        float(np.abs(a - b).max() / (a.std() or 1.0))
-        for name, score in bundle.scores.items() if not score.windowed
-        for a, b in [(expected.of(name, bundle.calibration)[0],
-                      found.of(name, bundle.calibration)[0])]
-    ]
-    reclassified = int((expected.labels != found.labels).sum())
-    if expected.first_labels is not None:
-        reclassified += int((expected.first_labels != found.first_labels).sum())
-    own, refused = None, ''
-    failing = disagreements(bundle, expected, found, groups)
-    if failing:
-        _log.info('%s is calibrated anew: %s', engine, failing[0])
-        try:
-            fusion_set = None
-            if found.first_scores is not None and found.first_labels is not None:
-                fusion_set = CalibrationScores(found.first_scores, found.first_labels, groups[0])
-            own = calibrate(
-                fusion_set, CalibrationScores(found.scores, found.labels, groups[1]),
-                classes=len(bundle.class_names),
-                options=CalibrationOptions(
-                    fusion_members=bundle.calibration.fusion_members,
-                    alpha=bundle.calibration.alpha,
-                    confidence=bundle.calibration.confidence,
-                    class_images=bundle.calibration.class_images,
-                ),
-            )
-        except NavMonitorError as error:
-            refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
-    used = bundle.calibration if own is None else own
-    return Approval(
-        engine=engine,
-        source=source_label(parts.second.name),
-        images=len(parts),
-        largest_change=max(changes, default=0.0),
-        reclassified=reclassified,
-        flagged=_flagged(used, found, 0.0),
-        flagged_by_reference=_flagged(bundle.calibration, expected, 0.0),
-        refused=refused,
-        calibration=own,
+def _scored(
+    bundle: Bundle, network: RunningNetwork, images: ImageSource, workers: int | None,
+    progress: Progress, *, digests: bool = False, invalid: InvalidImages | None = None,
+) -> ScoredImages:
+    """Return the scores that a network gives the calibration images."""
+    return score_images(
+        network, bundle.scores, images, progress,
+        f'calibration images on {network.engine.backend}', workers=workers, digests=digests,
+        invalid=invalid,
     )
 
 
-def disagreements(
-    bundle: Bundle,
-    expected: Sample,
-    found: Sample,
-    groups: tuple[np.ndarray | None, np.ndarray | None],
-) -> list[str]:
-    """Return why a bundle's calibration does not hold for what an engine computes.
-
-    A threshold t keeps the budget with the stated confidence if no more than k of the n calibration
-    images score above it, with the k of ``p_threshold``: then the k-th largest of the engine's own
-    scores, which keeps it, is not above t.
-
-    Args:
-        bundle: With the calibration in question.
-        expected: The calibration images as the bundle's own engine sees them.
-        found: As the other engine does.
-        groups: Of the images, in the two parts.
-    """
-    calibration = bundle.calibration
-    alpha, confidence = calibration.alpha, calibration.confidence
-    reasons = []
-    for name, limits in calibration.thresholds.items():
-        if name in bundle.scores and bundle.scores[name].windowed:
-            continue  # promises nothing
-        ranked = calibration.fused if name == FUSED else calibration.scores[name]
-        scores, labels = found.of(name, calibration)
-        before, labels_before = expected.of(name, calibration)
-        if not np.isfinite(scores).all():
-            reasons.append(f'{name} is not a finite number on some images')
-            continue
-        rounded = scores - ROUNDING * (before.std() or 1.0)
-        p_values = ranked.p_values(rounded, labels)
-        together = groups[1] if name == FUSED else _joined(groups)
-        cells = ranked.cell_of_class[labels]
-        for cell in range(len(ranked.cells)):
-            rows = cells == cell
-            flagged = int((p_values[rows] <= limits[labels[rows]]).sum())
-            allowed = _allowed(
-                scores[rows], None if together is None else together[rows], alpha, confidence
-            )
-            if flagged > allowed:
-                reasons.append(
-                    f'{name} flags {flagged} of {int(rows.sum())} calibration images, and '
-                    f'{max(allowed, 0)} are allowed'
-                )
-        if name == FUSED:
-            odd = int((p_values <= DEFAULT_EVIDENCE_LEVEL).sum())
-            p_values_before = ranked.p_values(before, labels_before)
-            before_odd = int((p_values_before <= DEFAULT_EVIDENCE_LEVEL).sum())
-            if odd > before_odd:
-                reasons.append(
-                    f'{odd} calibration images are evidence (p <= {DEFAULT_EVIDENCE_LEVEL:g}), '
-                    f'and {before_odd} were'
-                )
-    return reasons
-
-
-def _allowed(
-    scores: np.ndarray, groups: np.ndarray | None, alpha: float, confidence: float
-) -> int:
-    """Return how many of a cell's images may score above a threshold that keeps the budget."""
-    n = len(scores)
-    worth = n if groups is None or not n else effective_sample_size(scores, groups)
-    if worth < images_needed(alpha, confidence):
-        return -1
-    return math.floor(p_value_threshold(worth, alpha, confidence) * (n + 1) + 1e-9) - 1
-
-
-def _flagged(calibration: Calibration, sample: Sample, less: float) -> int:
-    scores, labels = sample.of(FUSED, calibration)
-    p_values = calibration.fused.p_values(scores - less, labels)
-    return int((p_values <= calibration.thresholds[FUSED][labels]).sum())
-
-
-def _sample(
-    bundle: Bundle,
-    network: RunningNetwork,
-    parts: Parts,
-    workers: int | None,
-    progress: Progress,
-    invalid: InvalidImages | None = None,
-) -> Sample:
-    """Return the scores that a network gives the calibration images, whose activations go."""
-
-    def scored(part: ImageSource) -> ScoredImages:
-        what = f'calibration images on {network.engine.backend}'
-        return score_images(
-            network, bundle.scores, part, progress, what, workers=workers, invalid=invalid
-        )
-
-    second = scored(parts.second)
-    if parts.first is None:
-        return Sample(None, None, second.scores, second.predicted)
-    first = scored(parts.first)
-    return Sample(first.scores, first.predicted, second.scores, second.predicted)
-
-
-def _parts(
-    bundle: Bundle,
-    calibration: ImageSource,
-    seed: int,
-    workers: int | None,
-    progress: Progress,
-) -> Parts:
+def _split(
+    bundle: Bundle, calibration: ImageSource, digests: Sequence[bytes], seed: int
+) -> CalibrationSplit:
     """Return the images that the monitor was calibrated on, divided as ``fit`` divided them.
 
-    Where the bundle does not know them, or none of them is there, all images are taken.
+    Where the bundle does not know them, or none of them is there, all images are taken that are
+    neither training images nor copies of others.
 
     Raises:
         NavMonitorError: There are too few of them.
     """
+    members = len(bundle.calibration.fusion_members)
     known = bundle.calibration_images
+    first, second = (np.zeros(0, np.int64),) * 2 if known is None else known.find(digests)
+    count = len(first) + len(second)
+    if count:
+        others = len(calibration) - count
+        if others:
+            _log.warning(
+                '%d of %d images are not taken: the monitor was not calibrated on them, so '
+                'they may be training images', others, len(calibration),
+            )
+        _require_images(bundle, calibration.name, count)
+        if members == 1:
+            return CalibrationSplit(None, np.sort(np.concatenate([first, second])))
+        return CalibrationSplit(first, second)
+    kept = np.flatnonzero(~_trained_on(bundle, calibration, digests) & first_occurrences(digests))
     if known is not None:
-        digests = digests_of(
-            calibration, progress, 'reading the calibration images', workers=workers
-        )
-        first, second = known.find(digests)
-        if len(first) + len(second):
-            chosen = calibration.subset(np.sort(np.concatenate([first, second])))
-            others = len(calibration) - len(chosen)
-            if others:
-                _log.warning(
-                    '%d of %d images are not taken: the monitor was not calibrated on them, so '
-                    'they may be training images', others, len(calibration),
-                )
-            _require_images(bundle, chosen)
-            if len(bundle.calibration.fusion_members) == 1:
-                return Parts(None, chosen)
-            return Parts(calibration.subset(first), calibration.subset(second))
         _log.warning(
             'the monitor was calibrated on none of these images: nothing tells whether the network '
             'was trained on them'
         )
-    if len(bundle.calibration.fusion_members) == 1:
-        return Parts(None, calibration)
-    rest, part = split(calibration, MARGINAL_SHARE, seed)
-    return Parts(part, rest)
+    _require_images(bundle, calibration.name, len(kept))
+    split = split_calibration(calibration.subset(kept), members, seed)
+    return CalibrationSplit(
+        None if split.fusion is None else kept[split.fusion], kept[split.calibration]
+    )
 
 
-def _joined(groups: tuple[np.ndarray | None, np.ndarray | None]) -> np.ndarray | None:
-    parts = [part for part in groups if part is not None]
-    return np.concatenate(parts) if parts else None
+def _trained_on(
+    bundle: Bundle, images: ImageSource, digests: Sequence[bytes]
+) -> np.ndarray:
+    """Return which images the monitor was fitted to, bool (N,), as far as the bundle tells.
 
-
-def _require_images(bundle: Bundle, calibration: ImageSource) -> None:
-    needed = images_needed(bundle.calibration.alpha, bundle.calibration.confidence)
-    if len(calibration) < needed:
+    Raises:
+        NavMonitorError: All of them are.
+    """
+    if bundle.training_images is not None:
+        trained = bundle.training_images.contain(digests)
+    else:  # an earlier version kept only one fingerprint of all of them
+        total = add_fingerprints(
+            images.fingerprint_part(place, digest) for place, digest in enumerate(digests)
+        )
+        data = bundle.provenance.get('data')
+        noted = data.get('sha256') if isinstance(data, dict) else None
+        trained = np.full(len(digests), fingerprint_of(total) == noted)
+    if trained.all():
+        noted = bundle.provenance.get('calibration')
+        source = f' ({noted["source"]})' if isinstance(noted, dict) and 'source' in noted else ''
         raise NavMonitorError(
-            f'{len(calibration)} calibration images ({calibration.name}) are too few to tell '
-            f'whether a backend agrees: {needed} are needed; give those that the monitor was '
-            'calibrated on'
+            f'{images.name} holds the images that the monitor was fitted to, on which every '
+            f'backend looks better than it is; give the calibration images of `fit`{source} '
+            '(--calibration)'
+        )
+    if trained.any():
+        _log.warning(
+            '%d of %d images are not taken: the monitor was fitted to them', int(trained.sum()),
+            len(images),
+        )
+    return trained
+
+
+def _require_images(bundle: Bundle, name: str, count: int) -> None:
+    needed = images_needed(bundle.calibration.alpha, bundle.calibration.confidence)
+    if count < needed:
+        raise NavMonitorError(
+            f'{count} calibration images ({name}) are too few to tell whether a backend agrees: '
+            f'{needed} are needed; give those that the monitor was calibrated on'
         )

@@ -1,4 +1,4 @@
-"""What some of the training images have left: to be added up, kept, and gone on with."""
+"""The state of the scores after some of the training images: it can be merged and resumed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nav_monitor_ros.bundle.used_images import TrainingImages
 from nav_monitor_ros.data.batches import Batch
 from nav_monitor_ros.data.image_source import add_fingerprints
 from nav_monitor_ros.scores.base import Score
@@ -16,32 +17,31 @@ _FINGERPRINT = 32  # bytes
 class PartialFit:
     """The scores' state and the account of the images that went into it.
 
-    Its size does not depend on how many images that were. Parts made of different images of one
-    source merge into what one stream over all of them leaves.
+    Its size does not depend on the number of images, but for eight bytes of each image's checksum.
+    Parts made of different images of one source merge into what one stream over all of them gives.
     """
 
-    def __init__(self, scores: dict[str, Score], held_out: Sequence[bytes] = ()) -> None:
+    def __init__(self, scores: dict[str, Score]) -> None:
         """Start with no image.
 
         Args:
             scores: Empty, or prepared.
-            held_out: Checksums of the calibration images' pixels; it is noted which of them occur
-                among the training images.
         """
         self.scores = scores
         self.images = 0
         self.left_out = 0  # images that gave no finite numbers
         self.correct = 0  # images that the network classifies as they are labelled
-        self.shared = np.zeros(len(held_out), bool)  # which calibration images occurred
         self._total = 0  # fingerprint of the images
-        self._places: dict[bytes, list[int]] = {}
-        for place, digest in enumerate(held_out):
-            self._places.setdefault(digest, []).append(place)
+        self._digests: list[np.ndarray] = []  # uint64, of one batch or part each
 
     @property
     def fingerprint(self) -> int:
         """Return the fingerprint of the images and their labels, whatever their order."""
         return self._total
+
+    def training_images(self) -> TrainingImages:
+        """Return which images went into the scores."""
+        return TrainingImages.joined(self._digests)
 
     def update(self, batch: Batch, labels: np.ndarray | None, fingerprints: Sequence[int]) -> None:
         """Take a batch in.
@@ -60,8 +60,7 @@ class PartialFit:
             return
         self.correct += int((seen.predicted == truth).sum())
         self._total = add_fingerprints([self._total, *fingerprints])
-        for digest in batch.digests:
-            self.shared[self._places.get(digest, [])] = True
+        self._digests.append(TrainingImages.of(batch.digests).digests)
         for score in self.scores.values():
             score.update(seen, truth)
 
@@ -75,7 +74,7 @@ class PartialFit:
         self.images += other.images
         self.left_out += other.left_out
         self.correct += other.correct
-        self.shared |= other.shared
+        self._digests += other._digests
         self._total = add_fingerprints([self._total, other._total])
         for name, score in self.scores.items():
             score.merge(other.scores[name])
@@ -92,7 +91,8 @@ class PartialFit:
         total = np.frombuffer(self._total.to_bytes(_FINGERPRINT, 'big'), np.uint8)
         account = {
             'images': np.array(self.images), 'left_out': np.array(self.left_out),
-            'correct': np.array(self.correct), 'shared': self.shared, 'fingerprint': total,
+            'correct': np.array(self.correct), 'fingerprint': total,
+            'digests': self.training_images().digests,
         }
         return {
             **{f'/{key}': array for key, array in account.items()},
@@ -116,7 +116,7 @@ class PartialFit:
             account = _part(seen, '')
             self.images, self.correct = int(account['images']), int(account['correct'])
             self.left_out = int(account['left_out'])
-            self.shared = account['shared'].astype(bool)
+            self._digests = [account['digests']]
             self._total = int.from_bytes(account['fingerprint'].tobytes(), 'big')
 
 

@@ -265,7 +265,7 @@ def observe_batch(
     for row, (monitor, prepared) in enumerate(looks):
         try:
             found.append(monitor.observe(prepared, activations[row:row + 1], forward))
-        except Exception as error:
+        except BaseException as error:  # some scores run a part of the network, too
             found.append(error)
     return found
 

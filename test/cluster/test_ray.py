@@ -22,7 +22,9 @@ from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting import training_pass
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 
 pytest.importorskip('ray')
 
@@ -60,14 +62,14 @@ def images(tmp_path_factory):
 
 
 def recipe():
-    """Return how the tiny network is started elsewhere."""
+    """Return how the tiny network is started on another machine."""
     weights = save(tiny.network().state_dict())
     return NetworkRecipe(tiny.SPEC, weights, '.safetensors', tiny.PREPROCESS, device='cpu')
 
 
-def fitted(data, elsewhere=None):
+def fitted(data, remote_fit=None):
     return fit(
-        tiny.classifier(), tiny.SPEC, data, tiny.source(2, 80), SMALL, elsewhere=elsewhere
+        tiny.classifier(), tiny.SPEC, data, tiny.source(2, 80), SMALL, remote_fit=remote_fit
     )
 
 
@@ -146,7 +148,7 @@ def spread(cluster, images):
 
 
 def test_two_workers_fit_the_bundle_of_one_machine(spread, images, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 128)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 128)
     data = open_source(str(images))
     alone, together = fitted(data), fitted(data, spread)
     assert together.provenance['data']['images'] == 700
@@ -156,7 +158,7 @@ def test_two_workers_fit_the_bundle_of_one_machine(spread, images, monkeypatch):
 def test_a_fit_whose_worker_is_killed_gives_the_same_bundle_bit_for_bit(
     cluster, spread, images, monkeypatch
 ):
-    monkeypatch.setattr(fitting, 'SAMPLE', 128)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 128)
     data = open_source(str(images))
     whole = fitted(data, spread)
     killed = []
@@ -202,16 +204,16 @@ def is_descendant(number):
 def test_an_image_that_cannot_be_read_ends_the_fit_with_its_name(cluster, tmp_path, monkeypatch):
     import cv2
 
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     pixels, labels = tiny.images(1, 150)
     for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
         path = tmp_path / tiny.CLASSES[label] / f'{number}.png'
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), image)
     data = open_source(str(tmp_path))
-    _, others = fitting.sample_and_rest(150, 0)
+    _, others = training_pass.sample_and_rest(150, 0)
     broken = sorted(tmp_path.glob('*/*.png'), key=lambda p: (p.parent.name, p.name))[others[40]]
-    monkeypatch.setattr(fitting, '_layer_ranges', lambda *_: {})
+    monkeypatch.setattr(fitting, 'layer_ranges', lambda *_: {})
     broken.write_bytes(b'nothing')
     with pytest.raises(NavMonitorError, match=broken.name) as said:
         fitted(data, RayFit(cluster, recipe(), str(tmp_path), part=BATCH))

@@ -11,10 +11,12 @@ from recorded import PERIOD, RAW, START, write_bag, write_images
 
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.intervals import group_by_time, label_by_intervals
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
-from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 
 CAMERA = '/camera/image_raw'
 

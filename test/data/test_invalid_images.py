@@ -17,10 +17,11 @@ from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.files.pictures import write_png
-from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import Checkpoint
+from nav_monitor_ros.fitting import training_pass
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 
@@ -68,7 +69,7 @@ def arrays(bundle):
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
 @pytest.mark.parametrize('place', [3, 399])
 def test_an_image_that_gives_no_number_is_named_at_once(monkeypatch, value, place):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)  # the last image is not in it
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)  # the last image is not in it
     read = []
     data = spoilt(tiny.source(1, 400), place)
     watched = dataclasses.replace(data, read=lambda p: read.append(p) or data.read(p))
@@ -101,8 +102,8 @@ def test_a_file_is_named(tmp_path):
 
 
 def test_left_out_they_change_nothing_else(monkeypatch, caplog):
-    monkeypatch.setattr(fitting, 'SAMPLE', 200)
-    monkeypatch.setattr(fitting, 'sample_and_rest', lambda count, seed: (
+    monkeypatch.setattr(training_pass, 'SAMPLE', 200)
+    monkeypatch.setattr(training_pass, 'sample_and_rest', lambda count, seed: (
         np.arange(count - 203), np.arange(count - 203, count)  # the same order with and without
     ))
     data, calibration = tiny.source(1, 400), tiny.source(2, 200)
@@ -130,7 +131,7 @@ def test_left_out_they_change_nothing_else(monkeypatch, caplog):
 
 
 def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     data = spoilt(tiny.source(1, 400), *range(0, 400, 7))
     skipping = dataclasses.replace(OPTIONS, skip_invalid=True)
     calibration = tiny.source(2, 200)
@@ -145,8 +146,8 @@ def test_a_fit_that_was_interrupted_leaves_them_out_too(tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         fit(fragile(), tiny.SPEC, dataclasses.replace(data, read=failing), calibration, skipping,
-            checkpoint=Checkpoint(tmp_path, 0), workers=1)
-    kept = Checkpoint(tmp_path, 0)
+            checkpoint=FitCheckpoint(tmp_path, 0), workers=1)
+    kept = FitCheckpoint(tmp_path, 0)
     again = fit(fragile(), tiny.SPEC, data, calibration, skipping, checkpoint=kept)
     assert kept.resumed_at
     assert again.provenance['data'] == whole.provenance['data']

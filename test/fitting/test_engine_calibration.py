@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import tiny
 
-from nav_monitor_ros.bundle.calibration_images import CalibrationImages
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.bundle.saving import save_bundle
+from nav_monitor_ros.bundle.used_images import CalibrationImages
 from nav_monitor_ros.data.batches import score_images
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.fitting import engine_agreement
 from nav_monitor_ros.fitting import engine_export as exporting
 from nav_monitor_ros.fitting.engine_export import export
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
 
 OPTIONS = FitOptions(
@@ -42,7 +44,7 @@ def fitted(tmp_path, data, calibration, **options):
 
 @pytest.fixture
 def seen(monkeypatch):
-    """Return the numbers of the images, by part, that each engine is shown."""
+    """Return the checksums of the images that each engine is shown, the reference first."""
     shown = []
 
     def watched(network, scores, source, *args, **options):
@@ -70,11 +72,11 @@ def test_training_images_that_fit_left_out_are_left_out_again(tmp_path, seen, ca
     assert bundle.provenance['calibration_images_shared_with_data'] == 200
     approvals = run(bundle, calibration, tmp_path).approvals
     assert approvals['onnxruntime_f32'].images == 200
-    shown = [digest for _, part in seen for digest in part]
-    assert set(shown) == {fresh.digest(i) for i in range(200)}
+    # The network's own engine is shown all images once, others the calibration images alone.
+    assert [engine for engine, _ in seen] == ['torch', 'onnxruntime_f32']
+    assert len(seen[0][1]) == 400
+    assert sorted(seen[1][1]) == sorted(fresh.digest(i) for i in range(200))
     assert '200 of 400 images are not taken' in caplog.text
-    # The reference sees them in the parts in which fit saw them: its scores are those of fit.
-    assert [len(part) for _, part in seen[:2]] == [133, 67]
     assert approvals['onnxruntime_f32'].flagged_by_reference == flagged_in(bundle)
 
 
@@ -90,12 +92,12 @@ def test_images_in_another_order_and_among_others_are_found(tmp_path, seen):
     data, calibration = tiny.source(1, 400), tiny.source(2, 200)
     bundle = fitted(tmp_path, data, calibration)
     expected = run(bundle, calibration, tmp_path).approvals['onnxruntime_f32']
-    first = [set(part) for _, part in seen[:2]]
+    first = set(seen[1][1])
     seen.clear()
     mixed = joined(tiny.source(9, 50), calibration)
     mixed = mixed.subset(np.random.default_rng(1).permutation(len(mixed)))
     found = run(bundle, mixed, tmp_path).approvals['onnxruntime_f32']
-    assert [set(part) for _, part in seen[:2]] == first
+    assert set(seen[1][1]) == first
     assert (found.images, found.flagged) == (expected.images, expected.flagged)
 
 
@@ -119,6 +121,32 @@ def test_a_bundle_of_an_earlier_version_takes_all_images(tmp_path):
     assert run(old, tiny.source(2, 200), tmp_path).approvals['onnxruntime_f32'].images == 200
 
 
+def test_training_images_are_refused_and_the_calibration_stays(tmp_path):
+    data, calibration = tiny.source(1, 400), tiny.source(2, 200)
+    bundle = fitted(tmp_path, data, calibration)
+    before = {p.name: p.read_bytes() for p in bundle.folder.iterdir()}
+    with pytest.raises(NavMonitorError, match='holds the images that the monitor was fitted to'):
+        run(bundle, data.subset(np.arange(50, 350)), tmp_path)
+    # An earlier version kept a fingerprint of all training images only.
+    old = dataclasses.replace(bundle, calibration_images=None, training_images=None)
+    with pytest.raises(NavMonitorError, match='holds the images .* `fit` .tiny-2.'):
+        run(old, data, tmp_path)
+    assert {p.name: p.read_bytes() for p in bundle.folder.iterdir()} == before
+    assert not (tmp_path / 'out').exists()
+
+
+def test_training_images_among_others_and_copies_are_not_taken(tmp_path, caplog):
+    data = tiny.source(1, 400)
+    bundle = fitted(tmp_path, data, tiny.source(2, 200))
+    fresh = tiny.source(3, 150)
+    given = joined(data.subset(np.arange(30)), fresh, fresh.subset(np.arange(20)))
+    assert run(bundle, given, tmp_path).approvals['onnxruntime_f32'].images == 150
+    assert '30 of 200 images are not taken: the monitor was fitted to them' in caplog.text
+    few = joined(*[fresh.subset(np.arange(40))] * 5)  # 200 images, but 40 different ones
+    with pytest.raises(NavMonitorError, match='40 calibration images .* too few'):
+        run(bundle, few, tmp_path)
+
+
 @pytest.mark.parametrize('class_images', [None, 1000])
 def test_an_engine_is_calibrated_anew_as_the_monitor_was(tmp_path, monkeypatch, class_images):
     bundle = fitted(
@@ -127,7 +155,7 @@ def test_an_engine_is_calibrated_anew_as_the_monitor_was(tmp_path, monkeypatch, 
     )
     assert load_bundle(tmp_path / 'b').calibration.class_images == class_images
     # As if the engine computed something else.
-    monkeypatch.setattr(exporting, 'disagreements', lambda *_: ['it differs'])
+    monkeypatch.setattr(engine_agreement, 'disagreements', lambda *_: ['it differs'])
     own = run(bundle, tiny.source(2, 900), tmp_path).approvals['onnxruntime_f32'].calibration
     assert own.class_images == class_images
     cells, expected = own.fused.cells, bundle.calibration.fused.cells
@@ -144,9 +172,9 @@ def test_an_export_keeps_scores_not_activations(tmp_path):
     repeated = from_arrays('many', np.repeat(tiny.images(2, 200)[0], 100, axis=0))
 
     def peak(count):
-        parts = exporting.Parts(None, repeated.subset(np.arange(count)))
+        images = repeated.subset(np.arange(count))
         tracemalloc.start()
-        exporting._sample(bundle, reference, parts, 1, lambda *_: None)
+        exporting._scored(bundle, reference, images, 1, lambda *_: None)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,17 @@ from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.bundle.show import show
+from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
-from nav_monitor_ros.fitting.fit import FitOptions, fit, source_label
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
+from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
@@ -145,7 +149,7 @@ def test_progress_is_told_from_nothing_to_everything():
     told = []
     fit_tiny(tiny.source(1, 150), progress=lambda *args: told.append(args))
     whole = {what: total for what, _, total in told}
-    assert whole['fitting'] == 150 and whole['calibrating their fusion'] == 53
+    assert whole['fitting'] == 150 and whole['calibrating'] == 80
     for what, total in whole.items():
         done = [d for w, d, _ in told if w == what]
         assert done[0] == 0 and done[-1] == total and done == sorted(done)
@@ -248,6 +252,49 @@ def test_calibration_images_that_were_trained_on_are_left_out_and_counted():
     assert 'calibration_images_shared_with_data' not in fit_tiny(
         tiny.source(1, 150)
     ).provenance
+
+
+def test_copies_among_the_calibration_images_count_once(caplog):
+    pixels, labels = tiny.images(2, 90)
+    twice = from_arrays('twice', np.concatenate([pixels, pixels[:60]]), np.tile(labels, 2)[:150])
+    bundle = fit_tiny(tiny.source(1, 150), twice)
+    assert len(bundle.calibration.scores['gaussian']) == 90
+    assert bundle.provenance['calibration_images_copied'] == 60
+    assert '60 of 150 calibration images are copies' in caplog.text
+    few = from_arrays('few', np.concatenate([pixels[:20]] * 10), np.tile(labels[:20], 10))
+    with pytest.raises(NavMonitorError, match='of which 180 are copies of others, are too few'):
+        fit_tiny(tiny.source(1, 150), few)
+
+
+def test_every_image_is_read_once():
+    """But for the training images that the ranges of the layers are taken from."""
+    reads = []
+
+    def counted(source):
+        def read(place):
+            reads.append(source.name)
+            return source.read(place)
+
+        return replace(source, read=read)
+
+    fit_tiny(counted(tiny.source(1, 150)), counted(tiny.source(2, 80)))
+    assert reads.count('tiny-2') == 80
+    assert reads.count('tiny-1') == 150 + RANGE_SAMPLE
+
+
+def test_a_bundle_tells_which_images_it_was_made_of():
+    data, calibration = tiny.source(1, 150), tiny.source(2, 80)
+    bundle = fit_tiny(data, calibration)
+    mixed = [data.digest(3), calibration.digest(0), tiny.source(7, 1).digest(0), data.digest(9)]
+    found = reused_images(bundle.training_images, bundle.calibration_images, mixed)
+    assert (found.images, found.training, found.calibration) == (4, 2, 1)
+    assert found.warning('test') == (
+        'of 4 images of test 2 were used for fitting and 1 were used for calibration of this '
+        'monitor: figures on them are better than on new images'
+    )
+    assert reused_images(None, None, mixed).warning('test') == ''
+    assert not reused_images(
+        bundle.training_images, bundle.calibration_images, mixed[2:3]).warning('test')
 
 
 def test_a_single_score_is_calibrated_on_all_images():

@@ -13,8 +13,10 @@ from nav_monitor_ros.data.array_files import ArrayFile
 from nav_monitor_ros.data.batches import BATCH, batches, each
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.fitting import training_pass
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.options import FitOptions
 
 BOUNDED = FitOptions(
     false_alarm_rate=0.1,
@@ -26,7 +28,7 @@ BOUNDED = FitOptions(
 
 
 def test_a_fit_to_many_images_holds_no_more_than_one_to_few(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 192)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 192)
     pixels, labels = tiny.images(1, 4000)
     np.savez(tmp_path / 'images.npz', x=pixels, y=labels)
     held_out, classifier = tiny.source(2, 80), tiny.classifier()
@@ -72,7 +74,7 @@ def test_a_stored_array_whose_bytes_were_changed_is_refused(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(fitting.NavMonitorError, match='not a readable .npz'):
+    with pytest.raises(NavMonitorError, match='not a readable .npz'):
         open_source(str(path))
 
 
@@ -134,13 +136,13 @@ def test_no_more_is_decoded_ahead_than_there_is_room_for():
 def test_an_image_that_cannot_be_read_is_named_in_its_place():
     def image(place):
         if place == 3 * BATCH:
-            raise fitting.NavMonitorError('image 192 is gone')
+            raise NavMonitorError('image 192 is gone')
         return np.zeros((12, 12, 3), np.uint8)
 
     source = ImageSource('some', image, np.arange(5 * BATCH))
     stream = batches(tiny.classifier(), source, workers=2)
     assert [next(stream).places[0] for _ in range(3)] == [0, BATCH, 2 * BATCH]
-    with pytest.raises(fitting.NavMonitorError, match='image 192 is gone'):
+    with pytest.raises(NavMonitorError, match='image 192 is gone'):
         next(stream)
 
 

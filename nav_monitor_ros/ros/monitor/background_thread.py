@@ -71,7 +71,7 @@ class BackgroundThread:
                 job = self._jobs.pop(kind)
             try:
                 job()
-            except Exception as error:
+            except BaseException as error:  # a thread that ends would draw and write nothing more
                 text = f'{type(error).__name__}: {one_line(error)}'
                 if self._troubles.get(kind) != text:  # once, not at every frame
                     self._troubles[kind] = text

@@ -67,7 +67,7 @@ def _watch(node: MonitorNode, stop: StopRequest) -> int:
 def _beat(node: MonitorNode) -> None:
     try:
         node.beat()
-    except Exception as error:  # silence would be worse than whatever this is
+    except BaseException as error:  # silence would be worse than whatever this is
         node.log.error(f'heartbeat: {type(error).__name__}: {error}')
 
 
@@ -93,8 +93,8 @@ def _execute(
             for transition in (node.trigger_configure, node.trigger_activate):
                 if not stop.is_set():
                     transition()
-                    if node.trouble:
-                        statuses.append(UNUSABLE)  # the transition has logged the one line
+                    if node.trouble:  # the transition has logged it
+                        statuses.append(FAILED if node.failed else UNUSABLE)
                         return
         # spin() itself returns only once the executor is shut down, or its context.
         spun: list[bool] = []
@@ -107,8 +107,8 @@ def _execute(
         spin_until(lambda: bool(spun), spin, failures)
     except ExternalShutdownException:
         pass
-    except Exception as error:
-        node.log.fatal(f'executor failed: {type(error).__name__}: {error}')
+    except BaseException as error:  # no signal raises here, but foreign code may raise anything
+        node.log.failure('executor failed', error)
         statuses.append(FAILED)
     finally:
         stop.request()

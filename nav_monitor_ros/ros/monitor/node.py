@@ -61,6 +61,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._settings = declare_all(self)
         _check_folder(self._values)
         self._trouble = ''  # why the last transition failed, until one has mended it
+        self.failed = False  # whether it did so unexpectedly, not because of the configuration
         self._failed_work = ''  # what failed last of what is for people
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
@@ -190,31 +191,37 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         try:
             work()
         except NavMonitorError as error:
+            self.failed = False
             self._trouble = str(error)
-        except Exception as error:
-            self._trouble = f'{type(error).__name__}: {one_line(error, 1000)}'
+            self.log.error(self._trouble)
+        except BaseException as error:
+            self.failed = True
+            self._trouble = _described(error)
+            self.log.failure(work.__name__.strip('_'), error)
         else:
             if mends:
                 self._trouble = ''
             return TransitionCallbackReturn.SUCCESS
-        self.log.error(self._trouble)
         return failure
 
     def _configure(self) -> None:
         started = time.monotonic()
-        # Imported here: torch takes seconds to load, and the alert must be heard before.
-        from nav_monitor_ros.ros.monitor.incidents import Snapshots
-        from nav_monitor_ros.runtime.monitor import build_monitor
-
         values = self._values
         try:
+            # Imported here: torch takes seconds to load, and the alert must be heard before.
+            from nav_monitor_ros.ros.monitor.incidents import Snapshots
+            from nav_monitor_ros.runtime.monitor import build_monitor
+
             monitor = build_monitor(values)
             monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)
-        except Exception as error:
-            self._fail_model(one_line(error, 1000))
-            raise
+        except BaseException as error:
+            self._alerts.model_failed(_described(error))
+            if isinstance(error, Exception):
+                raise
+            # SystemExit and the like: foreign code cannot end this process.
+            raise NavMonitorError(f"the network's code raised {_described(error)}") from error
         self._monitor = monitor
         self._snapshots = snapshots
         for camera in self._cameras:
@@ -276,12 +283,8 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             detail = (
                 'the network does not return from its last image; configure again to load it anew'
             )
-            self._fail_model(detail)
+            self._alerts.model_failed(detail)
             raise NavMonitorError(detail)
-
-    def _fail_model(self, detail: str) -> None:
-        """Say what is wrong with the model, until one is loaded."""
-        self._alerts.model_failed(detail)
 
     def _call_snapshot(self) -> None:
         snapshots = self._snapshots
@@ -361,6 +364,15 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._values['bundle'],
             self._snapshots.told() if self._snapshots is not None else {},
         )
+
+
+def _described(error: BaseException) -> str:
+    """Return an error in one line, with its kind where the text is not made for people."""
+    text = one_line(error, 1000)
+    if isinstance(error, NavMonitorError):
+        return text
+    name = type(error).__name__
+    return name if text == name else f'{name}: {text}'
 
 
 def _check_folder(values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -56,6 +57,18 @@ class QueuedLog:
     def fatal(self, text: str) -> None:
         """Log the reason for which the process ends."""
         self.log(logging.CRITICAL, text)
+
+    def failure(self, what: str, error: BaseException) -> None:
+        """Log an exception that nobody expected, with its traceback for whoever mends it.
+
+        Args:
+            what: What failed.
+            error: The exception.
+        """
+        self.fatal(f'{what}: {type(error).__name__}: {error}')
+        for part in traceback.format_exception(error):
+            for line in part.rstrip().splitlines():
+                self.fatal(line)
 
     def log(self, severity: int, text: str) -> None:
         """Log a line.

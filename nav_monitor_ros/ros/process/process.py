@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -164,16 +165,16 @@ def _run(
         node = make()
     except _GIVEN as error:
         return _end(name, _reason(error), UNUSABLE)
-    except Exception as error:
-        return _end(name, f'failed: {type(error).__name__}: {_reason(error)}', FAILED)
+    except BaseException as error:
+        return _end(name, _failure(error), FAILED)
     try:
         status = serve(node, stop)
     except StuckThreadError:
         raise
     except NavMonitorError as error:
         return _end(name, _reason(error), UNUSABLE)
-    except Exception as error:
-        return _end(name, f'failed: {type(error).__name__}: {_reason(error)}', FAILED)
+    except BaseException as error:
+        return _end(name, _failure(error), FAILED)
     node.destroy_node()
     try_shutdown()
     return status
@@ -276,6 +277,12 @@ def _reason(error: BaseException) -> str:
             if secured else 'ROS gives no reason',
         )
     return one_line(text or type(error).__name__, LONGEST)
+
+
+def _failure(error: BaseException) -> str:
+    """Return what nobody expected: one line, and the traceback for whoever mends it."""
+    lines = ''.join(traceback.format_exception(error)).rstrip()
+    return f'failed: {type(error).__name__}: {_reason(error)}\n{lines}'
 
 
 def _end(name: str, reason: str, status: int) -> int:

@@ -34,7 +34,7 @@ from std_msgs.msg import Bool, Float32, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from vision_msgs.msg import Classification, LabelInfo  # noqa: E402
 
-from nav_monitor_ros.fitting.fit import FUSED_MEMBERS  # noqa: E402
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -18,8 +18,11 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.batches import BATCH
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import FILE, Checkpoint
-from nav_monitor_ros.fitting.fit import FitOptions, fit
+from nav_monitor_ros.fitting import training_pass
+from nav_monitor_ros.fitting.fit import fit
+from nav_monitor_ros.fitting.fit_checkpoint import FILE, FitCheckpoint
+from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
+from nav_monitor_ros.fitting.options import FitOptions
 
 ROOT = Path(__file__).parents[2]
 DATA = 640  # images
@@ -32,11 +35,12 @@ import dataclasses, sys, threading
 from pathlib import Path
 import tiny, torch
 from nav_monitor_ros.bundle.saving import save_bundle
-from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting.checkpoint import Checkpoint
+from nav_monitor_ros.fitting import fit as fitting, training_pass
+from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+from nav_monitor_ros.fitting.options import FitOptions
 folder, stops_at = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
-fitting.SAMPLE = 128
+training_pass.SAMPLE = 128
 data = tiny.source(1, {DATA})
 read = data.read
 def slow(place):
@@ -46,7 +50,8 @@ def slow(place):
 classifier = tiny.classifier()
 bundle = fitting.fit(
     classifier, tiny.SPEC, dataclasses.replace(data, read=slow), tiny.source(2, 80),
-    fitting.FitOptions(false_alarm_rate=0.1), workers=2, checkpoint=Checkpoint(folder / 'kept', 0),
+    FitOptions(false_alarm_rate=0.1), workers=2,
+    checkpoint=FitCheckpoint(folder / 'kept', 0),
 )
 save_bundle(bundle, classifier, folder / 'bundle', card='')
 """
@@ -79,8 +84,8 @@ def tensors(folder):
 def test_a_killed_fit_goes_on_and_ends_with_the_same_bundle_bit_for_bit(tmp_path, monkeypatch):
     whole = tmp_path / 'whole'
     assert start(whole, -1).wait(120) == 0
-    monkeypatch.setattr(fitting, 'SAMPLE', 128)
-    _, others = fitting.sample_and_rest(DATA, 0)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 128)
+    _, others = training_pass.sample_and_rest(DATA, 0)
     for batch in (2, 5):  # killed twice, each time with an image of this batch still to come
         place = np.setdiff1d(others[batch * BATCH : (batch + 1) * BATCH], PROBED)[7]
         process = start(tmp_path, place)
@@ -105,14 +110,14 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_bundle_bit_for_bit(tmp_path
 def fit_tiny(folder, data=None, calibration=None, options=SMALL, classifier=None):
     return fit(
         classifier or tiny.classifier(), tiny.SPEC, data or tiny.source(1, 256),
-        calibration or tiny.source(2, 80), options, checkpoint=Checkpoint(folder, 0),
+        calibration or tiny.source(2, 80), options, checkpoint=FitCheckpoint(folder, 0),
     )
 
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """Return the folder of a checkpoint of a fit that is complete, but for its calibration."""
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     fit_tiny(tmp_path / 'kept')
     return tmp_path / 'kept'
 
@@ -161,16 +166,16 @@ def test_what_was_done_is_not_done_again(kept):
         data.name, lambda place: read.append(place) or data.read(place), data.places,
         data.own_labels,
     )
-    checkpoint = Checkpoint(kept, 0)
+    checkpoint = FitCheckpoint(kept, 0)
     fit(tiny.classifier(), tiny.SPEC, watched, tiny.source(2, 80), SMALL, checkpoint=checkpoint)
     assert checkpoint.resumed_at == 256
-    assert len(read) <= fitting.PROBES + fitting.RANGE_SAMPLE
+    assert len(read) <= fitting.PROBES + RANGE_SAMPLE
     checkpoint.discard()
     assert not kept.exists()
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_fit_with_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, 'SAMPLE', 64)
+    monkeypatch.setattr(training_pass, 'SAMPLE', 64)
     (tmp_path / 'kept').write_text('a file')
     with pytest.raises(NavMonitorError, match='cannot write checkpoint'):
         fit_tiny(tmp_path / 'kept')

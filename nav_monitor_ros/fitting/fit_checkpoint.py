@@ -1,4 +1,4 @@
-"""What an interrupted fit has done so far, on disk, so that it can go on."""
+"""The state of an unfinished fit on disk, from which an interrupted fit resumes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 
 FILE = 'fit.safetensors'
-_FORMAT = '1'
+_FORMAT = '2'  # 1 held which calibration images are training images, and no checksums
 
 
-class Checkpoint:
+class FitCheckpoint:
     """A folder with the last state of one fit.
 
     The state is replaced as a whole or not at all, whenever the process ends. It is taken up by
@@ -80,8 +80,10 @@ class Checkpoint:
                 tensors = {key: stored.get_tensor(key) for key in stored.keys()}
         except (SafetensorError, OSError) as error:
             raise self._unusable(f'is unreadable ({one_line(error)})') from None
-        if noted.get('format') != _FORMAT or noted.get('sha256') != _checksum(tensors):
-            raise self._unusable('is damaged, or of another version')
+        if noted.get('sha256') != _checksum(tensors):
+            raise self._unusable('is damaged')
+        if noted.get('format') != _FORMAT:
+            raise self._unusable('was written by another version of nav_monitor')
         identity = json.loads(noted['identity'])
         for name, checksum in self._identity.items():
             if identity.get(name) != checksum:

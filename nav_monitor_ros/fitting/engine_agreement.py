@@ -1,0 +1,177 @@
+"""Whether another engine's scores are worth what those of the network's own engine are."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.engines import Approval
+from nav_monitor_ros.data.source_spec import source_label
+from nav_monitor_ros.decision.calibration import (
+    FUSED,
+    Calibration,
+    CalibrationOptions,
+    CalibrationScores,
+    calibrate,
+)
+from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
+from nav_monitor_ros.decision.false_alarm_budget import (
+    effective_sample_size,
+    images_needed,
+    p_value_threshold,
+)
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.backends import Engine
+
+# Of a score's standard deviation: what rounding alone may change. A calibration image that stands
+# at the threshold would be pushed over it by the last bit of a float.
+ROUNDING = 1e-4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineScores:
+    """The scores that one engine gives the calibration images, in the parts that ``fit`` makes."""
+
+    fusion_set: CalibrationScores | None  # by which members are fused; None for one member
+    calibration_set: CalibrationScores
+
+    def of(self, name: str, calibration: Calibration) -> CalibrationScores:
+        """Return one score, ``fused`` or a member, of all images that calibrate it."""
+        own, other = self.calibration_set, self.fusion_set
+        if name == FUSED:
+            fused = calibration.fused_scores(own.scores)
+            return CalibrationScores({name: fused}, own.predicted, own.groups)
+        if other is None:
+            return CalibrationScores({name: own.scores[name]}, own.predicted, own.groups)
+        groups = None
+        if own.groups is not None and other.groups is not None:
+            groups = np.concatenate([other.groups, own.groups])
+        return CalibrationScores(
+            {name: np.concatenate([other.scores[name], own.scores[name]])},
+            np.concatenate([other.predicted, own.predicted]), groups,
+        )
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Return the predicted classes of all images, int64 (N,)."""
+        other = [] if self.fusion_set is None else [self.fusion_set.predicted]
+        return np.concatenate([*other, self.calibration_set.predicted])
+
+
+def judge_engine(
+    bundle: Bundle, engine: Engine, expected: EngineScores, found: EngineScores, source: str
+) -> Approval:
+    """Decide whether an engine may run the network, and by which calibration.
+
+    Args:
+        bundle: With the calibration of its own engine.
+        engine: That is to be judged.
+        expected: The scores that the bundle's own engine gives the calibration images.
+        found: Those that this one gives.
+        source: Of the images.
+    """
+    calibration = bundle.calibration
+    changes = []
+    for name, score in bundle.scores.items():
+        if score.windowed:
+            continue
+        before, after = (one.of(name, calibration).scores[name] for one in (expected, found))
+        changes.append(float(np.abs(before - after).max() / (before.std() or 1.0)))
+    own, refused = None, ''
+    failing = disagreements(bundle, expected, found)
+    if failing:
+        _log.info('%s is calibrated anew: %s', engine, failing[0])
+        try:
+            own = calibrate(
+                found.fusion_set, found.calibration_set, classes=len(bundle.class_names),
+                options=CalibrationOptions(
+                    fusion_members=calibration.fusion_members, alpha=calibration.alpha,
+                    confidence=calibration.confidence, class_images=calibration.class_images,
+                ),
+            )
+        except NavMonitorError as error:
+            refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
+    return Approval(
+        engine=engine,
+        source=source_label(source),
+        images=len(expected.predicted),
+        largest_change=max(changes, default=0.0),
+        reclassified=int((expected.predicted != found.predicted).sum()),
+        flagged=_flagged(calibration if own is None else own, found),
+        flagged_by_reference=_flagged(calibration, expected),
+        refused=refused,
+        calibration=own,
+    )
+
+
+def disagreements(bundle: Bundle, expected: EngineScores, found: EngineScores) -> list[str]:
+    """Return why a bundle's calibration does not hold for what an engine computes.
+
+    A threshold t keeps the budget with the stated confidence if no more than k of the n calibration
+    images score above it, with the k of ``p_value_threshold``: then the k-th largest of the
+    engine's own scores, which keeps it, is not above t.
+
+    Args:
+        bundle: With the calibration in question.
+        expected: The scores that the bundle's own engine gives the calibration images.
+        found: Those that the other engine gives.
+    """
+    calibration = bundle.calibration
+    reasons = []
+    for name, limits in calibration.thresholds.items():
+        if name in bundle.scores and bundle.scores[name].windowed:
+            continue  # promises nothing
+        ranked = calibration.fused if name == FUSED else calibration.scores[name]
+        before, after = expected.of(name, calibration), found.of(name, calibration)
+        scores, classes = after.scores[name], after.predicted
+        if not np.isfinite(scores).all():
+            reasons.append(f'{name} is not a finite number on some images')
+            continue
+        rounded = scores - ROUNDING * (before.scores[name].std() or 1.0)
+        p_values = ranked.p_values(rounded, classes)
+        cells = ranked.cell_of_class[classes]
+        for cell in range(len(ranked.cells)):
+            rows = cells == cell
+            flagged = int((p_values[rows] <= limits[classes[rows]]).sum())
+            allowed = _allowed(
+                scores[rows], None if after.groups is None else after.groups[rows], calibration
+            )
+            if flagged > allowed:
+                reasons.append(
+                    f'{name} flags {flagged} of {int(rows.sum())} calibration images, and '
+                    f'{max(allowed, 0)} are allowed'
+                )
+        if name == FUSED:
+            p_values_before = ranked.p_values(before.scores[name], before.predicted)
+            odd, odd_before = (
+                int((values <= DEFAULT_EVIDENCE_LEVEL).sum())
+                for values in (p_values, p_values_before)
+            )
+            if odd > odd_before:
+                reasons.append(
+                    f'{odd} calibration images are evidence (p <= {DEFAULT_EVIDENCE_LEVEL:g}), '
+                    f'and {odd_before} were'
+                )
+    return reasons
+
+
+def _allowed(scores: np.ndarray, groups: np.ndarray | None, calibration: Calibration) -> int:
+    """Return how many of a cell's images may score above a threshold that keeps the budget."""
+    alpha, confidence, n = calibration.alpha, calibration.confidence, len(scores)
+    effective = n if groups is None or not n else effective_sample_size(scores, groups)
+    if effective < images_needed(alpha, confidence):
+        return -1
+    return math.floor(p_value_threshold(effective, alpha, confidence) * (n + 1) + 1e-9) - 1
+
+
+def _flagged(calibration: Calibration, engine: EngineScores) -> int:
+    """Return how many images the fused score flags."""
+    fused = engine.of(FUSED, calibration)
+    p_values = calibration.fused.p_values(fused.scores[FUSED], fused.predicted)
+    return int((p_values <= calibration.thresholds[FUSED][fused.predicted]).sum())

@@ -1,0 +1,109 @@
+"""The scores that are to be fitted, and those among them that a network can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from nav_monitor_ros.bundle.networks import configure_for_scores
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.network.layers import early_layers
+from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.channel_means import ChannelMeans
+from nav_monitor_ros.scores.registry import SCORES, make_score
+
+
+def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, Score]:
+    """Return the scores that are to be fitted, empty.
+
+    Raises:
+        NavMonitorError: No score has such a name or option.
+    """
+    early = early_layers(classifier.layers)
+    # Without a choice all of them; those that the network cannot serve are taken out later.
+    wanted = {name: {} for name in SCORES} if options.scores is None else options.scores
+    scores = {}
+    for name, settings in wanted.items():
+        chosen = dict(settings)
+        if SCORES.get(name) is ChannelMeans and not chosen.get('layers'):
+            chosen['layers'] = early
+        scores[name] = make_score(
+            name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
+        )
+    return scores
+
+
+def fusion_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
+    """Return the names of the scores that are fused."""
+    if options.fuse is not None:
+        return options.fuse
+    members = tuple(name for name in FUSED_MEMBERS if name in scores)
+    return members or tuple(name for name, score in scores.items() if not score.windowed)
+
+
+def configure_for_supported_scores(
+    classifier: RunningNetwork, scores: dict[str, Score], *, required: bool
+) -> dict[str, str]:
+    """Have every forward pass yield what the scores need, without scores that ask too much.
+
+    Args:
+        classifier: The network.
+        scores: Those that the network cannot serve are taken out.
+        required: Raise instead.
+
+    Returns:
+        Why scores were taken out, by name.
+
+    Raises:
+        NavMonitorError: The network cannot serve a score, and ``required``.
+    """
+    left_out = {}
+    for name, score in list(scores.items()):
+        try:
+            configure_for_scores(classifier, [score])
+        except NavMonitorError as error:
+            if required:
+                raise
+            del scores[name]
+            left_out[name] = _reason(error)
+    configure_for_scores(classifier, scores.values())
+    return left_out
+
+
+def prepare_scores(
+    scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *, required: bool
+) -> dict[str, str]:
+    """Show the scores a sample of the training images.
+
+    Args:
+        scores: Those that the network cannot serve are taken out.
+        sample: N images.
+        labels: int64 (N,); None stands for the network's predictions.
+        required: Raise instead of taking scores out.
+
+    Returns:
+        Why scores were taken out, by name.
+
+    Raises:
+        NotApplicableError: The network cannot serve a score, and ``required``.
+        NavMonitorError: The layer is not fit to be monitored.
+    """
+    left_out = {}
+    for name, score in list(scores.items()):
+        try:
+            score.prepare(sample, sample.predicted if labels is None else labels)
+        except NotApplicableError as error:
+            if required:
+                raise
+            del scores[name]
+            left_out[name] = _reason(error)
+    return left_out
+
+
+def _reason(error: NavMonitorError) -> str:
+    """Return why a score cannot be fitted, without its name and the remedy."""
+    return str(error).partition(': ')[2].partition('; ')[0]

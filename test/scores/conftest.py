@@ -1,0 +1,11 @@
+"""Fixtures of the tests of scores."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def detectors():
+    """Return the detectors of pytorch-ood, which is optional."""
+    return pytest.importorskip('pytorch_ood.detector')

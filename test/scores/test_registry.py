@@ -1,0 +1,24 @@
+"""Scores by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.scores.registry import SCORES, make_score
+
+
+def test_an_unknown_score_or_option_is_named():
+    with pytest.raises(NavMonitorError, match="no score 'knm'"):
+        make_score('knm', {}, classes=2, width=2, head=None)
+    with pytest.raises(NavMonitorError, match='gama'):
+        make_score('pattern', {'gama': 1}, classes=2, width=2, head=None)
+
+
+@pytest.mark.parametrize('name', SCORES)
+def test_every_score_has_a_test_file_that_states_its_formula(name):
+    text = Path(__file__).with_name(f'test_{name}.py').read_text()
+    assert 'def formula(' in text
+    assert 'def test_equals_its_formula(' in text

@@ -1,0 +1,48 @@
+"""Relative Mahalanobis distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from formulas import (
+    assert_class_without_images_is_left_out,
+    assert_equals,
+    assert_options_enter,
+    class_distances,
+)
+from pytorch_ood_case import make_case, ours
+from training_data import empty, make_head
+
+from nav_monitor_ros.errors import NavMonitorError
+
+
+def formula(training, labels, test, head, shrinkage=0.001):
+    whole = class_distances(training, np.zeros_like(labels), test, shrinkage)[0]
+    return class_distances(training, labels, test, shrinkage).min(axis=0) - whole
+
+
+@pytest.mark.parametrize('rectified', [False, True])
+def test_equals_its_formula(rectified):
+    assert_equals('relative_mahalanobis', formula, rectified=rectified, atol=1e-4)
+
+
+@pytest.mark.parametrize('options', [{'shrinkage': 0.3}])
+def test_options_enter_as_in_the_formula(options):
+    assert_options_enter('relative_mahalanobis', formula, options, atol=1e-4)
+
+
+def test_a_class_without_images_is_left_out():
+    assert_class_without_images_is_left_out('relative_mahalanobis', formula)
+
+
+def test_equals_pytorch_ood(detectors):
+    c = make_case()
+    # It does not divide the scatter by the number of images.
+    relative = detectors.RMD(None).fit_features(*c.fit).predict_features(c.features)
+    found = ours('relative_mahalanobis', c, shrinkage=1e-9) / 300
+    np.testing.assert_allclose(found, relative.numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_an_option_out_of_range_is_refused():
+    with pytest.raises(NavMonitorError, match='^relative_mahalanobis: '):
+        empty('relative_mahalanobis', make_head(), shrinkage=1)
