@@ -11,7 +11,7 @@ import numpy as np
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.gaussian import Gaussian
@@ -61,6 +61,7 @@ class Judge:
             if name not in every:
                 raise NavMonitorError(
                     f"the bundle has no score '{name}'; it has {', '.join(every)}"
+                    f'{did_you_mean(name, every)}'
                 )
         self.calibration = calibration
         self.class_names = tuple(class_names)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 
 PENULTIMATE = 'penultimate'
 
@@ -47,7 +47,9 @@ def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
         return layers[number - 1 if number > 0 else number]
     listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
     shown = wanted if len(wanted) <= 80 else f'{wanted[:80]}...'
-    raise NavMonitorError(f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}")
+    near = did_you_mean(shown, [PENULTIMATE, *(layer.name for layer in layers)])
+    raise NavMonitorError(
+        f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}{near}")
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
