@@ -21,7 +21,7 @@ from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.backends import TORCH, Engine
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
-from nav_monitor_ros.runtime.incidents import held_bytes
+from nav_monitor_ros.runtime.incident_frames import held_bytes
 from nav_monitor_ros.runtime.monitor import Monitor
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')

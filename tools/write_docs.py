@@ -30,6 +30,7 @@ from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E40
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.parameter import markdown_table, yaml_file  # noqa: E402
+from nav_monitor_ros.scores import option_tables  # noqa: E402
 
 
 def sections() -> dict[str, dict[str, str]]:
@@ -42,6 +43,7 @@ def sections() -> dict[str, dict[str, str]]:
         'docs/reference.md': {
             'monitor parameters': markdown_table(PARAMETERS),
             'camera parameters': markdown_table(CAMERA_PARAMETERS),
+            'score options': option_tables.markdown_table(),
             'encodings': ', '.join(f'`{encoding}`' for encoding in ENCODINGS),
         },
         'docs/judging.md': {

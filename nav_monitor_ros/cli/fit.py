@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def add_fit(commands: Any) -> None:
                          '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
+    monitor.add_argument('--list-options', action=_ListOptions, nargs=0,
+                         help='list the options of all scores with defaults and ranges, and exit')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
                          help='of in-distribution frames, each taken alone (default: 0.01)')
     monitor.add_argument('--confidence', type=float, default=0.95,
@@ -83,6 +86,19 @@ def add_fit(commands: Any) -> None:
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
     add_force(fit)
     fit.set_defaults(run=_fit)
+
+
+class _ListOptions(argparse.Action):
+    """Prints the options of the scores and ends the command, as ``--help`` does."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        from nav_monitor_ros.scores.option_tables import plain_text
+
+        parser._print_message(f'{plain_text()}\n', sys.stdout)
+        parser.exit()
 
 
 def _fit(options: argparse.Namespace) -> None:

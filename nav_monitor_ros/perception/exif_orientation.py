@@ -12,13 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nav_monitor_ros.perception.tiff_tags import ORIENTATION, read_tags
+
 EXIF = ('ignore', 'apply')  # what may be done about it
 IGNORE, APPLY = EXIF
 UPRIGHT = 1  # the number of a picture that is stored as it is seen
 
-_TAG = 0x0112
-_SHORT = 3  # type of the tag's value
-_MOST_ENTRIES = 4096  # of a directory
 _JPEG, _PNG, _RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
 _PREFIX = b'Exif\0\0'  # of a JPEG's segment; some WebP writers have it too
 _JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
@@ -33,9 +32,9 @@ def orientation(encoded: bytes) -> int:
             damaged, the picture counts as upright.
     """
     for block in _exif_blocks(encoded):
-        entry = _entry(block)
-        if entry is not None:
-            return entry[1]
+        tag = read_tags(block).get(ORIENTATION)
+        if tag is not None and 1 <= tag.values[0] <= 8:
+            return tag.values[0]
     return UPRIGHT
 
 
@@ -63,11 +62,8 @@ def stored_upright(encoded: bytes) -> bytes:
 
     libtiff turns pixels when it reads them, whatever OpenCV is asked for.
     """
-    entry = _entry(encoded)
-    if entry is None or entry[1] == UPRIGHT:
-        return encoded
-    place, _, order = entry
-    return encoded[:place] + struct.pack(f'{order}H', UPRIGHT) + encoded[place + 2 :]
+    tag = read_tags(encoded).get(ORIENTATION)
+    return encoded if tag is None else tag.replaced(encoded, UPRIGHT)
 
 
 def _exif_blocks(encoded: bytes) -> Iterator[bytes]:
@@ -111,34 +107,3 @@ def _chunks(
             yield encoded[place + 8 : place + 8 + length]
         # A PNG's chunk has a checksum behind it, a RIFF file's is filled up to an even length.
         place += 8 + length + (length % 2 if name_first else 4)
-
-
-def _entry(tiff: bytes) -> tuple[int, int, str] | None:
-    """Return where the first directory of a TIFF has the orientation, the number, and byte order.
-
-    None where it says nothing that makes sense.
-    """
-    order = {b'II': '<', b'MM': '>'}.get(tiff[:2])
-    if order is None or len(tiff) < 16:
-        return None
-    (version,) = struct.unpack_from(f'{order}H', tiff, 2)
-    if version == 42:
-        wide, (place,) = False, struct.unpack_from(f'{order}I', tiff, 4)
-    elif version == 43:  # BigTIFF
-        wide, (place,) = True, struct.unpack_from(f'{order}Q', tiff, 8)
-    else:
-        return None
-    head, step, value = (8, 20, 12) if wide else (2, 12, 8)
-    if place + head > len(tiff):
-        return None
-    (count,) = struct.unpack_from(f'{order}{"Q" if wide else "H"}', tiff, place)
-    place += head
-    for _ in range(min(count, _MOST_ENTRIES)):
-        if place + step > len(tiff):
-            return None
-        tag, kind = struct.unpack_from(f'{order}HH', tiff, place)
-        if tag == _TAG:
-            (number,) = struct.unpack_from(f'{order}H', tiff, place + value)
-            return (place + value, number, order) if kind == _SHORT and 1 <= number <= 8 else None
-        place += step
-    return None

@@ -19,7 +19,7 @@ class ScaleOptions:
     """Options of ``scale``."""
 
     percentile: float = option(
-        0.85, 'Fraction of the features that is left out of s2.', low=0, below=1
+        0.85, 'Fraction of the features, the smallest ones, that s2 leaves out.', low=0, below=1
     )
 
 

@@ -222,6 +222,13 @@ def test_the_help_of_every_command_shows_an_example(command):
     assert f'\n  nav_monitor {command} ' in example
 
 
+def test_fit_lists_the_options_of_the_scores_without_its_required_arguments():
+    ended = run_cold('fit', '--list-options')
+    assert ended.status == 0, ended.err
+    assert 'knn.neighbours=10  (int, at least 1)' in ended.out.splitlines()
+    assert 'vim.subspace=0' in ended.out
+
+
 def test_the_help_lists_the_commands():
     ended = run_cold('--help')
     assert ended.status == 0

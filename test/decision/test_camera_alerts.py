@@ -105,7 +105,7 @@ def test_an_image_of_one_colour_is_blank_whichever_the_colour(signs, color):
     [
         (moody.NAN, InvalidActivationsError, 'not finite'),
         (moody.RAISE, RuntimeError, 'a kernel failed'),
-        (moody.EXIT, SystemExit, '3'),
+        (moody.EXIT, NavMonitorError, 'the network Moody raised SystemExit: 3'),
     ],
 )
 @pytest.mark.parametrize('culprit', [0, 1, 2])

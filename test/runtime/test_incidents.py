@@ -3,6 +3,8 @@
 import array
 import json
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -16,17 +18,21 @@ from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import DecodedImage
-from nav_monitor_ros.runtime import incidents as module
-from nav_monitor_ros.runtime.incidents import (
-    IncidentRecorder,
-    IncidentRing,
-    IncidentRules,
-    Moment,
+from nav_monitor_ros.runtime import incident_frames, incidents
+from nav_monitor_ros.runtime.incident_folder import (
     check_folder,
-    held_bytes,
     remove_oldest,
+    remove_unfinished,
     write_incident,
 )
+from nav_monitor_ros.runtime.incident_frames import (
+    IncidentRing,
+    IncidentRules,
+    RecordedFrame,
+    held_bytes,
+)
+from nav_monitor_ros.runtime.incident_sheet import _captions
+from nav_monitor_ros.runtime.incidents import IncidentRecorder
 from nav_monitor_ros.views.text import drawn_class, text_width
 
 OOD = Alert(True, State.OOD, Reason.OOD, 'unlike the training images')
@@ -43,7 +49,7 @@ def moment(number, *, flagged=False, side=32):
     )
     alert = OOD if flagged else Alert(False, State.OK, Reason.IN_DISTRIBUTION)
     image = DecodedImage(pixels, 'rgb')
-    return Moment(number / 30, 10**18 + number, 'camera', image, verdict, alert)
+    return RecordedFrame(number / 30, 10**18 + number, 'camera', image, verdict, alert)
 
 
 def rules(folder, **changes):
@@ -69,7 +75,7 @@ def test_the_ring_holds_the_last_seconds_at_its_rate():
 
 @pytest.mark.parametrize(('share', 'count'), [(1.0, 10), (0.5, 5)])
 def test_the_ring_is_bounded_in_bytes(monkeypatch, share, count):
-    monkeypatch.setattr(module, 'MOST_BYTES', 10 * 32 * 32 * 3)
+    monkeypatch.setattr(incident_frames, 'MOST_BYTES', 10 * 32 * 32 * 3)
     ring = IncidentRing()
     for number in range(100):
         ring.add(moment(number), IncidentRules(seconds=60.0, rate=60.0, share=share))
@@ -106,7 +112,7 @@ def test_an_incident_tells_everything_of_its_frames(tmp_path):
 
 
 def test_large_images_are_jpegs_and_gray_ones_are_taken(tmp_path):
-    large = Moment(
+    large = RecordedFrame(
         0.0, 1, '', DecodedImage(np.zeros((1001, 1000), np.uint8), 'gray'), moment(1).verdict, OOD
     )
     folder = write_incident([large], OOD, rules(tmp_path), WHEN, {})
@@ -124,7 +130,7 @@ def test_incidents_of_one_millisecond_do_not_replace_each_other(tmp_path):
 def test_an_incident_larger_than_the_limit_keeps_its_newest_frames(tmp_path):
     rng = np.random.default_rng(0)
     moments = [
-        Moment(
+        RecordedFrame(
             n / 30, n, '', DecodedImage(rng.integers(0, 256, (400, 400, 3), np.uint8), 'rgb'),
             moment(n).verdict, OOD,
         )
@@ -175,6 +181,77 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         check_folder(str(tmp_path / 'no' / 'such'))
     check_folder(str(tmp_path / 'new'))
     assert list((tmp_path / 'new').iterdir()) == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from test_incidents import OOD, WHEN, moment, rules
+from nav_monitor_ros.runtime import incident_folder
+
+def draw_sheet(moments):
+    print('writing', flush=True)
+    time.sleep(60)
+
+incident_folder.draw_sheet = draw_sheet
+incident_folder.write_incident([moment(1)] * 3, OOD, rules(sys.argv[1]), WHEN, {})
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """Start a process that is in the midst of writing an incident."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH': f'{Path(__file__).parent}:{Path(__file__).parents[2]}'},
+    )
+    with process:
+        assert process.stdout.readline() == 'writing\n'
+        yield process
+        process.kill()
+
+
+def hidden(folder):
+    return [path for path in folder.iterdir() if path.name.startswith('.')]
+
+
+def test_an_incident_that_was_not_completed_is_removed_at_the_next_start(tmp_path, writer):
+    check_folder(str(tmp_path))  # another monitor with the same folder
+    assert len(hidden(tmp_path)) == 1
+    writer.kill()
+    writer.wait()
+    assert written(tmp_path) == [] and len(hidden(tmp_path)) == 1
+    check_folder(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_incidents_of_every_camera_are_looked_through(tmp_path):
+    names = ('.20261123T120000_123Z_ood.ab1_2xyz', '.incident.abcdefgh')
+    for camera in ('front', 'rear'):
+        for name in names:
+            (tmp_path / camera / name / 'inside').mkdir(parents=True)
+    (tmp_path / '.git').mkdir()
+    (tmp_path / names[0]).symlink_to(tmp_path / '.git')
+    check_folder(str(tmp_path), ['front', 'new'])
+    assert list((tmp_path / 'front').iterdir()) == []
+    assert len(hidden(tmp_path / 'rear')) == 2  # nobody's, as far as this node knows
+    assert len(hidden(tmp_path)) == 2
+
+
+def test_what_is_being_written_counts_as_used(tmp_path, writer):
+    for day in (1, 2, 3):
+        folder = write_incident([moment(day)], OOD, rules(tmp_path), WHEN.replace(day=day), {})
+        (folder / 'more').write_bytes(bytes(600_000))
+    remove_oldest(tmp_path, 1.9)
+    assert len(written(tmp_path)) == 3
+    (half_written,) = hidden(tmp_path)
+    (half_written / 'more').write_bytes(bytes(600_000))
+    remove_oldest(tmp_path, 1.9)
+    assert [p.name[:8] for p in written(tmp_path)] == ['20261102', '20261103']
+    writer.kill()
+    writer.wait()
+    remove_unfinished(tmp_path)
+    assert hidden(tmp_path) == []
 
 
 # The recorder.
@@ -265,13 +342,13 @@ def test_a_disk_that_fails_is_counted_logged_once_and_gets_over(
 
 def test_a_slow_disk_holds_nobody_up(tmp_path, monkeypatch):
     gate = threading.Event()
-    original = module.write_incident
+    original = incidents.write_incident
 
     def slow(*arguments):
         gate.wait(10)
         return original(*arguments)
 
-    monkeypatch.setattr(module, 'write_incident', slow)
+    monkeypatch.setattr(incidents, 'write_incident', slow)
     recorder = IncidentRecorder({})
     for number in range(20):
         recorder.alert_rose(OOD)
@@ -320,7 +397,7 @@ def test_what_explains_a_verdict_counts(monkeypatch):
     ring = IncidentRing()
     ring.add(explained(0), IncidentRules())
     assert ring.nbytes == 32 * 32 * 3 + 2 * 25_000 + 800_000 + 200_000
-    monkeypatch.setattr(module, 'MOST_BYTES', 3 * ring.nbytes)
+    monkeypatch.setattr(incident_frames, 'MOST_BYTES', 3 * ring.nbytes)
     for number in range(1, 30):
         ring.add(explained(number), IncidentRules(seconds=60.0, rate=60.0))
     assert len(ring.take()) == 3
@@ -333,7 +410,7 @@ def test_every_caption_of_the_sheet_says_its_p_value():
             verdict = replace(
                 one.verdict, scores={'energy': ScoreValue(-7.0, p_value)},
                 class_name='a very long class name that goes on and on without any end')
-            lines = module._captions(replace(one, verdict=verdict), -1234.56)
+            lines = _captions(replace(one, verdict=verdict), -1234.56)
             assert f'p {p_value:.2g}' in lines[0] and len(lines) == 4
             assert all(text_width(line, 9) <= 160 for line in lines)
     assert drawn_class('straße', 3) == 'straße' and drawn_class('数字', 3) == 'class 3'

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nav_monitor_ros.errors import NavMonitorError, did_you_mean
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean, one_line
 
 PENULTIMATE = 'penultimate'
+LayerId = str | int  # a layer's name, or its 1-based number
 
 
 @dataclass(frozen=True)
@@ -26,30 +27,46 @@ class Layer:
         return self.shape[0] if len(self.shape) > 2 else self.shape[-1]
 
 
-def find_layer(layers: Sequence[Layer], wanted: str) -> Layer:
+def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
     """Return the layer with this name or 1-based number.
 
     Args:
         layers: All layers of the network.
-        wanted: ``'layer4.1'``, ``'17'``, or a negative number counted from the end.
+        wanted: ``'layer4.1'``, ``'17'`` or ``17``, or a negative number counted from the end. A
+            text that is a layer's name is that layer, also where the name is a number.
 
     Raises:
         NavMonitorError: There is no such layer; the message lists those that exist.
     """
-    for layer in layers:
-        if wanted == layer.name:
-            return layer
+    named = [layer for layer in layers if wanted == layer.name]
+    if named:
+        return named[0]
     try:
-        number = int(wanted)
-    except ValueError:
+        number = 0 if isinstance(wanted, (bool, float)) else int(wanted)
+    except (ValueError, TypeError):
         number = 0
     if 1 <= abs(number) <= len(layers):
         return layers[number - 1 if number > 0 else number]
     listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
-    shown = wanted if len(wanted) <= 80 else f'{wanted[:80]}...'
+    shown = one_line(wanted, 80)
     near = did_you_mean(shown, [PENULTIMATE, *(layer.name for layer in layers)])
     raise NavMonitorError(
-        f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}{near}")
+        f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}{near}"
+    )
+
+
+def names_of(layers: Sequence[Layer], wanted: Iterable[LayerId]) -> tuple[str, ...]:
+    """Return the names of the layers with these names or 1-based numbers, each once.
+
+    Args:
+        layers: All layers of the network.
+        wanted: As for ``find_layer``; one name alone counts as a list of it.
+
+    Raises:
+        NavMonitorError: One of them does not exist.
+    """
+    several = [wanted] if isinstance(wanted, (str, int)) else wanted
+    return tuple(dict.fromkeys(find_layer(layers, one).name for one in several))
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:

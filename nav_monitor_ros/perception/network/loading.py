@@ -14,7 +14,7 @@ from nav_monitor_ros.perception.network.backends import (
     Engine,
     installed,
 )
-from nav_monitor_ros.perception.network.layers import PENULTIMATE
+from nav_monitor_ros.perception.network.layers import PENULTIMATE, LayerId
 from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -29,7 +29,7 @@ def start_network(
     weights: Path,
     preprocess: Preprocess,
     *,
-    layer: str = PENULTIMATE,
+    layer: LayerId = PENULTIMATE,
     background: int | None = None,
     device: str = 'auto',
     threads: int = 1,
@@ -87,7 +87,7 @@ def onnx_engine() -> Engine:
 
 
 def _onnx(
-    spec: NetworkSpec, path: Path, preprocess: Preprocess, layer: str, background: int | None,
+    spec: NetworkSpec, path: Path, preprocess: Preprocess, layer: LayerId, background: int | None,
     threads: int,
 ) -> RunningNetwork:
     engine = onnx_engine()

@@ -9,7 +9,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import Engine
-from nav_monitor_ros.perception.network.layers import Layer
+from nav_monitor_ros.perception.network.layers import Layer, LayerId
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RunningNetwork(Protocol):
         """Run one forward pass over float32 (N, channels, height, width)."""
         ...
 
-    def watch(self, layers: Iterable[str]) -> None:
+    def watch(self, layers: Iterable[LayerId]) -> None:
         """Have every pass yield the channel means of more layers."""
         ...
 
@@ -42,7 +42,7 @@ class RunningNetwork(Protocol):
         """Have every pass yield the logits of so many passes with dropout on."""
         ...
 
-    def tap(self, layers: Iterable[str]) -> None:
+    def tap(self, layers: Iterable[LayerId]) -> None:
         """Choose the layers whose maps the next passes keep."""
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,11 +15,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
+from nav_monitor_ros.ros.camera.script import Segment, read_script
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.parameters import declare, warn_of_unknown
@@ -35,52 +32,7 @@ _FROM_RGB = {
     'bgra8': cv2.COLOR_RGB2BGRA,
     'mono8': cv2.COLOR_RGB2GRAY,
 }
-LONGEST_SEGMENT = 10**6  # seconds
 _PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Images to play for some time."""
-
-    name: str
-    source: ImageSource
-    seconds: float  # 0: each image once
-
-    def frames(self, rate: float, hold: int) -> int:
-        """Return how many frames the segment lasts."""
-        return round(self.seconds * rate) if self.seconds else len(self.source) * hold
-
-
-def read_script(path: Path) -> list[Segment]:
-    """Read the segments of a script.
-
-    Args:
-        path: YAML file: a list of mappings with ``name``, ``source`` and ``seconds``.
-
-    Raises:
-        NavMonitorError: The file is missing or malformed, or a source cannot be opened.
-    """
-    entries = read_yaml(path)
-    if not isinstance(entries, list) or not entries:
-        raise NavMonitorError(f'script {path} is not a list of segments')
-    segments = []
-    for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or set(entry) != {'name', 'source', 'seconds'}:
-            raise NavMonitorError(
-                f'script {path}: segment {number} must have name, source and seconds'
-            )
-        seconds = entry['seconds']
-        known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not (known and 0 < seconds <= LONGEST_SEGMENT):
-            raise NavMonitorError(
-                f'script {path}: segment {number} must last more than 0 seconds and at most '
-                f'{LONGEST_SEGMENT}'
-            )
-        segments.append(
-            Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))
-        )
-    return segments
 
 
 def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -125,7 +77,7 @@ class CameraNode(Node):
         warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']
         self._segments = (
-            read_script(Path(script))
+            read_script(Path(script), self._values['rate'])
             if script
             else [Segment('source', open_source(self._values['source']), 0.0)]
         )

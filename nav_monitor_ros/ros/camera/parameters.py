@@ -17,7 +17,7 @@ CAMERA_PARAMETERS: tuple[Parameter, ...] = (
         'and `seconds`. Takes the place of `source`.',
         read_only=True,
     ),
-    Parameter('rate', 'float', 30.0, 'Images a second.', low=0.1, high=1000.0,
+    Parameter('rate', 'float', 30.0, 'Images per second.', low=0.1, high=1000.0,
               read_only=True, unit='Hz'),
     Parameter('width', 'int', 640, 'Columns of the published image.', low=1, high=16384,
               read_only=True, unit='pixels'),

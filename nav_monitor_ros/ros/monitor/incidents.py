@@ -14,7 +14,8 @@ from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.decision.alert_reason import Alert
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.runtime.incidents import IncidentRecorder, IncidentRules, Moment
+from nav_monitor_ros.runtime.incident_frames import IncidentRules, RecordedFrame
+from nav_monitor_ros.runtime.incidents import IncidentRecorder
 
 
 def snapshot_type() -> Any:
@@ -159,7 +160,7 @@ class Incidents:
         self._recorder.alert_rose(alert)
         self._snapshots.want()
 
-    def frame(self, moment: Moment) -> None:
+    def frame(self, moment: RecordedFrame) -> None:
         """Take in a judged frame."""
         self._recorder.frame(moment, self._rules())
 

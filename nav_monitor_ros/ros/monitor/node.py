@@ -377,6 +377,6 @@ def _described(error: BaseException) -> str:
 
 def _check_folder(values: Mapping[str, Any]) -> None:
     if values['incident_folder']:
-        from nav_monitor_ros.runtime.incidents import check_folder
+        from nav_monitor_ros.runtime.incident_folder import check_folder
 
-        check_folder(values['incident_folder'])
+        check_folder(values['incident_folder'], filter(None, values['cameras']))

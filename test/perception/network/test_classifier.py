@@ -24,7 +24,7 @@ from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 from nav_monitor_ros.perception.network.torch.device import select_device
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.runtime.incidents import held_bytes
+from nav_monitor_ros.runtime.incident_frames import held_bytes
 
 SIX = Preprocess(6, 6, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -274,6 +274,8 @@ def test_layers_are_found_by_name_and_by_number(tiny_classifier):
     assert find_layer(layers, '3').name == 'pool'
     assert find_layer(layers, '-1').name == 'fc2'
     assert find_layer(layers, '-7').name == 'conv'
+    assert find_layer(layers, 3).name == 'pool'
+    assert find_layer(layers, -1).name == 'fc2'
 
 
 @pytest.mark.parametrize('wanted', ['0', '8', '-8', 'fc', 'layer4', '', '1.5', ' '])

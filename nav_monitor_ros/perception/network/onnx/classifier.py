@@ -13,11 +13,14 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import Engine, Runner, compiled
+from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
     Layer,
+    LayerId,
     background_output,
     find_layer,
+    names_of,
 )
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.network.outputs import form_of, logits_of
@@ -49,7 +52,7 @@ class OnnxClassifier:
         preprocess: Preprocess,
         *,
         engine: Engine,
-        layer: str = PENULTIMATE,
+        layer: LayerId = PENULTIMATE,
         background: int | None = None,
         threads: int = 1,
     ) -> None:
@@ -64,7 +67,8 @@ class OnnxClassifier:
             threads: Of the backend; 0 leaves its choice.
 
         Raises:
-            NavMonitorError: The graph takes other images, or has no such layer or output.
+            NavMonitorError: The graph takes other images, has no such layer or output, is random,
+                or looks at the whole batch.
         """
         self.preprocess = preprocess
         self.engine = engine
@@ -97,6 +101,9 @@ class OnnxClassifier:
         self._outputs = self._wanted()
         if graph.form is None:
             graph.note_form(self._seen_form())
+        if not graph.described and graph.batch in (None, 1):
+            # Of other networks ``export`` has compared the graph with what torch computes.
+            require_repeatable(self, rough=True)
 
     def __call__(self, batch: np.ndarray) -> Activations:
         """Run one forward pass.
@@ -125,7 +132,7 @@ class OnnxClassifier:
             None if samples is None else samples[..., columns], logits[:, self.background],
         )
 
-    def watch(self, layers: Iterable[str]) -> None:
+    def watch(self, layers: Iterable[LayerId]) -> None:
         """Have every forward pass yield the channel means of more layers.
 
         Args:
@@ -134,7 +141,7 @@ class OnnxClassifier:
         Raises:
             NavMonitorError: A layer does not exist.
         """
-        found = (find_layer(self.layers, layer).name for layer in layers)
+        found = names_of(self.layers, layers)
         self._watched = tuple(dict.fromkeys((*self._watched, *found)))
         self._outputs = self._wanted()
 
@@ -169,7 +176,7 @@ class OnnxClassifier:
         if not trying:
             self._compiled_for = {count: self._compiled}
 
-    def tap(self, layers: Iterable[str]) -> None:
+    def tap(self, layers: Iterable[LayerId]) -> None:
         """Choose the layers whose maps the next forward passes keep.
 
         Args:
@@ -178,8 +185,7 @@ class OnnxClassifier:
         Raises:
             NavMonitorError: A layer does not exist; the taps stay as they were.
         """
-        found = (find_layer(self.layers, layer).name for layer in layers)
-        self._taps = tuple(dict.fromkeys(found))
+        self._taps = names_of(self.layers, layers)
         self._outputs = self._wanted()
 
     def fingerprint(self) -> str:
@@ -244,7 +250,7 @@ class OnnxClassifier:
         (outputs,) = self._run(((self._graph.logits, None),), probe)
         return form_of(_rows(outputs))
 
-    def _monitored(self, layer: str) -> tuple[str, Output, int]:
+    def _monitored(self, layer: LayerId) -> tuple[str, Output, int]:
         """Return the monitored layer's name, its output, and how many neurons it has."""
         if layer != PENULTIMATE:
             found = find_layer(self.layers, layer)

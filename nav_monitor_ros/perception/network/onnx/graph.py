@@ -40,6 +40,7 @@ class OnnxGraph:
     outputs: int  # of the network, a background class among them
     input_shape: tuple[int, ...]  # of one image
     batch: int | None  # images that one pass takes; None for any number
+    described: bool  # by ``export_onnx``, whose torch network was checked
 
     def __init__(
         self, model: onnx.ModelProto, what: str, output: OutputName | None = None
@@ -65,7 +66,8 @@ class OnnxGraph:
         self._tail = GraphTail(self._producers, self._initializers)
         self._tensors: dict[str, str] = {}
         noted = {p.key: p.value for p in model.metadata_props}
-        if DESCRIPTION in noted:
+        self.described = DESCRIPTION in noted
+        if self.described:
             self._restore(noted[DESCRIPTION])
         else:
             self._dissect(self._chosen(output), noted.get(FORM))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.model_files import require_model_file, unreadable
 
 LARGEST_FILE = 1 << 30  # bytes, data beside it included
 DOMAINS = {'', 'ai.onnx'}  # of the operators that every runtime has
@@ -51,11 +52,14 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
     require_onnx()
     import onnx
 
+    require_model_file(path, 'network')
     content = _content(path, LARGEST_FILE, 'network')
     try:
         model = onnx.ModelProto.FromString(content)
     except Exception:  # protobuf's own class, from whichever of its implementations is in use
-        raise NavMonitorError(f'network {path} is not an ONNX file') from None
+        raise NavMonitorError(
+            f'network {path} is not an ONNX file, or damaged; copy or download it again'
+        ) from None
     _bring_data(model, path, LARGEST_FILE - len(content), beside)
     _leave_batch_open(model)
     try:
@@ -97,7 +101,7 @@ def _content(path: Path, most: int, what: str) -> bytes:
             )
         return path.read_bytes()
     except OSError as error:
-        raise NavMonitorError(f'{what} {path} cannot be read: {error.strerror}') from None
+        raise unreadable(path, what, error) from None
 
 
 def _bring_data(model: Any, path: Path, most: int, beside: bool) -> None:
@@ -151,6 +155,7 @@ def _beside(path: Path, name: str, most: int) -> bytes:
             f'network {path} keeps its weights in {file}, which is not there; copy both files, or '
             f'{_WITHIN}'
         )
+    require_model_file(file, 'weights')
     return _content(file, most, 'weights')
 
 

@@ -16,8 +16,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.foreign_code import foreign_code
 from nav_monitor_ros.perception.network.outputs import OutputName, SelectedOutput
-from nav_monitor_ros.perception.network.torch.weights import load_exactly, read_weights
+from nav_monitor_ros.perception.network.torch.weight_files import SAVE, read_weights
+from nav_monitor_ros.perception.network.torch.weights import load_exactly
 from nav_monitor_ros.perception.network.working_folder import findable
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
@@ -67,7 +69,7 @@ def _built(
         return _with_output(_make(spec, arguments, factory), output)
     state = read_weights(weights)
     if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise NavMonitorError(f'weights {weights} hold no state dict; save network.state_dict()')
+        raise NavMonitorError(f'weights {weights} hold no state dict; {SAVE}')
     allowance = sum(tensor.numel() for tensor in state.values())
     with nullcontext() if trusted else _Allowance(2 * allowance + _SCRATCH):
         network = _make(spec, arguments, factory)
@@ -84,17 +86,19 @@ def _with_output(network: nn.Module, output: OutputName | None) -> nn.Module:
 
 def _make(spec: str, arguments: Mapping[str, Any], factory: Any) -> nn.Module:
     listed = ', '.join(f'{key}={value!r}' for key, value in arguments.items())
-    shown = _one_line(listed)
+    shown = one_line(listed, 300) if listed else ''
     try:
-        network = factory(**arguments)
+        with foreign_code(f'{spec}({shown})'):
+            network = factory(**arguments)
+            if isinstance(network, nn.Module):
+                return network.eval()
+    except NavMonitorError:
+        raise
     except Exception as error:
-        raise NavMonitorError(f'{spec}({shown}) failed: {_one_line(error)}') from error
-    if not isinstance(network, nn.Module):
-        raise NavMonitorError(
-            f'{spec}({shown}) returned a {type(network).__name__}, '
-            'not a torch.nn.Module'
-        )
-    return network.eval()
+        raise NavMonitorError(f'{spec}({shown}) failed: {one_line(error, 300)}') from error
+    raise NavMonitorError(
+        f'{spec}({shown}) returned a {type(network).__name__}, not a torch.nn.Module'
+    )
 
 
 class _Allowance(TorchDispatchMode):
@@ -139,16 +143,19 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
     if module_name.partition('.')[0] == OWN_PACKAGE and module_name != OWN_NETWORKS:
         raise NavMonitorError(f"'{module_name}' holds no networks; {OWN_NETWORKS} does")
     try:
-        found: Any = importlib.import_module(module_name)
+        with foreign_code(f"network package '{module_name}' cannot be imported: it"):
+            found: Any = importlib.import_module(module_name)
+    except NavMonitorError:
+        raise
     except ModuleNotFoundError as error:
         raise NavMonitorError(
-            f"network package '{module_name}' cannot be imported: {_one_line(error)}; install it, "
+            f"network package '{module_name}' cannot be imported: {one_line(error)}; install it, "
             'or name the folder that it lies in in PYTHONPATH'
         ) from error
     except Exception as error:  # of somebody's code
         raise NavMonitorError(
             f"network package '{module_name}' cannot be imported: {type(error).__name__}: "
-            f'{_one_line(error)}'
+            f'{one_line(error, 300)}'
         ) from error
     for part in factory_name.split('.'):
         if not hasattr(found, part):
@@ -176,8 +183,3 @@ def _leads_elsewhere(found: Any, module_name: str) -> bool:
     code = isinstance(found, (type, FunctionType, BuiltinFunctionType, MethodType))
     standard = code and home.partition('.')[0] in sys.stdlib_module_names
     return isinstance(found, ModuleType) or standard
-
-
-def _one_line(text: object) -> str:
-    shown = one_line(text, 300)
-    return shown or (type(text).__name__ if isinstance(text, Exception) else '')

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine
+from nav_monitor_ros.perception.network.foreign_code import stopped
+from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
     Layer,
+    LayerId,
     background_output,
     find_layer,
+    names_of,
 )
 from nav_monitor_ros.perception.network.outputs import LOGITS, torch_logits_of
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
+from nav_monitor_ros.perception.network.torch.tensors import (
+    arrange_weights,
+    as_rows,
+    mean_over_positions,
+    to_numpy,
+)
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -51,8 +65,8 @@ class Classifier:
         network: nn.Module,
         preprocess: Preprocess,
         *,
-        layer: str = PENULTIMATE,
-        watch: Sequence[str] = (),
+        layer: LayerId = PENULTIMATE,
+        watch: Iterable[LayerId] = (),
         background: int | None = None,
         device: torch.device | str = 'cpu',
         threads: int = 1,
@@ -74,9 +88,9 @@ class Classifier:
             precision: ``f32``, or ``tf32`` for TensorFloat-32 on a GPU.
 
         Raises:
-            NavMonitorError: The network cannot take such images, the layer or the background output
-                does not exist, or the penultimate layer is asked of a network without a linear
-                head.
+            NavMonitorError: The network cannot take such images, is random or looks at the whole
+                batch, the layer or the background output does not exist, or the penultimate layer
+                is asked of a network without a linear head.
         """
         if threads:
             torch.set_num_threads(threads)
@@ -86,7 +100,7 @@ class Classifier:
         self._network = network.eval().to(self.device)
         channels = len(preprocess.mean)
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
-        self._layout = _arranged(self._network, self.input_shape, self.device)
+        self._layout = arrange_weights(self._network, self.input_shape, self.device)
         structure = probe_structure(self._network, self.input_shape)
         self.layers: tuple[Layer, ...] = structure.layers
         self.background = background_output(background, structure.classes)
@@ -113,6 +127,8 @@ class Classifier:
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
+        weights = next(self._network.parameters(), None)
+        require_repeatable(self, rough=weights is not None and weights.dtype.itemsize < 4)
         probe = self(np.random.default_rng(0).random((4, *self.input_shape), dtype=np.float32))
         self.width: int = probe.features.shape[1]  # number of monitored neurons
         self.head: Head | None = self._head_of_monitored(probe)
@@ -125,9 +141,18 @@ class Classifier:
 
         Returns:
             Logits, monitored features, the watched layers' channel means and the tapped maps.
+
+        Raises:
+            NavMonitorError: The network's code raised ``SystemExit`` or the like. What else it
+                raises passes through.
         """
-        with torch.inference_mode():
-            found = self._found(np.ascontiguousarray(batch, dtype=np.float32))
+        try:
+            with torch.inference_mode():
+                found = self._found(np.ascontiguousarray(batch, dtype=np.float32))
+        except Exception:
+            raise
+        except BaseException as error:
+            raise stopped(f'the network {type(self._network).__qualname__}', error) from error
         outputs, samples = found['logits'], found.get('samples')
         return Activations(
             self._classes_of(outputs),
@@ -138,7 +163,7 @@ class Classifier:
             None if self.background is None else outputs[:, self.background],
         )
 
-    def watch(self, layers: Iterable[str]) -> None:
+    def watch(self, layers: Iterable[LayerId]) -> None:
         """Have every forward pass yield the channel means of more layers.
 
         Args:
@@ -147,7 +172,7 @@ class Classifier:
         Raises:
             NavMonitorError: A layer does not exist.
         """
-        for name in dict.fromkeys(find_layer(self.layers, layer).name for layer in layers):
+        for name in names_of(self.layers, layers):
             if name not in self._watched:
                 self._watched += (name,)
                 self._modules[name].register_forward_hook(self._keep_means(name))
@@ -184,7 +209,7 @@ class Classifier:
         """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
         torch.set_num_threads(count)
 
-    def tap(self, layers: Iterable[str]) -> None:
+    def tap(self, layers: Iterable[LayerId]) -> None:
         """Choose the layers whose maps the next forward passes keep.
 
         Args:
@@ -193,7 +218,7 @@ class Classifier:
         Raises:
             NavMonitorError: A layer does not exist; the taps stay as they were.
         """
-        names = tuple(dict.fromkeys(find_layer(self.layers, layer).name for layer in layers))
+        names = names_of(self.layers, layers)
         for handle in self._handles:
             handle.remove()
         self._taps = names
@@ -256,7 +281,12 @@ class Classifier:
         Raises:
             OSError: The file cannot be written.
         """
-        save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
+        try:
+            save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
+        except SafetensorError as error:  # its text has the number that the system gave
+            found = re.search(r'os error (\d+)', str(error))
+            number = int(found[1]) if found else errno.EIO
+            raise OSError(number, os.strerror(number), str(path)) from error
 
     def _found(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Run a pass; return what ``_pass`` does, on the CPU."""
@@ -266,7 +296,7 @@ class Classifier:
                 return graph(batch)
         images = torch.from_numpy(batch).to(self.device)
         found = self._pass(images.contiguous(memory_format=self._layout))
-        return {name: _to_numpy(tensor) for name, tensor in found.items()}
+        return {name: to_numpy(tensor) for name, tensor in found.items()}
 
     def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the network, whose hooks keep what they see; return all that is wanted of it."""
@@ -330,7 +360,7 @@ class Classifier:
 
     def _keep_means(self, name: str):
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            self._means[name] = _vector(output)
+            self._means[name] = mean_over_positions(output)
 
         return hook
 
@@ -340,11 +370,11 @@ class Classifier:
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
             # Of a sequence of one token, its row. Cloned, since the network may go on in place.
-            self._head_input, self._logits = _row(inputs[0]), _row(output).clone()
+            self._head_input, self._logits = as_rows(inputs[0]), as_rows(output).clone()
 
         self._modules[self._head_name].register_forward_hook(hook)
 
-    def _watch_monitored(self, layer: str) -> str:
+    def _watch_monitored(self, layer: LayerId) -> str:
         if layer == PENULTIMATE:
             if self._head_name is None:
                 raise NavMonitorError(
@@ -356,7 +386,7 @@ class Classifier:
         found = find_layer(self.layers, layer)
 
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            self._feature = _vector(output)
+            self._feature = mean_over_positions(output)
 
         self._modules[found.name].register_forward_hook(hook)
         return found.name
@@ -365,52 +395,16 @@ class Classifier:
         """Return the head's weights if they act on the monitored features (or on their ReLU)."""
         if self._head_name is None:
             return None
-        entering = _to_numpy(self._head_input)
+        entering = to_numpy(self._head_input)
         if probe.features.shape != entering.shape:
             return None
         direct = np.allclose(probe.features, entering, atol=1e-5)
         if not direct and not np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5):
             return None
         linear = self._modules[self._head_name]
-        weight = _to_numpy(linear.weight)
-        bias = np.zeros(len(weight), np.float32) if linear.bias is None else _to_numpy(linear.bias)
+        weight = to_numpy(linear.weight)
+        bias = np.zeros(len(weight), np.float32) if linear.bias is None else to_numpy(linear.bias)
         scale = np.float32(self._scale)
         return Head(
             scale * weight[self._columns], scale * bias[self._columns], rectified=not direct
         )
-
-
-def _arranged(
-    network: nn.Module, input_shape: Sequence[int], device: torch.device
-) -> torch.memory_format:
-    """Arrange a network's weights with the channels last in memory, where it can bear that.
-
-    Convolutions are up to twice as fast so. Networks that flatten their maps with ``view`` refuse.
-    """
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    probe = torch.zeros(2, *input_shape, device=device)
-    try:
-        with torch.inference_mode():
-            network(probe.contiguous(memory_format=torch.channels_last))
-    except Exception:  # one that has another cause is told of by whoever runs it next
-        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return torch.contiguous_format
-    return torch.channels_last
-
-
-def _row(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.ndim == 2 else tensor.flatten(1)
-
-
-def _vector(output: torch.Tensor) -> torch.Tensor:
-    if output.ndim == 2:
-        return output.clone()
-    return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
-
-
-def _to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
-    assert tensor is not None  # the hooks have run
-    found = tensor.detach().float().cpu()
-    if found.untyped_storage().nbytes() > found.nbytes:
-        found = found.clone()  # of a larger one, which whoever keeps this would keep
-    return found.numpy()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.foreign_code import foreign_code
 from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.perception.network.outputs import (
     LOGITS,
@@ -63,7 +64,8 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     modules = dict(network.named_modules())
     handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
     try:
-        with torch.inference_mode(), Sigmoids() as sigmoids:
+        with foreign_code(f'the network {type(network).__qualname__}'), \
+                torch.inference_mode(), Sigmoids() as sigmoids:
             result = network(probe)
     except NavMonitorError:
         raise
@@ -85,24 +87,7 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     values = result.float().cpu().numpy()
     form = SIGMOIDS if sigmoids.made(result) else form_of(values)
     head, scale = _find_head(modules, outputs, values, form)
-    if head is None and _mixes_images(network, probe, values):
-        raise NavMonitorError(
-            'what the network returns for an image depends on the other images of its batch, as '
-            'with a softmax over axis 0; have it treat each image alone (softmax over axis 1)'
-        )
     return NetworkStructure(layers, head, result.shape[1], form, scale)
-
-
-def _mixes_images(network: nn.Module, probe: torch.Tensor, values: np.ndarray) -> bool:
-    """Return whether a network's output (N, C) for the first of two images depends on the other."""
-    with torch.inference_mode():
-        again = network(probe).float().cpu().numpy()
-        black = torch.zeros_like(probe[1])
-        other = network(torch.stack([probe[0], black])).float().cpu().numpy()
-    if not np.array_equal(values, again, equal_nan=True):
-        return False  # it is random, which is something else
-    away = np.abs(other[0] - values[0]).max()
-    return bool(away > 5e-2 * np.abs(values).max())
 
 
 def _find_head(

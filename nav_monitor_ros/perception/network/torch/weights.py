@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.paths import reachable
+from nav_monitor_ros.perception.network.torch.weight_files import SAVE, State, read_weights
 
-SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
 # What training scripts call the network that they train, in a checkpoint or as an attribute. Where
 # a file holds the network twice, as a checkpoint with averaged weights does, such a name decides.
 _USUAL = {'state_dict', 'model_state_dict', 'model', 'net', 'network', 'module', '_orig_mod'}
@@ -27,7 +22,6 @@ _DEEPEST = 4  # dictionaries inside each other
 _ANCHORS = 8  # of the network's names, by which prefixes are found
 _COUNTER = 'num_batches_tracked'  # of batch norm; older files lack it, and only training reads it
 
-State = Mapping[str, torch.Tensor]
 _log = logging.getLogger(__name__)
 
 
@@ -82,38 +76,6 @@ def load_exactly(network: nn.Module, state: State, path: Path) -> None:
     network.load_state_dict(dict(state))
 
 
-def read_weights(path: Path) -> object:
-    """Return what a file of weights holds: tensors by name, perhaps in other dictionaries.
-
-    Raises:
-        NavMonitorError: The file is missing, unreadable, or holds code.
-    """
-    if not reachable(path).is_file():
-        raise NavMonitorError(f'weights {path} do not exist')
-    if path.suffix == '.safetensors':
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise NavMonitorError(
-                f'weights {path} are not a safetensors file: {_one_line(error)}'
-            ) from error
-    if path.suffix not in SUFFIXES:
-        raise NavMonitorError(
-            f'weights {path} are not .safetensors, {", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
-        )
-    try:
-        # torch warns of files that it did not write; that they cannot be read is said below.
-        # Training scripts keep their command line beside the weights; a Namespace runs no code.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter('ignore')
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise NavMonitorError(
-            f'weights {path} cannot be read as tensors only (code in them is not run): '
-            f'{_one_line(error)}; save the state_dict alone'
-        ) from error
-
-
 def _matched(read: object, own: State, path: Path) -> _Match:
     """Return where in a file a network's weights are, and say what is left out.
 
@@ -122,7 +84,7 @@ def _matched(read: object, own: State, path: Path) -> _Match:
     """
     states = list(_states(read))
     if not states:
-        raise NavMonitorError(f'weights {path} hold no state dict; save network.state_dict()')
+        raise NavMonitorError(f'weights {path} hold no state dict; {SAVE}')
     matches = [match for place, state in states for match in _matches(place, state, own)]
     complete = [match for match in matches if match.complete]
     if not complete:
@@ -136,7 +98,7 @@ def _matched(read: object, own: State, path: Path) -> _Match:
             listed = ', '.join(str(match) for match in (chosen, *others))
             raise NavMonitorError(
                 f'weights {path} hold this network several times with different values '
-                f'({_one_line(listed)}); save the state_dict of the one to be used alone'
+                f'({one_line(listed, 300)}); save the state_dict of the one to be used alone'
             )
         (chosen,) = usual
         others = [match for match in complete if not _equal(chosen, match)]
@@ -220,7 +182,7 @@ def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
     """Return what a person should know of how the weights were read."""
     notes = []
     if chosen.prefix:
-        notes.append(f"the prefix '{_one_line(chosen.prefix)}' of the names was stripped")
+        notes.append(f"the prefix '{one_line(chosen.prefix, 300)}' of the names was stripped")
     elif any(name != key for name, key in chosen.names.items()):
         inner = sorted({part for key in chosen.names.values() for part in key.split('.')}
                        & _WRAPPERS)
@@ -235,7 +197,7 @@ def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
         )
     if others:
         listed = ', '.join(str(match) for match in others)
-        notes.append(f'those at {chosen} were taken; others are at {_one_line(listed)}')
+        notes.append(f'those at {chosen} were taken; others are at {one_line(listed, 300)}')
     return notes
 
 
@@ -253,18 +215,18 @@ def _check_values(state: State, own: State, path: Path) -> None:
         form = _form(tensor)
         if form:
             raise NavMonitorError(
-                f'weights {path} cannot be used: {_one_line(name)} {form}; save plain tensors of '
+                f'weights {path} cannot be used: {one_line(name)} {form}; save plain tensors of '
                 'real numbers'
             )
         if own[name].shape != tensor.shape:
             raise NavMonitorError(
-                f'weights {path} do not fit the network: {_one_line(name)} is '
+                f'weights {path} do not fit the network: {one_line(name)} is '
                 f'{tuple(tensor.shape)} in the file and {tuple(own[name].shape)} in the network; '
                 'check the number of classes and the other arguments'
             )
         if own[name].is_floating_point() and not tensor.is_floating_point():
             raise NavMonitorError(
-                f'weights {path} do not fit the network: {_one_line(name)} holds '
+                f'weights {path} do not fit the network: {one_line(name)} holds '
                 f'{str(tensor.dtype).removeprefix("torch.")}, and the network '
                 f'{str(own[name].dtype).removeprefix("torch.")}; give weights that are not '
                 'quantised'
@@ -275,7 +237,7 @@ def _check_values(state: State, own: State, path: Path) -> None:
             strange = ~torch.isfinite(value) & (value != own[name].to(value.device))
             if strange.any():
                 raise NavMonitorError(
-                    f'weights {path} cannot be used: {_one_line(name)} holds {int(strange.sum())} '
+                    f'weights {path} cannot be used: {one_line(name)} holds {int(strange.sum())} '
                     f'values that are not finite numbers in '
                     f'{str(value.dtype).removeprefix("torch.")}; take an earlier checkpoint'
                 )
@@ -295,9 +257,4 @@ def _some(word: str, names: list[str] | tuple[str, ...]) -> str:
     if not names:
         return ''
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return f'{word} {_one_line(", ".join(names[:3]))}{more}; '
-
-
-def _one_line(text: object) -> str:
-    shown = one_line(text, 300)
-    return shown or (type(text).__name__ if isinstance(text, Exception) else '')
+    return f'{word} {one_line(", ".join(names[:3]), 300)}{more}; '

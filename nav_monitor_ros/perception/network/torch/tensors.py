@@ -1,0 +1,50 @@
+"""Tensors of a network: their layout in memory, and the shapes that a monitor takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from nav_monitor_ros.perception.network.foreign_code import foreign_code
+
+
+def arrange_weights(
+    network: nn.Module, input_shape: Sequence[int], device: torch.device
+) -> torch.memory_format:
+    """Arrange a network's weights with the channels last in memory, where it can bear that.
+
+    Convolutions are up to twice as fast so. Networks that flatten their maps with ``view`` refuse.
+    """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    probe = torch.zeros(2, *input_shape, device=device)
+    try:
+        with foreign_code('the network'), torch.inference_mode():
+            network(probe.contiguous(memory_format=torch.channels_last))
+    except Exception:  # one that has another cause is told of by whoever runs it next
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def as_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor (N, ...) as (N, values)."""
+    return tensor if tensor.ndim == 2 else tensor.flatten(1)
+
+
+def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
+    """Return each channel's mean, (N, channels), of maps (N, channels, ...) or tokens (N, T, C)."""
+    if output.ndim == 2:
+        return output.clone()
+    return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
+
+
+def to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
+    """Return a tensor as float32 on the CPU, with memory of its own size."""
+    assert tensor is not None  # the hooks have run
+    found = tensor.detach().float().cpu()
+    if found.untyped_storage().nbytes() > found.nbytes:
+        found = found.clone()  # of a larger one, which whoever keeps this would keep
+    return found.numpy()

@@ -1,0 +1,100 @@
+"""Files of weights, read as tensors only: no code of a file is run."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.files.paths import reachable
+from nav_monitor_ros.perception.network.model_files import (
+    ZIP,
+    require_model_file,
+    require_whole_archive,
+    unreadable,
+)
+
+SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
+SAVE = 'save the tensors alone: torch.save(network.state_dict(), FILE)'
+State = Mapping[str, torch.Tensor]
+
+# How torch's unpickler names what it refuses to make.
+_REFUSED = re.compile(
+    r'(?:GLOBAL|[Uu]nsupported (?:global|class)|Trying to (?:instantiate unsafe|call)[^.]*?class)'
+    r":?\s+(?:GLOBAL )?'?([A-Za-z_][\w]*(?:\.\w+)+)"
+)
+
+
+def read_weights(path: Path) -> object:
+    """Return what a file of weights holds: tensors by name, perhaps in other dictionaries.
+
+    Raises:
+        NavMonitorError: The file is missing, unreadable, damaged, or holds Python objects other
+            than tensors.
+    """
+    if reachable(path).is_file() and path.suffix not in ('.safetensors', *SUFFIXES):
+        raise NavMonitorError(
+            f'weights {path} are not .safetensors, {", ".join(SUFFIXES[:-1])} or {SUFFIXES[-1]}'
+        )
+    require_model_file(path, 'weights')
+    if path.suffix == '.safetensors':
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise NavMonitorError(
+                f'weights {path} are not a safetensors file, or damaged: {one_line(error, 200)}; '
+                'copy or download it again'
+            ) from error
+    with path.open('rb') as stream:
+        archive = stream.read(len(ZIP)) == ZIP
+    if archive:
+        require_whole_archive(path, 'weights')
+        if _is_torchscript(path):
+            raise NavMonitorError(
+                f'weights {path} are a TorchScript program, which is not run; save the tensors '
+                'alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)'
+            )
+    try:
+        # torch warns of files that it did not write; that they cannot be read is said below.
+        # Training scripts keep their command line beside the weights; a Namespace runs no code.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter('ignore')
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except PermissionError as error:
+        raise unreadable(path, 'weights', error) from None
+    except Exception as error:  # torch raises what its readers stumble over
+        raise _refusal(path, error, archive) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('/constants.pkl') for name in archive.namelist())
+
+
+def _refusal(path: Path, error: Exception, archive: bool) -> NavMonitorError:
+    """Return the error for a file that torch cannot read; torch advises to run its code."""
+    found = _REFUSED.search(str(error))
+    if found is not None:
+        return NavMonitorError(
+            f'weights {path} hold Python objects ({one_line(found[1], 80)}), and code in them is '
+            f'not run; {SAVE}'
+        )
+    if archive and isinstance(error, pickle.UnpicklingError):
+        return NavMonitorError(
+            f'weights {path} hold more than tensors, and code in them is not run; {SAVE}'
+        )
+    reason = one_line(error, 120)
+    shown = '' if 'weights_only' in reason else f' ({reason})'
+    return NavMonitorError(
+        f'weights {path} are truncated, damaged, or not written by torch.save{shown}; copy or '
+        f'download the file again, or {SAVE}'
+    )

@@ -1,0 +1,62 @@
+"""All frames of an incident small on one picture, each with its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.runtime.incident_frames import RecordedFrame
+from nav_monitor_ros.views.text import drawn_class, put_text, wrapped
+
+_TILE = (160, 120)  # width and height of a picture on the sheet
+_COLUMNS = 6
+_LETTERS = 9  # height of capitals below them, pixels
+
+
+def draw_sheet(frames: Sequence[RecordedFrame]) -> np.ndarray:
+    """Return all frames small on one picture, uint8 (H, W, 3) RGB, each with what was said."""
+    width, height = _TILE
+    line, gap = 18, 8
+    caption = 4 * line + 4
+    columns = min(_COLUMNS, len(frames))
+    rows = math.ceil(len(frames) / columns)
+    sheet = np.full(
+        (rows * (height + caption + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8
+    )
+    for number, frame in enumerate(frames):
+        top = gap + number // columns * (height + caption + gap)
+        left = gap + number % columns * (width + gap)
+        scale = min(width / frame.image.width, height / frame.image.height)
+        size = (
+            max(1, round(frame.image.width * scale)), max(1, round(frame.image.height * scale))
+        )
+        small = DecodedImage(
+            cv2.resize(frame.image.pixels, size, interpolation=cv2.INTER_AREA),
+            frame.image.order,
+        ).rgb()
+        sheet[top:top + height, left:left + width] = 40
+        y, x = top + (height - size[1]) // 2, left + (width - size[0]) // 2
+        sheet[y:y + size[1], x:x + size[0]] = small
+        seconds = frame.arrived - frames[-1].arrived
+        ink = (213, 94, 0) if frame.verdict.is_ood else (0, 114, 178)
+        for place, text in enumerate(_captions(frame, seconds)):
+            put_text(
+                sheet, text, left, top + height + 16 + place * line, _LETTERS,
+                ink if place < 2 else (60, 60, 60), room=width,
+            )
+    return sheet
+
+
+def _captions(frame: RecordedFrame, seconds: float) -> tuple[str, ...]:
+    """Return the lines below a picture: the first two are said of every frame and fit."""
+    verdict = frame.verdict
+    name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
+    return (
+        f'{seconds:+.2f} s, p {verdict.p_value:.2g}',
+        f'{"flagged" if verdict.is_ood else "usual"}, {frame.alert.state.value}',
+        *wrapped(name, _TILE[0], _LETTERS, 2),
+    )
