@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -163,3 +164,13 @@ def unindexed(whole: bytes) -> bytes:
     kept = [record for kind, record in mcap_records(whole) if kind in (1, 6)]
     end = mcap_record(15, bytes(4)) + mcap_record(2, bytes(20))
     return b''.join([whole[:8], *kept, end, whole[:8]])
+
+
+def rewrite_chunk(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Put something else in the place of the one chunk of an MCAP file, and drop the indexes."""
+    whole = path.read_bytes()
+    records = mcap_records(whole)
+    (chunk,) = (record for kind, record in records if kind == 6)
+    footer = mcap_record(2, bytes(20))
+    # Behind the chunk's header, of 49 bytes where its compression has no name.
+    path.write_bytes(whole[:8] + records[0][1] + change(chunk[49:]) + footer + whole[:8])

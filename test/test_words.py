@@ -77,7 +77,7 @@ def test_images_are_read_as_often_as_is_said():
         FitOptions(name='t', false_alarm_rate=0.05, class_names=tiny.CLASSES))
     times = Counter(read['training'].values())
     assert set(times) <= {1, 2} and times[2] < 100 and sum(times.values()) == 400
-    assert set(read['calibration'].values()) == {2}
+    assert set(read['calibration'].values()) == {1}
 
 
 def frames_to_alert(rules):

@@ -11,6 +11,7 @@ from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.running import add_seed, add_threads, add_trust
 from nav_monitor_ros.cli.options.sources import opened
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console
+from nav_monitor_ros.errors import NavMonitorError
 
 _EXAMPLE = """\
 example:
@@ -88,10 +89,17 @@ def export_bundle(
 def _export(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.bundle_files import EXPORTED_FILES
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
-    from nav_monitor_ros.bundle.shipped import find_bundle
+    from nav_monitor_ros.bundle.shipped import find_bundle, shipped_bundles
 
     own = find_bundle(options.bundle)
     output = options.output or own
+    if options.output is None and own.resolve() in {
+        folder.resolve() for folder in shipped_bundles().values()
+    }:
+        raise NavMonitorError(
+            f"'{options.bundle}' ships with the package and is not changed; name a folder of your "
+            f'own: nav_monitor export {options.bundle} --output my_{own.name} ...'
+        )
     if output.resolve() == own.resolve():
         options = argparse.Namespace(**{**vars(options), 'bundle': None})
     check_outputs(options, {}, folders={'--output': output})

@@ -60,11 +60,12 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.fitting.options import FitOptions
     from nav_monitor_ros.fitting.train import train
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
-    from nav_monitor_ros.perception.network.torch.device import select_device
+    from nav_monitor_ros.perception.network.torch.device import require_device
 
     where = options.data or ('sample:digits' if options.task == 'digits' else '')
     if not where:
         raise NavMonitorError(f'{options.task} has no built-in images; give --data SOURCE')
+    device = require_device(options.device)
     check_outputs(options, {}, folders={
         '--output': options.output, '--record-tuning': options.record_tuning})
     check_output(
@@ -76,7 +77,6 @@ def _train(options: argparse.Namespace) -> None:
     data = opened(where)
     exclude = opened(options.exclude) if options.exclude else None
     test = opened(options.test) if options.test else None
-    device = select_device(options.device)
     console = PlainConsole(stderr=True)
     with ProgressBars(console) as progress:
         watch = watch_of(options, progress)

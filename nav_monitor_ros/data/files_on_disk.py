@@ -18,6 +18,7 @@ from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.data.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
 from nav_monitor_ros.data.source_spec import home, split_topic
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.files.npz import open_npz
 from nav_monitor_ros.files.paths import listed, reachable
 
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
@@ -63,7 +64,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
 
 def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
     # Imported here: only bags need what it brings in.
-    from nav_monitor_ros.data.bags.bag import open_bag_source
+    from nav_monitor_ros.data.bags.bag_source import open_bag_source
 
     labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
     if options:
@@ -100,7 +101,7 @@ def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
     images = f'x{suffix}'
     grouped = options.pop('group').split(',') if 'group' in options else []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open_npz(path) as archive:
             there = archive.files
             # The images stay where they are; all else is a number or a word for each of them.
             wanted = {f'y{suffix}', *grouped, *options} - {images}

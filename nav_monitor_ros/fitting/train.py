@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.bundle.used_images import TrainingImages
+from nav_monitor_ros.data.batches import Progress, digests_of
 from nav_monitor_ros.data.image_source import ImageSource, NumberedSource, split, without
 from nav_monitor_ros.data.samples import FASHION_CLASSES
 from nav_monitor_ros.errors import NavMonitorError
@@ -23,6 +25,7 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.reference_networks import DigitsNet, FashionResNet, TrafficSignNet
 
 DECOY_EVERY = 5  # training images for each decoy
+_log = logging.getLogger(__name__)
 
 TRAFFIC_SIGNS = (
     'speed_limit_20', 'speed_limit_30', 'speed_limit_50', 'speed_limit_60', 'speed_limit_70',
@@ -145,7 +148,8 @@ def train(
         data: Labelled images; some are held out for calibration (whole groups where there are
             groups).
         exclude: Images that must take no part, neither in training nor in calibration.
-        test: Images to measure the accuracy on; they influence nothing.
+        test: Images to measure the accuracy on; they influence nothing, and those that the network
+            is trained on are left out.
         weights: Of an earlier training with the same data and seed; they are used as they are.
         decoy: Add a background class, of images made from the training images alone.
         epochs: 0 for the task's own number.
@@ -157,7 +161,8 @@ def train(
             the average of its weights, as it would be used.
 
     Raises:
-        NavMonitorError: The task is unknown, or the data have no labels or other classes.
+        NavMonitorError: The task is unknown, the data have no labels or other classes, or all test
+            images are training images too.
     """
     if name not in TASKS:
         raise NavMonitorError(f"there is no training task '{name}'; there are {', '.join(TASKS)}")
@@ -170,6 +175,8 @@ def train(
     if exclude is not None:
         data = without(data, exclude.oriented(task.preprocess.exif))
     fit_data, calibration_data = split(data, task.held_out, seed)
+    if test is not None:
+        test = _without_training_images(test, fit_data)
     if weights is None:
         network = _trained(
             task, fit_data, decoy, epochs or task.epochs, seed, torch.device(device), progress, log,
@@ -235,6 +242,26 @@ def _of_task(task: Task, source: ImageSource) -> NumberedSource:
     """Return images as the task's network takes them, labelled as it numbers the classes."""
     source = source.oriented(task.preprocess.exif)
     return source.numbered_for(task.class_names)
+
+
+def _without_training_images(test: NumberedSource, training: ImageSource) -> NumberedSource:
+    """Return the test images that the network is not trained on, compared by their pixels.
+
+    Raises:
+        NavMonitorError: There are none.
+    """
+    shared = TrainingImages.of(digests_of(training)).contain(digests_of(test))
+    if shared.all():
+        raise NavMonitorError(
+            f'all {len(test)} test images of {test.name} are training images too; give images '
+            'that the network is not trained on (--test)'
+        )
+    if shared.any():
+        _log.warning(
+            '%d of %d test images are training images too and are left out: accuracy is measured '
+            'on images that the network has not seen', int(shared.sum()), len(test),
+        )
+    return test.subset(np.flatnonzero(~shared))
 
 
 def _require_labels(task: Task, source: NumberedSource, use: str) -> None:

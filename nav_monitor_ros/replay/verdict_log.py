@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nav_monitor_ros.data.bags.bag import METADATA, BagDamagedError, open_bag
+from nav_monitor_ros.data.bags.bag import BagDamagedError, open_bag
+from nav_monitor_ros.data.bags.bag_folder import METADATA
 from nav_monitor_ros.decision.alert_reason import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import listed, reachable

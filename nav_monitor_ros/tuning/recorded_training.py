@@ -17,8 +17,9 @@ from nav_monitor_ros.files.atomic_file import write_file
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
-from nav_monitor_ros.tuning.recording_files import require_unused
+from nav_monitor_ros.tuning.recording_files import INDEX, remove_recording, require_unused
 
+_WEIGHTS = 'weights'  # folder in the recording's
 IMAGES = 3000  # of the training images at most, evenly chosen
 
 
@@ -34,27 +35,32 @@ class RecordedTraining:
         options: TuningOptions,
         *,
         background: int | None = None,
+        replace: bool = False,
         threads: int = 1,
         progress: Progress = lambda what, done, total: None,
     ) -> None:
         """Prepare a recording; its files come with the first checkpoint.
 
         Args:
-            folder: Of the recording; it must hold none, as an earlier training is another one.
+            folder: Of the recording. One that the same training has begun there is continued.
             network: Its name, for people.
             preprocess: How pixels become its input.
             class_names: Of its classes.
             options: What is recorded.
             background: Which output stands for everything that is none of the classes.
+            replace: Begin anew where the folder holds a recording.
             threads: Of torch on the CPU.
             progress: Is told how far the work is.
 
         Raises:
-            NavMonitorError: The folder holds a recording.
+            NavMonitorError: The folder holds something else than a recording.
         """
-        if (folder / 'tuning.json').exists():
-            raise NavMonitorError(f'{folder} holds a recording already; name another folder')
-        require_unused(folder)
+        if not (folder / INDEX).exists():
+            require_unused(folder)
+        elif replace:
+            remove_recording(folder)
+            for weights in (folder / _WEIGHTS).glob('*.safetensors'):
+                weights.unlink()
         self._folder = folder
         self._title = network
         self._preprocess = preprocess
@@ -77,8 +83,7 @@ class RecordedTraining:
             NavMonitorError: A file cannot be written.
         """
         now = copy.deepcopy(network)
-        weights = {key: value.contiguous() for key, value in now.state_dict().items()}
-        content = save(weights)
+        content = save({key: value.contiguous() for key, value in now.state_dict().items()})
         classifier = Classifier(
             now, self._preprocess, background=self._background, threads=self._threads
         )
@@ -87,10 +92,24 @@ class RecordedTraining:
                 self._folder, classifier, _some(data), self._class_names, self._options,
                 network=self._title,
             )
-        write_file(
-            self._folder / 'weights' / f'{name.replace(" ", "_")}.safetensors', content
-        )
+        self._require_same_training(name, classifier)
+        write_file(self._folder / _WEIGHTS / f'{name.replace(" ", "_")}.safetensors', content)
         self._recorder.record(name, classifier, self._progress)
+
+    def _require_same_training(self, name: str, classifier: Classifier) -> None:
+        """Check that a checkpoint that is recorded already had these weights.
+
+        Raises:
+            NavMonitorError: It had others.
+        """
+        assert self._recorder is not None
+        recording = self._recorder.recording
+        fingerprint = recording.fingerprints.get(name)
+        if name in recording.checkpoints and fingerprint != classifier.fingerprint():
+            raise NavMonitorError(
+                f"{self._folder} holds a recording of another training: its '{name}' has other "
+                'weights; name another folder, or replace it with --force'
+            )
 
 
 def _some(data: ImageSource) -> ImageSource:

@@ -16,10 +16,11 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.atomic_file import write_file
+from nav_monitor_ros.files.npz import open_npz
 from nav_monitor_ros.tuning.statistics import BINS, KEPT, CheckpointTuning, LayerTuning
 
 _FORMAT = 1
-_INDEX = 'tuning.json'
+INDEX = 'tuning.json'
 _THUMBNAILS = 'thumbnails.npz'
 THUMBNAIL = 32  # pixels, longer side
 _UNREADABLE = (
@@ -62,7 +63,7 @@ class TuningRecording:
         Raises:
             NavMonitorError: The folder holds another recording, or cannot be written.
         """
-        if (folder / _INDEX).exists():
+        if (folder / INDEX).exists():
             found = cls.open(folder)
             if found.about != about:
                 other = next(
@@ -87,7 +88,7 @@ class TuningRecording:
             NavMonitorError: There is none, or it cannot be read.
         """
         try:
-            found = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
+            found = json.loads((folder / INDEX).read_text(encoding='utf-8'))
             if found['format'] != _FORMAT:
                 raise NavMonitorError(
                     f'{folder} is a recording of format {found["format"]}, not {_FORMAT}; record '
@@ -110,10 +111,10 @@ class TuningRecording:
             )
         except FileNotFoundError:
             raise NavMonitorError(
-                f'{folder} holds no recording of class tuning: it has no {_INDEX}'
+                f'{folder} holds no recording of class tuning: it has no {INDEX}'
             ) from None
         except _UNREADABLE as error:
-            raise NavMonitorError(f'{folder / _INDEX} is unreadable: {_reason(error)}') from None
+            raise NavMonitorError(f'{folder / INDEX} is unreadable: {_reason(error)}') from None
 
     def has(self, checkpoint: str, fingerprint: str) -> bool:
         """Return whether a checkpoint is recorded.
@@ -175,7 +176,7 @@ class TuningRecording:
         """
         path = self._file(place)
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open_npz(path) as found:
                 layers = tuple(
                     LayerTuning(name=name, **{
                         field.name: found[f'{number}.{field.name}']
@@ -208,7 +209,7 @@ class TuningRecording:
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open_npz(path) as found:
                 shapes, pixels = found['shapes'], found['pixels']
                 ends = np.cumsum(shapes.prod(axis=1) * 3)
                 return {
@@ -229,7 +230,7 @@ class TuningRecording:
         content['checkpoints'] = self.checkpoints
         content['fingerprints'] = self.fingerprints
         write_file(
-            self.folder / _INDEX, json.dumps(content, indent=1, ensure_ascii=True).encode()
+            self.folder / INDEX, json.dumps(content, indent=1, ensure_ascii=True).encode()
         )
 
     def _write_thumbnails(self, thumbnails: Mapping[int, np.ndarray]) -> None:
@@ -259,6 +260,21 @@ def require_unused(folder: Path) -> None:
         raise NavMonitorError(f'{folder} is not a folder; name another one')
     if folder.is_dir() and any(folder.iterdir()):
         raise NavMonitorError(f'{folder} is not empty and holds no recording; name another folder')
+
+
+def remove_recording(folder: Path) -> None:
+    """Remove a recording's own files, the index last; other files in its folder stay.
+
+    Raises:
+        NavMonitorError: It cannot be read, or a file cannot be removed.
+    """
+    found = TuningRecording.open(folder)
+    names = [f'{place:04d}.npz' for place in range(len(found.checkpoints))]
+    try:
+        for name in (*names, _THUMBNAILS, INDEX):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise NavMonitorError(f'cannot remove {folder / name}: {error.strerror}') from None
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import yaml
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.output_folder import check_output
 from nav_monitor_ros.bundle.saving import save_bundle
+from nav_monitor_ros.bundle.shipped import find_bundle
 from nav_monitor_ros.cli import main
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files import atomic_folder
@@ -243,6 +244,17 @@ def test_export_adds_to_its_own_bundle_and_refuses_another(desk, capsys):
     assert main.main([*arguments, '--output', 'other', '--force']) == 0
     check_others(desk / 'other')
     assert load_bundle(desk / 'other').stored is not None
+
+
+@pytest.mark.parametrize('bundle', ['digits', str(find_bundle('digits'))])
+def test_export_leaves_a_shipped_bundle_as_it_is(desk, capsys, bundle):
+    before = contents(find_bundle('digits'))
+    arguments = ['export', bundle, '--backend', 'onnxruntime', '--calibration', 'held_out.npz']
+    assert main.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"'{bundle}' ships with the package" in said and '--output my_digits' in said
+    assert said.count('\n') == 1
+    assert contents(find_bundle('digits')) == before
 
 
 def test_train_refuses_a_folder_with_something_in_it(desk, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_t
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
 from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
@@ -264,22 +263,6 @@ def test_copies_among_the_calibration_images_count_once(caplog):
     few = from_arrays('few', np.concatenate([pixels[:20]] * 10), np.tile(labels[:20], 10))
     with pytest.raises(NavMonitorError, match='of which 180 are copies of others, are too few'):
         fit_tiny(tiny.source(1, 150), few)
-
-
-def test_every_image_is_read_once():
-    """But for the training images that the ranges of the layers are taken from."""
-    reads = []
-
-    def counted(source):
-        def read(place):
-            reads.append(source.name)
-            return source.read(place)
-
-        return replace(source, read=read)
-
-    fit_tiny(counted(tiny.source(1, 150)), counted(tiny.source(2, 80)))
-    assert reads.count('tiny-2') == 80
-    assert reads.count('tiny-1') == 150 + RANGE_SAMPLE
 
 
 def test_a_bundle_tells_which_images_it_was_made_of():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
@@ -105,6 +106,23 @@ def test_excluded_images_take_no_part():
     for part in (trained.fit_data, trained.calibration_data):
         assert not known & {part.digest(index) for index in range(len(part))}
     assert len(trained.fit_data) + len(trained.calibration_data) == 56
+
+
+def test_test_images_that_are_trained_on_do_not_count(caplog):
+    data = from_arrays('noise', BLANK, np.arange(60) % 10)
+    trained = train('digits', data, epochs=1)
+    with pytest.raises(NavMonitorError, match='all 53 test images of noise are training images'):
+        train('digits', data, test=trained.fit_data, epochs=1)
+    train('digits', data, test=data, epochs=1)  # the 7 that are held out are left
+    assert '53 of 60 test images are training images too and are left out' in caplog.text
+
+
+@pytest.mark.parametrize('device', ['cuda:7', 'cuda:99'])
+def test_a_device_that_is_not_there_is_refused_before_the_training(capsys, tmp_path, device):
+    assert main(['train', 'digits', '--device', device, '--output', str(tmp_path / 'b')]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f'nav_monitor train: device {device} is not there')
+    assert said.count('\n') == 1 and not (tmp_path / 'b').exists()
 
 
 def test_training_and_calibration_share_no_image():

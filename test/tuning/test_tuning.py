@@ -383,6 +383,44 @@ def training(tmp_path_factory):
     return folder
 
 
+def test_an_interrupted_training_continues_its_recording_and_force_replaces_it(capsys, tmp_path):
+    folder = tmp_path / 'tuning'
+
+    def run(*more):
+        return main([
+            'train', 'digits', '--data', 'sample:digits?limit=4000', '--epochs', '1',
+            '--record-tuning', str(folder), '--record-every', '0.5',
+            '--output', str(tmp_path / 'bundle'), *more,
+        ])
+
+    def stop(self, *_args, **_options):
+        raise NavMonitorError('interrupted')
+
+    with pytest.MonkeyPatch.context() as patch:  # after the first two checkpoints
+        add, added = TuningRecording.add, []
+
+        def add_two(self, *args, **options):
+            if len(added) == 2:
+                stop(self)
+            added.append(args)
+            add(self, *args, **options)
+
+        patch.setattr(TuningRecording, 'add', add_two)
+        assert run() == 2
+    assert TuningRecording.open(folder).checkpoints == ['untrained', 'epoch 0.5']
+    first = (folder / '0000.npz').read_bytes()
+    assert run('--seed', '1') == 2
+    assert 'holds a recording of another training' in capsys.readouterr().err.splitlines()[-1]
+    assert run() == 0
+    assert TuningRecording.open(folder).checkpoints == ['untrained', 'epoch 0.5', 'epoch 1']
+    assert (folder / '0000.npz').read_bytes() == first
+    (folder / 'notes.txt').write_text('mine')
+    assert run('--seed', '1', '--force') == 0
+    assert TuningRecording.open(folder).checkpoints == ['untrained', 'epoch 0.5', 'epoch 1']
+    assert (folder / '0000.npz').read_bytes() != first
+    assert (folder / 'notes.txt').read_text() == 'mine'
+
+
 def test_a_training_is_recorded_and_its_outputs_become_selective(training, capsys, tmp_path):
     recording = TuningRecording.open(training / 'tuning')
     assert recording.checkpoints == ['untrained', 'epoch 0.5', 'epoch 1', 'epoch 1.5', 'epoch 2']
@@ -493,6 +531,8 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path, tiny_classifier, monke
     ),
     lambda folder: (folder / 'thumbnails.npz').write_bytes(b''),
 ])
+@pytest.mark.filterwarnings(
+    'error::ResourceWarning', 'error::pytest.PytestUnraisableExceptionWarning')
 def test_spoilt_recordings_are_named(spoil, tmp_path, tiny_classifier, capsys):
     recorded(tmp_path / 'a', tiny_classifier, from_arrays('bars', *tiny.images(5, 30)))
     spoil(tmp_path / 'a')

@@ -32,7 +32,8 @@ def add_watch(train: argparse.ArgumentParser) -> None:
     """Add the options that record class tuning while a network is trained."""
     train.add_argument('--record-tuning', type=Path, metavar='DIR',
                        help='record class tuning while training, for `view tuning`; the weights '
-                       'of each checkpoint go to DIR/weights')
+                       'of each checkpoint go to DIR/weights. The same command goes on with what '
+                       'an interrupted one recorded; --force begins anew')
     train.add_argument('--record-every', type=float, default=1.0, metavar='EPOCHS',
                        help='such as 0.25 (default: 1)')
 
@@ -56,6 +57,7 @@ def watch_of(options: argparse.Namespace, progress: Any) -> Any:
     task = TASKS[options.task]
     recorded = RecordedTraining(
         options.record_tuning, options.task, task.preprocess, task.class_names, TuningOptions(),
-        background=-1 if options.decoy else None, threads=options.threads, progress=progress,
+        background=-1 if options.decoy else None, replace=options.force,
+        threads=options.threads, progress=progress,
     )
     return Watch(options.record_every, recorded.look)

@@ -1,60 +1,39 @@
-"""Bags of ROS 2 as a source of images, read without ROS, one image at a time.
+"""Bags of ROS 2, read without ROS: their images, one at a time.
 
 A bag is a folder with ``metadata.yaml`` (or without, if the recorder was killed or still runs), or
 one of its files alone: SQLite (``.db3``, with its write-ahead log or rollback journal) or MCAP,
 compressed by file, by message (zstd) or by chunk (zstd, lz4), with an index or without. What a file
-says is checked before it is believed: nothing outside the bag's folder is opened, a message or
-chunk is refused beyond 256 MiB, packed or unpacked, and the files of a compressed bag beyond 16 GiB
-or half of the free disk. What lies before the end of a file that breaks off is read.
+says is checked before it is trusted: nothing outside the bag's folder is opened, a message or chunk
+is refused beyond 256 MiB, packed or unpacked, and the files of a compressed bag beyond 16 GiB or
+half of the free disk. What lies before the end of a truncated file is read.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
-import threading
-import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.data.bags import sqlite3_journals, storage_mcap, storage_sqlite3
-from nav_monitor_ros.data.bags.storage import (
-    ENTRY,
-    IMAGE_TYPES,
-    ZSTD_MAGIC,
-    BagDamagedError,
-    Storage,
-    Topic,
-)
-from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.bags.bag_folder import files_of, miscounts
+from nav_monitor_ros.data.bags.open_storage import TemporaryCopies, open_storage
+from nav_monitor_ros.data.bags.storage import ENTRY, IMAGE_TYPES, BagDamagedError, Storage, Topic
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.files.paths import listed, reachable
-from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.compressed_images import decode_compressed
 from nav_monitor_ros.perception.decoded_image import DecodedImage
-from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
+from nav_monitor_ros.perception.exif_orientation import IGNORE
 from nav_monitor_ros.perception.image_encodings import decode
 
-METADATA = 'metadata.yaml'
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
-LARGEST_FILES = 16 << 30  # bytes that the compressed files of a bag may unpack to
-_MOST_FILES = 10_000
-_ENDINGS = ('.mcap', '.db3')  # of the files of a folder without metadata
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
-_STORAGES: dict[bytes, Callable[[Path, Collection[str]], Storage]] = {
-    storage_mcap.MAGIC: storage_mcap.McapStorage,
-    storage_sqlite3.MAGIC: storage_sqlite3.Sqlite3Storage,
-}
+_MOST_PROBLEMS = 3  # that a message names
 
 
 @dataclass(frozen=True)
@@ -291,11 +270,11 @@ def open_bag(
     _typestore()
     with ExitStack() as resources:
         storages, problems = [], []
-        files, missing = _files_of(path)
-        room = _Room(resources)
-        for file in files:
+        files = files_of(path)
+        copies = TemporaryCopies(resources)
+        for file in files.found:
             try:
-                storage, cut = _open_file(file, room, types)
+                storage, cut = open_storage(file, copies, types)
             except (OSError, BagDamagedError) as error:
                 reason = getattr(error, 'strerror', None) or str(error)
                 problems.append(f'{file.name}: {one_line(reason)}')
@@ -303,10 +282,11 @@ def open_bag(
             resources.callback(storage.close)
             storages.append(storage)
             problems += [f'{file.name}: {d}' for d in (cut, storage.damage) if d]
-        problems += missing
+        problems += files.problems
         if not storages:
             raise NavMonitorError(f'bag {path} cannot be read: {one_line(problems[0])}')
-        damage = one_line(problems[0], 400) if problems else ''
+        problems += miscounts(files, storages, types)
+        damage = one_line('; '.join(problems[:_MOST_PROBLEMS]), 400) if problems else ''
         bag = Bag(path, storages, damage, resources.pop_all(), types)
     try:
         if topics:
@@ -315,51 +295,6 @@ def open_bag(
         bag.close()
         raise
     return bag
-
-
-def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
-    """Return the images of one topic of a bag as a source without labels, for any thread.
-
-    Of a damaged bag it has the images that are left, and a warning is logged.
-
-    Args:
-        spec: The whole specification, for messages.
-        path: Of the bag.
-        topic: Its name; '' is answered with those that are there.
-
-    Raises:
-        NavMonitorError: As for ``open_bag``.
-    """
-    bag = open_bag(path, [topic] if topic else [])
-    if not topic:
-        names = ', '.join(t.name for t in bag.image_topics) or 'it has none'
-        bag.close()
-        raise NavMonitorError(
-            f"source '{spec}': name the topic with images, {path}:TOPIC, one of: "
-            f'{one_line(names, 1000)}'
-        )
-    if bag.damage:
-        logging.getLogger(__name__).warning(
-            'bag %s is damaged (%s); %d images are left', path, bag.damage, len(bag)
-        )
-
-    turn = threading.Lock()  # one thread at a time reads, any number decode
-
-    def read(place: int, exif: str = IGNORE) -> np.ndarray:
-        with turn:
-            image = bag[place]
-        try:
-            raw = image.decode(exif=exif)
-        except NavMonitorError as error:
-            raise NavMonitorError(
-                f'bag {path}, topic {topic}, image {place} (stamp {image.stamp_ns}): {error}'
-            ) from None
-        return raw.gray() if raw.order == 'gray' else raw.rgb()
-
-    return ImageSource(
-        str(path), read, np.arange(len(bag)), received_ns=bag.received_ns,
-        read_turned=lambda place: read(place, APPLY),
-    )
 
 
 @lru_cache(maxsize=1)
@@ -372,189 +307,3 @@ def _typestore() -> Any:
             "reading bags needs rosbags: pip install 'nav_monitor_ros[bags]', or rosbags itself"
         ) from None
     return get_typestore(Stores.ROS2_HUMBLE)
-
-
-def _files_of(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the files of a bag that are there, and one line for each that is not."""
-    if not reachable(path).exists():
-        raise NavMonitorError(f'bag {path} does not exist')
-    if path.is_file():
-        return [path], []
-    if not path.is_dir():
-        raise NavMonitorError(f'bag {path} is neither a folder nor a file')
-    metadata = path / METADATA
-    if not reachable(metadata).exists():
-        return _unlisted(path), [
-            f'it has no {METADATA}, as if the recorder was killed or has not ended; `ros2 bag '
-            f'reindex {path}` writes one'
-        ]
-    files, missing = [], []
-    for name in _listed(path, metadata):
-        # Up to version 3 of the format the bag's own folder comes first.
-        file = path / PurePosixPath(name).name
-        _require_inside(path, file)
-        try:
-            there = file.is_file()
-        except OSError:  # such as a name that is too long
-            there = False
-        if there:
-            files.append(file)
-        else:
-            missing.append(f'{METADATA} lists {one_line(name)}, which is not there')
-    if not files and missing:
-        raise NavMonitorError(f'bag {path} cannot be read: {missing[0]}')
-    return files, missing
-
-
-def _unlisted(path: Path) -> list[Path]:
-    """Return the files of a bag that nothing describes, by how they are called."""
-    files = sorted(
-        file for file in listed(path)
-        if file.name.removesuffix('.zstd').endswith(_ENDINGS) and file.is_file()
-    )[:_MOST_FILES]
-    if not files:
-        raise NavMonitorError(
-            f'bag {path} has no {METADATA} and no file of a bag ({", ".join(_ENDINGS)}); is it the '
-            'folder that `ros2 bag record` made?'
-        )
-    for file in files:
-        _require_inside(path, file)
-    return files
-
-
-def _listed(path: Path, metadata: Path) -> list[str]:
-    """Return the files that a bag's metadata name."""
-    _require_inside(path, metadata)
-    described = read_yaml(metadata)
-    try:
-        information = described['rosbag2_bagfile_information']
-        names = information['relative_file_paths']
-        compression = information.get('compression_format') or 'zstd'
-    except (KeyError, TypeError, AttributeError) as error:
-        reason = f'it lacks {error}' if isinstance(error, KeyError) else 'it is no description'
-        raise NavMonitorError(
-            f'{metadata} does not describe a bag: {reason}; write it anew with `ros2 bag reindex`'
-        ) from None
-    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not listed or not 0 < len(names) <= _MOST_FILES:
-        raise NavMonitorError(
-            f'{metadata} does not describe a bag: relative_file_paths is no list of files; write '
-            'it anew with `ros2 bag reindex`'
-        )
-    if compression != 'zstd':
-        raise NavMonitorError(
-            f"bag {path} is compressed as '{one_line(compression)}', which is not read; zstd is"
-        )
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith('/') or '..' in parts or '\0' in name:
-            raise NavMonitorError(
-                f"{metadata} names a file outside the bag: '{one_line(name)}'; the bag is not "
-                'opened'
-            )
-    return names
-
-
-def _require_inside(folder: Path, file: Path) -> None:
-    try:
-        inside = file.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no system takes
-        inside = False
-    if not inside:
-        raise NavMonitorError(
-            f'{one_line(file)} leads out of the bag {folder}; the bag is not opened'
-        )
-
-
-class _Room:
-    """The disk space that copies of a bag's files may take, unpacked or merged."""
-
-    def __init__(self, resources: ExitStack) -> None:
-        """Take nothing yet; ``resources`` removes what will be taken."""
-        self._resources = resources
-        self._folder: Path | None = None
-        self._left = 0
-
-    def place(self, size: int) -> Path:
-        """Return an empty folder for copies of so many bytes.
-
-        Raises:
-            BagDamagedError: There is no room for them.
-        """
-        folder = self._resources.enter_context(scratch_folder())
-        free = shutil.disk_usage(folder).free
-        if 2 * size > free:
-            raise BagDamagedError(
-                f'a copy needs {size} bytes, and {folder} has {free} free, of which half is used; '
-                'set TMPDIR to a larger one'
-            )
-        return folder
-
-    def unpack(self, file: Path) -> tuple[Path, str]:
-        """Return a decompressed copy of a zstd file, and what is wrong with it, '' for nothing.
-
-        Raises:
-            BagDamagedError: It unpacks to more than there is room for.
-        """
-        from backports import zstd
-
-        if self._folder is None:
-            folder = self._resources.enter_context(scratch_folder())
-            self._folder = folder
-            self._left = min(LARGEST_FILES, shutil.disk_usage(folder).free // 2)
-        target = self._folder / f'{len(list(self._folder.iterdir()))}'
-        damage = ''
-        with target.open('wb') as plain, file.open('rb') as packed, zstd.open(packed) as source:
-            try:
-                while block := source.read(1 << 20):
-                    self._left -= len(block)
-                    if self._left < 0:
-                        raise BagDamagedError('it unpacks to more than there is room for')
-                    plain.write(block)
-            except (zstd.ZstdError, EOFError, MemoryError) as error:
-                damage = f'its zstd data ends early: {one_line(error)}'
-        return target, damage
-
-
-def _open_file(file: Path, room: _Room, types: Collection[str]) -> tuple[Storage, str]:
-    """Open one file of a bag by what it begins with; also return what cut it off, '' for nothing.
-
-    Raises:
-        OSError: It cannot be read.
-        BagDamagedError: It is of no format that is read.
-    """
-    damage = ''
-    if _beginning(file).startswith(ZSTD_MAGIC):
-        file, damage = room.unpack(file)
-    beginning = _beginning(file)
-    if beginning.startswith(storage_sqlite3.MAGIC) and not damage:
-        return _open_sqlite3(file, room, types)
-    for magic, storage in _STORAGES.items():
-        if beginning.startswith(magic):
-            return storage(file, types), damage
-    size = file.stat().st_size
-    what = f'it holds {size} bytes that are neither MCAP nor SQLite' if size else 'it is empty'
-    raise BagDamagedError(f'{what}{": " * bool(damage)}{damage}')
-
-
-def _open_sqlite3(file: Path, room: _Room, types: Collection[str]) -> tuple[Storage, str]:
-    """Open an SQLite file merged with what lies beside it; anew where a writer was met halfway."""
-    for last in (False, False, True):
-        copy, left_out = sqlite3_journals.merged(file, room.place)
-        before = sqlite3_journals.states(file)
-        try:
-            storage = storage_sqlite3.Sqlite3Storage(copy, types)
-        except BagDamagedError as error:
-            if last or sqlite3_journals.states(file) == before:
-                raise BagDamagedError('; '.join(filter(None, (left_out, str(error))))) from None
-        else:
-            if last or not storage.damage or sqlite3_journals.states(file) == before:
-                return storage, left_out
-            storage.close()
-        time.sleep(sqlite3_journals.PAUSE)
-    raise AssertionError('unreachable')
-
-
-def _beginning(file: Path) -> bytes:
-    with file.open('rb') as stream:
-        return stream.read(16)

@@ -11,6 +11,23 @@ from nav_monitor_ros.errors import NavMonitorError
 _log = logging.getLogger(__name__)
 
 
+def require_device(name: str) -> torch.device:
+    """Return the device to compute on, as ``select_device`` does, but never another one.
+
+    For work that takes hours on the CPU and minutes on the GPU that was asked for.
+
+    Raises:
+        NavMonitorError: ``name`` is no device, or that device does not exist.
+    """
+    if name == 'cuda' or name.removeprefix('cuda:').isdecimal():
+        count = torch.cuda.device_count()
+        if int(name.partition(':')[2] or 0) >= count:
+            raise NavMonitorError(
+                f'device {name} is not there ({count} CUDA devices); choose auto or cpu'
+            )
+    return select_device(name)
+
+
 def select_device(name: str) -> torch.device:
     """Return the device to compute on, and log the choice.
 
