@@ -16,6 +16,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.atomic_file import write_file
+from nav_monitor_ros.files.npz import open_npz
 from nav_monitor_ros.tuning.statistics import BINS, KEPT, CheckpointTuning, LayerTuning
 
 _FORMAT = 1
@@ -186,7 +187,7 @@ class TuningRecording:
         """
         path = self._file(place)
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open_npz(path) as found:
                 layers = tuple(
                     LayerTuning(name=name, **{
                         field.name: found[f'{number}.{field.name}']
@@ -219,7 +220,7 @@ class TuningRecording:
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as found:
+            with open_npz(path) as found:
                 shapes, pixels = found['shapes'], found['pixels']
                 ends = np.cumsum(shapes.prod(axis=1) * 3)
                 return {
