@@ -225,6 +225,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         'activation_layer', 'string', '',
         'Layer that `~/activations` and `~/activation_volume` show: a name or a 1-based number '
         '(`nav_monitor view layers BUNDLE` lists them); empty for the last one with extent.',
+        numbers_too=True,
     ),
     Parameter(
         'activation_channels', 'int', 64,

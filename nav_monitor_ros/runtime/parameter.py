@@ -24,6 +24,7 @@ class Parameter:
     read_only: bool = False  # can be set at start only
     at_configure: bool = False  # read when the node is configured, and refused while it is
     unit: str = ''
+    numbers_too: bool = False  # of a string: a whole number stands for its digits
     per_camera: bool = False  # with several cameras, each may have a value of its own
 
     @property
@@ -80,6 +81,8 @@ class Parameter:
         if kind == 'string' and isinstance(value, str):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if self.numbers_too and isinstance(value, int):
+                return str(value)
             if kind == 'float':
                 return float(value)  # a whole number in YAML is welcome too
             if kind == 'int' and isinstance(value, int):
