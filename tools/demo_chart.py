@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLUE, VERMILLION = color('blue'), color('vermillion')
 INK, MUTED, GRID = color('ink'), color('muted'), color('line')
 BANDS = {Kind.KNOWN: 'none', Kind.STRANGE: color('warm'), Kind.SILENT: color('cool')}
+_ROW = 25  # points between the two rows of names above the chart
 
 
 def inline_timeline(record: Record, summary: Summary) -> Markup:
@@ -56,7 +57,7 @@ def _figure(record: Record, summary: Summary) -> Figure:
     _draw_alert(strip, record)
     figure.legend(loc='lower right', bbox_to_anchor=(0.985, 0.0), ncol=3, frameon=False,
                   fontsize=9, handletextpad=0.4, borderpad=0)
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.91, bottom=0.115)
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.115)
     return figure
 
 
@@ -72,8 +73,11 @@ def _draw_bands(axes: Axes, record: Record, summary: Summary) -> None:
         axes.axvspan(left, right, facecolor=BANDS[segment.kind], linewidth=0, zorder=0)
         if number:
             axes.axvline(left, color=GRID, linewidth=0.8, zorder=1)
+        # Beside a narrow segment there is no room for the next one's name.
+        row = _ROW * (number % 2)
         axes.annotate(
-            segment.name, ((left + right) / 2, 1), (0, 17), xycoords=('data', 'axes fraction'),
+            segment.name, ((left + right) / 2, 1), (0, row + 16),
+            xycoords=('data', 'axes fraction'),
             textcoords='offset points', ha='center', fontweight='bold',
             color=INK if segment.kind is Kind.KNOWN else VERMILLION,
         )
@@ -82,7 +86,7 @@ def _draw_bands(axes: Axes, record: Record, summary: Summary) -> None:
         else:
             note = f'alert after {found.settled_ms:.0f} ms' if found.settled_ms else 'alert was up'
         axes.annotate(
-            note, ((left + right) / 2, 1), (0, 5), xycoords=('data', 'axes fraction'),
+            note, ((left + right) / 2, 1), (0, row + 5), xycoords=('data', 'axes fraction'),
             textcoords='offset points', ha='center', fontsize=8.5, color=MUTED,
         )
 

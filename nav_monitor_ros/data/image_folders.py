@@ -2,6 +2,7 @@
 
 Where a folder has sub-folders with pictures, each sub-folder is a class, and its pictures are those
 that lie in it at any depth; else the pictures in the folder itself are the images, without labels.
+Links to folders are followed, into each folder once.
 Files of other kinds, hidden files and pictures that lie beside class folders are left out, and
 counted.
 """
@@ -13,6 +14,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ TABLE = 'labels.tsv'
 # Folders that an archiver or a file server puts between one's own; they are no classes.
 _FOREIGN_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found'}
 _NAMED = 2  # examples of what was left out
+_READ_ALREADY = 'links to folders that are read already'
 
 
 def open_folder(folder: Path) -> ImageSource:
@@ -43,9 +46,15 @@ def open_folder(folder: Path) -> ImageSource:
         return _from_table(folder, table)
     left_out = _LeftOut(folder)
     beside, folders = _entries(str(folder), left_out)
-    own = [path for path in folders if _identity(path) not in _lies_in(path)]
-    left_out.add('links to folders that are read already', sorted({*folders} - {*own}))
-    classes = {os.path.basename(path): _pictures_below(path, left_out) for path in own}
+    once = _ReadOnce(str(folder))
+    classes = {
+        os.path.basename(path): [
+            file for _, pictures in sorted(_walked(path, left_out, once)) for file in pictures
+        ]
+        for path in folders if once.admits(path)
+    }
+    read = {*classes}
+    left_out.add(_READ_ALREADY, [path for path in folders if os.path.basename(path) not in read])
     if not any(classes.values()):
         return _source(folder, beside, None, None, left_out)
     for name in classes:
@@ -129,7 +138,7 @@ def _entries(folder: str, left_out: _LeftOut) -> tuple[list[str], list[str]]:
     for entry in entries:
         suffix = os.path.splitext(entry.name)[1].lower()
         if _is_folder(entry):
-            if entry.name in _FOREIGN_FOLDERS or entry.name.startswith('.'):
+            if _is_foreign(entry.name):
                 _note_hidden(entry.path, left_out)
             else:
                 folders.append(entry.path)
@@ -143,6 +152,10 @@ def _entries(folder: str, left_out: _LeftOut) -> tuple[list[str], list[str]]:
         else:
             left_out.add('neither files nor folders', [entry.path])
     return pictures, folders
+
+
+def _is_foreign(folder: str) -> bool:
+    return folder in _FOREIGN_FOLDERS or folder.startswith('.')
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -172,28 +185,59 @@ def _note_hidden(folder: str, left_out: _LeftOut) -> None:
         ])
 
 
-def _pictures_below(folder: str, left_out: _LeftOut) -> list[str]:
-    """Return the pictures in a folder at any depth, in the order of ``ImageFolder``.
+class _ReadOnce:
+    """Which folders are read: those of the source itself, and where links lead, each once.
 
-    Links to folders are followed, into each folder once: they may lead in a circle.
+    Links may lead in a circle, and to folders of other classes.
     """
-    found = sorted(_walked(folder, left_out))
-    return [path for _, pictures in found for path in pictures]
+
+    def __init__(self, folder: str) -> None:
+        """Begin, without any read."""
+        self._folder = folder
+        self._read: set[tuple[int, int]] = set()
+
+    @cached_property
+    def _own(self) -> set[tuple[int, int]]:
+        """The folders that lie in the source without a link; of no use where it has no links."""
+        found = {_identity(self._folder)}
+        for root, names, _ in os.walk(self._folder):
+            names[:] = [name for name in names if not _is_foreign(name)]
+            paths = (os.path.join(root, name) for name in names)
+            found.update(_identity(path) for path in paths if not os.path.islink(path))
+        return found
+
+    def admits(self, path: str, *, linked: bool = False) -> bool:
+        """Return whether a folder is to be read.
+
+        Args:
+            path: Of the folder.
+            linked: It lies below a link.
+        """
+        identity = _identity(path)
+        if not linked and not os.path.islink(path):
+            return True
+        return identity not in self._own | self._read | _lies_in(path)
+
+    def note(self, path: str) -> None:
+        """Note that a folder is read."""
+        self._read.add(_identity(path))
 
 
-def _walked(folder: str, left_out: _LeftOut) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and every one below with its pictures, none that it lies in itself."""
-    seen = _lies_in(folder)
-    waiting = [folder]
+def _walked(
+    folder: str, left_out: _LeftOut, once: _ReadOnce
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and every one below with its pictures; links to folders are followed."""
+    waiting = [(folder, False)]
     while waiting:
-        path = waiting.pop()
-        if (own := _identity(path)) in seen:
-            left_out.add('links to folders that are read already', [path])
+        path, linked = waiting.pop()
+        if not once.admits(path, linked=linked):
+            left_out.add(_READ_ALREADY, [path])
             continue
-        seen.add(own)
+        once.note(path)
         pictures, folders = _entries(path, left_out)
         yield path, pictures
-        waiting += reversed(folders)
+        linked = linked or os.path.islink(path)
+        waiting += [(inside, linked) for inside in reversed(folders)]
 
 
 def _lies_in(folder: str) -> set[tuple[int, int]]:
@@ -245,7 +289,8 @@ def _from_table(folder: Path, table: Path) -> ImageSource:
         files.append(str(folder / file))
         names.append(name)
     left_out.add(f'not in {TABLE}', [
-        path for _, pictures in sorted(_walked(str(folder), left_out)) for path in pictures
+        path for _, pictures in sorted(_walked(str(folder), left_out, _ReadOnce(str(folder))))
+        for path in pictures
         if os.path.normpath(path) not in seen
     ])
     if all(name.isdecimal() and len(name) < 10 for name in names):

@@ -22,7 +22,7 @@ class Selectivity:
 
     values: np.ndarray  # float64 (4, n), in the order of MEASURES, 0 to 1
     classes: np.ndarray  # int64 (4, n), the class that drives the component most
-    floors: np.ndarray  # float64 (4, n), what labels that mean nothing reach
+    floors: np.ndarray  # float64 (4, n), the level that permuted labels reach
     by_class: np.ndarray  # float64 (C, n), informedness of each class
 
 

@@ -237,7 +237,8 @@ def _lines(
     ]
     lines = [
         f'{components} components of {len(about.layers)} layers, {len(recording.checkpoints)} '
-        f'checkpoints, {about.images}; of a channel the {about.response} over its positions'
+        f'checkpoints, {about.images}; the response of a channel is its {about.response} over all '
+        'positions'
         + (f'; evenly chosen: {", ".join(kept)}' if kept else '')
     ]
     kind = 'true' if TRUE in kinds else 'predicted'
@@ -258,6 +259,6 @@ def _lines(
     if rare:
         lines.append(
             f'{rare} of {len(about.class_names)} classes have fewer than {FEWEST} images at '
-            f'{recording.checkpoints[-1]} and are taken for driving nothing'
+            f'{recording.checkpoints[-1]} and count as driving no component'
         )
     return lines

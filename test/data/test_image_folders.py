@@ -102,6 +102,21 @@ def test_links_in_a_circle_end(folder):
     assert '3 links to folders that are read already' in left_out(folder)
 
 
+def test_a_folder_is_read_once_however_many_links_lead_to_it(folder, tmp_path_factory):
+    """Else one picture would be of several classes."""
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    picture(elsewhere / 'eel' / '9.png')
+    (folder / 'alias').symlink_to('cat')  # comes first by its name
+    (folder / 'cat' / 'dogs').symlink_to('../dog')
+    (folder / 'eel').symlink_to(elsewhere / 'eel')
+    (folder / 'fish').symlink_to(elsewhere / 'eel')
+    source = open_source(str(folder))
+    assert source.class_names == ('cat', 'dog', 'eel')
+    assert source.own_labels.tolist() == [0, 0, 0, 1, 1, 2]
+    said = left_out(folder)
+    assert '3 links to folders that are read already (' in said and 'cat/dogs' in said
+
+
 def test_links_to_pictures_and_classes_elsewhere_are_followed(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp('elsewhere')
     picture(elsewhere / 'eel' / '9.png')

@@ -271,8 +271,9 @@ def test_bad_arrays_are_refused(tmp_path, arrays, options, said):
     assert said in refused(f'{tmp_path}/a.npz{options}')
 
 
-# numpy complains of damaged headers, and leaves files open that it cannot read.
-@pytest.mark.filterwarnings('ignore:Reading', 'ignore::ResourceWarning')
+# numpy complains of damaged headers; no file may stay open.
+@pytest.mark.filterwarnings(
+    'ignore:Reading', 'error::ResourceWarning', 'error::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_file_of_arrays_is_refused_or_read(tmp_path):
     path = tmp_path / 'a.npz'
     np.savez_compressed(path, x=pictures(2), y=np.arange(2))

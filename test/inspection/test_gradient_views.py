@@ -42,8 +42,8 @@ from nav_monitor_ros.inspection.weight_gradients import compare_filters
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.canvas import Canvas
-from nav_monitor_ros.views.chart import Line, draw_chart
 from nav_monitor_ros.views.gradients.filter_comparison import Example, Filters, draw_comparison
+from nav_monitor_ros.views.gradients.line_charts import Line, draw_bars, draw_lines
 from nav_monitor_ros.views.gradients.panels import (
     SIDE,
     clipped_saliency,
@@ -456,9 +456,11 @@ def test_a_chart_draws_lines_through_their_values():
     pixels = np.zeros((200, 300, 3), np.uint8)
     x = np.arange(11.0)
     line = Line('rise', x, x * 10, (230, 159, 0))
-    draw_chart(Canvas(pixels), [line], title='t', x_label='x', y_label='y', mark=5.0)
+    draw_lines(Canvas(pixels), [line], title='t', x_label='x', y_label='y', mark=5.0)
     orange = np.abs(pixels.astype(int) - line.color).max(axis=2) < 40
-    columns = np.flatnonzero(orange.any(axis=0))
+    # Not where the dot of the mark is.
+    columns = np.flatnonzero(orange.sum(axis=0) * (orange.sum(axis=0) < 6))
+    assert len(columns) > 150
     heights = [200 - np.flatnonzero(orange[:, column]).mean() for column in columns]
     assert np.corrcoef(columns, heights)[0, 1] > 0.99
 
@@ -472,8 +474,22 @@ def test_charts_of_odd_values_are_drawn(y):
     for mark in (None, 2.0):
         lines = [Line(style, np.arange(4.0), y, (255, 0, 0), style)
                  for style in ('solid', 'dashed', 'dotted')]
-        draw_chart(Canvas(pixels), lines, title='t', x_label='x', y_label='y', mark=mark)
+        draw_lines(Canvas(pixels), lines, title='t', x_label='x', y_label='y', mark=mark)
     assert pixels.any()
+
+
+def test_bars_are_as_tall_as_their_values_and_those_without_one_stand_out():
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    draw_bars(Canvas(pixels), np.array([np.inf, 4.0, 2.0, 0.0]), list('abcd'), title='t',
+              x_label='x')
+    tall = [
+        (np.abs(pixels.astype(int) - color).max(axis=2) < 40).sum(axis=0)
+        for color in ((213, 94, 0), (230, 159, 0))
+    ]
+    heights = sorted(set(tall[0]))
+    assert heights[0] == 0 and heights[-1] > 80
+    assert min(abs(height - heights[-1] / 2) for height in heights) <= 2
+    assert tall[1].max() == heights[-1]
 
 
 # ------------------------------------------------------------------ evolution

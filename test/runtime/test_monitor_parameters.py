@@ -77,7 +77,8 @@ def test_a_number_or_a_text_is_no_bool(parameter, value):
     assert 'it must be of type bool' in refused(parameter, value)
 
 
-@pytest.mark.parametrize('parameter', [p for p in ALL if p.type == 'string'], ids=named)
+@pytest.mark.parametrize(
+    'parameter', [p for p in ALL if p.type == 'string' and not p.numbers_too], ids=named)
 @pytest.mark.parametrize('value', [1, False, None, ['a']])
 def test_other_things_are_no_text(parameter, value):
     assert 'it must be of type string' in refused(parameter, value)
@@ -224,6 +225,16 @@ def test_the_documented_table_has_one_row_for_each_parameter():
     assert all(len(row.split(' | ')) == 5 for row in rows)
     assert all(('*Read-only.*' in row) == p.read_only
                for row, p in zip(rows, PARAMETERS, strict=True))
+
+
+def test_a_layer_may_be_given_by_its_number():
+    layer = BY_NAME['activation_layer']
+    assert [layer.check(value) for value in ('conv1', '3', 3, -2)] == ['conv1', '3', '3', '-2']
+    for value in (True, 1.0, [3], None):
+        with pytest.raises(NavMonitorError, match='activation_layer'):
+            layer.check(value)
+    with pytest.raises(NavMonitorError, match='bundle is 3, a int; it must be of type string'):
+        BY_NAME['bundle'].check(3)
 
 
 @pytest.mark.parametrize(

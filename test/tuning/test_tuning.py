@@ -531,6 +531,8 @@ def test_recordings_that_do_not_fit_are_refused(tmp_path, tiny_classifier, monke
     ),
     lambda folder: (folder / 'thumbnails.npz').write_bytes(b''),
 ])
+@pytest.mark.filterwarnings(
+    'error::ResourceWarning', 'error::pytest.PytestUnraisableExceptionWarning')
 def test_spoilt_recordings_are_named(spoil, tmp_path, tiny_classifier, capsys):
     recorded(tmp_path / 'a', tiny_classifier, from_arrays('bars', *tiny.images(5, 30)))
     spoil(tmp_path / 'a')

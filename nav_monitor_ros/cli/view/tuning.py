@@ -18,7 +18,7 @@ def add_tuning(views: Any) -> None:
         'tuning', help='which classes drive each component, over training',
         description='Make one HTML page of a recording: the components of each layer coloured by '
         'the class that\ndrives them most (hue) and how selectively (saturation), with a slider '
-        'over the checkpoints.\nGrey: no more than labels that mean nothing reach. Hatched: dead.',
+        'over the checkpoints.\nGrey: not above the level of permuted labels. Hatched: dead.',
         epilog='example:\n  nav_monitor train digits --record-tuning tuning --output my_digits\n'
         '  nav_monitor view tuning tuning --output tuning.html',
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
@@ -93,7 +94,8 @@ class AlertPublisher:
         before: Alert | None,
         header: Header | None = None,
         verdict: Verdict | None = None,
-        extra: Callable[[], Mapping[str, object]] = dict,
+        values: Mapping[str, object] = MappingProxyType({}),
+        arrived: float | None = None,
     ) -> None:
         """Log a change and publish the status, once the alert is out.
 
@@ -102,8 +104,10 @@ class AlertPublisher:
             header: The image's, where the update follows from one; then the status is published
                 even if the alert stays as it was.
             verdict: The image's.
-            extra: Returns more values for the status.
+            values: More values for the status.
+            arrived: When the image came (steady, seconds).
         """
+        latency = {} if arrived is None else {'latency_ms': (time.monotonic() - arrived) * 1000}
         alert = self.alert
         changed = differs(before, alert)
         if changed:
@@ -112,12 +116,13 @@ class AlertPublisher:
             # What is wrong with the input has a line of its own, once.
             log_change(self._log, self._topic, before, alert, self.machine.input_trouble)
         if changed or header is not None:
-            values = {
+            more = {
                 'evidence': self.machine.evidence,
                 'calibration_stale': self.machine.calibration_stale or 'no',
-                **extra(),
+                **latency,
+                **values,
             }
-            self._status.publish(alert, values, header, verdict)
+            self._status.publish(alert, more, header, verdict)
 
     def refresh(self, now: float) -> None:
         """Update and report if time alone may have changed the alert."""

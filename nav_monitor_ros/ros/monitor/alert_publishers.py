@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
@@ -171,8 +172,9 @@ class CameraAlert:
         capture_time: float,
         header: Header,
         *,
-        extra: Callable[[], Mapping[str, object]],
-        dismissed: Callable[[], bool],
+        arrived: float,
+        values: Mapping[str, object],
+        dismissed: threading.Event,
     ) -> Alert | None:
         """Take in the verdict on a frame.
 
@@ -181,21 +183,22 @@ class CameraAlert:
             fingerprint: A checksum of the pixels.
             capture_time: When the image was taken, as far as that is known (steady, seconds).
             header: The image's.
-            extra: Returns more values for the status; called once the alert is out.
-            dismissed: Returns whether the caller may not speak for this camera any more.
+            arrived: When the image came (steady, seconds); the status tells the latency.
+            values: More values for the status.
+            dismissed: Is set when the caller may not speak for this camera any more.
 
         Returns:
             The alert after it; None if the caller was dismissed, and nothing was published.
         """
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
         with self._lock:
-            if dismissed():
+            if dismissed.is_set():
                 return None
             now = time.monotonic()
             self._publisher.machine.frame_judged(
                 verdict.evidence, stamp_ns, fingerprint, now, capture_time
             )
-            self._publish(now, header, verdict, extra)
+            self._publish(now, header, verdict, values, arrived)
             return self._publisher.alert
 
     def frame_failed(self, reason: Reason, detail: str, header: Header) -> None:
@@ -238,14 +241,15 @@ class CameraAlert:
         now: float,
         header: Header | None = None,
         verdict: Verdict | None = None,
-        extra: Callable[[], Mapping[str, object]] = dict,
+        values: Mapping[str, object] = MappingProxyType({}),
+        arrived: float | None = None,
         *,
         repeat: bool = False,
     ) -> None:
         before = self._publisher.update(now, repeat=repeat)
         if self._combined is not None:
             self._combined.update(now, self._publisher)
-        self._publisher.report(before, header, verdict, extra)
+        self._publisher.report(before, header, verdict, values, arrived)
 
 
 class _CombinedAlert:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -136,32 +137,26 @@ class CameraPipeline:
         )
 
     def publish(
-        self, frame: QueuedFrame, observation: Observation, dismissed: Callable[[], bool]
+        self, frame: QueuedFrame, observation: Observation, dismissed: threading.Event
     ) -> Alert | None:
         """Publish what follows from a judged frame, the alert first.
 
         Args:
             frame: As it came in.
             observation: Of it.
-            dismissed: Returns whether the worker may not speak for this camera any more.
+            dismissed: Is set when the worker may not speak for this camera any more.
 
         Returns:
             The alert; None if the worker was dismissed, and nothing was published.
         """
         verdict = observation.verdict
-
-        def timing() -> dict[str, float]:
-            latency = time.monotonic() - frame.arrived
-            self.latencies.append(latency)
-            return {
-                'latency_ms': latency * 1000, 'forward_ms': observation.forward_seconds * 1000
-            }
-
         alert = self._alert.frame_judged(
             verdict, observation.fingerprint, self._capture_time(frame), frame.message.header,
-            extra=timing, dismissed=dismissed,
+            arrived=frame.arrived, values={'forward_ms': observation.forward_seconds * 1000},
+            dismissed=dismissed,
         )
         if alert is not None:
+            self.latencies.append(time.monotonic() - frame.arrived)
             self._last_failure = ''
             self.judged += 1
             self.outputs.publish(frame.message, verdict)

@@ -26,7 +26,7 @@ class Worker:
         self.pipelines = tuple(pipelines)
         self._monitor = monitor
         self._queue = queue
-        self._stopped = False
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -44,9 +44,9 @@ class Worker:
         """
         with self._lock:
             died = self._thread is not None and not self._thread.is_alive()
-            if died and not self._stopped:
+            if died and not self._stopped.is_set():
                 self._begin()
-            return died and not self._stopped
+            return died and not self._stopped.is_set()
 
     def stop(self, timeout: float) -> bool:
         """Dismiss the thread.
@@ -59,7 +59,7 @@ class Worker:
             is not published, and its monitor must not be used again.
         """
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             thread = self._thread
         self._queue.close()
         if thread is None:
@@ -113,7 +113,7 @@ class Worker:
                 self._fail(number, unanswered, outcome)
                 continue
             try:
-                alert = pipeline.publish(frame, outcome, lambda: self._stopped)
+                alert = pipeline.publish(frame, outcome, self._stopped)
             except BaseException as error:
                 self._fail(number, unanswered, error)
                 continue
@@ -125,7 +125,7 @@ class Worker:
             try:
                 pipeline.record(frame, image, observation, alert)
             except Exception as error:
-                if not self._stopped:
+                if not self._stopped.is_set():
                     pipeline.fail(frame, error)
 
     def _tap_layer(self, pipelines: Sequence[CameraPipeline]) -> None:
@@ -138,5 +138,5 @@ class Worker:
         self, number: int, unanswered: dict[int, QueuedFrame], error: BaseException
     ) -> None:
         frame = unanswered.pop(number)
-        if not self._stopped:
+        if not self._stopped.is_set():
             self.pipelines[number].fail(frame, error)

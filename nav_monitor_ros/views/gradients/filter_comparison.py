@@ -9,18 +9,17 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.views.canvas import Canvas
-from nav_monitor_ros.views.chart import Line, draw_chart
 from nav_monitor_ros.views.colors import (
     BACKGROUND,
     MUTED,
     ORANGE,
-    PANEL,
     SKY,
     VERMILLION,
     WHITE,
     Color,
     paint,
 )
+from nav_monitor_ros.views.gradients.line_charts import Line, draw_bars, draw_lines
 from nav_monitor_ros.views.gradients.signed_colors import draw_signed_bar, reach_of
 from nav_monitor_ros.views.gradients.weight_volume import WeightVolume, draw_slice, draw_volume
 
@@ -181,7 +180,7 @@ def _draw_filters(canvas: Canvas, filters: Filters) -> None:
         Line(order, filters.zeroed.astype(float), accuracy, *style)
         for (order, accuracy), style in zip(filters.accuracy, _STYLES, strict=True)
     ]
-    draw_chart(
+    draw_lines(
         canvas.area(left, 0, left + half, _CHARTS), lines,
         title=f'accuracy without filters ({filters.facts})', x_label='filters zeroed',
         y_label='accuracy', y_range=(0.0, 1.0), percent=True,
@@ -190,28 +189,13 @@ def _draw_filters(canvas: Canvas, filters: Filters) -> None:
 
 def _draw_importance(canvas: Canvas, importance: np.ndarray) -> None:
     """Draw a bar for each filter, the most important one first, as many as have room."""
-    canvas.fill(0, 0, canvas.width, canvas.height, PANEL)
     ranked = np.argsort(-importance, kind='stable')[:_BARS]
     title = 'importance of the filters: mean |gradient x weight|'
     if len(ranked) < len(importance):
         title += f', the first {len(ranked)} of {len(importance)}'
-    canvas.text(title, 12, 18, 10, WHITE, bold=True, room=canvas.width - 24)
-    finite = importance[np.isfinite(importance)]
-    largest = float(finite.max()) if finite.size else 0.0
-    top, bottom, left = 48.0, canvas.height - 40.0, 12.0
-    canvas.text(f'{largest:.3g}', left, top - 6, 8, MUTED)
-    if not largest:
-        canvas.text('0 for every filter: the logit does not depend on them', left, top + 20, 9,
-                    ORANGE)
-    pitch = min((canvas.width - 2 * left) / max(1, len(ranked)), 40.0)
-    room = canvas.text_width(str(len(importance)), 7) + 4
-    for place, filter_ in enumerate(ranked):
-        value = importance[filter_]
-        share = 1.0 if not np.isfinite(value) else value / largest if largest else 0.0
-        start = left + place * pitch
-        color = VERMILLION if np.isfinite(value) else ORANGE
-        end = start + max(1, pitch - 2)
-        canvas.fill(start, bottom - share * (bottom - top), end, bottom, color)
-        if place % max(1, int(np.ceil(room / pitch))) == 0:
-            canvas.text(str(filter_), start, bottom + 12, 7, MUTED)
-    canvas.text('filter', left, canvas.height - 8, 8, MUTED)
+    if not importance.any():
+        title += ': 0, the logit does not depend on them'
+    draw_bars(
+        canvas, importance[ranked], [str(number) for number in ranked], title=title,
+        x_label='filter',
+    )

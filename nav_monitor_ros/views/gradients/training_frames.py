@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nav_monitor_ros.views.canvas import Canvas
-from nav_monitor_ros.views.chart import Line, draw_chart
 from nav_monitor_ros.views.colors import BACKGROUND, ORANGE, SKY, paint
+from nav_monitor_ros.views.gradients.line_charts import Line, draw_lines
 from nav_monitor_ros.views.gradients.panels import Panel, draw_panels, gradient_panels
 
 SIDE = 250  # of a panel unless said otherwise, pixels
@@ -81,7 +81,7 @@ def _charts(moments: Sequence[Moment], now: Moment, width: int) -> np.ndarray:
     )
     for number, (name, label, values, color) in enumerate(curves):
         left = _MARGIN + number * (half + _MARGIN)
-        draw_chart(
+        draw_lines(
             canvas.area(left, 0, left + half, _CHARTS),
             [Line(name, steps, np.array(values, float), color)],
             title=name, x_label='steps of training', y_label=label, mark=float(now.step),

@@ -1,5 +1,6 @@
 """The combined alert and the cameras' alerts, spoken in one process without a camera."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -55,7 +56,7 @@ class Spoken:
         )
         self.publishers.node_activated()
         self._stamp = 0
-        self.dismissed = False
+        self.dismissed = threading.Event()
 
     def judge(self, camera, times=1):
         for _ in range(times):
@@ -65,8 +66,8 @@ class Spoken:
             header = Header()
             header.stamp.sec = self._stamp
             alert.frame_judged(
-                USUAL, self._stamp, time.monotonic(), header, extra=dict,
-                dismissed=lambda: self.dismissed,
+                USUAL, self._stamp, time.monotonic(), header, arrived=time.monotonic(), values={},
+                dismissed=self.dismissed,
             )
 
     def alerts(self):
@@ -152,7 +153,7 @@ def test_a_dismissed_worker_publishes_nothing(spoken):
     one = spoken('')
     one.judge('', 2)
     one.said.clear()
-    one.dismissed = True
+    one.dismissed.set()
     one.judge('', 3)
     assert one.said == [] and one.publishers.alert.reason is Reason.WARMING_UP
 

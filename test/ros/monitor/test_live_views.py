@@ -82,6 +82,9 @@ def test_nothing_is_drawn_until_somebody_watches_and_then_all_three(graph):
     ('changes', 'words'),
     [
         ({'activation_layer': 'conv99'}, "no layer 'conv99'"),
+        ({'activation_layer': 99}, "no layer '99'"),
+        ({'activation_layer': 0}, "no layer '0'"),
+        ({'activation_layer': 1.5}, 'activation_layer is 1.5, a float; it must be of type string'),
         ({'activation_channels': 0}, 'activation_channels'),
         ({'activation_order': 'random'}, 'activation_order'),
         ({'activation_colormap': 'jet'}, 'activation_colormap'),
@@ -96,7 +99,7 @@ def test_invalid_values_are_refused_and_the_pictures_go_on(graph, changes, words
 
 
 def test_the_layer_and_its_channels_change_at_run_time(graph):
-    assert set_parameters(graph, activation_layer='conv1', activation_channels=3).successful
+    assert set_parameters(graph, activation_layer=1, activation_channels=3).successful
     graph.wait(
         lambda: len(graph.heard[VOLUME]) and len(set(points_of(graph.heard[VOLUME][-1])[:, 2])) <= 3
         and np.unique(points_of(graph.heard[VOLUME][-1])[:, 0]).size > 10,

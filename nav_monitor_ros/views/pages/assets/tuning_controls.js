@@ -116,7 +116,7 @@ const drawLayer = (layer) => {
     }
   }
   const mean = meta.meanJ[state.index][state.kind][layer.number];
-  layer.told.textContent = layer.facts + ', mean J ' + mean.toFixed(3);
+  layer.summary.textContent = layer.facts + ', mean J ' + mean.toFixed(3);
 };
 const corner = (layer, i) => [(i % layer.columns) * (layer.side + 2),
   Math.floor(i / layer.columns) * (layer.side + 2)];
@@ -203,18 +203,18 @@ const drawPanel = () => {
   if (!layer) {
     panel.append(make('h3', {}, 'One component'));
     panel.append(make('p', {}, 'Click a cell to see which classes drive it, and the images that '
-      + 'do so most. Arrow keys move on.'));
+      + 'drive it most. The arrow keys move the selection.'));
     return;
   }
   const channel = meta.layers[layer.number].components[state.selected - layer.start];
   const seen = look(state.selected);
   panel.append(make('h3', {}, layer.name + ', component ' + channel));
   const measure = meta.measures[state.measure];
-  let told = measure[1] + ' ' + seen.value.toFixed(3) + ' for class ' + meta.classes[seen.label];
-  if (seen.dead) told = 'Dead: it answers every image alike.';
-  else if (!seen.above) told += ': no more than labels that mean nothing reach.';
-  if (seen.broken) told += ' Some answers were no finite numbers.';
-  panel.append(make('p', {}, told));
+  let text = measure[1] + ' ' + seen.value.toFixed(3) + ' for class ' + meta.classes[seen.label];
+  if (seen.dead) text = 'Dead: its response is the same for every image.';
+  else if (!seen.above) text += ', not above the level of permuted labels.';
+  if (seen.broken) text += ' Some responses were not finite.';
+  panel.append(make('p', {}, text));
   const at = (place() * total + state.selected) * meta.bars;
   const low = data.low[place() * total + state.selected];
   const high = data.high[place() * total + state.selected];
@@ -261,7 +261,7 @@ const drawPanel = () => {
       const truth = meta.classes[data.truth[tile]];
       const known = meta.kinds.includes('true');
       figure.append(make('figcaption', {}, !known || said === truth ? said
-        : truth + ', taken for ' + said));
+        : truth + ', predicted as ' + said));
       canvas.setAttribute('role', 'img');
       canvas.setAttribute('aria-label', 'image ' + meta.tiles[tile]);
     }
@@ -337,15 +337,15 @@ const build = () => {
   meta.layers.forEach((found, number) => {
     const box = make('div', { className: 'layer' });
     const title = make('h3', {}, found.name);
-    const told = make('small');
-    title.append(told);
+    const summary = make('small');
+    title.append(summary);
     const canvas = make('canvas', { tabIndex: 0 });
     canvas.setAttribute('aria-label', 'components of layer ' + found.name
       + '; arrow keys select one');
     box.append(title, canvas);
     $('layers').append(box);
     const count = found.components.length;
-    const layer = { number, name: found.name, canvas, told, start: starts[number], count,
+    const layer = { number, name: found.name, canvas, summary, start: starts[number], count,
       facts: count === found.channels ? count + ' components'
         : count + ' of ' + found.channels + ' components' };
     layers.push(layer);
@@ -409,12 +409,12 @@ const build = () => {
   const grey = make('span');
   const plain = make('i');
   plain.style.background = css(GREY);
-  grey.append(plain, 'not above what labels without meaning reach');
+  grey.append(plain, 'not above the level of permuted labels');
   const dead = make('span');
   const canvas = make('canvas', { width: 22, height: 22 });
   canvas.style.width = '22px';
   hatch(canvas.getContext('2d'), 0, 0, 22);
-  dead.append(canvas, 'dead: the same answer to every image');
+  dead.append(canvas, 'dead: the same response to every image');
   $('legend').append(ramp, grey, dead);
   if (meta.classes.length > 12) {
     $('legend').append(make('span', {}, 'Colours repeat after 12 classes; the mark in the cell '
@@ -454,7 +454,7 @@ const listClasses = () => {
   });
   if (listed.length < meta.classes.length) {
     $('legend').append(make('span', {}, 'The ' + listed.length + ' of ' + meta.classes.length
-      + ' classes that drive most.'));
+      + ' classes that drive the most components.'));
   }
 };
 
@@ -483,7 +483,7 @@ const begin = async () => {
   window.addEventListener('resize', draw);
 };
 
-// For whoever drives the page by a script.
+// For scripts and tests that drive the page.
 window.tuning = Object.assign(state, {
   colorOf: (component) => css(colorOf(component)),
   look,
