@@ -6,54 +6,30 @@ Usage:
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, events
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    LogInfo,
-    OpaqueFunction,
-    RegisterEventHandler,
-)
-from launch.event_handlers import OnProcessExit
-from launch.events import process
-from launch.substitutions import LaunchConfiguration
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import LogInfo, OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.runtime.camera_names import check_camera_names
+from nav_monitor_ros.ros import launch_files
+from nav_monitor_ros.ros.launch_files import (
+    BOOLEANS,
+    OR_FILE,
+    Argument,
+    absolute_name,
+    camera_names,
+)
 
-SHARE = get_package_share_directory('nav_monitor_ros')
-# Exit statuses of a configuration that cannot be used, which a new start would not mend: the
-# executable's, and that of ROS where RMW_IMPLEMENTATION names nothing that is installed.
-UNUSABLE = (1, 102)
 RESPAWN_DELAY = 2.0  # seconds
-OR_FILE = "; empty: the parameter file's value"
-# Other launch files, Nav2's among them, write Python's spelling.
-BOOLEANS = ('true', 'false', 'True', 'False')
-
-
-class Argument(NamedTuple):
-    """One launch argument; a tuple, since launch hides this module from ``dataclass``."""
-
-    name: str
-    default: str
-    description: str
-    choices: tuple[str, ...] = ()
-
-
 ARGUMENTS = (
     Argument(
         'image_topic', '/camera/image_raw',
-        'Images to watch. With image_transport compressed, its /compressed companion.',
+        'Images to monitor. With image_transport compressed, its /compressed companion.',
     ),
     Argument(
         'cameras', '',
-        'Names of several cameras that one network watches, with commas between: front,rear'
+        'Comma-separated names of several cameras that one network monitors, such as front,rear'
         f'{OR_FILE}.',
     ),
     Argument(
@@ -64,35 +40,12 @@ ARGUMENTS = (
         'image_transport', '', f'raw or compressed{OR_FILE}.', ('', 'raw', 'compressed'),
     ),
     Argument(
-        'params_file', f'{SHARE}/config/monitor.yaml',
-        'Parameter file; the arguments below take precedence over it.',
-    ),
-    Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
-    Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
-    Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
-    Argument(
-        'trusted_packages', '',
-        'Python packages whose network code a bundle may import, with commas between'
-        f'{OR_FILE}.',
-    ),
-    Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
-    Argument('node_name', 'nav_monitor', 'Name of the node.'),
-    Argument(
         'use_sim_time', '', f'Stamp what is not copied from images by /clock{OR_FILE}.',
         ('', *BOOLEANS),
     ),
     Argument('autostart', '', f'Configure and activate at start{OR_FILE}.', ('', *BOOLEANS)),
-    Argument(
-        'respawn', 'true',
-        'Start the node again when its process ends, unless by a configuration that cannot be '
-        'used (exit status 1).', BOOLEANS,
-    ),
-    Argument(
-        'log_level', 'info', 'Lowest severity that is logged.',
-        ('debug', 'info', 'warn', 'error', 'fatal'),
-    ),
-    Argument('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
-    Argument('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.'),
+    launch_files.respawn(),
+    *launch_files.monitor_arguments(),
 )
 
 
@@ -102,15 +55,7 @@ def generate_launch_description() -> LaunchDescription:
     Returns:
         What ``ros2 launch`` runs.
     """
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=list(argument.choices) or None,
-        )
-        for argument in ARGUMENTS
-    ]
+    declared = launch_files.declare_arguments(ARGUMENTS)
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
@@ -124,75 +69,57 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         The monitor, and RViz or why there is none.
 
     Raises:
-        RuntimeError: A file that was asked for is not there.
+        RuntimeError: An argument cannot be used.
     """
-    given = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in ARGUMENTS
-    }
-    monitor = Node(
-        package='nav_monitor_ros',
-        executable='monitor',
+    given = launch_files.values_of(ARGUMENTS, context)
+    launch_files.check_names(given, 'namespace', 'node_name')
+    monitor = launch_files.create_node(
+        'monitor', given,
         name=given['node_name'],
-        namespace=given['namespace'],
         parameters=parameters(given),
         remappings=remappings(given),
-        arguments=['--ros-args', '--log-level', given['log_level']],
-        respawn=is_true(given['respawn']),
         respawn_delay=RESPAWN_DELAY,
-        output='both',
-        emulate_tty=True,
     )
     outer = context.launch_configurations.get('ros_namespace', '')
-    return [not_again(monitor), monitor, *rviz(given, outer)]
+    return [launch_files.cancel_useless_respawn(monitor), monitor, *rviz(given, outer)]
 
 
-def listed(value: str) -> list[str]:
-    """Take names apart.
-
-    Args:
-        value: With commas between; brackets and quotes, as parameter files have them, may be there.
-
-    Returns:
-        The names; none where the argument is empty.
-    """
-    names = (name.strip(' \'"') for name in value.strip(' []').split(','))
-    return [name for name in names if name]
-
-
-def camera_names(given: dict[str, str]) -> list[str]:
-    """Take the names of several cameras apart.
+def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
+    """Return the node's parameters, those that take precedence last.
 
     Args:
         given: Values of the arguments, by name.
 
     Returns:
-        The names; none where the argument is empty.
+        The parameter file if there is one, and the arguments that are not empty.
 
     Raises:
-        RuntimeError: Topics cannot be named after them.
+        RuntimeError: The file does not exist, or a camera's name cannot be used.
     """
-    names = listed(given['cameras'])
-    try:
-        check_camera_names(names)
-    except NavMonitorError as error:
-        raise RuntimeError(str(error)) from None
-    return names
+    return launch_files.node_parameters(
+        given,
+        texts=('bundle', 'backend', 'device', 'image_transport'),
+        booleans=('autostart', 'use_sim_time'),
+        lists={
+            'cameras': camera_names(given['cameras']),
+            'trusted_packages': launch_files.split_names(given['trusted_packages']),
+        },
+    )
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
-    """Say where the images come from.
+    """Return where the images come from.
 
     Args:
         given: Values of the arguments, by name.
 
     Returns:
-        Pairs of the node's name and the one given.
+        Pairs of the name in code and the one given.
 
     Raises:
         RuntimeError: Several cameras would have one topic.
     """
-    names, topics = camera_names(given), given['image_topics']
+    names, topics = camera_names(given['cameras']), given['image_topics']
     if not names:
         return [('image', given['image_topic'])] if given['image_topic'] else []
     if topics and '{camera}' not in topics:
@@ -202,56 +129,8 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
     return [(f'{name}/image', topics.replace('{camera}', name)) for name in names if topics]
 
 
-def not_again(node: Node) -> RegisterEventHandler:
-    """Keep a node from being started again and again with what it cannot use.
-
-    Args:
-        node: That is respawned.
-
-    Returns:
-        What calls the respawn off, in the delay before it, where the exit status says so.
-    """
-
-    def ended(event: process.ProcessExited, _context: LaunchContext) -> EmitEvent | None:
-        if event.returncode not in UNUSABLE:
-            return None
-        its = events.matches_action(node)
-        return EmitEvent(event=process.ShutdownProcess(process_matcher=its))
-
-    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
-
-
-def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
-    """Collect the node's parameters, those that take precedence last.
-
-    Args:
-        given: Values of the arguments, by name.
-
-    Returns:
-        The parameter file if there is one, and the arguments that are not empty.
-    """
-    # Typed, because launch would turn a bundle called 2024 into a number.
-    overrides = {
-        name: ParameterValue(given[name], value_type=str)
-        for name in ('bundle', 'backend', 'device', 'image_transport')
-        if given[name]
-    }
-    overrides.update(
-        (name, ParameterValue(is_true(given[name]), value_type=bool))
-        for name in ('autostart', 'use_sim_time')
-        if given[name]
-    )
-    for name, names in (
-        ('cameras', camera_names(given)), ('trusted_packages', listed(given['trusted_packages'])),
-    ):
-        if names:
-            overrides[name] = ParameterValue(names, value_type=list[str])
-    files = [existing('params_file', given['params_file'])] if given['params_file'] else []
-    return [*files, overrides] if overrides else files
-
-
 def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
-    """Show the pictures where that is wanted and possible.
+    """Start RViz where that is wanted and possible.
 
     Args:
         given: Values of the arguments, by name.
@@ -260,15 +139,15 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
     Returns:
         RViz; a line that says so where it is not installed; nothing where it is not wanted.
     """
-    if not is_true(given['rviz']):
+    if not launch_files.is_true(given['rviz']):
         return []
     try:
         get_package_share_directory('rviz2')
     except PackageNotFoundError:
         return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
-    namespace = absolute(given['namespace'], outer)
-    node, images = absolute(given['node_name'], namespace), given['image_topic'] or 'image'
-    if names := camera_names(given):  # RViz shows the first of several cameras
+    namespace = absolute_name(given['namespace'], outer)
+    node, images = absolute_name(given['node_name'], namespace), given['image_topic'] or 'image'
+    if names := camera_names(given['cameras']):  # RViz shows the first of them
         images = (given['image_topics'] or '{camera}/image').replace('{camera}', names[0])
         node = f'{node}/{names[0]}'
     # The configuration names the topics as they are without any argument.
@@ -276,60 +155,15 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
         '/nav_monitor/overlay': f'{node}/overlay',
         '/nav_monitor/activations': f'{node}/activations',
         '/nav_monitor/activation_volume': f'{node}/activation_volume',
-        '/camera/image_raw': absolute(images, namespace),
+        '/camera/image_raw': absolute_name(images, namespace),
     }
     return [
         Node(
             package='rviz2',
             executable='rviz2',
             name='rviz2_nav_monitor',
-            arguments=['-d', existing('rviz_config', given['rviz_config'])],
+            arguments=['-d', launch_files.existing('rviz_config', given['rviz_config'])],
             remappings=list(shown.items()),
             output='both',
         )
     ]
-
-
-def absolute(name: str, namespace: str) -> str:
-    """Resolve a name as ROS does.
-
-    Args:
-        name: Absolute, or relative to the namespace; empty for the namespace itself.
-        namespace: Itself taken from the root.
-
-    Returns:
-        The absolute name, without a slash at its end.
-    """
-    parts = name if name.startswith('/') else f'{namespace}/{name}'
-    return '/' + '/'.join(part for part in parts.split('/') if part)
-
-
-def existing(argument: str, value: str) -> str:
-    """Check that a file is there: launch only warns, and a monitor would run on its defaults.
-
-    Args:
-        argument: Name of the launch argument that names the file.
-        value: The file.
-
-    Returns:
-        Its path.
-
-    Raises:
-        RuntimeError: There is no such file.
-    """
-    path = Path(value).expanduser()
-    if not path.is_file():
-        raise RuntimeError(f'{argument}: there is no file {path}; give an existing one')
-    return str(path)
-
-
-def is_true(value: str) -> bool:
-    """Read one of ``BOOLEANS``.
-
-    Args:
-        value: As it was given.
-
-    Returns:
-        What it says.
-    """
-    return value.lower() == 'true'

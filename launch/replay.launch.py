@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
@@ -27,33 +25,23 @@ from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
 from launch.events.process import ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 
-SHARE = get_package_share_directory('nav_monitor_ros')
+from nav_monitor_ros.ros import launch_files
+from nav_monitor_ros.ros.launch_files import BOOLEANS, Argument, is_true, number
+
 CLOCK_RATE = 100  # Hz, of /clock
 # What the monitor logs, as a warning, when it has become active.
 ACTIVE = b'no_image'
 COMPRESSED = '/compressed'
-OR_FILE = "; empty: the parameter file's value"
-BOOLEANS = ('true', 'false', 'True', 'False')
-
-
-class Argument(NamedTuple):
-    """One launch argument; a tuple, since launch hides this module from ``dataclass``."""
-
-    name: str
-    default: str | None  # None where one has to be given
-    description: str
-    choices: tuple[str, ...] = ()
-
-
+# Passed on to monitor.launch.py, which is to log that it is active.
+MONITOR_ARGUMENTS = launch_files.monitor_arguments(log_levels=('debug', 'info', 'warn'))
 ARGUMENTS = (
     Argument('bag', None, 'Bag to play: a folder, or a file of one.'),
     Argument(
         'topic', '/camera/image_raw',
         'Topic of the bag with the images; one that ends in /compressed holds compressed ones.',
     ),
-    Argument('rate', '1.0', 'Times the speed of the recording.'),
+    Argument('rate', '1.0', 'Playback speed as a multiple of the recording.'),
     Argument('loop', 'false', 'Play the bag again and again.', BOOLEANS),
     Argument('start_offset', '0.0', 'Seconds of the bag that are skipped at its beginning.'),
     Argument(
@@ -63,30 +51,7 @@ ARGUMENTS = (
     ),
     Argument('everything', 'false', 'Play all topics of the bag, not the images alone.', BOOLEANS),
     Argument('shutdown', 'true', 'End with the bag.', BOOLEANS),
-    Argument(
-        'params_file', f'{SHARE}/config/monitor.yaml',
-        'Parameter file; the arguments below take precedence over it.',
-    ),
-    Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
-    Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
-    Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
-    Argument(
-        'trusted_packages', '',
-        'Python packages whose network code a bundle may import, with commas between'
-        f'{OR_FILE}.',
-    ),
-    Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
-    Argument('node_name', 'nav_monitor', 'Name of the node.'),
-    Argument(
-        'log_level', 'info', 'Lowest severity that is logged.', ('debug', 'info', 'warn'),
-    ),
-    Argument('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
-    Argument('rviz_config', f'{SHARE}/config/monitor.rviz', 'Configuration of RViz.'),
-)
-# Given on to monitor.launch.py as they are.
-PASSED = (
-    'params_file', 'bundle', 'backend', 'device', 'trusted_packages', 'namespace', 'node_name',
-    'log_level', 'rviz', 'rviz_config',
+    *MONITOR_ARGUMENTS,
 )
 
 
@@ -96,15 +61,7 @@ def generate_launch_description() -> LaunchDescription:
     Returns:
         What ``ros2 launch`` runs.
     """
-    declared = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=list(argument.choices) or None,
-        )
-        for argument in ARGUMENTS
-    ]
+    declared = launch_files.declare_arguments(ARGUMENTS)
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
@@ -120,17 +77,16 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     Raises:
         RuntimeError: The bag is not there, a number is none, or nothing can play bags.
     """
-    given = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in ARGUMENTS
-    }
+    given = launch_files.values_of(ARGUMENTS, context)
     require_player()
     player = ExecuteProcess(cmd=command(given), name='ros2_bag_play', output='both')
     when_active = player_starter(player)
     actions = [
         RegisterEventHandler(OnProcessIO(on_stdout=when_active, on_stderr=when_active)),
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(f'{SHARE}/launch/monitor.launch.py'),
+            PythonLaunchDescriptionSource(
+                f'{launch_files.share_directory()}/launch/monitor.launch.py'
+            ),
             launch_arguments=monitor_arguments(given).items(),
         ),
     ]
@@ -182,7 +138,7 @@ def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
     topic = given['topic']
     compressed = topic.endswith(COMPRESSED)
     return {
-        **{name: given[name] for name in PASSED},
+        **{argument.name: given[argument.name] for argument in MONITOR_ARGUMENTS},
         'image_topic': topic[: -len(COMPRESSED)] if compressed else topic,
         'image_transport': 'compressed' if compressed else 'raw',
         'use_sim_time': 'true',
@@ -224,38 +180,3 @@ def require_player() -> None:
             'ros2 bag is not installed: apt install ros-$ROS_DISTRO-ros2bag '
             'ros-$ROS_DISTRO-rosbag2-storage-default-plugins'
         ) from None
-
-
-def number(given: dict[str, str], name: str, *, least: float = 0.0) -> str:
-    """Check a number.
-
-    Args:
-        given: Values of the arguments, by name.
-        name: Of the argument.
-        least: Its smallest value.
-
-    Returns:
-        What was given.
-
-    Raises:
-        RuntimeError: It is no number, or too small.
-    """
-    try:
-        value = float(given[name])
-    except ValueError:
-        value = float('nan')
-    if not least <= value < float('inf'):
-        raise RuntimeError(f"{name}: '{given[name]}' is no number of at least {least:g}")
-    return given[name]
-
-
-def is_true(value: str) -> bool:
-    """Read one of ``BOOLEANS``.
-
-    Args:
-        value: As it was given.
-
-    Returns:
-        What it says.
-    """
-    return value.lower() == 'true'
