@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_every_page_is_in_the_index_and_links_back_to_it():
         if page.name != 'README.md':
             assert f']({page.name})' in index, page.name
             assert '[All pages](README.md)' in page.read_text(encoding='utf-8')[:400], page.name
+
+
+def test_the_measured_faults_keep_the_contract():
+    rows = json.loads((ROOT / 'docs' / 'measured' / 'faults.json').read_text(encoding='utf-8'))
+    assert len(rows) > 20
+    late = [
+        row['fault'] for row in rows
+        if (row['to_zero'] if row['to_true'] is None else row['to_true']) > row['within']
+    ]
+    assert not late
 
 
 def test_the_readme_is_short():

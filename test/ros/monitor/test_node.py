@@ -67,8 +67,11 @@ class Feed:
         self.stamps = []
         self._timer = graph.node.create_timer(1 / 30, self._tick)
 
+    def pixels(self):
+        return np.repeat(next(self._normal)[..., None], 3, axis=2)
+
     def normal(self, stamp):
-        return rgb_message(np.repeat(next(self._normal)[..., None], 3, axis=2), stamp)
+        return rgb_message(self.pixels(), stamp)
 
     def play(self, make):
         """Publish from now on what ``make(stamp)`` returns; nothing if it is None."""
@@ -309,15 +312,41 @@ def test_dropout_decides_by_parameter(graph):
     assert 0.005 < float(told['score/mc_dropout']) <= 2.31
 
 
-def test_a_camera_that_freezes_alerts(graph, moody_bundle):
+@pytest.mark.parametrize('buffers', [1, 3])
+def test_a_camera_that_freezes_alerts(graph, moody_bundle, buffers):
     graph.start_monitor(*moody_arguments(moody_bundle, frozen_timeout=0.5), env=python_path())
     feed = Feed(graph)
     graph.wait_alert(False, START)
-    pixels = feed.normal(0).data
-    still = np.frombuffer(pixels, np.uint8).reshape(8, 8, 3)
-    feed.play(lambda stamp: rgb_message(still, stamp))
+    stuck = itertools.cycle([
+        np.frombuffer(feed.normal(0).data, np.uint8).reshape(8, 8, 3) for _ in range(buffers)
+    ])
+    feed.play(lambda stamp: rgb_message(next(stuck), stamp))
     graph.wait_reason('frozen_image', 10)
     graph.wait_alert(True, 5)
+
+
+def test_a_slow_second_publisher_is_found_and_stays_found(graph, moody_bundle):
+    graph.start_monitor(
+        *moody_arguments(moody_bundle, image_timeout=5.0, stamp_tolerance=0), env=python_path()
+    )
+    feed = Feed(graph)
+    graph.wait_alert(False, START)
+    feed.play(None)
+    others = [graph.node.create_publisher(Image, 'image', RELIABLE) for _ in range(2)]
+    timers = [
+        graph.node.create_timer(1.2, lambda publisher=publisher, name=name: publisher.publish(
+            rgb_message(feed.pixels(), time.time_ns(), frame_id=name)
+        ))
+        for publisher, name in zip(others, ('front', 'rear'), strict=True)
+    ]
+    status = graph.wait_reason('bad_image', 20)
+    assert 'two publishers' in values(status.status[0])['detail']
+    count = len(graph.alerts)
+    time.sleep(5.0)  # several images of both
+    assert len(graph.alerts) > count + 20 and all(graph.alerts[count:])
+    assert graph.reason == 'bad_image'
+    graph.node.destroy_timer(timers[0])
+    graph.wait(lambda: graph.reason != 'bad_image', 20, 'one publisher to be trusted')
 
 
 def test_a_publisher_of_another_type_is_named_in_diagnostics(graph, moody_bundle):
