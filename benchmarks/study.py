@@ -37,7 +37,7 @@ from nav_monitor_ros.decision.calibration import (
     CalibrationScores,
     calibrate,
 )
-from nav_monitor_ros.evaluation.evaluate import separate
+from nav_monitor_ros.evaluation.metrics import separate
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train

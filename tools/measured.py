@@ -121,7 +121,7 @@ def evaluation(network: str) -> str:
         name = f'**`{score}`**' if score == 'fused' else f'`{score}`'
         rows.append([name, *cells, average, cost])
     titles = [name.replace('_', ' ') for name in separation]
-    return table(['score', *titles, 'mean', 'us a frame'], rows)
+    return table(['score', *titles, 'mean', 'us per frame'], rows)
 
 
 def alarms(network: str) -> str:

@@ -40,7 +40,8 @@ def add_compare(commands: Any) -> None:
                         help='with the images: judged by bundles, shown on the page (default: the '
                         'one that a run says it is of, if it is there)')
     parser.add_argument('--topic', action='append', default=[], metavar='T',
-                        help='of the bag, with images; may be repeated (default: the only one)')
+                        help='of images, in the runs and in the bag; may be repeated, also to name '
+                        'one of each run (default: all of the runs, the only one of the bag)')
     add_monitor(parser, bundle=False)
     parser.add_argument('--tolerance', type=_decades, default=math.inf, metavar='D',
                         help='count p-values that change by more than D powers of ten as '
@@ -82,7 +83,10 @@ def _compare(options: argparse.Namespace) -> int:
     warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
     with ProgressBars() as progress:
-        a, b = (_run(text, options, progress, problems) for text in (options.a, options.b))
+        a, b = (
+            _run(text, options, progress, problems).of_topics(options.topic)
+            for text in (options.a, options.b)
+        )
     if a.name == b.name:
         a, b = (_renamed(run, text) for run, text in ((a, options.a), (b, options.b)))
     comparison = compare_runs(a, b, tolerance=options.tolerance)
@@ -120,7 +124,7 @@ def _run(
             'to judge'
         )
     values = parameters_of(argparse.Namespace(**{**vars(options), 'bundle': text}))
-    bag, _ = open_topics(options.bag, options.topic)
+    bag, _ = open_topics(options.bag, _in_bag(options.bag, options.topic))
     with bag:
         monitor = build_monitor(values)
         name, done = monitor.bundle.name, 0
@@ -156,5 +160,16 @@ def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
     if place is None or (options.bag is None and not place.exists()):
         say('the page has no pictures: name the bag with the images, --bag')
         return {}
-    with open_bag(place, options.topic) as bag:
+    with open_bag(place, _in_bag(place, options.topic)) as bag:
         return pictures_of(bag, keys)
+
+
+def _in_bag(path: Path, topics: list[str]) -> list[str]:
+    """Return the topics that a bag has; a recorded run may call its images by other names."""
+    from nav_monitor_ros.data.bags.bag import open_bag
+
+    if len(topics) < 2:
+        return topics
+    with open_bag(path) as bag:
+        there = {topic.name.strip('/') for topic in bag.image_topics}
+    return [topic for topic in topics if topic.strip('/') in there] or topics

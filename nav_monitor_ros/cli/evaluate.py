@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from nav_monitor_ros.cli.options.running import add_running, add_trust
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
 from nav_monitor_ros.cli.output import ProgressBars, say, table_console, write_json
 from nav_monitor_ros.errors import NavMonitorError
+
+_log = logging.getLogger(__name__)
 
 
 def add_evaluate(commands: Any) -> None:
@@ -54,9 +57,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.bundle.shipped import find_bundle
-    from nav_monitor_ros.evaluation.evaluate import evaluate, tables
-    from nav_monitor_ros.evaluation.report_data import evaluation_report
+    from nav_monitor_ros.evaluation.evaluate import evaluate
+    from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
     from nav_monitor_ros.evaluation.report_page import write_report
+    from nav_monitor_ros.evaluation.tables import tables
 
     if options.output is not None:
         written = [options.output / name for name in ('metrics.json', 'report.html')]
@@ -85,11 +89,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     judge = bundle.calibrated_for(classifier.engine).judge(also=also)
     with cluster_of(options) as cluster, ProgressBars() as progress:
-        elsewhere = None
+        remote = None
         if cluster is not None:
             from nav_monitor_ros.cluster.judging import JudgeJob, RayJudge
 
-            elsewhere = RayJudge(
+            remote = RayJudge(
                 cluster,
                 JudgeJob(
                     str(find_bundle(options.bundle).absolute()), also, options.backend,
@@ -99,8 +103,11 @@ def _evaluate(options: argparse.Namespace) -> None:
             )
         result, judged = evaluate(
             classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
-            workers=options.workers or None, elsewhere=elsewhere, progress=progress,
+            workers=options.workers or None, remote=remote, progress=progress,
         )
+    warning = reuse_warning(bundle, inside.name, judged)
+    if warning:
+        _log.warning('%s', warning)
     console = table_console()
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')

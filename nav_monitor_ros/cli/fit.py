@@ -14,13 +14,13 @@ from nav_monitor_ros.cli.options.network import (
     add_network,
     add_preprocessing,
     class_names_of,
-    key_value,
     network_of,
     preprocess_of,
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.options.running import add_running
+from nav_monitor_ros.cli.options.scores import scores_to_fit, scores_to_fuse
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
 from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
@@ -192,25 +192,11 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.fitting.options import FitOptions
-    from nav_monitor_ros.scores.options import checked
-    from nav_monitor_ros.scores.registry import SCORES
 
-    scores: dict[str, dict[str, Any]] = {name: {} for name in listed(options.scores) or SCORES}
-    for text in options.option:
-        key, value = key_value(text)
-        score, dot, name = key.partition('.')
-        if not dot or score not in scores:
-            raise NavMonitorError(
-                f"--option {text}: write SCORE.KEY=VALUE for one of {', '.join(scores)}"
-            )
-        scores[score][name] = value
-    for name, given in scores.items():
-        if name in SCORES:
-            checked(name, SCORES[name].options_type, given)  # before the work
     return FitOptions(
         name=options.name or options.output.name,
-        scores=scores if options.scores or options.option else None,
-        fuse=listed(options.fuse) or None,
+        scores=scores_to_fit(options.scores, options.option),
+        fuse=scores_to_fuse(options.fuse),
         false_alarm_rate=options.false_alarm_rate,
         confidence=options.confidence,
         class_images=options.class_images,

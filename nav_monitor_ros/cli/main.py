@@ -19,6 +19,7 @@ from nav_monitor_ros.cli.compare import add_compare
 from nav_monitor_ros.cli.evaluate import add_evaluate
 from nav_monitor_ros.cli.export import add_export
 from nav_monitor_ros.cli.fit import add_fit
+from nav_monitor_ros.cli.options.input_files import check_input_files
 from nav_monitor_ros.cli.options.number_ranges import check_numbers
 from nav_monitor_ros.cli.output import (
     PlainConsole,
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         look_in(Path.cwd())
     try:
         check_numbers(options)
+        check_input_files(options)
         status = options.run(options) or 0
         with told_output():
             sys.stdout.flush()  # here, where a full disk can still be told

@@ -17,7 +17,7 @@ from nav_monitor_ros.data.image_folders import open_folder
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.data.intervals import GROUP_SECONDS, group_by_time, label_by_intervals
 from nav_monitor_ros.data.source_spec import home, split_topic
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean, one_line
 from nav_monitor_ros.files.npz import open_npz
 from nav_monitor_ros.files.paths import listed, reachable
 
@@ -28,6 +28,9 @@ _UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
 )
+# Options that every source has (``sources.py``), and those of bags besides, for messages.
+_COMMON_OPTIONS = ('limit', 'part', 'seed', 'classes', 'without', 'transform', 'exif')
+_BAG_OPTIONS = ('labels', 'group')
 
 
 def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSource:
@@ -57,8 +60,10 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
         )
     if any(path.glob('*-idx3-ubyte*')):
         return open_idx(path, dict(options))
-    if options:
-        raise NavMonitorError(f"source '{spec}': folders have no option '{next(iter(options))}'")
+    for name in options:
+        raise NavMonitorError(
+            f"source '{spec}': folders have no option '{name}'{did_you_mean(name, _COMMON_OPTIONS)}"
+        )
     return open_folder(path)
 
 
@@ -67,10 +72,10 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
     from nav_monitor_ros.data.bags.bag_source import open_bag_source
 
     labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
-    if options:
+    for name in options:
         raise NavMonitorError(
-            f"source '{spec}': bags have no option '{next(iter(options))}'; they have labels=FILE "
-            'and group=SECONDS'
+            f"source '{spec}': bags have no option '{name}'; they have labels=FILE and "
+            f'group=SECONDS{did_you_mean(name, (*_COMMON_OPTIONS, *_BAG_OPTIONS))}'
         )
     try:
         seconds = float(group)

@@ -13,7 +13,7 @@ import numpy as np
 from nav_monitor_ros.data.files_on_disk import open_idx
 from nav_monitor_ros.data.image_folders import read_file
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 
 FASHION_MNIST = Path('/usr/share/datasets/fashion-mnist')  # Debian: dataset-fashion-mnist
 FASHION_CLASSES = (
@@ -40,13 +40,17 @@ def open_sample(name: str, options: Mapping[str, str]) -> ImageSource:
         NavMonitorError: There is no such sample or option, or a package is missing.
     """
     if name not in SAMPLES:
-        raise NavMonitorError(f"there is no sample '{name}'; there are {', '.join(SAMPLES)}")
+        raise NavMonitorError(
+            f"there is no sample '{name}'; there are {', '.join(SAMPLES)}"
+            f'{did_you_mean(name, SAMPLES)}'
+        )
     maker, known = SAMPLES[name]
     unknown = sorted(set(options) - set(known) - {'seed'})
     if unknown:
+        everything = [*known, 'seed', 'limit', 'part', 'classes', 'without', 'transform']
         raise NavMonitorError(
             f"sample:{name} has no option '{unknown[0]}'; it has "
-            + ', '.join([*known, 'seed', 'limit', 'part', 'classes', 'without', 'transform'])
+            + ', '.join(everything) + did_you_mean(unknown[0], everything)
         )
     return maker(name, options)
 

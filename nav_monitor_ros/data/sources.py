@@ -36,7 +36,7 @@ from nav_monitor_ros.data.files_on_disk import open_files
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.samples import open_sample, whole_number
 from nav_monitor_ros.data.source_spec import SAMPLE, SourceSpec
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.exif_orientation import EXIF
 from nav_monitor_ros.perception.network.class_names import comparable
 
@@ -134,6 +134,7 @@ def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
     if not found:
         raise NavMonitorError(
             f"source '{source.name}' has no class '{wanted}' for {key}=; it has {_listed(known)}"
+            f'{did_you_mean(wanted, known)}'
         )
     return found
 

@@ -11,12 +11,12 @@ from nav_monitor_ros.decision.false_alarm_budget import p_value_threshold
 
 
 class ClassConditionalPValues:
-    """Calibration scores in cells of predicted classes; a frame is ranked within its cell.
+    """P-values of frames, ranked among the calibration images predicted as the same class.
 
-    Some classes score higher than others, and ranked among all images their share of false alarms
-    is larger. A class with images enough is a cell of its own, in which the budget holds for that
-    class alone; all other classes together are one more cell. For a frame exchangeable with the
-    calibration images of its cell, ``P(p <= u | cell) <= u``.
+    Some classes have higher scores than others; ranked among all images, they would have more than
+    their share of false alarms. A class with enough images is a cell of its own, in which the
+    budget holds for that class alone; all other classes share one cell. For a frame that is
+    exchangeable with the calibration images of its cell, ``P(p <= u | cell) <= u``.
     Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005,
     chapter 4 (Mondrian conformal predictors).
     """
@@ -27,7 +27,7 @@ class ClassConditionalPValues:
         Args:
             scores: float (n,).
             labels: int64 (n,), the predicted classes.
-            cells: int64 (C,), the number of each class's cell, 0 to the number of cells less 1.
+            cells: int64 (C,), the number of the cell of each class, counted from 0.
 
         Raises:
             NavMonitorError: A cell is empty, or a score is not a number.
@@ -41,7 +41,7 @@ class ClassConditionalPValues:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, np.ndarray]) -> ClassConditionalPValues:
-        """Return what ``tensors`` was called on.
+        """Return the object whose ``tensors`` are given.
 
         Raises:
             KeyError: An array is missing.
@@ -65,7 +65,7 @@ class ClassConditionalPValues:
         return cls(scores, np.repeat(first_class, sizes), cells)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the sorted scores cell by cell (n,), where they begin, and the classes' cells."""
+        """Return the scores sorted within cells (n,), the offsets of the cells, and ``cells``."""
         sizes = [len(cell) for cell in self.cells]
         return {
             'scores': np.concatenate([cell.scores for cell in self.cells]),
@@ -101,12 +101,12 @@ class ClassConditionalPValues:
     def thresholds(
         self, alpha: float, confidence: float, sizes: Sequence[int] | None = None
     ) -> np.ndarray:
-        """Return the largest p-value that is out-of-distribution, float64 (C,), for each class.
+        """Return the largest p-value that is flagged in each class, float64 (C,).
 
         Args:
-            alpha: False-alarm budget a frame.
+            alpha: False-alarm budget per frame.
             confidence: With which it holds in each cell.
-            sizes: How many independent images each cell is worth; None for all of them.
+            sizes: Effective sample size of each cell; None where all images are independent.
 
         Raises:
             NavMonitorError: A cell has too few images for the budget.
@@ -117,10 +117,10 @@ class ClassConditionalPValues:
 
 
 def assign_cells(labels: np.ndarray, classes: int, least: int) -> np.ndarray:
-    """Decide which classes get a cell of their own, int64 (C,): the number of each class's cell.
+    """Return the number of the cell of each class, int64 (C,).
 
-    Classes with fewer than ``least`` images share cell 0. If they have too few together, the
-    smallest of the others join them, until they have enough; if all classes do, there is one cell.
+    Classes with fewer than ``least`` images share cell 0. If that cell has fewer too, the smallest
+    of the other classes join it until it has enough, or until it holds all classes.
 
     Args:
         labels: int64 (n,), the predicted classes of the calibration images.

@@ -10,31 +10,34 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 
-TAIL = 0.05  # share of the calibration scores whose excess gives the tail's form
+TAIL = 0.05  # share of the calibration scores, the largest ones, to which the tail is fitted
 
 
 class ConformalPValues:
-    """The scores of n held-out in-distribution images, against which a frame is ranked.
+    """P-values of frames, ranked among the scores of n held-out in-distribution images.
 
-    ``p(s) = (1 + #{calibration scores >= s}) / (n + 1)``. A tie counts against the frame being
-    unusual, so p stays valid for scores with many ties (Hamming distances). For a frame
-    exchangeable with the calibration images, ``P(p <= u) <= u``.
+    ``p(s) = (1 + #{calibration scores >= s}) / (n + 1)``. Ties make a frame less unusual, so p is
+    valid for scores with many ties (Hamming distances): ``P(p <= u) <= u`` for a frame that is
+    exchangeable with the calibration images.
     Source: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005.
     """
 
     def __init__(self, scores: np.ndarray) -> None:
-        """Take the calibration scores, float (n,), in any order.
+        """Sort the calibration scores and fit their tail.
+
+        Args:
+            scores: float (n,), in any order.
 
         Raises:
-            NavMonitorError: There are none, or one is not a finite number.
+            NavMonitorError: n is 0, or a score is not a finite number.
         """
         self.scores = np.sort(np.asarray(scores, np.float64))
         if not len(self.scores):
             raise NavMonitorError('calibration needs images; give a calibration source')
         if not np.isfinite(self.scores).all():
-            # Infinite ones would rank every frame as usual.
+            # With infinite scores every frame would be usual.
             raise NavMonitorError('a calibration score is not a finite number; check the network')
-        # The same for single scores: numpy's search takes several times longer to get going.
+        # For single scores bisect is several times faster than numpy's search.
         self._sorted = array('d', self.scores)
         n = len(self.scores)
         self._tail_start = float(self.scores[min(n - 1, math.floor(n * (1 - TAIL)))])
@@ -58,7 +61,7 @@ class ConformalPValues:
         return (1 + len(self.scores) - below) / (len(self.scores) + 1)
 
     def neg_log_p_value(self, score: float) -> float:
-        """Return what ``neg_log_p_values`` gives for one score, fast enough for every frame."""
+        """Return ``neg_log_p_values`` of one score, fast enough for every frame."""
         excess = (score - self._tail_start) / self._tail_scale
         if not excess > 0:
             return -math.log(self.p_value(score))
@@ -67,13 +70,13 @@ class ConformalPValues:
         return self._tail_neg_log_p + growth
 
     def neg_log_p_values(self, scores: np.ndarray) -> np.ndarray:
-        """Return -log p of each score, with a tail beyond the calibration scores, float64 (N,).
+        """Return -log p of each score, extrapolated beyond the calibration scores, float64 (N,).
 
-        A p-value cannot fall below 1 / (n + 1), so by p-values alone a score just above all of the
-        calibration scores and one a hundred times larger are the same. Above the upper ``TAIL`` of
-        the calibration scores, -log p goes on as for a generalised Pareto distribution of the same
-        mean and variance of the excess (peaks over threshold; Pickands, 1975). These are not valid
-        p-values: what is made of them has to be calibrated again.
+        A p-value is at least 1 / (n + 1), so it does not tell a score just above all calibration
+        scores from one a hundred times larger. Above the upper ``TAIL`` of the calibration scores,
+        -log p therefore follows a generalised Pareto distribution with the mean and variance of the
+        excesses (peaks over threshold; Pickands, 1975). The result is not a valid p-value: whatever
+        is computed from it has to be calibrated again.
         """
         excess = (np.asarray(scores, np.float64) - self._tail_start) / self._tail_scale
         shape = self._tail_shape
@@ -85,11 +88,11 @@ class ConformalPValues:
 def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:
     """Return scale and shape by the method of moments (Hosking and Wallis, 1987).
 
-    The shape is kept within [0, 0.5): tails that end, as a negative shape has them, would call
-    every score beyond their end infinitely unusual.
+    The shape is kept within [0, 0.5): with a negative shape the tail would end, and every score
+    beyond its end would be infinitely unusual.
     """
     if not len(excess):
-        return 1.0, 0.0  # no scale to be had: a score counts by its own unit
+        return 1.0, 0.0  # no scale is known: the unit of the score serves
     mean, variance = float(excess.mean()), float(excess.var())
     if not variance > mean * mean:
         return mean, 0.0

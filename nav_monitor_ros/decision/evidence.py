@@ -1,4 +1,4 @@
-"""What the stream of verdicts adds up to: when odd frames are no longer chance."""
+"""Evidence over a stream of frames: when unusual frames can no longer be chance."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ SUSPECT_LEVEL = 0.25  # share of the evidence that raises the alert
 
 
 class FrameEvidence(NamedTuple):
-    """What one frame says of the stream."""
+    """The evidence of one frame."""
 
     p_value: float  # in (0, 1]
     flagged: bool  # whether the frame, taken alone, is out-of-distribution
-    e_value: float  # above 0; on average at most 1 for in-distribution frames
+    e_value: float  # above 0; at most 1 on average over in-distribution frames
 
 
 @dataclass(frozen=True)
 class EvidenceRules:
-    """How frames add up."""
+    """How the evidence of frames is accumulated."""
 
     evidence: str = 'e_cusum'  # or 'k_of_n'
     false_alarms_per_hour: float = 1.0  # budget of e_cusum
-    evidence_rate: float = 15.0  # Hz: so many frames a second count as independent
-    enter_count: int = 3  # k_of_n: flagged frames ...
-    enter_window: int = 3  # ... among so many that raise the alert
-    exit_count: int = 5  # clear frames in a row that lower it
+    evidence_rate: float = 15.0  # Hz: number of frames per second that count as independent
+    enter_count: int = 3  # k_of_n: number of flagged frames that raise the alert
+    enter_window: int = 3  # k_of_n: number of latest frames among which they are counted
+    exit_count: int = 5  # number of consecutive clear frames that lower it
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -51,7 +51,8 @@ class EvidenceRules:
         if self.frames_between_alarms <= 1:
             raise NavMonitorError(
                 f'false_alarms_per_hour ({self.false_alarms_per_hour:g}) must be below the '
-                f'{SECONDS_PER_HOUR * self.evidence_rate:g} looks of an hour at evidence_rate'
+                f'{SECONDS_PER_HOUR * self.evidence_rate:g} independent frames per hour '
+                'at evidence_rate'
             )
 
     @property
@@ -68,43 +69,44 @@ class EvidenceRules:
 
     @property
     def frames_between_alarms(self) -> float:
-        """Return how many independent frames there are for each false alarm of the budget."""
+        """Return the number of independent frames per false alarm of the budget."""
         return SECONDS_PER_HOUR * self.evidence_rate / self.false_alarms_per_hour
 
 
 class Evidence(ABC):
-    """Collects frames until they cannot be chance, and says when the stream is clear again.
+    """Accumulates the evidence of frames and decides whether the stream is out-of-distribution.
 
-    The alert rises as ``_add`` says, and falls after ``exit_count`` frames in a row that are not
-    flagged. All is a function of the frames and of the time between them.
+    The stream is out-of-distribution once ``level`` reaches 1, and clear again after ``exit_count``
+    consecutive frames that are not flagged. The result depends only on the frames and on the time
+    between them.
     """
 
     def __init__(self, rules: EvidenceRules) -> None:
-        """Start knowing nothing."""
+        """Start without evidence."""
         self.rules = rules
         self.is_ood = False
-        self.clear_run = 0  # frames in a row that are not flagged, until now
+        self.clear_run = 0  # number of latest consecutive frames that are not flagged
         self.flagged_run = 0
 
     @abstractmethod
     def _add(self, frame: FrameEvidence, elapsed: float) -> None:
-        """Take a frame in that came ``elapsed`` seconds after the one before."""
+        """Add a frame that came ``elapsed`` seconds after the previous one."""
 
     @abstractmethod
     def _forget(self) -> None:
-        """Drop what was collected."""
+        """Discard the accumulated evidence."""
 
     @property
     @abstractmethod
     def level(self) -> float:
-        """Return what was collected as a share of what raises the alert, in [0, 1]."""
+        """Return the accumulated evidence as a share of what raises the alert, in [0, 1]."""
 
     def update(self, frame: FrameEvidence, elapsed: float) -> None:
-        """Take the next frame in.
+        """Add the next frame.
 
         Args:
-            frame: What it says.
-            elapsed: Seconds since the frame before; infinite for the first.
+            frame: Its evidence.
+            elapsed: Seconds since the previous frame; infinite for the first.
         """
         self._add(frame, elapsed)
         self.flagged_run = self.flagged_run + 1 if frame.flagged else 0
@@ -116,41 +118,41 @@ class Evidence(ABC):
             self._forget()
 
     def reset_clear_run(self) -> None:
-        """Forget what speaks for the stream and keep what speaks against it."""
+        """Require ``exit_count`` clear frames anew; the evidence against the stream is kept."""
         self.clear_run = 0
 
     def restart(self) -> None:
-        """Forget everything but that the stream is out-of-distribution; it must clear itself."""
+        """Discard everything except whether the stream is out-of-distribution."""
         self._forget()
         self.clear_run = self.flagged_run = 0
 
     @property
     def is_suspect(self) -> bool:
-        """Return whether odd frames are adding up."""
+        """Return whether unusual frames accumulate, but do not suffice for an alert."""
         return not self.is_ood and (self.flagged_run > 0 or self.level >= SUSPECT_LEVEL)
 
     @property
     def is_clear(self) -> bool:
-        """Return whether enough clear frames came in a row."""
+        """Return whether the latest ``exit_count`` frames are clear."""
         return self.clear_run >= self.rules.exit_count
 
 
 class ECusum(Evidence):
     """Page's CUSUM of log e-values: ``W = max(0, W + w log e)``, alarm at ``W >= h``.
 
-    ``h = log(frames between false alarms)``. If every frame's e-value is at most 1 on average,
-    given the frames before, the average time between false alarms is at least ``e^h`` frames.
-    Neighbouring frames of a camera are nearly the same one, so a frame that comes ``dt`` after the
-    one before counts with the weight ``w = min(1, dt * evidence_rate)``: the weighted geometric
-    mean of e-values is one again, however they depend on each other, so the bound holds if what
-    lies ``1 / evidence_rate`` apart is independent.
+    ``h = log(frames between false alarms)``. If the e-value of every frame is at most 1 on average,
+    given the previous frames, the mean time between false alarms is at least ``e^h`` frames.
+    Neighbouring frames of a camera are nearly identical, so a frame that comes ``dt`` after the
+    previous one has the weight ``w = min(1, dt * evidence_rate)``: a weighted geometric mean of
+    e-values is an e-value, however they depend on each other, so the bound holds if frames that are
+    ``1 / evidence_rate`` apart are independent.
 
     Sources: Page, Biometrika 41, 1954; Shin, Ramdas and Rinaldo, E-detectors, 2022 (the bound);
     Vovk and Wang, E-values, Annals of Statistics 49, 2021 (merging).
     """
 
     def __init__(self, rules: EvidenceRules) -> None:
-        """Start with nothing."""
+        """Start without evidence."""
         super().__init__(rules)
         self._sum = 0.0
 
@@ -161,7 +163,7 @@ class ECusum(Evidence):
 
     def _add(self, frame: FrameEvidence, elapsed: float) -> None:
         weight = min(1.0, elapsed * self.rules.evidence_rate)
-        # Bounded, so that one long alarm leaves nothing that would raise the next.
+        # Bounded, so that a long alarm cannot raise the next one.
         limit = math.log(self.rules.frames_between_alarms)
         self._sum = min(limit, max(0.0, self._sum + weight * math.log(frame.e_value)))
 
@@ -172,17 +174,17 @@ class ECusum(Evidence):
 class KOfN(Evidence):
     """``enter_count`` flagged frames among the last ``enter_window`` raise the alert.
 
-    The simplest way: it takes no p-values and no time, and promises no rate of false alarms.
+    The simplest scheme: it ignores p-values and time, and promises no false-alarm rate.
     """
 
     def __init__(self, rules: EvidenceRules) -> None:
-        """Start with nothing."""
+        """Start without evidence."""
         super().__init__(rules)
         self._flags: deque[bool] = deque()
 
     @property
     def level(self) -> float:
-        """Return the flagged frames of the window as a share of those needed, at most 1."""
+        """Return the flagged frames in the window as a share of ``enter_count``, at most 1."""
         return min(1.0, sum(self._flags) / self.rules.enter_count)
 
     def _add(self, frame: FrameEvidence, elapsed: float) -> None:
@@ -199,5 +201,5 @@ SCHEMES = tuple(_SCHEMES)
 
 
 def make_evidence(rules: EvidenceRules) -> Evidence:
-    """Return an empty collection of evidence as the rules want it."""
+    """Return the scheme that the rules name, without evidence."""
     return _SCHEMES[rules.evidence](rules)

@@ -1,4 +1,4 @@
-"""Which p-values are flagged, so that false alarms stay within a budget with stated confidence."""
+"""Thresholds on p-values that keep a false-alarm budget with stated confidence."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def p_value_threshold(n: int, alpha: float, confidence: float) -> float:
     """Return the largest p-value that may count as out-of-distribution.
 
     With probability ``confidence`` over the draw of the n calibration images, at most a share
-    ``alpha`` of in-distribution frames has a p-value at or below it. Flagged is what fewer than
-    k + 1 calibration scores reach, where k is the largest count with
+    ``alpha`` of in-distribution frames has a p-value at or below it. A frame is flagged if at most
+    k calibration scores reach its score, where k is the largest count with
     ``BinomialCDF(k; n, alpha) <= 1 - confidence`` (exact, for any score).
     Source: Vovk, Conditional validity of inductive conformal predictors, ACML 2012.
 
@@ -44,7 +44,7 @@ def p_value_threshold(n: int, alpha: float, confidence: float) -> float:
     k = int(binom.ppf(1 - confidence, n, alpha))  # smallest k with CDF(k) >= 1 - confidence
     while k >= 0 and binom.cdf(k, n, alpha) > 1 - confidence:
         k -= 1
-    return (max(k, 0) + 1) / (n + 1)  # with n images enough k is at least 0 but for rounding
+    return (max(k, 0) + 1) / (n + 1)  # k is below 0 by rounding only
 
 
 def effective_sample_size(scores: np.ndarray, groups: np.ndarray) -> int:
@@ -93,9 +93,9 @@ def check_budget(alpha: float, confidence: float) -> None:
 
 
 def images_needed(alpha: float, confidence: float) -> int:
-    """Return the smallest calibration set that can keep the budget: (1 - alpha)^n <= 1 - conf."""
+    """Return the images that a budget needs: least n of (1 - alpha)^n <= 1 - confidence."""
     n = math.ceil(math.log1p(-confidence) / math.log1p(-alpha))
-    # By the very count that p_threshold makes, against rounding.
+    # Rounding may have made it one too small.
     while n * math.log1p(-alpha) > math.log1p(-confidence):
         n += 1
     return n
@@ -104,8 +104,9 @@ def images_needed(alpha: float, confidence: float) -> int:
 def images_for_a_class(alpha: float, confidence: float) -> int:
     """Return about how many images give a class a threshold that uses half of the budget.
 
-    With just ``images_needed`` a class would be flagged at its single largest calibration score: a
-    bound that holds, but a third of the false alarms that are allowed, and as much less detection.
+    With ``images_needed`` images a frame would be flagged only above the largest calibration score
+    of its class: the bound holds, but with a third of the permitted false alarms, and detection
+    suffers accordingly.
     """
     n = images_needed(alpha, confidence)
     while p_value_threshold(n, alpha, confidence) < alpha / 2:

@@ -1,4 +1,4 @@
-"""From the activations of one frame to its verdict."""
+"""The verdict on a frame, from its activations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from nav_monitor_ros.decision.calibration import FUSED, Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.gaussian import Gaussian
@@ -19,13 +19,13 @@ from nav_monitor_ros.scores.pattern import Pattern
 
 
 class InvalidActivationsError(NavMonitorError):
-    """The network's output holds values that are not numbers."""
+    """The output of the network, or a score of it, is not finite."""
 
 
 class Judge:
-    """Fitted scores with their calibration, ready to judge frames.
+    """Judges frames by fitted scores and their calibration.
 
-    Safe to share by threads, unless a score looks at more than one frame (``Score.windowed``).
+    Threads may share a judge, unless one of its scores is windowed (``Score.windowed``).
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Judge:
         top: int = 3,
         evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
-        """Take fitted scores into service.
+        """Choose the scores that are computed and the one that decides.
 
         Args:
             scores: Fitted scores by name.
-            calibration: Of these very scores.
+            calibration: Calibration of these scores.
             class_names: C names.
             decisive: The score whose p-value decides: ``fused`` or one of ``scores``.
-            also: Scores that every verdict names besides; ``all`` stands for all of them. Scores
-                that nobody asks for cost nothing.
-            top: How many classes a verdict lists.
+            also: Further scores that every verdict contains; ``all`` stands for all of them. Other
+                scores are not computed.
+            top: Number of classes that a verdict lists.
             evidence_level: P-value at or below which a frame counts as evidence, in (0, 1).
 
         Raises:
@@ -61,6 +61,7 @@ class Judge:
             if name not in every:
                 raise NavMonitorError(
                     f"the bundle has no score '{name}'; it has {', '.join(every)}"
+                    f'{did_you_mean(name, every)}'
                 )
         self.calibration = calibration
         self.class_names = tuple(class_names)
@@ -71,8 +72,8 @@ class Judge:
         self.scores = {name: score for name, score in scores.items() if name in wanted}
         if decisive not in calibration.thresholds:
             raise NavMonitorError(
-                f"the score '{decisive}' cannot decide: for it the bundle has too few independent "
-                'calibration images; take another one or fit with more'
+                f"the score '{decisive}' cannot decide: the bundle has too few independent "
+                'calibration images for it; choose another score or fit with more images'
             )
         self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
         self.e_values = calibration.e_values(decisive, evidence_level)
@@ -82,7 +83,7 @@ class Judge:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Return the names of the scores that every verdict has."""
+        """Return the names of the scores that every verdict contains."""
         return (*self.scores, FUSED) if self.fuses else tuple(self.scores)
 
     def judge(self, frame: Activations) -> Verdict:
@@ -92,8 +93,7 @@ class Judge:
             frame: The activations of exactly one image.
 
         Raises:
-            InvalidActivationsError: A logit or feature, or what a score makes of them, is NaN or
-                infinite.
+            InvalidActivationsError: A logit, a feature or a score is NaN or infinite.
         """
         _require_numbers(frame)
         predicted = int(frame.predicted[0])
@@ -101,7 +101,7 @@ class Judge:
         explanation = self._explain(frame, predicted)
         for name, fitted in self.scores.items():
             if fitted is self._pattern and explanation is not None:
-                score = float(explanation.distance)  # the search for the nearest pattern found it
+                score = float(explanation.distance)  # the explanation needed it already
             else:
                 score = fitted.score_frame(frame)
             if not math.isfinite(score):
@@ -130,7 +130,7 @@ class Judge:
         )
 
     def scores_of(self, batch: Activations) -> dict[str, np.ndarray]:
-        """Return every score of many images, and the fused one if it is asked for, float64 (N,)."""
+        """Return every computed score of many images, float64 (N,) each."""
         _require_numbers(batch)
         scores = {name: score.score(batch) for name, score in self.scores.items()}
         return {FUSED: self.calibration.fused_scores(scores), **scores} if self.fuses else scores
@@ -143,7 +143,7 @@ class Judge:
     def for_camera(self) -> Judge:
         """Return a judge for another stream, which shares all but the memory of past frames."""
         judge = copy.copy(self)
-        # Scores that look back have something to forget, and are copied.
+        # Scores that remember earlier frames are copied.
         judge.scores = {
             name: score if type(score).forget is Score.forget else copy.copy(score)
             for name, score in self.scores.items()
@@ -152,7 +152,7 @@ class Judge:
         return judge
 
     def forget(self) -> None:
-        """Forget the frames before, after a gap in the stream."""
+        """Forget earlier frames, after a gap in the stream."""
         for score in self.scores.values():
             score.forget()
 
@@ -166,7 +166,7 @@ class Judge:
             z = np.zeros(len(features))
         else:
             z = self._gaussian.z_scores(features, predicted)
-        # A copy: verdicts are kept, and the features may be a part of something much larger.
+        # A copy: verdicts are kept, and the features may be a view of a much larger array.
         return Explanation(distance, pattern, nearest, monitored, features.copy(), z)
 
 

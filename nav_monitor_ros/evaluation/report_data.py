@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
-from nav_monitor_ros.evaluation.evaluate import Evaluation, Judged, text_tables
+from nav_monitor_ros.evaluation.results import Evaluation, JudgedSources
+from nav_monitor_ros.evaluation.tables import text_tables
 
 PICTURES = 24  # misses shown of all sources together, and as many false alarms
 
@@ -54,7 +56,7 @@ def evaluation_report(
     inside: ImageSource,
     outside: Mapping[str, ImageSource],
     evaluation: Evaluation,
-    judged: Judged,
+    judged: JudgedSources,
 ) -> ReportData:
     """Return the report of an evaluation.
 
@@ -79,6 +81,9 @@ def evaluation_report(
             else f', equivalent to {calibration.effective_size} independent ones.'
         ),
     ]
+    warning = reuse_warning(bundle, inside.name, judged)
+    if warning:
+        lines.append(f'Warning: {warning}.')
     if evaluation.accuracy is not None:
         lines.append(f'Accuracy on {inside.name}: {evaluation.accuracy:.2%}.')
     shares = [max(1, PICTURES // max(1, len(outside)))] * len(outside)
@@ -113,6 +118,19 @@ def evaluation_report(
     )
 
 
+def reuse_warning(bundle: Bundle, inside: str, judged: JudgedSources) -> str:
+    """Return a sentence on in-distribution images that the monitor was made of, or nothing.
+
+    Args:
+        bundle: What was evaluated; those without checksums of their images cannot tell.
+        inside: Name of the in-distribution source.
+        judged: Every image's scores and checksum.
+    """
+    digests = [row.tobytes() for row in judged.sources[inside].digests]
+    found = reused_images(bundle.training_images, bundle.calibration_images, digests)
+    return found.warning(inside)
+
+
 def _flagged(inside: str, evaluation: Evaluation) -> dict[str, dict[str, float]]:
     """Return the shares of flagged images by source and score, as the tables have them."""
     return {
@@ -128,7 +146,8 @@ def _flagged(inside: str, evaluation: Evaluation) -> dict[str, dict[str, float]]
 
 
 def _pictures(
-    judge: Judge, judged: Judged, name: str, source: ImageSource, count: int, *, flagged: bool
+    judge: Judge, judged: JudgedSources, name: str, source: ImageSource, count: int, *,
+    flagged: bool,
 ) -> list[Picture]:
     """Return the most strongly flagged images, or those that were furthest from being flagged."""
     images = judged.sources[name]

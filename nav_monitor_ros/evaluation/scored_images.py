@@ -1,4 +1,4 @@
-"""The images of a source, judged one after the other; of each a few numbers are kept."""
+"""The images of a source, judged one after the other; a few numbers of each are kept."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
+DIGEST_BYTES = 32  # of an image's checksum
+
 
 @dataclass(frozen=True, eq=False)
 class JudgedImages:
-    """What was made of N images, in their order."""
+    """Verdicts on N images, in their order."""
 
     predicted: np.ndarray  # int64 (N,)
     confidence: np.ndarray  # float64 (N,), softmax of the predicted class
     scores: Mapping[str, np.ndarray]  # float64 (N,) each, the fused one and other detectors' too
     p_values: Mapping[str, np.ndarray]  # float64 (N,), of the bundle's scores
+    digests: np.ndarray  # uint8 (N, 32), checksums of the pixels
 
     def __len__(self) -> int:
         """Return N."""
@@ -35,6 +38,7 @@ class JudgedImages:
             self.confidence[index],
             {name: values[index] for name, values in self.scores.items()},
             {name: values[index] for name, values in self.p_values.items()},
+            self.digests[index],
         )
 
     @staticmethod
@@ -45,6 +49,7 @@ class JudgedImages:
             np.concatenate([part.confidence for part in parts]),
             {n: np.concatenate([part.scores[n] for part in parts]) for n in parts[0].scores},
             {n: np.concatenate([part.p_values[n] for part in parts]) for n in parts[0].p_values},
+            np.concatenate([part.digests for part in parts]),
         )
 
 
@@ -65,7 +70,7 @@ def judge_images(
         judge: The bundle's fitted scores; those that look back begin with the first image.
         source: N images.
         progress: Is told how far the work is.
-        what: It is called.
+        what: What the work is called.
         peers: Other detectors, whose scores are made as well.
         workers: Threads that read and decode.
 
@@ -77,10 +82,12 @@ def judge_images(
     confidence = np.empty(len(source))
     values = {name: np.empty(len(source)) for name in judge.scores}
     others = {peer.name: np.empty(len(source)) for peer in peers}
+    digests = np.zeros((len(source), DIGEST_BYTES), np.uint8)
     judge.forget()
 
     def take(batch: Batch) -> None:
         seen, places = batch.activations, batch.places
+        digests[places] = np.frombuffer(b''.join(batch.digests), np.uint8).reshape(len(places), -1)
         predicted[places] = seen.predicted
         logits = seen.logits.astype(np.float64)
         confidence[places] = 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
@@ -92,10 +99,10 @@ def judge_images(
         for peer in peers:
             others[peer.name][places] = peer.score(seen)
 
-    each(batches(classifier, source, progress, what, workers=workers), take)
+    each(batches(classifier, source, progress, what, workers=workers, digests=True), take)
     judge.forget()
     p_values = judge.calibration.p_values(values, predicted)
     fused = {FUSED: judge.calibration.fused_scores(values)} if judge.fuses else {}
     if not judge.fuses:
         p_values.pop(FUSED, None)
-    return JudgedImages(predicted, confidence, {**fused, **values, **others}, p_values)
+    return JudgedImages(predicted, confidence, {**fused, **values, **others}, p_values, digests)

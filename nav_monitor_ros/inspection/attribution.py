@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.inspection.gradients import Differentiable, differentiating
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
 
@@ -66,7 +66,10 @@ def attribute(
             network cannot be differentiated.
     """
     if method not in METHODS:
-        raise NavMonitorError(f"there is no method '{method}'; there are {', '.join(METHODS)}")
+        raise NavMonitorError(
+            f"there is no method '{method}'; there are {', '.join(METHODS)}"
+            f'{did_you_mean(method, METHODS)}'
+        )
     if not 0 <= target < network.classes:
         raise NavMonitorError(
             f'there is no class {target}; the network has {network.classes}, from 0'

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scipy.special import softmax
 from torch import nn
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.inspection.attribution import (
     GRAD_CAM,
     GRADIENT,
@@ -93,7 +93,7 @@ class Subject:
         more = ', ...' if len(self.class_names) > 12 else ''
         raise NavMonitorError(
             f"there is no class '{wanted}'; there are {listed}{more}, or 0 to "
-            f'{len(self.class_names) - 1}'
+            f'{len(self.class_names) - 1}{did_you_mean(wanted, self.class_names)}'
         )
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.table import Table
@@ -93,17 +93,16 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = math.inf) -> Comparison:
     Raises:
         NavMonitorError: They have no image in common.
     """
-    if a.topics != b.topics and len(a.topics) == len(b.topics) == 1:
-        topic = a.topics[0] or b.topics[0]
-        a, b = (
-            replace(run, frames={(topic, *key[1:]): frame for key, frame in run.frames.items()})
-            for run in (a, b)
-        )
+    pairs = paired_topics(a, b)
+    a, b = _renamed(a, {of_a: of_a or of_b for of_a, of_b in pairs}), _renamed(
+        b, {of_b: of_a or of_b for of_a, of_b in pairs})
     common = [key for key in a.frames if key in b.frames]
     if not common:
+        several = max(len(a.topics), len(b.topics)) > 1
         raise NavMonitorError(
-            f'{_described(a)} and {_described(b)} have no image in common; were they judged from '
-            'the same bag?'
+            f'{_described(a)} and {_described(b)} have no image in common; '
+            + ('name with --topic which of their topics belong together, one of each run'
+               if several else 'were they judged from the same bag?')
         )
     times = {key: frame.time_ns for run in (b, a) for key, frame in run.frames.items()}
     begin_ns = min(times.values())
@@ -120,6 +119,47 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = math.inf) -> Comparison:
         if kinds:
             differences.append(Difference(key, seconds, of_a, of_b, kinds))
     return Comparison(a, b, begin_ns, len(common), tuple(differences), farthest)
+
+
+def paired_topics(a: Run, b: Run) -> list[tuple[str, str]]:
+    """Return the topics of two runs that are called differently and have the same images.
+
+    A replay calls images by their topic, a recording of a live node by the camera's name or not at
+    all. Two runs of one topic each belong together. Of several, two topics do if they have stamps
+    in common with each other only, or else if the last part of one name is a part of the other.
+    """
+    of_a = [topic for topic in a.topics if topic not in b.topics]
+    of_b = [topic for topic in b.topics if topic not in a.topics]
+    if len(a.topics) == len(b.topics) == 1:
+        return list(zip(of_a, of_b, strict=True))
+    stamps = {
+        side: {topic: {key[1] for key in run.frames if key[0] == topic} for topic in topics}
+        for side, run, topics in (('a', a, of_a), ('b', b, of_b))
+    }
+
+    def share_stamps(one: str, other: str) -> bool:
+        return not stamps['a'][one].isdisjoint(stamps['b'][other])
+
+    return _matched(of_a, of_b, share_stamps) or _matched(
+        of_a, of_b, lambda one, other: share_stamps(one, other) and (
+            one.rpartition('/')[2] in other.split('/')
+            or other.rpartition('/')[2] in one.split('/')),
+    )
+
+
+def _matched(
+    of_a: Sequence[str], of_b: Sequence[str], belong: Callable[[str, str], bool]
+) -> list[tuple[str, str]]:
+    """Return the pairs of names of which each belongs to the other and to no third one."""
+    found = [(one, other) for one in of_a for other in of_b if belong(one, other)]
+    ones, others = Counter(one for one, _ in found), Counter(other for _, other in found)
+    return [pair for pair in found if ones[pair[0]] == others[pair[1]] == 1]
+
+
+def _renamed(run: Run, names: Mapping[str, str]) -> Run:
+    return replace(run, frames={
+        (names.get(key[0], key[0]), *key[1:]): frame for key, frame in run.frames.items()
+    })
 
 
 def summary_table(comparison: Comparison) -> Table:
@@ -168,6 +208,9 @@ def lines(comparison: Comparison) -> list[str]:
         f'{comparison.common} images in both runs, {same} of them with the same verdict and alert '
         f'({comparison.agreement:.1%})'
     ]
+    topics = list(dict.fromkeys((*comparison.a.topics, *comparison.b.topics)))
+    if len(topics) > 1:
+        told += [_topic_line(comparison, topic) for topic in topics]
     changed = [
         f'{words} on {comparison.count(kind)}' for kind, words in _CHANGES.items()
         if comparison.count(kind)
@@ -184,10 +227,24 @@ def lines(comparison: Comparison) -> list[str]:
         )
     if comparison.differences:
         first = comparison.differences[0]
-        told.append(f'the first difference is at {first.seconds:.2f} s: {_told(comparison, first)}')
+        where = f' of {first.key[0]}' if len(topics) > 1 else ''
+        told.append(
+            f'the first difference is at {first.seconds:.2f} s{where}: {_told(comparison, first)}')
     else:
         told.append('no difference')
     return told
+
+
+def _topic_line(comparison: Comparison, topic: str) -> str:
+    """Return how far the runs agree on the images of one topic."""
+    name = topic or 'an unnamed topic'
+    for run, other in ((comparison.a, comparison.b), (comparison.b, comparison.a)):
+        if topic not in other.topics:
+            return f'{name}: only in {run.name}; --topic says which topics are compared'
+    common = sum(key[0] == topic and key in comparison.b.frames for key in comparison.a.frames)
+    differ = sum(
+        one.key[0] == topic and MISSING not in one.kinds for one in comparison.differences)
+    return f'{name}: {common} images in both runs, {common - differ} of them with the same'
 
 
 def difference_table(comparison: Comparison) -> str:

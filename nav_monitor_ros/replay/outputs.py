@@ -20,13 +20,13 @@ from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.files.atomic_folder import atomic_folder
 from nav_monitor_ros.files.paths import reachable
 from nav_monitor_ros.replay.replay import ReplayEvent
+from nav_monitor_ros.replay.verdict_log import NODE
 from nav_monitor_ros.views.overlay import draw_overlay
 
 COLUMNS = (
     'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'detail', 'evidence', 'class',
     'class_index', 'confidence', 'p_value', 'threshold', 'flagged', 'fired_score',
 )
-NODE = 'nav_monitor'
 _VERSION: Literal[8] = 8  # of rosbag2's metadata: the newest that Humble reads as well
 
 # vision_msgs is not among ROS's own messages; https://github.com/ros-perception/vision_msgs, 4.x

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nav_monitor_ros.data.bags.bag import BagDamagedError, open_bag
@@ -17,6 +17,7 @@ from nav_monitor_ros.files.paths import listed, reachable
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.replay.replay import ReplayEvent
 
+NODE = 'nav_monitor'
 _STATUS = 'ood_status'
 _STATUS_TYPE = 'diagnostic_msgs/msg/DiagnosticArray'
 _BAG_FILES = ('.mcap', '.db3')
@@ -59,6 +60,24 @@ class Run:
     def judged(self) -> int:
         """Return how many of the images could be judged."""
         return sum(bool(frame.class_name) for frame in self.frames.values())
+
+    def of_topics(self, wanted: Collection[str]) -> Run:
+        """Return the run with the images of some topics only.
+
+        Args:
+            wanted: Names of topics; a leading slash may be left out. All topics if empty.
+
+        Raises:
+            NavMonitorError: It has none of them; the message lists those that it has.
+        """
+        names = {name.strip('/') for name in wanted}
+        kept = {key: frame for key, frame in self.frames.items() if key[0].strip('/') in names}
+        if names and not kept:
+            raise NavMonitorError(
+                f'{self.name} has no verdicts on --topic {", ".join(wanted)}; it has those on '
+                f'{", ".join(topic or "one unnamed topic" for topic in self.topics)}'
+            )
+        return replace(self, frames=kept) if names else self
 
 
 def is_run(path: Path) -> bool:
@@ -127,15 +146,23 @@ def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFram
     if values.get('p_value') and not 0 < p_value <= 1:
         raise ValueError(f"p_value is {one_line(values['p_value'], 40)}, not above 0 and at most 1")
     return RunFrame(
-        time_ns, values['alert'] == 'true', State(values['state']), reason,
+        time_ns, _truth('alert', values['alert']), State(values['state']), reason,
         values.get('class', ''), _number(values.get('confidence')), p_value,
         _number(values.get('threshold')),
-        values.get('flagged') == 'true', _number(values.get('evidence')),
+        _truth('flagged', values.get('flagged') or 'false'), _number(values.get('evidence')),
     )
 
 
 def _number(text: str | None) -> float:
     return float(text) if text else math.nan
+
+
+def _truth(column: str, text: str) -> bool:
+    """Return a truth value, in the spelling of any program that a table was saved by."""
+    word = text.strip().lower()
+    if word not in ('true', 'false'):
+        raise ValueError(f'{column} is {one_line(text, 40)!r}, neither true nor false')
+    return word == 'true'
 
 
 def _time(row: Mapping[str, str], column: str) -> int:
@@ -149,7 +176,7 @@ def _time(row: Mapping[str, str], column: str) -> int:
 
 def _read_table(path: Path) -> Run:
     def frames() -> Iterator[tuple[str, int, RunFrame]]:
-        with path.open(newline='', encoding='utf-8') as stream:
+        with path.open(newline='', encoding='utf-8-sig') as stream:  # spreadsheets add a BOM
             reader = csv.DictReader(stream)
             missing = _NEEDED - set(reader.fieldnames or ())
             if missing:
@@ -187,12 +214,13 @@ def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
             bag.select(topics)
             try:
                 for message in bag:
-                    root = message.topic.removesuffix(f'/{_STATUS}').rpartition('/')[0]
-                    topic = root or (known[0] if len(known) == 1 else '')
+                    topic = _image_topic(message.topic, topics, known)
                     for status in message.message.status:
                         values = {pair.key: pair.value for pair in status.values}
                         values['threshold'] = values.get('p_threshold', '')
                         values['flagged'] = values.get('frame_is_ood', '')
+                        if 'cameras' in values:
+                            continue  # the combined status of several cameras, each has its own
                         if _is_of_an_image(status.message, values):
                             yield topic, message.stamp_ns, _frame_from(
                                 values, status.message, message.received_ns)
@@ -205,6 +233,24 @@ def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
         raise NavMonitorError(
             f'bag {path} cannot be read: its {_STATUS} is not of this monitor: {one_line(error)}'
         ) from None
+
+
+def _image_topic(status: str, statuses: Collection[str], known: Sequence[str]) -> str:
+    """Return the name for the images that the messages of a status topic speak of.
+
+    A replay of several topics writes ``TOPIC/nav_monitor/ood_status``, a node with several cameras
+    ``/NODE/CAMERA/ood_status``, one with a single camera ``/NAMESPACE/NODE/ood_status``.
+
+    Args:
+        status: The topic.
+        statuses: All such topics of the bag.
+        known: Topics of the images, as a replay has noted them.
+    """
+    place = status.removesuffix(f'/{_STATUS}')
+    above, _, last = place.rpartition('/')
+    if last == NODE or len(statuses) == 1:
+        place = above
+    return place or (known[0] if len(known) == 1 else '')
 
 
 def _is_of_an_image(reason: str, values: Mapping[str, str]) -> bool:

@@ -22,9 +22,9 @@ class AshOptions(ScaleOptions):
 class ActivationShaping(Scale):
     """Free energy of the logits of the largest features alone, times ``exp(s1 / s2)``.
 
-    All but the largest features, a share ``percentile``, are set to 0; s1 is the sum of the
-    features before, s2 after. Features that equal the smallest kept one are kept.
-    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) a frame.
+    The smallest features, a fraction ``percentile``, are set to 0; s1 is the sum of the features
+    before that, s2 after. All features equal to the smallest kept one are kept.
+    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) per frame.
     Source: Djurisic et al., Extremely Simple Activation Shaping, ICLR 2023, variant ASH-S
     (percentile 0.65).
     """

@@ -16,7 +16,7 @@ _POPCOUNT_16 = (
 
 
 if _POPCOUNT_16 is not None:
-    logging.getLogger(__name__).info('numpy 1 has no popcount; patterns are counted by a table')
+    logging.getLogger(__name__).info('numpy 1 has no popcount; a table counts the bits')
 
 
 def pack(bits: np.ndarray) -> np.ndarray:
@@ -52,12 +52,12 @@ def distances(columns: np.ndarray, query: np.ndarray) -> np.ndarray:
     """Return the Hamming distances of one pattern to many, uint16 (P,).
 
     Args:
-        columns: uint64 (W, P), the patterns word by word: the sum over words then runs along
-            contiguous memory, several times faster than over the rows of (P, W).
+        columns: uint64 (W, P), the patterns word by word: summing over words in contiguous memory
+            is several times faster than over the rows of (P, W).
         query: uint64 (W,).
     """
     total = np.zeros(columns.shape[1], np.uint16)
-    for column, word in zip(columns, query, strict=True):  # a word of all patterns fits the cache
+    for column, word in zip(columns, query, strict=True):  # one word of all patterns fits the cache
         differing = column ^ word
         if _POPCOUNT_16 is None:
             total += np.bitwise_count(differing)

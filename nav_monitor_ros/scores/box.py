@@ -27,12 +27,13 @@ class Box(Score):
 
     The features of each class's correctly classified training images are clustered by k-means, and
     the smallest axis-parallel box around each cluster is stored. A frame inside a box of its
-    predicted class has score 0, any other one the smallest Euclidean distance to such a box, each
-    neuron in units of its standard deviation over all of those images. The source asks only
-    whether a frame is inside. The clusters' centres come from the sample that ``prepare`` sees, the
-    boxes from all images. A class without images has one box around all of them.
+    predicted class has score 0, any other frame the smallest Euclidean distance to such a box, each
+    neuron in units of its standard deviation over all correctly classified images. The source only
+    distinguishes inside from outside. The centres of the clusters come from the sample that
+    ``prepare`` gets, the boxes from all images. A class without images has one box around the
+    images of all classes.
 
-    Needs features (N, D); O(K D) a frame for K clusters.
+    Needs features (N, D); O(K D) per frame for K clusters.
     Source: Henzinger, Lukina and Schilling, Outside the Box, ECAI 2020.
     """
 
@@ -45,14 +46,14 @@ class Box(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self._shape = (classes, self.options.clusters, width)
         self._moments = ClassMoments(1, width)
         self.scale: np.ndarray = np.ones(0, np.float32)
         self._without_images: np.ndarray = np.zeros(0, np.int64)
 
-    # Memory is taken with the first image, not on the word of a bundle.
+    # Allocated with the first image: a bundle may claim any size.
     @cached_property
     def _centres(self) -> np.ndarray:
         return np.full(self._shape, np.inf)
@@ -72,7 +73,7 @@ class Box(Score):
         from sklearn.cluster import KMeans
 
         self._moments.centre(sample.features)
-        self._centres[:, 0] = sample.features.mean(axis=0)  # for classes that it lacks
+        self._centres[:, 0] = sample.features.mean(axis=0)  # for classes missing in the sample
         keep = correctly_classified(sample, labels)
         for label in np.unique(labels[keep]):
             # Sorted and distinct, so that neither order nor repetition of the images matters.
@@ -101,13 +102,13 @@ class Box(Score):
         self.high = np.maximum(self.high, other.high)
 
     def finish(self) -> None:
-        """Give classes without images a box, and find the neurons' scale."""
+        """Give classes without images a box, and compute the scale of the neurons."""
         if not self._moments.count.any():
             raise self._nothing_correct()
         empty = np.isinf(self.low[:, :, 0])
         alone = empty.all(axis=1)
         low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))
-        # Empty boxes repeat the class's first one, so that all classes have as many.
+        # Empty boxes repeat the first box of the class, so that all classes have equally many.
         for label in range(self.classes):
             if alone[label]:
                 self.low[label], self.high[label] = low, high
@@ -139,7 +140,7 @@ class Box(Score):
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back the boxes and the neurons' scale."""
+        """Load the boxes and the neurons' scale."""
         self.low = self._checked_array(tensors, 'low', self._shape)
         self.high = self._checked_array(tensors, 'high', self._shape)
         self.scale = self._checked_array(tensors, 'scale', (self.width,))

@@ -34,12 +34,12 @@ class ChannelMeans(Score):
 
     For each watched layer l with C_l channels, m_l is the mean over positions of each channel;
     ``score = sum_l (m_l - mu_l)^T S_l^-1 (m_l - mu_l) / C_l`` with the mean and covariance of all
-    training images, whatever their class. The penultimate layer has forgotten much of what tells a
-    photograph from a digit; the first layers have not, and their means fall out of the same
-    forward pass. S_l is shrunk towards its mean variance by ``shrinkage``, so that it can be
-    inverted whatever the number of images.
+    training images, whatever their class. The penultimate layer has lost much of what distinguishes
+    a photograph from a digit; the first layers have not, and the same forward pass yields their
+    means. S_l is shrunk towards its mean variance by ``shrinkage``, so that it can be inverted
+    whatever the number of images.
 
-    Needs the channel means of ``layers``; O(sum C_l^2) a frame. Source: the feature ensemble of
+    Needs the channel means of ``layers``; O(sum C_l^2) per frame. Source: the feature ensemble of
     Lee et al., NeurIPS 2018, without classes, input perturbation and a trained combination.
     """
 
@@ -50,7 +50,7 @@ class ChannelMeans(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self._scatter: dict[str, Scatter] = {}
         self.mean: dict[str, np.ndarray] = {}  # layer -> float32 (C_l,)
@@ -58,23 +58,23 @@ class ChannelMeans(Score):
 
     @property
     def channel_mean_layers(self) -> tuple[str, ...]:
-        """Return the watched layers."""
+        """Return the layers whose channel means are compared."""
         return self.options.layers
 
     def check_layers(self, channels: Mapping[str, int]) -> None:
-        """Check that each watched layer has as many channels as means were fitted."""
+        """Check that each layer has as many channels as means were fitted."""
         for layer, mean in self.mean.items():
             if channels.get(layer) != len(mean):
                 raise NavMonitorError(
-                    f'channel_means: was fitted to {len(mean)} channels of layer {layer}, of which '
-                    f'the network has {channels.get(layer, 0)}; fit the monitor again'
+                    f'channel_means: was fitted to {len(mean)} channels of layer {layer}, but the '
+                    f'network has {channels.get(layer, 0)}; fit the monitor again'
                 )
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums."""
+        """Choose the origin of the sums, near which they lose no digits."""
         if not self.options.layers:
             raise NotApplicableError(
-                'channel_means: the network has no layers with spatial extent to watch; '
+                'channel_means: the network has no layers with spatial extent; '
                 'leave this score out (--scores)'
             )
         for layer in self.options.layers:
@@ -106,7 +106,7 @@ class ChannelMeans(Score):
     def resume(
         self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
     ) -> None:
-        """Go on from origins and sums."""
+        """Continue from origins and sums."""
         wanted = {f'{layer}/origin' for layer in self.options.layers}
         if stream_state:
             wanted |= {f'{layer}/{part}' for layer in self.options.layers for part in _SUMS}
@@ -122,7 +122,7 @@ class ChannelMeans(Score):
             self._scatter[layer] = scatter
 
     def finish(self) -> None:
-        """Turn sums into means and whitening matrices."""
+        """Compute means and whitening matrices from the sums."""
         for layer in self.options.layers:
             scatter = self._scatter[layer]
             if not scatter.count:
@@ -148,7 +148,7 @@ class ChannelMeans(Score):
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back means and whitening matrices."""
+        """Load means and whitening matrices."""
         if not self.options.layers:
             raise self._inconsistent()
         for layer in self.options.layers:
@@ -161,5 +161,5 @@ class ChannelMeans(Score):
                 raise self._inconsistent()
 
     def notes(self) -> list[str]:
-        """Name the watched layers."""
+        """Name the layers."""
         return [f'channel_means: watches {", ".join(self.options.layers)}']

@@ -12,11 +12,11 @@ from nav_monitor_ros.scores.energy import free_energy
 class Decoy(Score):
     """``log p_background``, for a network that was trained with a background class.
 
-    The softmax runs over the classes and the background; the background never counts as the
-    predicted class. Needs logits (N, C) and the background's logit (N,); O(C) a frame.
+    The softmax runs over the classes and the background; the background is never the
+    predicted class. Needs logits (N, C) and the background's logit (N,); O(C) per frame.
     Source: the reject class of Hendrycks, Mazeika and Dietterich, Deep Anomaly Detection with
-    Outlier Exposure, ICLR 2019 (section 4); ``nav_monitor train --decoy`` makes its images from the
-    training images alone.
+    Outlier Exposure, ICLR 2019 (section 4); ``nav_monitor train --decoy`` makes background images
+    from the training images alone.
     """
 
     name = 'decoy'
@@ -31,7 +31,7 @@ class Decoy(Score):
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
-        assert batch.background is not None  # of the network that was fitted
+        assert batch.background is not None  # checked by ``prepare``
         background = batch.background.astype(np.float64)
         # log(e^b / (e^b + sum e^l)) = -log(1 + e^(log sum e^l - b)), without overflow.
         return -np.logaddexp(0.0, -free_energy(batch.logits) - background)

@@ -19,9 +19,9 @@ class EnergyOptions:
 
 
 class Energy(Score):
-    """``-T log sum_c exp(logit_c / T)``: small where some class is strongly supported.
+    """``-T log sum_c exp(logit_c / T)``: small where the evidence for some class is strong.
 
-    Needs logits (N, C); O(C) a frame. Source: Liu et al., NeurIPS 2020.
+    Needs logits (N, C); O(C) per frame. Source: Liu et al., NeurIPS 2020.
     """
 
     name = 'energy'

@@ -15,11 +15,11 @@ MAX_CLASSES = 8192  # 512 MiB of distances
 
 
 class DecisionBoundaryDistance(Score):
-    """Mean distance to the boundaries with the other classes, over the distance to the mean.
+    """Mean distance to the boundaries with the other classes, divided by the distance to the mean.
 
     ``-1 / (C - 1) * sum_{c != c*} (logit_c* - logit_c) / |w_c* - w_c| / |f - mean|`` with c* the
     predicted class and the mean of all training features. Needs logits (N, C), features (N, D) and
-    the head's weights (C, D); O(C + D) a frame.
+    the head's weights (C, D); O(C + D) per frame.
     Source: Liu and Qin, Fast Decision Boundary based Out-of-Distribution Detector, ICML 2024.
     """
 
@@ -27,7 +27,7 @@ class DecisionBoundaryDistance(Score):
     _stream_attributes = ('_count', '_sum')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head)
         self._count = 0
         self._sum = np.zeros(width)
@@ -39,7 +39,7 @@ class DecisionBoundaryDistance(Score):
         return _distances(self._require_head().weight)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Check that there are boundaries."""
+        """Check that there are decision boundaries."""
         self._require_head()
         self._require_boundaries()
 
@@ -56,7 +56,7 @@ class DecisionBoundaryDistance(Score):
         self._sum += other._sum
 
     def finish(self) -> None:
-        """Turn the sum into the mean."""
+        """Compute the mean."""
         if not self._count:
             raise NavMonitorError('fdbd: no training image was seen')
         self.mean = (self._sum / self._count).astype(np.float32)
@@ -75,7 +75,7 @@ class DecisionBoundaryDistance(Score):
         return {'mean': self.mean}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back the mean."""
+        """Load the mean."""
         self._require_boundaries()
         self.mean = self._checked_array(tensors, 'mean', (self.width,))
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
-from nav_monitor_ros.scores.moments import ClassMoments
+from nav_monitor_ros.scores.base import first_few
+from nav_monitor_ros.scores.class_moments_score import ClassMomentsScore
 from nav_monitor_ros.scores.options import option
 
 
@@ -23,47 +23,32 @@ class GaussianOptions:
     )
 
 
-class Gaussian(Score):
+class Gaussian(ClassMomentsScore):
     """Negative log-likelihood of the features under the predicted class's Gaussians.
 
     ``sum_i 0.5 * ((f_i - mean_ci)^2 / var_ci + log(2 pi var_ci))`` with c the predicted class and
     neurons taken as independent. Means and variances are those of the correctly classified
     training images; a variance below ``floor`` times the mean variance of all neurons is raised to
-    it, so that a neuron that was constant in training weighs much but not infinitely. Needs
-    features (N, D); O(D) a frame. Classes without a correct image use the pooled Gaussian.
+    that, so that a neuron that was constant in training has a large but finite weight. Classes
+    without a correctly classified image use the Gaussian of all of them.
+
+    Needs features (N, D); O(D) per frame. Source: the Gaussian naive Bayes likelihood.
     """
 
     name = 'gaussian'
     options_type = GaussianOptions
     options: GaussianOptions
-    _sample_attributes = ('_moments.origin',)
-    _stream_attributes = ('_moments.count', '_moments.sum', '_moments.squares')
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
-        self._moments = ClassMoments(classes, width)
-        # int64 (C,), float64 (C, D) twice and (C,), when the stream is closed
+        # int64 (C,), float64 (C, D) twice and (C,), after ``finish``
         self.count: np.ndarray = np.zeros(0, np.int64)
         self.mean: np.ndarray = np.zeros((0, width))
         self.variance: np.ndarray = np.ones((0, width))
         self._log_norm = np.zeros(0)
-
-    def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums."""
-        self._moments.centre(sample.features)
-
-    def update(self, batch: Activations, labels: np.ndarray) -> None:
-        """Add the correctly classified images to their classes' sums."""
-        keep = correctly_classified(batch, labels)
-        self._moments.add(batch.features[keep], labels[keep])
-
-    def merge(self, other: Score) -> None:
-        """Add the sums of ``other``."""
-        assert isinstance(other, Gaussian)
-        self._moments.merge(other._moments)
 
     def finish(self) -> None:
         """Turn sums into means and variances."""
@@ -96,7 +81,7 @@ class Gaussian(Score):
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back counts, means and variances."""
+        """Load counts, means and variances."""
         self.count = self._checked_array(tensors, 'count', (self.classes,), kind='i')
         shape = (self.classes, self.width)
         self.mean = self._checked_array(tensors, 'mean', shape).astype(np.float64)

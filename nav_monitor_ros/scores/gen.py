@@ -22,8 +22,8 @@ class GenOptions:
 class GeneralisedEntropy(Score):
     """``sum_c p_c^gamma (1 - p_c)^gamma`` over the ``top`` largest softmax probabilities.
 
-    A small gamma makes tiny differences from a one-hot answer count. Needs logits (N, C);
-    O(C log C) a frame. Source: Liu, Lochman and Zach, GEN, CVPR 2023 (gamma 0.1, top 100).
+    With a small gamma even tiny deviations from a one-hot distribution count. Needs logits (N, C);
+    O(C log C) per frame. Source: Liu, Lochman and Zach, GEN, CVPR 2023 (gamma 0.1, top 100).
     """
 
     name = 'gen'

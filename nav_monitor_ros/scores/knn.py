@@ -14,7 +14,7 @@ from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.reservoir import Reservoir
 
-_BLOCK = 1 << 24  # similarities computed at once
+_BLOCK = 1 << 24  # similarities per block
 _HALVES = 4  # numbers of half precision in a word
 
 
@@ -30,10 +30,10 @@ class NearestNeighbours(Score):
     """Distance to the k-th nearest training image, features scaled to unit length.
 
     ``|f / |f| - f_(k) / |f_(k)||`` over a bank of training images: all of them, or the ``bank``
-    ones with the smallest hashes of their features, a uniform sample that depends neither on the
-    images' order nor on how they were spread over machines. The bank is kept in half precision.
+    images with the smallest hashes of their features, a uniform sample that depends neither on the
+    order of the images nor on their distribution over machines. The bank has half precision.
 
-    Needs features (N, D); O(M D) a frame for a bank of M images.
+    Needs features (N, D); O(M D) per frame for a bank of M images.
     Source: Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022.
     """
 
@@ -44,7 +44,7 @@ class NearestNeighbours(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         words = -(-width // _HALVES)
         self._reservoir = Reservoir(words, capacity=self.options.bank, distinct=False)
@@ -61,13 +61,13 @@ class NearestNeighbours(Score):
         self._reservoir.merge(other._reservoir)
 
     def stream_state(self) -> dict[str, np.ndarray]:
-        """Return the bits of the images kept so far."""
+        """Return the bits of the images stored so far."""
         return {'rows': self._reservoir.rows().view(np.int64)}
 
     def resume(
         self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
     ) -> None:
-        """Go on from the images kept."""
+        """Continue from the stored images."""
         if stream_state:
             self._reservoir.restore(stream_state['rows'].view(np.uint64))
 
@@ -97,16 +97,16 @@ class NearestNeighbours(Score):
         return {'bank': self.bank}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back the bank."""
+        """Load the bank."""
         self.bank = self._checked_array(tensors, 'bank', (None, self.width))
         if not len(self.bank):
             raise self._inconsistent()
         self._precompute()
 
     def notes(self) -> list[str]:
-        """Say how large the bank is."""
+        """State the size of the bank."""
         asked, kept = self.options.neighbours, len(self.bank)
-        fewer = f', though {asked} were asked for' if asked > kept else ''
+        fewer = f', instead of {asked} as requested' if asked > kept else ''
         return [f'knn: distance to neighbour {min(asked, kept)} of {kept} images{fewer}']
 
     def _precompute(self) -> None:

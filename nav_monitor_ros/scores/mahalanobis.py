@@ -34,8 +34,8 @@ class Mahalanobis(Score):
     """Smallest squared Mahalanobis distance of the features to a class's mean.
 
     ``min_c (f - mean_c)^T S^-1 (f - mean_c)`` with the mean of each class's training images and
-    their common within-class covariance S, shrunk towards its mean variance by ``shrinkage``.
-    Needs features (N, D); O(D^2 + C D) a frame, tensors of D^2 + C D numbers.
+    their pooled within-class covariance S, shrunk towards its mean variance by ``shrinkage``.
+    Needs features (N, D); O(D^2 + C D) per frame, tensors of D^2 + C D numbers.
     Source: Lee et al., A Simple Unified Framework, NeurIPS 2018, without input perturbation.
     """
 
@@ -51,7 +51,7 @@ class Mahalanobis(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self._moments = ClassMoments(classes, width)
         self._scatter = Scatter(width)
@@ -62,7 +62,7 @@ class Mahalanobis(Score):
         self._precompute()
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums."""
+        """Choose the origin of the sums, near which they lose no digits."""
         self._moments.centre(sample.features)
         self._scatter.centre(sample.features)
 
@@ -78,7 +78,7 @@ class Mahalanobis(Score):
         self._scatter.merge(other._scatter)
 
     def finish(self) -> None:
-        """Turn sums into means and the whitening matrix."""
+        """Compute means and the whitening matrix from the sums."""
         if not self._scatter.count:
             raise NavMonitorError(f'{self.name}: no training image was seen')
         self.centre = self._scatter.mean().astype(np.float32)
@@ -104,7 +104,7 @@ class Mahalanobis(Score):
         return {'centre': self.centre, 'whitening': self.whitening, 'means': self.means}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back means and the whitening matrix."""
+        """Load means and the whitening matrix."""
         self.centre = self._checked_array(tensors, 'centre', (self.width,))
         self.whitening = self._checked_array(tensors, 'whitening', (self.width, self.width))
         self.means = self._checked_array(tensors, 'means', (None, self.width))

@@ -9,9 +9,9 @@ from nav_monitor_ros.scores.base import Score
 
 
 class MaximumLogit(Score):
-    """``-max_c logit_c``: small where the predicted class is strongly supported.
+    """``-max_c logit_c``: small where the evidence for the predicted class is strong.
 
-    Needs logits (N, C); O(C) a frame. Source: Hendrycks et al., Scaling Out-of-Distribution
+    Needs logits (N, C); O(C) per frame. Source: Hendrycks et al., Scaling Out-of-Distribution
     Detection for Real-World Settings, ICML 2022.
     """
 

@@ -1,4 +1,4 @@
-"""Uncertainty by dropout at run time."""
+"""Uncertainty from dropout at run time."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class McDropoutOptions:
 
 
 class MonteCarloDropout(Score):
-    """Uncertainty of the class over K passes with dropout on.
+    """Uncertainty of the class over K passes with active dropout.
 
-    With p_k the softmax of pass k: ``entropy`` is that of the mean of p_k over the passes (all
-    uncertainty), ``mutual_information`` is it less the mean of the entropies of p_k (the part by
-    which the passes disagree). Features up to the first dropout layer are computed once; only what
-    follows runs K times, in one batch. The masks are the same for every frame.
+    With p_k the softmax of pass k, ``entropy`` is the entropy of the mean of p_k over the passes
+    (total uncertainty); ``mutual_information`` is that entropy minus the mean entropy of p_k
+    (disagreement between the passes). Layers before the first dropout layer run once, the others K
+    times in one batch. The masks are the same for every frame.
 
-    Needs samples (N, K, C); O(K C D) a frame for a single linear layer behind the dropout.
+    Needs samples (N, K, C); O(K C D) per frame for a single linear layer behind the dropout.
     Source: Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016; Houlsby et al.,
     2011, for the mutual information.
     """
@@ -45,7 +45,7 @@ class MonteCarloDropout(Score):
         return self.options.count
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Check that the passes are there."""
+        """Check that the network has passes with dropout."""
         if sample.samples is None:
             raise NotApplicableError(
                 'mc_dropout: the network has no dropout layer that can be repeated alone; leave '

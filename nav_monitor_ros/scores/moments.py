@@ -1,4 +1,4 @@
-"""Sums from which means, variances and covariances are made; they add up over machines."""
+"""Mergeable sums from which means, variances and covariances are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.linalg.blas import ssymv
 class ClassMoments:
     """Count, sum and sum of squares for each class and neuron.
 
-    Memory is taken with the first image: a score that is read from a bundle needs none for sums,
+    Memory is allocated with the first image: a score that is read from a bundle needs no sums,
     whatever number of classes the bundle claims.
     """
 
@@ -142,19 +142,19 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
         shrinkage: In (0, 1).
     """
     values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, 0.0)  # rounding leaves some below 0 where images repeat
-    # Features that never change have no scale of their own; any deviation is large then.
+    values = np.maximum(values, 0.0)  # some are negative by rounding where images repeat
+    # Constant features have no scale; any deviation from them is large.
     variance = max(float(values.mean()), 1e-12)
     shrunk = (1 - shrinkage) * values + shrinkage * variance
-    # The symmetric one of all such matrices: it does not hang on the eigenvectors' signs and order.
+    # The symmetric square root does not depend on signs and order of the eigenvectors.
     return ((vectors / np.sqrt(shrunk)) @ vectors.T).astype(np.float32)
 
 
 def whitened(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return ``deviation @ matrix``.
 
-    One image waits for the matrix to come from memory, not for the arithmetic: of a symmetric
-    matrix half is enough.
+    For one image the time to read the matrix from memory dominates; a symmetric matrix is read by
+    half.
 
     Args:
         deviation: float32 (N, D).

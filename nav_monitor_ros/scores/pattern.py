@@ -47,23 +47,23 @@ class Pattern(Score):
     """Smallest Hamming distance to an on/off pattern that the predicted class had in training.
 
     A monitored neuron is on where its feature exceeds the neuron's threshold. For each class the
-    patterns of its correctly classified training images are stored; the score is the distance of
-    the frame's pattern to the nearest stored one of the predicted class, in bits. A frame whose
-    distance is at most ``gamma`` is known, every other one out of pattern. Neurons are chosen for
+    patterns of its correctly classified training images are stored; the score is the distance in
+    bits between the pattern of the frame and the nearest stored pattern of the predicted class. A
+    frame is known if its distance is at most ``gamma``, else out of pattern. Neurons are chosen for
     each class by the head's weights: neuron i counts for class c if
     ``|w_ci| > select * max_j |w_cj|``; ``select = 0`` monitors all. A class without a stored
     pattern gives one bit more than the largest distance possible.
 
     Thresholds are 0 for pre-activations and plain ReLU features (``zero``). After global average
-    pooling of ReLU maps every feature is positive, and a pattern at 0 says nothing; there each
-    neuron's ``quantile`` over the training sample is used. ``auto`` finds out which.
+    pooling of ReLU maps every feature is positive and a pattern at 0 carries no information; there
+    the ``quantile`` of each neuron over the training sample is used. ``auto`` chooses between them.
 
     Needs features (N, D), and the head's weights (C, D) where ``select`` is above 0. Patterns are
     packed; a frame costs one XOR and popcount over the predicted class's patterns,
-    O(P_c * D / 64), or where there are very many a look into tables (``pattern_search.py``). A
-    class with more than ``max_patterns`` patterns keeps a uniform sample of them, so that neither
-    fitting nor judging grows with the number of images. Source: Cheng, Nuehrenberg and Yasuoka,
-    DATE 2019.
+    O(P_c * D / 64), or a table look-up where there are very many (``pattern_search.py``). A
+    class with more than ``max_patterns`` patterns keeps a uniform sample of them, so that the cost
+    of fitting and judging is independent of the number of images.
+    Source: Cheng, Nuehrenberg and Yasuoka, DATE 2019.
     """
 
     name = 'pattern'
@@ -98,7 +98,7 @@ class Pattern(Score):
         self.offsets: np.ndarray = np.zeros(0, np.int64)
         self._on_rate: np.ndarray = np.zeros(0)
 
-    # Memory is taken with the first image, not on the word of a bundle.
+    # Allocated with the first image: a bundle may claim any size.
     @cached_property
     def monitored(self) -> np.ndarray:
         """Which neurons count for each class, bool (C, D)."""
@@ -124,8 +124,8 @@ class Pattern(Score):
         """Set the thresholds.
 
         Raises:
-            NavMonitorError: ``zero`` is asked of a layer where it says nothing, or the layer is
-                constant.
+            NavMonitorError: The threshold is ``zero`` where that carries no information, or the
+                layer is constant.
         """
         self.thresholds = choose_thresholds(
             self.name, sample.features, self.options.threshold, self.options.quantile
@@ -155,7 +155,7 @@ class Pattern(Score):
     def resume(
         self, sample_state: Mapping[str, np.ndarray], stream_state: Mapping[str, np.ndarray]
     ) -> None:
-        """Go on from thresholds and patterns."""
+        """Continue from thresholds and patterns."""
         super().resume(sample_state, {})
         if stream_state:
             ends = np.cumsum(stream_state['counts'])
@@ -223,7 +223,7 @@ class Pattern(Score):
         }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back thresholds, selected neurons and packed patterns."""
+        """Load thresholds, selected neurons and packed patterns."""
         self.thresholds = self._checked_array(tensors, 'thresholds', (self.width,))
         self._on_rate = self._checked_array(tensors, 'on_rate', (self.width,)).astype(np.float64)
         packed = self._checked_array(
@@ -247,11 +247,11 @@ class Pattern(Score):
         self._precompute()
 
     def notes(self) -> list[str]:
-        """Say which thresholds are used and which classes or neurons carry nothing."""
+        """Name the thresholds, and the classes and neurons without information."""
         counts = np.diff(self.offsets)
         rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         lines = [
-            f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} a class) over '
+            f'pattern: {counts.sum()} patterns ({counts.min()} to {counts.max()} per class) over '
             f'{self._some_neurons()}; a neuron is {rule}'
         ]
         constant = int(((self._on_rate == 0) | (self._on_rate == 1)).sum())

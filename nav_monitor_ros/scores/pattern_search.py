@@ -1,4 +1,4 @@
-"""The nearest of very many bit patterns, exactly, without looking at most of them."""
+"""Exact search for the nearest of very many bit patterns, without comparing most of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from nav_monitor_ros.scores import bits
 
-MIN_INDEXED = 50_000  # patterns; fewer are compared with one by one in no more time
+MIN_INDEXED = 50_000  # patterns; comparing all is as fast for fewer
 CODE = 16  # bits of a sub-code
 _VALUES = 1 << CODE
 _BITS = (1 << np.arange(CODE)).astype(np.uint16)
 _PAIRS = np.array(list(combinations(_BITS.tolist(), 2))).sum(axis=1).astype(np.uint16)
-_FLIPS = (np.zeros(1, np.uint16), _BITS, _PAIRS)  # what sub-codes that differ by r bits XOR to
-_LOOKUP_COST = 24  # looking a pattern up costs about as much as passing by so many
+_FLIPS = (np.zeros(1, np.uint16), _BITS, _PAIRS)  # XOR of sub-codes that differ by r bits
+_LOOKUP_COST = 24  # cost of looking a pattern up, in sequential comparisons
 _BLOCK = 1 << 15  # patterns whose words fit the cache
 _MIN_THREADED = 1 << 17  # patterns below which threads cost more than they save
 _MAX_THREADS = 4
@@ -29,17 +29,17 @@ _log = logging.getLogger(__name__)
 class PatternSearch:
     """Finds the nearest of the patterns of one class, by multi-index hashing.
 
-    Patterns are cut into m sub-codes of 16 bits, and for each sub-code a table says which
-    patterns have which value. Patterns that share a sub-code with the query are looked up first;
-    then those of which one of the first k sub-codes differs by a single bit, then by two. A
-    pattern that was not met so far has k sub-codes that differ by more than r bits, and m - k by
-    more than r - 1: it is at least m * r + k bits away. k is as large as the best pattern so far
-    asks for, and no larger. Where too many share a sub-code, or the nearest is too far away for
-    this to pay, all are compared.
+    Patterns are divided into m sub-codes of 16 bits, and a table per sub-code lists the patterns
+    with each value. Patterns that share a sub-code with the query are looked up first, then those
+    with one of the first k sub-codes different in a single bit, then in two. A pattern that has not
+    been found by then has k sub-codes that differ in more than r bits, and m - k in more than
+    r - 1: its distance is at least m * r + k. k is the smallest number that excludes all such
+    patterns, given the best one so far. If too many patterns share a sub-code, or the nearest is
+    too far away for the tables to pay off, all patterns are compared.
 
-    Exact in every case; fast for queries near a stored pattern, the time to read all patterns for
-    those that are near none. Memory: four bytes a pattern and
-    sub-code, and 256 kB a sub-code, which is twice the patterns' own.
+    The result is always exact. Queries near a stored pattern are fast; others take the time to read
+    all patterns. Memory: four bytes per pattern and sub-code, and 256 kB per sub-code, about twice
+    the memory of the patterns.
     Source: Norouzi, Punjani and Fleet, Fast exact search in Hamming space with multi-index
     hashing, TPAMI 2014.
     """
@@ -53,11 +53,11 @@ class PatternSearch:
         """
         self._rows = rows
         self._columns = np.ascontiguousarray(rows.T)
-        self._places: list[int] = []  # of the sub-codes that tell patterns apart, the best first
+        self._places: list[int] = []  # indices of selective sub-codes, the best first
         orders, starts = [], []
         codes = _codes(rows)
         counts = [np.bincount(codes[:, place], minlength=_VALUES) for place in range(width // CODE)]
-        # Patterns that share a value with a stored one, on average over the stored ones.
+        # Mean number of patterns that share the sub-code of a stored pattern.
         shared = [float(np.square(c, dtype=np.float64).sum()) / len(rows) for c in counts]
         for place in np.argsort(shared, kind='stable').tolist():
             if shared[place] * len(counts) * _LOOKUP_COST > len(rows):
@@ -71,7 +71,7 @@ class PatternSearch:
 
     @property
     def nbytes(self) -> int:
-        """Return the memory that the search takes besides the patterns, in bytes."""
+        """Return the memory of the search without the patterns, in bytes."""
         return self._orders.nbytes + self._starts.nbytes + self._columns.nbytes
 
     def nearest(self, query: np.ndarray) -> tuple[int, int]:
@@ -97,7 +97,7 @@ class PatternSearch:
         return self._compare_all(query)
 
     def _candidates(self, query: np.ndarray, tables: int, flips: np.ndarray) -> np.ndarray | None:
-        """Return the rows that have one of the first sub-codes, flipped; None if too many do."""
+        """Return the rows that match one of the first sub-codes, flipped; None if too many do."""
         codes = _codes(query[None])[0, self._places[:tables]]
         values = (codes[:, None] ^ flips).astype(np.int64)
         places = (np.arange(tables)[:, None] * (_VALUES + 1) + values).ravel()
@@ -106,7 +106,7 @@ class PatternSearch:
         total = int(counts.sum())
         if not tables or total * _LOOKUP_COST > len(self._rows):
             return None
-        # Positions first, first + 1, ... of each run, one run behind the other.
+        # Positions first, first + 1, ... of each run, concatenated.
         begin = first + np.repeat(np.arange(tables), len(flips)) * len(self._rows)
         before = np.cumsum(counts) - counts
         return self._orders[np.repeat(begin - before, counts) + np.arange(total)]
@@ -147,14 +147,14 @@ def _faiss():
     try:
         import faiss
     except (ImportError, AttributeError):  # the latter where it was built for another numpy
-        _log.info('faiss is not installed; where all patterns are compared, numpy compares them')
+        _log.info('faiss is not installed; numpy compares patterns where all are compared')
         return None
     return faiss
 
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    """Return threads of our own: what faiss is told there, torch does not hear elsewhere."""
+    """Return threads in which OpenMP is limited to one thread, for faiss but not for torch."""
     return ThreadPoolExecutor(
         _MAX_THREADS, 'nav_monitor patterns', lambda: _faiss().omp_set_num_threads(1)
     )

@@ -28,11 +28,12 @@ class SoftPattern(Score):
 
     ``-sum_i log p_ci`` over the neurons that are on and ``-sum_i log(1 - p_ci)`` over those that
     are off, with ``p_ci = (on_ci + 1) / (n_c + 2)`` (Laplace's rule) from the n_c correctly
-    classified training images of the predicted class c. The soft form of ``pattern``: a neuron
-    that is nearly always on counts much when it is off, one that is on half of the time counts
-    little. Neurons are taken as independent (naive Bayes). A class without images has p = 1/2.
+    classified training images of the predicted class c. The soft form of ``pattern``: a neuron that
+    is nearly always on has a large weight when it is off, a neuron that is on half of the time a
+    small one. Neurons are assumed to be independent (naive Bayes). A class without images has
+    p = 1/2.
 
-    Needs features (N, D); O(D) a frame. Thresholds as for ``pattern`` (Cheng et al., DATE 2019).
+    Needs features (N, D); O(D) per frame. Thresholds as for ``pattern`` (Cheng et al., DATE 2019).
     """
 
     name = 'pattern_soft'
@@ -44,11 +45,11 @@ class SoftPattern(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
 
-    # Memory is taken with the first image, not on the word of a bundle.
+    # Allocated with the first image: a bundle may claim any size.
     @cached_property
     def _count(self) -> np.ndarray:
         return np.zeros(self.classes, np.int64)
@@ -77,7 +78,7 @@ class SoftPattern(Score):
         self._on += other._on
 
     def finish(self) -> None:
-        """Turn counts into log-likelihoods."""
+        """Compute log-likelihoods from the counts."""
         if not self._count.any():
             raise self._nothing_correct()
         self._precompute()
@@ -93,7 +94,7 @@ class SoftPattern(Score):
         return {'thresholds': self.thresholds, 'count': self._count, 'on': self._on}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back thresholds and counts."""
+        """Load thresholds and counts."""
         self.thresholds = self._checked_array(tensors, 'thresholds', (self.width,))
         self._count = self._checked_array(tensors, 'count', (self.classes,), kind='i')
         self._on = self._checked_array(tensors, 'on', (self.classes, self.width), kind='i')
@@ -102,11 +103,11 @@ class SoftPattern(Score):
         self._precompute()
 
     def notes(self) -> list[str]:
-        """Say when a neuron is on."""
+        """State when a neuron is on."""
         rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         return [f'pattern_soft: a neuron is {rule}']
 
     def _precompute(self) -> None:
         rate = (self._on + 1) / (self._count + 2)[:, None]
         self._off_cost = -np.log(1 - rate).sum(axis=1)  # (C,): all neurons off
-        self._on_cost = np.log(1 - rate) - np.log(rate)  # (C, D): what each that is on adds
+        self._on_cost = np.log(1 - rate) - np.log(rate)  # (C, D): increment per neuron that is on

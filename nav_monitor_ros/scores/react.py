@@ -26,9 +26,10 @@ class ReactOptions:
 class React(Score):
     """Free energy of the logits of ``min(features, c)``, where c is a quantile of all features.
 
-    Unfamiliar images often excite a few neurons far beyond what training had, and get large logits
-    by that; clipping takes it away. c is the ``quantile`` over images and neurons of the sample
-    that ``prepare`` sees. Needs features (N, D) and the head's weights (C, D); O(C D) a frame.
+    Out-of-distribution images often excite a few neurons far more than training images do, which
+    results in large logits; clipping prevents it. c is the ``quantile`` over images and neurons of
+    the sample that ``prepare`` gets.
+    Needs features (N, D) and the head's weights (C, D); O(C D) per frame.
     Source: Sun, Guo and Li, ReAct, NeurIPS 2021 (quantile 0.9).
     """
 
@@ -40,7 +41,7 @@ class React(Score):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self.clip = np.array([np.inf], np.float32)
 
@@ -59,5 +60,5 @@ class React(Score):
         return {'clip': self.clip}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back the clipping value."""
+        """Load the clipping value."""
         self.clip = self._checked_array(tensors, 'clip', (1,))

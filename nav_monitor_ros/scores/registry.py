@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.scores.ash import ActivationShaping
 from nav_monitor_ros.scores.base import Score
@@ -64,6 +64,9 @@ def make_score(
             another type or is out of range.
     """
     if name not in SCORES:
-        raise NavMonitorError(f"there is no score '{name}'; there are {', '.join(SCORES)}")
+        raise NavMonitorError(
+            f"there is no score '{name}'; there are {', '.join(SCORES)}"
+            f'{did_you_mean(name, SCORES)}'
+        )
     checked(name, SCORES[name].options_type, settings)  # before they become keywords
     return SCORES[name](classes=classes, width=width, head=head, **settings)

@@ -1,4 +1,4 @@
-"""Mahalanobis distance to the classes, less that to everything."""
+"""Mahalanobis distance to the classes, minus that to all images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nav_monitor_ros.scores.moments import is_symmetric, whitened, whitening
 
 
 class RelativeMahalanobis(Mahalanobis):
-    """Mahalanobis distance to the nearest class, less that to all training images together.
+    """Mahalanobis distance to the nearest class, minus that to all training images together.
 
-    ``min_c M_c(f) - M_0(f)``, with M_0 by the mean and covariance of all images whatever their
-    class: directions in which all images vary say nothing about a class and cancel out.
-    Needs features (N, D); O(D^2 + C D) a frame, tensors of 2 D^2 + C D numbers.
+    ``min_c M_c(f) - M_0(f)``, where M_0 uses the mean and covariance of the images of all classes:
+    directions in which all images vary do not distinguish classes, and cancel out.
+    Needs features (N, D); O(D^2 + C D) per frame, tensors of 2 D^2 + C D numbers.
     Source: Ren et al., A Simple Fix to Mahalanobis Distance, 2021 (arXiv:2106.09022).
     """
 
@@ -26,7 +26,7 @@ class RelativeMahalanobis(Mahalanobis):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         # (D, D), whitens all images
         self.background: np.ndarray = np.zeros((0, width), np.float32)
@@ -47,7 +47,7 @@ class RelativeMahalanobis(Mahalanobis):
         return {**super().tensors(), 'background': self.background}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back means and both whitening matrices."""
+        """Load means and both whitening matrices."""
         super().restore(tensors)
         self.background = self._checked_array(tensors, 'background', (self.width, self.width))
         if not is_symmetric(self.background):

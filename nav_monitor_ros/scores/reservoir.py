@@ -1,4 +1,4 @@
-"""A bounded sample of rows of bits that does not depend on the order in which they came."""
+"""A bounded sample of rows of bits that does not depend on their order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from nav_monitor_ros.scores import bits
 
-_MIN_ROWS = 64  # rows for which memory is taken at first
+_MIN_ROWS = 64  # rows that are allocated at first
 
 
 class Reservoir:
-    """Of all rows that were added, those with the smallest hashes.
+    """Keeps, of all rows that are added, those with the smallest hashes.
 
-    A uniform sample: which rows are kept depends neither on their order nor on how they were spread
-    over machines, so reservoirs merge into what one stream would have left. At most twice the
-    capacity is in memory, however many rows come.
+    This is a uniform sample. It depends neither on the order of the rows nor on their distribution
+    over machines, so merged reservoirs equal the reservoir of a single stream. Memory is bounded by
+    twice the capacity.
     """
 
     def __init__(self, words: int, *, capacity: int, distinct: bool) -> None:
@@ -29,7 +29,7 @@ class Reservoir:
         self._distinct = distinct
         self._buffer = np.zeros((0, words), np.uint64)
         self._count = 0
-        self._reduced = 0  # the first so many rows are what ``rows`` returned
+        self._reduced = 0  # number of leading rows that ``rows`` returned
 
     def add(self, rows: np.ndarray) -> None:
         """Add rows, uint64 (N, W)."""
@@ -46,7 +46,7 @@ class Reservoir:
         self.add(other._buffer[: other._count])
 
     def rows(self) -> np.ndarray:
-        """Return what is kept, uint64 (P, W): distinct rows sorted, others by their hashes."""
+        """Return the kept rows, uint64 (P, W): sorted if distinct, else by their hashes."""
         rows = self._buffer[: self._count]
         if self._reduced == self._count:  # nothing was added since: sorting is most of a merge
             return rows.copy()
@@ -58,7 +58,7 @@ class Reservoir:
         return rows[self._smallest(rows)]
 
     def restore(self, rows: np.ndarray) -> None:
-        """Begin again with what ``rows`` returned."""
+        """Continue with the rows that ``rows`` returned."""
         self._buffer, self._count, self._reduced = rows.copy(), len(rows), len(rows)
 
     @property
@@ -67,7 +67,7 @@ class Reservoir:
         return self._buffer.nbytes
 
     def _smallest(self, rows: np.ndarray) -> np.ndarray:
-        """Return the places of the rows that are kept, by rising hash."""
+        """Return the indices of the rows that are kept, by increasing hash."""
         order = np.argsort(bits.hashes(rows), kind='stable')
         return order[: self._capacity or None]
 
@@ -75,7 +75,7 @@ class Reservoir:
         reduces = self._count >= _MIN_ROWS
         kept = self.rows() if reduces else self._buffer[: self._count]
         size = len(self._buffer)
-        # Where half of it was repetition or too much, the memory will do for long.
+        # If half of the rows could be dropped, the buffer is large enough.
         if 2 * len(kept) > size or size < _MIN_ROWS:
             size = max(_MIN_ROWS, 2 * size)
             if self._capacity:

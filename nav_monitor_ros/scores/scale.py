@@ -26,9 +26,9 @@ class ScaleOptions:
 class Scale(Score):
     """Free energy of the logits of ``features * exp(s1 / s2)``.
 
-    s1 is the sum of the frame's features, s2 that of the largest ones, all but a share
-    ``percentile``. A frame whose activation is spread over many neurons has a larger s1 / s2.
-    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) a frame.
+    s1 is the sum of all features, s2 the sum without the smallest ones, a fraction ``percentile``.
+    The more neurons the activation is spread over, the larger is s1 / s2.
+    Needs non-negative features (N, D) and the head's weights (C, D); O(C D) per frame.
     Source: Xu et al., Scaling for Training Time and Post-hoc Out-of-distribution Detection
     Enhancement, ICLR 2024 (percentile 0.85).
     """
@@ -38,7 +38,7 @@ class Scale(Score):
     options: ScaleOptions
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Check that the features are what the score is made for."""
+        """Check that the features are non-negative."""
         if (self._require_head().entering(sample.features) < 0).any():
             raise NotApplicableError(
                 f'{self.name}: is defined for non-negative features, and those of this layer are '

@@ -7,10 +7,11 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 
 RULES = ('auto', 'zero', 'quantile')
-ALWAYS_ON = 0.99  # a neuron above 0 on more of the sample than this says nothing
-# ReLU layers fire on a third to half of all images. Where the median neuron does on more than this,
-# pooling has made the values positive, and what a zero says is how weak the response is, not which:
-# images that excite nothing then look familiar (docs/judging.md).
+ALWAYS_ON = 0.99  # a neuron above 0 on a larger share of the sample carries no information
+# Neurons of ReLU layers are on for a third to half of all images. If the median neuron is on for a
+# larger share than this, pooling has made the values positive: a zero then shows how weak the
+# response is, not which neurons respond, and images that excite nothing look familiar
+# (docs/judging.md).
 MOSTLY_ON = 0.8
 
 
@@ -22,13 +23,13 @@ def choose_thresholds(
     Args:
         score: Name of the score, for messages.
         features: float32 (N, D), a sample of training images.
-        rule: ``zero``; ``quantile``, of each neuron; ``auto``, which is ``zero`` unless that says
-            little, as after global average pooling of ReLU maps.
-        quantile: Where quantiles are used.
+        rule: ``zero``; ``quantile`` of each neuron; or ``auto``, which is ``zero`` unless that
+            carries little information, as after global average pooling of ReLU maps.
+        quantile: The quantile, in (0, 1).
 
     Raises:
-        NavMonitorError: ``zero`` is asked of a layer where it says nothing, or the layer is
-            constant.
+        NavMonitorError: The rule is ``zero`` for a layer where that carries no information, or the
+            layer is constant.
     """
     on_rate = (features > 0).mean(axis=0)
     if rule == 'zero' and np.median(on_rate) > ALWAYS_ON:

@@ -27,15 +27,14 @@ class VimOptions:
 
 
 class VirtualLogitMatching(Score):
-    """The features' part outside the training images' principal subspace, against the logits.
+    """Residual of the features outside the principal subspace, compared with the logits.
 
-    ``alpha * |R^T (f - u)| - log sum_c exp(logit_c)``: u is the point where all logits are those of
-    the bias alone (``-pinv(W) b``), R spans what is orthogonal to the ``subspace`` leading
-    eigenvectors of the training features' second moments about u, and alpha makes the first part
-    as large as the largest logit on average over the sample that ``prepare`` sees (1 where the
-    sample has no such part, and never below 0).
+    ``alpha * |R^T (f - u)| - log sum_c exp(logit_c)``: u is the origin ``-pinv(W) b``, the columns
+    of R span the complement of the ``subspace`` leading eigenvectors of the second moments of the
+    training features about u, and alpha scales the residual to the mean of the largest logit over
+    the sample that ``prepare`` gets (1 where that sample has no residual; always positive).
 
-    Needs features (N, D), logits (N, C) and the head's weights; O(D^2) a frame.
+    Needs features (N, D), logits (N, C) and the head's weights; O(D^2) per frame.
     Source: Wang et al., ViM, CVPR 2022.
     """
 
@@ -69,13 +68,13 @@ class VirtualLogitMatching(Score):
         self.origin: np.ndarray = np.zeros(0, np.float32)  # u, (D,)
         self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
         self.alpha = np.ones(1)
-        # of the sample: what enters the head, float32 (S, D), and the largest logits, (S,)
+        # of the S images of the sample: input of the head, (S, D), and largest logits, (S,)
         self._sample_entering: np.ndarray = np.zeros((0, width), np.float32)
         self._sample_largest: np.ndarray = np.zeros(0, np.float32)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Keep the sample, which alpha is chosen by."""
-        # A copy: the activations hold more than what is needed, for as long as the stream runs.
+        """Keep the sample, from which alpha is computed."""
+        # A copy: a view would keep all activations of the sample in memory during the stream.
         self._sample_entering = self._require_head().entering(sample.features).copy()
         self._sample_largest = sample.logits.max(axis=1)
         self._scatter.centre(self._sample_entering)
@@ -90,11 +89,11 @@ class VirtualLogitMatching(Score):
         self._scatter.merge(other._scatter)
 
     def finish(self) -> None:
-        """Find the subspace and alpha."""
+        """Compute the subspace and alpha."""
         if not self._scatter.count or not len(self._sample_entering):
             raise NavMonitorError('vim: no training image was seen')
         head = self._require_head()
-        # Weights have 24 bits: what they span below that is rounding, and its inverse huge.
+        # Weights have 24 bits: smaller singular values are rounding, with huge inverses.
         rounding = max(head.weight.shape) * float(np.finfo(np.float32).eps)
         inverse = np.linalg.pinv(head.weight.astype(np.float64), rcond=rounding)
         self.origin = -(inverse @ head.bias).astype(np.float32)
@@ -105,9 +104,9 @@ class VirtualLogitMatching(Score):
         largest = self._sample_largest.astype(np.float64)
         deviation = self._sample_entering - self.origin
         length = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
-        # Where the sample has no residual but rounding, its scale is not known.
+        # Without a residual above rounding its scale is unknown.
         alpha = largest.sum() / norm.sum() if norm.sum() > 1e-5 * length.sum() else 1.0
-        self.alpha = np.array([max(alpha, 1e-9)])  # not negative, where all logits are
+        self.alpha = np.array([max(alpha, 1e-9)])  # positive even where all logits are negative
         self._sample_entering, self._sample_largest = np.zeros((0, self.width)), np.zeros(0)
 
     def score(self, batch: Activations) -> np.ndarray:
@@ -120,7 +119,7 @@ class VirtualLogitMatching(Score):
         return {'origin': self.origin, 'residual': self.residual, 'alpha': self.alpha}
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take back origin, residual space and alpha."""
+        """Load origin, residual space and alpha."""
         self.origin = self._checked_array(tensors, 'origin', (self.width,))
         self.residual = self._checked_array(
             tensors, 'residual', (self.width, self.width - self._dimension())

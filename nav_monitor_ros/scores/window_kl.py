@@ -39,13 +39,12 @@ class WindowDivergence(Gaussian):
 
     ``sum_i 0.5 * (log(s_i / v_i) + (v_i + (m_i - mean_i)^2) / s_i - 1)``: m, v are mean and
     variance of each neuron over the last W frames that were predicted as this frame's class c and
-    are at most ``max_age`` frames old; mean, s those of class c in training. One frame has no
-    variance, so that the divergence of a single frame is not defined (an earlier project compared
-    that way); frames that the window still lacks are taken to be as in training, which makes the
-    score small where little has been seen.
+    are at most ``max_age`` frames old; mean, s those of class c in training. A single frame has no
+    variance, so its divergence is not defined. Frames missing from the window are assumed to be as
+    in training, so the score is small while the window fills.
 
-    A windowed score: to be calibrated on images in the order in which a camera sees them. Needs
-    features (N, D); O(W D) a frame. Source: Kullback and Leibler, 1951, for Gaussians.
+    A windowed score: calibrate it on images in the order in which a camera sees them. Needs
+    features (N, D); O(W D) per frame. Source: Kullback and Leibler, 1951, for Gaussians.
     """
 
     name = 'window_kl'
@@ -56,7 +55,7 @@ class WindowDivergence(Gaussian):
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any
     ) -> None:
-        """Start empty."""
+        """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
         self._recent: _Recent = {}
         self._number = 0
@@ -82,15 +81,15 @@ class WindowDivergence(Gaussian):
         )
 
     def forget(self) -> None:
-        """Let the stream start afresh."""
+        """Empty the windows."""
         self._recent = {}
 
     def notes(self) -> list[str]:
-        """Say what the score has to be calibrated on."""
+        """State that the score promises no false-alarm rate."""
         return [
             *super().notes(),
             f'window_kl: over {self.options.window} frames; promises no false-alarm rate, since '
-            'windows overlap and calibration images seldom come in the order of a camera'
+            'windows overlap and calibration images are seldom in the order of a camera'
         ]
 
     def _next(self, recent: _Recent, number: int, features: np.ndarray, label: int) -> float:

@@ -17,7 +17,7 @@ from nav_monitor_ros.files.atomic_file import write_file
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
-from nav_monitor_ros.tuning.recording_files import INDEX, remove_recording, require_unused
+from nav_monitor_ros.tuning.recording_files import INDEX, TuningRecording, require_unused
 
 _WEIGHTS = 'weights'  # folder in the recording's
 IMAGES = 3000  # of the training images at most, evenly chosen
@@ -57,11 +57,8 @@ class RecordedTraining:
         """
         if not (folder / INDEX).exists():
             require_unused(folder)
-        elif replace:
-            remove_recording(folder)
-            for weights in (folder / _WEIGHTS).glob('*.safetensors'):
-                weights.unlink()
         self._folder = folder
+        self._replace = replace
         self._title = network
         self._preprocess = preprocess
         self._class_names = class_names
@@ -88,13 +85,19 @@ class RecordedTraining:
             now, self._preprocess, background=self._background, threads=self._threads
         )
         if self._recorder is None:
+            if self._replace and (self._folder / INDEX).exists():
+                for checkpoint in TuningRecording.open(self._folder).checkpoints:
+                    self._weights(checkpoint).unlink(missing_ok=True)
             self._recorder = TuningRecorder(
                 self._folder, classifier, _some(data), self._class_names, self._options,
-                network=self._title,
+                network=self._title, replace=self._replace,
             )
         self._require_same_training(name, classifier)
-        write_file(self._folder / _WEIGHTS / f'{name.replace(" ", "_")}.safetensors', content)
+        write_file(self._weights(name), content)
         self._recorder.record(name, classifier, self._progress)
+
+    def _weights(self, checkpoint: str) -> Path:
+        return self._folder / _WEIGHTS / f'{checkpoint.replace(" ", "_")}.safetensors'
 
     def _require_same_training(self, name: str, classifier: Classifier) -> None:
         """Check that a checkpoint that is recorded already had these weights.

@@ -49,6 +49,7 @@ class TuningRecorder:
         options: TuningOptions,
         *,
         network: str,
+        replace: bool = False,
     ) -> None:
         """Begin a recording, or go on with one that was interrupted.
 
@@ -59,6 +60,7 @@ class TuningRecorder:
             class_names: Of the network's classes.
             options: What is recorded.
             network: Its name, for people.
+            replace: Begin anew where the folder holds a recording.
 
         Raises:
             NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
@@ -82,7 +84,7 @@ class TuningRecorder:
             preprocess=json.dumps(classifier.preprocess.to_dict(), sort_keys=True),
         )
         _check_size(about)
-        self.recording = TuningRecording.create(folder, about)
+        self.recording = TuningRecording.create(folder, about, replace=replace)
 
     def record(
         self,

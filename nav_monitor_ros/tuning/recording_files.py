@@ -57,14 +57,25 @@ class TuningRecording:
         self.fingerprints = dict(fingerprints or {})  # checkpoint -> checksum of its weights
 
     @classmethod
-    def create(cls, folder: Path, about: RecordingOf) -> TuningRecording:
+    def create(
+        cls, folder: Path, about: RecordingOf, *, replace: bool = False
+    ) -> TuningRecording:
         """Return a recording to add checkpoints to: a new one, or one that was interrupted.
+
+        Args:
+            folder: Of the recording.
+            about: What is recorded.
+            replace: Begin anew where the folder holds a recording.
 
         Raises:
             NavMonitorError: The folder holds another recording, or cannot be written.
         """
         if (folder / INDEX).exists():
             found = cls.open(folder)
+            if replace:
+                found.about = about
+                found._clear()
+                return found
             if found.about != about:
                 other = next(
                     field.name for field in fields(about)
@@ -221,6 +232,17 @@ class TuningRecording:
         except _UNREADABLE as error:
             raise NavMonitorError(f'{path} is unreadable: {_reason(error)}') from None
 
+    def _clear(self) -> None:
+        """Remove all checkpoints; other files in the folder stay."""
+        files = [self._file(place) for place in range(len(self.checkpoints))]
+        self.checkpoints, self.fingerprints = [], {}
+        self._write_index()  # first: what it does not list is overwritten if removing fails
+        for path in (*files, self.folder / _THUMBNAILS):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise NavMonitorError(f'cannot remove {path}: {error.strerror}') from None
+
     def _file(self, place: int) -> Path:
         return self.folder / f'{place:04d}.npz'
 
@@ -260,21 +282,6 @@ def require_unused(folder: Path) -> None:
         raise NavMonitorError(f'{folder} is not a folder; name another one')
     if folder.is_dir() and any(folder.iterdir()):
         raise NavMonitorError(f'{folder} is not empty and holds no recording; name another folder')
-
-
-def remove_recording(folder: Path) -> None:
-    """Remove a recording's own files, the index last; other files in its folder stay.
-
-    Raises:
-        NavMonitorError: It cannot be read, or a file cannot be removed.
-    """
-    found = TuningRecording.open(folder)
-    names = [f'{place:04d}.npz' for place in range(len(found.checkpoints))]
-    try:
-        for name in (*names, _THUMBNAILS, INDEX):
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise NavMonitorError(f'cannot remove {folder / name}: {error.strerror}') from None
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:

@@ -235,7 +235,7 @@ def test_two_workers_judge_as_one_machine_does_bit_for_bit(cluster, tiny_bundle,
     with threadpool_limits(1):
         alone, ours = evaluate(classifier, judge, inside, outside)
     together, theirs = evaluate(
-        classifier, judge, inside, outside, elsewhere=RayJudge(cluster, job, part=BATCH)
+        classifier, judge, inside, outside, remote=RayJudge(cluster, job, part=BATCH)
     )
     assert together.separation == alone.separation
     for source, scores in ours.scores.items():

@@ -1,4 +1,6 @@
-"""What odd frames add up to: budgets that hold, delays, and worlds that have moved."""
+"""Evidence over a stream of frames: budgets that hold, delays, and the end of an alert."""
+
+from __future__ import annotations
 
 import math
 
@@ -6,9 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
 
-from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.e_values import NO_EVIDENCE, EValues
 from nav_monitor_ros.decision.evidence import (
     ECusum,
@@ -23,6 +23,10 @@ from nav_monitor_ros.evaluation.streams import alarms, delay
 RATE = 30.0
 
 
+def e_values_of(n=4000, effective=None, limit=0.01, level=0.001):
+    return EValues([n], [effective or n], np.array([limit]), 0.95, level)
+
+
 def frames(p_values, e_values, threshold=0.01):
     labels = np.zeros(len(p_values), int)
     return [
@@ -33,75 +37,12 @@ def frames(p_values, e_values, threshold=0.01):
     ]
 
 
-def fitted(n=4000, independent=None, limit=0.01, level=0.001):
-    return EValues([n], [independent or n], np.array([limit]), 0.95, level)
-
-
-# E-values.
-
-
-@pytest.mark.parametrize('n', [300, 1000, 4400])
-def test_the_rate_is_the_exact_binomial_bound(n):
-    values = fitted(n)
-    rank = round(values.levels[0] * (n + 1))
-    assert values.levels[0] <= max(0.001, 1 / (n + 1)) + 1e-12
-    # At the bound, at most rank - 1 of n calibration images score as high 5 % of the time.
-    assert binom.cdf(rank - 1, n, values.rates[0]) == pytest.approx(0.05, rel=1e-6)
-
-
-def test_p_values_on_the_grid_count_up_to_the_level():
-    values = fitted(4400)
-    grid = np.arange(1, 4402) / 4401
-    strange = values.e_values(grid, np.zeros(4401, int)) > 1
-    assert strange.sum() == 4  # 4 / 4401 <= 0.001 < 5 / 4401
-    assert [values.e_value(p, 0) > 1 for p in grid[:6]] == [True] * 4 + [False] * 2
-
-
-def test_a_class_without_p_values_so_small_takes_its_smallest():
-    values = EValues([4400, 60], [4400, 60], np.array([0.01, 0.05]), 0.95, 0.001)
-    assert values.levels[1] == pytest.approx(1 / 61)
-    assert values.rates[1] == pytest.approx(1 - 0.05 ** (1 / 60))
-
-
-def test_the_level_never_exceeds_the_threshold():
-    assert fitted(4400, limit=0.0075, level=0.3).levels[0] <= 0.0075
-
-
-def test_images_that_are_worth_fewer_weigh_less():
-    few, many = fitted(1370, independent=274), fitted(1370)
-    assert few.rates[0] > 3 * many.rates[0]
-    assert few.e_value(few.levels[0], 0) < many.e_value(many.levels[0], 0)
-
-
-@pytest.mark.parametrize('strange', [0.0, 1.0, -1.0, float('nan')])
-def test_a_level_out_of_range_is_refused(strange):
-    with pytest.raises(NavMonitorError, match='evidence_level'):
-        fitted(level=strange)
-
-
-def test_e_values_of_exchangeable_frames_are_at_most_one_on_average():
-    """Over calibration sets, the mean e-value exceeds 1 in no more than 5 % and a bit of them."""
-    rng = np.random.default_rng(0)
-    too_high = 0
-    for _ in range(400):
-        calibration = np.sort(rng.normal(size=1000))
-        values = fitted(1000)
-        # The share of frames at or below the level, exactly: what scores above the k-th largest.
-        rank = round(values.levels[0] * 1001)
-        share = 0.5 * math.erfc(calibration[1000 - rank] / math.sqrt(2))
-        too_high += NO_EVIDENCE + share * (1 - NO_EVIDENCE) / values.rates[0] > 1
-    assert too_high / 400 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
-
-
-# The CUSUM.
-
-
 def test_the_time_between_false_alarms_is_at_least_what_was_promised():
     """A budget that can be counted: 200 frames between alarms, on uniform p-values."""
     rules = EvidenceRules(false_alarms_per_hour=3600 * 30 / 200, evidence_rate=30.0)
     assert rules.frames_between_alarms == 200
     rng = np.random.default_rng(1)
-    values = fitted(1000, level=0.05, limit=0.1)
+    values = e_values_of(1000, level=0.05, limit=0.1)
     stream = frames(rng.integers(1, 1002, 100_000) / 1001, values)
     assert alarms(stream, rules, RATE) <= 100_000 / 200
 
@@ -125,7 +66,7 @@ def test_a_smaller_budget_takes_longer():
 
 def test_p_values_that_are_only_small_never_add_up():
     """An odd object in view for an hour, above the level: suspect all the time, never an alarm."""
-    values = fitted(4400)
+    values = e_values_of(4400)
     stream = frames([0.005] * 30 * 3600, values)
     assert alarms(stream, EvidenceRules(), RATE) == 0
     evidence = make_evidence(EvidenceRules())
@@ -207,49 +148,3 @@ def test_the_level_stays_in_bounds_and_an_alarm_is_one_reached(scheme, stream):
 def test_both_schemes_are_to_be_had():
     assert isinstance(make_evidence(EvidenceRules()), ECusum)
     assert isinstance(make_evidence(EvidenceRules(evidence='k_of_n')), KOfN)
-
-
-# Drift.
-
-
-def drifted(p_values, window=600.0, elapsed=1.0):
-    drift = Drift(window)
-    for p in p_values:
-        drift.update(float(p), elapsed)
-    return drift.finding
-
-
-def test_uniform_p_values_are_no_drift():
-    rng = np.random.default_rng(2)
-    drift = Drift(600.0)
-    for p in rng.uniform(size=20_000):  # five and a half hours of looks
-        drift.update(float(p), 1.0)
-        assert drift.finding == ''
-
-
-def test_p_values_that_became_small_as_a_whole_are_drift():
-    rng = np.random.default_rng(3)
-    assert 'at or below' in drifted(rng.uniform(size=600) ** 2)
-    assert drifted(rng.uniform(size=600) ** 0.5) == ''  # more usual than the calibration
-
-
-def test_one_scene_for_an_hour_is_no_drift():
-    assert drifted([0.02] * 3600) == ''
-    rng = np.random.default_rng(5)
-    scenes = np.repeat(rng.uniform(size=10), 60)  # a minute each
-    assert drifted(scenes) == ''
-
-
-def test_what_is_long_past_is_forgotten():
-    rng = np.random.default_rng(3)
-    assert drifted([*(rng.uniform(size=600) ** 3), *rng.uniform(size=700)]) == ''
-
-
-def test_frames_between_looks_do_not_count_twice():
-    assert drifted(np.random.default_rng(3).uniform(size=600) ** 2, elapsed=1 / 30) == ''
-
-
-def test_a_window_of_zero_never_says_anything_and_a_short_one_is_refused():
-    assert drifted([0.001, 0.002] * 500, window=0.0) == ''
-    with pytest.raises(NavMonitorError, match='drift_window'):
-        Drift(10.0)

@@ -15,10 +15,13 @@ from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.evaluation import evaluate as module
-from nav_monitor_ros.evaluation.evaluate import evaluate, out_of_pattern, text_tables
-from nav_monitor_ros.evaluation.report_data import evaluation_report
+from nav_monitor_ros.evaluation import evaluate as evaluation_module
+from nav_monitor_ros.evaluation import metrics
+from nav_monitor_ros.evaluation.evaluate import evaluate
+from nav_monitor_ros.evaluation.metrics import out_of_pattern
+from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
 from nav_monitor_ros.evaluation.report_page import write_report
+from nav_monitor_ros.evaluation.tables import text_tables
 
 
 @pytest.fixture(scope='module')
@@ -103,7 +106,7 @@ def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
     flags[104] = True  # not yet cleared: the same alarm
     flags[500:510] = True  # one alarm
     strange = {'always': said([True] * 50), 'never': said([False] * 50)}
-    stream = module._stream(said(flags), strange, 10.0)
+    stream = metrics.stream_of(said(flags), strange, 10.0)
     assert stream.hours == pytest.approx(100 / 3600)
     assert stream.false_alarms_per_hour == pytest.approx(2 * 36)
     # Two events: the exact 95 % upper bound of a Poisson mean is 6.296.
@@ -113,7 +116,7 @@ def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
 
 
 def test_the_delay_is_that_of_every_starting_place():
-    delays = module._delays(said([True, True, True, False] * 20), module.EvidenceRules(), 10.0)
+    delays = metrics._delays(said([True, True, True, False] * 20), metrics.EvidenceRules(), 10.0)
     # From the first flag of three 3 frames; from all others 4, with the gap among them.
     assert sorted(set(delays.tolist())) == [3.0, 4.0]
     assert (delays == 3).sum() == 20
@@ -151,7 +154,7 @@ def test_images_of_inside_are_left_out_of_what_peers_are_fitted_to(running, judg
         seen['count'] = len(training)
         return []
 
-    monkeypatch.setattr(module, 'fit_peers', fit_peers)
+    monkeypatch.setattr(evaluation_module, 'fit_peers', fit_peers)
     pixels, labels = tiny.images(7, 100)
     evaluate(
         running, judge, from_arrays('some', pixels[:30], labels[:30]), {},
@@ -203,3 +206,18 @@ def test_a_source_that_is_called_as_the_in_distribution_one_is_refused(running, 
     source = tiny.source(5, 60)
     with pytest.raises(NavMonitorError, match='choose another name'):
         evaluate(running, judge, source, {source.name: tiny.source(6, 60)})
+
+
+def test_images_that_the_monitor_was_made_of_are_warned_of(running, judge, tiny_bundle):
+    from nav_monitor_ros.bundle.used_images import TrainingImages
+
+    fresh = tiny.source(31, 40)
+    outside = {'strange': from_arrays('strange', tiny.strange(5, 20))}
+    evaluation, judged = evaluate(running, judge, fresh, outside)
+    assert reuse_warning(tiny_bundle, fresh.name, judged) == ''
+    trained = dataclasses.replace(
+        tiny_bundle, training_images=TrainingImages.of([fresh.digest(i) for i in range(25)]))
+    wanted = f'of 40 images of {fresh.name} 25 were used for fitting of this monitor'
+    assert wanted in reuse_warning(trained, fresh.name, judged)
+    report = evaluation_report(trained, judge, fresh, outside, evaluation, judged)
+    assert [line for line in report.lines if line.startswith(f'Warning: {wanted}')]

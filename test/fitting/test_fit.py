@@ -27,7 +27,9 @@ from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.evaluation.evaluate import evaluate, separate, tables
+from nav_monitor_ros.evaluation.evaluate import evaluate
+from nav_monitor_ros.evaluation.metrics import separate
+from nav_monitor_ros.evaluation.tables import tables
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage

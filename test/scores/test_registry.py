@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,11 @@ def test_every_score_has_a_test_file_that_states_its_formula(name):
     text = Path(__file__).with_name(f'test_{name}.py').read_text()
     assert 'def formula(' in text
     assert 'def test_equals_its_formula(' in text
+
+
+@pytest.mark.parametrize('name', SCORES)
+def test_every_docstring_states_what_the_score_needs_its_cost_and_its_source(name):
+    text = ' '.join(inspect.getdoc(SCORES[name]).split())
+    assert 'Needs ' in text and 'O(' in text and ' frame' in text
+    assert 'Source: ' in text or 'et al., ' in text
+    assert '``' in text or name in ('box', 'pattern')  # whose formula is a sentence

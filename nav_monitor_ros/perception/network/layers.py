@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean, one_line
 
 PENULTIMATE = 'penultimate'
 LayerId = str | int  # a layer's name, or its 1-based number
@@ -48,8 +48,10 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
     if 1 <= abs(number) <= len(layers):
         return layers[number - 1 if number > 0 else number]
     listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
+    shown = one_line(wanted, 80)
+    near = did_you_mean(shown, [PENULTIMATE, *(layer.name for layer in layers)])
     raise NavMonitorError(
-        f"the network has no layer '{one_line(wanted, 80)}'; it has {PENULTIMATE}, {listed}"
+        f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}{near}"
     )
 
 

@@ -96,10 +96,10 @@ def desk(tmp_path, monkeypatch):
     return tmp_path
 
 
-def fit_into(output, *more):
+def fit_into(output, *more, weights='bars.safetensors', data='data.npz'):
     return main([
-        'fit', '--model', 'tiny:Bars', '--weights', 'bars.safetensors', '--size', '12x12', '--mean',
-        '0.5,0.5,0.5', '--std', '0.25,0.25,0.25', '--data', 'data.npz', '--calibration',
+        'fit', '--model', 'tiny:Bars', '--weights', weights, '--size', '12x12', '--mean',
+        '0.5,0.5,0.5', '--std', '0.25,0.25,0.25', '--data', data, '--calibration',
         'held_out.npz', '--scores', 'msp', '--false-alarm-rate', '0.1', '--output', output, *more,
     ])
 
@@ -129,7 +129,7 @@ def test_files_with_undecodable_names_are_noted_so_that_everything_can_be_shown(
     odd = os.fsdecode(b'caf\xe9')
     shutil.copy(desk / 'data.npz', desk / f'{odd}.npz')
     torch.save(tiny.network().state_dict(), desk / f'{odd}.pth')
-    assert fit_into('fitted', '--data', f'{odd}.npz', '--weights', f'{odd}.pth') == 0
+    assert fit_into('fitted', data=f'{odd}.npz', weights=f'{odd}.pth') == 0
     noted = load_bundle('fitted').provenance
     assert noted['data']['source'] == r'caf\udce9.npz' and noted['weights'] == r'caf\udce9.pth'
     assert r'caf\udce9' in (desk / 'fitted' / 'MODEL_CARD.md').read_text(encoding='utf-8')

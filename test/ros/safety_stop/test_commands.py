@@ -11,18 +11,9 @@ pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import TwistStamped  # noqa: E402
-from ros_harness import (
-    stamp_ns,  # noqa: E402
-    values,  # noqa: E402
-)
+from ros_harness import stamp_ns, values  # noqa: E402
 from rosgraph_msgs.msg import Clock as ClockMessage  # noqa: E402
-from safety_stop_bench import (
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    AlertSource,  # noqa: E402
-    Bench,  # noqa: E402
-    Driver,  # noqa: E402
-)
+from safety_stop_bench import SOON, START, AlertSource, Bench, Driver  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

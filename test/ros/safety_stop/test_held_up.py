@@ -18,12 +18,7 @@ pytest.importorskip('rclpy')
 from geometry_msgs.msg import Twist  # noqa: E402
 from held_terminal import terminal  # noqa: E402, F401
 from ros_harness import values  # noqa: E402
-from safety_stop_bench import (
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    AlertSource,  # noqa: E402
-    Driver,  # noqa: E402
-)
+from safety_stop_bench import SOON, START, AlertSource, Driver  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -1,12 +1,6 @@
-"""Whatever happens to the gate itself: the wheels stand still in time, and no old word moves them.
+"""Faults of safety_stop itself: the wheels stop in time, and no old message moves them."""
 
-Real processes, as in test_faults.py, whose robot drives here, too; rows of the same table:
-
-    NAV_MONITOR_FAULTS=docs/measured/faults.json \\
-        python -m pytest test/ros/faults
-"""
-
-# ruff: noqa: F811 - fixtures that are imported
+# ruff: noqa: F811 - a fixture that is imported
 import os
 import signal
 import subprocess
@@ -18,16 +12,9 @@ import pytest
 pytest.importorskip('rclpy')
 
 import rclpy  # noqa: E402
+from fault_robot import RELIABLE, START, Robot  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
 from held_terminal import terminal  # noqa: E402, F401
-from test_faults import (  # noqa: E402, F401
-    RELIABLE,
-    START,
-    Robot,
-    graph,
-    moody_bundle,
-    record,
-)
 
 pytestmark = pytest.mark.ros
 

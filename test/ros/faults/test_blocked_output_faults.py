@@ -1,12 +1,6 @@
-"""Whatever is slow or stuck beside the monitor: True in time, and False never of old images.
+"""Whatever is slow or stuck beside the monitor: True in time, and False never of old images."""
 
-Real processes, as in test_faults.py, whose robot drives here, too; rows of the same table:
-
-    NAV_MONITOR_FAULTS=docs/measured/faults.json \\
-        python -m pytest test/ros/faults/test_faults.py test/ros/faults/test_faults_speech.py
-"""
-
-# ruff: noqa: F811 - fixtures that are imported
+# ruff: noqa: F811 - a fixture that is imported
 import os
 import signal
 import subprocess
@@ -20,23 +14,13 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from fault_robot import RELIABLE, SLACK, START, Feed, Robot, change_state  # noqa: E402
 from held_terminal import terminal  # noqa: E402, F401
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from ros_harness import CLOSED, LATCHED, Graph, rgb_message, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
-from test_faults import (  # noqa: E402, F401
-    RELIABLE,
-    SLACK,
-    START,
-    Feed,
-    Robot,
-    change_state,
-    graph,
-    moody_bundle,
-    record,
-)
 
 pytestmark = pytest.mark.ros
 

@@ -1,0 +1,68 @@
+"""Scores on the command line: their names, and the options of each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from nav_monitor_ros.cli.options.bundle import listed
+from nav_monitor_ros.cli.options.network import key_value
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
+
+
+def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, Any]] | None:
+    """Return the scores that are to be fitted, each with its options; None for all as they are.
+
+    Args:
+        text: Names with commas between, of ``--scores``.
+        options: ``SCORE.KEY=VALUE`` each, of ``--option``.
+
+    Raises:
+        NavMonitorError: There is no such score or option, or a value is not one of the option's.
+    """
+    from nav_monitor_ros.decision.calibration import FUSED
+    from nav_monitor_ros.scores.options import checked
+    from nav_monitor_ros.scores.registry import SCORES
+
+    names = listed(text)
+    if FUSED in names:
+        raise NavMonitorError(
+            f"--scores {text}: '{FUSED}' is made of other scores, those that --fuse names; the "
+            f'scores that can be fitted are {", ".join(SCORES)}'
+        )
+    _require_known('--scores', names, SCORES)
+    scores: dict[str, dict[str, Any]] = {name: {} for name in names or SCORES}
+    for given in options:
+        key, value = key_value(given)
+        score, dot, name = key.partition('.')
+        if not dot or score not in scores:
+            raise NavMonitorError(
+                f'--option {given}: write SCORE.KEY=VALUE for one of {", ".join(scores)}'
+                f'{did_you_mean(score, scores)}'
+            )
+        scores[score][name] = value
+    for name, values in scores.items():
+        checked(name, SCORES[name].options_type, values)
+    return scores if names or options else None
+
+
+def scores_to_fuse(text: str | None) -> tuple[str, ...] | None:
+    """Return the members of the fused score that ``--fuse`` names, None for the default.
+
+    Raises:
+        NavMonitorError: There is no such score.
+    """
+    from nav_monitor_ros.scores.registry import SCORES
+
+    names = listed(text)
+    _require_known('--fuse', names, SCORES)
+    return names or None
+
+
+def _require_known(option: str, names: Collection[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise NavMonitorError(
+                f"{option}: there is no score '{name}'; there are {', '.join(known)}"
+                f'{did_you_mean(name, known)}'
+            )

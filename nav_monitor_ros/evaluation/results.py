@@ -1,0 +1,92 @@
+"""The result of an evaluation: figures by source and score, and the scores of every image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from nav_monitor_ros.evaluation.scored_images import JudgedImages
+
+Scores = Mapping[str, np.ndarray]  # score -> float64 (N,)
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well one score tells one OOD source from the in-distribution one."""
+
+    auroc: float  # probability that an OOD image scores higher than an in-distribution one
+    aupr: float  # average precision with OOD as the positive class
+    fpr_at_95_ood: float  # in-distribution images flagged where 95 % of the OOD images are
+    fpr_at_95_id: float  # OOD images accepted where 95 % of the in-distribution images are
+    detected: float | None  # OOD images flagged at the calibrated threshold; None without one
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """What the calibrated threshold really yields on the in-distribution source."""
+
+    rate: float
+    low: float  # exact 95 % confidence interval (Clopper and Pearson)
+    high: float
+    budget: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many misclassified images are among those that a monitor objects to."""
+
+    images: int
+    flagged: int
+    misclassified: int
+    misclassified_flagged: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the node's default rules of evidence make of a source played as video."""
+
+    false_alarms_per_hour: float  # on the in-distribution source, in its order
+    at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
+    hours: float  # of the source at that rate
+    frames_to_alert: dict[str, float | None]  # OOD source -> median; None if most never alert
+    frames_to_alert_p95: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of one evaluation."""
+
+    images: dict[str, int]  # source name -> how many; the in-distribution one is first
+    accuracy: float | None  # on the in-distribution source, None without labels
+    false_alarms: dict[str, FalseAlarms]  # by score
+    separation: dict[str, dict[str, Separation]]  # OOD source -> score -> figures
+    coverage: dict[str, Coverage]  # by score, at its threshold; empty without labels
+    out_of_pattern: dict[int, Coverage]  # by gamma, of the score ``pattern``; empty without labels
+    out_of_pattern_of_class: dict[str, dict[int, Coverage]]  # the same of images predicted as each
+    streams: dict[str, Stream]  # by score
+    microseconds: dict[str, float]  # by score, median for one frame given its activations
+    fused: tuple[str, ...]  # members of the fused score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class JudgedSources:
+    """Per-image scores of every source, for further analysis."""
+
+    sources: Mapping[str, JudgedImages]  # the in-distribution one first
+
+    @property
+    def scores(self) -> Mapping[str, Scores]:
+        """Return the scores by source."""
+        return {name: images.scores for name, images in self.sources.items()}
+
+    @property
+    def p_values(self) -> Mapping[str, Scores]:
+        """Return the p-values of the bundle's scores by source; other detectors have none."""
+        return {name: images.p_values for name, images in self.sources.items()}
