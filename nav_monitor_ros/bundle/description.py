@@ -11,7 +11,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nav_monitor_ros.bundle.bundle import Bundle
-from nav_monitor_ros.bundle.bundle_files import CLASSES, DESCRIPTION, FITTED, has_class_file
+from nav_monitor_ros.bundle.bundle_files import (
+    CLASSES,
+    DESCRIPTION,
+    FITTED,
+    has_class_file,
+    require_file,
+)
 from nav_monitor_ros.bundle.calibration_description import (
     describe_calibration,
     part,
@@ -103,8 +109,15 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     if not reachable(path).is_file():
-        raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
-    described = read_yaml(path)
+        raise NavMonitorError(
+            f'{folder} is not a bundle: it has no {DESCRIPTION}; name the folder that `nav_monitor '
+            'fit` wrote, or copy it again'
+        )
+    require_file(folder, DESCRIPTION, 'copy or fit it again')
+    try:
+        described = read_yaml(path)
+    except NavMonitorError as error:
+        raise NavMonitorError(f'{error}; copy or fit it again') from None
     if not isinstance(described, dict):
         raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
     if described.get('schema') != SCHEMA:

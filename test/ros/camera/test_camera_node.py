@@ -10,20 +10,12 @@ import pytest
 pytest.importorskip('rclpy')
 
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
-from ros_harness import Graph  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
 START = 60.0  # seconds that a process may take to come up, or to end, on a busy machine
-
-
-@pytest.fixture
-def graph(tmp_path):
-    graph = Graph(tmp_path)
-    yield graph
-    graph.stop()
 
 
 def write_script(folder, *segments):

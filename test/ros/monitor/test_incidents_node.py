@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from fault_robot import START, Robot  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
-from test_faults import START, Robot, moody_bundle  # noqa: E402, F401
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
 from nav_monitor_ros.ros.monitor.incidents import SnapshotCaller, snapshot_type  # noqa: E402

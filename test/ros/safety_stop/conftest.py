@@ -27,15 +27,6 @@ while True:
 
 
 @pytest.fixture
-def graph(tmp_path):
-    from ros_harness import Graph
-
-    graph = Graph(tmp_path)
-    yield graph
-    graph.stop()
-
-
-@pytest.fixture
 def bench(graph):
     from safety_stop_bench import Bench
 

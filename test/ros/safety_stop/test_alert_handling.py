@@ -10,13 +10,7 @@ pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from ros_harness import values  # noqa: E402
-from safety_stop_bench import (
-    OFFERED,  # noqa: E402
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    AlertSource,  # noqa: E402
-    Driver,  # noqa: E402
-)
+from safety_stop_bench import OFFERED, SOON, START, AlertSource, Driver  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

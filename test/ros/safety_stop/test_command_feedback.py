@@ -15,12 +15,7 @@ import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticStatus  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
 from ros_harness import values  # noqa: E402
-from safety_stop_bench import (
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    TOLD,  # noqa: E402
-    AlertSource,  # noqa: E402
-)
+from safety_stop_bench import SOON, START, TOLD, AlertSource  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

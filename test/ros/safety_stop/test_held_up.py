@@ -18,12 +18,7 @@ pytest.importorskip('rclpy')
 from geometry_msgs.msg import Twist  # noqa: E402
 from held_terminal import terminal  # noqa: E402, F401
 from ros_harness import values  # noqa: E402
-from safety_stop_bench import (
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    AlertSource,  # noqa: E402
-    Driver,  # noqa: E402
-)
+from safety_stop_bench import SOON, START, AlertSource, Driver  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -85,7 +80,7 @@ def test_with_a_held_terminal_the_last_thing_is_zero_and_the_process_ends(
     bench.process.send_signal(number)
     assert bench.process.wait(SOON) == 0
     graph.wait(lambda: bench.sent[-1] == (0.0, 0.0), SOON, 'a last zero')
-    assert graph.heard['/safety_stop/stopped'][-1].data is True
+    bench.wait_stopped(True)
 
 
 def test_nothing_passes_on_what_queued_while_the_gate_was_stopped(graph, bench, alert_process):
@@ -106,7 +101,7 @@ def test_nothing_passes_on_what_queued_while_the_gate_was_stopped(graph, bench, 
     assert set(bench.sent[sent:]) == {(0.0, 0.0)}
     assert driver.x == 1.0  # commands came all the while
     graph.wait(lambda: int(values(bench.newest())['times_late']) > 0, SOON, 'the count')
-    assert 'held up for' in bench.said()
+    graph.wait(lambda: 'held up for' in bench.said(), SOON, 'the line')
     alert_process()
     bench.wait_sent(1.0, timeout=START)
 

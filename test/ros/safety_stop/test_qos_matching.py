@@ -17,13 +17,7 @@ from rclpy.qos import (
     ReliabilityPolicy,  # noqa: E402
 )
 from ros_harness import values  # noqa: E402
-from safety_stop_bench import (
-    SOON,  # noqa: E402
-    START,  # noqa: E402
-    AlertSource,  # noqa: E402
-    Bench,  # noqa: E402
-    Driver,  # noqa: E402
-)
+from safety_stop_bench import SOON, START, AlertSource, Bench, Driver  # noqa: E402
 from std_msgs.msg import (
     Bool,  # noqa: E402
     String,  # noqa: E402

@@ -1,12 +1,6 @@
-"""Whatever is slow or stuck beside the monitor: True in time, and False never of old images.
+"""Whatever is slow or stuck beside the monitor: True in time, and False never of old images."""
 
-Real processes, as in test_faults.py, whose robot drives here, too; rows of the same table:
-
-    NAV_MONITOR_FAULTS=docs/measured/faults.json \\
-        python -m pytest test/ros/faults/test_faults.py test/ros/faults/test_faults_speech.py
-"""
-
-# ruff: noqa: F811 - fixtures that are imported
+# ruff: noqa: F811 - a fixture that is imported
 import os
 import signal
 import subprocess
@@ -20,23 +14,13 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from fault_robot import RELIABLE, SLACK, START, Feed, Robot, change_state  # noqa: E402
 from held_terminal import terminal  # noqa: E402, F401
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from ros_harness import CLOSED, LATCHED, Graph, rgb_message, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
-from test_faults import (  # noqa: E402, F401
-    RELIABLE,
-    SLACK,
-    START,
-    Feed,
-    Robot,
-    change_state,
-    graph,
-    moody_bundle,
-    record,
-)
 
 pytestmark = pytest.mark.ros
 
@@ -135,8 +119,8 @@ def test_false_is_never_said_of_images_that_judging_has_made_old(graph, moody_bu
     time.sleep(10.0)
     assert len(graph.statuses) > judged  # it went on judging
     assert all(graph.alerts)
-    assert graph.reason == 'stale_image'
-    assert 'judged last' in values(graph.statuses[-1].status[0])['detail']
+    status = graph.wait_reason('stale_image', START)  # not so while a pass exceeds its timeout
+    assert 'judged last' in values(status.status[0])['detail']
 
 
 def test_true_comes_first_when_the_process_is_asked_to_end(graph, moody_bundle):
@@ -240,7 +224,7 @@ def test_a_closed_standard_output_takes_no_signal_away(graph, moody_bundle):
     assert robot.monitor.wait(5.0 + SLACK) == 0
     robot.gate.terminate()
     assert robot.gate.wait(5.0 + SLACK) == 0
-    assert graph.heard['/cmd_vel'][-1].linear.x == 0
+    graph.wait(lambda: graph.heard['/cmd_vel'][-1].linear.x == 0, SLACK, 'a last zero')
 
 
 HOLD = r"""

@@ -1,0 +1,30 @@
+"""Fixtures of the tests with ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ros_harness import Graph
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    """Return processes with a ROS domain of their own, ended after the test."""
+    from ros_harness import Graph
+
+    graph = Graph(tmp_path)
+    yield graph
+    graph.stop()
+
+
+@pytest.fixture(scope='session')
+def moody_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle whose network fails on demand."""
+    import moody
+
+    return moody.make_bundle(tmp_path_factory.mktemp('bundles') / 'moody')

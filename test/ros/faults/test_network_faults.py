@@ -1,0 +1,34 @@
+"""Faults of the network, and images that are out-of-distribution."""
+
+from __future__ import annotations
+
+import moody
+import pytest
+
+pytest.importorskip('rclpy')
+
+
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.mark.parametrize(
+    ('name', 'color', 'reason', 'within'),
+    [
+        ('network hangs (3 s)', moody.HANG, 'inference_timeout', 1.1),
+        ('network raises', moody.RAISE, 'inference_error', 0.1),
+        ('network raises SystemExit', moody.EXIT, 'inference_error', 0.1),
+        ('network yields NaN', moody.NAN, 'inference_error', 0.1),
+        ('worker thread dies', moody.DIE, 'inference_error', 0.3),
+    ],
+)
+def test_the_network_fails(robot, name, color, reason, within):
+    robot.stands(name, [reason], within, lambda: robot.feed.play_plain(color))
+    robot.recovers('images that it can bear', lambda: robot.feed.play(robot.feed.normal))
+
+
+def test_frames_are_out_of_distribution(robot):
+    robot.stands(
+        'strange images', ['ood'], 0.5, lambda: robot.feed.play(robot.feed.strange)
+    )
+    robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))
