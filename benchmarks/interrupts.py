@@ -66,8 +66,15 @@ def _prepare_replay(folder: Path) -> None:
 
 
 def _prepare_tuning(folder: Path) -> None:
-    for number in (1, 2):
-        (folder / f'{number}.safetensors').symlink_to(ROOT / 'bundles/digits/model.safetensors')
+    """Make two checkpoints: the network's, and that of half of each weight."""
+    from safetensors.numpy import load_file, save_file
+
+    weights = load_file(ROOT / 'bundles/digits/model.safetensors')
+    save_file(weights, folder / '1.safetensors')
+    halved = {
+        name: value / 2 if value.dtype.kind == 'f' else value for name, value in weights.items()
+    }
+    save_file(halved, folder / '2.safetensors')
 
 
 COMMANDS = {

@@ -51,6 +51,12 @@ def one_line(text: object, length: int = 200) -> str:
     return shown if len(shown) <= length else shown[:length] + '...'
 
 
+def short_repr(value: object) -> str:
+    """Return the ``repr`` of a value that a user gave, at most 80 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return what follows a message about an unknown name, such as ``; did you mean knn?``.
 

@@ -45,8 +45,9 @@ def load_fuzzer():
 
 
 fuzz = load_fuzzer()
+watched = sys.modules['fuzzing.watching'].watched
 needs_proc = pytest.mark.skipif(
-    not fuzz._memory('VmHWM'), reason='this kernel does not tell the peak of memory')
+    not fuzz.memory('VmHWM'), reason='this kernel does not tell the peak of memory')
 
 
 # In short.
@@ -87,7 +88,7 @@ class Planted(fuzz.Target):
         return case
 
     def feed(self, case):
-        with fuzz.watched(self.folder):
+        with watched(self.folder):
             return case()
 
 
@@ -250,7 +251,7 @@ def test_networks_of_torchvision_that_fetch_weights_are_refused():
 def test_a_network_takes_no_more_memory_than_its_weights(tmp_path, arguments):
     folder = Path(shutil.copytree(SHIPPED, tmp_path / 'b'))
     change(folder, 'network', 'arguments', value=arguments)
-    with fuzz._bounded_memory(1 << 30):
+    with fuzz.bounded_memory(1 << 30):
         assert 'larger than its weights' in refused(folder)
 
 
@@ -265,7 +266,7 @@ def test_a_network_takes_no_more_memory_than_its_weights(tmp_path, arguments):
 )
 def test_a_score_takes_no_more_memory_than_is_stored(bundle_copy, path, value, said):
     change(bundle_copy, 'monitor', 'scores', *path, value=value)
-    with fuzz._bounded_memory(512 << 20):
+    with fuzz.bounded_memory(512 << 20):
         assert said in refused(bundle_copy)
 
 
@@ -275,14 +276,14 @@ def test_neurons_that_nothing_is_stored_of_take_no_memory(tmp_path, width):
     classifier = tiny.classifier('pool')  # the last layer's weights do not tell the width
     save_bundle(tiny.fitted(classifier), classifier, tmp_path / 'b', card='')
     change(tmp_path / 'b', 'monitor', 'width', value=width)
-    with fuzz._bounded_memory(512 << 20):
+    with fuzz.bounded_memory(512 << 20):
         refused(tmp_path / 'b')
 
 
 @needs_proc
 @pytest.mark.parametrize('name', ['gaussian', 'mahalanobis', 'box', 'pattern', 'she', 'vim'])
 def test_an_empty_score_takes_no_memory(name):
-    with fuzz._bounded_memory(64 << 20):
+    with fuzz.bounded_memory(64 << 20):
         score = make_score(name, {}, classes=100_000, width=1_000_000, head=None)
     assert (score.classes, score.width) == (100_000, 1_000_000)
 
@@ -399,7 +400,7 @@ def laughs(kind):
 @pytest.mark.parametrize('kind', ['merge', 'list'])
 def test_a_billion_laughs_are_not_heard(bundle_copy, kind):
     (bundle_copy / 'bundle.yaml').write_text(laughs(kind))
-    with fuzz._bounded_memory(64 << 20):
+    with fuzz.bounded_memory(64 << 20):
         assert 'refers to other places' in refused(bundle_copy)
 
 

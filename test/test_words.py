@@ -95,7 +95,7 @@ def test_the_rule_is_told_as_it_is():
     assert told.startswith('2 flagged images of 7 raise') and '4 images in a row' in told
     assert frames_to_alert(EvidenceRules(evidence='k_of_n', enter_count=2, enter_window=7)) == 2
     told = EvidenceRules(false_alarms_per_hour=0.5).sentence
-    assert '0.5 times in an hour' in told and 'flagged images of' not in told
+    assert '0.5 times per hour' in told and 'flagged images of' not in told
     # With the default a single image may be enough, so no number of them can be told.
     assert frames_to_alert(EvidenceRules()) < 3
 

@@ -60,7 +60,7 @@ def times(name: str) -> str:
         [what, _time(t['median_ms']), _time(t['p99_ms']), f'{t["ratio"]:.3g}']
         for what, t in content['timed'].items()
     ]
-    return table([content['title'], 'median', 'p99', f'ratio to {content["reference"]}'], rows)
+    return table([content['title'], 'median', 'p99', f'median / {content["reference"]}'], rows)
 
 
 def figures(name: str) -> str:

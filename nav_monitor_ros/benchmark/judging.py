@@ -26,6 +26,7 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 
 LAYERS = {'layer1': 64, 'layer2': 128, 'layer3': 256}  # the early stages of a ResNet-18
 FORWARD = 'forward pass, ResNet-18, 224 x 224'
+SIGNS = 'forward pass, traffic_signs'
 DROPOUT = 'traffic_signs: {} passes with dropout'
 
 
@@ -185,6 +186,7 @@ def _dropout() -> dict[str, Timing]:
     ])[20:].T
     extra = np.maximum(with_passes - np.median(without), 0.0)
     return {
-        'forward pass, traffic_signs': Timing.of(without),
-        DROPOUT.format(score.options.count): Timing.of(extra, float(np.median(without))),
+        SIGNS: Timing.of(without, divisor=SIGNS),
+        DROPOUT.format(score.options.count): Timing.of(
+            extra, float(np.median(without)), SIGNS),
     }

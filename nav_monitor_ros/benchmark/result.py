@@ -1,7 +1,7 @@
 """The form that every benchmark's result has, and the facts of the machine that it ran on.
 
-A benchmark is one module, ``benchmark_NAME.py``, with one function of keyword arguments that have
-defaults, which returns a ``Result``. ``cli/benchmark.py`` lists them.
+A benchmark is one module with one function of keyword arguments that have defaults, which returns a
+``Result``. ``cli/benchmark.py`` lists them.
 """
 
 from __future__ import annotations
@@ -34,22 +34,26 @@ class Timing:
 
     median_ms: float  # milliseconds
     p99_ms: float  # milliseconds, the 99th percentile
-    ratio: float  # of the median, to the median of the reference in the same run
+    ratio: float  # of the median to the result's reference, or to ``divisor``
     count: int = 0  # how often it was timed
+    divisor: str = ''  # what the ratio is to, where that is not the result's reference
 
     @staticmethod
-    def of(seconds: np.ndarray | Sequence[float], reference: float | None = None) -> Timing:
+    def of(
+        seconds: np.ndarray | Sequence[float], reference: float | None = None, divisor: str = ''
+    ) -> Timing:
         """Return what times make.
 
         Args:
             seconds: Each call's.
             reference: Seconds that count as 1; by default their own median.
+            divisor: What these are, where they are not the result's reference.
         """
         times = np.asarray(seconds, np.float64)
         median = float(np.median(times))
         return Timing(
             median * 1e3, float(np.percentile(times, 99)) * 1e3,
-            median / (median if reference is None else reference), len(times),
+            median / (median if reference is None else reference), len(times), divisor,
         )
 
 
@@ -61,6 +65,7 @@ class Figure:
     better: str = 'lower'  # or higher
     unit: str = ''
     target: float | None = None  # to be reached
+    ratio_of: str = ''  # of a ratio: numerator / denominator, in words
 
     @property
     def is_reached(self) -> bool | None:
@@ -101,10 +106,12 @@ class Result:
         """Return what a person reads."""
         shown = []
         if self.timed:
-            timed = _table(self.title, 'what', 'median', 'p99', f'ratio to {self.reference}')
+            timed = _table(self.title, 'what', 'median', 'p99', f'median / {self.reference}')
             for name, timing in self.timed.items():
+                other = f' (median / {timing.divisor})' if timing.divisor else ''
                 timed.add_row(
-                    name, _time(timing.median_ms), _time(timing.p99_ms), f'{timing.ratio:.4g}'
+                    name, _time(timing.median_ms), _time(timing.p99_ms),
+                    f'{timing.ratio:.4g}{other}',
                 )
             shown.append(timed)
         if self.figures:
@@ -113,7 +120,8 @@ class Result:
                 sign = '<=' if figure.better == 'lower' else '>='
                 unit = f' {figure.unit}'.rstrip()
                 figures.add_row(
-                    name, f'{figure.value:.4g}{unit}',
+                    f'{name} ({figure.ratio_of})' if figure.ratio_of else name,
+                    f'{figure.value:.4g}{unit}',
                     '' if figure.target is None else f'{sign} {figure.target:g}{unit}',
                     {None: '', True: 'yes', False: 'no'}[figure.is_reached],
                 )

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.files.paths import reachable
 from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine
+from nav_monitor_ros.perception.network.model_files import require_model_file, unreadable
 from nav_monitor_ros.perception.network.specification import ONNX
 
 DESCRIPTION = 'bundle.yaml'
@@ -87,3 +89,45 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def require_file(folder: Path, name: str, remedy: str) -> Path:
+    """Return the path of a bundle's file.
+
+    Args:
+        folder: Of the bundle.
+        name: Of the file.
+        remedy: What to do where it is missing.
+
+    Raises:
+        NavMonitorError: It is missing, or no file.
+    """
+    path = folder / name
+    if not reachable(path).is_file():
+        raise NavMonitorError(f'bundle {folder} lacks {name}; {remedy}')
+    return path
+
+
+def require_unchanged_file(folder: Path, name: str, checksum: object, remedy: str) -> Path:
+    """Return the path of a bundle's file, which is as it was written.
+
+    Args:
+        folder: Of the bundle.
+        name: Of the file.
+        checksum: SHA-256 in hexadecimal that the description notes for it.
+        remedy: What to do where the file is missing or damaged.
+
+    Raises:
+        NavMonitorError: It is missing, unreadable, or was changed.
+    """
+    path = require_file(folder, name, remedy)
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise unreadable(path, 'file', error) from None
+    if found == checksum:
+        return path
+    require_model_file(path, 'file')  # a stand-in, such as a Git LFS pointer, has its own remedy
+    raise NavMonitorError(
+        f'{path} was changed after it was written (SHA-256 differs from {DESCRIPTION}); {remedy}'
+    )

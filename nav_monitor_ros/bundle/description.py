@@ -11,7 +11,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nav_monitor_ros.bundle.bundle import Bundle
-from nav_monitor_ros.bundle.bundle_files import CLASSES, DESCRIPTION, FITTED, has_class_file
+from nav_monitor_ros.bundle.bundle_files import (
+    CLASSES,
+    DESCRIPTION,
+    FITTED,
+    has_class_file,
+)
 from nav_monitor_ros.bundle.calibration_description import (
     describe_calibration,
     part,
@@ -25,6 +30,7 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine
 from nav_monitor_ros.perception.network.class_names import problem_of, read_listed
+from nav_monitor_ros.perception.network.model_files import require_model_file
 from nav_monitor_ros.perception.network.outputs import OutputName
 from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -103,8 +109,15 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     if not reachable(path).is_file():
-        raise NavMonitorError(f'{folder} is not a bundle: it has no {DESCRIPTION}')
-    described = read_yaml(path)
+        raise NavMonitorError(
+            f'{folder} is not a bundle: it has no {DESCRIPTION}; name the folder that `nav_monitor '
+            'fit` wrote, or copy it again'
+        )
+    require_model_file(path, 'file')
+    try:
+        described = read_yaml(path)
+    except NavMonitorError as error:
+        raise NavMonitorError(f'{error}; copy or fit it again') from None
     if not isinstance(described, dict):
         raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
     if described.get('schema') != SCHEMA:

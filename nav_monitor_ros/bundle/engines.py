@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from nav_monitor_ros.bundle.bundle_files import PROBE, sha256_of
+from nav_monitor_ros.bundle.bundle_files import PROBE, require_unchanged_file
 from nav_monitor_ros.bundle.calibration_description import describe_calibration, read_calibration
 from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.errors import NavMonitorError, one_line
@@ -172,15 +172,9 @@ class StoredEngines:
         Raises:
             NavMonitorError: It is missing, or not the one that was written.
         """
-        path = self.folder / name
-        if not path.is_file():
-            raise NavMonitorError(f'bundle {self.folder} lacks {name}; {self._remedy}')
-        if sha256_of(path) != self.hashes.get(name):
-            raise NavMonitorError(
-                f'{path} was changed after it was written (SHA-256 differs from bundle.yaml); '
-                f'{self._remedy}'
-            )
-        return path
+        return require_unchanged_file(
+            self.folder, name, self.hashes.get(name), self._remedy
+        )
 
     @property
     def _remedy(self) -> str:

@@ -11,8 +11,8 @@ from nav_monitor_ros.bundle.bundle_files import (
     CLASSES,
     DESCRIPTION,
     listed_files,
+    require_unchanged_file,
     required_files,
-    sha256_of,
 )
 from nav_monitor_ros.bundle.description import bundle_of, read_description
 from nav_monitor_ros.bundle.shipped import find_bundle, shipped_bundles
@@ -73,10 +73,4 @@ def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
     # Only names that this version knows are opened: a listed name cannot lead out of the folder.
     listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
     for name in (*required_files(_spec_of(described)), *listed_classes):
-        if not (folder / name).is_file():
-            raise NavMonitorError(f'bundle {folder} lacks {name}; copy or fit it again')
-        if sha256_of(folder / name) != hashes.get(name):
-            raise NavMonitorError(
-                f'{folder / name} was changed after it was written (SHA-256 differs from '
-                f'{DESCRIPTION}); copy or fit it again'
-            )
+        require_unchanged_file(folder, name, hashes.get(name), 'copy or fit it again')

@@ -40,8 +40,14 @@ def find_bundle(bundle: str) -> Path:
 
 
 def _share_folders() -> list[Path]:
-    """Return the folders where this package's data may lie, the code's own installation first."""
+    """Return the folders where this package's data may lie, the code's own installation first.
+
+    A checkout holds them itself, also where colcon installs links to it; an installed package has
+    them in ``share`` of its prefix, and an overlay in that of another prefix.
+    """
     here = Path(__file__).resolve()
+    root = here.parents[2]
+    checkout = [root] if (root / 'package.xml').is_file() else []
     own = [parent / 'share' / 'nav_monitor_ros' for parent in here.parents]
     prefixes = [Path(p) for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-    return [here.parents[1], *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]
+    return [*checkout, *own, *(prefix / 'share' / 'nav_monitor_ros' for prefix in prefixes)]

@@ -75,12 +75,13 @@ def _replay(options: argparse.Namespace) -> None:
     if options.overlay and options.output is None:
         raise NavMonitorError('--overlay goes into the bag that --output names')
     warn_of_parameters(options)
+    if len(options.bags) == 1 and not options.ray:
+        _check_outputs(options)
+        _report(*replay_bag(options, options.bags[0]))
+        return
     each = list(_of_each(options))
     for (own,) in each:
         _check_outputs(own)
-    if len(options.bags) == 1 and not options.ray:
-        _report(*replay_bag(options, options.bags[0]))
-        return
     unread = []
     with cluster_of(options) as cluster:
         if cluster is None:

@@ -283,7 +283,9 @@ def _require_enough(images: int, effective: int, needed: int, options: Calibrati
         return
     what = f'{images} calibration images'
     if effective < images:
-        what += f' are worth {effective} independent ones, for those of one group are alike; they'
+        what += (
+            f' are worth {effective} independent ones, because images of one group are alike; they'
+        )
     raise NavMonitorError(
         f'{what} are too few for a false-alarm rate of {options.alpha:g} at '
         f'{options.confidence:.0%} confidence: {needed} are needed; give more images or a larger '

@@ -1,4 +1,4 @@
-"""From p-values to e-values: what one frame is worth as evidence."""
+"""E-values: the evidence of single frames, from their p-values."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EValues:
         """
         if not 0 < level < 1:
             raise NavMonitorError(f'evidence_level is {level:g}; it must lie between 0 and 1')
-        # Imported here: only a start needs it, and the command line shall not wait for it.
+        # Imported here: the command line starts faster without it.
         from scipy.special import betaincinv
 
         n, m = np.asarray(sizes, np.float64), np.asarray(effective, np.float64)

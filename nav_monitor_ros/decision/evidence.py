@@ -62,8 +62,8 @@ class EvidenceRules:
             raised = f'{self.enter_count} flagged images of {self.enter_window} raise ood_alert'
         else:
             raised = (
-                'The alert, ood_alert, rises once odd images add up to what would be chance '
-                f'{self.false_alarms_per_hour:g} times in an hour at most'
+                'The alert, ood_alert, rises once the evidence of unusual images exceeds what '
+                f'chance produces at most {self.false_alarms_per_hour:g} times per hour'
             )
         return f'{raised}; {self.exit_count} images in a row that are not flagged lower it.'
 

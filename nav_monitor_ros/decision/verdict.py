@@ -67,7 +67,7 @@ class Verdict:
     scores: Mapping[str, ScoreValue]
     decisive: str  # the name of the score that decides, a key of ``scores``
     threshold: float  # decisive p-values at or below it are out-of-distribution
-    e_value: float = 1.0  # what the frame is worth as evidence of a strange stream
+    e_value: float = 1.0  # evidence that the stream is out-of-distribution
     members: tuple[str, ...] = ()  # what the decisive score is made of, itself if of nothing else
     explanation: Explanation | None = None
 

@@ -7,8 +7,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from nav_monitor_ros.errors import NavMonitorError
@@ -65,6 +65,21 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with atomic_file(path) as scratch:
             scratch.write_bytes(content)
+    except OSError as error:
+        raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together; none takes its place before all are written.
+
+    Raises:
+        NavMonitorError: One cannot be written.
+    """
+    path = None
+    try:
+        with ExitStack() as renamed:
+            for path, content in contents.items():
+                renamed.enter_context(atomic_file(path)).write_bytes(content)
     except OSError as error:
         raise NavMonitorError(f'cannot write {path}: {error.strerror}') from error
 

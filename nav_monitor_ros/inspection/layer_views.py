@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.atomic_file import write_file
+from nav_monitor_ros.files.atomic_file import write_file, write_files
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.perception.activations import Activations
@@ -197,8 +197,7 @@ def write_volume(
         found.header(layer, order).encode(),
         volume_page(found, title, lines, order).encode(),
     ]
-    for file, content in zip(files, contents, strict=True):
-        write_file(file, content)
+    write_files(dict(zip(files, contents, strict=True)))
     return files
 
 

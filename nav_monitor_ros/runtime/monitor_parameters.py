@@ -7,9 +7,9 @@ from typing import Any
 
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import SCHEMES
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, short_repr
 from nav_monitor_ros.runtime.camera_names import check_camera_names
-from nav_monitor_ros.runtime.parameter import Parameter, shown
+from nav_monitor_ros.runtime.parameter import Parameter
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
@@ -279,6 +279,6 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
     numbered = device != number and number.isascii() and number.isdecimal()
     if device not in {'auto', 'cpu', 'cuda'} and not numbered:
         raise NavMonitorError(
-            f'parameter device is {shown(device)}; it must be auto, cpu or cuda:N'
+            f'parameter device is {short_repr(device)}; it must be auto, cpu or cuda:N'
         )
     return checked

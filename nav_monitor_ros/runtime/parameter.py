@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, short_repr
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Parameter:
         converted = self._convert(value)
         if self.choices and converted not in self.choices:
             raise NavMonitorError(
-                f'parameter {self.name} is {shown(converted)}; it must be one of '
+                f'parameter {self.name} is {short_repr(converted)}; it must be one of '
                 f'{", ".join(self.choices)}'
             )
         numbers = converted if isinstance(converted, list) else [converted]
@@ -143,15 +143,9 @@ def _yaml_value(value: Any) -> str:
     return str(value)
 
 
-def shown(value: Any) -> str:
-    """Return a value that somebody sent fit for a message of one line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:80]}...'
-
-
 def _described(value: Any) -> str:
     if value is None:
         return 'not set'
     names = {bool: 'bool', int: 'int', float: 'float', str: 'string'}
     kind = 'list' if isinstance(value, Sequence) else type(value).__name__
-    return f'{shown(value)}, a {names.get(type(value), kind)}'
+    return f'{short_repr(value)}, a {names.get(type(value), kind)}'

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import numbers
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean, short_repr
 
 LARGEST_COUNT = 10**9  # of what a whole number counts, where no smaller limit is declared
 
@@ -118,7 +117,7 @@ def checked(score: str, options_type: type[_Options], given: Mapping[str, Any]) 
     known = {f.name: f.metadata['bounds'] for f in fields(options_type)}  # type: ignore[arg-type]
     for name in given:
         if name not in known:
-            raise NavMonitorError(f"score '{score}' has no option '{name}'; {_known(name, known)}")
+            raise NavMonitorError(f"score '{score}' has no option '{name}'{_known(name, known)}")
     values = {
         name: _typed(f'{score}: option {name}', hints[name], known[name], value)
         for name, value in given.items()
@@ -136,16 +135,15 @@ def plain(options: Any) -> dict[str, Any]:
 
 def _known(name: str, known: Mapping[str, Bounds]) -> str:
     if not known:
-        return 'it has none'
-    near = difflib.get_close_matches(str(name), known, 1)
-    return f'did you mean {near[0]}?' if near else f'its options are {", ".join(known)}'
+        return '; it has none'
+    return did_you_mean(str(name), known) or f'; its options are {", ".join(known)}'
 
 
 def _typed(what: str, wanted: Any, bounds: Bounds, value: Any) -> Any:
     if wanted is str:
         if isinstance(value, str) and value in bounds.choices:
             return value
-        raise NavMonitorError(f'{what} is {_shown(value)}; it must be {bounds}')
+        raise NavMonitorError(f'{what} is {short_repr(value)}; it must be {bounds}')
     if wanted in (int, float):
         return _number(what, wanted, bounds, value)
     return _names(what, value)
@@ -162,7 +160,7 @@ def _number(what: str, wanted: type, bounds: Bounds, value: Any) -> int | float:
                 return wanted(number)
     name = 'a whole number' if wanted is int else 'a finite number'
     wanted_text = ', '.join(filter(None, (name, str(bounds))))
-    raise NavMonitorError(f'{what} is {_shown(value)}; it must be {wanted_text}')
+    raise NavMonitorError(f'{what} is {short_repr(value)}; it must be {wanted_text}')
 
 
 def _names(what: str, value: Any) -> tuple[str, ...]:
@@ -173,9 +171,4 @@ def _names(what: str, value: Any) -> tuple[str, ...]:
                 raise NavMonitorError(f"{what} names '{twice}' twice")
             return tuple(value)
     remedy = f', such as [{value}]' if isinstance(value, str) and value else ''
-    raise NavMonitorError(f'{what} is {_shown(value)}; it must be a list of names{remedy}')
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:80]}...'
+    raise NavMonitorError(f'{what} is {short_repr(value)}; it must be a list of names{remedy}')

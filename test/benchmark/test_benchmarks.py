@@ -72,6 +72,20 @@ def test_a_result_has_its_figures_at_the_top_and_the_facts_of_the_machine():
     assert len(result().tables()) == 2
 
 
+def test_every_ratio_of_a_table_names_its_numerator_and_its_denominator():
+    timed = {
+        'one': Timing.of([1.0, 1.0]), 'two': Timing.of([2.0], 1.0),
+        'three': Timing.of([3.0], 2.0, 'a third thing'),
+    }
+    figures = {'rate_ratio': Figure(0.5, 'higher', ratio_of='frames per second, one / two')}
+    times, found = Result('b', 'Times', {}, 'one', timed, figures).tables()
+    assert [column.header for column in times.columns][-1] == 'median / one'
+    assert list(times.columns[-1].cells) == ['1', '2', '1.5 (median / a third thing)']
+    assert list(found.columns[0].cells) == ['rate_ratio (frames per second, one / two)']
+    (times,) = Result('b', 'Times', {}, 'the period of a camera', timed).tables()
+    assert times.columns[-1].header == 'median / the period of a camera'
+
+
 @pytest.mark.parametrize('name', [n for n, b in BENCHMARKS.items() if '.ros.' not in b.function])
 def test_every_benchmark_takes_the_options_of_its_command(name):
     takes_its_options(name)

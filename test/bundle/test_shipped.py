@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from nav_monitor_ros.bundle import shipped as shipped_module
@@ -25,3 +30,38 @@ def test_shipped_bundles_are_found_by_name(monkeypatch, tiny_folder, tmp_path):
     assert load_bundle('bars').name == 'tiny'
     with pytest.raises(NavMonitorError, match=r'\(bars\)'):
         find_bundle('digits_')
+
+
+@pytest.mark.parametrize(
+    ('module', 'share', 'prefixes'),
+    [
+        ('src', 'src', ()),  # a checkout, on the path or linked by colcon
+        ('ws/lib/python3.12/site-packages', 'ws/share/nav_monitor_ros', ()),  # colcon, pip
+        ('usr/local/lib/python3.12/dist-packages', 'usr/local/share/nav_monitor_ros', ()),
+        ('home/.local/lib/python3.12/site-packages', 'home/.local/share/nav_monitor_ros', ()),
+        ('build/elsewhere', 'underlay/share/nav_monitor_ros', ('overlay', 'underlay')),
+    ],
+)
+def test_shipped_bundles_are_found_however_the_package_is_installed(
+    monkeypatch, tmp_path, tiny_folder, module, share, prefixes
+):
+    code = tmp_path / module / 'nav_monitor_ros' / 'bundle' / 'shipped.py'
+    for folder in (code.parent, tmp_path / share / 'bundles'):
+        folder.mkdir(parents=True)
+    code.touch()
+    if share == 'src':
+        (tmp_path / 'src' / 'package.xml').touch()
+    (tmp_path / share / 'bundles' / 'bars').symlink_to(tiny_folder)
+    monkeypatch.setattr(shipped_module, '__file__', str(code))
+    monkeypatch.setenv('AMENT_PREFIX_PATH', ':'.join(str(tmp_path / p) for p in prefixes))
+    assert shipped_bundles() == {'bars': tmp_path / share / 'bundles' / 'bars'}
+
+
+def test_a_checkout_finds_its_bundles_without_ros(tmp_path):
+    root = Path(__file__).parents[2]
+    code = 'from nav_monitor_ros.bundle.shipped import shipped_bundles; print(*shipped_bundles())'
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        timeout=120, env={'PYTHONPATH': str(root), 'PATH': os.environ['PATH']},
+    )
+    assert {'digits', 'traffic_signs'} <= set(done.stdout.split())

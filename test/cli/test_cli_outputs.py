@@ -75,7 +75,7 @@ OVER_INPUTS = [
     (['compare', 'a.csv', 'bundle', '--bag', 'drive', '--html', 'a.csv'], 'a.csv'),
     (['compare', 'a.csv', 'bundle', '--bag', 'drive', '--csv', 'drive/metadata.yaml'], 'drive'),
     (['view', 'grid', *VIEW, '--output', 'image.png'], 'image.png'),
-    (['view', 'order', *VIEW, '--output', 'bundle/bundle.yaml'], 'bundle'),
+    (['view', 'order', *VIEW, '--output', 'bundle/order.png'], 'bundle'),
     (['view', 'volume', *VIEW, '--output', 'v.vox', '--turnable', 'v.html'], 'v.html'),
     (['view', 'backprop', *VIEW, '--output', 'image.png'], 'image.png'),
     (['view', 'weight-gradient', 'bundle', '--images', 'inside', '--output', 'inside/a.png'],

@@ -28,8 +28,8 @@ def test_the_rate_is_the_exact_binomial_bound(n):
 def test_p_values_on_the_grid_count_up_to_the_level():
     values = e_values_of(4400)
     grid = np.arange(1, 4402) / 4401
-    strange = values.e_values(grid, np.zeros(4401, int)) > 1
-    assert strange.sum() == 4  # 4 / 4401 <= 0.001 < 5 / 4401
+    unusual = values.e_values(grid, np.zeros(4401, int)) > 1
+    assert unusual.sum() == 4  # 4 / 4401 <= 0.001 < 5 / 4401
     assert [values.e_value(p, 0) > 1 for p in grid[:6]] == [True] * 4 + [False] * 2
 
 

@@ -48,18 +48,18 @@ def test_the_time_between_false_alarms_is_at_least_what_was_promised():
 
 
 def test_frames_that_come_faster_count_less():
-    strange = [FrameEvidence(0.001, True, 100.0)] * 400
+    unusual = [FrameEvidence(0.001, True, 100.0)] * 400
     rules = EvidenceRules(evidence_rate=15.0)
-    assert delay(strange, rules, 15.0) == math.ceil(math.log(54000) / math.log(100))
-    assert delay(strange, rules, 30.0) == math.ceil(2 * math.log(54000) / math.log(100))
-    assert delay(strange, rules, 150.0) == math.ceil(10 * math.log(54000) / math.log(100))
-    assert delay(strange, rules, 5.0) == delay(strange, rules, 15.0)  # a frame is at most one
+    assert delay(unusual, rules, 15.0) == math.ceil(math.log(54000) / math.log(100))
+    assert delay(unusual, rules, 30.0) == math.ceil(2 * math.log(54000) / math.log(100))
+    assert delay(unusual, rules, 150.0) == math.ceil(10 * math.log(54000) / math.log(100))
+    assert delay(unusual, rules, 5.0) == delay(unusual, rules, 15.0)  # a frame is at most one
 
 
 def test_a_smaller_budget_takes_longer():
-    strange = [FrameEvidence(0.001, True, 100.0)] * 100
+    unusual = [FrameEvidence(0.001, True, 100.0)] * 100
     delays = [
-        delay(strange, EvidenceRules(false_alarms_per_hour=b), RATE) for b in (100.0, 1.0, 0.001)
+        delay(unusual, EvidenceRules(false_alarms_per_hour=b), RATE) for b in (100.0, 1.0, 0.001)
     ]
     assert delays == sorted(delays) and delays[0] < delays[-1]
 
@@ -74,7 +74,7 @@ def test_p_values_that_are_only_small_never_add_up():
     assert evidence.is_suspect and not evidence.is_ood
 
 
-def test_a_single_strange_frame_is_suspect_and_forgotten():
+def test_a_single_unusual_frame_is_suspect_and_forgotten():
     evidence = ECusum(EvidenceRules())
     evidence.update(FrameEvidence(0.0005, True, 300.0), 1 / RATE)
     assert evidence.is_suspect and 0 < evidence.level < 1
@@ -86,11 +86,11 @@ def test_a_single_strange_frame_is_suspect_and_forgotten():
 @pytest.mark.parametrize('scheme', ['e_cusum', 'k_of_n'])
 def test_the_alert_falls_after_clear_frames_in_a_row_and_nothing_is_left(scheme):
     evidence = make_evidence(EvidenceRules(evidence=scheme, exit_count=4))
-    strange, clear = FrameEvidence(0.0005, True, 300.0), FrameEvidence(0.5, False, NO_EVIDENCE)
+    unusual, clear = FrameEvidence(0.0005, True, 300.0), FrameEvidence(0.5, False, NO_EVIDENCE)
     for _ in range(900):
-        evidence.update(strange, 1 / RATE)
+        evidence.update(unusual, 1 / RATE)
     assert evidence.is_ood and evidence.level == 1
-    for frame in [clear] * 3 + [strange] + [clear] * 3:
+    for frame in [clear] * 3 + [unusual] + [clear] * 3:
         evidence.update(frame, 1 / RATE)
         assert evidence.is_ood
     evidence.update(clear, 1 / RATE)

@@ -80,8 +80,8 @@ def test_the_effective_size_of_independent_images_is_their_number():
 def test_copies_count_once():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=200)
-    worth = effective_sample_size(np.repeat(scores, 10), np.repeat(np.arange(200), 10))
-    assert 190 <= worth <= 200
+    size = effective_sample_size(np.repeat(scores, 10), np.repeat(np.arange(200), 10))
+    assert 190 <= size <= 200
     assert effective_sample_size(scores, np.zeros(200)) == 1
 
 

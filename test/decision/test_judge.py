@@ -155,20 +155,21 @@ def test_the_explanation_is_that_of_the_pattern_and_gaussian_scores(
     pattern, gaussian = tiny_bundle.scores['pattern'], tiny_bundle.scores['gaussian']
     for frame in [*frames(unusual[:20]), *frames(normal[:20])]:
         verdict = judge.judge(frame)
-        told = verdict.explanation
-        assert told.distance == verdict.scores['pattern'].score
-        assert told.distance == int((told.pattern != told.nearest).sum())
+        explanation = verdict.explanation
+        assert explanation.distance == verdict.scores['pattern'].score
+        assert explanation.distance == int((explanation.pattern != explanation.nearest).sum())
         monitored = pattern.monitored[verdict.class_index]
-        assert np.array_equal(told.monitored, monitored)
-        assert np.array_equal(told.pattern, (frame.features[0] > pattern.thresholds) & monitored)
+        assert np.array_equal(explanation.monitored, monitored)
+        bits = (frame.features[0] > pattern.thresholds) & monitored
+        assert np.array_equal(explanation.pattern, bits)
         z = gaussian.z_scores(frame.features[0], verdict.class_index)
         order = np.argsort(-np.abs(z), kind='stable')[:8]
-        assert [neuron.index for neuron in told.neurons] == order.tolist()
-        for neuron in told.neurons:
+        assert [neuron.index for neuron in explanation.neurons] == order.tolist()
+        for neuron in explanation.neurons:
             assert neuron.value == frame.features[0, neuron.index]
             assert neuron.z == z[neuron.index]
-            assert neuron.bit == told.pattern[neuron.index]
-            assert neuron.expected_bit == told.nearest[neuron.index]
+            assert neuron.bit == explanation.pattern[neuron.index]
+            assert neuron.expected_bit == explanation.nearest[neuron.index]
 
 
 def make_judge(tiny_classifier, *names):
@@ -183,17 +184,17 @@ def test_without_a_pattern_score_there_is_no_explanation(tiny_classifier, normal
 def test_a_class_without_patterns_is_said_to_have_none(judge, normal):
     verdict = judge.judge(normal[:1])
     assert 'neurons differ from the nearest pattern' in verdict.why and '(z ' in verdict.why
-    told = verdict.explanation
+    explanation = verdict.explanation
     without = dataclasses.replace(verdict, explanation=dataclasses.replace(
-        told, distance=int(told.monitored.sum()) + 1, z=np.zeros(len(told.z))
+        explanation, distance=int(explanation.monitored.sum()) + 1, z=np.zeros(len(explanation.z))
     ))
     assert f"no pattern of '{verdict.class_name}' is stored" in without.why
     assert 'differ' not in without.why and '(z ' not in without.why
 
 
 def test_without_a_gaussian_score_neurons_have_no_z_scores(tiny_classifier, normal):
-    told = make_judge(tiny_classifier, 'pattern').judge(normal[:1]).explanation
-    assert len(told.neurons) == 8 and {neuron.z for neuron in told.neurons} == {0.0}
+    explanation = make_judge(tiny_classifier, 'pattern').judge(normal[:1]).explanation
+    assert len(explanation.neurons) == 8 and {neuron.z for neuron in explanation.neurons} == {0.0}
 
 
 def test_fewer_neurons_than_are_listed_are_no_problem():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import csv
 import re
-import shutil
 from pathlib import Path
 
 import cv2
@@ -14,11 +12,11 @@ import pytest
 import recorded
 import tiny
 import yaml
-from recorded import PACKED, RAW, START, file_of, write_bag, write_images
+from recorded import RAW, START, file_of, write_bag, write_images
+from replayed import FRONT, REAR, drive, messages_of, rows_of, table_of
 
 from nav_monitor_ros.cli import replay
 from nav_monitor_ros.cli.main import main
-from nav_monitor_ros.replay import outputs
 
 pytest.importorskip('rosbags')
 pytest.importorskip('backports.zstd')
@@ -31,68 +29,7 @@ KINDS = [
     ('mcap', ''), ('mcap', 'storage'), ('mcap', 'message'), ('mcap', 'file'),
     ('sqlite3', ''), ('sqlite3', 'message'), ('sqlite3', 'file'),
 ]
-FRONT, REAR = '/front/image', '/rear/image'
 KITTI = Path(__file__).parents[3] / 'shared' / 'data' / 'bags'
-
-
-def drive(seed=7, count=40, strange=range(15, 28)):
-    """Return pictures of a drive that leaves the known world for a while."""
-    pictures, others = tiny.images(seed, count)[0], tiny.strange(seed, count)
-    return [others[n] if n in strange else pictures[n] for n in range(count)]
-
-
-@pytest.fixture(scope='module')
-def judge(tiny_folder):
-    """Return a function that replays a bag by the tiny monitor and returns the exit status."""
-
-    def run(bag, *more):
-        return main(['replay', str(bag), '--bundle', str(tiny_folder), '--trust', 'tiny',
-                     '--device', 'cpu', *map(str, more)])
-
-    return run
-
-
-@pytest.fixture(scope='module')
-def recording(tmp_path_factory):
-    """Return a bag of one camera that no test may change."""
-    return write_images(tmp_path_factory.mktemp('bags') / 'drive', {FRONT: drive()})
-
-
-@pytest.fixture(scope='module')
-def judged(judge, recording, tmp_path_factory):
-    """Return the folder with everything that a replay writes."""
-    folder = tmp_path_factory.mktemp('judged')
-    assert judge(recording, '--output', folder / 'bag', '--csv', folder / 'table.csv',
-                 '--html', folder / 'page.html', '--overlay') == 0
-    return folder
-
-
-def rows_of(path):
-    with path.open(newline='') as stream:
-        return list(csv.DictReader(stream))
-
-
-def messages_of(bag):
-    """Return the messages of a bag as rosbags reads it: topic -> [(time, message)...]."""
-    found = {}
-    with AnyReader([bag]) as reader:
-        for connection, time_ns, data in reader.messages():
-            message = reader.deserialize(data, connection.msgtype)
-            found.setdefault(connection.topic, []).append((time_ns, message))
-    return found
-
-
-def table_of(judge, bag, path, *more):
-    assert judge(bag, '--csv', path, *more) == 0
-    return rows_of(path)
-
-
-def refused(capsys, status):
-    """Assert that a command ended as on bad input; return its one line."""
-    assert status == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith('nav_monitor replay: ') and '\n' not in said
-    return said
 
 
 # What is written.
@@ -204,12 +141,6 @@ def test_pictures_are_judged_alike_raw_and_compressed_in_either_storage(
     assert table_of(judge, bag, tmp_path / 't.csv') == rows_of(judged / 'table.csv')
 
 
-@pytest.fixture(scope='module')
-def plain(judge, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('plain')
-    return table_of(judge, write_bag(folder / 'b', 'mcap'), folder / 't.csv', '--topic', RAW)
-
-
 @pytest.mark.parametrize(('kind', 'compression'), KINDS)
 def test_compression_and_storage_change_nothing(judge, plain, tmp_path, kind, compression):
     bag = write_bag(tmp_path / 'b', kind, compression=compression)
@@ -261,140 +192,6 @@ def test_an_image_that_cannot_be_judged_has_its_reason(judge, tmp_path):
     assert len(messages_of(tmp_path / 'o')['/nav_monitor/ood_score']) == 38
 
 
-def test_the_nodes_parameters_are_taken_from_its_file(judge, recording, tmp_path):
-    parameters = tmp_path / 'p.yaml'
-    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
-        'score': 'pattern', 'extra_scores': ['energy'], 'exit_count': 12, 'wheel_radius': 0.1}}}))
-    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', parameters)
-    assert {name for name in rows[0] if name.startswith('score/')} == {
-        'score/pattern', 'score/energy'}
-    assert [row['p_value'] == row['p_value/pattern'] for row in rows] == [True] * 40
-    assert [row['reason'] for row in rows[:11]] == ['warming_up'] * 11
-    assert rows[11]['reason'] == 'in_distribution'
-
-
-def write_parameters(tmp_path, text):
-    path = tmp_path / 'params.yaml'
-    path.write_text(text)
-    return path
-
-
-def decided(rows):
-    """Return the score that decided, and the first row that was trusted."""
-    names = [name for name in rows[0] if name.startswith('score/')]
-    return names, [row['reason'] for row in rows].index('in_distribution')
-
-
-def test_other_nodes_parameters_do_not_count(judge, recording, tmp_path):
-    """A file for several nodes, of which another one has a region and a device of its own."""
-    path = write_parameters(tmp_path, """
-nav_monitor:
-  ros__parameters: {score: pattern, exit_count: 12}
-segmenter:
-  ros__parameters: {roi: [0, 0, 3, 3], device: cuda:7, score: nonsense, exit_count: 2}
-""")
-    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
-    assert decided(rows) == (['score/pattern'], 11)
-
-
-@pytest.mark.parametrize('name', ['/robot/nav_monitor', 'robot/nav_monitor', '/robot/**', '/**'])
-def test_a_namespaced_nodes_parameters_count(judge, recording, tmp_path, name):
-    path = write_parameters(tmp_path, f"""
-{name}:
-  ros__parameters: {{score: pattern, exit_count: 12}}
-/robot/camera:
-  ros__parameters: {{exit_count: 2}}
-""")
-    node = ['--node', '/robot/nav_monitor'] if name == '/robot/**' else []
-    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path, *node)
-    assert decided(rows) == (['score/pattern'], 11)
-
-
-def test_nested_namespaces_and_later_blocks_count(judge, recording, tmp_path):
-    path = write_parameters(tmp_path, """
-/**:
-  ros__parameters: {score: pattern, exit_count: 3}
-robot:
-  nav_monitor:
-    ros__parameters: {exit_count: 12}
-""")
-    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
-    assert decided(rows) == (['score/pattern'], 11)
-    root = ['--params', path, '--node', 'nav_monitor']
-    other = table_of(judge, recording, tmp_path / 'o.csv', *root)
-    assert decided(other) == (['score/pattern'], 2)
-
-
-def test_numbers_and_empty_lists_are_those_of_the_node(judge, recording, tmp_path, capsys):
-    path = write_parameters(tmp_path, """
-nav_monitor:
-  ros__parameters:
-    evidence_level: 1e-1
-    image_timeout: 5e-1
-    exit_count: 0x0C
-    extra_scores: []
-    trusted_packages: []
-    roi: []
-    latch: n
-""")
-    rows = table_of(judge, recording, tmp_path / 't.csv', '--params', path)
-    assert decided(rows)[1] == 11
-    assert 'warning' not in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ('text', 'said'),
-    [
-        ('/a/nav_monitor:\n  ros__parameters: {latch: true}\n'
-         '/b/nav_monitor:\n  ros__parameters: {latch: true}\n',
-         '/a/nav_monitor, /b/nav_monitor; say for which, --node'),
-        ('front_monitor:\n  ros__parameters: {latch: true}\n',
-         'has no parameters for /nav_monitor, but for: front_monitor; say which node'),
-        ('/**:\n  ros__parameters: {exit_count: 1e1}\n', 'exit_count is 10.0, a float'),
-        ('/**:\n  ros__parameters: {exit_count: []}\n', 'exit_count is [], a list'),
-        ('/**:\n  ros__parameters: {roi: [0, 0, 1.5, 2]}\n', 'values of different types'),
-        ('/**:\n  ros__parameters:\n', 'are not names and values'),
-    ],
-)
-def test_a_parameter_file_that_cannot_be_used_is_refused(
-    judge, recording, tmp_path, capsys, text, said
-):
-    path = write_parameters(tmp_path, text)
-    assert said in refused(capsys, judge(recording, '--params', path))
-
-
-def test_a_node_that_is_named_without_a_file_is_refused(judge, recording, capsys):
-    assert 'give --params' in refused(capsys, judge(recording, '--node', '/robot/nav_monitor'))
-
-
-def test_misspelt_parameters_are_told_once_with_the_nearest_one(
-    judge, recording, tmp_path, capsys
-):
-    path = write_parameters(tmp_path, """
-/**:
-  ros__parameters:
-    use_sim_time: true
-    qos_overrides: {/image: {subscription: {depth: 1}}}
-    evidence_levle: 0.1
-    exit_cuont: 9
-    cameras: [front]
-    front: {roi: [0, 0, 2, 2], exit_cout: 3}
-""")
-    judge(recording, '--params', path, '--csv', tmp_path / 't.csv')
-    warnings = [line for line in capsys.readouterr().err.splitlines() if 'warning' in line]
-    assert warnings == [
-        'nav_monitor replay: warning: ' + text for text in (
-            "parameter 'evidence_levle' is unknown and changes nothing; did you mean "
-            'evidence_level?',
-            "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?",
-            "parameter 'front.exit_cout' is unknown and changes nothing; did you mean "
-            'front.exit_count?',
-            'parameter front.roi is not used: a replay judges every topic by the parameters that '
-            'all cameras have in common',
-        )
-    ]
-
-
 def test_rate_holds_the_replay_back_to_the_recordings_pace(judge, recording, tmp_path, monkeypatch):
     class Clock:
         now, slept = 0.0, 0.0
@@ -424,122 +221,6 @@ def test_progress_counts_the_images(judge, recording, monkeypatch):
     assert told == [(done, 40) for done in range(1, 41)]
 
 
-# What is wrong.
-
-
-def test_what_is_left_of_a_bag_that_breaks_off_is_judged_and_kept(judge, tmp_path, capsys):
-    bag = write_bag(tmp_path / 'b', 'mcap', compression='storage', frames=30, chunks=6)
-    whole = file_of(bag).read_bytes()
-    file_of(bag).write_bytes(whole[: len(whole) * 2 // 3])
-    said = refused(capsys, judge(
-        bag, '--topic', RAW, '--csv', tmp_path / 't.csv', '--output', tmp_path / 'o',
-        '--html', tmp_path / 'p.html'))
-    assert 'breaks off' in said and 'images were read' in said
-    rows = rows_of(tmp_path / 't.csv')
-    assert 10 <= len(rows) < 30
-    assert len(messages_of(tmp_path / 'o')['/nav_monitor/ood_status']) == len(rows)
-    assert 'breaks off' in (tmp_path / 'p.html').read_text()
-
-
-def test_what_is_left_of_a_data_base_that_breaks_off_is_judged_and_kept(judge, tmp_path, capsys):
-    bag = write_images(tmp_path / 'b', {FRONT: [np.tile(p, (8, 8, 1)) for p in drive()]},
-                       storage='sqlite3')
-    whole = file_of(bag).read_bytes()
-    file_of(bag).write_bytes(whole[: len(whole) // 2])
-    said = refused(capsys, judge(bag, '--csv', tmp_path / 't.csv'))
-    assert 'is damaged' in said and 'images were read' in said
-    assert 10 <= len(rows_of(tmp_path / 't.csv')) < 40
-
-
-def test_a_file_without_an_index_and_a_folder_without_metadata_are_judged(
-    judge, plain, tmp_path, capsys
-):
-    bag = write_bag(tmp_path / 'b', 'mcap', compression='storage')
-    file_of(bag).write_bytes(recorded.unindexed(file_of(bag).read_bytes()))
-    assert table_of(judge, bag, tmp_path / 't.csv', '--topic', RAW) == plain
-    capsys.readouterr()
-    (bag / 'metadata.yaml').unlink()
-    said = refused(capsys, judge(bag, '--topic', RAW, '--csv', tmp_path / 'u.csv'))
-    assert 'no metadata.yaml' in said and 'ros2 bag reindex' in said
-    assert rows_of(tmp_path / 'u.csv') == plain
-
-
-@pytest.mark.parametrize(('arguments', 'wanted'), [
-    (['--topic', '/nothing'], [RAW, PACKED, 'is not there']),
-    (['--topic', '/imu'], ['std_msgs/msg/String', RAW, PACKED]),
-    ([], ['--topic', RAW, PACKED]),
-])
-def test_a_topic_that_cannot_be_judged_is_answered_with_those_that_can(
-    judge, tmp_path, capsys, arguments, wanted
-):
-    said = refused(capsys, judge(
-        write_bag(tmp_path / 'b', 'mcap'), *arguments, '--output', tmp_path / 'o'))
-    assert [text for text in wanted if text not in said] == []
-    assert not (tmp_path / 'o').exists()
-
-
-def test_a_bag_without_a_single_image_of_the_topic_is_refused(judge, tmp_path, capsys):
-    bag = write_images(tmp_path / 'b', {FRONT: [None], REAR: drive()})
-    said = refused(capsys, judge(bag, '--topic', FRONT, '--csv', tmp_path / 't.csv'))
-    assert f'no image of {FRONT}' in said and not (tmp_path / 't.csv').exists()
-
-
-def test_places_that_cannot_be_written_are_named(judge, recording, tmp_path, capsys):
-    (tmp_path / 'there').mkdir()
-    (tmp_path / 'file').write_text('')
-    for arguments, wanted in (
-        (['--output', tmp_path / 'there'], f'{tmp_path / "there"} exists'),
-        (['--output', tmp_path / 'file' / 'o'], 'cannot be written'),
-        (['--csv', tmp_path / 'there'], 'it is a folder'),
-        (['--csv', tmp_path / 'file' / 't.csv'], 'cannot be written'),
-        (['--html', tmp_path / 'file' / 'p.html'], str(tmp_path / 'file')),
-        (['--overlay'], '--output'),
-        (['--params', tmp_path / 'none.yaml'], 'does not exist'),
-    ):
-        assert wanted in refused(capsys, judge(recording, *arguments))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'there']
-
-
-@pytest.mark.parametrize(('arguments', 'said'), [
-    (['--output', 'o', '--csv', 'o/t.csv'], 'lies in the bag'),
-    (['--output', 'o', '--html', 'link/o/p.html'], 'lies in the bag'),
-    (['--csv', 'x', '--html', 'link/x'], '--html link/x is the same file as --csv'),
-    (['--output', 'x', '--csv', 'x'], 'is the same file as --output'),
-    (['--csv', 'bag/metadata.yaml'], 'lies in the bag bag, which is read'),
-])
-def test_outputs_that_would_replace_each_other_are_refused_before_the_work(
-    judge, recording, tmp_path, capsys, monkeypatch, arguments, said
-):
-    shutil.copytree(recording, tmp_path / 'bag')
-    (tmp_path / 'link').symlink_to('.')
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob('*'))
-    assert said in refused(capsys, judge('bag', *arguments))
-    assert sorted(tmp_path.rglob('*')) == before
-
-
-@pytest.mark.parametrize('error', [KeyboardInterrupt(), OSError(28, 'No space left on device')])
-def test_outputs_are_whole_or_not_there(judge, recording, tmp_path, capsys, monkeypatch, error):
-    (tmp_path / 't.csv').write_text('of an earlier replay')
-    wrote = outputs.BagWriter._put
-
-    def put(self, connection, time_ns, message):
-        if time_ns > START + 500_000_000:
-            with outputs._told(self._folder):
-                raise error
-        wrote(self, connection, time_ns, message)
-
-    monkeypatch.setattr(outputs.BagWriter, '_put', put)
-    status = judge(recording, '--output', tmp_path / 'o', '--csv', tmp_path / 't.csv')
-    if isinstance(error, OSError):
-        said = refused(capsys, status)
-        assert f'{tmp_path / "o"} cannot be written: No space left' in said
-    else:
-        assert status == 130
-    assert [path.name for path in tmp_path.iterdir()] == ['t.csv']
-    assert (tmp_path / 't.csv').read_text() == 'of an earlier replay'
-
-
 @pytest.mark.skipif(not KITTI.is_dir(), reason='the KITTI bags are not here')
 @pytest.mark.parametrize(('bag', 'packed', 'raw'), [
     ('kitti_drive_mcap', 150, 5), ('kitti_drive_sqlite3', 60, 2),
@@ -567,63 +248,3 @@ def test_the_benchmark_times_network_and_replay_on_the_same_frames():
     assert content['rate_ratio'] > 0 and content['figures']['rate_ratio']['target'] == 0.9
 
 
-# What could not be judged.
-
-
-def spoilt(folder, count, total=45, *, kind='mcap'):
-    """Write a bag of compressed images of which the first ones are no pictures."""
-    from rosbags.rosbag2 import StoragePlugin, Writer
-
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    types = store.types
-    name = 'sensor_msgs/msg/CompressedImage'
-    pictures = drive(count=total, strange=())
-    with Writer(folder, version=9, storage_plugin=StoragePlugin[kind.upper()]) as writer:
-        connection = writer.add_connection(FRONT, name, typestore=store)
-        for number in range(total):
-            received = START + round(number * 1e9 / 30)
-            header = types['std_msgs/msg/Header'](
-                types['builtin_interfaces/msg/Time'](*divmod(received, 10**9)), 'front')
-            encoded = cv2.imencode('.jpg', pictures[number][..., ::-1])[1].reshape(-1)
-            form = ('', 'mjpeg', 'MJPG', 'jpeg')[number % 4]
-            if number < count:
-                form, encoded = 'h264', np.zeros(100, np.uint8)
-            message = types[name](header, form, encoded)
-            writer.write(connection, received, store.serialize_cdr(message, name))
-    return folder
-
-
-def test_images_that_none_could_judge_are_not_called_judged(judge, tmp_path, capsys):
-    bag = spoilt(tmp_path / 'bag', 45)
-    status = judge(bag, '--csv', tmp_path / 'table.csv', '--html', tmp_path / 'page.html')
-    said = capsys.readouterr()
-    assert status == 2
-    assert '0 of 45 images of bag judged' in said.out and '45 bad_image' in said.out
-    assert said.err.count('\n') == 1 and '0 of 45 images judged: 45 bad_image (' in said.err
-    assert "format 'h264') is neither JPEG nor PNG" in said.err
-    assert {row['reason'] for row in rows_of(tmp_path / 'table.csv')} == {'bad_image'}
-    page = (tmp_path / 'page.html').read_text()
-    assert '0 of 45 images judged' in page and 'Nothing but clear frames' not in page
-
-
-def test_the_judged_and_the_others_are_counted(judge, tmp_path, capsys):
-    assert judge(spoilt(tmp_path / 'bag', 15), '--html', tmp_path / 'page.html') == 0
-    said = capsys.readouterr().out
-    assert '30 of 45 images of bag judged' in said and 'not judged: 15 bad_image (' in said
-    assert '30 of 45 images judged' in (tmp_path / 'page.html').read_text()
-
-
-def test_jpegs_are_judged_whatever_their_format_is_called(judge, tmp_path, capsys):
-    rows = table_of(judge, spoilt(tmp_path / 'bag', 0), tmp_path / 'table.csv')
-    assert all(row['class'] for row in rows) and len(rows) == 45
-    assert '45 of 45 images of bag judged' in capsys.readouterr().out
-
-
-def test_runs_that_judged_nothing_are_not_alike(judge, tmp_path, capsys):
-    bag = spoilt(tmp_path / 'bag', 45)
-    table = tmp_path / 'table.csv'
-    judge(bag, '--csv', table)
-    capsys.readouterr()
-    assert main(['compare', str(table), str(table)]) == 2
-    said = capsys.readouterr()
-    assert '0 of 45 images judged: 45 bad_image' in said.err

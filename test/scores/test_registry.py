@@ -14,6 +14,8 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 def test_an_unknown_score_or_option_is_named():
     with pytest.raises(NavMonitorError, match="no score 'knm'"):
         make_score('knm', {}, classes=2, width=2, head=None)
+    with pytest.raises(NavMonitorError, match=r'; did you mean relative_mahalanobis\?$'):
+        make_score('relative-mahalonobis', {}, classes=2, width=2, head=None)
     with pytest.raises(NavMonitorError, match='gama'):
         make_score('pattern', {'gama': 1}, classes=2, width=2, head=None)
 

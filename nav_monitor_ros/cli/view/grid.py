@@ -30,9 +30,11 @@ def add_grid(views: Any) -> None:
 
 
 def _grid(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.files.pictures import require_suffix
     from nav_monitor_ros.inspection.inspected_network import read_image
     from nav_monitor_ros.inspection.layer_views import grid, write_picture
 
+    require_suffix([options.output], ('.png',))
     check_outputs(options, {'--output': options.output})
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)

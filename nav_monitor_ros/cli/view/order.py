@@ -32,9 +32,11 @@ def add_order(views: Any) -> None:
 
 
 def _order(options: argparse.Namespace) -> None:
+    from nav_monitor_ros.files.pictures import require_suffix
     from nav_monitor_ros.inspection.inspected_network import read_image
     from nav_monitor_ros.inspection.layer_views import ordered_grids, write_picture
 
+    require_suffix([options.output], ('.png',))
     check_outputs(options, {'--output': options.output})
     viewed = open_viewed(options)
     layer = viewed.layer(options.layer)

@@ -244,22 +244,25 @@ def _result(
     rates['peer'] = peer.fastest.rate
     figures = {
         'rate_ratio_to_peer': Figure(
-            monitors[best].fastest.rate / peer.fastest.rate, 'higher', 'x', 5.0),
+            monitors[best].fastest.rate / peer.fastest.rate, 'higher', 'x', 5.0,
+            'frames per second, monitor / peer'),
         'ms_outside_forward': Figure(
             timed[f'monitor, {best}: the rest'].median_ms, 'lower', 'ms', 2.0),
         'p99_ratio_to_bare': Figure(
             timed[f'monitor, {best}'].p99_ms / timed[f'bare node, {best}'].p99_ms,
-            'lower', 'x', 2.0),
+            'lower', 'x', 2.0, 'p99 latency, monitor / bare node'),
         'threads_of_monitor': Figure(monitors[best].threads, 'lower', ''),
         'rate_ratio_to_bare': Figure(
-            monitors[best].fastest.rate / bare.fastest.rate, 'higher', 'x'),
+            monitors[best].fastest.rate / bare.fastest.rate, 'higher', 'x',
+            ratio_of='frames per second, monitor / bare node'),
     }
     if shown is not None:
         ours, theirs = shown
         rates[f'monitor, {best}, maps watched'] = ours.fastest.rate
         rates['peer, maps watched'] = theirs.fastest.rate
         figures['rate_ratio_to_peer_maps_watched'] = Figure(
-            ours.fastest.rate / theirs.fastest.rate, 'higher', 'x')
+            ours.fastest.rate / theirs.fastest.rate, 'higher', 'x',
+            ratio_of='frames per second with activation maps, monitor / peer')
     figures.update({
         f'rate_{name.replace(", ", "_").replace(" ", "_")}': Figure(rate, 'higher', 'Hz')
         for name, rate in rates.items()

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from onnx import helper
+from onnx_files import BIAS, BODY, KERNELS, ONNX, WEIGHT, made
 from torch import nn
 from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.loading import start_network
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 MIXES = 'depends on the other images of its batch'
@@ -212,3 +215,27 @@ def test_what_sixteen_bits_round_is_no_dependence_on_the_batch(dtype):
             return super().forward(images.to(dtype))
 
     assert Classifier(Half().to(dtype), tiny.PREPROCESS).classes == 3
+
+
+def onnx_network(tmp_path, *nodes):
+    """Start a network in ONNX form that makes ``changed`` of its features."""
+    constants = {'kernels': KERNELS, 'w': WEIGHT, 'b': BIAS}
+    end = helper.make_node('Gemm', ['changed', 'w', 'b'], ['logits'])
+    path = made(tmp_path, [*BODY, *nodes, end], constants)
+    return start_network(ONNX, path, tiny.PREPROCESS)
+
+
+@pytest.mark.parametrize(('nodes', 'words'), [
+    ([helper.make_node('ReduceMean', ['features'], ['mean'], axes=[0], keepdims=1),
+      helper.make_node('Sub', ['features', 'mean'], ['changed'])], MIXES),
+    ([helper.make_node('RandomNormalLike', ['features'], ['noise']),
+      helper.make_node('Add', ['features', 'noise'], ['changed'])], RANDOM),
+], ids=['mixes', 'random'])
+def test_a_network_in_onnx_form_is_refused_for_the_same_reasons(tmp_path, nodes, words):
+    with pytest.raises(NavMonitorError, match=words):
+        onnx_network(tmp_path, *nodes)
+
+
+def test_a_network_in_onnx_form_that_treats_each_image_alone_is_taken(tmp_path):
+    node = helper.make_node('Relu', ['features'], ['changed'])
+    assert onnx_network(tmp_path, node).classes == 4

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.perception.network.backends import F32, TF32, TORCH, Engine
+from nav_monitor_ros.perception.network.backends import F32, TORCH, Engine
 from nav_monitor_ros.perception.network.foreign_code import stopped
 from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
@@ -30,6 +25,7 @@ from nav_monitor_ros.perception.network.layers import (
     names_of,
 )
 from nav_monitor_ros.perception.network.outputs import LOGITS, torch_logits_of
+from nav_monitor_ros.perception.network.torch.device import set_precision
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.network.torch.tensors import (
@@ -38,12 +34,13 @@ from nav_monitor_ros.perception.network.torch.tensors import (
     mean_over_positions,
     to_numpy,
 )
+from nav_monitor_ros.perception.network.torch.weight_files import write_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 
-_RECORDED = 8  # images up to which a pass is recorded for a GPU: as many as a robot has cameras
+_RECORDED = 8  # largest batch for which a CUDA graph is recorded: a robot's cameras
 _WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
 
 
@@ -79,9 +76,9 @@ class Classifier:
             preprocess: How pixels become the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             watch: Layers whose channel means every forward pass yields.
-            background: Which output stands for everything that is none of the classes, for a
-                network that was trained with such an output; -1 is the last one. It is not among
-                the classes.
+            background: Index of the output for everything that belongs to no class, in a
+                network that was trained with one; -1 is the last output. It is not among the
+                classes.
             device: Where to compute.
             threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
                 choice. More threads than idle cores make small networks very much slower.
@@ -206,7 +203,7 @@ class Classifier:
         self._graphs.clear()  # they have the masks of before
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
+        """Use this number of threads on the CPU from now on, in all of torch in this process."""
         torch.set_num_threads(count)
 
     def tap(self, layers: Iterable[LayerId]) -> None:
@@ -281,12 +278,7 @@ class Classifier:
         Raises:
             OSError: The file cannot be written.
         """
-        try:
-            save_file({name: t.contiguous() for name, t in self.state_dict().items()}, path)
-        except SafetensorError as error:  # its text has the number that the system gave
-            found = re.search(r'os error (\d+)', str(error))
-            number = int(found[1]) if found else errno.EIO
-            raise OSError(number, os.strerror(number), str(path)) from error
+        write_weights(self.state_dict(), path)
 
     def _found(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         """Run a pass; return what ``_pass`` does, on the CPU."""
@@ -301,7 +293,7 @@ class Classifier:
     def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the network, whose hooks keep what they see; return all that is wanted of it."""
         self._tapped.clear()
-        self._set_precision()
+        set_precision(self.device, self.engine.precision)
         result = self._network(images)
         feature = self._head_input if self._feature is None else self._feature
         assert feature is not None  # the hooks have run
@@ -319,17 +311,6 @@ class Classifier:
         """Return the logits of what the head, or the network without one, has given."""
         logits = torch_logits_of(outputs, self._form)
         return logits if self._scale == 1 else logits * self._scale
-
-    def _set_precision(self) -> None:
-        """Set how torch multiplies on a GPU, before each pass that is not played again.
-
-        torch's own default lets convolutions, not linear layers, use TensorFloat-32: scores would
-        differ from those that the monitor was calibrated with on a processor.
-        """
-        if self.device.type == 'cuda':
-            allowed = self.engine.precision == TF32
-            torch.backends.cudnn.allow_tf32 = allowed
-            torch.backends.cuda.matmul.allow_tf32 = allowed
 
     def _recorded(self, images: int) -> CudaGraph | None:
         """Return the recorded pass for what is wanted now; what is wanted changes seldom."""

@@ -1,4 +1,4 @@
-"""The device that torch computes on."""
+"""The device that torch computes on, and how precisely."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import torch
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.network.backends import TF32
 
 _log = logging.getLogger(__name__)
 
@@ -54,3 +55,19 @@ def select_device(name: str) -> torch.device:
         return torch.device('cpu')
     _log.info('computing on %s (device: %s)', device, name)
     return device
+
+
+def set_precision(device: torch.device, precision: str) -> None:
+    """Set how torch multiplies on a GPU, for the whole process; call it before each pass.
+
+    torch's own default lets convolutions, not linear layers, use TensorFloat-32: scores would
+    differ from those that the monitor was calibrated with on a processor.
+
+    Args:
+        device: On the CPU nothing is set.
+        precision: ``f32`` or ``tf32``.
+    """
+    if device.type == 'cuda':
+        allowed = precision == TF32
+        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = allowed

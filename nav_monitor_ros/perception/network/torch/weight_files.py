@@ -1,8 +1,10 @@
-"""Files of weights, read as tensors only: no code of a file is run."""
+"""Files of weights, written as safetensors and read as tensors only: no code of a file is run."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import pickle
 import re
 import warnings
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import reachable
@@ -73,6 +75,20 @@ def read_weights(path: Path) -> object:
         raise unreadable(path, 'weights', error) from None
     except Exception as error:  # torch raises what its readers stumble over
         raise _refusal(path, error, archive) from error
+
+
+def write_weights(state: State, path: Path) -> None:
+    """Write weights as safetensors.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+    except SafetensorError as error:  # its text holds the system's error number
+        found = re.search(r'os error (\d+)', str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""What ``benchmarks/fuzz.py`` feeds with spoiled inputs, one module a target."""

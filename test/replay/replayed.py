@@ -1,0 +1,45 @@
+"""Replays for tests: pictures of a drive, and what a replay has written of them."""
+
+from __future__ import annotations
+
+import csv
+
+import tiny
+
+FRONT, REAR = '/front/image', '/rear/image'
+
+
+def drive(seed=7, count=40, strange=range(15, 28)):
+    """Return pictures of a drive that leaves the known world for a while."""
+    pictures, others = tiny.images(seed, count)[0], tiny.strange(seed, count)
+    return [others[n] if n in strange else pictures[n] for n in range(count)]
+
+
+def rows_of(path):
+    with path.open(newline='') as stream:
+        return list(csv.DictReader(stream))
+
+
+def messages_of(bag):
+    """Return the messages of a bag as rosbags reads it: topic -> [(time, message)...]."""
+    from rosbags.highlevel import AnyReader
+
+    found = {}
+    with AnyReader([bag]) as reader:
+        for connection, time_ns, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            found.setdefault(connection.topic, []).append((time_ns, message))
+    return found
+
+
+def table_of(judge, bag, path, *more):
+    assert judge(bag, '--csv', path, *more) == 0
+    return rows_of(path)
+
+
+def refused(capsys, status):
+    """Assert that a command ended as on bad input; return its one line."""
+    assert status == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('nav_monitor replay: ') and '\n' not in said
+    return said
