@@ -26,6 +26,21 @@ fail() {
 
 # ---------------------------------------------------------------- what the machine has to offer
 
+# Runs apt-get as the array become_root says, again while another process holds one of apt's locks:
+# a fresh machine's own updates do for a while, and DPkg::Lock::Timeout waits for one of them only.
+apt_get() { # arguments of apt-get
+  local attempt before
+  for attempt in {1..30}; do
+    before=$(wc -c <"$log")
+    "${become_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get -q -o DPkg::Lock::Timeout=300 "$@" && return
+    tail -c "+$((before + 1))" "$log" | grep 'Could not get lock' >/dev/null || return
+    say "waiting for another apt-get to end ($attempt)"
+    sleep "${NAV_MONITOR_APT_PAUSE:-10}"
+  done
+  return 1
+}
+
 # Installs Debian packages as root, or says in one line who has to.
 install_debian() { # reason, packages...
   local reason=$1
@@ -38,14 +53,8 @@ install_debian() { # reason, packages...
   fi
   say "$reason: installing the Debian packages $*"
   {
-    # A fresh machine's own updates hold apt's locks for a while.
-    for _ in {1..30}; do
-      "${become_root[@]}" apt-get -q update && break
-      tail -n 3 "$log" | grep -q 'Could not get lock' || break
-      sleep 10
-    done
-    "${become_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-      apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+    apt_get update || true # the packages may be known already
+    apt_get install -y --no-install-recommends "$@"
   } </dev/null >>"$log" 2>&1 ||
     fail "apt-get could not install $*: check the network (the last lines of $log say more)"
 }

@@ -95,6 +95,10 @@ class Fleet:
             ),
             env=python_path(),
         )
+        # An alert's first True is lost on a listener that finds it later than its first image.
+        graph.wait(
+            lambda: all(graph.heard[topic] for topic in self.alert_topics), START, 'every alert'
+        )
         self.feeds = {name: Feed(graph, name) for name in NAMES[:3]}
         pixels, labels = moody.images(5, 300)
         np.savez(folder / 'rear.npz', x=pixels, y=labels)

@@ -44,7 +44,7 @@ def test_a_command_that_is_no_number_is_zero_and_is_logged(graph, bench, bad):
     driver.z = 0.5
     bench.wait_sent(1.0)
     assert all(map(math.isfinite, (number for velocity in bench.sent for number in velocity)))
-    assert 'a command holds NaN or infinity' in bench.process.log.read_text()
+    graph.wait(lambda: 'a command holds NaN or infinity' in bench.said(), SOON, 'the line')
 
 
 def test_zero_is_sent_once_when_commands_stop_coming(graph, bench):

@@ -29,7 +29,7 @@ def test_the_last_thing_that_is_sent_is_zero(graph, bench, number):
     bench.process.send_signal(number)
     assert bench.process.wait(SOON) == 0
     graph.wait(lambda: bench.sent[-1] == (0.0, 0.0), SOON, 'a last zero')
-    assert graph.heard['/safety_stop/stopped'][-1].data is True
+    bench.wait_stopped(True)
 
 
 def test_what_is_offered_on_stopped_lets_others_see_its_death(graph, bench):
