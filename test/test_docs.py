@@ -19,9 +19,15 @@ def test_the_generated_parts_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def prose(page: Path) -> str:
+    """Return the text of a page without its blocks of code, where brackets are no links."""
+    text = page.read_text(encoding='utf-8')
+    return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
 def test_links_and_pictures_of_the_documentation_exist():
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
-        for target in re.findall(r'\]\(([^)#]+)\)', page.read_text(encoding='utf-8')):
+        for target in re.findall(r'\]\(([^)#]+)\)', prose(page)):
             if not target.startswith('http'):
                 assert (page.parent / target).exists(), f'{page.name}: {target}'
 
@@ -34,7 +40,7 @@ def headings(page: Path) -> set[str]:
 
 def test_links_into_pages_name_a_heading():
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
-        text = page.read_text(encoding='utf-8')
+        text = prose(page)
         for target, anchor in re.findall(r'\]\(([^)#:]*)#([^)]+)\)', text):
             other = page.parent / target if target else page
             if other.suffix == '.md':
