@@ -92,20 +92,19 @@ def sha256_of(path: Path) -> str:
 
 
 def require_file(folder: Path, name: str, remedy: str) -> Path:
-    """Return the path of a bundle's file, which holds something.
+    """Return the path of a bundle's file.
 
     Args:
         folder: Of the bundle.
         name: Of the file.
-        remedy: What to do where it is missing or damaged.
+        remedy: What to do where it is missing.
 
     Raises:
-        NavMonitorError: It is missing, no file, empty or unreadable, or a Git LFS pointer.
+        NavMonitorError: It is missing, or no file.
     """
     path = folder / name
     if not reachable(path).is_file():
         raise NavMonitorError(f'bundle {folder} lacks {name}; {remedy}')
-    require_model_file(path, 'file')
     return path
 
 
@@ -126,9 +125,9 @@ def require_unchanged_file(folder: Path, name: str, checksum: object, remedy: st
         found = sha256_of(path)
     except OSError as error:
         raise unreadable(path, 'file', error) from None
-    if found != checksum:
-        raise NavMonitorError(
-            f'{path} was changed after it was written (SHA-256 differs from {DESCRIPTION}); '
-            f'{remedy}'
-        )
-    return path
+    if found == checksum:
+        return path
+    require_model_file(path, 'file')  # a stand-in, such as a Git LFS pointer, has its own remedy
+    raise NavMonitorError(
+        f'{path} was changed after it was written (SHA-256 differs from {DESCRIPTION}); {remedy}'
+    )

@@ -16,7 +16,6 @@ from nav_monitor_ros.bundle.bundle_files import (
     DESCRIPTION,
     FITTED,
     has_class_file,
-    require_file,
 )
 from nav_monitor_ros.bundle.calibration_description import (
     describe_calibration,
@@ -31,6 +30,7 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine
 from nav_monitor_ros.perception.network.class_names import problem_of, read_listed
+from nav_monitor_ros.perception.network.model_files import require_model_file
 from nav_monitor_ros.perception.network.outputs import OutputName
 from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -113,7 +113,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f'{folder} is not a bundle: it has no {DESCRIPTION}; name the folder that `nav_monitor '
             'fit` wrote, or copy it again'
         )
-    require_file(folder, DESCRIPTION, 'copy or fit it again')
+    require_model_file(path, 'file')
     try:
         described = read_yaml(path)
     except NavMonitorError as error:

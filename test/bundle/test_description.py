@@ -188,5 +188,7 @@ def test_signed_tensors_that_are_missing_or_of_another_kind_are_refused(bundle_c
                 raise AssertionError(f'{key} as {spoiled!r}: {error!r}') from error
             else:
                 # Values that cannot be told from fitted ones; what is missing or misshapen can.
-                assert spoiled is not None and spoiled.shape == tensor.shape, key
-                assert not np.isnan(spoiled).any(), key
+                # A bundle of an earlier version lacks the list of training images.
+                missing = spoiled is None and key == 'training_images/digests'
+                assert missing or spoiled.shape == tensor.shape, key
+                assert missing or not np.isnan(spoiled).any(), key

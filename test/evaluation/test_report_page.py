@@ -7,119 +7,26 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from report_samples import (
+    INSIDE,
+    Page,
+    made_up,
+    pictures,
+    read,
+)
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.report_data import Picture, ReportData
-from nav_monitor_ros.evaluation.report_figures import REST, histogram_edges, line_styles
 from nav_monitor_ros.evaluation.report_page import write_report
-from nav_monitor_ros.evaluation.roc_curves import roc_curve, thinned
-
-VOID = {'meta', 'img', 'br', 'link', 'input', 'hr'}
-INSIDE = 'digits: test'
-
-
-class Page(HTMLParser):
-    """What a browser would see of a page; refuses elements that are not closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.words, self.open = [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ('style', 'script'):
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return ' '.join(' '.join(self.words).split())
-
-    def having(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def pictures(source, count, shape=(28, 28)):
-    rng = np.random.default_rng(1)
-    return tuple(
-        Picture(source, rng.integers(0, 256, shape, dtype=np.uint8), f'class {i}', 0.875, 0.02)
-        for i in range(count)
-    )
-
-
-def made_up(*, images=400, outside=('triangles', 'photographs'), ours=8, peers=3):
-    """Return data as an evaluation makes it: better scores first, p-values for ours only."""
-    rng = np.random.default_rng(0)
-    own = ['fused', *(f'score {n}' for n in range(1, ours))]
-    names = [*own, *(f'pytorch-ood {n}' for n in range(peers))]
-    held_out = np.sort(rng.normal(size=1000))
-    scores = {
-        source: {
-            name: rng.normal(0 if source == INSIDE else 3 / (1 + n), 1, images)
-            for n, name in enumerate(names)
-        }
-        for source in (INSIDE, *outside)
-    }
-    p_values = {
-        source: {
-            name: (1 + 1000 - held_out.searchsorted(found[name])) / 1001 for name in own
-        }
-        for source, found in scores.items()
-    }
-    table = ('All sources', ['score', 'mean AUROC'], [[n, '97.12 %'] for n in names])
-    return ReportData(
-        title='digits', lines=('Network tiny, 10 classes.', 'Made on a Monday.'), inside=INSIDE,
-        default='fused', scores=scores, p_values=p_values,
-        areas={
-            source: {
-                name: roc_auc_score(
-                    np.repeat([0, 1], images),
-                    np.concatenate([scores[INSIDE][name], scores[source][name]]))
-                for name in names
-            }
-            for source in outside
-        },
-        flagged={
-            source: {name: (p <= 0.01).mean() for name, p in found.items()}
-            for source, found in p_values.items()
-        },
-        thresholds=dict.fromkeys(own, (0.01, 0.01)),
-        tables=(table, ('False alarms', ['score', 'measured'], [['fused', '0.91 %']])),
-        missed=pictures(outside[0], 3) if outside else (),
-        false_alarms=pictures(INSIDE, 2, (480, 640, 3)),
-    )
-
-
-def read(tmp_path, data):
-    path = tmp_path / 'report.html'
-    write_report(path, data)
-    return Page(path.read_text(encoding='utf-8'))
 
 
 @pytest.fixture(scope='module')
 def page(tmp_path_factory):
     return read(tmp_path_factory.mktemp('report'), made_up())
-
-
-# ------------------------------------------------------------------ the whole page
 
 
 def test_page_says_every_fact_source_score_and_table(page):
@@ -211,97 +118,6 @@ def test_large_evaluations_make_a_small_page(tmp_path):
     assert (tmp_path / 'report.html').stat().st_size < 3_000_000
 
 
-# ------------------------------------------------------------------ curves
-
-
-def area(curve):
-    false, true = curve
-    return float((np.diff(false) * (true[1:] + true[:-1]) / 2).sum())
-
-
-def test_curves_have_the_area_that_scikit_learn_finds():
-    rng = np.random.default_rng(2)
-    normal, strange = rng.integers(0, 9, 300), rng.integers(3, 12, 200)
-    truth = np.repeat([0, 1], [300, 200])
-    curve = roc_curve(normal.astype(float), strange.astype(float))
-    expected = roc_auc_score(truth, np.concatenate([normal, strange]))
-    assert area(curve) == pytest.approx(expected, abs=1e-12)
-
-
-def test_infinite_scores_are_ranked_and_those_that_are_no_number_left_out():
-    normal = np.array([-np.inf, 0.0, 1.0, np.nan])
-    curve = roc_curve(normal, np.array([2.0, np.inf, np.nan]))
-    assert area(curve) == 1
-    assert roc_curve(normal, np.array([np.nan])) is None
-
-
-@pytest.mark.parametrize('low', [None, 1e-4])
-def test_thinned_curves_are_short_and_where_they_were(low):
-    rng = np.random.default_rng(3)
-    curve = roc_curve(rng.normal(size=10_000), rng.normal(1.5, 1, 10_000))
-    x, y = thinned(curve, low, 0.002)
-    assert len(x) < 300 < len(curve[0])
-    assert (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()
-    assert (x[-1], y[-1]) == (1, 1)
-    # Along the panel, whatever its scale, the line is hardly moved: up or to the side.
-    places = np.linspace(0.05, 0.99, 500)
-    scaled = x if low is None else 1 - np.log(x) / np.log(low)
-    shown = np.interp(places, scaled, y)
-    at = places if low is None else low ** (1 - places)
-    upper, lower = (
-        np.interp(at * (1 + side) if low is None else at * low ** -side, *curve)
-        for side in (0.004, -0.004)
-    )
-    assert (shown <= upper + 0.004).all() and (shown >= lower - 0.004).all()
-
-
-def test_constant_scores_are_guesses_on_both_axes():
-    x, y = roc_curve(np.zeros(50), np.zeros(20))
-    assert (list(x), list(y)) == ([0, 1], [0, 1])
-    x, y = thinned((x, y), 1e-3, 0.001)
-    assert np.interp(np.log(0.1), np.log(x), y) == pytest.approx(0.1, abs=0.01)
-
-
-def test_scores_look_alike_in_all_figures_and_at_most_six_are_coloured():
-    data = made_up()
-    areas = [data.areas[name] for name in ('triangles', 'photographs')]
-    looks = line_styles(data)
-    coloured = [look for look in looks.values() if look is not REST]
-    assert set(looks) == set(data.scores[INSIDE])
-    mean = {s: areas[0][s] + areas[1][s] for s in looks if s != 'fused'}
-    assert list(looks) == ['fused', *sorted(mean, key=mean.get, reverse=True)]
-    assert list(looks.values()).index(REST) == 6
-    assert len(coloured) == 6
-    assert len({look.color for look in coloured}) == len({look.dashes for look in coloured}) == 6
-    assert coloured[0].width > max(look.width for look in coloured[1:])
-
-
-def test_threshold_is_an_edge_of_the_histogram():
-    line = -np.log10(11 / 1001)
-    edges = histogram_edges(-np.log10(np.arange(1, 1002) / 1001), line)
-    assert line in edges
-    assert (np.diff(edges) > 0).all()
-    assert edges[0] == 0 and edges[-1] > 3
-    # An image with exactly this p-value is flagged, so it belongs to the right of the line.
-    counts = np.histogram([line], edges)[0]
-    assert counts[np.flatnonzero(edges == line)[0]] == 1
-
-
-def test_flagged_shares_are_said_as_they_are_given(tmp_path):
-    """Each image has its class's threshold, which the page cannot know."""
-    data = made_up()
-    flagged = {INSIDE: {'fused': 0.0123}, 'triangles': {'fused': 0.4567},
-               'photographs': {'fused': 0.89}}
-    page = read(tmp_path, replace(data, flagged=flagged, thresholds={'fused': (0.001, 0.05)}))
-    assert page.text.count('flagged: 1.23 %') == 2
-    assert 'flagged: 45.67 %' in page.text and 'flagged: 89.00 %' in page.text
-    assert page.text.count('thresholds by class') == 3
-    assert '1.23 %, 45.67 %' in page.text and '1.23 %, 89.00 %' in page.text
-
-
-# ------------------------------------------------------------------ pictures
-
-
 def decoded(page):
     for image in page.having('img'):
         content = base64.b64decode(image['src'].removeprefix('data:image/png;base64,'))
@@ -331,9 +147,6 @@ def test_no_pictures_are_said_to_be_none(tmp_path):
     page = read(tmp_path, replace(made_up(), missed=(), false_alarms=()))
     assert not page.having('img')
     assert page.text.count('None.') == 2
-
-
-# ------------------------------------------------------------------ odd input
 
 
 def with_values(data, source, score=None, p_value=None):
@@ -420,9 +233,6 @@ def test_settings_of_the_users_own_plots_do_not_count_and_stay(tmp_path):
         write_report(tmp_path / 'b.html', made_up(ours=2, peers=0))
         assert matplotlib.rcParams['font.size'] == 30
     assert (tmp_path / 'a.html').read_bytes() == (tmp_path / 'b.html').read_bytes()
-
-
-# ------------------------------------------------------------------ the file
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ import pytest
 import recorded
 import tiny
 from browser import Browser
+from report_samples import made_up
 from safetensors.torch import save_file
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from test_report_page import made_up
 
 from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.bundle.saving import save_bundle
@@ -199,6 +199,24 @@ def test_pages_with_long_names_of_classes_fit_a_telephone(browser, tmp_path):
             browser.wait('return document.querySelector(".legend i") !== null', 'the legend')
         assert browser.overflow() <= 0, page
     browser.resize(1200)
+
+
+@pytest.mark.parametrize(('name', 'words'), [
+    ('volume.html', 'The slider needs JavaScript'),
+    ('evolution.html', 'The slider needs JavaScript'),
+    ('weights.html', 'The slider needs JavaScript'),
+    ('turnable.html', 'drawn by JavaScript, which is switched off'),
+])
+def test_without_javascript_a_page_says_what_is_missing(browser, pages, name, words):
+    browser.driver.execute_cdp_cmd('Emulation.setScriptExecutionDisabled', {'value': True})
+    try:
+        browser.driver.get((pages / name).resolve().as_uri())
+        assert words in ' '.join(browser.find('body').text.split())
+        if name != 'turnable.html':
+            assert not browser.find('.slides .controls').is_displayed()
+            assert all(image.size['width'] > 20 for image in browser.find_all('img'))
+    finally:
+        browser.driver.execute_cdp_cmd('Emulation.setScriptExecutionDisabled', {'value': False})
 
 
 SIZES = [(8, 8), (8, 100), (27, 27), (38, 38), (64, 64), (65, 65), (64, 12), (96, 96), (97, 97),
