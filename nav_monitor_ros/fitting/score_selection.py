@@ -10,7 +10,7 @@ from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.layers import early_layers
+from nav_monitor_ros.perception.network.layers import early_layers, names_of
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
@@ -29,8 +29,10 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
     scores = {}
     for name, settings in wanted.items():
         chosen = dict(settings)
-        if SCORES.get(name) is ChannelMeans and not chosen.get('layers'):
-            chosen['layers'] = early
+        if SCORES.get(name) is ChannelMeans:
+            # The score reads the means by their layers' names.
+            named = names_of(classifier.layers, chosen.get('layers') or ())
+            chosen['layers'] = named or early
         scores[name] = make_score(
             name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
         )

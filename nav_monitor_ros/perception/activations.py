@@ -1,4 +1,4 @@
-"""What one forward pass leaves behind."""
+"""The outputs of one forward pass, and the last linear layer."""
 
 from __future__ import annotations
 

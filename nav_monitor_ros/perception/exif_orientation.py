@@ -1,8 +1,8 @@
-"""How a picture's EXIF says that it was held, and turning it so.
+"""The EXIF orientation of a picture: read it, and rotate the pixels accordingly.
 
-A camera stores the rows as its sensor reads them, with a number from 1 to 8 that says how to turn
-them for a person. torchvision, like most training code, takes the rows as they are stored; so does
-everything here unless the preprocessing says ``exif: apply``.
+A camera stores the rows as its sensor reads them, with a number from 1 to 8 that says how to rotate
+or mirror them for display. torchvision, like most training code, ignores it; so does this package
+unless the preprocessing says ``exif: apply``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.tiff_tags import ORIENTATION, read_tags
 
-EXIF = ('ignore', 'apply')  # what may be done about it
+EXIF = ('ignore', 'apply')  # choices of the preprocessing
 IGNORE, APPLY = EXIF
 UPRIGHT = 1  # the number of a picture that is stored as it is seen
 

@@ -1,4 +1,4 @@
-"""Two small reference networks, which the shipped bundles are made of."""
+"""Small reference networks, among them those of the shipped bundles."""
 
 from __future__ import annotations
 

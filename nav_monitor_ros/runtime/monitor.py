@@ -25,7 +25,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
-from nav_monitor_ros.perception.network.threads import choose_threads, judge_alone
+from nav_monitor_ros.perception.network.threads import choose_threads, limit_blas_threads
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
@@ -72,7 +72,7 @@ class Monitor:
     ) -> None:
         """Build the network and run it once, so that the first image does not wait.
 
-        From then on numpy multiplies with one thread in this process; see ``judge_alone``.
+        From then on numpy multiplies with one thread in this process; see ``limit_blas_threads``.
 
         Args:
             bundle: Read from a folder.
@@ -90,7 +90,7 @@ class Monitor:
             NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
                 ``Bundle.judge``.
         """
-        judge_alone()
+        limit_blas_threads()
         judge = bundle.judge(
             decisive=decisive, also=also, top=top, evidence_level=evidence_level
         )

@@ -92,7 +92,7 @@ def test_ros_arguments_that_cannot_be_used_are_one_line(name, arguments, said):
 
 
 @pytest.mark.parametrize('name', NAMES)
-@pytest.mark.parametrize('argument', ['--help', 'image'])
+@pytest.mark.parametrize('argument', ['--version', 'image'])
 def test_an_argument_outside_ros_args_is_refused_not_ignored(name, argument):
     line = refused(name, argument)
     assert f"unknown argument '{argument}'" in line
@@ -228,3 +228,14 @@ def test_a_lost_terminal_ends_nothing_under_nohup(tmp_path):
     process.terminate()
     assert process.wait(START) == 0
     process.stderr.close()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_help_of_an_executable_shows_an_example_and_its_parameters(name):
+    done = subprocess.run(
+        [executable(name), '--help'], capture_output=True, text=True, timeout=START)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.startswith(f'usage: ros2 run nav_monitor_ros {name} ')
+    assert f'example:\n  ros2 run nav_monitor_ros {name} --ros-args ' in done.stdout
+    known = {'monitor': 'evidence_level', 'camera': 'source', 'safety_stop': 'alert_timeout'}
+    assert f'\n  {known[name]} (' in done.stdout

@@ -1,4 +1,4 @@
-"""What runs a network: torch, or its ONNX form by ONNX Runtime or OpenVINO."""
+"""The backends that run a network: torch, or ONNX Runtime or OpenVINO for its ONNX form."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_backend(name: str) -> None:
     """Check a backend's name.
 
     Raises:
-        NavMonitorError: It is none.
+        NavMonitorError: There is no such backend.
     """
     if name not in {AUTO, *BACKENDS}:
         raise NavMonitorError(f"backend '{name}' is not {', '.join((AUTO, *BACKENDS))}")
@@ -117,7 +117,7 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors; what it optimises is of no interest here
-        # Threads that spin while they wait for the next image keep cores from everybody else.
+        # Threads that spin while they wait for the next image take cores from other processes.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self._session = runtime.InferenceSession(
             model, options, providers=['CPUExecutionProvider']

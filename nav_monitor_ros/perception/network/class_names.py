@@ -44,7 +44,7 @@ def require_names(names: Iterable[str], what: str, remedy: str) -> None:
 
 
 def shown(name: str) -> str:
-    """Return a name fit for a message, whatever it is made of: in one line, and not too long."""
+    """Return a name in printable form for a message, in one line and not too long."""
     text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     return text if len(text) <= 80 else f'{text[:80]}...'
 

@@ -1,7 +1,7 @@
 """Whether a network gives an image the same scores every time, alone and among others.
 
 A monitor compares what a network does on one frame with what it did on batches of training images.
-A network that looks at the whole batch, or draws random numbers, has no such answer.
+A network that looks at the whole batch, or draws random numbers, cannot be monitored that way.
 """
 
 from __future__ import annotations

@@ -55,25 +55,26 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
     )
 
 
-def names_of(layers: Sequence[Layer], wanted: Iterable[LayerId]) -> tuple[str, ...]:
+def names_of(layers: Sequence[Layer], wanted: LayerId | Iterable[LayerId]) -> tuple[str, ...]:
     """Return the names of the layers with these names or 1-based numbers, each once.
 
     Args:
         layers: All layers of the network.
-        wanted: As for ``find_layer``; one name alone counts as a list of it.
+        wanted: As for ``find_layer``; one name or number alone counts as a list of it.
 
     Raises:
         NavMonitorError: One of them does not exist.
     """
-    several = [wanted] if isinstance(wanted, (str, int)) else wanted
-    return tuple(dict.fromkeys(find_layer(layers, one).name for one in several))
+    if isinstance(wanted, (str, int)) or not isinstance(wanted, Iterable):
+        wanted = (wanted,)
+    return tuple(dict.fromkeys(find_layer(layers, one).name for one in wanted))
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the last layer of each spatial resolution but the last, the network's early stages.
 
     Resolutions are told apart by powers of two, since padding changes them by a few pixels. The
-    last stage is left out where there are others: the penultimate layer stands for it.
+    last stage is left out where there are others: the penultimate layer represents it.
     """
     stages: dict[int, str] = {}
     for layer in layers:
@@ -84,7 +85,7 @@ def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 
 def background_output(wanted: int | None, outputs: int) -> int | None:
-    """Return the number of the output that stands for no class, counted from 0.
+    """Return the index of the background output, which represents no class, counted from 0.
 
     Args:
         wanted: Its number, negative from the end; None where there is none.

@@ -1,4 +1,4 @@
-"""A network that somebody names, in service: code with weights, or an ONNX file."""
+"""Start a network that the user names: code with weights, or an ONNX file."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def start_network(
         weights: Its weights, or the ONNX file.
         preprocess: How pixels become its input.
         layer: The monitored one; ``ANY_LAYER`` where nothing is monitored.
-        background: Which output stands for everything that is none of the classes.
+        background: Index of the output for everything that belongs to no class.
         device: ``auto``, ``cpu`` or ``cuda:N``; ONNX files run on the CPU.
         threads: On the CPU; 0 leaves the backend's choice.
         trusted_packages: Whose network code may be imported; by default the spec's own, since
-            whoever types a package's name trusts it.
+            typing a package's name on the command line means trusting it.
 
     Raises:
         NavMonitorError: The network cannot be built or run.
@@ -70,7 +70,7 @@ def start_network(
 
 
 def onnx_engine() -> Engine:
-    """Return what runs a network that comes as an ONNX file.
+    """Return the engine for a network that comes as an ONNX file.
 
     ONNX Runtime is the format's own; what it computes is what other engines are held against.
 

@@ -1,7 +1,8 @@
-"""What a network's outputs are: logits, or what a softmax or sigmoid has made of them.
+"""The form of a network's outputs: logits, or the result of a softmax or sigmoid.
 
-The monitor works on logits. Where a network returns something else, its logits are taken before
-that, or computed back from it: a softmax loses a constant of each row, which stands for nothing.
+The monitor works on logits. Where a network returns something else, the logits are taken before
+the last operation, or recovered from its result. A softmax loses a constant of each row, which has
+no meaning.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _NEAREST = 2.0**-24  # to 1 that a sigmoid in float32 comes without reaching it
 
 
 def form_of(outputs: np.ndarray) -> str:
-    """Return which of the forms that rows alone give away some outputs (N, C) have.
+    """Return the form of outputs (N, C), as far as their values show it.
 
     Args:
         outputs: For at least two images, float.
@@ -53,9 +54,9 @@ def form_of(outputs: np.ndarray) -> str:
 
 
 def logits_of(outputs: np.ndarray, form: str) -> np.ndarray:
-    """Return the logits that outputs (..., C) were made of, their mean 0 after a softmax.
+    """Return the logits of outputs (..., C); after a softmax their mean is 0.
 
-    NaN and infinity stay what they are.
+    NaN and infinity are preserved.
     """
     if form == LOGITS:
         return outputs
@@ -68,7 +69,7 @@ def logits_of(outputs: np.ndarray, form: str) -> np.ndarray:
 
 
 def torch_logits_of(outputs: torch.Tensor, form: str) -> torch.Tensor:
-    """Return what ``logits_of`` returns, of a tensor and in a way that can be differentiated."""
+    """Return what ``logits_of`` returns, for a tensor, differentiably."""
     if form == LOGITS:
         return outputs
     if form == SIGMOIDS:
@@ -80,9 +81,9 @@ def torch_logits_of(outputs: torch.Tensor, form: str) -> torch.Tensor:
 
 
 def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float | None:
-    """Return by which factor a linear layer's output becomes the logits of a network's outputs.
+    """Return the factor from a linear layer's output to the logits of a network's outputs.
 
-    It is 1 for most networks, and one over the temperature where there is such.
+    It is 1 for most networks, and the inverse of the temperature where there is one.
 
     Args:
         linear: float (N, C).
@@ -90,7 +91,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
         form: One of ``FORMS``.
 
     Returns:
-        A positive factor; None where the outputs are not made of this layer's in such a way.
+        A positive factor; None where the outputs do not follow from this layer in that way.
     """
     linear, outputs = linear.astype(np.float64), outputs.astype(np.float64)
     if not (np.isfinite(linear).all() and np.isfinite(outputs).all()):
@@ -99,7 +100,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
         return 1.0
     wanted, clear = _unbent(outputs, form)
     known = np.where(clear, linear, 0)
-    if form != SIGMOIDS:  # a constant of each row stands for nothing
+    if form != SIGMOIDS:  # a constant of each row has no meaning
         count = np.maximum(clear.sum(1, keepdims=True), 1)
         wanted = np.where(clear, wanted - wanted.sum(1, keepdims=True) / count, 0)
         known = np.where(clear, known - known.sum(1, keepdims=True) / count, 0)
@@ -109,7 +110,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
 
 
 def _unbent(outputs: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits, and which of them a float32 has kept, bool; 0 stands for the others."""
+    """Return logits, and which of them float32 has preserved, bool; the others are 0."""
     if form == PROBABILITIES:
         clear = outputs > 1e-30
         return np.log(np.where(clear, outputs, 1)), clear
@@ -121,7 +122,7 @@ def _unbent(outputs: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
-    """Return whether outputs of a form, of a float32 network, are made of these logits."""
+    """Return whether outputs of this form, of a float32 network, follow from these logits."""
     if form == LOGITS:
         centred = logits - logits.mean(1, keepdims=True)
         away = np.abs(outputs - outputs.mean(1, keepdims=True) - centred).max()
@@ -141,15 +142,15 @@ def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
 
 @dataclass(frozen=True)
 class SelectedOutput:
-    """Hook of a network that returns several things: of these only one goes on."""
+    """Forward hook that selects one of several outputs of a network."""
 
     wanted: OutputName
 
     def __call__(self, _module: object, _inputs: object, returned: Any) -> Any:
-        """Return the output that is wanted.
+        """Return the selected output.
 
         Raises:
-            NavMonitorError: There is none.
+            NavMonitorError: There is no such output.
         """
         named = named_outputs(returned)
         names = list(named)

@@ -1,4 +1,4 @@
-"""What the monitor asks of a network in service, whatever runs it."""
+"""The interface of a network in service, whichever backend runs it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RunningNetwork(Protocol):
         ...
 
     def sample_dropout(self, passes: int, seed: int = 0) -> None:
-        """Have every pass yield the logits of so many passes with dropout on."""
+        """Have every pass yield the logits of this number of passes with dropout on."""
         ...
 
     def tap(self, layers: Iterable[LayerId]) -> None:
@@ -47,7 +47,7 @@ class RunningNetwork(Protocol):
         ...
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Run with so many threads on the CPU from the next pass on.
+        """Use this number of threads on the CPU from the next pass on.
 
         Args:
             count: At least 1.
@@ -85,5 +85,5 @@ class RunningNetwork(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """Return the torch network; an error where there is none."""
+        """Return the torch network; raise ``NavMonitorError`` where there is none."""
         ...

@@ -1,4 +1,4 @@
-"""How many threads run a network fastest here, which is measured, and the judge: one."""
+"""The number of threads that a network runs with: measured on the machine at hand."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-PASSES = 15  # that are timed with each number of threads
-SHORT = 0.004  # seconds: a pass that takes no longer is left to one thread without trying more
-PAUSE = 0.02  # seconds before each: a camera leaves cores time to fall asleep, too
-SECONDS = 1.0  # that they may take together, for each number; three are timed at least
-# By which more threads have to be faster: they take cores from everybody else, and on a core that
-# is taken from one of them the others wait for it.
+PASSES = 15  # timed with each number of threads
+SHORT = 0.004  # seconds: a pass up to this long keeps one thread, and no more are tried
+PAUSE = 0.02  # seconds before each: cores fall asleep between a camera's images, too
+SECONDS = 1.0  # limit on their sum, for each number; at least three are timed
+# Speed-up that more threads must give: they take cores from other processes, and where one of them
+# is preempted, the others wait for it.
 GAIN = 1.5
 
 _log = logging.getLogger(__name__)
@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
     """Have a network use one thread, or one for each core if that is faster by ``GAIN``.
 
-    Passes over an empty image are timed, with one and the other in turn, so that whatever else the
-    machine does falls on both alike, with pauses as between a camera's images: without them the
-    other threads are still awake, and seem faster than they are going to be. Compared are medians:
-    with more threads than idle cores a pass may be quick now and then, but is not on average.
-    Passes of a few milliseconds stay with one thread: they gain little, and start sooner.
+    Passes over a black image are timed, alternating between the two, so that other load on the
+    machine affects both alike, with pauses as between a camera's images: without them the threads
+    are still awake, and seem faster than they will be in service. The medians are compared: with
+    more threads than idle cores single passes may be quick, but most are not. Passes of a few
+    milliseconds keep one thread: they gain little from more.
 
     Args:
-        network: In service on the CPU, with the outputs that it is going to have.
-        cores: At most so many threads; None for those that this process may run on.
+        network: In service on the CPU, with the outputs that it will have in use.
+        cores: Largest number of threads; None for the cores that this process may run on.
 
     Returns:
-        The number that is used from now on.
+        The number of threads that the network uses from now on.
     """
     cores = available_cores() if cores is None else cores
     if cores < 2:
@@ -53,7 +53,7 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
             return 1
         if passed > 10 * SHORT:
             break
-    for count in times:  # what is compiled or allotted first does not count
+    for count in times:  # not timed: what is compiled and allocated first
         network.use_threads(count, trying=True)
         network(batch)
     while min(map(len, times.values())) < PASSES:
@@ -79,14 +79,14 @@ def _seconds(network: RunningNetwork, batch: np.ndarray) -> float:
     return time.perf_counter() - started
 
 
-def judge_alone() -> None:
-    """Have OpenBLAS, which numpy and scipy multiply with, use one thread in this process.
+def limit_blas_threads() -> None:
+    """Limit OpenBLAS, the matrix multiplication of numpy and scipy, to one thread in this process.
 
-    Judging a frame takes a fraction of a millisecond. Threads that help with it spin for a tenth of
-    a second afterwards, in wait for more: at the rate of a camera without a break, and a core is
-    lost to the network and to everybody else.
+    Judging a frame takes a fraction of a millisecond. OpenBLAS's threads spin for a tenth of a
+    second afterwards, waiting for more work: at a camera's rate without a break, which takes a core
+    from the network and from other processes.
     """
-    # Imported here: only who judges needs it.
+    # Imported here: only a running monitor needs it.
     from threadpoolctl import ThreadpoolController
 
     ThreadpoolController().select(internal_api='openblas').limit(limits=1)

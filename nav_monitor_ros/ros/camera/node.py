@@ -24,6 +24,7 @@ from nav_monitor_ros.ros.parameters import declare, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.usage import Usage
 
 _FROM_RGB = {
     'rgb8': None,
@@ -166,7 +167,12 @@ def main(args: list[str] | None = None) -> int:
         0; 1 if a parameter or a source cannot be used, 70 if the node fails, after one line that
         says why.
     """
-    return run('camera', CameraNode, _play_on, args)
+    usage = Usage(
+        'camera', 'Plays folders, arrays, samples or a script of them as a camera.',
+        '-p source:=sample:triangles -p rate:=10.0 -r image:=/camera/image_raw',
+        CAMERA_PARAMETERS,
+    )
+    return run('camera', CameraNode, _play_on, args, usage)
 
 
 def _play_on(node: CameraNode, stop: StopRequest) -> int:

@@ -20,6 +20,8 @@ from nav_monitor_ros.ros.process.process import (
     run,
 )
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.usage import Usage
+from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS
 
 STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
 CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
@@ -32,7 +34,13 @@ def main(args: list[str] | None = None) -> int:
         0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
         line that says why.
     """
-    return run('nav_monitor', MonitorNode, _watch, args)
+    usage = Usage(
+        'monitor',
+        'The lifecycle node nav_monitor: it classifies camera images and says on ood_alert when '
+        'the class must not be trusted.',
+        '-p bundle:=digits -r image:=/camera/image_raw', PARAMETERS,
+    )
+    return run('nav_monitor', MonitorNode, _watch, args, usage)
 
 
 def _watch(node: MonitorNode, stop: StopRequest) -> int:

@@ -34,6 +34,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 from nav_monitor_ros.ros.process.output import NonBlockingOutput, open_standard_descriptors
+from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
 FAILED = 70  # exit status: the node failed while it ran; started again it may live
@@ -123,6 +124,7 @@ def run(
     make: Callable[[], N],
     serve: Callable[[N, StopRequest], int],
     args: Sequence[str] | None = None,
+    usage: Usage | None = None,
 ) -> int:
     """Run a node until its process is asked to end.
 
@@ -133,12 +135,17 @@ def run(
             the process: ``NavMonitorError`` as unusable, ``StuckThreadError`` at once, anything
             else as failed.
         args: The command line with the program's name; that of the process if there is none.
+        usage: Is printed for ``--help``.
 
     Returns:
         The exit status: ``serve``'s; ``UNUSABLE`` or ``FAILED`` after one line that says why.
     """
     if args is None:
         require_utf8_mode()
+    if usage is not None and asks_for_help(sys.argv if args is None else args):
+        with suppress(OSError):  # nobody reads on
+            print(usage.text(), flush=True)
+        return 0
     open_standard_descriptors()
     output = NonBlockingOutput()
     stop = StopRequest()

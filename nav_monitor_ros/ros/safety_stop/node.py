@@ -33,6 +33,7 @@ from nav_monitor_ros.ros.parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop import alert_subscriptions
 from nav_monitor_ros.ros.safety_stop.command_feedback import CommandFeedback
@@ -379,7 +380,12 @@ def main(args: list[str] | None = None) -> int:
         0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
         line that says why.
     """
-    return run('safety_stop', SafetyStopNode, _serve, args)
+    usage = Usage(
+        'safety_stop',
+        'Passes velocity commands on while ood_alert is False; True or silence stops the robot.',
+        '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel_out:=/cmd_vel', SAFETY_STOP_PARAMETERS,
+    )
+    return run('safety_stop', SafetyStopNode, _serve, args, usage)
 
 
 def _serve(node: SafetyStopNode, stop: StopRequest) -> int:

@@ -38,8 +38,8 @@ class OnnxClassifier:
     """A network's graph with its preprocessing, whose layers can be tapped.
 
     Logits, features, channel means and maps are those of ``Classifier``. Every choice of outputs is
-    a graph of its own, compiled when it is first run: what nobody wants is not kept apart from what
-    the backend can merge it with.
+    a graph of its own, compiled when it is first run, so that the backend may fuse the operations
+    whose results are not requested.
 
     Not thread-safe: one thread runs it and sets its taps.
     """
@@ -63,7 +63,7 @@ class OnnxClassifier:
             preprocess: How pixels become its input.
             engine: What runs it.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
-            background: Which output stands for everything that is none of the classes.
+            background: Index of the output for everything that belongs to no class.
             threads: Of the backend; 0 leaves its choice.
 
         Raises:
@@ -153,7 +153,7 @@ class OnnxClassifier:
             seed: Of the dropout masks, which are part of the graph.
 
         Raises:
-            NavMonitorError: The graph has no such passes, or others.
+            NavMonitorError: The graph has no such passes, or another number of them.
         """
         if passes and (passes != self._graph.passes or seed):
             has = f'has {self._graph.passes}' if self._graph.passes else 'has none'
@@ -165,7 +165,7 @@ class OnnxClassifier:
         self._outputs = self._wanted()
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Run with so many threads on the CPU from the next pass on.
+        """Use this number of threads on the CPU from the next pass on.
 
         Args:
             count: At least 1.
@@ -212,7 +212,7 @@ class OnnxClassifier:
 
     @property
     def network(self) -> nn.Module:
-        """Say that there is no torch network.
+        """Refuse: there is no torch network.
 
         Raises:
             NavMonitorError: Always.

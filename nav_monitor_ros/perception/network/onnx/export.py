@@ -84,7 +84,7 @@ def _exported(module: nn.Module, example: torch.Tensor, outputs: list[str]) -> A
     """Return the ONNX model, for any number of images if possible.
 
     Raises:
-        NavMonitorError: It is not possible at all.
+        NavMonitorError: torch cannot export it, not even for one image.
     """
     try:
         with _quiet():
@@ -124,7 +124,7 @@ def _describe(model: Any, text: str) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = DESCRIPTION, text
     for node in model.graph.node:
-        # Where the code of this machine's packages lies; nobody needs it, and it is large.
+        # Paths of the source code on this machine: large, and of no use.
         del node.metadata_props[:]
         node.doc_string = ''
     for info in model.graph.value_info:
@@ -135,7 +135,7 @@ def _describe(model: Any, text: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what torch's exporter says to its developers from the user's terminal."""
+    """Keep the messages of torch's exporter to its developers off the user's terminal."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,4 @@
-"""A network as an ONNX file: read without trust, and cut to the outputs that somebody wants."""
+"""The graph of a network in ONNX form, and the part of it that yields the requested outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_TENSOR = 1 << 28  # elements of one image's tensor
 DESCRIPTION = 'nav_monitor'  # key of the file's metadata under which ``export`` describes it
-FORM = 'nav_monitor_outputs'  # likewise: what the outputs of somebody else's network are
+FORM = 'nav_monitor_outputs'  # likewise: the form of the outputs of a network of other origin
 
 
 class OnnxGraph:
@@ -45,7 +45,7 @@ class OnnxGraph:
     def __init__(
         self, model: onnx.ModelProto, what: str, output: OutputName | None = None
     ) -> None:
-        """Take the graph of a model apart.
+        """Analyse the graph of a model.
 
         Args:
             model: Checked, without data outside the file.
@@ -117,7 +117,7 @@ class OnnxGraph:
         return None if found is None else found[1]
 
     def note_form(self, form: str) -> None:
-        """Note what form the values of ``logits`` were found to have, for whoever reads it next."""
+        """Store the form that the values of ``logits`` have in the model's metadata."""
         self.form = form
         entry = self._model.metadata_props.add()
         entry.key, entry.value = FORM, form
@@ -239,7 +239,7 @@ class OnnxGraph:
         )
 
     def _dissect(self, output: Any, form: str | None) -> None:
-        """Find layers and head in a graph that somebody else made.
+        """Find layers and head in a graph that ``export`` did not write.
 
         Args:
             output: With the class scores.
@@ -318,7 +318,7 @@ class OnnxGraph:
             raise ValueError(f'{FORM} is {_line(self.form)}')
 
     def _needed(self, names: Iterable[str]) -> tuple[set[int], list[str]]:
-        """Return which nodes and initializers some tensors are made of."""
+        """Return the nodes and initializers that some tensors depend on."""
         places = {
             name: place for place, node in enumerate(self._model.graph.node) for name in node.output
         }

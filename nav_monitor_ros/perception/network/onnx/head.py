@@ -40,7 +40,7 @@ def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: i
         NavMonitorError: It is a softmax over the images of a batch.
     """
     if not shape or math.prod(length or 0 for length in shape[1:]) != count:
-        return False  # of more positions than one, of which the output is some summary
+        return False  # it runs at several positions, and the output summarises them
     if node.op_type == 'Sigmoid':
         return True  # each number for itself
     default = -1 if version >= _ONE_AXIS else 1

@@ -1,4 +1,4 @@
-"""ONNX files: read without trust, whole, and in the one form that the rest relies on."""
+"""ONNX files from untrusted sources: read whole, validated, and normalised."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
         ) from None
     if any(node.op_type in _LOOPS for node in every_node(model.graph)):
         raise NavMonitorError(
-            f'network {path} has loops, of which nobody can tell whether they end; export it '
+            f'network {path} has loops, which may never end; export it '
             'without them'
         )
     foreign = {o.domain for o in model.opset_import} - DOMAINS
@@ -108,7 +108,7 @@ def _bring_data(model: Any, path: Path, most: int, beside: bool) -> None:
     """Put tensors whose values are in other files of the folder into the model.
 
     Raises:
-        NavMonitorError: There are such, and they may not be or cannot be read.
+        NavMonitorError: There are such tensors, and their files may not or cannot be read.
     """
     from onnx import TensorProto
     from onnx.external_data_helper import _get_all_tensors, uses_external_data
@@ -160,7 +160,7 @@ def _beside(path: Path, name: str, most: int) -> bytes:
 
 
 def _leave_batch_open(model: Any) -> None:
-    """Take lengths below 1 out of the model's shapes: some exporters write -1 for any number.
+    """Remove lengths below 1 from the model's shapes: some exporters write -1 for any number.
 
     A batch axis without a length is one of any.
     """

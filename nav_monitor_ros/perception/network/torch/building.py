@@ -1,4 +1,4 @@
-"""Make a network of torch from its specification and weights, without running untrusted code."""
+"""Build a torch network from its specification and weights, without running untrusted code."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class _Allowance(TorchDispatchMode):
     """Stops a constructor that asks for more memory than the weights it is made for could fill."""
 
     def __init__(self, elements: int) -> None:
-        """Allow tensors of so many elements in all."""
+        """Allow this number of tensor elements in total."""
         super().__init__()
         self._left = elements
 
@@ -130,7 +130,7 @@ def _torchvision_factory(name: str) -> Any:
     # Imported here: torchvision takes a second to load, and only its own networks need it.
     from torchvision import models
 
-    # Those of its other modules, detectors and such, fetch weights from the internet by themselves.
+    # Networks of its other modules, such as detectors, download weights when they are built.
     if name not in models.list_models(module=models):
         raise NavMonitorError(
             f"torchvision has no network '{name}' that classifies; `python -c 'from torchvision "
@@ -152,7 +152,7 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
             f"network package '{module_name}' cannot be imported: {one_line(error)}; install it, "
             'or name the folder that it lies in in PYTHONPATH'
         ) from error
-    except Exception as error:  # of somebody's code
+    except Exception as error:  # raised by foreign code
         raise NavMonitorError(
             f"network package '{module_name}' cannot be imported: {type(error).__name__}: "
             f'{one_line(error, 300)}'
@@ -175,7 +175,7 @@ def _leads_elsewhere(found: Any, module_name: str) -> bool:
     """Return whether code reached through a module cannot be meant as a network's.
 
     A module's imports are its attributes too: ``package:os.system`` would run commands. Of this
-    package, which nobody was asked to trust, only what the module itself defines counts.
+    package, which needs no trust, only what the module itself defines counts.
     """
     home = str(getattr(found, '__module__', None))
     if module_name == OWN_NETWORKS:

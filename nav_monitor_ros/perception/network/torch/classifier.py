@@ -40,7 +40,7 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 
-_RECORDED = 8  # images up to which a pass is recorded for a GPU: as many as a robot has cameras
+_RECORDED = 8  # largest batch for which a CUDA graph is recorded: a robot's cameras
 _WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
 
 
@@ -76,9 +76,9 @@ class Classifier:
             preprocess: How pixels become the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             watch: Layers whose channel means every forward pass yields.
-            background: Which output stands for everything that is none of the classes, for a
-                network that was trained with such an output; -1 is the last one. It is not among
-                the classes.
+            background: Index of the output for everything that belongs to no class, in a
+                network that was trained with one; -1 is the last output. It is not among the
+                classes.
             device: Where to compute.
             threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
                 choice. More threads than idle cores make small networks very much slower.
@@ -203,7 +203,7 @@ class Classifier:
         self._graphs.clear()  # they have the masks of before
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Run with so many threads on the CPU from the next pass on, as all of torch here does."""
+        """Use this number of threads on the CPU from now on, in all of torch in this process."""
         torch.set_num_threads(count)
 
     def tap(self, layers: Iterable[LayerId]) -> None:

@@ -16,7 +16,7 @@ Pass = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 
 
 class CudaGraph:
-    """A recorded pass over so many images, with one transfer in and one out."""
+    """A recorded pass over a fixed number of images, with one transfer in and one out."""
 
     def __init__(
         self, run: Pass, shape: Sequence[int], device: torch.device, layout: torch.memory_format
@@ -97,7 +97,7 @@ class CudaGraph:
 def recorded(
     run: Pass, shape: Sequence[int], device: torch.device, layout: torch.memory_format
 ) -> CudaGraph | None:
-    """Return a recorded pass, or None, said once in the log, where it cannot be recorded."""
+    """Return a recorded pass; log a warning and return None where it cannot be recorded."""
     try:
         return CudaGraph(run, shape, device, layout)
     except Exception as error:  # CUDA and libraries have classes of their own

@@ -23,7 +23,7 @@ def arrange_weights(
     try:
         with foreign_code('the network'), torch.inference_mode():
             network(probe.contiguous(memory_format=torch.channels_last))
-    except Exception:  # one that has another cause is told of by whoever runs it next
+    except Exception:  # an error with another cause is reported by the next pass
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return torch.contiguous_format
     return torch.channels_last
@@ -46,5 +46,5 @@ def to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
     assert tensor is not None  # the hooks have run
     found = tensor.detach().float().cpu()
     if found.untyped_storage().nbytes() > found.nbytes:
-        found = found.clone()  # of a larger one, which whoever keeps this would keep
+        found = found.clone()  # a view would keep the larger tensor alive
     return found.numpy()

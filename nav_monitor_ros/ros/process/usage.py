@@ -1,0 +1,45 @@
+"""What an executable prints for ``--help``: what it is for, an example, its parameters."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nav_monitor_ros.runtime.parameter import Parameter
+
+_FLAGS = {'-h', '--help'}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The help of one executable."""
+
+    executable: str
+    about: str
+    example: str  # arguments behind --ros-args
+    parameters: Sequence[Parameter]
+
+    def text(self) -> str:
+        """Return the help, ready to be printed."""
+        lines = [
+            f'usage: ros2 run nav_monitor_ros {self.executable} '
+            '[--ros-args [-p NAME:=VALUE] [-r FROM:=TO] [--params-file FILE] ...]',
+            '', *textwrap.wrap(self.about, 88), '',
+            'example:', f'  ros2 run nav_monitor_ros {self.executable} --ros-args {self.example}',
+            '', 'parameters (type, default):',
+        ]
+        for parameter in self.parameters:
+            lines.append(f'  {parameter.name} ({parameter.type}, {parameter.default!r})')
+            lines += textwrap.wrap(
+                parameter.text.replace('`', ''), 88, initial_indent=' ' * 6,
+                subsequent_indent=' ' * 6)
+        return '\n'.join(lines)
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Return whether the help is asked for, before the arguments that are ROS's."""
+    own = list(arguments[1:])
+    if '--ros-args' in own:
+        own = own[: own.index('--ros-args')]
+    return not _FLAGS.isdisjoint(own)

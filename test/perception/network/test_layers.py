@@ -1,0 +1,60 @@
+"""Layers are named by their name or their 1-based number, as text or as a number, everywhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.score_selection import empty_scores
+from nav_monitor_ros.perception.network.layers import find_layer, names_of
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+
+BATCH = np.random.default_rng(0).random((2, 3, tiny.SIDE, tiny.SIDE), dtype=np.float32)
+
+
+@pytest.mark.parametrize('wanted', ['pool', '3', 3, -5, '-5'])
+def test_a_layer_has_a_name_and_a_number(tiny_classifier, wanted):
+    assert find_layer(tiny_classifier.layers, wanted).name == 'pool'
+
+
+@pytest.mark.parametrize('wanted', [0, 8, -8, True, 3.0, None, float('nan'), ['pool']])
+def test_what_is_neither_is_refused_with_the_layers_that_exist(tiny_classifier, wanted):
+    with pytest.raises(NavMonitorError, match='penultimate, 1 conv, 2 relu1'):
+        find_layer(tiny_classifier.layers, wanted)
+
+
+@pytest.mark.parametrize('wanted', ['pool', '3', 3, ['pool'], (3,), [3, 'pool', '3']])
+def test_one_layer_or_several_are_named_once_each(tiny_classifier, wanted):
+    assert names_of(tiny_classifier.layers, wanted) == ('pool',)
+
+
+@pytest.mark.parametrize('wanted', [float('nan'), 'nothing', ['conv', 9]])
+def test_several_layers_of_which_one_does_not_exist_are_refused(tiny_classifier, wanted):
+    with pytest.raises(NavMonitorError, match='the network has no layer'):
+        names_of(tiny_classifier.layers, wanted)
+
+
+@pytest.mark.parametrize('layer', ['fc1', 5, '5'])
+def test_the_monitored_layer_may_be_a_number(layer):
+    classifier = tiny.classifier(layer=layer)
+    assert classifier.layer == 'fc1'
+
+
+@pytest.mark.parametrize('layer', ['relu1', 2, '2'])
+def test_watched_and_tapped_layers_may_be_numbers(layer):
+    classifier = Classifier(tiny.network(), tiny.PREPROCESS, watch=[layer])
+    classifier.tap([layer])
+    found = classifier(BATCH)
+    assert set(found.means) == set(found.maps) == {'relu1'}
+    classifier.tap(layer)
+    assert classifier.taps == ('relu1',)
+
+
+@pytest.mark.parametrize('layers', [['relu1', 'pool'], [2, 3], ['2', '3'], (2, 'pool')])
+def test_the_layers_of_a_score_may_be_numbers(tiny_classifier, layers):
+    options = FitOptions(scores={'channel_means': {'layers': layers}})
+    (score,) = empty_scores(tiny_classifier, options).values()
+    assert score.options.layers == ('relu1', 'pool')
