@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -18,9 +19,15 @@ def test_the_generated_parts_are_up_to_date():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def prose(page: Path) -> str:
+    """Return the text of a page without its blocks of code, where brackets are no links."""
+    text = page.read_text(encoding='utf-8')
+    return re.sub(r'^```.*?^```', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
 def test_links_and_pictures_of_the_documentation_exist():
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
-        for target in re.findall(r'\]\(([^)#]+)\)', page.read_text(encoding='utf-8')):
+        for target in re.findall(r'\]\(([^)#]+)\)', prose(page)):
             if not target.startswith('http'):
                 assert (page.parent / target).exists(), f'{page.name}: {target}'
 
@@ -33,7 +40,7 @@ def headings(page: Path) -> set[str]:
 
 def test_links_into_pages_name_a_heading():
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
-        text = page.read_text(encoding='utf-8')
+        text = prose(page)
         for target, anchor in re.findall(r'\]\(([^)#:]*)#([^)]+)\)', text):
             other = page.parent / target if target else page
             if other.suffix == '.md':
@@ -46,6 +53,16 @@ def test_every_page_is_in_the_index_and_links_back_to_it():
         if page.name != 'README.md':
             assert f']({page.name})' in index, page.name
             assert '[All pages](README.md)' in page.read_text(encoding='utf-8')[:400], page.name
+
+
+def test_the_measured_faults_keep_the_contract():
+    rows = json.loads((ROOT / 'docs' / 'measured' / 'faults.json').read_text(encoding='utf-8'))
+    assert len(rows) > 20
+    late = [
+        row['fault'] for row in rows
+        if (row['to_zero'] if row['to_true'] is None else row['to_true']) > row['within']
+    ]
+    assert not late
 
 
 def test_the_readme_is_short():

@@ -110,7 +110,8 @@ def write_incident(
             (scratch / VERDICTS).write_text(
                 json.dumps(description, indent=1, ensure_ascii=False) + '\n', encoding='utf-8'
             )
-            (scratch / SHEET).write_bytes(_png(draw_sheet([frame for frame, _, _ in pictures])))
+            sheet = draw_sheet([frame for frame, _, _ in pictures], when)
+            (scratch / SHEET).write_bytes(_png(sheet))
     return folder
 
 

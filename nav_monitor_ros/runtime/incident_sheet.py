@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 
 import cv2
 import numpy as np
@@ -17,18 +18,34 @@ _COLUMNS = 6
 _LETTERS = 9  # height of capitals below them, pixels
 
 
-def draw_sheet(frames: Sequence[RecordedFrame]) -> np.ndarray:
-    """Return all frames small on one picture, uint8 (H, W, 3) RGB, each with what was said."""
+def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
+    """Return all frames small on one picture, uint8 (H, W, 3) RGB, each with its verdict.
+
+    Args:
+        frames: At least one, oldest first.
+        raised: When the alert rose, UTC.
+    """
     width, height = _TILE
     line, gap = 18, 8
     caption = 4 * line + 4
     columns = min(_COLUMNS, len(frames))
     rows = math.ceil(len(frames) / columns)
+    sheet_width = columns * (width + gap) + gap
+    heading = [
+        part for text in _heading(frames[-1], raised)
+        for part in wrapped(text, sheet_width - 2 * gap, _LETTERS, 2)
+    ]
+    head = gap + len(heading) * line
     sheet = np.full(
-        (rows * (height + caption + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8
+        (head + rows * (height + caption + gap) + gap, sheet_width, 3), 255, np.uint8
     )
+    for number, text in enumerate(heading):
+        put_text(
+            sheet, text, gap, gap + 12 + number * line, _LETTERS, (24, 26, 30),
+            room=sheet_width - 2 * gap,
+        )
     for number, frame in enumerate(frames):
-        top = gap + number // columns * (height + caption + gap)
+        top = head + gap + number // columns * (height + caption + gap)
         left = gap + number % columns * (width + gap)
         scale = min(width / frame.image.width, height / frame.image.height)
         size = (
@@ -49,6 +66,14 @@ def draw_sheet(frames: Sequence[RecordedFrame]) -> np.ndarray:
                 ink if place < 2 else (60, 60, 60), room=width,
             )
     return sheet
+
+
+def _heading(last: RecordedFrame, raised: datetime) -> tuple[str, ...]:
+    """Return when the alert rose: the computer's date, and the last image's stamp."""
+    return (
+        f'alert raised {raised:%Y-%m-%d %H:%M:%S} UTC',
+        f'at stamp {last.stamp_ns / 1e9:.3f} s of the last image',
+    )
 
 
 def _captions(frame: RecordedFrame, seconds: float) -> tuple[str, ...]:

@@ -150,8 +150,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'frozen_timeout', 'float', 1.0,
-        'Time of identical images after which the camera counts as frozen; 0 switches the check '
-        'off (simulated or rendered scenes may stand still).',
+        'Time without a new image, the same one or up to eight in turn being repeated, after which '
+        'the camera counts as frozen; 0 switches the check off (simulated or rendered scenes may '
+        'stand still).',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(

@@ -11,11 +11,11 @@ pytest.importorskip('rclpy')
 
 import moody  # noqa: E402
 from builtin_interfaces.msg import Time  # noqa: E402
+from moody_feed import START, Feed, moody_arguments, python_path  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from test_node import START, Feed, moody_arguments, python_path  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -7,13 +7,13 @@ import pytest
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from fleet import Feed  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
+from moody_feed import START, change_state, moody_arguments, python_path  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import GetParameters, SetParameters, SetParametersAtomically  # noqa: E402
 from rclpy.parameter import get_parameter_value, parameter_value_to_python  # noqa: E402
 from ros_harness import Graph, values  # noqa: E402
-from test_cameras_node import Feed  # noqa: E402
-from test_node import START, change_state, moody_arguments, python_path  # noqa: E402
 
 pytestmark = pytest.mark.ros
 

@@ -31,7 +31,7 @@ from nav_monitor_ros.runtime.incident_frames import (
     RecordedFrame,
     held_bytes,
 )
-from nav_monitor_ros.runtime.incident_sheet import _captions
+from nav_monitor_ros.runtime.incident_sheet import _captions, _heading, draw_sheet
 from nav_monitor_ros.runtime.incidents import IncidentRecorder
 from nav_monitor_ros.views.text import drawn_class, text_width
 
@@ -189,7 +189,7 @@ from pathlib import Path
 from test_incidents import OOD, WHEN, moment, rules
 from nav_monitor_ros.runtime import incident_folder
 
-def draw_sheet(moments):
+def draw_sheet(moments, raised):
     print('writing', flush=True)
     time.sleep(60)
 
@@ -414,3 +414,15 @@ def test_every_caption_of_the_sheet_says_its_p_value():
             assert f'p {p_value:.2g}' in lines[0] and len(lines) == 4
             assert all(text_width(line, 9) <= 160 for line in lines)
     assert drawn_class('straße', 3) == 'straße' and drawn_class('数字', 3) == 'class 3'
+
+
+@pytest.mark.parametrize('count', [1, 7])
+def test_the_sheet_begins_with_the_time_of_the_incident(count):
+    stamp_ns = 1_500_000_000_250_000_000
+    frames = [replace(moment(number), stamp_ns=stamp_ns) for number in range(count)]
+    date, stamp = _heading(frames[-1], WHEN)
+    assert f'{WHEN:%Y-%m-%d %H:%M:%S} UTC' in date and '1500000000.250 s' in stamp
+    sheet = draw_sheet(frames, WHEN)
+    later = draw_sheet(frames, WHEN.replace(year=WHEN.year + 1))
+    differing = np.flatnonzero((sheet != later).any(axis=(1, 2)))
+    assert differing.size and differing.max() < 8 + 4 * 18  # nothing but the heading

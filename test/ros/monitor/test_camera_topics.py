@@ -4,13 +4,13 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy')
 
+from fleet import Feed  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
+from moody_feed import START, moody_arguments, python_path  # noqa: E402
 from ros_harness import LATCHED, Graph, values  # noqa: E402
 from std_msgs.msg import Bool, String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
-from test_cameras_node import Feed  # noqa: E402
-from test_node import START, moody_arguments, moody_bundle, python_path  # noqa: E402, F401
 
 # ruff: noqa: F811 - fixtures that are imported
 pytestmark = pytest.mark.ros
