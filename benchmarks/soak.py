@@ -92,7 +92,8 @@ class Soak:
         self._start_monitor()
         graph.start('safety_stop', output=self._terminal.writer)
         self._start_camera()
-        wheel = graph.node.create_publisher(Twist, 'cmd_vel_in', QoSProfile(depth=1))
+        # A node of its own: one that also listened to cmd_vel would be a loop of commands.
+        wheel = graph.driver.create_publisher(Twist, 'cmd_vel_in', QoSProfile(depth=1))
         command = Twist()
         command.linear.x = 1.0
         graph.node.create_timer(1 / 20, lambda: wheel.publish(command))

@@ -39,7 +39,7 @@ def views_benchmark(
 
     Args:
         frames: How many of each picture are timed, each with another input than the one before.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         Ratios are to the period of a 30 Hz camera.

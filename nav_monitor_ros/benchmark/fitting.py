@@ -55,7 +55,7 @@ def fit_benchmark(
         threads: Of torch on the CPU.
         workers: Threads that read and decode; 0 for one fewer than there are cores.
         device: Where the network runs.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         Times are for one image; ``throughput_ratio`` is the share of the forward pass's.

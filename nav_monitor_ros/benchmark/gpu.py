@@ -53,7 +53,7 @@ def gpu_benchmark(
         frames: In each of five rounds.
         compared: Images on which the GPU's verdicts are compared with the processor's, by this
             network's bundle and by the shipped ones.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         Times; ``details`` has what became of the scores.

@@ -53,7 +53,7 @@ def judge_benchmark(
         classes: Of the network.
         frames: How many single frames are timed.
         threads: Of torch and BLAS.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         For each thing timed the ratio is to the forward pass of ResNet-18, for the passes with
@@ -65,9 +65,9 @@ def judge_benchmark(
     if min(features, patterns, classes, frames) < 1 or classes < 2:
         raise NavMonitorError('sizes must be at least 1, and classes at least 2')
     torch.set_num_threads(threads)
-    world = World(features, classes)
-    judge = _fitted(world, patterns, progress)
-    batch = world.images(frames, None)[0]
+    network = SyntheticNetwork(features, classes)
+    judge = _fitted(network, patterns, progress)
+    batch = network.images(frames, None)[0]
     singles = [batch[i : i + 1] for i in range(frames)]
     default = Judge(judge.scores, judge.calibration, judge.class_names)
     verdict = f'{FUSED} verdict ({", ".join(FUSED_MEMBERS)})'
@@ -100,7 +100,7 @@ def judge_benchmark(
     )
 
 
-class World:
+class SyntheticNetwork:
     """A head and features that it classifies well, made by chance."""
 
     def __init__(self, features: int, classes: int) -> None:
@@ -123,22 +123,22 @@ class World:
         return Activations(self.head.logits(features), features, means), labels
 
 
-def _fitted(world: World, patterns: int, progress: Progress) -> Judge:
+def _fitted(network: SyntheticNetwork, patterns: int, progress: Progress) -> Judge:
     scores = {
         name: make_score(
             name, {'layers': list(LAYERS)} if name == 'channel_means' else {},
-            classes=world.classes, width=world.features, head=world.head,
+            classes=network.classes, width=network.features, head=network.head,
         )
         for name in SCORES
         if name not in ('mc_dropout', 'decoy')  # need a network; timed on traffic_signs below
     }
-    sample, labels = world.images(4096, None)
+    sample, labels = network.images(4096, None)
     for score in scores.values():
         score.prepare(sample, labels)
-    for label in range(world.classes):
-        progress('storing patterns', label, world.classes)
+    for label in range(network.classes):
+        progress('storing patterns', label, network.classes)
         for start in range(0, patterns, 1000):
-            batch, labels = world.images(min(1000, patterns - start), label)
+            batch, labels = network.images(min(1000, patterns - start), label)
             # The network is right on what is stored, however small it is.
             batch.logits[np.arange(len(batch)), labels] += 1000
             for name, score in scores.items():
@@ -147,13 +147,13 @@ def _fitted(world: World, patterns: int, progress: Progress) -> Judge:
     for score in scores.values():
         score.finish()
     calibration = calibrate(
-        *(CalibrationScores.of(scores, world.images(count, None)[0]) for count in (1000, 2000)),
-        classes=world.classes,
+        *(CalibrationScores.of(scores, network.images(count, None)[0]) for count in (1000, 2000)),
+        classes=network.classes,
         options=CalibrationOptions(
             fusion_members=tuple(FUSED_MEMBERS), alpha=0.01, confidence=0.95
         ),
     )
-    names = [f'class_{label}' for label in range(world.classes)]
+    names = [f'class_{label}' for label in range(network.classes)]
     return Judge(scores, calibration, names, also=['all'])
 
 

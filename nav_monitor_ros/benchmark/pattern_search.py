@@ -42,7 +42,7 @@ def patterns_benchmark(
         bits: Of a pattern, at least 32.
         queries: Timed of each kind.
         others: 1 measures BDDs and float neighbours, too.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         Ratios are to comparing all with numpy.

@@ -49,7 +49,7 @@ def replay_benchmark(
         network: Of torchvision, with random weights.
         threads: Of torch on the CPU.
         device: Where the network runs.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         Times are for one frame; ``rate_ratio`` is the replay's rate as a share of the network's.

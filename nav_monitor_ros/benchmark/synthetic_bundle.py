@@ -42,7 +42,7 @@ def write_bundle(
     Args:
         folder: Does not exist yet; the bundle's.
         classes: Of the network.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         The backends that may run it here: torch, and those for which it could be exported.
@@ -100,7 +100,7 @@ def fitted_bundle(
         network: Of torchvision.
         classes: Of the network.
         threads: Of torch; 0 leaves its choice.
-        progress: Is told how far the work is.
+        progress: Is called with how far the work is.
 
     Returns:
         The bundle, and the images that it was calibrated on.

@@ -37,9 +37,10 @@ class TrainingImages:
         if not tensors:
             return None
         digests = tensors.get('digests')
-        if digests is None or digests.dtype != np.uint64 or digests.ndim != 1 or (
-            digests[1:] <= digests[:-1]
-        ).any():
+        if (
+            digests is None or digests.dtype != np.uint64 or digests.ndim != 1 or not len(digests)
+            or (digests[1:] <= digests[:-1]).any()
+        ):
             raise ValueError('the list of its training images is malformed')
         return TrainingImages(digests)
 

@@ -132,7 +132,7 @@ def _run(
         def judged() -> Any:
             nonlocal done
             for event in replay(
-                monitor, bag, settings=settings_of(values), told=problems.append
+                monitor, bag, settings=settings_of(values), report=problems.append
             ):
                 done += event.image is not None
                 progress(f'images by {text}', done, len(bag))

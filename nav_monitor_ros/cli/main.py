@@ -25,7 +25,7 @@ from nav_monitor_ros.cli.output import (
     PlainConsole,
     PlainFormatter,
     accept_all_letters,
-    told_output,
+    naming_output_errors,
 )
 from nav_monitor_ros.cli.replay import add_replay
 from nav_monitor_ros.cli.show import add_show
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_numbers(options)
         check_input_files(options)
         status = options.run(options) or 0
-        with told_output():
+        with naming_output_errors():
             sys.stdout.flush()  # here, where a full disk can still be told
         return status
     except NavMonitorError as error:

@@ -43,12 +43,12 @@ def accept_all_letters() -> None:
 
 def say(text: object) -> None:
     """Print one line on standard output, whatever names are in it."""
-    with told_output():
+    with naming_output_errors():
         print(printable(text))
 
 
 @contextmanager
-def told_output() -> Iterator[None]:
+def naming_output_errors() -> Iterator[None]:
     """Turn what the system says of standard output into one line, but for a reader that went.
 
     Raises:
@@ -83,7 +83,7 @@ class PlainConsole(Console):
         Raises:
             NavMonitorError: Standard output cannot be written.
         """
-        with nullcontext() if self.stderr else told_output():
+        with nullcontext() if self.stderr else naming_output_errors():
             super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:

@@ -160,7 +160,7 @@ def replay_bag(
                 TableWriter(options.csv, monitor.judge.score_names)))
         progress = resources.enter_context(ProgressBars())
         pace, start = _Pace(options.rate), time.monotonic()
-        for event in replay(monitor, bag, settings=settings, told=problems.append):
+        for event in replay(monitor, bag, settings=settings, report=problems.append):
             pace.wait(event.time_ns)
             for writer in writers:
                 writer.write(event)

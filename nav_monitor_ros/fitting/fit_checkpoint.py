@@ -19,7 +19,7 @@ from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 
 FILE = 'fit.safetensors'
-_FORMAT = '2'  # 1 held which calibration images are training images, and no checksums
+_FORMAT = '2'
 
 
 class FitCheckpoint:

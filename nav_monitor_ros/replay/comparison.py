@@ -204,35 +204,36 @@ def reasons(run: Run) -> str:
 def lines(comparison: Comparison) -> list[str]:
     """Return the outcome in sentences."""
     same = comparison.common - len(comparison.differences) + comparison.count(MISSING)
-    told = [
+    found = [
         f'{comparison.common} images in both runs, {same} of them with the same verdict and alert '
         f'({comparison.agreement:.1%})'
     ]
     topics = list(dict.fromkeys((*comparison.a.topics, *comparison.b.topics)))
     if len(topics) > 1:
-        told += [_topic_line(comparison, topic) for topic in topics]
+        found += [_topic_line(comparison, topic) for topic in topics]
     changed = [
         f'{words} on {comparison.count(kind)}' for kind, words in _CHANGES.items()
         if comparison.count(kind)
     ]
     if changed:
-        told.append(', '.join(changed))
+        found.append(', '.join(changed))
     change, seconds = comparison.farthest
     if change > _ROUNDED:
         much = f'{comparison.count(P_VALUE)} beyond the tolerance; ' * bool(
             comparison.count(P_VALUE))
-        told.append(
+        found.append(
             f'p-values: {much}the largest change is by a factor of {10**change:.3g}, at '
             f'{seconds:.2f} s'
         )
     if comparison.differences:
         first = comparison.differences[0]
         where = f' of {first.key[0]}' if len(topics) > 1 else ''
-        told.append(
-            f'the first difference is at {first.seconds:.2f} s{where}: {_told(comparison, first)}')
+        found.append(
+            f'the first difference is at {first.seconds:.2f} s{where}: '
+            f'{_description(comparison, first)}')
     else:
-        told.append('no difference')
-    return told
+        found.append('no difference')
+    return found
 
 
 def _topic_line(comparison: Comparison, topic: str) -> str:
@@ -310,17 +311,17 @@ def _p_change(a: RunFrame, b: RunFrame) -> float:
     return abs(math.log10(a.p_value) - math.log10(b.p_value))
 
 
-def _told(comparison: Comparison, difference: Difference) -> str:
+def _description(comparison: Comparison, difference: Difference) -> str:
     names = comparison.a.name, comparison.b.name
     if difference.a is None or difference.b is None:
         lacking = names[difference.a is not None]
         return f'{lacking} has no image with stamp {difference.key[1]}'
     return '; '.join(
-        f'{name}: {said(side)}' for name, side in zip(names, (difference.a, difference.b),
+        f'{name}: {frame_text(side)}' for name, side in zip(names, (difference.a, difference.b),
                                                       strict=True))
 
 
-def said(frame: RunFrame) -> str:
+def frame_text(frame: RunFrame) -> str:
     """Return what a run said of an image, one line."""
     alert = f'alert {frame.alert}, {frame.reason}'
     if not frame.class_name:

@@ -15,8 +15,8 @@ from nav_monitor_ros.replay.comparison import (
     Comparison,
     Difference,
     facts,
+    frame_text,
     lines,
-    said,
     stretches,
 )
 from nav_monitor_ros.replay.verdict_log import Key, Run
@@ -163,7 +163,7 @@ def _shown(
     return _ShownStretch(
         number, anchor, first.seconds, when, _kinds(first),
         tuple(
-            (letter, said(side) if side else 'does not have this image')
+            (letter, frame_text(side) if side else 'does not have this image')
             for letter, side in (('A', first.a), ('B', first.b))
         ),
         pictures.get(first.key, ''),

@@ -59,7 +59,7 @@ class TableWriter:
         self._names = tuple(score_names)
         if reachable(path).is_dir():
             raise NavMonitorError(f'{path} cannot be written: it is a folder')
-        with _told(path):
+        with _naming_errors(path):
             with ExitStack() as resources:
                 scratch = resources.enter_context(atomic_file(path))
                 self._file = resources.enter_context(
@@ -74,7 +74,7 @@ class TableWriter:
         """Add an event; fields that it does not have stay empty."""
         alert, verdict = event.alert, event.verdict
         fields = self._verdict_fields(verdict) if verdict else [''] * (7 + 2 * len(self._names))
-        with _told(self._path):
+        with _naming_errors(self._path):
             self._writer.writerow([
                 event.topic, event.image.stamp_ns if event.image else '', event.time_ns,
                 _word(alert.value), alert.state.value, alert.reason.value, alert.detail,
@@ -90,7 +90,7 @@ class TableWriter:
         trace: TracebackType | None,
     ) -> None:
         """End the file, or leave none after an error."""
-        with _told(self._path):
+        with _naming_errors(self._path):
             self._resources.__exit__(kind, error, trace)
 
     def _verdict_fields(self, verdict: Verdict) -> list[object]:
@@ -108,7 +108,7 @@ def _word(value: bool) -> str:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _naming_errors(path: Path) -> Iterator[None]:
     """Turn what the system says of a file into one line that names it."""
     try:
         yield
@@ -154,7 +154,7 @@ class BagWriter:
             raise NavMonitorError(f'{folder} exists; name another folder, or remove it first')
         self._store = _typestore()
         self._folder = folder
-        with _told(folder), ExitStack() as resources:
+        with _naming_errors(folder), ExitStack() as resources:
             scratch = resources.enter_context(atomic_folder(folder))
             scratch.rmdir()  # the writer makes its folder itself, and names its file after it
             self._writer = Writer(scratch, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
@@ -201,7 +201,7 @@ class BagWriter:
         trace: TracebackType | None,
     ) -> None:
         """End the bag, or leave none after an error."""
-        with _told(self._folder):
+        with _naming_errors(self._folder):
             self._resources.__exit__(kind, error, trace)
 
     def _end(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -247,7 +247,7 @@ class BagWriter:
     def _put(self, connection: tuple[str, Any], time_ns: int, message: Any) -> None:
         kind, place = connection
         data = self._store.serialize_cdr(message, kind)
-        with _told(self._folder):
+        with _naming_errors(self._folder):
             self._writer.write(place, time_ns, data)
 
     def _new(self, kind: str, *fields: Any) -> Any:

@@ -24,7 +24,7 @@ from nav_monitor_ros.runtime.monitor import (
     require_fresh,
 )
 
-AHEAD = 8  # images on their way
+AHEAD = 8  # images in the pipeline
 _NOTICED = 1e-3  # seconds after which silence is noticed, once it is too long
 
 
@@ -116,7 +116,7 @@ def replay(
     bag: Bag,
     *,
     settings: ReplaySettings | None = None,
-    told: Callable[[str], None] = lambda problem: None,
+    report: Callable[[str], None] = lambda problem: None,
 ) -> Iterator[ReplayEvent]:
     """Judge the images of a bag as the node does, each topic by itself.
 
@@ -128,7 +128,7 @@ def replay(
         monitor: Judges; its network serves all topics.
         bag: With the topics selected.
         settings: The node's parameters.
-        told: Is told at the end what of the bag could not be read, if anything.
+        report: Is called at the end with what of the bag could not be read, if anything.
 
     Yields:
         One event for each image, and one wherever silence between images changes the alert.
@@ -137,8 +137,8 @@ def replay(
     monitor.judge.forget()
     streams: dict[str, _Stream] = {}
     origin_ns = int(bag.received_ns[0]) if len(bag) else 0
-    with _Line(monitor, bag, settings) as line:
-        for frame in line:
+    with _Pipeline(monitor, bag, settings) as pipeline:
+        for frame in pipeline:
             topic = frame.image.topic
             if topic not in streams:
                 own = monitor.for_camera() if streams else monitor
@@ -147,13 +147,13 @@ def replay(
             for stream in streams.values():
                 yield from stream.silence(now, origin_ns)
             yield streams[topic].image(frame, origin_ns)
-    if line.problem:
-        told(line.problem)
+    if pipeline.problem:
+        report(pipeline.problem)
 
 
 @dataclass(eq=False)
 class _Frame:
-    """An image on its way; each stage of the line adds its part."""
+    """An image in the pipeline; each stage of the pipeline adds its part."""
 
     image: BagImage
     pixels: DecodedImage | None = None
@@ -167,7 +167,7 @@ class _Frame:
         return self.prepared.fingerprint if self.prepared else 0
 
 
-class _Line:
+class _Pipeline:
     """Two threads before the judge: one reads, decodes and prepares, one runs the network.
 
     Every image goes through the network alone, as in the node, so that it gives the same numbers.
@@ -183,7 +183,7 @@ class _Line:
         self._network = ThreadPoolExecutor(
             1, 'nav_monitor network', initializer=torch.get_num_threads)
 
-    def __enter__(self) -> _Line:
+    def __enter__(self) -> _Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -216,7 +216,7 @@ class _Line:
 
     def _submit(self, index: int) -> Future[_Frame]:
         read = self._reader.submit(self._read, index)
-        return self._network.submit(self._look, read)
+        return self._network.submit(self._run_network, read)
 
     def _read(self, index: int) -> _Frame:
         frame, settings = _Frame(self._bag[index]), self._settings
@@ -242,7 +242,7 @@ class _Line:
             frame.failure = error
         return frame
 
-    def _look(self, read: Future[_Frame]) -> _Frame:
+    def _run_network(self, read: Future[_Frame]) -> _Frame:
         frame = read.result()
         if frame.prepared is not None:
             try:

@@ -102,19 +102,19 @@ def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
     ), bag)
 
 
-def read_run(path: Path, told: Callable[[str], None] = lambda problem: None) -> Run:
+def read_run(path: Path, report: Callable[[str], None] = lambda problem: None) -> Run:
     """Read a run from the table or the bag of a replay, or from a recording of a live monitor.
 
     Args:
         path: Of the table or the bag.
-        told: Is told what of a damaged bag could not be read, if anything.
+        report: Is called with what of a damaged bag could not be read, if anything.
 
     Raises:
         NavMonitorError: It is not there, cannot be read, or holds no verdicts.
     """
     if not reachable(path).exists():
         raise NavMonitorError(f'{path} does not exist')
-    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, told)
+    run = _read_table(path) if path.suffix == '.csv' else _read_bag(path, report)
     if not run.frames:
         raise NavMonitorError(f'{path} holds no verdict')
     return run
@@ -197,7 +197,7 @@ def _read_table(path: Path) -> Run:
         raise NavMonitorError(f'{path} is no table of a replay: {one_line(error)}') from None
 
 
-def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
+def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
     about = _about(path)
     known = about.get('topics', '').split(' ')
 
@@ -225,7 +225,7 @@ def _read_bag(path: Path, told: Callable[[str], None]) -> Run:
                             yield topic, message.stamp_ns, _frame_from(
                                 values, status.message, message.received_ns)
             except BagDamagedError as error:
-                told(str(error))
+                report(str(error))
 
     try:
         return Run(path.stem, _numbered(frames()), about.get('bag', ''))

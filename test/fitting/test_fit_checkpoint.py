@@ -18,11 +18,12 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.batches import BATCH
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import fit as fitting
-from nav_monitor_ros.fitting import training_pass
+from nav_monitor_ros.fitting import fit_checkpoint, training_pass
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_checkpoint import FILE, FitCheckpoint
 from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
 from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.partial_fit import PartialFit
 
 ROOT = Path(__file__).parents[2]
 DATA = 640  # images
@@ -179,3 +180,12 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_fit_with_one_line(tmp_path
     (tmp_path / 'kept').write_text('a file')
     with pytest.raises(NavMonitorError, match='cannot write checkpoint'):
         fit_tiny(tmp_path / 'kept')
+
+
+def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path):
+    checkpoint = FitCheckpoint(tmp_path / 'kept')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_checkpoint, '_FORMAT', '1')
+        checkpoint.save(PartialFit({}), {})
+    with pytest.raises(NavMonitorError, match='was written by another version .* remove it'):
+        checkpoint.load(PartialFit({}))

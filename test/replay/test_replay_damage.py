@@ -118,7 +118,7 @@ def test_outputs_are_whole_or_not_there(judge, recording, tmp_path, capsys, monk
 
     def put(self, connection, time_ns, message):
         if time_ns > START + 500_000_000:
-            with outputs._told(self._folder):
+            with outputs._naming_errors(self._folder):
                 raise error
         wrote(self, connection, time_ns, message)
 
