@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 REMEMBERED_IMAGES = 8  # different images; a driver has few buffers that can be stuck
@@ -70,7 +71,8 @@ class MixedPublishers:
         self._last: Hashable = None
         self._seen: dict[Hashable, float] = {}  # when each one's last image came, oldest first
         self._periods: dict[Hashable, float] = {}  # between each one's last two images, seconds
-        self._mixed_at: float | None = None
+        self._mixed: set[Hashable] = set()  # those that were seen when two of them took turns
+        self._mixed_at = -math.inf
 
     def image_from(self, publisher: Hashable, now: float) -> bool:
         """Take in from whom an image came.
@@ -85,7 +87,7 @@ class MixedPublishers:
         before = self._seen.get(publisher)
         if before is not None:
             if publisher != self._last and now - before <= self._patience(publisher, TOGETHER):
-                self._mixed_at = now
+                self._mixed, self._mixed_at = {*self._seen}, now
             self._periods[publisher] = now - before
             del self._seen[publisher]
         self._last = publisher
@@ -95,10 +97,12 @@ class MixedPublishers:
             if forgotten or now - seen > self._patience(one, LONGEST_PERIOD):
                 del self._seen[one]
                 self._periods.pop(one, None)
-        if self._mixed_at is None:
-            return False
-        longest = max(self._patience(one, UNKNOWN_PERIOD) for one in self._seen)
-        return now - self._mixed_at <= longest
+        # Until the slowest of them would have come back, if it were still there.
+        self._mixed &= self._seen.keys()
+        longest = max((self._patience(one, UNKNOWN_PERIOD) for one in self._mixed), default=0.0)
+        if now - self._mixed_at > longest:
+            self._mixed.clear()
+        return bool(self._mixed)
 
     def _patience(self, publisher: Hashable, unknown: float) -> float:
         """Return the seconds after which a publisher is gone; ``unknown`` before its 2nd image."""
