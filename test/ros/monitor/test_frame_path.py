@@ -169,7 +169,7 @@ def trace(tmp_path_factory) -> Trace:
             assert not camera.alert.alert.value and not trace.recording
         finally:
             threading.setprofile(None)
-            node.say_goodbye()
+            node.announce_shutdown()
             executor.shutdown(timeout_sec=5)
             node.stop(5.0)
             driver.destroy_node()
