@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ros_harness import rgb_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine  # noqa: E402
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
 from nav_monitor_ros.ros.process.domain import take_domain  # noqa: E402
 
