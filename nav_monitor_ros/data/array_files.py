@@ -15,6 +15,8 @@ from typing import IO, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
+from nav_monitor_ros.errors import NavMonitorError
+
 _BLOCK = 1 << 20  # bytes copied at once
 _NAME_LENGTH = 26  # of a zip file's local header: where it says how long names are that follow
 
@@ -92,10 +94,10 @@ def npz_array(path: Path, archive: Any, name: str) -> np.ndarray | ArrayFile:
         if member.compress_type == zipfile.ZIP_STORED:
             file: Any = resources.enter_context(path.open('rb'))
             offset += _contents(file, member)
-            size = _copy(stream, None)
+            size = _copy(path, stream, None)
         else:
             file, offset = resources.enter_context(tempfile.TemporaryFile()), 0
-            size = _copy(stream, file)
+            size = _copy(path, stream, file)
         if size != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
             raise ValueError(f'{name} is truncated')
         return ArrayFile(file, offset, shape, dtype)
@@ -114,7 +116,7 @@ def unpacked(path: Path) -> BinaryIO:
     file: Any = tempfile.TemporaryFile()
     try:
         with gzip.open(path) as stream:
-            _copy(stream, file)
+            _copy(path, stream, file)
         file.seek(0)
     except BaseException:
         file.close()
@@ -139,13 +141,28 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     raise ValueError(f'numpy format {version} is not read')
 
 
-def _copy(stream: IO[bytes] | gzip.GzipFile, target: BinaryIO | None) -> int:
-    """Read the rest of a stream, also into a file if there is one; return its length in bytes."""
+def _copy(path: Path, stream: IO[bytes] | gzip.GzipFile, target: BinaryIO | None) -> int:
+    """Read the rest of a stream, also into a temporary file if there is one; return its bytes.
+
+    Raises:
+        NavMonitorError: The temporary folder is full.
+    """
     size = 0
     while block := stream.read(_BLOCK):
         size += len(block)
         if target is not None:
-            target.write(block)
+            _write(path, target, block)
     if target is not None:
-        target.flush()
+        _write(path, target, b'')
     return size
+
+
+def _write(path: Path, target: BinaryIO, block: bytes) -> None:
+    try:
+        target.write(block)
+        target.flush()
+    except OSError as error:
+        raise NavMonitorError(
+            f'{path} cannot be unpacked into {tempfile.gettempdir()}: {error.strerror}; set TMPDIR '
+            'to a folder with more space'
+        ) from None

@@ -79,7 +79,7 @@ class AlertMachine:
         self._failure: tuple[Reason, str] | None = None
         self._begin_session(now)
         self._alert = Alert(True, State.INVALID, Reason.INACTIVE, 'not active yet', now)
-        self.input_trouble = ''  # why images may be missing, in one line; added to the detail
+        self.input_fault = ''  # why images may be missing, in one line; added to the detail
 
     @property
     def rules(self) -> AlertRules:
@@ -298,7 +298,7 @@ class AlertMachine:
         return None
 
     def _explained(self, text: str) -> str:
-        return f'{text}; {self.input_trouble}' if self.input_trouble else text
+        return f'{text}; {self.input_fault}' if self.input_fault else text
 
     def _of_stream(self) -> tuple[Reason, str] | None:
         stream = self._stream

@@ -114,7 +114,7 @@ class AlertPublisher:
             if alert.value and before is not None and not before.value and self.on_rise is not None:
                 self.on_rise(alert)
             # What is wrong with the input has a line of its own, once.
-            log_change(self._log, self._topic, before, alert, self.machine.input_trouble)
+            log_change(self._log, self._topic, before, alert, self.machine.input_fault)
         if changed or header is not None:
             more = {
                 'evidence': self.machine.evidence,

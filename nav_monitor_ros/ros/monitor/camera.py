@@ -134,9 +134,9 @@ class Camera:
         if subscription is None:
             return
         subscription.follow()
-        unheard, loss = subscription.unheard(), subscription.loss()
-        self.alert.input_explained(unheard or loss)
-        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
+        fault, loss = subscription.connection_fault(), subscription.loss_report()
+        self.alert.input_explained(fault or loss)
+        for kind, text in ((fault, fault), ('loss' if loss else '', loss)):
             if text and kind not in self._reported:  # once: it may come and go many times
                 self._reported.add(kind)
                 self._log.warning(self.labelled(text))
