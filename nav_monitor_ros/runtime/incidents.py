@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.runtime.incident_folder import remove_oldest, write_incident
 from nav_monitor_ros.runtime.incident_frames import IncidentRing, IncidentRules, RecordedFrame

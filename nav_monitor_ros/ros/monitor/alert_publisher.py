@@ -12,8 +12,8 @@ from rclpy.publisher import Publisher
 from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from nav_monitor_ros.ros.message_age import received_age
-from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
+from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.topic_endpoints import publishers_of

@@ -11,7 +11,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from nav_monitor_ros.bundle.bundle import Bundle
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.runtime.incident_frames import IncidentRules, RecordedFrame

@@ -15,11 +15,12 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.declared_parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics
-from nav_monitor_ros.ros.monitor.alert_publishers import AlertPublishers
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
 from nav_monitor_ros.ros.monitor.camera import Camera, check_camera_topics, rules_of
+from nav_monitor_ros.ros.monitor.camera_alerts import AlertPublishers
 from nav_monitor_ros.ros.monitor.diagnostics import Diagnostics
 from nav_monitor_ros.ros.monitor.latest_frame_queue import LatestFrameQueue
 from nav_monitor_ros.ros.parameter_requests import (
@@ -27,7 +28,6 @@ from nav_monitor_ros.ros.parameter_requests import (
     RelatedParametersService,
     together,
 )
-from nav_monitor_ros.ros.parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.runtime.camera_overrides import known_names

@@ -4,7 +4,7 @@
 import pytest
 from alert_stream import PERIOD, Stream, frame
 
-from nav_monitor_ros.decision.alert_reason import Reason, State
+from nav_monitor_ros.decision.alert.reason import Reason, State
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from nav_monitor_ros.decision.image_stream import MOST_PUBLISHERS, MixedPublishers
+from nav_monitor_ros.decision.alert.mixed_publishers import MOST_PUBLISHERS, MixedPublishers
 
 
 def test_a_publisher_that_comes_back_after_another_makes_two():

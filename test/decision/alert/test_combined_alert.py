@@ -8,8 +8,12 @@ import pytest
 import yaml
 
 from nav_monitor_ros.bundle.loading import load_bundle
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
-from nav_monitor_ros.decision.combined_alert import MOST_SEVERE_FIRST, combine, combined_values
+from nav_monitor_ros.decision.alert.combined_alert import (
+    MOST_SEVERE_FIRST,
+    combine,
+    combined_values,
+)
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
@@ -248,7 +252,7 @@ def test_a_wrong_value_for_one_camera_is_named_with_it(defaults, changes, words)
 
 
 def test_the_example_has_values_that_the_node_takes(defaults):
-    text = (Path(__file__).parents[2] / 'config' / 'four_cameras.yaml').read_text()
+    text = (Path(__file__).parents[3] / 'config' / 'four_cameras.yaml').read_text()
     (node, content), = yaml.safe_load(text).items()
     given = content['ros__parameters']
     assert node == '/**'

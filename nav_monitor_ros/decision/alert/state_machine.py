@@ -7,10 +7,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.frozen_images import FrozenImages
+from nav_monitor_ros.decision.alert.mixed_publishers import MixedPublishers
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
-from nav_monitor_ros.decision.image_stream import FrozenImages, MixedPublishers
 from nav_monitor_ros.errors import NavMonitorError
 
 JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less

@@ -12,9 +12,9 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
-from nav_monitor_ros.decision.alert_reason import Alert, Reason
-from nav_monitor_ros.decision.combined_alert import combine, combined_values
+from nav_monitor_ros.decision.alert.combined_alert import combine, combined_values
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.monitor.alert_publisher import (
     AlertPublisher,

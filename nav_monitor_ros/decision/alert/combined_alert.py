@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
 
 # Where cameras differ, the combined reason is the first of these that any of them has.
 MOST_SEVERE_FIRST = (
