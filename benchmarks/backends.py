@@ -32,7 +32,7 @@ from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine, usable_here
 from nav_monitor_ros.perception.network.layers import early_layers
 from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier

@@ -32,7 +32,7 @@ from nav_monitor_ros.data.image_source import ImageSource, from_arrays, split
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.fitting.calibration_split import FUSION_SHARE
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.fitting.training_pass import fit_scores

@@ -61,7 +61,7 @@ def fit_once(data: Path, count: int) -> dict[str, Any]:
     from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.data.sources import open_source
     from nav_monitor_ros.fitting.fit import fit
-    from nav_monitor_ros.fitting.options import FitOptions
+    from nav_monitor_ros.fitting.fit_options import FitOptions
 
     bundle = load_bundle('digits')
     classifier = load_network(bundle, device='cpu', scores=[])

@@ -411,7 +411,7 @@ def _import_everything() -> None:
     import nav_monitor_ros.evaluation.report_page
     import nav_monitor_ros.fitting.engine_export
     import nav_monitor_ros.fitting.train
-    import nav_monitor_ros.replay.outputs
+    import nav_monitor_ros.replay.output_files
     import nav_monitor_ros.replay.replay
     import nav_monitor_ros.tuning.recorder  # noqa: F401
 

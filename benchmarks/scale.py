@@ -30,7 +30,7 @@ from nav_monitor_ros.cluster.fitting import PART, FitJob, NetworkRecipe, RayFit,
 from nav_monitor_ros.cluster.ray_cluster import RayCluster  # noqa: E402
 from nav_monitor_ros.data.batches import BATCH, Batch  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
-from nav_monitor_ros.fitting.options import FitOptions  # noqa: E402
+from nav_monitor_ros.fitting.fit_options import FitOptions  # noqa: E402
 from nav_monitor_ros.fitting.partial_fit import PartialFit  # noqa: E402
 from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores  # noqa: E402
 from nav_monitor_ros.fitting.training_pass import take_sample  # noqa: E402

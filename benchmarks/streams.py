@@ -31,12 +31,12 @@ from rich.progress import track
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.sources import open_source
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
-from nav_monitor_ros.decision.alert_reason import Reason
-from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.alert.reason import Reason
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -39,7 +39,7 @@ from nav_monitor_ros.decision.calibration import (
 )
 from nav_monitor_ros.evaluation.metrics import separate
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nav_monitor_ros.cli.output import ProgressBars
+from nav_monitor_ros.cli.console import ProgressBars
 from nav_monitor_ros.tuning.recording_files import RecordingOf, TuningRecording
 from nav_monitor_ros.tuning.statistics import empty_checkpoint
 from nav_monitor_ros.tuning.tuning_page import tuning_page

@@ -13,7 +13,7 @@ from torch import nn
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess

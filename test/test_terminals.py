@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.model_card import model_card
 from nav_monitor_ros.bundle.saving import save_bundle
-from nav_monitor_ros.cli.output import table_console
+from nav_monitor_ros.cli.console import table_console
 from nav_monitor_ros.errors import NavMonitorError, one_line, printable
 
 pytestmark = pytest.mark.once

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.shipped import find_bundle
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 

@@ -16,7 +16,7 @@ from nav_monitor_ros.cli.main import main, make_parser
 from nav_monitor_ros.decision.calibration import images_for_a_class
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 
 ROOT = Path(__file__).parents[1]
 

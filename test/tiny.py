@@ -11,7 +11,7 @@ from torch import nn
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

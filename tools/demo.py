@@ -30,7 +30,7 @@ try:
     from rich.console import Console
 
     from nav_monitor_ros import interrupt
-    from nav_monitor_ros.cli.output import show_cursor
+    from nav_monitor_ros.cli.console import show_cursor
     from nav_monitor_ros.decision.evidence import EvidenceRules
     from nav_monitor_ros.errors import NavMonitorError
     from nav_monitor_ros.files.atomic_folder import atomic_folder, require_writable_folder

@@ -10,7 +10,7 @@ from measured import percent, read, table
 def faults() -> str:
     """Return every fault with its reason, its times and its recovery."""
     return table(
-        ['fault', 'reason', 'True after', 'limit', 'wheels still after', 'recovery', 'after'],
+        ['fault', 'reason', 'True after', 'limit', 'wheels stopped after', 'recovery', 'after'],
         [
             (
                 row['fault'],
@@ -107,7 +107,7 @@ def soak() -> str:
     growth = max((life['mb_at_the_end'] - life['mb_after_a_minute'] for life in lives), default=0)
     count = sum(fault['count'] for fault in measured['faults'].values())
     return '\n\n'.join([
-        table(['fault', 'count', 'missed', 'wheels still after', 'turning again after'], rows),
+        table(['fault', 'count', 'missed', 'wheels stopped after', 'turning again after'], rows),
         f'{measured["minutes"]:.0f} minutes, {measured["frames_judged"]} frames judged '
         f'({measured.get("dropped_unjudged", 0)} dropped unjudged, '
         f'{measured.get("lost_in_transport", 0)} lost in transport), {count} faults: '

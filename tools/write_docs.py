@@ -29,7 +29,7 @@ from nav_monitor_ros.perception.image_encodings import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS  # noqa: E402
-from nav_monitor_ros.runtime.parameter import markdown_table, yaml_file  # noqa: E402
+from nav_monitor_ros.runtime.parameter_definition import markdown_table, yaml_file  # noqa: E402
 from nav_monitor_ros.scores import option_tables  # noqa: E402
 
 

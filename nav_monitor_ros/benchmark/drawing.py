@@ -8,7 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.bundle.loading import load_bundle
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor

@@ -15,7 +15,7 @@ from nav_monitor_ros.data.batches import BATCH, default_workers
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
 from nav_monitor_ros.fitting.training_pass import take_images, take_sample

@@ -10,15 +10,11 @@ import torch
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import configure_for_scores, load_network
-from nav_monitor_ros.decision.calibration import (
-    FUSED,
-    CalibrationOptions,
-    CalibrationScores,
-    calibrate,
-)
+from nav_monitor_ros.decision.calibration import CalibrationOptions, CalibrationScores, calibrate
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout

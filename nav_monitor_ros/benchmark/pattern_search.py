@@ -10,7 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.benchmark.result import Figure, Progress, Result, Timing, time_calls
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.scores.bits import distances, pack
+from nav_monitor_ros.scores.bit_packing import distances, pack
 from nav_monitor_ros.scores.pattern_search import PatternSearch
 
 NEAR = (0, 16, 31, 48, 63)  # bits in which queries differ from a stored pattern

@@ -16,7 +16,7 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.data.bags.bag import Bag, open_bag
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
+from nav_monitor_ros.replay.output_files import BagWriter, TableWriter
 from nav_monitor_ros.replay.page import ReplaySummary
 from nav_monitor_ros.replay.replay import ReplayEvent, replay
 from nav_monitor_ros.runtime.monitor import Monitor

@@ -16,7 +16,7 @@ from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.network.backends import BACKENDS, TORCH, installed
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

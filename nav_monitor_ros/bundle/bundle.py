@@ -9,9 +9,10 @@ from typing import Any
 
 from nav_monitor_ros.bundle.engines import StoredEngines
 from nav_monitor_ros.bundle.used_images import CalibrationImages, TrainingImages
-from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.perception.network.backends import TORCH, Engine
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.decision.class_conditional_p_values import ClassConditionalPValues
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.decision.false_alarm_budget import check_budget
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.scores.base import Score
 
 _LONGEST_RUN = 100  # classes that are listed one by one

@@ -30,8 +30,8 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml
 from nav_monitor_ros.perception.activations import Head
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine
 from nav_monitor_ros.perception.network.class_names import problem_of, read_listed
+from nav_monitor_ros.perception.network.logits import OutputName
 from nav_monitor_ros.perception.network.model_files import require_model_file
-from nav_monitor_ros.perception.network.outputs import OutputName
 from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, table_console, write_json
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.output import ProgressBars, table_console, write_json
 from nav_monitor_ros.errors import NavMonitorError
 
 ALL = 'all'

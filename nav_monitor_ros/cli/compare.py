@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say, table_console
 from nav_monitor_ros.cli.options.bags import open_topics
 from nav_monitor_ros.cli.options.monitor import (
     add_monitor,
@@ -15,7 +16,6 @@ from nav_monitor_ros.cli.options.monitor import (
     warn_of_parameters,
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.errors import NavMonitorError
 
 if TYPE_CHECKING:

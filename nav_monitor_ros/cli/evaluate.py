@@ -7,12 +7,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say, table_console, write_json
 from nav_monitor_ros.cli.options.bundle import add_bundle, listed
+from nav_monitor_ros.cli.options.device_and_threads import add_running, add_trust
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
-from nav_monitor_ros.cli.options.running import add_running, add_trust
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
-from nav_monitor_ros.cli.output import ProgressBars, say, table_console, write_json
 from nav_monitor_ros.errors import NavMonitorError
 
 _log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say, table_console
 from nav_monitor_ros.cli.options.bundle import add_backends, add_bundle, add_force, listed
+from nav_monitor_ros.cli.options.device_and_threads import add_seed, add_threads, add_trust
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.options.running import add_seed, add_threads, add_trust
 from nav_monitor_ros.cli.options.sources import opened
-from nav_monitor_ros.cli.output import ProgressBars, say, table_console
 from nav_monitor_ros.errors import NavMonitorError
 
 _EXAMPLE = """\

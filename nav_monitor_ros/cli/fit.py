@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say
 from nav_monitor_ros.cli.export import export_bundle
 from nav_monitor_ros.cli.options.bundle import add_backends, add_force, listed
+from nav_monitor_ros.cli.options.device_and_threads import add_running
 from nav_monitor_ros.cli.options.network import (
     add_network,
     add_preprocessing,
@@ -19,10 +21,8 @@ from nav_monitor_ros.cli.options.network import (
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
-from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.scores import scores_to_fit, scores_to_fuse
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
-from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.perception.network.working_folder import folder_of
@@ -106,7 +106,7 @@ def _fit(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.model_card import model_card
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
     from nav_monitor_ros.bundle.saving import save_bundle
-    from nav_monitor_ros.data.labels import naming_note
+    from nav_monitor_ros.data.class_matching import naming_note
     from nav_monitor_ros.fitting.fit import fit
     from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
     from nav_monitor_ros.perception.network.loading import start_network
@@ -191,7 +191,7 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 
 
 def _fit_options(options: argparse.Namespace) -> Any:
-    from nav_monitor_ros.fitting.options import FitOptions
+    from nav_monitor_ros.fitting.fit_options import FitOptions
 
     return FitOptions(
         name=options.name or options.output.name,

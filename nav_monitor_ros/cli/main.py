@@ -16,17 +16,17 @@ from nav_monitor_ros import __version__
 from nav_monitor_ros.cli.argument_parser import ArgumentParser
 from nav_monitor_ros.cli.benchmark import add_benchmark
 from nav_monitor_ros.cli.compare import add_compare
-from nav_monitor_ros.cli.evaluate import add_evaluate
-from nav_monitor_ros.cli.export import add_export
-from nav_monitor_ros.cli.fit import add_fit
-from nav_monitor_ros.cli.options.input_files import check_input_files
-from nav_monitor_ros.cli.options.number_ranges import check_numbers
-from nav_monitor_ros.cli.output import (
+from nav_monitor_ros.cli.console import (
     PlainConsole,
     PlainFormatter,
     accept_all_letters,
     naming_output_errors,
 )
+from nav_monitor_ros.cli.evaluate import add_evaluate
+from nav_monitor_ros.cli.export import add_export
+from nav_monitor_ros.cli.fit import add_fit
+from nav_monitor_ros.cli.options.input_files import check_input_files
+from nav_monitor_ros.cli.options.number_ranges import check_numbers
 from nav_monitor_ros.cli.replay import add_replay
 from nav_monitor_ros.cli.show import add_show
 from nav_monitor_ros.cli.standard_streams import CLOSED_PIPE

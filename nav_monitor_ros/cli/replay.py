@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say
 from nav_monitor_ros.cli.options.bags import open_topics
 from nav_monitor_ros.cli.options.monitor import (
     add_monitor,
@@ -19,7 +20,6 @@ from nav_monitor_ros.cli.options.monitor import (
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
-from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_folder import require_writable_folder
 from nav_monitor_ros.files.paths import reachable
@@ -136,7 +136,7 @@ def replay_bag(
         NavMonitorError: Nothing of it can be replayed.
     """
     from nav_monitor_ros.files.pictures import write_page
-    from nav_monitor_ros.replay.outputs import BagWriter, TableWriter
+    from nav_monitor_ros.replay.output_files import BagWriter, TableWriter
     from nav_monitor_ros.replay.page import ReplaySummary
     from nav_monitor_ros.replay.replay import replay
     from nav_monitor_ros.runtime.monitor import build_monitor

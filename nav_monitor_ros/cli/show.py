@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.console import table_console
 from nav_monitor_ros.cli.options.bundle import add_bundle
-from nav_monitor_ros.cli.output import table_console
 
 
 def add_show(commands: Any) -> None:

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import PlainConsole, ProgressBars, say
 from nav_monitor_ros.cli.fit import report_fitted
 from nav_monitor_ros.cli.options.bundle import add_force
+from nav_monitor_ros.cli.options.device_and_threads import add_running
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_watch, watch_of
-from nav_monitor_ros.cli.options.running import add_running
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
-from nav_monitor_ros.cli.output import PlainConsole, ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 
 
@@ -57,7 +57,7 @@ def _train(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.saving import save_bundle
     from nav_monitor_ros.data.source_spec import source_label
     from nav_monitor_ros.fitting.fit import fit
-    from nav_monitor_ros.fitting.options import FitOptions
+    from nav_monitor_ros.fitting.fit_options import FitOptions
     from nav_monitor_ros.fitting.train import train
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import require_device

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say
+from nav_monitor_ros.cli.options.device_and_threads import add_device, add_threads, add_trust
 from nav_monitor_ros.cli.options.network import (
     add_network,
     add_preprocessing,
@@ -16,9 +18,7 @@ from nav_monitor_ros.cli.options.network import (
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_recorded, recorded_options
-from nav_monitor_ros.cli.options.running import add_device, add_threads, add_trust
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
-from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_folder import require_writable_folder
 from nav_monitor_ros.files.output_paths import is_same_file

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from nav_monitor_ros.data.array_files import ArrayFile
-from nav_monitor_ros.data.labels import network_labels
+from nav_monitor_ros.data.class_matching import network_labels
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.exif_orientation import APPLY
 

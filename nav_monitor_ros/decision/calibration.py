@@ -19,11 +19,10 @@ from nav_monitor_ros.decision.false_alarm_budget import (
     images_for_a_class,
     images_needed,
 )
+from nav_monitor_ros.decision.score_fusion import FUSED, fuse
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
-
-FUSED = 'fused'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,24 +139,6 @@ class Calibration:
         return {**cells, **fusion}
 
 
-def fuse(
-    calibrated: Mapping[str, ConformalPValues],
-    scores: Mapping[str, np.ndarray],
-    members: Sequence[str],
-) -> np.ndarray:
-    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
-
-    The members are ranked among all calibration images, whatever their class: within classes there
-    are too few for the tails (docs/judging.md).
-
-    Args:
-        calibrated: Calibration of each score; ``neg_log_p_values`` of each is summed.
-        scores: float64 (N,) of each score.
-        members: Names of the scores to fuse.
-    """
-    return np.sum([calibrated[name].neg_log_p_values(scores[name]) for name in members], axis=0)
-
-
 def calibrate(
     fusion_set: CalibrationScores | None,
     calibration_set: CalibrationScores,
@@ -217,20 +198,6 @@ def calibrate(
         alpha, confidence, tuple(names), scores, fusion_p_values, fused, thresholds, effective,
         options.class_images,
     )
-
-
-def require_single_frames(scores: Mapping[str, Score], fusion_members: Sequence[str]) -> None:
-    """Check that scores can be fused.
-
-    Raises:
-        NavMonitorError: One of them looks at more than one frame.
-    """
-    windowed = [name for name in fusion_members if name in scores and scores[name].windowed]
-    if windowed:
-        raise NavMonitorError(
-            f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
-            '--fuse'
-        )
 
 
 def _require_members(names: Sequence[str], calibration_set: CalibrationScores) -> None:

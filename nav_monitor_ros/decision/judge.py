@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nav_monitor_ros.decision.calibration import FUSED, Calibration
+from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Activations

@@ -10,9 +10,9 @@ import numpy as np
 
 from nav_monitor_ros.data.batches import Progress, run
 from nav_monitor_ros.data.image_source import ImageSource, without
-from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.metrics import (
     coverage_of,

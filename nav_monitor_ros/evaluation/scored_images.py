@@ -9,8 +9,8 @@ import numpy as np
 
 from nav_monitor_ros.data.batches import Batch, Progress, batches, each
 from nav_monitor_ros.data.image_source import ImageSource
-from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 from rich.table import Table
 
-from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import PREFIX
 from nav_monitor_ros.evaluation.results import Coverage, Evaluation
 from nav_monitor_ros.scores.registry import SCORES

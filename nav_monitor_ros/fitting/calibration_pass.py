@@ -14,15 +14,11 @@ from nav_monitor_ros.data.batches import Progress, score_images
 from nav_monitor_ros.data.distinct_images import first_occurrences
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.decision.calibration import (
-    Calibration,
-    CalibrationOptions,
-    calibrate,
-    require_single_frames,
-)
+from nav_monitor_ros.decision.calibration import Calibration, CalibrationOptions, calibrate
+from nav_monitor_ros.decision.score_fusion import require_single_frames
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_split import check_calibration_size, split_calibration
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.provenance import describe_images
 from nav_monitor_ros.fitting.score_selection import fusion_members
 from nav_monitor_ros.perception.network.running_network import RunningNetwork

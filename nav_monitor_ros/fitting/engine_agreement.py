@@ -12,7 +12,6 @@ from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.engines import Approval
 from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.decision.calibration import (
-    FUSED,
     Calibration,
     CalibrationOptions,
     CalibrationScores,
@@ -24,6 +23,7 @@ from nav_monitor_ros.decision.false_alarm_budget import (
     images_needed,
     p_value_threshold,
 )
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.backends import Engine
 

@@ -14,6 +14,7 @@ from nav_monitor_ros.bundle.engines import Approval, Engines, probe_of
 from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_network
 from nav_monitor_ros.bundle.saving import save_exported
 from nav_monitor_ros.data.batches import Progress, ScoredImages, score_images
+from nav_monitor_ros.data.class_matching import require_known_classes
 from nav_monitor_ros.data.distinct_images import first_occurrences
 from nav_monitor_ros.data.image_source import (
     ImageSource,
@@ -21,7 +22,6 @@ from nav_monitor_ros.data.image_source import (
     fingerprint_of,
 )
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import require_known_classes
 from nav_monitor_ros.decision.false_alarm_budget import images_needed
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder

@@ -10,15 +10,15 @@ import numpy as np
 
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.data.batches import BATCH, Progress
+from nav_monitor_ros.data.class_matching import names_from, require_known_classes
 from nav_monitor_ros.data.image_source import ImageSource, fingerprint_of
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.data.labels import names_from, require_known_classes
 from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_pass import calibrate_on_images, check_calibration_source
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE, layer_ranges
-from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 from nav_monitor_ros.fitting.provenance import today, versions
 from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores

@@ -8,7 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS, FitOptions
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.layers import early_layers, names_of
 from nav_monitor_ros.perception.network.running_network import RunningNetwork

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.layers import Layer, find_layer
-from nav_monitor_ros.perception.network.outputs import LOGITS, SelectedOutput, torch_logits_of
+from nav_monitor_ros.perception.network.logits import LOGITS, SelectedOutput, torch_logits_of
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

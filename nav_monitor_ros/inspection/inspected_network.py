@@ -12,9 +12,9 @@ import numpy as np
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
+from nav_monitor_ros.data.class_matching import names_from
 from nav_monitor_ros.data.image_folders import read_file
 from nav_monitor_ros.data.image_source import ImageSource
-from nav_monitor_ros.data.labels import names_from
 from nav_monitor_ros.data.source_spec import exists, home
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from nav_monitor_ros.decision.alert_reason import Reason
+from nav_monitor_ros.decision.alert.reason import Reason
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.replay.replay import ReplayEvent
 from nav_monitor_ros.views.pages.data_uris import photo_uri

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from nav_monitor_ros.data.bags.bag import MAX_PIXELS, Bag, BagDamagedError, BagImage
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.decoded_image import DecodedImage

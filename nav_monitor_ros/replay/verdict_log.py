@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nav_monitor_ros.data.bags.bag import BagDamagedError, open_bag
 from nav_monitor_ros.data.bags.bag_folder import METADATA
-from nav_monitor_ros.decision.alert_reason import State
+from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import listed, reachable
 from nav_monitor_ros.files.untrusted_yaml import read_yaml

@@ -12,8 +12,8 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass
 
-from nav_monitor_ros.decision import ood_status
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert import ood_status
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 
 LEVELS = {state: bytes([level]) for state, level in ood_status.LEVELS.items()}

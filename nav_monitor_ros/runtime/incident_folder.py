@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_folder import atomic_folder
 from nav_monitor_ros.files.scratch_folder import remove_folder

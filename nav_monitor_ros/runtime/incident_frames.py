@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 

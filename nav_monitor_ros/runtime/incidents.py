@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.runtime.incident_folder import remove_oldest, write_incident
 from nav_monitor_ros.runtime.incident_frames import IncidentRing, IncidentRules, RecordedFrame
@@ -41,7 +41,7 @@ class IncidentRecorder:
         self._last = -math.inf
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
-        self._trouble = ''
+        self._last_failure = ''
         self.written = 0
         self.failed = 0
         self.left_out = 0  # incidents that came while another was being written
@@ -102,13 +102,13 @@ class IncidentRecorder:
                 remove_oldest(Path(os.path.expanduser(job.rules.folder)), job.rules.limit)
             except Exception as error:  # a full disk, a folder that is gone, a broken image
                 self.failed += 1
-                trouble = f'no incident written: {one_line(error, 500)}'
-                if trouble != self._trouble:
-                    _log.error(trouble)
-                self._trouble = trouble
+                failure = f'no incident written: {one_line(error, 500)}'
+                if failure != self._last_failure:
+                    _log.error(failure)
+                self._last_failure = failure
             else:
                 self.written += 1
-                self._trouble = ''
+                self._last_failure = ''
                 _log.info('incident written: %s', folder)
 
 

@@ -15,10 +15,10 @@ import numpy as np
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
-from nav_monitor_ros.decision.alert_reason import Reason
-from nav_monitor_ros.decision.calibration import FUSED
+from nav_monitor_ros.decision.alert.reason import Reason
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.judge import InvalidActivationsError
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations

@@ -9,7 +9,7 @@ from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
 from nav_monitor_ros.decision.evidence import SCHEMES
 from nav_monitor_ros.errors import NavMonitorError, short_repr
 from nav_monitor_ros.runtime.camera_names import check_camera_names
-from nav_monitor_ros.runtime.parameter import Parameter
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.scale import Scale, ScaleOptions
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.options import NoOptions, checked, plain
+from nav_monitor_ros.scores.score_options import NoOptions, checked, plain
 
 
 class NotApplicableError(NavMonitorError):

@@ -12,7 +12,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
 from nav_monitor_ros.scores.moments import ClassMoments
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.moments import Scatter, is_symmetric, whitened, whitening
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 _SUMS = ('count', 'sum', 'products')  # of a Scatter
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

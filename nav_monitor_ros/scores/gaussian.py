@@ -11,7 +11,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import first_few
 from nav_monitor_ros.scores.class_moments_score import ClassMomentsScore
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

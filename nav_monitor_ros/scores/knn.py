@@ -11,8 +11,8 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
-from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.reservoir import Reservoir
+from nav_monitor_ros.scores.score_options import option
 
 _BLOCK = 1 << 24  # similarities per block
 _HALVES = 4  # numbers of half precision in a word

@@ -18,7 +18,7 @@ from nav_monitor_ros.scores.moments import (
     whitened,
     whitening,
 )
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

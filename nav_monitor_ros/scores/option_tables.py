@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-from nav_monitor_ros.scores.options import OptionDescription, describe
 from nav_monitor_ros.scores.registry import SCORES
+from nav_monitor_ros.scores.score_options import OptionDescription, describe
 
 _WIDTH = 92  # of the plain text
 

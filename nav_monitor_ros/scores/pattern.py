@@ -11,11 +11,11 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores import bits
+from nav_monitor_ros.scores import bit_packing
 from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
-from nav_monitor_ros.scores.options import option
 from nav_monitor_ros.scores.pattern_search import MIN_INDEXED, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
+from nav_monitor_ros.scores.score_options import option
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
@@ -92,7 +92,7 @@ class Pattern(Score):
                 'act on the monitored layer; monitor the penultimate layer or leave select at 0'
             )
         self.thresholds: np.ndarray = np.zeros(0, np.float32)  # (D,)
-        words = -(-width // bits.WORD)
+        words = -(-width // bit_packing.WORD)
         self.patterns: np.ndarray = np.zeros((0, words), np.uint64)  # (P, words), by class
         # class c's rows: offsets[c]:offsets[c + 1]
         self.offsets: np.ndarray = np.zeros(0, np.int64)
@@ -106,7 +106,7 @@ class Pattern(Score):
 
     @cached_property
     def _mask(self) -> np.ndarray:
-        return bits.pack(self.monitored)
+        return bit_packing.pack(self.monitored)
 
     @cached_property
     def _monitored_count(self) -> np.ndarray:
@@ -114,7 +114,7 @@ class Pattern(Score):
 
     @cached_property
     def _reservoirs(self) -> list[Reservoir]:
-        words = -(-self.width // bits.WORD)
+        words = -(-self.width // bit_packing.WORD)
         return [
             Reservoir(words, capacity=self.options.max_patterns, distinct=True)
             for _ in range(self.classes)
@@ -206,11 +206,11 @@ class Pattern(Score):
             one is all off.
         """
         query = self._query(features, label)
-        pattern = bits.unpack(query, self.width)
+        pattern = bit_packing.unpack(query, self.width)
         if self.offsets[label] == self.offsets[label + 1]:
             return pattern, np.zeros(self.width, bool), int(self._monitored_count[label]) + 1
         row, distance = self._nearest(query, label)
-        return pattern, bits.unpack(self.patterns[row], self.width), distance
+        return pattern, bit_packing.unpack(self.patterns[row], self.width), distance
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return thresholds, selected neurons and packed patterns."""
@@ -232,7 +232,7 @@ class Pattern(Score):
         self.monitored = np.unpackbits(
             packed, axis=1, count=self.width, bitorder='little'
         ).astype(bool)
-        self._mask = bits.pack(self.monitored)
+        self._mask = bit_packing.pack(self.monitored)
         self._monitored_count = self.monitored.sum(axis=1)
         stored = self._checked_array(tensors, 'patterns', (None, self.patterns.shape[1]), kind='i')
         self.patterns = np.ascontiguousarray(stored, np.int64).view(np.uint64)
@@ -277,11 +277,11 @@ class Pattern(Score):
         return strength > self.options.select * strength.max(axis=1, keepdims=True)
 
     def _words(self, features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return bits.pack(features > self.thresholds) & self._mask[labels]
+        return bit_packing.pack(features > self.thresholds) & self._mask[labels]
 
     def _query(self, features: np.ndarray, label: int) -> np.ndarray:
         """Return the pattern of one frame's features (D,), uint64 (words,)."""
-        return bits.pack(features > self.thresholds) & self._mask[label]
+        return bit_packing.pack(features > self.thresholds) & self._mask[label]
 
     def _nearest(self, query: np.ndarray, label: int) -> tuple[int, int]:
         """Return the row of the class's pattern that is nearest, and its distance."""
@@ -290,7 +290,7 @@ class Pattern(Score):
         if search is not None:
             row, distance = search.nearest(query)
             return start + row, distance
-        distances = bits.distances(self._columns[:, start:stop], query)
+        distances = bit_packing.distances(self._columns[:, start:stop], query)
         row = int(distances.argmin())
         return start + row, int(distances[row])
 
@@ -310,7 +310,7 @@ class Pattern(Score):
         block = max(1, _CHUNK_WORDS // stored.size)
         return np.concatenate(
             [
-                bits.popcount(queries[start : start + block, None] ^ stored).min(axis=1)
+                bit_packing.popcount(queries[start : start + block, None] ^ stored).min(axis=1)
                 for start in range(0, len(queries), block)
             ]
         )

@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from nav_monitor_ros.scores import bits
+from nav_monitor_ros.scores import bit_packing
 
 MIN_INDEXED = 50_000  # patterns; comparing all is as fast for fewer
 CODE = 16  # bits of a sub-code
@@ -88,7 +88,7 @@ class PatternSearch:
             if candidates is None:
                 break
             if len(candidates):
-                distances = bits.popcount(self._rows[candidates] ^ query)
+                distances = bit_packing.popcount(self._rows[candidates] ^ query)
                 smallest = int(distances.min())
                 found = smallest, int(candidates[distances == smallest].min())
                 best = found if best is None else min(best, found)
@@ -129,7 +129,7 @@ class PatternSearch:
     def _compare_columns(self, query: np.ndarray) -> tuple[int, int]:
         best = (0, np.iinfo(np.int64).max)
         for start in range(0, len(self._rows), _BLOCK):
-            distances = bits.distances(self._columns[:, start : start + _BLOCK], query)
+            distances = bit_packing.distances(self._columns[:, start : start + _BLOCK], query)
             row = int(distances.argmin())
             if distances[row] < best[1]:
                 best = (start + row, int(distances[row]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, correctly_classified
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
 

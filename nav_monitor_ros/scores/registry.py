@@ -21,12 +21,12 @@ from nav_monitor_ros.scores.mahalanobis import Mahalanobis
 from nav_monitor_ros.scores.max_logit import MaximumLogit
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
 from nav_monitor_ros.scores.msp import MaximumSoftmaxProbability
-from nav_monitor_ros.scores.options import checked
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.scores.pattern_soft import SoftPattern
 from nav_monitor_ros.scores.react import React
 from nav_monitor_ros.scores.relative_mahalanobis import RelativeMahalanobis
 from nav_monitor_ros.scores.scale import Scale
+from nav_monitor_ros.scores.score_options import checked
 from nav_monitor_ros.scores.she import SimplifiedHopfieldEnergy
 from nav_monitor_ros.scores.vim import VirtualLogitMatching
 from nav_monitor_ros.scores.window_kl import WindowDivergence

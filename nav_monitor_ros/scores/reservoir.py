@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nav_monitor_ros.scores import bits
+from nav_monitor_ros.scores import bit_packing
 
 _MIN_ROWS = 64  # rows that are allocated at first
 
@@ -51,7 +51,7 @@ class Reservoir:
         if self._reduced == self._count:  # nothing was added since: sorting is most of a merge
             return rows.copy()
         if self._distinct:
-            rows = bits.distinct(rows)
+            rows = bit_packing.distinct(rows)
             if not self._capacity or len(rows) <= self._capacity:
                 return rows.copy()
             return rows[np.sort(self._smallest(rows))]
@@ -68,7 +68,7 @@ class Reservoir:
 
     def _smallest(self, rows: np.ndarray) -> np.ndarray:
         """Return the indices of the rows that are kept, by increasing hash."""
-        order = np.argsort(bits.hashes(rows), kind='stable')
+        order = np.argsort(bit_packing.hashes(rows), kind='stable')
         return order[: self._capacity or None]
 
     def _make_room(self) -> None:

@@ -13,7 +13,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
 from nav_monitor_ros.scores.moments import Scatter
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 
 @dataclass(frozen=True)

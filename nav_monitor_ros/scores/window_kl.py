@@ -11,7 +11,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.gaussian import Gaussian, GaussianOptions
-from nav_monitor_ros.scores.options import option
+from nav_monitor_ros.scores.score_options import option
 
 MAX_WINDOW = 1000  # frames that are kept of a class
 

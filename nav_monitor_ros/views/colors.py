@@ -7,7 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.alert_reason import State
+from nav_monitor_ros.decision.alert.reason import State
 
 Color = tuple[int, int, int]  # RGB, 0 .. 255
 

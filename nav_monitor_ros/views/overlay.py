@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.alert_reason import Alert, State
+from nav_monitor_ros.decision.alert.reason import Alert, State
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.colors import (

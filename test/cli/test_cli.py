@@ -183,9 +183,11 @@ def test_train_fits_a_reference_network(tmp_path, run, decoy):
     pixels, labels = digits(len(groups))
     pixels[:, 0, 0], pixels[:, 0, 1] = np.divmod(np.arange(len(groups)), 256)  # no two are equal
     np.savez(tmp_path / 'digits.npz', x=pixels, y=labels, track=groups)
+    pixels[:, 27, 27] = 255  # others, of the same kind
+    np.savez(tmp_path / 'test.npz', x=pixels[:200], y=labels[:200])
     ended = run(
         'train', 'digits', '--data', 'digits.npz?group=track', '--epochs', '8', '--test',
-        'digits.npz?track=0', '--terms', 'Terms of the test.', '--output', 'digits',
+        'test.npz', '--terms', 'Terms of the test.', '--output', 'digits',
         *(['--decoy'] if decoy else []), cwd=tmp_path,
     )
     assert ended.status == 0, ended.err

@@ -24,7 +24,7 @@ from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.fitting import fit as fitting
 from nav_monitor_ros.fitting import training_pass
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 
 pytest.importorskip('ray')
 

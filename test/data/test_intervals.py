@@ -16,7 +16,7 @@ from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 
 CAMERA = '/camera/image_raw'
 

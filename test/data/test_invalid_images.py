@@ -21,7 +21,7 @@ from nav_monitor_ros.fitting import training_pass
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 

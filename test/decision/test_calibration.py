@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nav_monitor_ros.decision.calibration import (
-    FUSED,
-    CalibrationOptions,
-    CalibrationScores,
-    calibrate,
-    fuse,
-)
+from nav_monitor_ros.decision.calibration import CalibrationOptions, CalibrationScores, calibrate
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.decision.score_fusion import FUSED, fuse
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.energy import Energy

@@ -11,8 +11,8 @@ from scipy.special import softmax
 
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
-from nav_monitor_ros.decision.calibration import FUSED
 from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.decoded_image import DecodedImage

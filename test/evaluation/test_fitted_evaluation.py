@@ -24,7 +24,7 @@ from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.evaluation.metrics import separate
 from nav_monitor_ros.evaluation.tables import tables
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

@@ -16,10 +16,10 @@ from streams import RATE, Core, alarms_of_machine, jitter, summary, triangle_str
 from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
 from nav_monitor_ros.data.bags.bag import open_bag  # noqa: E402
 from nav_monitor_ros.data.sources import open_source  # noqa: E402
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules  # noqa: E402
-from nav_monitor_ros.decision.calibration import FUSED  # noqa: E402
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules  # noqa: E402
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL  # noqa: E402
 from nav_monitor_ros.decision.evidence import EvidenceRules  # noqa: E402
+from nav_monitor_ros.decision.score_fusion import FUSED  # noqa: E402
 from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of  # noqa: E402
 from nav_monitor_ros.runtime.monitor import Monitor  # noqa: E402
 

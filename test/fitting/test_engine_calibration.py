@@ -20,7 +20,7 @@ from nav_monitor_ros.fitting import engine_agreement
 from nav_monitor_ros.fitting import engine_export as exporting
 from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
 
 OPTIONS = FitOptions(

@@ -18,7 +18,7 @@ from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_threshold
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 
 SMALL = FitOptions(false_alarm_rate=0.1)
 

@@ -21,8 +21,8 @@ from nav_monitor_ros.fitting import fit as fitting
 from nav_monitor_ros.fitting import fit_checkpoint, training_pass
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_checkpoint import FILE, FitCheckpoint
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
-from nav_monitor_ros.fitting.options import FitOptions
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ import tiny, torch
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.fitting import fit as fitting, training_pass
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 folder, stops_at = Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)
 training_pass.SAMPLE = 128

@@ -19,7 +19,7 @@ from recorded import START, write_images
 
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
-from nav_monitor_ros.decision.alert_reason import State
+from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.replay.comparison import compare_runs, lines, stretches
 from nav_monitor_ros.replay.verdict_log import Run, RunFrame, read_run

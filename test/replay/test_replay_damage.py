@@ -12,7 +12,7 @@ from recorded import PACKED, RAW, START, file_of, write_bag, write_images
 from replayed import FRONT, REAR, drive, messages_of, refused, rows_of, table_of
 
 from nav_monitor_ros.cli.main import main
-from nav_monitor_ros.replay import outputs
+from nav_monitor_ros.replay import output_files
 
 pytest.importorskip('rosbags')
 pytest.importorskip('backports.zstd')
@@ -114,15 +114,15 @@ def test_outputs_that_would_replace_each_other_are_refused_before_the_work(
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), OSError(28, 'No space left on device')])
 def test_outputs_are_whole_or_not_there(judge, recording, tmp_path, capsys, monkeypatch, error):
     (tmp_path / 't.csv').write_text('of an earlier replay')
-    wrote = outputs.BagWriter._put
+    wrote = output_files.BagWriter._put
 
     def put(self, connection, time_ns, message):
         if time_ns > START + 500_000_000:
-            with outputs._naming_errors(self._folder):
+            with output_files._naming_errors(self._folder):
                 raise error
         wrote(self, connection, time_ns, message)
 
-    monkeypatch.setattr(outputs.BagWriter, '_put', put)
+    monkeypatch.setattr(output_files.BagWriter, '_put', put)
     status = judge(recording, '--output', tmp_path / 'o', '--csv', tmp_path / 't.csv')
     if isinstance(error, OSError):
         said = refused(capsys, status)

@@ -14,7 +14,7 @@ import yaml
 
 from nav_monitor_ros.ros.safety_stop import parameters
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
-from nav_monitor_ros.runtime.parameter import yaml_file
+from nav_monitor_ros.runtime.parameter_definition import yaml_file
 
 pytestmark = pytest.mark.once
 

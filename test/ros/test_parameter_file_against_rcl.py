@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 rclpy = pytest.importorskip('rclpy')
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
-from nav_monitor_ros.ros.parameters import overrides_of  # noqa: E402
+from nav_monitor_ros.ros.declared_parameters import overrides_of  # noqa: E402
 from nav_monitor_ros.runtime.parameter_file import parameters_for, read_parameter_file  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -17,7 +17,7 @@ from nav_monitor_ros.ros.process.log import QueuedLog  # noqa: E402
 ROOT = Path(__file__).parents[2]
 WRITER = """
 import os, sys, time
-from nav_monitor_ros.ros.process.output import NonBlockingOutput
+from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput
 output = NonBlockingOutput()
 for number in range(int(sys.argv[1])):
     os.write(2, b'low level %d\\n' % number) if number % 2 else print('Python', number)

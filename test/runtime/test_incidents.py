@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import DecodedImage

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
-from nav_monitor_ros.ros.parameters import plain
+from nav_monitor_ros.ros.declared_parameters import plain
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
-from nav_monitor_ros.runtime.parameter import Parameter, markdown_table, yaml_file
+from nav_monitor_ros.runtime.parameter_definition import Parameter, markdown_table, yaml_file
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}

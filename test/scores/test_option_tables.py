@@ -9,8 +9,8 @@ import pytest
 from training_data import NEEDED, make_head
 
 from nav_monitor_ros.scores.option_tables import all_options, markdown_table, plain_text
-from nav_monitor_ros.scores.options import describe
 from nav_monitor_ros.scores.registry import SCORES, make_score
+from nav_monitor_ros.scores.score_options import describe
 
 
 def test_every_field_of_every_score_is_an_option():

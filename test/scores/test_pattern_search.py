@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.scores import bits, pattern_search
+from nav_monitor_ros.scores import bit_packing, pattern_search
 from nav_monitor_ros.scores import pattern as pattern_module
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.scores.pattern_search import PatternSearch
@@ -18,7 +18,7 @@ WIDTHS = (1, 15, 16, 63, 64, 130, 512)
 
 def compared(rows: np.ndarray, query: np.ndarray) -> tuple[int, int]:
     """Return the first of the nearest rows and its distance, by comparing all."""
-    distances = bits.popcount(rows ^ query)
+    distances = bit_packing.popcount(rows ^ query)
     return int(distances.argmin()), int(distances.min())
 
 
@@ -26,7 +26,7 @@ def flipped(row: np.ndarray, width: int, count: int, rng: np.random.Generator) -
     """Return a packed pattern with some of its bits changed."""
     changed = np.zeros(width, bool)
     changed[rng.choice(width, min(count, width), replace=False)] = True
-    return row ^ bits.pack(changed)
+    return row ^ bit_packing.pack(changed)
 
 
 def patterns(kind: str, count: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -43,7 +43,7 @@ def patterns(kind: str, count: int, width: int, rng: np.random.Generator) -> np.
     else:  # only the first neurons tell patterns apart
         drawn = np.zeros((count, width), bool)
         drawn[:, : min(width, 20)] = rng.random((count, min(width, 20))) < 0.5
-    return bits.pack(drawn)
+    return bit_packing.pack(drawn)
 
 
 @settings(max_examples=120, deadline=None)
@@ -74,7 +74,7 @@ def test_tables_spare_comparing_all_near_a_stored_pattern(monkeypatch):
     search = PatternSearch(rows, 512)
     near = [flipped(rows[rng.integers(len(rows))], 512, flips, rng) for flips in (0, 1, 31, 63, 66)]
     expected = [compared(rows, query) for query in near]
-    far = bits.pack(rng.random(512) < 0.5)
+    far = bit_packing.pack(rng.random(512) < 0.5)
     compared_all = []
     whole = PatternSearch._compare_all
     monkeypatch.setattr(

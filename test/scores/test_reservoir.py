@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nav_monitor_ros.scores import bits, reservoir
+from nav_monitor_ros.scores import bit_packing, reservoir
 
 
 @given(
@@ -21,7 +21,7 @@ def test_a_reservoir_keeps_the_rows_with_the_smallest_hashes(
     rows, capacity, distinct, seed, parts, fewest
 ):
     rows = np.array(rows, np.uint64).reshape(-1, 2)
-    order = np.argsort(bits.hashes(rows), kind='stable')
+    order = np.argsort(bit_packing.hashes(rows), kind='stable')
     expected = [tuple(row) for row in rows[order].tolist()]
     if distinct:
         expected = list(dict.fromkeys(expected))

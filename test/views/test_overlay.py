@@ -22,7 +22,7 @@ from view_samples import (
     verdict,
 )
 
-from nav_monitor_ros.decision.alert_reason import Reason, State
+from nav_monitor_ros.decision.alert.reason import Reason, State
 from nav_monitor_ros.decision.verdict import ScoreValue, Verdict
 from nav_monitor_ros.views import colors
 from nav_monitor_ros.views.canvas import Canvas

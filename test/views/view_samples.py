@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 
 OK = Alert(False, State.OK, Reason.IN_DISTRIBUTION)

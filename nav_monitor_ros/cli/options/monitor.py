@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nav_monitor_ros.cli.options.running import add_trust
+from nav_monitor_ros.cli.options.device_and_threads import add_trust
 from nav_monitor_ros.errors import NavMonitorError, printable
 
 _LONGEST_LIST = 1000  # characters of a list of nodes in a message
@@ -87,7 +87,7 @@ def warn_of_parameters(options: argparse.Namespace) -> None:
 
 def settings_of(values: Mapping[str, Any]) -> Any:
     """Return what of the parameters a recording depends on."""
-    from nav_monitor_ros.decision.alert_machine import AlertRules
+    from nav_monitor_ros.decision.alert.state_machine import AlertRules
     from nav_monitor_ros.replay.replay import ReplaySettings
 
     return ReplaySettings(

@@ -20,9 +20,9 @@ def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, A
     Raises:
         NavMonitorError: There is no such score or option, or a value is not one of the option's.
     """
-    from nav_monitor_ros.decision.calibration import FUSED
-    from nav_monitor_ros.scores.options import checked
+    from nav_monitor_ros.decision.score_fusion import FUSED
     from nav_monitor_ros.scores.registry import SCORES
+    from nav_monitor_ros.scores.score_options import checked
 
     names = listed(text)
     if FUSED in names:

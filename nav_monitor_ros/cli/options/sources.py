@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nav_monitor_ros.cli.output import say
+from nav_monitor_ros.cli.console import say
 
 SOURCE = (
     'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
@@ -33,7 +33,7 @@ def opened(spec: str) -> Any:
 
 def say_how_matched(source: Any, class_names: Any) -> None:
     """Report how a source's classes were matched with a network's, unless simply by name."""
-    from nav_monitor_ros.data.labels import how_matched
+    from nav_monitor_ros.data.class_matching import how_matched
 
     note = how_matched(source, class_names)
     if note:

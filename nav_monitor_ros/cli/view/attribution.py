@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.console import say
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.output import say
 from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, open_subject
 
 

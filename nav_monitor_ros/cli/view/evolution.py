@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
-from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, open_subject
 
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import say
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.output import say
 from nav_monitor_ros.cli.view.options import ORDERS, add_drawing, add_layer, add_viewed, open_viewed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from nav_monitor_ros.cli.output import table_console
+from nav_monitor_ros.cli.console import table_console
 from nav_monitor_ros.cli.view.options import add_viewed, open_viewed
 
 

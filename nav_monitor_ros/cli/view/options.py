@@ -6,6 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options.device_and_threads import (
+    add_device,
+    add_seed,
+    add_threads,
+    add_trust,
+)
 from nav_monitor_ros.cli.options.network import (
     add_network,
     add_preprocessing,
@@ -14,7 +20,6 @@ from nav_monitor_ros.cli.options.network import (
     preprocess_of,
     refuse_network_options,
 )
-from nav_monitor_ros.cli.options.running import add_device, add_seed, add_threads, add_trust
 from nav_monitor_ros.errors import NavMonitorError
 
 COLORMAPS = ('viridis', 'inferno')

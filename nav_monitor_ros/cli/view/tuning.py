@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.console import ProgressBars, say
+from nav_monitor_ros.cli.options.device_and_threads import add_seed
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.options.running import add_seed
-from nav_monitor_ros.cli.output import ProgressBars, say
 from nav_monitor_ros.errors import NavMonitorError
 
 

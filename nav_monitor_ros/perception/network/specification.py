@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.perception.network.outputs import OutputName
+from nav_monitor_ros.perception.network.logits import OutputName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,7 +56,7 @@ class NetworkSpec:
                 'views need one'
             )
         # Imported here: torch takes seconds to load, and an exported network does without.
-        from nav_monitor_ros.perception.network.torch.building import build
+        from nav_monitor_ros.perception.network.torch.model_factory import build
 
         return build(self.spec, self.arguments, trusted_packages, weights, self.output)
 

@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.perception.network.threads import choose_threads
-from nav_monitor_ros.ros.parameters import declare
+from nav_monitor_ros.ros.declared_parameters import declare
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 

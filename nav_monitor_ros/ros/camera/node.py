@@ -18,9 +18,9 @@ from std_msgs.msg import Header
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS
 from nav_monitor_ros.ros.camera.script import Segment, read_script
+from nav_monitor_ros.ros.declared_parameters import declare, warn_of_unknown
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
-from nav_monitor_ros.ros.parameters import declare, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nav_monitor_ros.runtime.parameter import Parameter
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 
 CAMERA_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(

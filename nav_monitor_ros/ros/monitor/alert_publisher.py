@@ -12,8 +12,8 @@ from rclpy.publisher import Publisher
 from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -114,7 +114,7 @@ class AlertPublisher:
             if alert.value and before is not None and not before.value and self.on_rise is not None:
                 self.on_rise(alert)
             # What is wrong with the input has a line of its own, once.
-            log_change(self._log, self._topic, before, alert, self.machine.input_trouble)
+            log_change(self._log, self._topic, before, alert, self.machine.input_fault)
         if changed or header is not None:
             more = {
                 'evidence': self.machine.evidence,

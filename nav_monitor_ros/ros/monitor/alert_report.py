@@ -9,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.messages import status_message
 from nav_monitor_ros.ros.process.log import QueuedLog

@@ -10,11 +10,11 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
-from nav_monitor_ros.decision.alert_machine import AlertRules
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.state_machine import AlertRules
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
+from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot
 from nav_monitor_ros.ros.process.clock import clock_remedy
@@ -134,9 +134,9 @@ class Camera:
         if subscription is None:
             return
         subscription.follow()
-        unheard, loss = subscription.unheard(), subscription.loss()
-        self.alert.input_explained(unheard or loss)
-        for kind, text in ((unheard, unheard), ('loss' if loss else '', loss)):
+        fault, loss = subscription.connection_fault(), subscription.loss_report()
+        self.alert.input_explained(fault or loss)
+        for kind, text in ((fault, fault), ('loss' if loss else '', loss)):
             if text and kind not in self._reported:  # once: it may come and go many times
                 self._reported.add(kind)
                 self._log.warning(self.labelled(text))

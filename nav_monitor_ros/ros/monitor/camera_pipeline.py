@@ -15,14 +15,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float32
 from vision_msgs.msg import Classification
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.compressed_images import decode_compressed
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.image_encodings import decode
 from nav_monitor_ros.ros.messages import prediction_message
-from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
+from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.incidents import Incidents
 from nav_monitor_ros.ros.monitor.latest_frame_queue import QueuedFrame
 from nav_monitor_ros.ros.monitor.live_views import LiveViews

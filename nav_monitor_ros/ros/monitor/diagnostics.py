@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -56,7 +56,7 @@ class Diagnostics:
         self,
         alert: Alert,
         monitor: Monitor | None,
-        trouble: str,
+        fault: str,
         bundle: str,
         counters: Mapping[str, object],
     ) -> None:
@@ -65,7 +65,7 @@ class Diagnostics:
         Args:
             alert: What ``ood_alert`` says.
             monitor: The model, if there is one.
-            trouble: Why there is none.
+            fault: Why there is none.
             bundle: The one that the parameters name.
             counters: What else is counted that belongs to the alert.
         """
@@ -73,13 +73,13 @@ class Diagnostics:
         for camera in self._cameras:
             parts[camera.labelled('input')] = self._input(camera)
             parts[camera.labelled('inference')] = _inference(camera)
-            its = camera.incidents.told() if camera.incidents is not None else {}
+            its = camera.incidents.counters() if camera.incidents is not None else {}
             if camera.name:
                 parts[camera.labelled('ood')] = _ood(camera.alert.alert, its)
             else:
                 counters = {**its, **counters}
         parts['ood'] = _ood(alert, counters)
-        parts['model'] = self._model(monitor, trouble, bundle)
+        parts['model'] = self._model(monitor, fault, bundle)
         if self._unknown:
             parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()
@@ -117,9 +117,9 @@ class Diagnostics:
         }
         if not camera.enabled:
             return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
-        trouble = subscription.unheard()
-        if trouble:
-            return DiagnosticStatus.ERROR, trouble, values
+        fault = subscription.connection_fault()
+        if fault:
+            return DiagnosticStatus.ERROR, fault, values
         if subscription.publishers.best_effort and (lost > 0 or silent > SILENCE):
             what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
             return (
@@ -140,12 +140,12 @@ class Diagnostics:
             )
         return DiagnosticStatus.OK, f'{rate:.0f} images a second', values
 
-    def _model(self, monitor: Monitor | None, trouble: str, wanted: str) -> Status:
+    def _model(self, monitor: Monitor | None, fault: str, wanted: str) -> Status:
         if monitor is None:
-            level = DiagnosticStatus.ERROR if trouble else DiagnosticStatus.STALE
-            return level, trouble or 'no bundle loaded', {'bundle': wanted}
-        if trouble:
-            return DiagnosticStatus.ERROR, trouble, {'bundle': wanted}
+            level = DiagnosticStatus.ERROR if fault else DiagnosticStatus.STALE
+            return level, fault or 'no bundle loaded', {'bundle': wanted}
+        if fault:
+            return DiagnosticStatus.ERROR, fault, {'bundle': wanted}
         bundle = monitor.bundle
         stale = '; '.join(
             camera.labelled(finding)

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from nav_monitor_ros.ros.message_age import received_age
-from nav_monitor_ros.ros.monitor.alert_publishers import CameraAlert
+from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.topic_endpoints import publishers_of
@@ -40,11 +40,11 @@ class Publishers:
 
     reliable: int
     best_effort: int
-    other_types: tuple[str, ...]  # message types of publishers that cannot be heard
+    other_types: tuple[str, ...]  # message types of publishers that cannot be received
 
     @property
     def count(self) -> int:
-        """Return how many publishers can be heard."""
+        """Return how many publishers can be received."""
         return self.reliable + self.best_effort
 
 
@@ -91,16 +91,16 @@ class ImageSubscription:
         self.topic = node.resolve_topic_name(self._asked)
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware says it lost
-        self.heard = 0
+        self.received = 0
         self.last_arrival = time.monotonic()  # of an image, or when the subscription began
-        self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, heard
+        self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, received
         self.publishers = self._look()
         self._subscribe()
 
     def follow(self) -> None:
         """Look at the publishers; subscribe anew where another reliability serves them all."""
         now = time.monotonic()
-        self._counts.append((now, self.lost, self.heard))
+        self._counts.append((now, self.lost, self.received))
         while now - self._counts[0][0] > LOSS_PERIOD:
             self._counts.popleft()
         self.publishers = self._look()
@@ -115,8 +115,8 @@ class ImageSubscription:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
 
-    def unheard(self) -> str:
-        """Return why no publisher can be heard and how to mend it, or nothing."""
+    def connection_fault(self) -> str:
+        """Return why no publisher can be received and how to mend it, or nothing."""
         seen = self.publishers
         if seen.other_types and not seen.count:
             return (
@@ -127,19 +127,19 @@ class ImageSubscription:
             return f'nobody publishes {self.topic}; remap {self._name} or start the camera'
         return ''
 
-    def loss(self) -> str:
+    def loss_report(self) -> str:
         """Return that the transport loses images and how to mend it, or nothing."""
         if not self.publishers.best_effort:
             return ''
         silent = time.monotonic() - self.last_arrival
         if silent > SILENCE:
             return f'a best-effort publisher of {self.topic} is there, but nothing comes: {REMEDY}'
-        _, lost, heard = self._counts[0] if self._counts else (0.0, self.lost, self.heard)
-        lost, heard = self.lost - lost, self.heard - heard
+        _, lost, received = self._counts[0] if self._counts else (0.0, self.lost, self.received)
+        lost, received = self.lost - lost, self.received - received
         if lost < LOST_IMAGES:
             return ''
         return (
-            f'{lost} of {lost + heard} images of a best-effort publisher of {self.topic} were '
+            f'{lost} of {lost + received} images of a best-effort publisher of {self.topic} were '
             f'lost on their way: {REMEDY}'
         )
 
@@ -171,7 +171,7 @@ class ImageSubscription:
         )
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
-        self.heard += 1
+        self.received += 1
         waited = received_age(info)
         if waited == math.inf:
             return  # nobody knows how old it is; the next one is as good

@@ -11,7 +11,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from nav_monitor_ros.bundle.bundle import Bundle
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.runtime.incident_frames import IncidentRules, RecordedFrame
@@ -48,7 +48,7 @@ class SnapshotCaller:
         self._node, self._log, self._service, self._kind = node, log, service, kind
         self._client: Any = node.create_client(kind, service)
         self._last = -math.inf
-        self._trouble = ''
+        self._failure = ''
         self.taken = 0
         self.failed = 0
 
@@ -69,15 +69,15 @@ class SnapshotCaller:
     def _answered(self, future: Any) -> None:
         if future.result() is not None and future.result().success:
             self.taken += 1
-            self._trouble = ''
+            self._failure = ''
         else:
             self._fail(f'no snapshot: {self._service} answered that it failed')
 
-    def _fail(self, trouble: str) -> None:
+    def _fail(self, failure: str) -> None:
         self.failed += 1
-        if trouble != self._trouble:  # once, not with every alert
-            self._trouble = trouble
-            self._log.warning(trouble)
+        if failure != self._failure:  # once, not with every alert
+            self._failure = failure
+            self._log.warning(failure)
 
 
 class Snapshots:
@@ -121,7 +121,7 @@ class Snapshots:
         if self._caller is not None:
             self._caller.close()
 
-    def told(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """Return counters for diagnostics."""
         if self._caller is None:
             return {}
@@ -156,7 +156,7 @@ class Incidents:
         )
 
     def alert_rose(self, alert: Alert) -> None:
-        """Note that the alert rose; quick, since it is called while the alert is being told."""
+        """Note that the alert rose; quick, since the lock of the alerts is held."""
         self._recorder.alert_rose(alert)
         self._snapshots.want()
 
@@ -172,7 +172,7 @@ class Incidents:
         """Finish what is being written."""
         self._recorder.close(timeout=2.0)
 
-    def told(self) -> dict[str, int]:
+    def counters(self) -> dict[str, int]:
         """Return counters for diagnostics."""
         return {
             'incidents_written': self._recorder.written,

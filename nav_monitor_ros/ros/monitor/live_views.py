@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.alert_reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
 from nav_monitor_ros.ros.qos import reliable, unattended

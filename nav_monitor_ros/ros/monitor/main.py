@@ -55,7 +55,7 @@ def _watch(node: MonitorNode, stop: StopRequest) -> int:
     serving.start()
     while not stop.wait(node.alert_period):
         _beat(node)
-    node.say_goodbye()
+    node.announce_shutdown()
     closing = threading.Thread(
         target=_close, args=(node, executor, serving), name='nav_monitor closing', daemon=True
     )
@@ -64,7 +64,7 @@ def _watch(node: MonitorNode, stop: StopRequest) -> int:
     while closing.is_alive() and time.monotonic() < end:
         closing.join(node.alert_period)
         _beat(node)
-    node.deliver()
+    node.wait_for_all_acked()
     node.log.flush(LAST_LINES)
     status = statuses[0] if statuses else 0
     if closing.is_alive() or serving.is_alive():
@@ -101,8 +101,8 @@ def _execute(
             for transition in (node.trigger_configure, node.trigger_activate):
                 if not stop.is_set():
                     transition()
-                    if node.trouble:  # the transition has logged it
-                        statuses.append(FAILED if node.failed else UNUSABLE)
+                    if node.failure:  # the transition has logged it
+                        statuses.append(FAILED if node.failed_unexpectedly else UNUSABLE)
                         return
         # spin() itself returns only once the executor is shut down, or its context.
         spun: list[bool] = []

@@ -15,11 +15,12 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.declared_parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics
-from nav_monitor_ros.ros.monitor.alert_publishers import AlertPublishers
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
 from nav_monitor_ros.ros.monitor.camera import Camera, check_camera_topics, rules_of
+from nav_monitor_ros.ros.monitor.camera_alerts import AlertPublishers
 from nav_monitor_ros.ros.monitor.diagnostics import Diagnostics
 from nav_monitor_ros.ros.monitor.latest_frame_queue import LatestFrameQueue
 from nav_monitor_ros.ros.parameter_requests import (
@@ -27,7 +28,6 @@ from nav_monitor_ros.ros.parameter_requests import (
     RelatedParametersService,
     together,
 )
-from nav_monitor_ros.ros.parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.runtime.camera_overrides import known_names
@@ -60,8 +60,8 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self.log = QueuedLog(self.get_logger())
         self._settings = declare_all(self)
         _check_folder(self._values)
-        self._trouble = ''  # why the last transition failed, until one has mended it
-        self.failed = False  # whether it did so unexpectedly, not because of the configuration
+        self._failure = ''  # why the last transition failed, until one has mended it
+        self.failed_unexpectedly = False  # not because of the configuration
         self._failed_work = ''  # what failed last of what is for people
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
@@ -102,9 +102,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         return 1.0 / self._values['alert_rate']
 
     @property
-    def trouble(self) -> str:
+    def failure(self) -> str:
         """Return why the last transition failed, in one line; empty if it did not."""
-        return self._trouble
+        return self._failure
 
     def beat(self) -> None:
         """Repeat the alert; to be called every ``alert_period``, from any thread."""
@@ -118,12 +118,12 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             camera.beat()
         self._background.post(('', 'snapshot'), self._call_snapshot)
 
-    def say_goodbye(self) -> None:
+    def announce_shutdown(self) -> None:
         """Say True for the last time; ``beat`` goes on repeating it."""
         self._alerts.node_deactivated()
 
     def stop(self, timeout: float) -> None:
-        """Stop working after ``say_goodbye``.
+        """Stop working after ``announce_shutdown``.
 
         Args:
             timeout: Seconds that the worker may take for the images that it has.
@@ -138,7 +138,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
                 camera.forget()
             self._background.close(timeout)
 
-    def deliver(self) -> None:
+    def wait_for_all_acked(self) -> None:
         """Wait until everybody has heard the last alert, as long as may be waited for it."""
         self._alerts.wait_for_all_acked(GOODBYE)
 
@@ -186,21 +186,21 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         Args:
             work: The work.
             failure: What to return if it raises.
-            mends: Whether its success means that no earlier trouble is left.
+            mends: Whether its success means that no earlier failure is left.
         """
         try:
             work()
         except NavMonitorError as error:
-            self.failed = False
-            self._trouble = str(error)
-            self.log.error(self._trouble)
+            self.failed_unexpectedly = False
+            self._failure = str(error)
+            self.log.error(self._failure)
         except BaseException as error:
-            self.failed = True
-            self._trouble = _described(error)
+            self.failed_unexpectedly = True
+            self._failure = _described(error)
             self.log.failure(work.__name__.strip('_'), error)
         else:
             if mends:
-                self._trouble = ''
+                self._failure = ''
             return TransitionCallbackReturn.SUCCESS
         return failure
 
@@ -360,9 +360,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._diagnostics.publish(
             self._alerts.alert,
             self._monitor,
-            self._trouble,
+            self._failure,
             self._values['bundle'],
-            self._snapshots.told() if self._snapshots is not None else {},
+            self._snapshots.counters() if self._snapshots is not None else {},
         )
 
 

@@ -33,7 +33,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
-from nav_monitor_ros.ros.process.output import NonBlockingOutput, open_standard_descriptors
+from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
 UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way

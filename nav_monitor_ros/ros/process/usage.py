@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nav_monitor_ros.runtime.parameter import Parameter
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 
 _FLAGS = {'-h', '--help'}
 

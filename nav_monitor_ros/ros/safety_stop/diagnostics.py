@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from nav_monitor_ros.decision.velocity_gate import GateReason
 from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message, parameters_status
 from nav_monitor_ros.ros.qos import reliable
-from nav_monitor_ros.ros.safety_stop.command_feedback import CommandFeedback, find_feedback
+from nav_monitor_ros.ros.safety_stop.command_loops import CommandFeedback, find_feedback
 from nav_monitor_ros.ros.safety_stop.qos_matching import (
     BOOL,
     TWIST,

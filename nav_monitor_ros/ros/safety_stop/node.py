@@ -27,16 +27,16 @@ from nav_monitor_ros.decision.velocity_gate import (
     VelocityGate,
 )
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros.declared_parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
-from nav_monitor_ros.ros.parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop import alert_subscriptions
-from nav_monitor_ros.ros.safety_stop.command_feedback import CommandFeedback
+from nav_monitor_ros.ros.safety_stop.command_loops import CommandFeedback
 from nav_monitor_ros.ros.safety_stop.diagnostics import (
     SafetyStopDiagnostics,
     SafetyStopState,

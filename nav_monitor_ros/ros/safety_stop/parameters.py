@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nav_monitor_ros.decision.velocity_gate import STOP_MODES
-from nav_monitor_ros.runtime.parameter import Parameter
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 
 SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from nav_monitor_ros.decision.alert_reason import State
+from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.views.pages.rendering import render_fragment
 
 COLUMNS = 1100  # of the drawing at most: longer recordings have several frames in one

@@ -23,7 +23,7 @@ from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import LARGEST
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.class_names import (
     LONGEST_NAME,
     problem_of,

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.score_selection import empty_scores
 from nav_monitor_ros.perception.network.layers import find_layer, names_of
 from nav_monitor_ros.perception.network.torch.classifier import Classifier

@@ -45,10 +45,10 @@ def node():
         try:
             node.trigger_configure()
             node.trigger_activate()
-            assert not node.trouble
+            assert not node.failure
             yield node
         finally:
-            node.say_goodbye()
+            node.announce_shutdown()
             node.stop(5.0)
             node.destroy_node()
             rclpy.shutdown(context=context)

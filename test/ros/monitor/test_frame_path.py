@@ -1,4 +1,4 @@
-"""The way of a frame in docs/architecture.md, held against one that is judged."""
+"""The path of a frame in docs/architecture.md, held against one that is judged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from ros_harness import rgb_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine  # noqa: E402
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
 from nav_monitor_ros.ros.process.domain import take_domain  # noqa: E402
 
@@ -40,7 +40,7 @@ class Step:
 
 def documented() -> list[Step]:
     text = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
-    section = re.search(r'## The way of a frame\n(.*?)\n## ', text, re.S)
+    section = re.search(r'## The path of a frame\n(.*?)\n## ', text, re.S)
     assert section is not None
     steps = []
     for line in section[1].splitlines():
@@ -169,7 +169,7 @@ def trace(tmp_path_factory) -> Trace:
             assert not camera.alert.alert.value and not trace.recording
         finally:
             threading.setprofile(None)
-            node.say_goodbye()
+            node.announce_shutdown()
             executor.shutdown(timeout_sec=5)
             node.stop(5.0)
             driver.destroy_node()

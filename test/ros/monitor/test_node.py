@@ -18,7 +18,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from vision_msgs.msg import Classification, LabelInfo  # noqa: E402
 
-from nav_monitor_ros.fitting.options import FUSED_MEMBERS  # noqa: E402
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -22,8 +22,8 @@ from nav_monitor_ros.perception.network.layers import (
     find_layer,
     names_of,
 )
+from nav_monitor_ros.perception.network.logits import form_of, logits_of
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
-from nav_monitor_ros.perception.network.outputs import form_of, logits_of
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.layers import Layer
+from nav_monitor_ros.perception.network.logits import CLASSIFIERS, FORMS, LOGITS, OutputName
 from nav_monitor_ros.perception.network.onnx.head import (
     GraphTail,
     LinearHead,
@@ -18,7 +19,6 @@ from nav_monitor_ros.perception.network.onnx.head import (
     runs_over_all,
 )
 from nav_monitor_ros.perception.network.onnx.untrusted_model import DOMAINS, read_model
-from nav_monitor_ros.perception.network.outputs import CLASSIFIERS, FORMS, LOGITS, OutputName
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,6 @@ from torch import nn
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import F32, TORCH, Engine
-from nav_monitor_ros.perception.network.foreign_code import stopped
 from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
@@ -24,7 +23,7 @@ from nav_monitor_ros.perception.network.layers import (
     find_layer,
     names_of,
 )
-from nav_monitor_ros.perception.network.outputs import LOGITS, torch_logits_of
+from nav_monitor_ros.perception.network.logits import LOGITS, torch_logits_of
 from nav_monitor_ros.perception.network.torch.device import set_precision
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
@@ -35,6 +34,7 @@ from nav_monitor_ros.perception.network.torch.tensors import (
     to_numpy,
 )
 from nav_monitor_ros.perception.network.torch.weight_files import write_weights
+from nav_monitor_ros.perception.network.untrusted_code import stopped
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.network.foreign_code import foreign_code
 from nav_monitor_ros.perception.network.layers import Layer
-from nav_monitor_ros.perception.network.outputs import (
+from nav_monitor_ros.perception.network.logits import (
     LOGITS,
     SIGMOIDS,
     form_of,
@@ -20,6 +19,7 @@ from nav_monitor_ros.perception.network.outputs import (
     scale_between,
 )
 from nav_monitor_ros.perception.network.torch.sigmoids import Sigmoids
+from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nav_monitor_ros.perception.network.foreign_code import foreign_code
+from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
 
 def arrange_weights(

@@ -15,7 +15,7 @@ from nav_monitor_ros.runtime.camera_overrides import (
     checked_together,
 )
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
-from nav_monitor_ros.runtime.parameter import Parameter
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
 

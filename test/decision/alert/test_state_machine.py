@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from alert_stream import Stream, frame
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
-from nav_monitor_ros.decision.alert_reason import Reason, State
+from nav_monitor_ros.decision.alert.reason import Reason, State
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nav_monitor_ros.decision.alert_reason import Alert, State
+from nav_monitor_ros.decision.alert.reason import Alert, State
 from nav_monitor_ros.decision.verdict import Verdict
 
 OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus

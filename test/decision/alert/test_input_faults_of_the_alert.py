@@ -4,7 +4,7 @@
 import pytest
 from alert_stream import PERIOD, Stream, frame
 
-from nav_monitor_ros.decision.alert_reason import Reason, State
+from nav_monitor_ros.decision.alert.reason import Reason, State
 
 
 @pytest.fixture
@@ -114,10 +114,10 @@ def test_a_fault_from_before_a_silence_is_not_named_after_it(trusted, reason):
 
 
 def test_a_missing_image_is_explained_by_what_is_known_of_the_input(trusted):
-    trusted.machine.input_trouble = 'images are lost; publish reliably'
+    trusted.machine.input_fault = 'images are lost; publish reliably'
     assert trusted.look(2.0).detail == 'no image for 2.0 s; images are lost; publish reliably'
     waiting = Stream()
-    waiting.machine.input_trouble = 'nobody publishes /image'
+    waiting.machine.input_fault = 'nobody publishes /image'
     assert waiting.look(1.0).detail.endswith('since activation; nobody publishes /image')
 
 

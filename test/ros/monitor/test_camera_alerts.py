@@ -11,10 +11,10 @@ rclpy = pytest.importorskip('rclpy')
 from rclpy.lifecycle import LifecycleNode  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from nav_monitor_ros.decision.alert_machine import AlertRules  # noqa: E402
-from nav_monitor_ros.decision.alert_reason import Reason  # noqa: E402
+from nav_monitor_ros.decision.alert.reason import Reason  # noqa: E402
+from nav_monitor_ros.decision.alert.state_machine import AlertRules  # noqa: E402
 from nav_monitor_ros.decision.verdict import ScoreValue, Verdict  # noqa: E402
-from nav_monitor_ros.ros.monitor.alert_publishers import AlertPublishers  # noqa: E402
+from nav_monitor_ros.ros.monitor.camera_alerts import AlertPublishers  # noqa: E402
 from nav_monitor_ros.ros.process.log import QueuedLog  # noqa: E402
 
 pytestmark = pytest.mark.ros

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from nav_monitor_ros.decision.image_stream import MOST_PUBLISHERS, MixedPublishers
+from nav_monitor_ros.decision.alert.mixed_publishers import MOST_PUBLISHERS, MixedPublishers
 
 
 def test_a_publisher_that_comes_back_after_another_makes_two():
@@ -49,6 +49,16 @@ def test_a_slow_publisher_that_takes_over_from_another_is_one():
     watch = MixedPublishers()
     assert not any(watch.image_from('a', 2.0 * t) for t in range(10))
     assert not any(watch.image_from('b', 21.0 + 2.0 * t) for t in range(10))
+
+
+def test_a_publisher_that_takes_over_after_two_were_mixed_is_one():
+    watch = MixedPublishers()
+    for t in range(30):
+        watch.image_from('ab'[t % 2], t / 30)
+    assert watch.image_from('a', 1.0)
+    found = [watch.image_from('a', 1.0 + t / 30) for t in range(40)]
+    assert found[0] and not found[-1]
+    assert not any(watch.image_from('c', 2.4 + t / 500) for t in range(1000))
 
 
 def test_publishers_that_are_never_the_same_need_no_memory():

@@ -20,8 +20,8 @@ from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.perception.network.loading import start_network
+from nav_monitor_ros.perception.network.logits import SelectedOutput
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
-from nav_monitor_ros.perception.network.outputs import SelectedOutput
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.network.torch.structure import probe_structure

@@ -8,8 +8,12 @@ import pytest
 import yaml
 
 from nav_monitor_ros.bundle.loading import load_bundle
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
-from nav_monitor_ros.decision.combined_alert import GRAVEST, combine, combined_values
+from nav_monitor_ros.decision.alert.combined_alert import (
+    MOST_SEVERE_FIRST,
+    combine,
+    combined_values,
+)
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.judge import InvalidActivationsError
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
@@ -171,9 +175,9 @@ def test_one_cameras_alert_raises_the_combined_one_and_is_its_reason(reason):
         )
 
 
-def test_no_reason_for_false_is_graver_than_one_for_true():
-    assert sorted(GRAVEST) == sorted(Reason) and len(set(GRAVEST)) == len(GRAVEST)
-    values = [said(reason).value for reason in GRAVEST]
+def test_no_reason_for_false_is_more_severe_than_one_for_true():
+    assert sorted(MOST_SEVERE_FIRST) == sorted(Reason)
+    values = [said(reason).value for reason in MOST_SEVERE_FIRST]
     assert values == sorted(values, reverse=True)
 
 
@@ -248,7 +252,7 @@ def test_a_wrong_value_for_one_camera_is_named_with_it(defaults, changes, words)
 
 
 def test_the_example_has_values_that_the_node_takes(defaults):
-    text = (Path(__file__).parents[2] / 'config' / 'four_cameras.yaml').read_text()
+    text = (Path(__file__).parents[3] / 'config' / 'four_cameras.yaml').read_text()
     (node, content), = yaml.safe_load(text).items()
     given = content['ros__parameters']
     assert node == '/**'

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.ood_status import status_level, status_values
+from nav_monitor_ros.decision.alert.ood_status import status_level, status_values
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_file import atomic_file

@@ -1,59 +1,15 @@
-"""Whether images come from one live camera: frozen images, several publishers on one topic."""
+"""Whether several publishers send images on one topic."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
-REMEMBERED_IMAGES = 8  # different images; a driver has few buffers that can be stuck
 TOGETHER = 1.0  # seconds within which a publisher that returns was never gone
 UNKNOWN_PERIOD = 5.0  # seconds that a publisher is waited for whose period is not known yet
 PERIODS = 2.5  # of a publisher's own images, after which it is gone
 LONGEST_PERIOD = 60.0  # seconds; slower publishers are not told apart
 MOST_PUBLISHERS = 16  # remembered, in case every image names another one
-
-
-class FrozenImages:
-    """Notices that no new image comes, although messages do.
-
-    A driver whose buffers are stuck sends one image again and again, or two or more in turn. An
-    image that is among the last different ones is therefore no sign of life.
-    """
-
-    def __init__(self) -> None:
-        """Start without an image."""
-        self._recent: dict[int, None] = {}  # fingerprints, the one that was seen last at the end
-        self._last: float | None = None  # when the last image was judged
-        self._repeated: set[int] = set()  # fingerprints since ``since``
-        self.since: float | None = None  # seconds; from then on no image was a new one
-
-    @property
-    def count(self) -> int:
-        """Return how many different images have come since ``since``."""
-        return len(self._repeated)
-
-    def add(self, fingerprint: int, now: float) -> None:
-        """Take in an image.
-
-        Args:
-            fingerprint: A checksum of its pixels.
-            now: Seconds.
-        """
-        if fingerprint in self._recent:
-            if self.since is None:
-                self.since = self._last
-            self._repeated.add(fingerprint)
-            del self._recent[fingerprint]
-        else:
-            self.restart()
-        self._recent[fingerprint] = None
-        if len(self._recent) > REMEMBERED_IMAGES:
-            del self._recent[next(iter(self._recent))]
-        self._last = now
-
-    def restart(self) -> None:
-        """Measure the time without a new image from here on."""
-        self.since = None
-        self._repeated.clear()
 
 
 class MixedPublishers:
@@ -70,7 +26,8 @@ class MixedPublishers:
         self._last: Hashable = None
         self._seen: dict[Hashable, float] = {}  # when each one's last image came, oldest first
         self._periods: dict[Hashable, float] = {}  # between each one's last two images, seconds
-        self._mixed_at: float | None = None
+        self._mixed: set[Hashable] = set()  # those that were seen when two of them took turns
+        self._mixed_at = -math.inf
 
     def image_from(self, publisher: Hashable, now: float) -> bool:
         """Take in from whom an image came.
@@ -85,7 +42,7 @@ class MixedPublishers:
         before = self._seen.get(publisher)
         if before is not None:
             if publisher != self._last and now - before <= self._patience(publisher, TOGETHER):
-                self._mixed_at = now
+                self._mixed, self._mixed_at = {*self._seen}, now
             self._periods[publisher] = now - before
             del self._seen[publisher]
         self._last = publisher
@@ -95,10 +52,12 @@ class MixedPublishers:
             if forgotten or now - seen > self._patience(one, LONGEST_PERIOD):
                 del self._seen[one]
                 self._periods.pop(one, None)
-        if self._mixed_at is None:
-            return False
-        longest = max(self._patience(one, UNKNOWN_PERIOD) for one in self._seen)
-        return now - self._mixed_at <= longest
+        # Until the slowest of them would have come back, if it were still there.
+        self._mixed &= self._seen.keys()
+        longest = max((self._patience(one, UNKNOWN_PERIOD) for one in self._mixed), default=0.0)
+        if now - self._mixed_at > longest:
+            self._mixed.clear()
+        return bool(self._mixed)
 
     def _patience(self, publisher: Hashable, unknown: float) -> float:
         """Return the seconds after which a publisher is gone; ``unknown`` before its 2nd image."""

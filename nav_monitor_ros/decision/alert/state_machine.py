@@ -7,10 +7,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason, State
+from nav_monitor_ros.decision.alert.frozen_images import FrozenImages
+from nav_monitor_ros.decision.alert.mixed_publishers import MixedPublishers
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
-from nav_monitor_ros.decision.image_stream import FrozenImages, MixedPublishers
 from nav_monitor_ros.errors import NavMonitorError
 
 JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less
@@ -79,7 +80,7 @@ class AlertMachine:
         self._failure: tuple[Reason, str] | None = None
         self._begin_session(now)
         self._alert = Alert(True, State.INVALID, Reason.INACTIVE, 'not active yet', now)
-        self.input_trouble = ''  # why images may be missing, in one line; added to the detail
+        self.input_fault = ''  # why images may be missing, in one line; added to the detail
 
     @property
     def rules(self) -> AlertRules:
@@ -298,7 +299,7 @@ class AlertMachine:
         return None
 
     def _explained(self, text: str) -> str:
-        return f'{text}; {self.input_trouble}' if self.input_trouble else text
+        return f'{text}; {self.input_fault}' if self.input_fault else text
 
     def _of_stream(self) -> tuple[Reason, str] | None:
         stream = self._stream

@@ -17,18 +17,18 @@ import nav_monitor_ros
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.cli.main import main
-from nav_monitor_ros.data.image_source import from_arrays
-from nav_monitor_ros.data.labels import (
+from nav_monitor_ros.data.class_matching import (
     how_matched,
     names_from,
     network_labels,
     require_known_classes,
 )
+from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.options import FitOptions
+from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.train import TASKS, train
 from nav_monitor_ros.inspection.evolution_views import watch
 from nav_monitor_ros.inspection.gradient_views import Subject

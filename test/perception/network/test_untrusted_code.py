@@ -11,9 +11,9 @@ import tiny
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.interrupt import Interrupted
-from nav_monitor_ros.perception.network.foreign_code import foreign_code
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
 
 class Stop(BaseException):

@@ -12,9 +12,9 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Bool, Header
 
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
-from nav_monitor_ros.decision.alert_reason import Alert, Reason
-from nav_monitor_ros.decision.combined_alert import combine, combined_values
+from nav_monitor_ros.decision.alert.combined_alert import combine, combined_values
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros.monitor.alert_publisher import (
     AlertPublisher,
@@ -205,10 +205,10 @@ class CameraAlert:
         """Take in that a frame could not be judged, and why; its status has the image's header."""
         self._tell(lambda machine, now: machine.frame_failed(reason, detail), header)
 
-    def input_explained(self, trouble: str) -> None:
+    def input_explained(self, fault: str) -> None:
         """Take in why images may be missing, in one line; the detail of such an alert names it."""
         with self._lock:
-            self._publisher.machine.input_trouble = trouble
+            self._publisher.machine.input_fault = fault
 
     def rules_changed(self, rules: AlertRules) -> None:
         """Take in other rules."""

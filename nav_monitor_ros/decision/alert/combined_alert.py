@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nav_monitor_ros.decision.alert_reason import Alert, Reason
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
 
-# What is told where cameras differ: the first of these that any of them gives.
-GRAVEST = (
+# Where cameras differ, the combined reason is the first of these that any of them has.
+MOST_SEVERE_FIRST = (
     Reason.MODEL_ERROR, Reason.INACTIVE, Reason.DISABLED, Reason.INFERENCE_TIMEOUT,
     Reason.INFERENCE_ERROR, Reason.OOD, Reason.LATCHED, Reason.BAD_IMAGE, Reason.FROZEN_IMAGE,
     Reason.STALE_IMAGE, Reason.NO_IMAGE, Reason.WARMING_UP, Reason.SUSPECT,
@@ -22,20 +22,20 @@ def combine(alerts: Mapping[str, Alert]) -> Alert:
         alerts: What each says, by its name; at least one.
 
     Returns:
-        The gravest camera's state and reason. The detail names every camera that is not
+        The most severe camera's state and reason. The detail names every camera that is not
         in-distribution, with its reason; ``since`` is when the first camera came to the reason.
     """
-    gravest = min(alerts.values(), key=lambda alert: GRAVEST.index(alert.reason))
-    told = [
+    most_severe = min(alerts.values(), key=lambda alert: MOST_SEVERE_FIRST.index(alert.reason))
+    details = [
         f'{name}: {alert.reason.value}' + (f' ({alert.detail})' if alert.detail else '')
         for name, alert in alerts.items() if alert.reason is not Reason.IN_DISTRIBUTION
     ]
     return Alert(
         any(alert.value for alert in alerts.values()),
-        gravest.state,
-        gravest.reason,
-        '; '.join(told),
-        min(alert.since for alert in alerts.values() if alert.reason is gravest.reason),
+        most_severe.state,
+        most_severe.reason,
+        '; '.join(details),
+        min(alert.since for alert in alerts.values() if alert.reason is most_severe.reason),
     )
 
 

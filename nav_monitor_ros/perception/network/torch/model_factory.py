@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.network.foreign_code import foreign_code
-from nav_monitor_ros.perception.network.outputs import OutputName, SelectedOutput
+from nav_monitor_ros.perception.network.logits import OutputName, SelectedOutput
 from nav_monitor_ros.perception.network.torch.weight_files import SAVE, read_weights
 from nav_monitor_ros.perception.network.torch.weights import load_exactly
+from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 from nav_monitor_ros.perception.network.working_folder import findable
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]

@@ -1,8 +1,6 @@
 """A camera at 30 Hz, played to the alert's state machine."""
 
-
-
-from nav_monitor_ros.decision.alert_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.evidence import FrameEvidence
 
 PERIOD = 1 / 30

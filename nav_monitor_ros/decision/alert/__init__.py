@@ -1,0 +1,1 @@
+"""Verdicts and faults in, an alert out. No clock and no ROS: time is an argument."""

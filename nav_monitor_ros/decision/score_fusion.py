@@ -1,0 +1,45 @@
+"""The fused score: the sum of its members' ``-log p``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
+from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.scores.base import Score
+
+FUSED = 'fused'
+
+
+def fuse(
+    calibrated: Mapping[str, ConformalPValues],
+    scores: Mapping[str, np.ndarray],
+    members: Sequence[str],
+) -> np.ndarray:
+    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
+
+    The members are ranked among all calibration images, whatever their class: within classes there
+    are too few for the tails (docs/judging.md).
+
+    Args:
+        calibrated: Calibration of each score; ``neg_log_p_values`` of each is summed.
+        scores: float64 (N,) of each score.
+        members: Names of the scores to fuse.
+    """
+    return np.sum([calibrated[name].neg_log_p_values(scores[name]) for name in members], axis=0)
+
+
+def require_single_frames(scores: Mapping[str, Score], fusion_members: Sequence[str]) -> None:
+    """Check that scores can be fused.
+
+    Raises:
+        NavMonitorError: One of them looks at more than one frame.
+    """
+    windowed = [name for name in fusion_members if name in scores and scores[name].windowed]
+    if windowed:
+        raise NavMonitorError(
+            f"'{windowed[0]}' looks at more than one frame and cannot be fused; leave it out of "
+            '--fuse'
+        )
