@@ -121,8 +121,8 @@ def compare_filters(
             network cannot be differentiated.
     """
     name = network.convolution(layer).name
-    numbered = source.oriented(preprocess.exif).numbered_for(names)
-    answers = answers_to(network, preprocess, numbered, progress=progress)
+    source = source.oriented(preprocess.exif)
+    answers = answers_to(network, preprocess, source.numbered_for(names), progress=progress)
     classes = choose_classes(answers, tuple(names), reference)
     rows = tuple(
         tuple(
