@@ -95,7 +95,8 @@ nav_monitor:
          '/b/nav_monitor:\n  ros__parameters: {latch: true}\n',
          '/a/nav_monitor, /b/nav_monitor; say for which, --node'),
         ('front_monitor:\n  ros__parameters: {latch: true}\n',
-         'has no parameters for /nav_monitor, only for: front_monitor; name the monitor with --node'),
+         'has no parameters for /nav_monitor, only for: front_monitor; name the monitor with '
+         '--node'),
         ('/**:\n  ros__parameters: {exit_count: 1e1}\n', 'exit_count is 10.0, a float'),
         ('/**:\n  ros__parameters: {exit_count: []}\n', 'exit_count is [], a list'),
         ('/**:\n  ros__parameters: {roi: [0, 0, 1.5, 2]}\n', 'values of different types'),
