@@ -115,7 +115,7 @@ class Link:
         """Send images at a rate; return what came back.
 
         Args:
-            rate: Images a second.
+            rate: Images per second.
             seconds: That count.
             settle: Seconds before, that do not.
         """
@@ -147,7 +147,7 @@ class Link:
 
         Args:
             seconds: For each rate.
-            first: Rate to begin with, images a second.
+            first: Initial rate, images per second.
             limit: Rate not to go beyond.
 
         Raises:
@@ -215,7 +215,7 @@ class Feed:
         """Keep it.
 
         Args:
-            sent_rate: Images a second that were really sent.
+            sent_rate: Rate of the images actually sent, images per second.
             times: When replies came while images were sent, steady seconds, (N,).
             latencies: Seconds from sending to reply, of these and later ones.
             raw: The replies, serialised.
@@ -224,7 +224,7 @@ class Feed:
         self.latencies = latencies
         self.raw = raw
         span = times[-1] - times[0] if len(times) > 1 else 0.0
-        self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies a second
+        self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies per second
 
 
 def python_module(name: str, *arguments: str) -> list[str]:

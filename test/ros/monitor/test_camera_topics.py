@@ -33,8 +33,8 @@ def start(graph, bundle, *remappings, **parameters):
 
 
 @pytest.mark.parametrize(('remappings', 'said'), [
-    (('front/image:=/cam', 'rear/image:=/cam'), 'front and rear are both /cam'),
-    (('rear/image:=front/image',), 'front and rear are both /front/image'),
+    (('front/image:=/cam', 'rear/image:=/cam'), 'front and rear both use /cam'),
+    (('rear/image:=front/image',), 'front and rear both use /front/image'),
     (('front/ood_alert:=ood_alert',), 'ood_alert and front/ood_alert are both /ood_alert'),
     (('/rear/ood_alert:=/front/ood_alert',), 'are both /front/ood_alert'),
 ])
