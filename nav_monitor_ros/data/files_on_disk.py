@@ -81,7 +81,7 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
         seconds = float(group)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e9:
+    if not (seconds == 0 or 1e-9 <= seconds < 1e9):  # of nanoseconds
         raise NavMonitorError(
             f"source '{spec}': group is '{group}', not the seconds for which images of a bag are "
             'alike; 0 for none'
