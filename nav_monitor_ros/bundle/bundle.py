@@ -1,4 +1,4 @@
-"""What a bundle holds: a network with the monitor that was fitted to it."""
+"""A bundle: a network with the monitor fitted to it."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Bundle:
     calibration: Calibration
     layer_ranges: Mapping[str, tuple[float, float]]  # 1st and 99th percentile in training
     provenance: Mapping[str, Any]
-    background: int | None = None  # output of the network that stands for no class
-    folder: Path | None = None  # where it was read from
-    reference: Engine = Engine(TORCH)  # what ran the network when the monitor was fitted
-    stored: StoredEngines | None = None  # other engines that it was exported for
-    # None where an earlier version fitted it:
+    background: int | None = None  # index of the background class's output
+    folder: Path | None = None  # folder that it was read from
+    reference: Engine = Engine(TORCH)  # engine with which the monitor was fitted
+    stored: StoredEngines | None = None  # other engines for which it was exported
+    # None if an earlier version fitted it:
     calibration_images: CalibrationImages | None = None
     training_images: TrainingImages | None = None
 
     def calibrated_for(self, engine: Engine) -> Bundle:
-        """Return this bundle with the calibration that holds for what an engine computes.
+        """Return this bundle with the calibration that is valid for an engine.
 
         Raises:
-            NavMonitorError: Its file is missing, was changed, or is malformed.
+            NavMonitorError: The calibration file is missing, was changed, or is malformed.
         """
         if engine == self.reference or self.stored is None:
             return self
@@ -52,7 +52,7 @@ class Bundle:
         return self if own is None else replace(self, calibration=own)
 
     def notes(self) -> list[str]:
-        """Return one line for each thing that a person should know of what was fitted."""
+        """Return notes on the fitted monitor, one line each."""
         left_out = self.provenance.get('left_out') or {}
         return [
             *(note for score in self.scores.values() for note in score.notes()),
@@ -67,17 +67,16 @@ class Bundle:
         top: int = 3,
         evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> Judge:
-        """Return the fitted scores with their calibration, ready to judge.
+        """Return the fitted scores with their calibration, ready to judge images.
 
         Args:
             decisive: The score whose p-value decides.
-            also: Scores that verdicts name besides, ``all`` for all of them.
-            top: How many classes a verdict lists.
+            also: Further scores that verdicts list, ``all`` for all of them.
+            top: Number of classes that a verdict lists.
             evidence_level: P-value at or below which a frame counts as evidence.
 
         Raises:
-            NavMonitorError: One of them is not a score of this bundle, or the level is out of
-                range.
+            NavMonitorError: A score is not in this bundle, or the level is out of range.
         """
         return Judge(
             self.scores, self.calibration, self.class_names,

@@ -15,11 +15,11 @@ from nav_monitor_ros.perception.network.specification import ONNX
 
 DESCRIPTION = 'bundle.yaml'
 WEIGHTS = 'model.safetensors'
-ONNX_WEIGHTS = 'model.onnx'  # of a network that was given in that form
+ONNX_WEIGHTS = 'model.onnx'  # weights of a network given in ONNX form
 FITTED = 'monitor.safetensors'
 CARD = 'MODEL_CARD.md'
-CLASSES = 'classes.txt'  # the class names, one per line, where they are very many
-LONGEST_LIST = 1 << 16  # characters of class names in the description; YAML is slow to read
+CLASSES = 'classes.txt'  # the class names, one per line, if there are very many
+LONGEST_LIST = 1 << 16  # characters, most class names in the description; YAML is slow to parse
 GRAPH = 'exported/network.onnx'
 PROBE = 'exported/probe.safetensors'
 EXPORTED_FILES = (
@@ -30,19 +30,19 @@ _KNOWN_FILES = {WEIGHTS, ONNX_WEIGHTS, FITTED, CARD, CLASSES, *EXPORTED_FILES}
 
 
 def required_files(spec: object) -> tuple[str, ...]:
-    """Return the names of the files that every bundle of such a network has, its weights first."""
+    """Return the names of the files of every bundle of such a network, its weights first."""
     return (ONNX_WEIGHTS if spec == ONNX else WEIGHTS, FITTED, CARD)
 
 
 def written_files(
     spec: str, class_names: Sequence[str] = (), *, exported: bool = False
 ) -> set[str]:
-    """Return the files that a bundle of a network may consist of.
+    """Return the files that a bundle of a network may have.
 
     Args:
-        spec: Of the network.
-        class_names: Of its classes.
-        exported: Whether it is exported for other backends, too.
+        spec: Specification of the network.
+        class_names: Class names of the network.
+        exported: Whether it is also exported for other backends.
     """
     return {
         DESCRIPTION, *required_files(spec), *((CLASSES,) if has_class_file(class_names) else ()),
@@ -51,7 +51,7 @@ def written_files(
 
 
 def own_files(folder: Path) -> set[str]:
-    """Return the files that the description in a folder lists, and itself; none without one."""
+    """Return the description in a folder and the files that it lists; none without one."""
     try:
         described = read_yaml(folder / DESCRIPTION) if (folder / DESCRIPTION).is_file() else None
     except NavMonitorError:
@@ -60,9 +60,9 @@ def own_files(folder: Path) -> set[str]:
 
 
 def listed_files(described: object) -> set[str]:
-    """Return the files that a description lists, and itself; none if it is malformed.
+    """Return a description and the files that it lists; none if it is malformed.
 
-    Names that are not those of a bundle's files are left out: they might lead anywhere.
+    Names that a bundle's files cannot have are left out: they might lead anywhere.
     """
     files = described.get('files') if isinstance(described, dict) else None
     if not isinstance(files, dict):
@@ -71,14 +71,14 @@ def listed_files(described: object) -> set[str]:
 
 
 def size_of(folder: Path) -> int:
-    """Return how many bytes the files of a bundle have, without others in its folder."""
+    """Return the total size of a bundle's files, bytes, without other files in its folder."""
     return sum(
         (folder / name).stat().st_size for name in own_files(folder) if (folder / name).is_file()
     )
 
 
 def has_class_file(class_names: Sequence[str]) -> bool:
-    """Return whether class names have a file of their own."""
+    """Return whether class names are stored in a separate file."""
     return sum(map(len, class_names)) > LONGEST_LIST
 
 
@@ -95,12 +95,12 @@ def require_file(folder: Path, name: str, remedy: str) -> Path:
     """Return the path of a bundle's file.
 
     Args:
-        folder: Of the bundle.
-        name: Of the file.
-        remedy: What to do where it is missing.
+        folder: Folder of the bundle.
+        name: Name of the file.
+        remedy: Advice for the message if it is missing.
 
     Raises:
-        NavMonitorError: It is missing, or no file.
+        NavMonitorError: It is missing or is not a file.
     """
     path = folder / name
     if not reachable(path).is_file():
@@ -109,13 +109,13 @@ def require_file(folder: Path, name: str, remedy: str) -> Path:
 
 
 def require_unchanged_file(folder: Path, name: str, checksum: object, remedy: str) -> Path:
-    """Return the path of a bundle's file, which is as it was written.
+    """Return the path of a bundle's file after verifying its checksum.
 
     Args:
-        folder: Of the bundle.
-        name: Of the file.
-        checksum: SHA-256 in hexadecimal that the description notes for it.
-        remedy: What to do where the file is missing or damaged.
+        folder: Folder of the bundle.
+        name: Name of the file.
+        checksum: SHA-256 in hexadecimal, from the description.
+        remedy: Advice for the message if the file is missing or damaged.
 
     Raises:
         NavMonitorError: It is missing, unreadable, or was changed.
@@ -127,7 +127,7 @@ def require_unchanged_file(folder: Path, name: str, checksum: object, remedy: st
         raise unreadable(path, 'file', error) from None
     if found == checksum:
         return path
-    require_model_file(path, 'file')  # a stand-in, such as a Git LFS pointer, has its own remedy
+    require_model_file(path, 'file')  # a placeholder, such as a Git LFS pointer, has its own remedy
     raise NavMonitorError(
         f'{path} was changed after it was written (SHA-256 differs from {DESCRIPTION}); {remedy}'
     )

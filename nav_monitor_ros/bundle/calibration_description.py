@@ -1,4 +1,4 @@
-"""A calibration as a bundle keeps it: numbers that a person reads, and arrays."""
+"""A calibration as stored in a bundle: human-readable numbers, and arrays."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nav_monitor_ros.decision.false_alarm_budget import check_budget
 from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.scores.base import Score
 
-_LONGEST_RUN = 100  # classes that are listed one by one
+_LONGEST_RUN = 100  # classes listed individually
 
 
 def describe_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Return what ``bundle.yaml`` says of a calibration."""
+    """Return the description of a calibration for ``bundle.yaml``."""
     return {
         'false_alarm_rate': calibration.alpha,
         'confidence': calibration.confidence,
@@ -39,16 +39,16 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
 def read_calibration(
     described: Mapping[str, Any], tensors: Mapping[str, np.ndarray], scores: Mapping[str, Score]
 ) -> Calibration:
-    """Return a calibration from what ``describe_calibration`` and its ``tensors`` gave.
+    """Return a calibration from its description and its tensors.
 
     Args:
-        described: Part of ``bundle.yaml``.
-        tensors: By the names that ``Calibration.tensors`` gives them.
-        scores: That are calibrated.
+        described: Its part of ``bundle.yaml``, from ``describe_calibration``.
+        tensors: Arrays by the names that ``Calibration.tensors`` gives them.
+        scores: The calibrated scores.
 
     Raises:
         KeyError, TypeError, ValueError: It is malformed, or contradicts itself.
-        NavMonitorError: The budget is none, or a score is not a number.
+        NavMonitorError: The budget is invalid, or a score is NaN.
     """
     fuse = tuple(described['fuse'])
     alpha, confidence = float(described['false_alarm_rate']), float(described['confidence'])
@@ -59,16 +59,16 @@ def read_calibration(
     fused = ClassConditionalPValues.from_tensors(part(tensors, f'{FUSED}/'))
     classes = next(iter(scores.values())).classes
     if not fuse or len(set(fuse)) < len(fuse) or not set(fuse) <= set(scores):
-        raise ValueError('fuse names scores that are not there, or one of them twice')
+        raise ValueError('fuse names unknown scores, or one of them twice')
     if any(scores[name].windowed for name in fuse):
         raise ValueError('fuse names a score that looks at more than one frame')
-    # The fused score was calibrated with these very members.
+    # The fused score was calibrated with exactly these members.
     if {key for key in tensors if key.endswith('/marginal')} != {f'{n}/marginal' for n in fuse}:
         raise ValueError('fuse names other scores than the fused one was calibrated with')
     fusion_p_values = {name: ConformalPValues(tensors[f'{name}/marginal']) for name in fuse}
     listed = described['p_thresholds']
     if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
-        raise ValueError('p_thresholds names other scores than there are, or lacks the fused one')
+        raise ValueError('p_thresholds names unknown scores, or lacks the fused one')
     class_images = described.get('class_images')
     if class_images is not None and int(class_images) < 1:
         raise ValueError('class_images is below 1')
@@ -79,14 +79,14 @@ def read_calibration(
         if name not in listed:
             continue
         per_cell = np.array([float(p) for p in listed[name]])
-        # A threshold that no p-value reaches, such as NaN, would switch the monitor off in silence.
+        # A threshold that no p-value reaches, such as NaN, would silently disable the monitor.
         sizes = np.array([len(cell) for cell in ranked.cells])
         if len(per_cell) != len(sizes) or not (
             (per_cell >= 1 / (sizes + 1)) & (per_cell < 1)
         ).all():
             raise ValueError(
-                f'p_thresholds of {name} are {listed[name]}, not one that p-values reach for each '
-                f'of {len(sizes)} cells'
+                f'p_thresholds of {name} are {listed[name]}, not one attainable threshold for '
+                f'each of {len(sizes)} cells'
             )
         thresholds[name] = per_cell[ranked.cell_of_class]
     return Calibration(
@@ -108,7 +108,7 @@ def _per_cell(ranked: ClassConditionalPValues, per_class: np.ndarray) -> list[fl
 
 
 def _describe_cells(ranked: ClassConditionalPValues) -> dict[str, Any]:
-    """Return how many images a calibration has, and its classes' cells."""
+    """Return the number of images of a calibration, and the cells of its classes."""
     cells = ranked.cell_of_class
     return {
         'images': len(ranked),
@@ -118,7 +118,7 @@ def _describe_cells(ranked: ClassConditionalPValues) -> dict[str, Any]:
 
 
 def _in_runs(classes: np.ndarray) -> list[int | str]:
-    """Return rising numbers, long runs of them as ``first..last``: thousands would not be read."""
+    """Return ascending numbers, with long runs abbreviated as ``first..last``."""
     runs = np.split(classes, np.flatnonzero(np.diff(classes) != 1) + 1)
     listed: list[int | str] = []
     for run in runs:

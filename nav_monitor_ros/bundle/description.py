@@ -1,4 +1,4 @@
-"""A bundle as its files describe it: to ``bundle.yaml`` and tensors, and back."""
+"""Conversion of a bundle to ``bundle.yaml`` and tensors, and back."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
 
 SCHEMA = 2
-HEADS = ('linear', 'relu_linear')  # what stands between the monitored layer and the logits
+HEADS = ('linear', 'relu_linear')  # what lies between the monitored layer and the logits
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
-    """Return what ``bundle.yaml`` says of a bundle, without the checksums of its files."""
+    """Return the description of a bundle for ``bundle.yaml``, without its files' checksums."""
     calibration = bundle.calibration
     first = next(iter(bundle.scores.values()))
     return {
@@ -76,7 +76,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 
 
 def fitted_tensors(bundle: Bundle) -> dict[str, np.ndarray]:
-    """Return everything that was fitted, as arrays by their names in the file."""
+    """Return everything that was fitted, as arrays by name."""
     tensors = {
         f'scores/{name}/{key}': array
         for name, score in bundle.scores.items()
@@ -102,7 +102,7 @@ def contiguous(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Return what ``bundle.yaml`` says.
+    """Return the contents of ``bundle.yaml``.
 
     Raises:
         NavMonitorError: It is missing, malformed, or of another schema.
@@ -122,14 +122,14 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
     if described.get('schema') != SCHEMA:
         raise NavMonitorError(
-            f'{path} has schema {_brief(repr(described.get("schema")))}, and this version reads '
+            f'{path} has schema {_brief(repr(described.get("schema")))}, but this version reads '
             f'{SCHEMA}; fit the monitor again or install the version that wrote it'
         )
     return described
 
 
 def bundle_of(folder: Path, described: Mapping[str, Any]) -> Bundle:
-    """Return a bundle from its description and its files, which were checked."""
+    """Return a bundle from its description and its verified files."""
     try:
         return _assemble(folder, described)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -138,7 +138,7 @@ def bundle_of(folder: Path, described: Mapping[str, Any]) -> Bundle:
             f'{folder / DESCRIPTION} is malformed: {_brief(what)}; fit it again'
         ) from None
     except MemoryError:
-        raise NavMonitorError(f'there is not memory enough for bundle {folder}') from None
+        raise NavMonitorError(f'there is not enough memory for bundle {folder}') from None
     except NavMonitorError as error:
         raise NavMonitorError(_brief(error, 1000)) from None
 
@@ -155,8 +155,8 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
     _require_printable(
         described['name'], network['spec'], monitor['layer'], *class_names, *monitor['scores']
     )
-    # The head's weights belong to the network; the scores have a copy among their own tensors, so
-    # that they can be read without building it.
+    # The head's weights belong to the network; the scores store a copy among their own tensors, so
+    # that they can be loaded without building the network.
     head = None
     if monitor['head'] is not None:
         if monitor['head'] not in HEADS:
@@ -166,11 +166,13 @@ def _assemble(folder: Path, described: Mapping[str, Any]) -> Bundle:
         )
     width = int(monitor['width'])
     if width < 1 or not class_names:
-        raise ValueError('it monitors no neurons or knows no classes')
+        raise ValueError('it has no monitored neurons or no classes')
     if head is not None and (
         head.weight.shape != (len(class_names), width) or head.bias.shape != (len(class_names),)
     ):
-        raise ValueError('the last layer has other classes or neurons than the monitor')
+        raise ValueError(
+            'the numbers of classes or neurons of the last layer and the monitor differ'
+        )
     scores = {}
     for name, settings in monitor['scores'].items():
         score = make_score(
@@ -215,14 +217,16 @@ def _class_names(folder: Path, described: object) -> tuple[str, ...]:
             raise ValueError(f'class_names is neither a list nor the file {CLASSES}')
         return read_listed(folder / CLASSES)
     if not isinstance(described, list):
-        raise TypeError('class_names is no list')
+        raise TypeError('class_names is not a list')
     return tuple(str(name) for name in described)
 
 
 def _output(network: Mapping[str, Any]) -> OutputName | None:
     found = network.get('output')
     if found is not None and (isinstance(found, bool) or not isinstance(found, int | str)):
-        raise ValueError(f'network.output is {_brief(repr(found), 80)}, no number and no name')
+        raise ValueError(
+            f'network.output is {_brief(repr(found), 80)}, neither a number nor a name'
+        )
     return found
 
 
@@ -230,7 +234,7 @@ def _reference(network: Mapping[str, Any]) -> Engine:
     name = str(network.get('engine', TORCH))
     found = next((engine for engine in ENGINES if str(engine) == name), None)
     if found is None or (found.backend == TORCH) == (network['spec'] == ONNX):
-        raise ValueError(f"network.engine '{_brief(name, 80)}' does not run such a network")
+        raise ValueError(f"network.engine '{_brief(name, 80)}' cannot run this network")
     return found
 
 
@@ -254,11 +258,11 @@ def _require_numbers(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype.kind == 'f' and not np.isfinite(tensor).all():
             raise NavMonitorError(
-                f'{folder / FITTED}: {name} holds values that are not finite numbers; fit it again'
+                f'{folder / FITTED}: {name} holds values that are not finite; fit it again'
             )
 
 
 def _brief(what: object, length: int = 300) -> str:
-    """Return a text of a file fit for a message."""
+    """Return a string from a file, shortened for a message."""
     text = ' '.join(str(what).split())
     return text if len(text) <= length else f'{text[:length]}...'

@@ -1,4 +1,4 @@
-"""Which engines may run a bundle's network, and what their scores were found to be worth."""
+"""Engines that may run a bundle's network, and how far their scores agree with it."""
 
 from __future__ import annotations
 
@@ -29,41 +29,43 @@ from nav_monitor_ros.perception.network.backends import (
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import Score
 
-PROBED = 4  # images of the probe
+PROBED = 4  # number of probe images
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Approval:
-    """What became of the calibration images when an engine ran the network on them."""
+    """Result of running the network on the calibration images with an engine."""
 
     engine: Engine
-    source: str  # of the images
+    source: str  # number of images
     images: int
-    largest_change: float  # of a score, in standard deviations of that score on these images
-    reclassified: int  # images that it gives another class than the network's own engine
-    flagged: int  # by the fused score, with the calibration that it is used with
-    flagged_by_reference: int  # by the network's own engine
-    refused: str = ''  # why it may not run the network; empty if it may
-    calibration: Calibration | None = None  # its own; None where the network's holds for it, too
+    # Largest change of a score, in standard deviations of that score on these images.
+    largest_change: float
+    reclassified: int  # images classified differently than by the network's own engine
+    flagged: int  # images flagged by the fused score, with the calibration in use
+    flagged_by_reference: int  # images flagged with the network's own engine
+    refused: str = ''  # reason for refusing it; empty if it was approved
+    # Its own calibration; None if the network's is valid for it.
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines that a network was exported for."""
+    """Engines for which a network was exported."""
 
     approvals: Mapping[str, Approval] = field(default_factory=dict)  # by the engine's name
     probe: Mapping[str, np.ndarray] = field(default_factory=dict)
-    # outputs for the probe: 'torch/logits', 'openvino_f32/features', ... float32
+    # outputs for the probe images: 'torch/logits', 'openvino_f32/features', ... float32
 
     def allows(self, engine: Engine) -> bool:
-        """Return whether an engine was tried and not refused."""
+        """Return whether an engine was tested and not refused."""
         approval = self.approvals.get(str(engine))
         return approval is not None and not approval.refused
 
     def describe(self) -> dict[str, Any]:
-        """Return what ``bundle.yaml`` says of them."""
+        """Return their description for ``bundle.yaml``."""
         described = {}
         for name, approval in self.approvals.items():
             own = approval.calibration
@@ -75,7 +77,7 @@ class Engines:
                 'flagged': approval.flagged,
                 'flagged_by_reference': approval.flagged_by_reference,
                 'refused': approval.refused,
-                # Which one its scores are ranked by: the network's, or this one.
+                # Calibration that ranks its scores: the network's, or this one.
                 'calibration': 'network' if own is None else describe_calibration(own),
             }
         return described
@@ -83,7 +85,7 @@ class Engines:
 
 @dataclass(frozen=True)
 class StoredEngines:
-    """Engines as a bundle has them on disk; their files are read, and checked, when one is used."""
+    """Engines of a bundle on disk; their files are read and verified when one is used."""
 
     folder: Path
     described: Mapping[str, Any]
@@ -91,27 +93,27 @@ class StoredEngines:
     scores: Mapping[str, Score]
 
     def __post_init__(self) -> None:
-        """Check what is described.
+        """Check the description.
 
         Raises:
             ValueError, KeyError, TypeError, AttributeError: It is malformed.
         """
         known = {str(engine) for engine in ENGINES if engine != Engine(TORCH)}
         if not set(self.described) <= known:
-            raise ValueError('it was exported for engines that this version does not know')
+            raise ValueError('it was exported for engines unknown to this version')
         for name in self.described:
             self._summary(name)
 
     def summaries(self) -> list[Approval]:
-        """Return what the description says, without the calibrations of their own."""
+        """Return the approvals from the description, without separate calibrations."""
         return [self._summary(name) for name in self.described]
 
     def own_calibration(self, engine: Engine) -> bool:
-        """Return whether an engine has a calibration of its own."""
+        """Return whether an engine has a separate calibration."""
         return self.described[str(engine)]['calibration'] != 'network'
 
     def load(self) -> Engines:
-        """Return all of it.
+        """Read all engines.
 
         Raises:
             NavMonitorError: A file is missing, was changed, or is malformed.
@@ -121,7 +123,7 @@ class StoredEngines:
         return Engines(approvals, self._arrays(PROBE))
 
     def approval(self, engine: Engine) -> Approval:
-        """Return what is known of an engine, with its calibration.
+        """Return the approval of an engine, with its calibration.
 
         Raises:
             NavMonitorError: Its file is missing, was changed, or is malformed.
@@ -140,14 +142,14 @@ class StoredEngines:
         return replace(summary, calibration=own)
 
     def check_probe(self, network: RunningNetwork, reference: Engine) -> None:
-        """Check that a network computes on this machine what it did where it was exported.
+        """Check that a network gives the same outputs here as on the machine that exported it.
 
         Args:
-            network: In service.
-            reference: That the monitor was fitted with.
+            network: Network in use.
+            reference: Engine with which the monitor was fitted.
 
         Raises:
-            NavMonitorError: It does not: the processor or the backend's version is another one.
+            NavMonitorError: It does not, since the processor or the backend's version differs.
         """
         arrays, name = self._arrays(PROBE), str(network.engine)
         stored = 'reference' if network.engine == reference else name
@@ -170,7 +172,7 @@ class StoredEngines:
         """Return a file's path.
 
         Raises:
-            NavMonitorError: It is missing, or not the one that was written.
+            NavMonitorError: It is missing or was changed.
         """
         return require_unchanged_file(
             self.folder, name, self.hashes.get(name), self._remedy
@@ -178,7 +180,7 @@ class StoredEngines:
 
     @property
     def _remedy(self) -> str:
-        return 'copy the bundle again, or write it anew with `nav_monitor export`'
+        return 'copy the bundle again, or recreate it with `nav_monitor export`'
 
     def _summary(self, name: str) -> Approval:
         one = self.described[name]
@@ -200,7 +202,7 @@ class StoredEngines:
 
 
 def probe_of(network: RunningNetwork) -> dict[str, np.ndarray]:
-    """Return the logits and features of the probe, images that only arithmetic makes."""
+    """Return the logits and features of the probe, whose images are computed by a formula."""
     shape = (PROBED, *network.input_shape)
     numbers = np.arange(np.prod(shape), dtype=np.uint64) * np.uint64(2654435761)
     images = (numbers % np.uint64(1 << 32)) / (1 << 30) - 2  # -2 to 2
@@ -211,17 +213,17 @@ def probe_of(network: RunningNetwork) -> dict[str, np.ndarray]:
 def candidates(
     backend: str, device: str, reference: Engine, stored: StoredEngines | None, bundle: str
 ) -> list[Engine]:
-    """Return the engines that may run a bundle's network here, the fastest first.
+    """Return the engines that may run a bundle's network here, fastest first.
 
     Args:
-        backend: ``auto`` or the name of one.
-        device: Where it shall run: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        reference: That the monitor was fitted with.
-        stored: What the network was exported for, None for nothing.
-        bundle: Name for messages.
+        backend: ``auto`` or the name of a backend.
+        device: Device to run on: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        reference: Engine with which the monitor was fitted.
+        stored: Engines for which the network was exported, None if there are none.
+        bundle: Name of the bundle, for messages.
 
     Raises:
-        NavMonitorError: There is none.
+        NavMonitorError: No engine can be used.
     """
     check_backend(backend)
     approved = {summary.engine: summary.refused for summary in stored.summaries()} if stored else {}
@@ -236,7 +238,7 @@ def candidates(
         if backend == TORCH:
             raise NavMonitorError(
                 f"bundle '{bundle}' holds its network in ONNX form, which torch does not run; "
-                'choose onnxruntime or openvino (gradient views need torch, too)'
+                'choose onnxruntime or openvino (gradient views also need torch)'
             )
         refused = [why for engine, why in approved.items() if engine.backend == backend]
         raise NavMonitorError(
@@ -261,10 +263,10 @@ def candidates(
 
 
 def _on_cuda(device: str) -> bool:
-    """Return whether torch is to run on a GPU, without importing it where there is none."""
+    """Return whether torch is to run on a GPU, without importing it if there is none."""
     if device != 'auto':
         return device.startswith('cuda')
-    places = ('nvidia[0-9]*', 'nvgpu*', 'nvhost-gpu', 'dxg')  # cards, Jetsons, Windows' Linux
+    places = ('nvidia[0-9]*', 'nvgpu*', 'nvhost-gpu', 'dxg')  # discrete GPUs, Jetson, WSL
     if not any(True for place in places for _ in Path('/dev').glob(place)):
         return False
     import torch

@@ -1,4 +1,4 @@
-"""Read a bundle from its folder, and check it whole."""
+"""Read a bundle from its folder and verify it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nav_monitor_ros.errors import NavMonitorError
 
 
 def load_bundle(bundle: str | Path) -> Bundle:
-    """Read a bundle and check it whole.
+    """Read a bundle and verify it.
 
     Args:
         bundle: A folder, or the name of a shipped bundle.
 
     Returns:
-        The bundle; its network is not built yet.
+        The bundle; its network is not yet built.
 
     Raises:
         NavMonitorError: A file is missing or was changed, the schema is unknown, or the contents
@@ -46,10 +46,10 @@ def _spec_of(described: Mapping[str, Any]) -> object:
 
 
 def _require_own_files(folder: Path, names: Iterable[str]) -> None:
-    """Check that a bundle's files are its own: links may lead to anybody's.
+    """Check that a bundle's files are its own: links may lead to other files.
 
     Raises:
-        NavMonitorError: One of them lies elsewhere.
+        NavMonitorError: A file lies elsewhere.
     """
     if folder in shipped_bundles().values():
         return  # colcon may have installed them as links
@@ -57,7 +57,7 @@ def _require_own_files(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         try:
             own = (folder / name).resolve().is_relative_to(inside)
-        except (OSError, RuntimeError):  # links in a circle
+        except (OSError, RuntimeError):  # circular links
             own = False
         if not own:
             raise NavMonitorError(
@@ -70,7 +70,7 @@ def _check_hashes(folder: Path, described: Mapping[str, Any]) -> None:
     hashes = described.get('files')
     if not isinstance(hashes, dict):
         raise NavMonitorError(f'{folder / DESCRIPTION} is malformed: lacks files; fit it again')
-    # Only names that this version knows are opened: a listed name cannot lead out of the folder.
+    # Only file names known to this version are opened: a listed name cannot lead out of the folder.
     listed_classes = (CLASSES,) if isinstance(described.get('class_names'), dict) else ()
     for name in (*required_files(_spec_of(described)), *listed_classes):
         require_unchanged_file(folder, name, hashes.get(name), 'copy or fit it again')

@@ -7,12 +7,12 @@ import numpy as np
 from nav_monitor_ros.bundle.bundle import Bundle
 
 _USE = """\
-## What it is for
+## Intended use
 
-Judging, frame by frame, whether an image is like those that the network was trained and the
-monitor was fitted on. A p-value of 0.001 means: one in a thousand training-like images is as
-unusual as this one. It is no certificate of safety, it does not say that a prediction is right,
-and it knows nothing of inputs that excite the same neurons as the training images do.
+Judging, frame by frame, whether an image is similar to those on which the network was trained and
+the monitor was fitted. A p-value of 0.001 means: one in a thousand training-like images is as
+unusual as this one. It is not a safety certificate, it does not tell whether a prediction is right,
+and it cannot detect inputs that activate the same neurons as the training images.
 """
 
 
@@ -20,14 +20,14 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
     """Return a bundle's model card, Markdown.
 
     Args:
-        bundle: What was fitted.
-        about: Paragraphs on the network, its data and their terms.
+        bundle: The fitted bundle.
+        about: Paragraphs on the network, its data and their licences.
     """
     calibration = bundle.calibration
     provenance = bundle.provenance
     sections = [
         f'# {bundle.name}',
-        about or f'A network of the user ({bundle.network.spec}), fitted by `nav_monitor fit`.',
+        about or f"A user's network ({bundle.network.spec}), fitted by `nav_monitor fit`.",
         _USE,
         '## Monitor',
         '\n'.join(
@@ -41,7 +41,7 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
             ]
         ),
         '## Calibration',
-        f'False alarms among in-distribution frames, each taken alone: at most '
+        f'False alarms among individual in-distribution frames: at most '
         f'{calibration.alpha:.2%} with {calibration.confidence:.0%} confidence, if they are '
         f'exchangeable with the calibration images ({len(calibration.fused)} for the fused score'
         f'{_worth(bundle)}, {len(next(iter(calibration.scores.values())))} for the single ones). '
@@ -65,7 +65,8 @@ def _worth(bundle: Bundle) -> str:
     if calibration.effective_size == len(calibration.fused):
         return ''
     return (
-        f', worth {calibration.effective_size} independent ones since those of one group are alike'
+        f', equivalent to {calibration.effective_size} independent ones since images of one group '
+        'are similar'
     )
 
 
@@ -73,12 +74,12 @@ def _cells(bundle: Bundle) -> str:
     mondrian, thresholds = bundle.calibration.fused, bundle.calibration.thresholds['fused']
     if len(mondrian.cells) == 1:
         return (
-            'A frame counts as out-of-distribution where the fused p-value is at most '
+            'A frame counts as out-of-distribution if the fused p-value is at most '
             f'{thresholds[0]:.5f}.'
         )
     counts = np.bincount(mondrian.cell_of_class)
     own = int((counts == 1).sum())
     return (
-        f'{own} classes have images enough for p-values of their own, the other '
-        f'{len(thresholds) - own} share theirs.'
+        f'{own} classes have enough images for p-values of their own, the other '
+        f'{len(thresholds) - own} share them.'
     )

@@ -1,4 +1,4 @@
-"""The network of a bundle, built with its weights and ready to run."""
+"""Build the network of a bundle with its weights, ready to run."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def load_network(
 ) -> RunningNetwork:
     """Return a bundle's network with its weights, ready to run.
 
-    Its scores are ranked by the calibration of ``calibrated_for`` its engine.
+    Its scores are ranked by the calibration that ``calibrated_for`` returns for its engine.
 
     Args:
         bundle: Read from a folder.
-        backend: ``torch``, ``onnxruntime``, ``openvino``, ``auto`` for the fastest of them
-            that is installed and may run this network, or None for what ran it when the monitor
-            was fitted.
+        backend: ``torch``, ``onnxruntime``, ``openvino``, ``auto`` for the fastest one that is
+            installed and may run this network, or None for the one with which the monitor was
+            fitted.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: Of the backend on the CPU; 0 leaves its choice.
+        threads: Number of threads of the backend on the CPU; 0 for the backend's default.
         trusted_packages: Packages whose network code may be imported.
-        scores: Names of the scores whose needs each forward pass is to meet; None for all.
+        scores: Names of the scores whose inputs each forward pass must yield; None for all.
 
     Raises:
-        NavMonitorError: The network cannot be built, is not the one that was fitted, or was not
+        NavMonitorError: The network cannot be built, does not match the monitor, or was not
             exported for this backend.
     """
     if bundle.folder is None:
@@ -68,19 +68,19 @@ def load_torch_network(
     trusted_packages: Sequence[str],
     precision: str = F32,
 ) -> RunningNetwork:
-    """Return a bundle's network run by torch, without what the scores need.
+    """Return a bundle's network run by torch, without the scores' additional outputs.
 
     Args:
         bundle: Read from a folder.
         device: As for ``load_network``.
-        threads: Likewise.
-        trusted_packages: Likewise.
+        threads: As for ``load_network``.
+        trusted_packages: As for ``load_network``.
         precision: On a GPU, ``f32`` or ``tf32``.
 
     Raises:
         NavMonitorError: The network cannot be built.
     """
-    # Imported here: torch takes seconds to load, and other backends do without.
+    # Imported here since torch takes seconds to load and other backends do not need it.
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import select_device
 
@@ -127,7 +127,7 @@ def _start(
     ):
         bundle.stored.check_probe(classifier, bundle.reference)
     if bundle.stored is not None and engine != bundle.reference:
-        bundle.stored.approval(engine)  # a calibration that cannot be read is found here
+        bundle.stored.approval(engine)  # an unreadable calibration is detected here
     return classifier
 
 
@@ -135,7 +135,7 @@ def _exported(bundle: Bundle, engine: Engine, threads: int) -> RunningNetwork:
     assert bundle.folder is not None
     own = bundle.network.spec == ONNX
     if own:
-        path = bundle.folder / ONNX_WEIGHTS  # checked when the bundle was read
+        path = bundle.folder / ONNX_WEIGHTS  # verified when the bundle was read
     else:
         assert bundle.stored is not None
         path = bundle.stored.verified(GRAPH)
@@ -153,7 +153,7 @@ def configure_for_scores(classifier: RunningNetwork, scores: Iterable[Score]) ->
     """Configure a network so that every forward pass yields what the scores need.
 
     Raises:
-        NavMonitorError: The network cannot give it.
+        NavMonitorError: The network cannot provide it.
     """
     scores = list(scores)
     for score in scores:

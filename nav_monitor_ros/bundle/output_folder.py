@@ -1,4 +1,4 @@
-"""The folder that a bundle is written to: what may be replaced there."""
+"""Checks of the output folder of a bundle: which files may be replaced."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ def check_output(
     folder: Path, *, force: bool = False, outside: Mapping[str, Path | None] | None = None,
     writes: Iterable[str] = (),
 ) -> None:
-    """Check that a new bundle may be written to a folder, before hours of work go into it.
+    """Check that a new bundle may be written to a folder, before hours of work.
 
     Args:
-        folder: Where it is to go.
-        force: A bundle may be there, or other files; these stay.
-        outside: Folders that are written to meanwhile and must not lie within, by their options.
-        writes: Files that are going to be written, besides those of every bundle.
+        folder: Output folder.
+        force: Allow a folder that holds a bundle or other files; the latter are kept.
+        outside: Folders that are written to meanwhile and must not lie in it, by their options.
+        writes: Files that will be written in addition to those of every bundle.
 
     Raises:
-        NavMonitorError: It may not.
+        NavMonitorError: It may not be written there.
     """
     if (reachable(folder).exists() or folder.is_symlink()) and not folder.is_dir():
         raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
     if not force and folder.is_dir() and listed(folder):
-        holds = 'holds a bundle already' if (folder / DESCRIPTION).is_file() else 'is not empty'
+        holds = 'already holds a bundle' if (folder / DESCRIPTION).is_file() else 'is not empty'
         raise NavMonitorError(
             f'{folder} {holds}; choose another output folder, or write there with --force (files '
-            "that are not the bundle's stay)"
+            'that do not belong to the bundle are kept)'
         )
     require_writable_folder(folder)
     check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
         if path is not None and path.resolve().is_relative_to(folder.resolve()):
             raise NavMonitorError(
-                f'{option} {path} lies in the output folder {folder}, which appears when the work '
-                'is done; name one outside of it'
+                f'{option} {path} lies in the output folder {folder}, which is created when the '
+                'work is done; choose one outside it'
             )
 
 
 def check_foreign(folder: Path, names: Iterable[str]) -> None:
-    """Check that files which are going to be written replace none but those of a bundle.
+    """Check that the files to be written replace only those of a bundle.
 
     Raises:
-        NavMonitorError: A file of somebody else has such a name.
+        NavMonitorError: A file that does not belong to a bundle has such a name.
     """
     own = own_files(folder)
     for name in sorted(names):
         if name not in own and os.path.lexists(folder / name):
             raise NavMonitorError(
-                f'{folder / name} is no file of a bundle there, and would be replaced; move it, or '
+                f'{folder / name} does not belong to a bundle and would be replaced; move it, or '
                 'choose another output folder'
             )

@@ -1,4 +1,4 @@
-"""Write a bundle: its folder appears complete or not at all."""
+"""Write a bundle atomically: its folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -44,15 +44,14 @@ def save_bundle(
     """Write a bundle; the folder appears complete or not at all.
 
     Args:
-        bundle: What was fitted.
+        bundle: The fitted bundle.
         classifier: Runs the bundle's network.
-        folder: Where to write; the files of a bundle that is there already are replaced, and others
-            stay.
+        folder: Output folder; the files of an existing bundle are replaced, other files are kept.
         card: The text of the model card, Markdown.
-        force: Write to a folder that holds other things than a bundle, too.
+        force: Also write to a folder that holds other files.
 
     Raises:
-        NavMonitorError: The folder holds something else than a bundle, or cannot be written.
+        NavMonitorError: The folder holds other files or cannot be written.
     """
 
     def fill(scratch: Path) -> None:
@@ -66,17 +65,17 @@ def save_bundle(
 def save_exported(
     bundle: Bundle, engines: Engines, graph: Path | None, folder: Path, *, force: bool = False
 ) -> None:
-    """Write a bundle with what its network was exported for, and all else as it is.
+    """Write a bundle with the engines for which its network was exported; the rest is unchanged.
 
     Args:
-        bundle: Read from a folder, which may be the one to write to.
-        engines: What the exported network was found to be worth.
-        graph: The exported network; None where the bundle's own network is in that form.
-        folder: Where to write; the bundle's own folder, or as for ``save_bundle``.
+        bundle: Bundle read from a folder, which may be the output folder.
+        engines: Results for the exported network.
+        graph: The exported network; None if the bundle's own network has that form.
+        folder: Output folder; the bundle's own folder, or as for ``save_bundle``.
         force: As for ``save_bundle``.
 
     Raises:
-        NavMonitorError: The folder holds something else than a bundle, or cannot be written.
+        NavMonitorError: The folder holds other files or cannot be written.
     """
     assert bundle.folder is not None
     source = bundle.folder
@@ -102,7 +101,7 @@ def _write(
     bundle: Bundle, engines: Engines | None, folder: Path, fill: Callable[[Path], None],
     force: bool,
 ) -> None:
-    """Write a bundle's files beside the folder, describe them, and put them in its place."""
+    """Write a bundle's files next to the folder, describe them, and move them into place."""
     check_output(folder, force=force or (folder / DESCRIPTION).is_file())
     owned = own_files(folder)
     try:
@@ -120,7 +119,7 @@ def _write(
             write_yaml(scratch / DESCRIPTION, described)
             _require_readable(scratch, folder)
             for file in scratch.rglob('*'):
-                # safetensors writes files that only their owner can read
+                # safetensors creates files that only their owner can read
                 file.chmod(0o755 if file.is_dir() else 0o644)
             scratch.chmod(0o755)
             check_foreign(folder, (DESCRIPTION, *described['files']))
@@ -129,10 +128,10 @@ def _write(
 
 
 def _require_readable(scratch: Path, folder: Path) -> None:
-    """Check that what was written can be read again.
+    """Check that the written files can be read.
 
     Raises:
-        NavMonitorError: It cannot; nothing takes the folder's place then.
+        NavMonitorError: They cannot; the folder is then left unchanged.
     """
     try:
         bundle_of(scratch, read_description(scratch))

@@ -11,7 +11,7 @@ from nav_monitor_ros.files.paths import reachable
 
 
 def shipped_bundles() -> dict[str, Path]:
-    """Return the bundles that came with the package, name -> folder."""
+    """Return the bundles that ship with the package, name -> folder."""
     for share in _share_folders():
         found = {p.parent.name: p.parent for p in sorted(share.glob(f'bundles/*/{DESCRIPTION}'))}
         if found:
@@ -40,10 +40,10 @@ def find_bundle(bundle: str) -> Path:
 
 
 def _share_folders() -> list[Path]:
-    """Return the folders where this package's data may lie, the code's own installation first.
+    """Return the folders that may hold this package's data, the code's own installation first.
 
-    A checkout holds them itself, also where colcon installs links to it; an installed package has
-    them in ``share`` of its prefix, and an overlay in that of another prefix.
+    A source checkout holds the data itself, also if colcon installs links to it; an installed
+    package has them in ``share`` of its prefix, an overlay in that of another prefix.
     """
     here = Path(__file__).resolve()
     root = here.parents[2]

@@ -1,4 +1,4 @@
-"""What is in a bundle, for a person."""
+"""Print the contents of a bundle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rich.table import Table
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.bundle_files import size_of
 
-LISTED_CLASSES = 50  # more class names than this are cut
+LISTED_CLASSES = 50  # class names that are listed
 
 
 def show(bundle: Bundle, console: Console) -> None:
     """Print a bundle.
 
     Args:
-        bundle: Read from a folder.
-        console: Where to print.
+        bundle: Bundle read from a folder.
+        console: Console to print to.
     """
     assert bundle.folder is not None
     calibration = bundle.calibration
@@ -44,7 +44,8 @@ def show(bundle: Bundle, console: Console) -> None:
                 'false alarms',
                 f'at most {calibration.alpha:.2%} of in-distribution frames, '
                 f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, '
-                f'worth {calibration.effective_size} independent ones, calibrate the fused score',
+                f'equivalent to {calibration.effective_size} independent ones, calibrate the fused '
+                'score',
             ),
             *(
                 (key.replace('_', ' '), _line(value))
@@ -59,9 +60,9 @@ def show(bundle: Bundle, console: Console) -> None:
 
 
 def engines_table(bundle: Bundle) -> Table:
-    """Return what the bundle says of the backends that its network was exported for."""
+    """Return the table of the backends for which the network was exported."""
     table = Table(
-        title=f'Backends, on the calibration images, against {bundle.reference}',
+        title=f'Backends on the calibration images, compared with {bundle.reference}',
         title_justify='left',
     )
     table.add_column('backend', no_wrap=True)

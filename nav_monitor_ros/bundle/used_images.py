@@ -1,4 +1,4 @@
-"""Which images a monitor was fitted and calibrated on, so that they can be found among others."""
+"""Checksums of the images on which a monitor was fitted and calibrated."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KEPT = 8  # bytes of an image's checksum: enough to tell images apart, not to vouch for them
+KEPT = 8  # bytes kept of an image's checksum: enough to tell images apart, not to authenticate them
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingImages:
-    """The images that the scores were fitted to, whatever their order, without their pixels."""
+    """Checksums of the images to which the scores were fitted, without order."""
 
-    digests: np.ndarray  # uint64 (N,), rising: the first KEPT bytes of the checksums
+    digests: np.ndarray  # uint64 (N,), ascending: the first KEPT bytes of the checksums
 
     @staticmethod
     def of(digests: Sequence[bytes]) -> TrainingImages:
-        """Return what is kept of images with these checksums."""
+        """Create from the checksums of images."""
         return TrainingImages.joined([_shortened(digests)])
 
     @staticmethod
     def joined(parts: Iterable[np.ndarray]) -> TrainingImages:
-        """Return the images of several parts, uint64 (M,) each; copies are kept once."""
+        """Merge several parts, uint64 (M,) each; duplicates are kept once."""
         return TrainingImages(np.unique(np.concatenate([np.zeros(0, np.uint64), *parts])))
 
     @staticmethod
     def restored(tensors: Mapping[str, np.ndarray]) -> TrainingImages | None:
-        """Return what ``tensors`` gave, None where nothing was kept.
+        """Restore from ``tensors``, None if nothing was kept.
 
         Raises:
             ValueError: It is malformed.
@@ -49,30 +49,30 @@ class TrainingImages:
         return len(self.digests)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return all of it as arrays."""
+        """Return the state as arrays."""
         return {'digests': self.digests}
 
     def contain(self, digests: Sequence[bytes]) -> np.ndarray:
-        """Return which of other images are among these, bool (M,), from their checksums."""
+        """Return which images are among these, bool (M,), by their checksums."""
         return np.isin(_shortened(digests), self.digests)
 
 
 def _shortened(digests: Sequence[bytes]) -> np.ndarray:
-    """Return the first bytes of checksums as numbers, uint64 (N,)."""
+    """Return the first bytes of checksums as integers, uint64 (N,)."""
     short = b''.join(digest[:KEPT] for digest in digests)
     return np.frombuffer(short, '>u8').astype(np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationImages:
-    """The images of a calibration, in their order, without their pixels."""
+    """Checksums of the images of a calibration, in order."""
 
     digests: np.ndarray  # uint8 (N, KEPT), the first bytes of the checksums
-    fuses: np.ndarray  # bool (N,): by which scores are fused; the others calibrate their fusion
+    fuses: np.ndarray  # bool (N,): images that fit the fusion; the others calibrate it
 
     @staticmethod
     def of(digests: Sequence[bytes], fuses: np.ndarray) -> CalibrationImages:
-        """Return what is kept of images with these checksums."""
+        """Create from the checksums of images."""
         short = b''.join(digest[:KEPT] for digest in digests)
         return CalibrationImages(
             np.frombuffer(short, np.uint8).reshape(-1, KEPT), np.asarray(fuses, bool)
@@ -80,7 +80,7 @@ class CalibrationImages:
 
     @staticmethod
     def restored(tensors: Mapping[str, np.ndarray]) -> CalibrationImages | None:
-        """Return what ``tensors`` gave, None where nothing was kept.
+        """Restore from ``tensors``, None if nothing was kept.
 
         Raises:
             ValueError: It is malformed.
@@ -100,7 +100,7 @@ class CalibrationImages:
         return len(self.digests)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return all of it as arrays."""
+        """Return the state as arrays."""
         return {'digests': self.digests, 'fuses': self.fuses.astype(np.uint8)}
 
     def find(self, digests: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -110,8 +110,8 @@ class CalibrationImages:
             digests: Checksums of M images.
 
         Returns:
-            Places of the images by which scores are fused, and of those that calibrate their
-            fusion, int64 in [0, M). An image that is there twice stands for two of the calibration.
+            Indices of the images that fit the fusion and of those that calibrate it, int64 in [0,
+            M). An image that occurs twice stands for two calibration images.
         """
         waiting: defaultdict[bytes, deque[bool]] = defaultdict(deque)
         for digest, fuses in zip(self.digests, self.fuses, strict=True):
@@ -126,14 +126,14 @@ class CalibrationImages:
 
 @dataclass(frozen=True)
 class ReusedImages:
-    """How many images of a source a monitor was made of."""
+    """Number of images of a source that were used to make a monitor."""
 
-    images: int  # in the source
-    training: int | None  # that the scores were fitted to; None where the bundle does not tell
-    calibration: int | None  # that the monitor was calibrated on; None likewise
+    images: int  # images in the source
+    training: int | None  # images to which the scores were fitted; None if unknown
+    calibration: int | None  # images on which the monitor was calibrated; None if unknown
 
     def warning(self, source: str) -> str:
-        """Return a sentence on images of a source that were used before; empty if none was."""
+        """Return a sentence on images of a source that were used before; '' if there are none."""
         parts = [
             f'{count} were used for {use}'
             for count, use in ((self.training, 'fitting'), (self.calibration, 'calibration'))
@@ -142,7 +142,7 @@ class ReusedImages:
         if not parts:
             return ''
         return (
-            f'of {self.images} images of {source} {" and ".join(parts)} of this monitor: figures '
+            f'of {self.images} images of {source} {" and ".join(parts)} of this monitor: results '
             'on them are better than on new images'
         )
 
@@ -152,7 +152,7 @@ def reused_images(
     calibration: CalibrationImages | None,
     digests: Sequence[bytes],
 ) -> ReusedImages:
-    """Return how many images a monitor was fitted to or calibrated on.
+    """Return how many images were used to fit or calibrate a monitor.
 
     Args:
         training: ``Bundle.training_images``.

@@ -1,4 +1,4 @@
-"""Arrays of images on disk, read row by row, so that they need no memory."""
+"""Arrays of images on disk, read row by row instead of being loaded into memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from numpy.lib import format as npy
 from nav_monitor_ros.errors import NavMonitorError
 
 _BLOCK = 1 << 20  # bytes copied at once
-_NAME_LENGTH = 26  # of a zip file's local header: where it says how long names are that follow
+_NAME_LENGTH = 26  # offset of the name lengths in a zip file's local header
 
 
 class ArrayFile:
-    """An array of images in an open file; any thread may ask for an image."""
+    """Array of images in an open file; any thread may read an image."""
 
     def __init__(
         self, file: BinaryIO, offset: int, shape: tuple[int, ...], dtype: np.dtype
     ) -> None:
-        """Take an open file.
+        """Wrap an open file.
 
         Args:
-            file: May be closed afterwards: this keeps a handle of its own.
-            offset: Where the first number stands, in bytes.
+            file: Open file; it may be closed afterwards, since its descriptor is duplicated.
+            offset: Offset of the first value, bytes.
             shape: (N, ...), in C order.
-            dtype: Of the numbers.
+            dtype: Data type of the values.
         """
         self._handle = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._handle)
@@ -51,36 +51,37 @@ class ArrayFile:
         """Return one image, (...).
 
         Raises:
-            OSError: The file has become shorter, or cannot be read.
+            OSError: The file has been truncated or cannot be read.
         """
-        # Not a memory map: its pages would count as this process's memory once they are touched.
+        # Not a memory map: its pages would count towards this process's memory once they are
+        # touched.
         return self._read(self.shape[1:], self._offset + place * self._size)
 
     def whole(self) -> np.ndarray:
-        """Return all of it, (N, ...)."""
+        """Return the whole array, (N, ...)."""
         return self._read(self.shape, self._offset)
 
     def _read(self, shape: tuple[int, ...], offset: int) -> np.ndarray:
         array = np.empty(shape, self.dtype)
         room = array.reshape(-1).view(np.uint8).data
         if os.preadv(self._handle, [room], offset) != array.nbytes:
-            raise OSError('the file has become shorter')
+            raise OSError('the file has been truncated')
         return array
 
 
 def npz_array(path: Path, archive: Any, name: str) -> np.ndarray | ArrayFile:
-    """Return one array of an ``.npz`` that is read row by row where that is possible.
+    """Return one array of an ``.npz`` file, read row by row if possible.
 
-    What is compressed is unpacked into a temporary file first. Either way the whole is read once,
-    since only that shows whether it is damaged.
+    A compressed array is first unpacked into a temporary file. Either way the whole array is read
+    once, since only that reveals damage.
 
     Args:
-        path: Of the file.
-        archive: The same, opened by ``numpy.load``.
-        name: The array's.
+        path: Path of the file.
+        archive: The same file, opened by ``numpy.load``.
+        name: Name of the array.
 
     Raises:
-        Exception: What ``numpy.load`` and ``zipfile`` raise where it is damaged.
+        Exception: Whatever ``numpy.load`` or ``zipfile`` raises if the file is damaged.
     """
     with ExitStack() as resources:
         whole = resources.enter_context(zipfile.ZipFile(path))
@@ -104,7 +105,7 @@ def npz_array(path: Path, archive: Any, name: str) -> np.ndarray | ArrayFile:
 
 
 def unpacked(path: Path) -> BinaryIO:
-    """Return a file, opened for reading; a ``.gz`` as a temporary file with what is in it.
+    """Open a file for reading; a ``.gz`` file is unpacked into a temporary file.
 
     Raises:
         OSError: It cannot be read.
@@ -125,24 +126,24 @@ def unpacked(path: Path) -> BinaryIO:
 
 
 def _contents(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Return where a member's contents begin in a zip file, in bytes."""
+    """Return the offset of a member's contents in a zip file, bytes."""
     file.seek(member.header_offset + _NAME_LENGTH)
     name, extra = struct.unpack('<HH', file.read(4))
     return member.header_offset + _NAME_LENGTH + 4 + name + extra
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether columns come first, and type of an array in numpy's format."""
+    """Return the shape, Fortran order and data type of an array in numpy's format."""
     version = npy.read_magic(stream)
     if version == (1, 0):
         return npy.read_array_header_1_0(stream)
     if version == (2, 0):
         return npy.read_array_header_2_0(stream)
-    raise ValueError(f'numpy format {version} is not read')
+    raise ValueError(f'numpy format {version} is not supported')
 
 
 def _copy(path: Path, stream: IO[bytes] | gzip.GzipFile, target: BinaryIO | None) -> int:
-    """Read the rest of a stream, also into a temporary file if there is one; return its bytes.
+    """Read the rest of a stream, into a temporary file if one is given; return the number of bytes.
 
     Raises:
         NavMonitorError: The temporary folder is full.

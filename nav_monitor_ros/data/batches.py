@@ -1,4 +1,4 @@
-"""Images through the network batch by batch, decoded by other threads while it runs."""
+"""Run the network on images in batches, while other threads decode the next ones."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 
 BATCH = 64
-AHEAD = 3  # batches that are decoded or being decoded besides the one in the network
+AHEAD = 3  # batches decoded or being decoded in addition to the one in the network
 _PIECE = 8  # images that one thread decodes at once
 _MOST_WORKERS = 16
 
-Progress = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
+Progress = Callable[[str, int, int], None]  # (stage, images done, images in total)
 _Item = TypeVar('_Item')
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some images of a source, through the network."""
+    """A batch of a source's images with the network's activations."""
 
-    places: np.ndarray  # int64 (N,), in the source
+    places: np.ndarray  # int64 (N,), indices in the source
     activations: Activations  # finite
-    left_out: int  # images of the source that were between those, and gave no finite numbers
-    digests: tuple[bytes, ...]  # of the pixels, where they were asked for
+    left_out: int  # images of the source in between whose activations were not finite
+    digests: tuple[bytes, ...]  # checksums of the pixels, if requested
 
 
 @dataclass(frozen=True, eq=False)
 class _Decoded:
-    """Some images of a source, before the network."""
+    """A batch of a source's images, preprocessed for the network."""
 
     places: slice
     pixels: np.ndarray  # float32 (N, channels, height, width)
@@ -51,12 +51,12 @@ class _Decoded:
 
 @dataclass(frozen=True, eq=False)
 class ScoredImages:
-    """The scores of N images of a source, in their order."""
+    """Scores of N images of a source, in order."""
 
     scores: dict[str, np.ndarray]  # float64 (N,) each
     predicted: np.ndarray  # int64 (N,)
-    places: np.ndarray  # int64 (N,), in the source: all of them, unless some were left out
-    digests: tuple[bytes, ...] = ()  # of the pixels, where they were asked for
+    places: np.ndarray  # int64 (N,), indices in the source: all of them, unless some were left out
+    digests: tuple[bytes, ...] = ()  # checksums of the pixels, if requested
 
     def __getitem__(self, rows: np.ndarray) -> ScoredImages:
         """Return some of the images, int (M,)."""
@@ -67,7 +67,7 @@ class ScoredImages:
 
 
 def default_workers() -> int:
-    """Return how many threads decode: one fewer than there are cores, which the network needs."""
+    """Return the number of decoding threads: one core is left for the network."""
     return min(_MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) - 1))
 
 
@@ -81,20 +81,20 @@ def batches(
     digests: bool = False,
     invalid: InvalidImages | None = None,
 ) -> Iterator[Batch]:
-    """Yield the images of a source batch by batch, in order, through the network.
+    """Run the network on the images of a source and yield the batches in order.
 
     Args:
-        classifier: Runs on the caller's thread.
-        source: Images; ``BATCH`` of them are a batch, whoever asks.
-        progress: Is told how far the work is.
-        what: It is called.
+        classifier: Network; it runs on the caller's thread.
+        source: Images; a batch always has ``BATCH`` of them.
+        progress: Called with the stage, the number of images done and the total.
+        what: Name of the stage, for ``progress``.
         workers: Threads that read and decode; None for ``default_workers``.
-        digests: Yield a checksum of each image's pixels as well.
-        invalid: What is done about images that give NaN or infinity; by default the first ends it.
+        digests: Also yield a checksum of each image's pixels.
+        invalid: Handling of images that give NaN or infinity; by default the first one raises.
 
     Raises:
         NavMonitorError: An image cannot be read.
-        InvalidActivationsError: The network gave values that are not finite numbers for it.
+        InvalidActivationsError: The activations of an image are not finite.
     """
     invalid = InvalidImages() if invalid is None else invalid
     total = len(source)
@@ -112,7 +112,7 @@ def batches(
 
 
 def each(items: Iterable[_Item], function: Callable[[_Item], None]) -> None:
-    """Call a function with each item in turn, on a thread beside that which makes the items.
+    """Call a function with each item in turn, while another thread produces the next.
 
     Raises:
         Exception: Whatever the function raises.
@@ -121,7 +121,8 @@ def each(items: Iterable[_Item], function: Callable[[_Item], None]) -> None:
         running: deque[Future[None]] = deque()
         for item in items:
             running.append(thread.submit(function, item))
-            if len(running) > 1:  # one waits while one is at work: memory stays bounded
+            # One item waits while another is processed, so that memory stays bounded.
+            if len(running) > 1:
                 running.popleft().result()
         for future in running:
             future.result()
@@ -152,14 +153,14 @@ def score_images(
     digests: bool = False,
     invalid: InvalidImages | None = None,
 ) -> ScoredImages:
-    """Return the scores of all images of a source without keeping their activations.
+    """Return the scores of all images of a source; activations are not kept.
 
     Args:
-        classifier: With all that the scores need.
-        scores: Fitted; those that look back begin with the first image.
+        classifier: Network set up to yield what the scores need.
+        scores: Fitted scores; those over several frames begin with the first image.
         source: N images, in their order.
-        progress: Is told how far the work is.
-        what: It is called.
+        progress: Called with the stage, the number of images done and the total.
+        what: Name of the stage, for ``progress``.
         workers: As for ``batches``.
         digests: Likewise.
         invalid: Likewise.
@@ -202,7 +203,7 @@ def digests_of(
     *,
     workers: int | None = None,
 ) -> list[bytes]:
-    """Return a checksum of each image's pixels, in order; all else is as for ``batches``."""
+    """Return a checksum of each image's pixels, in order; otherwise as ``batches``."""
     total = len(source)
     progress(what, 0, total)
     found: list[bytes] = []
@@ -216,7 +217,7 @@ def digests_of(
 def _decoded(
     preprocess: Preprocess, source: ImageSource, workers: int | None, digests: bool
 ) -> Iterator[_Decoded]:
-    """Yield batches before the network, in order, while others are being decoded."""
+    """Yield preprocessed batches in order, while others are being decoded."""
     starts = iter(range(0, len(source), BATCH))
     ahead: deque[_Decoded] = deque()
     with ExitStack() as resources:
@@ -236,7 +237,7 @@ def _decoded(
 def _begin(
     pool: ThreadPoolExecutor, preprocess: Preprocess, source: ImageSource, start: int, digests: bool
 ) -> _Decoded:
-    """Have a batch decoded."""
+    """Schedule the decoding of a batch."""
     stop = min(start + BATCH, len(source))
     shape = preprocess.channels, preprocess.height, preprocess.width
     pixels = np.empty((stop - start, *shape), np.float32)

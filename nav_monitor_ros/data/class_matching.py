@@ -1,11 +1,11 @@
-"""The classes of a source's images, as the network numbers them: names decide.
+"""Match the classes of a source's images to the network's classes, by name.
 
-A source numbers its classes in its own way, a folder by the alphabet. Where it names them, each is
-the network's class of that name, and a class that the network does not have is refused. Position
-decides only where there is nothing else to go by: the source has numbers alone, or none of its
-names, however written, is one of the network's, such as the WordNet ids of ImageNet's folders. The
-user is told so, and likewise where names are the same only but for their writing. Two classes of a
-source are never one of the network's.
+A source numbers its classes in its own way, a folder alphabetically. If the classes have names,
+each is matched to the network's class of that name, and a class that the network does not have is
+refused. Position decides only if nothing else can: the source has only numbers, or none of its
+names, in any spelling, is one of the network's, such as the WordNet ids of ImageNet's folders. A
+note reports this, and also names that match only in another spelling. Two classes of a source never
+match the same class of the network.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 class HasLabels(Protocol):
-    """What is looked at of images: an ``ImageSource`` has it."""
+    """Labels and class names of images, as an ``ImageSource`` has them."""
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """Name for messages."""
 
     @property
     def own_labels(self) -> np.ndarray | None:
-        """Of the images, int64 (N,): places in ``class_names``, or numbers."""
+        """Labels of the images, int64 (N,): indices into ``class_names``, or plain numbers."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Of the source's classes."""
+        """Names of the source's classes."""
 
 
 def network_labels(
@@ -49,7 +49,7 @@ def network_labels(
     Args:
         source: Images, perhaps with labels.
         class_names: In the order of the network's outputs.
-        background: Which output stands for none of the classes, for the message.
+        background: Index of the background class's output, for the message.
 
     Raises:
         NavMonitorError: The network has no such classes.
@@ -72,12 +72,12 @@ def network_labels(
 
 
 def require_known_classes(source: HasLabels, class_names: Sequence[str]) -> None:
-    """Check that images whose labels nothing is computed from are of the network's classes.
+    """Check that images belong to the network's classes, even if their labels are not used.
 
-    Such as calibration images: those of another class would be taken for normal ones.
+    Calibration images of another class, for example, would be treated as normal.
 
     Raises:
-        NavMonitorError: A class is unknown among known ones.
+        NavMonitorError: Some classes are known to the network, and others are not.
     """
     if source.own_labels is None or source.class_names is None:
         return
@@ -86,10 +86,10 @@ def require_known_classes(source: HasLabels, class_names: Sequence[str]) -> None
 
 
 def how_matched(source: HasLabels, class_names: Sequence[str]) -> str:
-    """Return what a person should know of how labels were matched: '' where names decide.
+    """Return a note on how labels were matched; '' if names decide.
 
     Args:
-        source: That ``network_labels`` took.
+        source: Source that ``network_labels`` accepted.
         class_names: In the order of the network's outputs.
     """
     if source.own_labels is None:
@@ -109,15 +109,15 @@ def how_matched(source: HasLabels, class_names: Sequence[str]) -> str:
 
 
 def names_from(source: HasLabels, classes: int) -> tuple[str, ...] | None:
-    """Return the names for the outputs of a network that has none: those of its training images.
+    """Return names for the outputs of a network without class names, from its training images.
 
     Args:
         source: Images.
-        classes: Of the network.
+        classes: Number of classes of the network.
 
     Returns:
-        The names of all classes of the source, or else of those that have images, in the source's
-        order; None where neither are as many as the network's.
+        The names of all classes of the source, or of those that have images, in the source's order;
+        None if neither matches the network's number of classes.
     """
     if source.class_names is None or source.own_labels is None:
         return None
@@ -130,12 +130,12 @@ def names_from(source: HasLabels, classes: int) -> tuple[str, ...] | None:
 def naming_note(
     source: HasLabels, class_names: Sequence[str] | None, classes: int
 ) -> str:
-    """Return what a person should know of how a network's outputs got their names, '' for nothing.
+    """Return a note on how a network's outputs were named, '' if none is needed.
 
     Args:
         source: Training images.
-        class_names: That were given, in the order of the outputs.
-        classes: Of the network.
+        class_names: Given class names, in the order of the outputs.
+        classes: Number of classes of the network.
     """
     if class_names is not None:
         return how_matched(source, class_names)
@@ -154,7 +154,7 @@ def naming_note(
 def _numbers(
     source: HasLabels, own: Sequence[str], class_names: Sequence[str]
 ) -> np.ndarray:
-    """Return the network's number of each of a source's classes, int64; -1 for unused ones."""
+    """Return the network's class number for each class of a source, int64; -1 for unused ones."""
     used = np.unique(source.own_labels).tolist() if source.own_labels is not None else []
     form = _form(own, class_names)
     if form is None:
@@ -181,18 +181,18 @@ def _numbers(
         place = found[number][0]
         if place in taken:
             raise NavMonitorError(
-                f"{source.name} has the classes '{taken[place]}' and '{own[number]}', and both are "
-                f"written like the network's class '{class_names[place]}'; rename one, or put "
-                'their images together if they are one'
+                f"{source.name} has the classes '{taken[place]}' and '{own[number]}', and both "
+                f"match the network's class '{class_names[place]}'; rename one, or merge them if "
+                "they are the same class"
             )
         taken[place] = own[number]
     return np.array([places[0] if places else -1 for places in found], np.int64)
 
 
 def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
-    """Return the form in which a name is compared; None where none is the network's in any form.
+    """Return the normalisation under which names match, None if there is none.
 
-    Capitals and what stands between words make no difference where no name is the same with them.
+    If no name matches exactly, case and word separators are ignored.
     """
     for form in (comparable, alike):
         known = {form(name) for name in class_names} - {''}
@@ -202,7 +202,7 @@ def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str
 
 
 def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:
-    """Return whether names of a source resemble the network's so much that position is a guess."""
+    """Return whether a source's names resemble the network's too closely to go by position."""
     known = {letters_and_digits(name) for name in class_names} - {''}
     return any(letters_and_digits(name) in known for name in own)
 
@@ -210,7 +210,7 @@ def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:
 def _rewritten(
     source: HasLabels, own: Sequence[str], class_names: Sequence[str], form: Callable[[str], str]
 ) -> str:
-    """Return which names are the network's only but for their writing, '' where none are."""
+    """Return a note on names that match the network's only in another spelling, '' if none do."""
     if form is comparable or source.own_labels is None:
         return ''
     known = {form(name): name for name in class_names}
@@ -223,7 +223,7 @@ def _rewritten(
         return ''
     mine, theirs = zip(*otherwise, strict=True)
     return (
-        f"class names of {source.name} are written otherwise than the network's: "
+        f"class names of {source.name} are spelled differently from the network's: "
         f'{_pairs(mine, theirs)}'
     )
 

@@ -1,4 +1,4 @@
-"""Copies among images: an image that a source holds twice is evidence once."""
+"""Remove duplicate images, so that an image that a source holds twice counts once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nav_monitor_ros.data.image_source import ImageSource
 
 
 def distinct_images(source: ImageSource, digests: Sequence[bytes]) -> ImageSource:
-    """Return a source without the copies of images that it holds before.
+    """Return a source without duplicate images.
 
     Args:
         source: N images.
         digests: A checksum of each image's pixels, such as ``batches.digests_of`` gives.
 
     Returns:
-        The first of each set of identical images, in order; ``notes`` says how many were left out.
+        The first of each set of identical images, in order; ``notes`` tells how many were left out.
     """
     first = first_occurrences(digests)
     if first.all():
@@ -33,7 +33,7 @@ def distinct_images(source: ImageSource, digests: Sequence[bytes]) -> ImageSourc
 
 
 def first_occurrences(digests: Sequence[bytes]) -> np.ndarray:
-    """Return which images are no copies of earlier ones, bool (N,), from their checksums."""
+    """Return which images are not copies of earlier ones, bool (N,), from their checksums."""
     seen: set[bytes] = set()
     first = np.zeros(len(digests), bool)
     for index, digest in enumerate(digests):

@@ -23,12 +23,12 @@ from nav_monitor_ros.files.paths import listed, reachable
 
 _BAG_SUFFIXES = {'.mcap', '.db3', '.zstd'}
 _IDX_TYPES = {8: np.dtype('u1'), 9: np.dtype('i1')}
-# What numpy, zipfile and zlib raise where a file is damaged, encrypted or of another kind.
+# Exceptions of numpy, zipfile and zlib if a file is damaged, encrypted or of another format.
 _UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error,
 )
-# Options that every source has (``sources.py``), and those of bags besides, for messages.
+# Options of every source (``sources.py``) and additional options of bags, for messages.
 _COMMON_OPTIONS = ('limit', 'part', 'seed', 'classes', 'without', 'transform', 'exif')
 _BAG_OPTIONS = ('labels', 'group')
 
@@ -39,7 +39,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
     Args:
         spec: The whole specification, for messages.
         location: A folder, an ``.npz`` file, or a bag with its topic, ``PATH:TOPIC``.
-        options: Those that are not common to all sources.
+        options: Options that are not common to all sources.
 
     Raises:
         NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
@@ -55,8 +55,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
         return _open_npz(path, dict(options))
     if not path.is_dir():
         raise NavMonitorError(
-            f"source '{spec}': {path} is neither a folder nor an .npz file, nor a bag by its name "
-            '(.mcap, .db3)'
+            f"source '{spec}': {path} is neither a folder nor an .npz file or bag (.mcap, .db3)"
         )
     if any(path.glob('*-idx3-ubyte*')):
         return open_idx(path, dict(options))
@@ -68,7 +67,7 @@ def open_files(spec: str, location: str, options: Mapping[str, str]) -> ImageSou
 
 
 def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> ImageSource:
-    # Imported here: only bags need what it brings in.
+    # Imported here since only bags need its dependencies.
     from nav_monitor_ros.data.bags.bag_source import open_bag_source
 
     labels, group = options.pop('labels', None), options.pop('group', str(GROUP_SECONDS))
@@ -83,8 +82,8 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
         seconds = -1.0
     if not 0 <= seconds < 1e9:
         raise NavMonitorError(
-            f"source '{spec}': group is '{group}', not the seconds for which images of a bag are "
-            'alike; 0 for none'
+            f"source '{spec}': group is '{group}', not the number of seconds within which images "
+            "of a bag belong together; 0 for no groups"
         )
     if labels is not None and not labels:
         raise NavMonitorError(f"source '{spec}': labels= names no file")
@@ -95,7 +94,7 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
 
 
 def _is_bag(path: Path) -> bool:
-    """Return whether a path looks like a bag, which a topic should have been given with."""
+    """Return whether a path looks like a bag whose topic is missing."""
     if reachable(path / 'metadata.yaml').is_file():
         return any(child.suffix in _BAG_SUFFIXES for child in listed(path))
     return path.suffix in _BAG_SUFFIXES
@@ -108,7 +107,7 @@ def _open_npz(path: Path, options: dict[str, str]) -> ImageSource:
     try:
         with open_npz(path) as archive:
             there = archive.files
-            # The images stay where they are; all else is a number or a word for each of them.
+            # The images stay on disk; all other arrays have one number or word per image.
             wanted = {f'y{suffix}', *grouped, *options} - {images}
             arrays = {name: archive[name] for name in there if name in wanted}
             if images in there:
@@ -143,18 +142,18 @@ def _groups(path: Path, arrays: Mapping[str, Any], names: Sequence[str]) -> np.n
 
 
 def _equals(path: Path, name: str, column: np.ndarray, value: str) -> np.ndarray:
-    if column.dtype.kind == 'S':  # bytes, of UTF-8 or whatever
+    if column.dtype.kind == 'S':  # bytes, UTF-8 or not
         return column == value.encode(errors='surrogateescape')
     if column.dtype.kind not in 'biuf':
         return column.astype(str) == value
     try:
         return column.astype(float) == float(value)
     except ValueError:
-        raise NavMonitorError(f"{path}: {name} holds numbers; '{value}' is none") from None
+        raise NavMonitorError(f"{path}: {name} holds numbers; '{value}' is not a number") from None
 
 
 def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
-    """Open a folder with MNIST's idx files; the option ``split`` says which of them.
+    """Open a folder with MNIST's idx files; the option ``split`` selects them.
 
     Raises:
         NavMonitorError: An option is unknown, or a file is missing or malformed.
@@ -162,7 +161,7 @@ def open_idx(folder: Path, options: dict[str, str]) -> ImageSource:
     part = options.pop('split', 'train')
     prefix = {'train': 'train', 'test': 't10k'}.get(part)
     if options or prefix is None:
-        raise NavMonitorError(f'{folder}: idx files have the option split=train or split=test only')
+        raise NavMonitorError(f'{folder}: idx files have only the option split=train or split=test')
     images = _read_idx(_one_file(folder, f'{prefix}-images-idx3-ubyte*'), 3)
     labels = _read_idx(_one_file(folder, f'{prefix}-labels-idx1-ubyte*'), 1)
     return from_arrays(str(folder), images, labels.whole())

@@ -1,10 +1,9 @@
-"""What a folder of pictures holds, by the rule of torchvision's ``ImageFolder``.
+"""Image folders, by the rules of torchvision's ``ImageFolder``.
 
-Where a folder has sub-folders with pictures, each sub-folder is a class, and its pictures are those
-that lie in it at any depth; else the pictures in the folder itself are the images, without labels.
-Links to folders are followed, into each folder once.
-Files of other kinds, hidden files and pictures that lie beside class folders are left out, and
-counted.
+If a folder has sub-folders with images, each sub-folder is a class with the images at any depth in
+it; otherwise the images in the folder itself are used, without labels. Links to folders are
+followed, each folder once. Other files, hidden files and images next to class folders are left out
+and counted.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ from nav_monitor_ros.perception.network.class_names import problem_of, shown
 
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.bmp', '.ppm', '.pgm', '.tif', '.tiff', '.webp'}
 TABLE = 'labels.tsv'
-# Folders that an archiver or a file server puts between one's own; they are no classes.
+# Folders that archivers and file servers create; they are not classes.
 _FOREIGN_FOLDERS = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found'}
-_NAMED = 2  # examples of what was left out
-_READ_ALREADY = 'links to folders that are read already'
+_NAMED = 2  # examples of files left out
+_READ_ALREADY = 'links to folders that have already been read'
 
 
 def open_folder(folder: Path) -> ImageSource:
-    """Open a folder of pictures; its table decides, where it has one, else its sub-folders.
+    """Open a folder of images, labelled by its table if it has one, else by its sub-folders.
 
     Raises:
-        NavMonitorError: It holds no images, a folder cannot be read, a link leads nowhere, a class
-            has a name that cannot be used, or the table is malformed.
+        NavMonitorError: It holds no images, a folder cannot be read, a link is broken, a class name
+            cannot be used, or the table is malformed.
     """
     table = folder / TABLE
     if table.is_file():
@@ -61,7 +60,7 @@ def open_folder(folder: Path) -> ImageSource:
         problem = problem_of(name)
         if problem:
             raise NavMonitorError(f'{folder}: the name of a class folder {problem}; rename it')
-    left_out.add('beside the class folders', beside)
+    left_out.add('next to the class folders', beside)
     left_out.empty = [name for name, files in classes.items() if not files]
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
     files = [file for found in classes.values() for file in found]
@@ -69,11 +68,11 @@ def open_folder(folder: Path) -> ImageSource:
 
 
 def read_file(path: str | Path, exif: str = IGNORE) -> np.ndarray:
-    """Return a picture, uint8 (H, W, 3) RGB.
+    """Return an image, uint8 (H, W, 3) RGB.
 
     Args:
-        path: Of the file.
-        exif: ``apply`` turns it as its EXIF orientation says, ``ignore`` leaves its rows.
+        path: Path of the file.
+        exif: ``apply`` rotates it according to its EXIF orientation, ``ignore`` does not.
 
     Raises:
         NavMonitorError: It cannot be read.
@@ -90,25 +89,25 @@ def read_file(path: str | Path, exif: str = IGNORE) -> np.ndarray:
 
 @dataclass
 class _LeftOut:
-    """What of a folder is not used, by reason."""
+    """Files of a folder that are not used, by reason."""
 
     folder: Path
-    files: dict[str, list[str]] = field(default_factory=dict)  # reason -> pictures
-    suffixes: Counter[str] = field(default_factory=Counter)  # of files that are no pictures
+    files: dict[str, list[str]] = field(default_factory=dict)  # reason -> images
+    suffixes: Counter[str] = field(default_factory=Counter)  # suffixes of files that are not images
     empty: list[str] = field(default_factory=list)  # classes without images
 
     def add(self, reason: str, paths: Sequence[str]) -> None:
-        """Note pictures, or folders, that are not used."""
+        """Record images or folders that are not used."""
         if paths:
             self.files.setdefault(reason, []).extend(paths)
 
     def notes(self, images: int, classes: int | None) -> tuple[str, ...]:
-        """Return what a person should know, a line for each thing."""
+        """Return notes for the user, one line each."""
         parts = [f'{len(paths)} {reason} ({self._examples(paths)})'
                  for reason, paths in self.files.items()]
         if self.suffixes:
             kinds = ', '.join(f'{n} {suffix}' for suffix, n in sorted(self.suffixes.items()))
-            parts.append(f'{self.suffixes.total()} of other kinds ({kinds})')
+            parts.append(f'{self.suffixes.total()} of other types ({kinds})')
         found = f'{images} images' + ('' if classes is None else f' in {classes} class folders')
         lines = []
         if parts:
@@ -124,10 +123,10 @@ class _LeftOut:
 
 
 def _entries(folder: str, left_out: _LeftOut) -> tuple[list[str], list[str]]:
-    """Return the pictures and the folders of a folder, each in the order of their names.
+    """Return the images and sub-folders of a folder, each sorted by name.
 
     Raises:
-        NavMonitorError: It cannot be read, or a picture is a link that leads nowhere.
+        NavMonitorError: It cannot be read, or an image is a broken link.
     """
     try:
         with os.scandir(folder) as found:
@@ -161,7 +160,7 @@ def _is_foreign(folder: str) -> bool:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # circular links
         return False
 
 
@@ -172,7 +171,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return stat.S_ISREG(entry.stat().st_mode)
     except OSError as error:
         raise NavMonitorError(
-            f'image {entry.path} is a link that leads nowhere ({error.strerror}); restore the file '
+            f'image {entry.path} is a broken link ({error.strerror}); restore the file '
             'or remove the link'
         ) from None
 
@@ -186,19 +185,19 @@ def _note_hidden(folder: str, left_out: _LeftOut) -> None:
 
 
 class _ReadOnce:
-    """Which folders are read: those of the source itself, and where links lead, each once.
+    """Decides which folders are read: those of the source and the targets of links, each once.
 
-    Links may lead in a circle, and to folders of other classes.
+    Links may be circular and may lead to folders of other classes.
     """
 
     def __init__(self, folder: str) -> None:
-        """Begin, without any read."""
+        """Start with no folder read."""
         self._folder = folder
         self._read: set[tuple[int, int]] = set()
 
     @cached_property
     def _own(self) -> set[tuple[int, int]]:
-        """The folders that lie in the source without a link; of no use where it has no links."""
+        """Folders of the source that are reached without a link; unused if it has no links."""
         found = {_identity(self._folder)}
         for root, names, _ in os.walk(self._folder):
             names[:] = [name for name in names if not _is_foreign(name)]
@@ -210,8 +209,8 @@ class _ReadOnce:
         """Return whether a folder is to be read.
 
         Args:
-            path: Of the folder.
-            linked: It lies below a link.
+            path: Path of the folder.
+            linked: Whether it is reached through a link.
         """
         identity = _identity(path)
         if not linked and not os.path.islink(path):
@@ -219,14 +218,14 @@ class _ReadOnce:
         return identity not in self._own | self._read | _lies_in(path)
 
     def note(self, path: str) -> None:
-        """Note that a folder is read."""
+        """Record that a folder is read."""
         self._read.add(_identity(path))
 
 
 def _walked(
     folder: str, left_out: _LeftOut, once: _ReadOnce
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield a folder and every one below with its pictures; links to folders are followed."""
+    """Yield a folder and all folders below it with their images; links to folders are followed."""
     waiting = [(folder, False)]
     while waiting:
         path, linked = waiting.pop()
@@ -241,7 +240,7 @@ def _walked(
 
 
 def _lies_in(folder: str) -> set[tuple[int, int]]:
-    """Return the folders that a folder lies in, by its path and by where links lead."""
+    """Return the parents of a folder, by its path and by resolved links."""
     paths = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
     return {_identity(parent) for path in paths for parent in path.parents}
 
@@ -255,13 +254,13 @@ def _identity(folder: str | Path) -> tuple[int, int]:
 
 
 def _from_table(folder: Path, table: Path) -> ImageSource:
-    """Return the pictures that a table of file names and classes lists."""
+    """Return the images listed in a table of file names and classes."""
     try:
         lines = table.read_text(encoding='utf-8-sig').split('\n')
     except (OSError, UnicodeDecodeError) as error:
         raise NavMonitorError(f'{table} is unreadable: {error}') from None
     files, names = [], []
-    seen: dict[str, tuple[int, str]] = {}  # a picture -> its line and class
+    seen: dict[str, tuple[int, str]] = {}  # image -> its line and class
     left_out = _LeftOut(folder)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -312,7 +311,7 @@ def _source(
     if not files:
         why = f'; {notes[0].partition("; ")[2]}' if notes else ''
         raise NavMonitorError(
-            f'{folder} holds no images; it needs one sub-folder a class, or images '
+            f'{folder} holds no images; it needs one sub-folder per class, or images '
             f'({", ".join(sorted(IMAGE_SUFFIXES))}){why}'
         )
     return ImageSource(

@@ -1,4 +1,4 @@
-"""Images that can be asked for one by one, wherever they come from."""
+"""Random access to images, whatever their origin."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _Source = TypeVar('_Source', bound='ImageSource')
 
 @dataclass(frozen=True, eq=False)
 class ImageSource:
-    """Images that can be asked for one by one."""
+    """Images with random access."""
 
-    name: str  # the specification it was opened with
-    read: Callable[[int], np.ndarray]  # place in the whole source -> uint8 (H, W, 3) or (H, W)
-    places: np.ndarray  # int64 (N,): the images of this source among those that ``read`` knows
-    # int64 (N,): places in ``class_names``, or whatever numbers the source has. Outside this room
-    # ``numbered_for`` gives labels.
+    name: str  # specification that it was opened with
+    read: Callable[[int], np.ndarray]  # index in the source -> uint8 (H, W, 3) or (H, W)
+    places: np.ndarray  # int64 (N,): indices of this source's images for ``read``
+    # int64 (N,): indices into ``class_names``, or the source's own numbers. Other packages get
+    # labels from ``numbered_for``.
     own_labels: np.ndarray | None = None
-    class_names: tuple[str, ...] | None = None  # of the source's classes
+    class_names: tuple[str, ...] | None = None  # names of the source's classes
     groups: np.ndarray | None = None  # (N,): equal values belong together
-    received_ns: np.ndarray | None = None  # int64 (N,), nanoseconds: when a recorder had each
-    # As ``read``, the picture turned as its EXIF says; None where images have no EXIF.
+    # int64 (N,), nanoseconds: when the recorder received each image.
+    received_ns: np.ndarray | None = None
+    # As ``read``, with the image rotated according to its EXIF orientation; None without EXIF.
     read_turned: Callable[[int], np.ndarray] | None = None
-    notes: tuple[str, ...] = ()  # what a person should know of it, such as images left out
-    file_name: Callable[[int], str] | None = None  # place in the whole source -> file, if it is one
+    notes: tuple[str, ...] = ()  # notes for the user, such as images left out
+    file_name: Callable[[int], str] | None = None  # index in the whole source -> file, if any
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -48,7 +49,7 @@ class ImageSource:
         return self.read(int(self.places[index]))
 
     def image_name(self, index: int) -> str:
-        """Return what a message calls one image: its file, or its number in the whole source."""
+        """Return the name of an image for messages: its file, or its number in the whole source."""
         place = int(self.places[index])
         if self.file_name is not None:
             return f'image {self.file_name(place)}'
@@ -68,7 +69,7 @@ class ImageSource:
         """Return the images as a network was trained on them.
 
         Args:
-            exif: ``Preprocess.exif`` of that network.
+            exif: ``Preprocess.exif`` of the network.
         """
         if exif != APPLY or self.read_turned is None:
             return self
@@ -79,17 +80,17 @@ class ImageSource:
         return digest_of(self.image(index))
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over all images and labels that does not depend on their order."""
+        """Return a SHA-256 of all images and labels, independent of their order."""
         return fingerprint_of(add_fingerprints(
             self.fingerprint_part(index, self.digest(index)) for index in range(len(self))
         ))
 
     def fingerprint_part(self, index: int, digest: bytes) -> int:
-        """Return what one image and its label add to the fingerprint.
+        """Return the contribution of one image and its label to the fingerprint.
 
         Args:
-            index: Of the image.
-            digest: What ``digest`` returns for it.
+            index: Index of the image.
+            digest: Return value of ``digest`` for it.
         """
         text = str(-1 if self.own_labels is None else int(self.own_labels[index]))
         return int.from_bytes(hashlib.sha256(digest + text.encode()).digest(), 'big')
@@ -97,11 +98,11 @@ class ImageSource:
     def numbered_for(
         self, class_names: Sequence[str], background: int | None = None
     ) -> NumberedSource:
-        """Return the images with their labels as a network numbers its classes.
+        """Return the images with labels in a network's class numbering.
 
         Args:
             class_names: In the order of the network's outputs.
-            background: Which output stands for none of the classes, for the message.
+            background: Index of the background class's output, for the message.
 
         Raises:
             NavMonitorError: The images have a class that the network does not have.
@@ -109,18 +110,18 @@ class ImageSource:
         given = {one.name: getattr(self, one.name) for one in fields(ImageSource)}
         if self.own_labels is not None:
             given['own_labels'] = network_labels(self, class_names, background)
-            # Numbers stay numbers: what said that position decides is to say so again.
+            # Numbers stay numbers, so that the note that position decides is repeated.
             given['class_names'] = None if self.class_names is None else tuple(class_names)
         return NumberedSource(**given)
 
 
 @dataclass(frozen=True, eq=False)
 class NumberedSource(ImageSource):
-    """Images whose labels are outputs of a network; ``ImageSource.numbered_for`` makes it."""
+    """Images whose labels are outputs of a network; created by ``ImageSource.numbered_for``."""
 
     @property
     def labels(self) -> np.ndarray | None:
-        """Return the output of each image's class, int64 (N,), or None without labels."""
+        """Return the network output of each image's class, int64 (N,), or None without labels."""
         return self.own_labels
 
 
@@ -137,7 +138,7 @@ def add_fingerprints(parts: Iterable[int]) -> int:
 
 
 def fingerprint_of(total: int) -> str:
-    """Return a fingerprint as it is written down."""
+    """Return a fingerprint in its written form."""
     return f'{total:064x}'
 
 
@@ -149,18 +150,18 @@ def from_arrays(
     class_names: tuple[str, ...] | None = None,
     groups: np.ndarray | None = None,
 ) -> ImageSource:
-    """Return a source of images that are in memory.
+    """Return a source of images in memory.
 
     Args:
-        name: For messages.
+        name: Name for messages.
         images: uint8 (H, W, 3) RGB or (H, W) each.
         labels: int64 (N,).
         class_names: In the order of the labels.
         groups: (N,), equal values for images that belong together.
 
     Raises:
-        NavMonitorError: Images, labels and groups differ in number, images are not uint8 or
-            without pixels, or labels are not whole numbers.
+        NavMonitorError: Images, labels and groups differ in number, images are not uint8 or are
+            empty, or labels are not integers.
     """
     read = images.__getitem__
     if isinstance(images, (np.ndarray, ArrayFile)):
@@ -203,13 +204,13 @@ def _whole_numbers(name: str, labels: np.ndarray) -> np.ndarray:
 
 
 def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source]:
-    """Split a source in two at random, as ``split_indices`` does.
+    """Split a source at random into two, as ``split_indices`` does.
 
     Returns:
-        The rest and the part.
+        The remainder and the part.
 
     Raises:
-        NavMonitorError: One of the two would be empty.
+        NavMonitorError: One of the parts would be empty.
     """
     rest, part = split_indices(source, fraction, seed)
     return source.subset(rest), source.subset(part)
@@ -218,9 +219,9 @@ def split(source: _Source, fraction: float, seed: int) -> tuple[_Source, _Source
 def split_indices(
     source: ImageSource, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of a source's images in two parts, drawn at random.
+    """Return the indices of a source's images in two random parts.
 
-    Images of one group stay together; without groups each class is split alike.
+    Images of one group stay together; without groups the split is stratified by class.
 
     Args:
         source: At least two images (or groups).
@@ -228,10 +229,10 @@ def split_indices(
         seed: Equal seeds give equal parts.
 
     Returns:
-        int64 (M,) and (K,), both rising: the rest and the part.
+        int64 (M,) and (K,), both ascending: the remainder and the part.
 
     Raises:
-        NavMonitorError: One of the two would be empty.
+        NavMonitorError: One of the parts would be empty.
     """
     rng = np.random.default_rng(seed)
     if source.groups is not None:
@@ -240,7 +241,7 @@ def split_indices(
     else:
         chosen = np.zeros(len(source), bool)
         labels = np.zeros(len(source), int) if source.own_labels is None else source.own_labels
-        # Sorting by class after a shuffle and taking evenly spaced images splits each class alike.
+        # Sorting by class after a shuffle and taking evenly spaced images stratifies the split.
         order = rng.permutation(len(source))
         order = order[np.argsort(labels[order], kind='stable')]
         count = round(len(source) * fraction)
@@ -254,7 +255,7 @@ def split_indices(
 
 
 def without(source: _Source, excluded: ImageSource) -> _Source:
-    """Return the images of ``source`` that do not occur in ``excluded``, compared by pixels."""
+    """Return the images of ``source`` that are not in ``excluded``, compared by pixel values."""
     digests = [source.digest(index) for index in range(len(source))]
     left = set(digests)
     for index in range(len(excluded)):

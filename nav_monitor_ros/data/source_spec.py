@@ -1,8 +1,9 @@
-"""How a source of images is written: ``LOCATION[?key=value&key=value]``.
+"""Specification of an image source: ``LOCATION[?key=value&key=value]``.
 
 A path is taken literally: it may contain spaces, ``%``, ``&``, ``+`` and also ``?``, since the
-longest part before a ``?`` that exists is the location. A value is literal too, except for ``%26``,
-``%2C`` and other escapes, which stand for characters that would end it (``&``, in lists ``,``).
+location is the longest existing path before a ``?``. A value is literal too, except for ``%26``,
+``%2C`` and other escapes, which stand for characters that would otherwise end it (``&``, in lists
+``,``).
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from urllib.parse import quote, unquote
 from nav_monitor_ros.errors import NavMonitorError
 
 SAMPLE = 'sample:'
-_FILES = ('labels',)  # options that name a file
-_UNQUOTED = "/:,=+?!'() ~@"  # what quoting a value need not change
+_FILES = ('labels',)  # options whose value is a file
+_UNQUOTED = "/:,=+?!'() ~@"  # characters that need no quoting in a value
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source's specification in its parts."""
+    """Parsed specification of a source."""
 
     location: str
     written: Mapping[str, str]  # options as they were typed
 
     @staticmethod
     def parse(spec: str) -> SourceSpec:
-        """Return the parts of a specification.
+        """Parse a specification.
 
         Raises:
-            NavMonitorError: An option is not of the form ``key=value``.
+            NavMonitorError: An option does not have the form ``key=value``.
         """
         location, query = _split(spec)
         written = {}
@@ -48,15 +49,15 @@ class SourceSpec:
 
     @property
     def options(self) -> dict[str, str]:
-        """Return the options with what they stand for."""
+        """Return the options with their escapes decoded."""
         return {key: _meant(key, value) for key, value in self.written.items()}
 
     def listed(self, key: str) -> list[str]:
-        """Return the values of an option that is a list with commas between."""
+        """Return the values of an option that is a comma-separated list."""
         return [_decoded(part) for part in self.written[key].split(',')]
 
     def absolute(self) -> str:
-        """Return a specification that means the same in every folder."""
+        """Return a specification that does not depend on the working directory."""
         location = self.location
         if location and not location.startswith(SAMPLE):
             location = str(home(location).absolute())
@@ -70,7 +71,7 @@ class SourceSpec:
         return _joined(location, written)
 
     def label(self) -> str:
-        """Return the specification without the folders of the machine that it lies on."""
+        """Return the specification without the folders of this machine."""
         location, topic = self.location, ''
         if not location.startswith(SAMPLE):
             path, topic = split_topic(location)
@@ -83,7 +84,7 @@ class SourceSpec:
 
 
 def split_topic(location: str) -> tuple[Path, str]:
-    """Return the path of a source, and the topic behind it, '' for none; names have no colon."""
+    """Return the path of a source and its topic, '' for none; topic names have no colon."""
     whole = home(location)
     path, colon, topic = location.rpartition(':')
     if not colon or exists(whole):
@@ -92,29 +93,29 @@ def split_topic(location: str) -> tuple[Path, str]:
 
 
 def home(path: str) -> Path:
-    """Return a path, ``~`` at its start being the home of a user that exists."""
-    return Path(os.path.expanduser(path))  # Path.expanduser raises where there is no such user
+    """Return a path with a leading ``~`` expanded if that user exists."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises if the user does not exist
 
 
 def exists(path: Path) -> bool:
-    """Return whether there is a file or folder of this name, however long that is."""
+    """Return whether a file or folder of this name exists, however long the name is."""
     try:
         return path.exists()
-    except (OSError, RuntimeError):  # such as a name that is too long, or links in a circle
+    except (OSError, RuntimeError):  # such as a name that is too long, or circular links
         return False
 
 
 def source_label(spec: str) -> str:
-    """Return a source's specification without the folders of the machine it lay on."""
+    """Return a source's specification without the folders of this machine."""
     try:
         label = SourceSpec.parse(spec).label()
-    except NavMonitorError:  # images that were not opened by a specification may be called anything
+    except NavMonitorError:  # images that were not opened by a specification may have any name
         label = spec
     return label.encode(errors='backslashreplace').decode()
 
 
 def absolute(spec: str) -> str:
-    """Return a source's specification that means the same in every folder."""
+    """Return a source's specification that does not depend on the working directory."""
     return SourceSpec.parse(spec).absolute()
 
 
@@ -134,7 +135,7 @@ def _is_there(location: str) -> bool:
 
 
 def _meant(key: str, value: str) -> str:
-    # A file may well be called as an escape is written.
+    # A file name may look like an escape.
     return value if key in _FILES and exists(home(value)) else _decoded(value)
 
 

@@ -1,9 +1,9 @@
-"""Sources of images: folders, arrays, idx files, bags and built-in samples, all alike.
+"""Image sources: folders, arrays, idx files, bags and built-in samples behind one interface.
 
-A source is written ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.data.source_spec``.
+A source is specified as ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.data.source_spec``.
 ``LOCATION`` is
 
-- a folder of pictures, one sub-folder for each class, or pictures alone; a ``labels.tsv`` in it
+- a folder of images, with one sub-folder per class or without sub-folders; a ``labels.tsv`` in it
   (file name, tab, class name or index) takes precedence, see
   ``nav_monitor_ros.data.image_folders``;
 - an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,
@@ -11,18 +11,18 @@ A source is written ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.data.sou
   names the arrays whose equal values mark images that belong together, such as frames of one
   track;
 - a folder with MNIST's idx files, plain or ``.gz``, with ``split=train`` or ``split=test``;
-- ``PATH:TOPIC``, a bag of ROS 2 and one of its topics with images; see
+- ``PATH:TOPIC``, a ROS 2 bag and one of its image topics; see
   ``nav_monitor_ros.data.bags.bag``. ``labels=FILE`` labels the images by a CSV of time intervals
-  (``start,end,class``) and leaves those in none out, see ``nav_monitor_ros.data.intervals``.
-  Images of one second belong together; ``group=SECONDS`` is another time, 0 none;
+  (``start,end,class``) and leaves out all others, see ``nav_monitor_ros.data.intervals``. Images
+  within one second belong together; ``group=SECONDS`` sets another time, 0 for none;
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.data.samples``.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
 disjoint random parts (with the same seed), ``classes=cat,dog`` some of its classes,
 ``without=cat,dog`` all others: by name, or by number where classes have no names;
-``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) change every image.
-``exif=apply`` turns encoded pictures as their EXIF orientation says, ``exif=ignore`` does not,
-whatever the preprocessing of a network says.
+``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) transform every image.
+``exif=apply`` rotates encoded images according to their EXIF orientation, ``exif=ignore`` does not;
+either overrides the preprocessing of a network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from nav_monitor_ros.perception.exif_orientation import EXIF
 from nav_monitor_ros.perception.network.class_names import comparable
 
 _COMMON = ('limit', 'part', 'classes', 'without', 'transform', 'exif')
-_LISTED = 12  # classes that a message lists
+_LISTED = 12  # classes listed in a message
 _TRANSFORMS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     'invert': lambda image: 255 - image,
     'rotate90': lambda image: np.ascontiguousarray(np.rot90(image)),
@@ -52,7 +52,7 @@ def open_source(spec: str) -> ImageSource:
     """Open a source of images.
 
     Args:
-        spec: ``LOCATION[?key=value&...]``, as this module's docstring says.
+        spec: ``LOCATION[?key=value&...]``, see this module's docstring.
 
     Raises:
         NavMonitorError: The location does not exist or holds no images, an option is unknown, or a
@@ -84,8 +84,8 @@ def _oriented(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
             f"source '{source.name}': exif is '{options['exif']}', not one of {', '.join(EXIF)}"
         )
     if source.read_turned is None:
-        raise NavMonitorError(f"source '{source.name}': its images are no pictures with EXIF")
-    # No preprocessing turns them after this.
+        raise NavMonitorError(f"source '{source.name}': its images have no EXIF data")
+    # Preprocessing does not rotate them again.
     return replace(source.oriented(options['exif']), read_turned=None)
 
 
@@ -105,12 +105,12 @@ def _keep_classes(source: ImageSource, parts: SourceSpec) -> ImageSource:
 
 
 def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
-    """Return the numbers of a class, given by name or, where classes have none, by number.
+    """Return the numbers of a class, given by name or, if classes have no names, by number.
 
     Args:
-        source: With all of its classes.
-        key: The option, for messages.
-        wanted: What the option says.
+        source: Source with all of its classes.
+        key: Name of the option, for messages.
+        wanted: Value of the option.
 
     Raises:
         NavMonitorError: There is no such class.
@@ -127,8 +127,8 @@ def _class_numbers(source: ImageSource, key: str, wanted: str) -> list[int]:
         known = [str(number) for number in numbers]
         if not (wanted.isascii() and wanted.isdecimal()):
             raise NavMonitorError(
-                f"source '{source.name}': its classes have no names but numbers "
-                f"({_listed(known)}), and {key}= has '{wanted}'"
+                f"source '{source.name}': its classes have numbers, not names ({_listed(known)}), "
+                f"and {key}= has '{wanted}'"
             )
         found = [number for number in numbers if str(number) == (wanted.lstrip('0') or '0')]
     if not found:

@@ -60,7 +60,7 @@ def evaluate(
         rate: Frames a second, where sources are played as video.
         workers: Threads that read and decode images; None for one fewer than there are cores.
         remote: Judges a source on other machines, given what the work is called; without peers.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
 
     Raises:
         NavMonitorError: pytorch-ood is asked for and missing, or its training images have no

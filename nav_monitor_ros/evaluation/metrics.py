@@ -48,7 +48,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
 
     Args:
         judge: With the score ``pattern``; without it the result is empty.
-        scores: Of N images.
+        scores: Scores of N images.
         wrong: bool (N,), which of them are misclassified.
     """
     named = [(name, s) for name, s in judge.scores.items() if isinstance(s, Pattern)]

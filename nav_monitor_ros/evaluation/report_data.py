@@ -69,6 +69,10 @@ def evaluation_report(
         judged: Every image's scores.
     """
     calibration = judge.calibration
+    # Pictures are shown as they were judged.
+    exif = bundle.preprocess.exif
+    inside = inside.oriented(exif)
+    outside = {name: source.oriented(exif) for name, source in outside.items()}
     classes = np.unique(np.concatenate([found.predicted for found in judged.sources.values()]))
     lines = [
         f'Network {bundle.network.spec}, {len(bundle.class_names)} classes; monitored layer: '
@@ -90,9 +94,7 @@ def evaluation_report(
     missed = [
         picture
         for (name, source), share in zip(outside.items(), shares, strict=True)
-        for picture in _pictures(
-            judge, judged, name, source.oriented(bundle.preprocess.exif), share, flagged=False
-        )
+        for picture in _pictures(judge, judged, name, source, share, flagged=False)
     ]
     return ReportData(
         title=bundle.name,

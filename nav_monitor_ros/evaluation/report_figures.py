@@ -99,7 +99,7 @@ def draw_roc(
         styles: By score, those that are drawn; the last one is drawn first.
         operating_point: False and true positive rate of the default as it is calibrated.
         low: False positive rate at which a logarithmic axis begins; None for a linear one.
-        title: Of the figure.
+        title: Title of the figure.
     """
     figure, axes = page_figure()
     grid = np.linspace(0, 1, 200) if low is None else np.geomspace(low, 1, 200)

@@ -69,7 +69,7 @@ def judge_images(
         classifier: The bundle's network, with all that the scores need.
         judge: The bundle's fitted scores; those that look back begin with the first image.
         source: N images.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
         what: What the work is called.
         peers: Other detectors, whose scores are made as well.
         workers: Threads that read and decode.

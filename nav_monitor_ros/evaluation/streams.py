@@ -22,7 +22,7 @@ def frames_of(
     """Return what images say of a stream.
 
     Args:
-        calibration: Of a bundle.
+        calibration: Calibration of a bundle.
         score: One that has thresholds.
         p_values: float64 (N,), of that score.
         labels: int64 (N,), the predicted classes.

@@ -69,15 +69,15 @@ def calibrate_on_images(
     """Calibrate fitted scores; of the images only their scores are kept.
 
     Args:
-        classifier: With all that the scores need.
+        classifier: Network set up to yield what the scores need.
         scores: Fitted.
         source: In-distribution images. Training images among them are left out, and of identical
             ones all but the first: neither is evidence of what a new image scores.
         training: The images that the scores were fitted to.
         options: Fusion and budget.
         workers: Threads that read and decode.
-        progress: Is called with the number of images done.
-        invalid: What is done about images that give NaN or infinity; by default the first ends it.
+        progress: Called with the stage, the number of images done and the total.
+        invalid: Handling of images that give NaN or infinity; by default the first one raises.
 
     Raises:
         NavMonitorError: There are too few images for the budget, or an image cannot be used.

@@ -55,7 +55,7 @@ def split_calibration(images: ImageSource, members: int, seed: int) -> Calibrati
     Args:
         images: N images, each once and none of them a training image.
         members: Number of scores that are fused.
-        seed: Of the division.
+        seed: Random seed for the division.
 
     Raises:
         NavMonitorError: There are too few to be divided.
@@ -72,7 +72,7 @@ def check_calibration_size(
     """Check that there are enough calibration images for a budget.
 
     Args:
-        name: Of the source.
+        name: Name of the source.
         given: Number of images in it.
         left_out: Which of them are not used, for the message; empty if all are.
         split: The images that are used.

@@ -74,7 +74,7 @@ def judge_engine(
         engine: That is to be judged.
         expected: The scores that the bundle's own engine gives the calibration images.
         found: Those that this one gives.
-        source: Of the images.
+        source: Source of the images.
     """
     calibration = bundle.calibration
     changes = []

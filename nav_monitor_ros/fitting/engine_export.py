@@ -71,13 +71,14 @@ def export(
         calibration: Held-out in-distribution images. If the monitor was calibrated on some of them,
             only these are used; else all but those that it was fitted to.
         backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
-        folder: Where to write.
-        threads: Of the backends.
-        seed: Of the parts into which images are divided that the monitor was not calibrated on.
-        trusted_packages: Whose network code may be imported.
+        folder: Output folder.
+        threads: Number of threads of the backends.
+        seed: Random seed for the parts into which images are divided that the monitor was not
+            calibrated on.
+        trusted_packages: Packages whose network code may be imported.
         workers: Threads that read and decode.
         force: Write to a folder that holds other things than a bundle, too.
-        progress: Is called with the number of images done.
+        progress: Called with the stage, the number of images done and the total.
 
     Returns:
         What was found.

@@ -41,11 +41,11 @@ class RemoteFit(Protocol):
 
         Args:
             partial: Has seen the sample.
-            class_names: Of the network.
+            class_names: Class names of the network.
             sample: Number of images in the sample.
             count: Number of images besides it.
-            seed: Of the sample.
-            progress: Is called with the number of images done.
+            seed: Random seed for the sample.
+            progress: Called with the stage, the number of images done and the total.
         """
 
 
@@ -70,7 +70,7 @@ def fit(
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.
-        network: How to build it again.
+        network: Specification from which the network can be rebuilt.
         data: Training images; without labels the network's own predictions serve as such.
         calibration: In-distribution images that neither the network nor the scores were fitted on;
             those that lie in ``data`` too are left out, compared by their pixels, and copies of
@@ -80,7 +80,7 @@ def fit(
         checkpoint: Where the state is saved; an interrupted fit resumes from it, to the same
             bundle bit for bit.
         remote_fit: Takes in the training images besides the sample, on other machines.
-        progress: Is called with the number of images done.
+        progress: Called with the stage, the number of images done and the total.
         provenance: What else to note in the bundle.
 
     Returns:

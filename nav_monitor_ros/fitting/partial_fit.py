@@ -50,7 +50,8 @@ class PartialFit:
             batch: N images, with their checksums.
             labels: int64 (N,), their classes as the network numbers them; None for its own
                 predictions.
-            fingerprints: Of the images with their labels (``ImageSource.fingerprint_part``).
+            fingerprints: Fingerprints of the images with their labels
+                (``ImageSource.fingerprint_part``).
         """
         seen = batch.activations
         truth = seen.predicted if labels is None else labels

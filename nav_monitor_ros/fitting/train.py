@@ -150,12 +150,13 @@ def train(
         exclude: Images that must take no part, neither in training nor in calibration.
         test: Images to measure the accuracy on; they influence nothing, and those that the network
             is trained on are left out.
-        weights: Of an earlier training with the same data and seed; they are used as they are.
+        weights: Weights of an earlier training with the same data and seed; they are used as they
+            are.
         decoy: Add a background class, of images made from the training images alone.
         epochs: 0 for the task's own number.
-        seed: Of the split, the initial weights and the augmentation.
+        seed: Random seed for the split, the initial weights and the augmentation.
         device: To train on; the network that is returned is on the CPU.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
         log: Is given one line for each epoch.
         watch: Looks at the network untrained, then after each so many epochs, and at the end; at
             the average of its weights, as it would be used.

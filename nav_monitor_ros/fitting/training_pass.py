@@ -67,13 +67,13 @@ def fit_partial(
         labels: int64 (N,), as the network numbers the classes; None for its own predictions.
         partial: Empty scores; those that the network cannot serve are taken out.
         required: Raise instead of taking scores out.
-        seed: Of the sample.
+        seed: Random seed for the sample.
         workers: Threads that read and decode.
         checkpoint: Goes on from there, and keeps how far it is.
         spread: Has other machines take in what comes after the sample, given the numbers of images
             in it and after it.
-        progress: Is told how far the work is.
-        invalid: What is done about images that give NaN or infinity; by default the first ends it.
+        progress: Called with the stage, the number of images done and the total.
+        invalid: Handling of images that give NaN or infinity; by default the first one raises.
 
     Returns:
         Why scores were taken out, by name.
@@ -126,13 +126,13 @@ def take_sample(
     """Prepare the scores by a sample of the training images, and take it in.
 
     Args:
-        classifier: As for ``fit_partial``, like all others but for two.
-        sample: Of the training images.
+        classifier: As for ``fit_partial``, as are the other arguments unless noted.
+        sample: Sample of the training images.
         labels: int64, of the sample.
         partial: Empty scores.
         required: Raise instead of taking scores out.
         workers: Threads.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
         invalid: As for ``fit_partial``.
 
     Returns:
@@ -173,12 +173,13 @@ def take_images(
     """Have prepared scores take in training images besides the sample, batch by batch.
 
     Args:
-        classifier: As for ``fit_partial``, like all others but for two.
+        classifier: As for ``fit_partial``, as are the other arguments unless noted.
         others: Training images.
         labels: int64, theirs.
         partial: Prepared scores.
         workers: Threads.
-        progress: Is told how far the work is, counting from what ``partial`` has seen before.
+        progress: Called with the stage, the number of images done and the total, counting from what
+            ``partial`` has seen before.
         after: Is called after each batch.
         invalid: As for ``fit_partial``.
     """

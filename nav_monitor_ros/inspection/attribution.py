@@ -59,7 +59,7 @@ def attribute(
         method: One of METHODS.
         baseline: Where integrated gradients start, like the image; by default 0.
         layer: Whose maps grad-cam takes, name or number; by default the last layer with extent.
-        seed: Of the noise.
+        seed: Random seed for the noise.
 
     Raises:
         NavMonitorError: There is no such method, class or layer, captum is not installed, or the

@@ -87,8 +87,8 @@ def choose_classes(
     often at 0, the mean probability that it gives to one on images of the other, both ways.
 
     Args:
-        answers: Of the network to labelled images.
-        names: Of the classes.
+        answers: Answers of the network to labelled images.
+        names: Names of the classes.
         reference: The first class; by default the one that is missed most often.
 
     Returns:

@@ -26,7 +26,7 @@ def untrained(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
     Args:
         build: Makes the network.
-        seed: Of the weights; torch's own chance stays as it was.
+        seed: Random seed for the weights; torch's own random state is unchanged.
     """
     with torch.inference_mode(False), torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -51,9 +51,9 @@ def watch(
         network: With the weights that training starts from.
         source: Images to train on.
         image: The one that is watched, uint8 (H, W, 3) RGB or (H, W).
-        options: How to train.
+        options: Training options.
         target: The class whose logit is differentiated; by default what the subject predicts.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
 
     Returns:
         What was seen, and the class.
@@ -84,9 +84,9 @@ def evolution_pictures(
     Args:
         subject: The network, for names and colours.
         image: The one that was watched.
-        target: Its class.
+        target: Class of the image.
         evolution: What was seen.
-        side: Of a panel, pixels.
+        side: Side of a panel, pixels.
 
     Returns:
         uint8 (h, w, 3) RGB each, of one size.

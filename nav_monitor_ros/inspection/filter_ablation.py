@@ -47,12 +47,12 @@ def ablate(
     the image's class. Every second image serves for it, the others for the accuracy.
 
     Args:
-        network: What is examined.
+        network: Network to examine.
         images: (N, channels, height, width), at least two.
         labels: int64 (N,), the classes.
         layer: Name or number of a convolution.
-        seed: Of the random order.
-        progress: Is told how far the work is.
+        seed: Random seed for the random order.
+        progress: Called with the stage, the number of images done and the total.
 
     Raises:
         NavMonitorError: The layer is no convolution, or there are too few images.

@@ -132,9 +132,9 @@ def backprop_picture(
         subject: The network.
         image: uint8 (H, W, 3) RGB or (H, W), of any size.
         target: The class; by default the predicted one.
-        methods: Of ``SIGNED``, one after the other.
-        seed: Of smoothgrad's noise.
-        side: Of a panel, pixels.
+        methods: Methods of ``SIGNED``, one after the other.
+        seed: Random seed for smoothgrad's noise.
+        side: Side of a panel, pixels.
 
     Returns:
         uint8 (h, w, 3) RGB; where a gradient is 0 its panel is exactly mid-grey.
@@ -175,10 +175,10 @@ def saliency_picture(
         subject: The network.
         image: uint8 (H, W, 3) RGB or (H, W), of any size.
         target: The class; by default the predicted one.
-        methods: Of ``METHODS``, one after the other.
+        methods: Methods of ``METHODS``, one after the other.
         layer: Whose maps grad-cam takes.
-        seed: Of smoothgrad's noise.
-        side: Of a panel, pixels.
+        seed: Random seed for smoothgrad's noise.
+        side: Side of a panel, pixels.
 
     Returns:
         uint8 (h, w, 3) RGB.

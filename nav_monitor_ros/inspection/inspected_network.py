@@ -98,9 +98,9 @@ def view_bundle(
 
     Args:
         name: A folder, or the name of a shipped bundle.
-        trusted_packages: Whose network code may be imported.
+        trusted_packages: Packages whose network code may be imported.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        threads: Of torch on the CPU.
+        threads: Number of threads of torch on the CPU.
 
     Raises:
         NavMonitorError: The bundle cannot be used.
@@ -129,14 +129,14 @@ def view_network(
     Args:
         spec: Names it.
         weights: Its weights.
-        preprocess: How pixels become its input.
+        preprocess: Preprocessing of the network's input.
         class_names: In the order of its outputs; by default those of the source, or numbers.
         source: Labelled images that it is looked at with.
         device: ``auto``, ``cpu`` or ``cuda:N``.
-        threads: Of torch on the CPU.
-        background: Which output stands for everything that is none of the classes.
-        trusted_packages: Whose network code may be imported; by default the spec's own, since
-            whoever types a package's name trusts it.
+        threads: Number of threads of torch on the CPU.
+        background: Index of the output for images of none of the classes.
+        trusted_packages: Packages whose network code may be imported; by default the spec's own,
+            since whoever types a package's name trusts it.
 
     Raises:
         NavMonitorError: The network cannot be built or run, or has other classes.

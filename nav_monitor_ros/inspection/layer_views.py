@@ -68,7 +68,7 @@ def grid(
         channels: At most so many are shown.
         order: ``strongest``, or one of ``ORDERS``.
         colormap: ``viridis`` or ``inferno``.
-        width: Of the picture, pixels.
+        width: Width of the picture, pixels.
         scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
     """
     maps = viewed.look(image, layer).maps[layer.name][0]
@@ -92,8 +92,8 @@ def ordered_grids(
         layer: The layer.
         channels: At most so many are shown.
         colormap: ``viridis`` or ``inferno``.
-        width: Of the picture, pixels.
-        row: Of the slice that ``k-means`` and ``pca-rows`` look at; None for the middle one.
+        width: Width of the picture, pixels.
+        row: Row of the slice that ``k-means`` and ``pca-rows`` look at; None for the middle one.
         scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
 
     Returns:
@@ -135,7 +135,7 @@ def volume(
         wanted: A layer's name or number, empty for the last one with extent, or ``penultimate`` for
             the monitored features, whose bits are the monitor's pattern.
         bits: 8 or 1.
-        order: Of the channels, one of ``ORDERS``.
+        order: Order of the channels, one of ``ORDERS``.
 
     Returns:
         The volume, the layer's name, and the channels' indices as they are stacked, int64 (C,).
@@ -178,11 +178,11 @@ def write_volume(
     """Write a volume as files that other programs read and as a page.
 
     Args:
-        path: Of the ``.vox`` file; the others lie beside it.
+        path: Path of the ``.vox`` file; the others lie beside it.
         found: The volume.
-        layer: Its name.
+        layer: Name of the layer.
         order: The channels' indices.
-        title: Of the page.
+        title: Title of the page.
         lines: Facts for the page.
 
     Returns:

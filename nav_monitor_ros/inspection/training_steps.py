@@ -72,14 +72,14 @@ def watch_training(
 
     Args:
         network: With the weights to start from; it stays as it is.
-        preprocess: How images become its input.
+        preprocess: Preprocessing of the network's input.
         source: Images to train on.
         labels: int64 (N,), their classes.
         image: The watched one, float32 (channels, height, width).
-        target: Its class.
-        options: How to train.
+        target: Class of the image.
+        options: Training options.
         columns: Which outputs are the classes; by default all.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
 
     Raises:
         NavMonitorError: The network cannot be trained, or a label is none of its classes.

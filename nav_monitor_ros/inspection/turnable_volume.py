@@ -39,7 +39,7 @@ def turnable_page(volume: Volume, title: str, lines: list[str]) -> str:
 
     Args:
         volume: The voxels.
-        title: Of the page.
+        title: Title of the page.
         lines: Facts, shown below it.
 
     Raises:

@@ -54,9 +54,9 @@ def answers_to(
 
     Args:
         network: What is asked.
-        preprocess: How images become its input.
+        preprocess: Preprocessing of the network's input.
         source: Images, their labels as the network numbers them.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
     """
     labels = source.labels
     parts = []
@@ -106,23 +106,23 @@ def compare_filters(
     misses with the most certainty; the logit is always the class's own.
 
     Args:
-        network: What is examined.
-        preprocess: How images become its input.
+        network: Network to examine.
+        preprocess: Preprocessing of the network's input.
         source: Labelled images; without labels the network's predictions count as right.
-        names: Of the classes.
+        names: Names of the classes.
         layer: Name or number of a convolution; by default the last one with extent.
         reference: The first class; by default the one that is missed most often.
         measured: Images that importance and ablation are measured on; 0 leaves them out.
-        seed: Of their choice, and of the random order of ablation.
-        progress: Is told how far the work is.
+        seed: Random seed for their choice and for the random order of ablation.
+        progress: Called with the stage, the number of images done and the total.
 
     Raises:
         NavMonitorError: The layer is no convolution, there is no image of the reference, or the
             network cannot be differentiated.
     """
     name = network.convolution(layer).name
-    numbered = source.oriented(preprocess.exif).numbered_for(names)
-    answers = answers_to(network, preprocess, numbered, progress=progress)
+    source = source.oriented(preprocess.exif)
+    answers = answers_to(network, preprocess, source.numbered_for(names), progress=progress)
     classes = choose_classes(answers, tuple(names), reference)
     rows = tuple(
         tuple(

@@ -268,7 +268,7 @@ def stretches(differences: Sequence[Difference], gap: float = 1.0) -> Iterator[l
     """Yield the differences of a camera that follow each other and are of one kind.
 
     Args:
-        differences: Of one topic, in the order of time.
+        differences: Differences of one topic, in the order of time.
         gap: Seconds that may lie between two of them.
     """
     stretch: list[Difference] = []

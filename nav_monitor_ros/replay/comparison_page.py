@@ -60,7 +60,7 @@ def pictures_of(bag: Bag, keys: list[Key]) -> dict[Key, str]:
 
     Args:
         bag: With the runs' images.
-        keys: Of the images that are wanted; those that are not there are left out.
+        keys: Keys of the requested images; missing ones are left out.
     """
     topics = {topic.name for topic in bag.image_topics}
     # The topic of a live monitor's recording is not known; a bag of one has no other.
@@ -83,8 +83,8 @@ def comparison_page(comparison: Comparison, pictures: Mapping[Key, str]) -> str:
     """Return the page.
 
     Args:
-        comparison: Of two runs.
-        pictures: Of images, as ``pictures_of`` finds them.
+        comparison: Comparison of two runs.
+        pictures: Pictures of images, as ``pictures_of`` finds them.
     """
     runs = (('A', comparison.a), ('B', comparison.b))
     cameras = []

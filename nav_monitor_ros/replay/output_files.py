@@ -49,8 +49,8 @@ class TableWriter:
         """Begin the file.
 
         Args:
-            path: Of the file; what is there is replaced at the end.
-            score_names: Of the scores that verdicts name; each gets two columns.
+            path: Path of the file; an existing file is replaced at the end.
+            score_names: Names of the scores that verdicts list; each gets two columns.
 
         Raises:
             NavMonitorError: It cannot be written.
@@ -136,8 +136,8 @@ class BagWriter:
 
         Args:
             folder: Is there once it is complete; must not exist.
-            topics: Of the images.
-            class_names: Of the network, for ``~/label_info``.
+            topics: Image topics.
+            class_names: Class names of the network, for ``~/label_info``.
             overlay: Whether to write the pictures too.
             about: What the bag is of, for its metadata.
 

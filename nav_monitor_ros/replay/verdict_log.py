@@ -94,8 +94,8 @@ def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
     """Return a run as it is judged.
 
     Args:
-        name: Of the run.
-        events: Of a replay.
+        name: Name of the run.
+        events: Events of a replay.
         bag: Whose images these are.
     """
     return _collected(name, (
@@ -108,7 +108,7 @@ def read_run(path: Path, report: Callable[[str], None] = lambda problem: None) -
     """Read a run from the table or the bag of a replay, or from a recording of a live monitor.
 
     Args:
-        path: Of the table or the bag.
+        path: Path of the table or the bag.
         report: Is called with what of a damaged bag could not be read, if anything.
 
     Raises:

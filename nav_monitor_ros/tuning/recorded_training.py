@@ -42,15 +42,16 @@ class RecordedTraining:
         """Prepare a recording; its files come with the first checkpoint.
 
         Args:
-            folder: Of the recording. One that the same training has begun there is continued.
-            network: Its name, for people.
-            preprocess: How pixels become its input.
-            class_names: Of its classes.
-            options: What is recorded.
-            background: Which output stands for everything that is none of the classes.
-            replace: Begin anew where the folder holds a recording.
-            threads: Of torch on the CPU.
-            progress: Is told how far the work is.
+            folder: Folder of the recording. One that the same training has begun there is
+                continued.
+            network: Name of the network, for display.
+            preprocess: Preprocessing of the network's input.
+            class_names: Class names of the network.
+            options: Options of the recording.
+            background: Index of the output for images of none of the classes.
+            replace: Start over if the folder holds a recording.
+            threads: Number of threads of torch on the CPU.
+            progress: Called with the stage, the number of images done and the total.
 
         Raises:
             NavMonitorError: The folder holds something else than a recording.
@@ -72,7 +73,7 @@ class RecordedTraining:
         """Record a checkpoint.
 
         Args:
-            name: Of the checkpoint.
+            name: Name of the checkpoint.
             network: As it is now; it is left as it is.
             data: The training images, the same ones each time.
 

@@ -54,13 +54,13 @@ class TuningRecorder:
         """Begin a recording, or go on with one that was interrupted.
 
         Args:
-            folder: Of the recording.
+            folder: Folder of the recording.
             classifier: The network, with the weights of any checkpoint.
             source: Images; their labels, where there are any, are the true classes.
-            class_names: Of the network's classes.
-            options: What is recorded.
-            network: Its name, for people.
-            replace: Begin anew where the folder holds a recording.
+            class_names: Class names of the network.
+            options: Options of the recording.
+            network: Name of the network, for display.
+            replace: Start over if the folder holds a recording.
 
         Raises:
             NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
@@ -95,10 +95,10 @@ class TuningRecorder:
         """Run all images through the network and write what was seen as the next checkpoint.
 
         Args:
-            name: Of the checkpoint; None is returned if the recording has it already, of the same
-                weights.
+            name: Name of the checkpoint; None is returned if the recording has it already, of the
+                same weights.
             classifier: The network with this checkpoint's weights; by default the recorder's own.
-            progress: Is told how far the work is.
+            progress: Called with the stage, the number of images done and the total.
 
         Raises:
             NavMonitorError: An image cannot be read, a file not be written, or a checkpoint of this
@@ -155,7 +155,7 @@ def merge_recordings(
     Args:
         folders: At least two.
         output: The folder that the merged recording goes to.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
 
     Raises:
         NavMonitorError: They were not recorded alike, share images, or cannot be read.
@@ -210,9 +210,9 @@ def record_checkpoints(
     """Record a list of checkpoints; those that the recording has already are passed over.
 
     Args:
-        recorder: Of the recording.
+        recorder: Recorder that writes the recording.
         checkpoints: Name, and what makes the network with its weights, of each.
-        progress: Is told how far the work is.
+        progress: Called with the stage, the number of images done and the total.
 
     Returns:
         How many were recorded.

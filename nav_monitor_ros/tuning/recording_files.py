@@ -63,9 +63,9 @@ class TuningRecording:
         """Return a recording to add checkpoints to: a new one, or one that was interrupted.
 
         Args:
-            folder: Of the recording.
+            folder: Folder of the recording.
             about: What is recorded.
-            replace: Begin anew where the folder holds a recording.
+            replace: Start over if the folder holds a recording.
 
         Raises:
             NavMonitorError: The folder holds another recording, or cannot be written.
@@ -132,7 +132,7 @@ class TuningRecording:
 
         Args:
             checkpoint: Its name.
-            fingerprint: Of its weights.
+            fingerprint: Fingerprint of its weights.
 
         Raises:
             NavMonitorError: One of this name is, with other weights.
@@ -157,7 +157,7 @@ class TuningRecording:
         Args:
             checkpoint: After all images.
             thumbnails: Number of an image -> uint8 (h, w, 3) RGB, ``THUMBNAIL`` pixels at most.
-            fingerprint: Of its weights; '' if unknown.
+            fingerprint: Fingerprint of its weights; '' if unknown.
 
         Raises:
             NavMonitorError: A file cannot be written, or such a checkpoint is there.

@@ -130,8 +130,8 @@ def selectivity(
         kind: ``TRUE`` or ``PREDICTED``, which labels count.
         labels_of: int64 (highest image number + 1,), the label of each image, -1 where unknown.
         class_counts: int64 (C,), images of each class.
-        permutations: Of the labels, for the floor; 0 for a floor of 0.
-        seed: Of the permutations.
+        permutations: Number of permutations of the labels, for the floor; 0 for a floor of 0.
+        seed: Random seed for the permutations.
     """
     counts = layer.counts[kind]
     classes, count = counts.shape[:2]

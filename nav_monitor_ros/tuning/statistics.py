@@ -69,7 +69,7 @@ class LayerTuning:
         """Return the statistics of no images.
 
         Args:
-            name: Of the layer.
+            name: Name of the layer.
             components: int64 (n,), which of its components are looked at.
             classes: C.
         """
@@ -224,7 +224,7 @@ def empty_checkpoint(
     """Return the statistics of no images.
 
     Args:
-        name: Of the checkpoint.
+        name: Name of the checkpoint.
         layers: Name, and components, int64 (n,), of each.
         classes: C.
     """

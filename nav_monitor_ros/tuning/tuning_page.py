@@ -50,9 +50,10 @@ def tuning_page(
 
     Args:
         recording: At least one checkpoint.
-        permutations: Of the labels, for the floor below which a component shows nothing.
-        seed: Of the permutations.
-        progress: Is told how far the work is.
+        permutations: Number of permutations of the labels, for the floor below which a component is
+            grey.
+        seed: Random seed for the permutations.
+        progress: Called with the stage, the number of images done and the total.
 
     Returns:
         HTML, and a sentence a line.

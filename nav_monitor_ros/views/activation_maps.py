@@ -124,7 +124,7 @@ def draw_activations(
         channels: How many tiles at most.
         order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
         colormap: ``viridis`` or ``inferno``, for layers without negative values.
-        width: Of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
+        width: Width of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
         given: int (C,), an order of the channels that takes the place of ``order``, which then
             names it.
         note: What to say of the scale, in the place of the usual note.

@@ -53,7 +53,7 @@ def draw_overlay(
         image: uint8 (H, W, 3) RGB, of any size; None where there is none.
         verdict: The frame's; None where nothing could be judged.
         alert: What ``ood_alert`` says at this frame.
-        width: Of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
+        width: Width of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
 
     Returns:
         uint8 (height, width, 3) RGB.

@@ -47,7 +47,7 @@ def put_text(
         text: What to write. Accents are dropped, characters that the font lacks become ``?``.
         left: First column, pixels.
         baseline: Row of the letters' feet, pixels.
-        height: Of capital letters, pixels.
+        height: Height of capital letters, pixels.
         color: RGB.
         bold: Thicker strokes.
         room: Columns there are; longer text ends in dots.
@@ -92,7 +92,7 @@ def wrapped(text: str, room: int, height: int, lines: int) -> tuple[str, ...]:
     Args:
         text: Words; a word that is wider than the room is cut.
         room: Pixels of a line.
-        height: Of capital letters, pixels.
+        height: Height of capital letters, pixels.
         lines: How many there may be; the last one ends in dots if that is too few.
     """
     found: list[str] = []

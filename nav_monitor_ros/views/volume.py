@@ -55,7 +55,7 @@ class Volume:
         """Return the ``.hd`` file, ``KEY: VALUE`` lines of text.
 
         Args:
-            layer: Its name.
+            layer: Name of the layer.
             order: The channels' indices in the layer, as they are stacked.
         """
         channels, rows, columns = self.shape
@@ -116,7 +116,7 @@ def binary_volume(stack: np.ndarray, thresholds: np.ndarray | float, rule: str) 
 
     Args:
         stack: float (channels, rows, columns).
-        thresholds: Of each value, of a shape that fits.
+        thresholds: Thresholds of each value, of a shape that fits.
         rule: Where they come from, for the header.
     """
     with np.errstate(invalid='ignore'):
@@ -206,7 +206,7 @@ def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequenc
 
     Args:
         volume: What to show.
-        title: Of the page.
+        title: Title of the page.
         lines: Facts, one sentence each.
         order: The channels' indices in the layer, as they are stacked.
     """

@@ -102,7 +102,7 @@ def test_a_bundle_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
 @pytest.mark.parametrize('schema', [0, 1, '2', None, [2]])
 def test_an_unknown_schema_is_refused(bundle_copy, schema):
     write(bundle_copy, {**read(bundle_copy), 'schema': schema})
-    assert f'has schema {schema!r}, and this version reads 2' in refused(bundle_copy)
+    assert f'has schema {schema!r}, but this version reads 2' in refused(bundle_copy)
 
 
 def test_the_weights_of_another_network_are_refused(bundle_copy):

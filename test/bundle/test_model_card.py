@@ -19,7 +19,7 @@ def test_the_card_tells_what_the_bundle_promises(tiny_bundle):
     assert f'{tiny.WIDTH} neurons' in card
     assert all(name in card for name in tiny_bundle.scores)
     assert tiny_bundle.provenance['data']['sha256'] in card
-    assert 'no certificate of safety' in card
+    assert 'not a safety certificate' in card
 
 
 def test_the_listing_shows_classes_scores_and_layers(tiny_bundle):

@@ -77,7 +77,7 @@ def test_rows_are_chosen_by_an_array_of_bytes_whatever_they_encode(tmp_path):
         ({'x': pictures(3), 'track': np.arange(2)}, '?group=track', 'groups of shape'),
         ({'x': pictures(3)}, '?town=Bonn', "no array 'town'"),
         ({'x': pictures(3), 'town': np.arange(2)}, '?town=1', 'one value for each image'),
-        ({'x': pictures(3), 'town': np.arange(3)}, '?town=Bonn', "'Bonn' is none"),
+        ({'x': pictures(3), 'town': np.arange(3)}, '?town=Bonn', "'Bonn' is not a number"),
         ({'x': pictures(3), 'town': np.arange(3)}, '?town=7', 'holds no images'),
         ({'x': np.array([object()])}, '', 'not a readable .npz'),
         ({}, '', "no array 'x'"),

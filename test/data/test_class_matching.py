@@ -111,7 +111,7 @@ def test_names_that_differ_in_writing_alone_are_no_reason_for_position(own, name
     expected = {NAMES: [1, 2, 0]}.get(names, [2, 1, 0])
     assert network_labels(images, names).tolist() == expected
     assert how_matched(images, names) == (
-        "class names of odd are written otherwise than the network's: "
+        "class names of odd are spelled differently from the network's: "
         + ', '.join(f"'{mine}' is '{names[place]}'"
                     for mine, place in zip(own, expected, strict=True))
     )
@@ -127,9 +127,9 @@ def test_names_that_differ_in_writing_alone_are_no_reason_for_position(own, name
     (('Limit 1.5', 'Limit 2.5'), ('limit_15', 'limit_25'), "'Limit 1.5' .is it 'limit_15'"),
     (('C', 'C++'), ('c++', 'python'), r"'C' \(is it 'c\+\+'"),
     (('> 3', '< 3'), ('>3', 'more'), "'< 3'"),
-    (('speed 30', 'speed-30'), ('Speed_30', 'stop'), "both are written like .* 'Speed_30'"),
+    (('speed 30', 'speed-30'), ('Speed_30', 'stop'), "both match the network's class 'Speed_30'"),
     (('STOP', 'Stop'), ('stop', 'go'), "'STOP' and 'Stop', and both"),
-    (('stra\u00dfe', 'Strasse'), ('STRASSE', 'go'), 'and both are written like'),
+    (('stra\u00dfe', 'Strasse'), ('STRASSE', 'go'), 'both match'),
     (('left 15', 'GO'), ('Left_15', 'Left-15', 'go'), 'that name more than once'),
     (('\u0915\u093f', '\u0915\u0940'), ('\u0915\u093f x', '\u0915'), 'which is none'),
 ])

@@ -64,7 +64,7 @@ def test_pictures_beside_class_folders_do_not_make_them_unlabelled(folder):
     source = open_source(str(folder))
     assert source.class_names == ('cat', 'dog') and source.own_labels.tolist() == [0, 0, 0, 1, 1]
     assert left_out(folder) == (
-        '3 beside the class folders (preview0.png, preview1.png, ...)'
+        '3 next to the class folders (preview0.png, preview1.png, ...)'
     )
 
 
@@ -81,7 +81,7 @@ def test_hidden_and_foreign_files_are_left_out_and_counted(folder):
         source.image(index)
     said = left_out(folder)
     assert '4 hidden (' in said
-    assert '5 of other kinds (1 .DS_Store, 1 .db, 1 .gif, 2 .heic)' in said
+    assert '5 of other types (1 .DS_Store, 1 .db, 1 .gif, 2 .heic)' in said
 
 
 def test_a_class_without_images_keeps_its_place_and_is_said(folder):
@@ -99,7 +99,7 @@ def test_links_in_a_circle_end(folder):
     (folder / 'round').symlink_to('round')
     source = open_source(str(folder))
     assert source.class_names == ('cat', 'dog') and len(source) == 5
-    assert '3 links to folders that are read already' in left_out(folder)
+    assert '3 links to folders that have already been read' in left_out(folder)
 
 
 def test_a_folder_is_read_once_however_many_links_lead_to_it(folder, tmp_path_factory):
@@ -114,7 +114,7 @@ def test_a_folder_is_read_once_however_many_links_lead_to_it(folder, tmp_path_fa
     assert source.class_names == ('cat', 'dog', 'eel')
     assert source.own_labels.tolist() == [0, 0, 0, 1, 1, 2]
     said = left_out(folder)
-    assert '3 links to folders that are read already (' in said and 'cat/dogs' in said
+    assert '3 links to folders that have already been read (' in said and 'cat/dogs' in said
 
 
 def test_links_to_pictures_and_classes_elsewhere_are_followed(folder, tmp_path_factory):
@@ -129,7 +129,7 @@ def test_links_to_pictures_and_classes_elsewhere_are_followed(folder, tmp_path_f
 
 def test_a_link_that_leads_nowhere_is_refused_before_the_work(folder):
     (folder / 'dog' / 'gone.png').symlink_to('/nowhere/gone.png')
-    assert 'dog/gone.png is a link that leads nowhere' in refused(folder)
+    assert 'dog/gone.png is a broken link' in refused(folder)
 
 
 def test_what_is_neither_a_file_nor_a_folder_is_not_waited_for(folder):
@@ -222,8 +222,8 @@ def test_the_command_line_says_what_is_not_used(folder, tmp_path, capsys):
     assert main(['evaluate', 'digits', '--inside', 'sample:digits?limit=300', '--ood',
                  f'odd={folder}']) == 0
     assert (
-        f'{folder}: 5 images in 2 class folders; files not used: 1 beside the class folders '
-        '(preview.png), 1 of other kinds (1 .txt)'
+        f'{folder}: 5 images in 2 class folders; files not used: 1 next to the class folders '
+        '(preview.png), 1 of other types (1 .txt)'
     ) in capsys.readouterr().out
 
 

@@ -53,7 +53,7 @@ def test_files_of_labels_may_be_called_as_they_like(tmp_path, monkeypatch, name)
     source = open_source(f'{bag}:{RAW}?labels={table}&group=0')
     assert source.class_names == ('go', 'stop') and len(source) == 7
     (note,) = source.notes
-    assert f'5 of 12 images lie in no interval of {table}' in note
+    assert f'5 of 12 images are in no interval of {table}' in note
     # The same from elsewhere, as workers of a cluster open it.
     monkeypatch.chdir(tmp_path / name)
     spec = absolute(f'drive:{RAW}?labels={name}.csv&group=0')

@@ -202,6 +202,29 @@ def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_th
     assert len(data.false_alarms) == min(24, round(300 * evaluation.false_alarms['fused'].rate))
 
 
+def test_pictures_of_the_report_are_turned_as_they_were_judged(tiny_bundle, running, judge):
+    images = from_arrays('inside', *tiny.images(5, 300)), from_arrays('lying', tiny.strange(5, 80))
+    stored = [
+        dataclasses.replace(
+            one, read=lambda place, one=one: np.ascontiguousarray(one.read(place)[:, ::-1]),
+            read_turned=one.read,
+        ) for one in images
+    ]
+    bundle = dataclasses.replace(
+        tiny_bundle, preprocess=dataclasses.replace(tiny_bundle.preprocess, exif='apply'))
+    strict = copy.copy(judge)
+    strict.thresholds = np.full(3, 0.5)  # so that there are false alarms
+    evaluation, judged = evaluate(running, judge, images[0], {'lying': images[1]})
+    data, wanted = (
+        evaluation_report(bundle, strict, inside, {'lying': outside}, evaluation, judged)
+        for inside, outside in (stored, images)
+    )
+    assert data.false_alarms and len(data.false_alarms) == len(wanted.false_alarms)
+    for kind in ('false_alarms', 'missed'):
+        for one, other in zip(getattr(data, kind), getattr(wanted, kind), strict=True):
+            assert np.array_equal(one.pixels, other.pixels), kind
+
+
 def test_a_source_that_is_called_as_the_in_distribution_one_is_refused(running, judge):
     source = tiny.source(5, 60)
     with pytest.raises(NavMonitorError, match='choose another name'):

@@ -102,7 +102,7 @@ def test_a_file_of_somebody_else_is_never_replaced(
 ):
     (tmp_path / name).write_text('years of work')
     before = contents(tmp_path)
-    with pytest.raises(NavMonitorError, match=f'{name} is no file of a bundle there'):
+    with pytest.raises(NavMonitorError, match=f'{name} does not belong to a bundle'):
         save_bundle(tiny_bundle, tiny_classifier, tmp_path, card='', force=True)
     assert contents(tmp_path) == before
 
@@ -212,7 +212,7 @@ def test_fit_refuses_a_folder_with_something_in_it_and_force_keeps_it(desk, caps
     before = contents(desk)
     assert fit('--name', 'second') == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert 'out holds a bundle already' in said and '--force' in said
+    assert 'out already holds a bundle' in said and '--force' in said
     assert contents(desk) == before
     assert fit('--name', 'second', '--force') == 0
     assert load_bundle(desk / 'out').name == 'second'
@@ -236,7 +236,7 @@ def test_export_adds_to_its_own_bundle_and_refuses_another(desk, capsys):
                  '--trust', 'tiny']
     before = contents(desk)
     assert main.main([*arguments, '--output', 'other']) == 2
-    assert 'other holds a bundle already' in capsys.readouterr().err.splitlines()[-1]
+    assert 'other already holds a bundle' in capsys.readouterr().err.splitlines()[-1]
     assert contents(desk) == before
     assert main.main(arguments) == 0
     check_others(desk / 'out')
@@ -252,7 +252,7 @@ def test_export_leaves_a_shipped_bundle_as_it_is(desk, capsys, bundle):
     arguments = ['export', bundle, '--backend', 'onnxruntime', '--calibration', 'held_out.npz']
     assert main.main(arguments) == 2
     said = capsys.readouterr().err
-    assert f"'{bundle}' ships with the package" in said and '--output my_digits' in said
+    assert f"'{bundle}' is part of the package" in said and '--output my_digits' in said
     assert said.count('\n') == 1
     assert contents(find_bundle('digits')) == before
 
@@ -297,7 +297,7 @@ def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys
     arguments = ['export', 'out', '--backend', 'onnxruntime', '--calibration', 'held_out.npz',
                  '--trust', 'tiny']
     assert main.main(arguments) == 2
-    assert 'network.onnx is no file of a bundle' in capsys.readouterr().err.splitlines()[-1]
+    assert 'network.onnx does not belong to a bundle' in capsys.readouterr().err.splitlines()[-1]
     assert (desk / 'out' / 'exported' / 'network.onnx').read_text() == 'mine'
 
 

@@ -257,7 +257,7 @@ def test_a_bundle_tells_which_images_it_was_made_of():
     assert (found.images, found.training, found.calibration) == (4, 2, 1)
     assert found.warning('test') == (
         'of 4 images of test 2 were used for fitting and 1 were used for calibration of this '
-        'monitor: figures on them are better than on new images'
+        'monitor: results on them are better than on new images'
     )
     assert reused_images(None, None, mixed).warning('test') == ''
     assert not reused_images(

@@ -103,6 +103,25 @@ def test_without_labels_the_predictions_count_as_right():
         compare_filters(subject().network, tiny.PREPROCESS, wrong, tiny.CLASSES)
 
 
+def test_images_that_a_network_takes_turned_are_turned_everywhere():
+    upright = from_arrays('bars', *tiny.images(11, 60))
+    stored = replace(
+        upright, read=lambda place: np.ascontiguousarray(upright.read(place)[:, ::-1]),
+        read_turned=upright.read,
+    )
+    preprocess = replace(tiny.PREPROCESS, exif='apply')
+    made, expected = (
+        compare_filters(subject().network, preprocess, source, tiny.CLASSES, measured=40)
+        for source in (stored, upright)
+    )
+    for found, wanted in zip(made.rows[0], expected.rows[0], strict=True):
+        assert np.array_equal(found.seen, wanted.seen) and found.says == wanted.says
+        assert np.array_equal(found.weights, wanted.weights)
+    assert np.array_equal(made.ablation.importance, expected.ablation.importance)
+    for order, accuracy in expected.ablation.accuracy.items():
+        assert np.array_equal(made.ablation.accuracy[order], accuracy)
+
+
 def test_a_comparison_without_any_gradient_still_says_why():
     missing = Example('reference: a', 'asked for', 'no image of this class is missed')
     picture = draw_comparison([[missing], [missing]], None, 'title', 'subtitle')

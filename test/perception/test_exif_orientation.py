@@ -218,7 +218,7 @@ def test_the_node_turns_pictures_as_the_bundle_says(tmp_path, tmp_path_factory, 
 
 
 def test_what_has_no_exif_cannot_be_turned():
-    with pytest.raises(NavMonitorError, match='no pictures with EXIF'):
+    with pytest.raises(NavMonitorError, match='have no EXIF data'):
         open_source('sample:digits?exif=apply')
     with pytest.raises(NavMonitorError, match="exif is 'yes', not one of ignore, apply"):
         open_source('sample:digits?exif=yes')

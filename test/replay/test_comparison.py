@@ -201,7 +201,7 @@ def test_pictures_come_from_the_bag_that_a_run_says_it_is_of(judged, recording, 
     assert '<img src="data:image/png' in page.read_text()
     capsys.readouterr()
     assert compare(judged / 'a.csv', tmp_path / 'b.csv', '--html', page) == 0
-    assert 'name the bag with the images, --bag' in capsys.readouterr().out
+    assert 'give the bag with the images: --bag' in capsys.readouterr().out
     assert '<img' not in page.read_text() and '<figure id=' in page.read_text()
 
 

@@ -27,11 +27,11 @@ def test_what_is_left_of_a_bag_that_breaks_off_is_judged_and_kept(judge, tmp_pat
     said = refused(capsys, judge(
         bag, '--topic', RAW, '--csv', tmp_path / 't.csv', '--output', tmp_path / 'o',
         '--html', tmp_path / 'p.html'))
-    assert 'breaks off' in said and 'images were read' in said
+    assert 'is truncated' in said and 'images were read' in said
     rows = rows_of(tmp_path / 't.csv')
     assert 10 <= len(rows) < 30
     assert len(messages_of(tmp_path / 'o')['/nav_monitor/ood_status']) == len(rows)
-    assert 'breaks off' in (tmp_path / 'p.html').read_text()
+    assert 'is truncated' in (tmp_path / 'p.html').read_text()
 
 
 def test_what_is_left_of_a_data_base_that_breaks_off_is_judged_and_kept(judge, tmp_path, capsys):

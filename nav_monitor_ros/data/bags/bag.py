@@ -1,11 +1,12 @@
-"""Bags of ROS 2, read without ROS: their images, one at a time.
+"""Read the images of ROS 2 bags one at a time, without ROS.
 
-A bag is a folder with ``metadata.yaml`` (or without, if the recorder was killed or still runs), or
-one of its files alone: SQLite (``.db3``, with its write-ahead log or rollback journal) or MCAP,
-compressed by file, by message (zstd) or by chunk (zstd, lz4), with an index or without. What a file
-says is checked before it is trusted: nothing outside the bag's folder is opened, a message or chunk
-is refused beyond 256 MiB, packed or unpacked, and the files of a compressed bag beyond 16 GiB or
-half of the free disk. What lies before the end of a truncated file is read.
+A bag is a folder with ``metadata.yaml`` (or without it, if the recorder was killed or is still
+running), or a single file of it: SQLite (``.db3``, with its write-ahead log or rollback journal) or
+MCAP, compressed by file, by message (zstd) or by chunk (zstd, lz4), with an index or without. The
+contents of a file are checked before they are trusted: nothing outside the bag's folder is opened,
+a message or chunk larger than 256 MiB, packed or unpacked, is refused, and so are compressed files
+that unpack to more than 16 GiB or half of the free disk space. A truncated file is read up to where
+it ends.
 """
 
 from __future__ import annotations
@@ -31,37 +32,38 @@ from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.exif_orientation import IGNORE
 from nav_monitor_ros.perception.image_encodings import decode
 
-MAX_PIXELS = 50_000_000  # of an image, before it is decoded
+MAX_PIXELS = 50_000_000  # fields of an image message, before it is decoded
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
-_MOST_PROBLEMS = 3  # that a message names
+_MOST_PROBLEMS = 3  # listed in a message
 
 
 @dataclass(frozen=True)
 class ImageTopic:
-    """A topic of a bag whose messages are images."""
+    """Image topic of a bag."""
 
     name: str
     type: str  # sensor_msgs/msg/Image or sensor_msgs/msg/CompressedImage
-    count: int  # messages that can be found
+    count: int  # messages found
 
 
 @dataclass(frozen=True, eq=False)
 class BagImage:
-    """One message of a bag that holds an image, or has another type that was asked for."""
+    """One message of a bag: an image, or another requested type."""
 
     topic: str
     type: str  # such as sensor_msgs/msg/Image
-    stamp_ns: int  # nanoseconds, the message's own
-    received_ns: int  # nanoseconds, when the recorder had it
+    stamp_ns: int  # nanoseconds, from the message header
+    received_ns: int  # nanoseconds, when the recorder received it
     frame_id: str
-    message: Any  # with the fields of its type
+    message: Any  # has the fields of its type
 
     def decode(self, *, max_pixels: int = MAX_PIXELS, exif: str = IGNORE) -> DecodedImage:
-        """Return the pixels, as the node makes them of the same message.
+        """Return the pixels, decoded as by the node.
 
         Args:
             max_pixels: Largest accepted ``width * height``.
-            exif: Whether a compressed image is turned as its EXIF says, ``ignore`` or ``apply``.
+            exif: ``apply`` rotates a compressed image according to its EXIF orientation, ``ignore``
+                does not.
 
         Raises:
             ImageError: The message cannot be used.
@@ -83,11 +85,11 @@ class BagImage:
 
 
 class Bag:
-    """The images of some topics of a bag, in the order in which they were received.
+    """Images of selected topics of a bag, in the order in which they were received.
 
-    Only an index is in memory, 48 bytes an image, with at most two unpacked chunks a file. Any
-    image can be asked for; iterating reads them all and ends with an error if some could not be.
-    One thread at a time may read.
+    Only an index is kept in memory, 48 bytes per image, plus at most two unpacked chunks per file.
+    Images can be read in any order; iteration reads all of them and finally raises an error if some
+    could not be read. Only one thread may read at a time.
     """
 
     def __init__(
@@ -98,14 +100,14 @@ class Bag:
         resources: ExitStack,
         types: Collection[str] = IMAGE_TYPES,
     ) -> None:
-        """Take the opened files of a bag; ``open_bag`` opens them.
+        """Wrap the open files of a bag; ``open_bag`` opens them.
 
         Args:
-            path: For messages.
-            storages: One for each file that could be opened.
-            damage: What is wrong with the others, '' for nothing.
-            resources: Is closed with the bag.
-            types: Of the messages that are read.
+            path: Path for messages.
+            storages: One per file that could be opened.
+            damage: Problems of the other files, '' if there are none.
+            resources: Exit stack that is closed with the bag.
+            types: Types of the messages that are read.
         """
         self.path = path
         self._types = types
@@ -139,14 +141,14 @@ class Bag:
 
     @property
     def received_ns(self) -> np.ndarray:
-        """Return when each image was received, int64 (N,), nanoseconds, rising."""
+        """Return the receive times of the images, int64 (N,), nanoseconds, ascending."""
         return self._entries['received_ns']
 
     def __getitem__(self, index: int) -> BagImage:
         """Return one image.
 
         Raises:
-            IndexError: There are fewer.
+            IndexError: The index is out of range.
             BagDamagedError: It cannot be read.
         """
         entry, topic = self._entries[index], self._topics[self._numbers[index]]
@@ -177,13 +179,13 @@ class Bag:
             )
 
     def select(self, topics: Sequence[str]) -> None:
-        """Leave some topics only.
+        """Keep only some topics.
 
         Args:
-            topics: Their names; a leading slash may be left out.
+            topics: Their names; a leading slash may be omitted.
 
         Raises:
-            NavMonitorError: One of them is not there, or holds no images.
+            NavMonitorError: A topic is missing or holds no images.
         """
         names = {self._find(topic) for topic in topics}
         chosen = [number for number, topic in enumerate(self._topics) if topic.name in names]
@@ -193,13 +195,13 @@ class Bag:
         )
 
     def close(self) -> None:
-        """Close the files and remove what was unpacked."""
+        """Close the files and remove the unpacked copies."""
         self._close()
 
     def _join(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the entries of all files by time, (N,), with their files and topics, int64 (N,).
+        """Return all entries sorted by time, (N,), with their files and topics, int64 (N,).
 
-        The entries keep the number that their topic has in its own file.
+        An entry keeps the number of its topic within its file.
         """
         known = {topic: number for number, topic in enumerate(self._topics)}
         entries, numbers = [np.zeros(0, ENTRY)], [np.zeros(0, np.int64)]
@@ -232,9 +234,9 @@ class Bag:
     def _message(self, topic: Topic, received_ns: int, data: bytes) -> BagImage:
         try:
             message = _typestore().deserialize_cdr(data, topic.type)
-        except Exception as error:  # what rosbags raises depends on where the data is wrong
+        except Exception as error:  # rosbags raises various exceptions
             raise BagDamagedError(
-                f'bag {self.path} is damaged: a message of {one_line(topic.name)} is no '
+                f'bag {self.path} is damaged: a message of {one_line(topic.name)} is not a '
                 f'{topic.type}: {one_line(error)}'
             ) from None
         header = message.header
@@ -254,17 +256,17 @@ def open_bag(
     """Open a bag and index its images.
 
     Args:
-        path: A bag's folder, or a file of it.
-        topics: Whose images are wanted, all by default; a leading slash may be left out.
-        types: Of the messages that are read, with a header each.
+        path: Folder of the bag, or one of its files.
+        topics: Topics to read, all by default; a leading slash may be omitted.
+        types: Types of the messages that are read, with a header each.
 
     Returns:
-        The bag; close it, or use it in a ``with`` block. What could be read of a damaged one is
-        there, and ``damage`` says what could not.
+        The bag; close it, or use it in a ``with`` block. A damaged bag contains whatever could be
+        read, and ``damage`` describes the rest.
 
     Raises:
-        NavMonitorError: There is no bag, nothing of it can be read, it names files outside its
-            folder, a topic is missing or holds no images, or rosbags is not installed.
+        NavMonitorError: The bag does not exist, is unreadable or lists files outside its folder, a
+            topic is missing or holds no images, or rosbags is not installed.
     """
     path = Path(os.path.expanduser(path))
     _typestore()
@@ -299,7 +301,7 @@ def open_bag(
 
 @lru_cache(maxsize=1)
 def _typestore() -> Any:
-    """Return rosbags' knowledge of ROS's own messages; no definition from a bag goes into it."""
+    """Return rosbags' types of the standard messages, without definitions from a bag."""
     try:
         from rosbags.typesys import Stores, get_typestore
     except ImportError:

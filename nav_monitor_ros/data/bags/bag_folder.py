@@ -1,4 +1,4 @@
-"""The files of a bag on disk, and what its metadata say of them; nothing outside is opened."""
+"""Files of a bag on disk and their metadata; nothing outside the bag's folder is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nav_monitor_ros.files.untrusted_yaml import read_yaml
 
 METADATA = 'metadata.yaml'
 _MOST_FILES = 10_000
-_ENDINGS = ('.mcap', '.db3')  # of the files of a bag, before they are compressed
+_ENDINGS = ('.mcap', '.db3')  # file endings, without the compression suffix
 _COMPRESSED = '.zstd'
 
 
@@ -26,18 +26,19 @@ class BagFiles:
     """The files of a bag."""
 
     found: list[Path]
-    problems: list[str] = field(default_factory=list)  # a line for each thing that is not right
-    counts: Mapping[Topic, int] | None = None  # messages of each topic, as the metadata say
+    problems: list[str] = field(default_factory=list)  # one line per problem
+    counts: Mapping[Topic, int] | None = None  # messages per topic, according to the metadata
 
 
 def files_of(path: Path) -> BagFiles:
-    """Return the files of a bag that are there, and what is not as its metadata say.
+    """Return the existing files of a bag, and how they deviate from its metadata.
 
     Args:
-        path: Of its folder, or of one of its files.
+        path: Path of the bag's folder, or of one of its files.
 
     Raises:
-        NavMonitorError: There is no bag, or its metadata describe none or lead out of its folder.
+        NavMonitorError: The bag does not exist, or its metadata are malformed or lead out of its
+            folder.
     """
     if not reachable(path).exists():
         raise NavMonitorError(f'bag {path} does not exist')
@@ -48,14 +49,14 @@ def files_of(path: Path) -> BagFiles:
     metadata = path / METADATA
     if not reachable(metadata).exists():
         return BagFiles(_named_as_of_a_bag(path), [
-            f'it has no {METADATA}, as if the recorder was killed or has not ended; `ros2 bag '
+            f'it has no {METADATA}, as if the recorder was killed or is still running; `ros2 bag '
             f'reindex {path}` writes one'
         ])
     information = _information(path, metadata)
     names = _listed_files(path, metadata, information)
     found, problems = [], []
     for name in names:
-        # Up to version 3 of the format the bag's own folder comes first.
+        # Up to version 3 of the format, paths start with the bag's own folder.
         file = path / PurePosixPath(name).name
         _require_inside(path, file)
         try:
@@ -65,7 +66,7 @@ def files_of(path: Path) -> BagFiles:
         if there:
             found.append(file)
         else:
-            problems.append(f'{METADATA} lists {one_line(name)}, which is not there')
+            problems.append(f'{METADATA} lists {one_line(name)}, which does not exist')
     if not found and problems:
         raise NavMonitorError(f'bag {path} cannot be read: {problems[0]}')
     problems += _not_listed(path, {PurePosixPath(name).name for name in names})
@@ -75,12 +76,12 @@ def files_of(path: Path) -> BagFiles:
 def miscounts(
     files: BagFiles, storages: Iterable[Storage], types: Collection[str]
 ) -> list[str]:
-    """Return a line for each topic of which the files hold more or fewer messages than they should.
+    """Return one line per topic for which the files hold more or fewer messages than expected.
 
     Args:
-        files: Of the bag.
-        storages: Those of them that could be opened.
-        types: Of the messages that are read.
+        files: Files of the bag.
+        storages: The files that could be opened.
+        types: Types of the messages that are read.
     """
     if files.counts is None:
         return []
@@ -101,9 +102,9 @@ def _messages(count: int) -> str:
 
 
 def _not_listed(path: Path, names: Collection[str]) -> list[str]:
-    """Return a line for the files of a bag's folder that its metadata do not name, if any.
+    """Return a line on files in a bag's folder that its metadata do not list, if there are any.
 
-    A compressed file may lie beside what it was unpacked to.
+    A compressed file may lie next to its unpacked copy.
     """
     known = {name.removesuffix(_COMPRESSED) for name in names}
     others = [
@@ -116,12 +117,12 @@ def _not_listed(path: Path, names: Collection[str]) -> list[str]:
     more = f' and {len(others) - 1} more' if len(others) > 1 else ''
     return [
         f'{METADATA} does not list {one_line(others[0])}{more}, which {"are" if more else "is"} '
-        f'not read; `ros2 bag reindex {path}` writes it anew'
+        f'not read; `ros2 bag reindex {path}` recreates it'
     ]
 
 
 def _counts(information: Mapping[str, Any]) -> dict[Topic, int] | None:
-    """Return how many messages of each topic a bag's metadata say, None where they do not."""
+    """Return the number of messages per topic according to a bag's metadata, None if not stated."""
     counts: dict[Topic, int] = {}
     try:
         for one in information['topics_with_message_count']:
@@ -137,7 +138,7 @@ def _counts(information: Mapping[str, Any]) -> dict[Topic, int] | None:
 
 
 def _named_as_of_a_bag(path: Path) -> list[Path]:
-    """Return the files of a bag that nothing describes, by how they are called."""
+    """Return the files of a bag without metadata, found by their names."""
     files = sorted(
         file for file in listed(path)
         if file.name.removesuffix(_COMPRESSED).endswith(_ENDINGS) and file.is_file()
@@ -153,7 +154,7 @@ def _named_as_of_a_bag(path: Path) -> list[Path]:
 
 
 def _information(path: Path, metadata: Path) -> Mapping[str, Any]:
-    """Return what a bag's metadata say of it."""
+    """Return a bag's metadata."""
     _require_inside(path, metadata)
     described = read_yaml(metadata)
     try:
@@ -161,26 +162,27 @@ def _information(path: Path, metadata: Path) -> Mapping[str, Any]:
         information['relative_file_paths']
         information.get('compression_format')
     except (KeyError, TypeError, AttributeError) as error:
-        reason = f'it lacks {error}' if isinstance(error, KeyError) else 'it is no description'
+        reason = f'it lacks {error}' if isinstance(error, KeyError) else 'it is not a description'
         raise NavMonitorError(
-            f'{metadata} does not describe a bag: {reason}; write it anew with `ros2 bag reindex`'
+            f'{metadata} does not describe a bag: {reason}; recreate it with `ros2 bag reindex`'
         ) from None
     return information
 
 
 def _listed_files(path: Path, metadata: Path, information: Mapping[str, Any]) -> list[str]:
-    """Return the files that a bag's metadata name."""
+    """Return the files that a bag's metadata list."""
     names = information['relative_file_paths']
     compression = information.get('compression_format') or 'zstd'
     valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not valid or not 0 < len(names) <= _MOST_FILES:
         raise NavMonitorError(
-            f'{metadata} does not describe a bag: relative_file_paths is no list of files; write '
-            'it anew with `ros2 bag reindex`'
+            f'{metadata} does not describe a bag: relative_file_paths is not a list of files; '
+            'recreate it with `ros2 bag reindex`'
         )
     if compression != 'zstd':
         raise NavMonitorError(
-            f"bag {path} is compressed as '{one_line(compression)}', which is not read; zstd is"
+            f"bag {path} is compressed as '{one_line(compression)}', which is not supported; only "
+            "zstd is"
         )
     for name in names:
         parts = PurePosixPath(name).parts
@@ -195,7 +197,7 @@ def _listed_files(path: Path, metadata: Path, information: Mapping[str, Any]) ->
 def _require_inside(folder: Path, file: Path) -> None:
     try:
         inside = file.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # links in a circle, names that no system takes
+    except (OSError, RuntimeError, ValueError):  # circular links, invalid names
         inside = False
     if not inside:
         raise NavMonitorError(

@@ -15,14 +15,14 @@ from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
 
 
 def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
-    """Return the images of one topic of a bag as a source without labels, for any thread.
+    """Return the images of one topic of a bag as a thread-safe source without labels.
 
-    Of a damaged bag it has the images that are left, and a warning is logged.
+    For a damaged bag, the source has the readable images, and a warning is logged.
 
     Args:
         spec: The whole specification, for messages.
-        path: Of the bag.
-        topic: Its name; '' is answered with those that are there.
+        path: Path of the bag.
+        topic: Name of the topic; '' raises an error that lists the image topics.
 
     Raises:
         NavMonitorError: As for ``open_bag``.
@@ -37,10 +37,10 @@ def open_bag_source(spec: str, path: Path, topic: str) -> ImageSource:
         )
     if bag.damage:
         logging.getLogger(__name__).warning(
-            'bag %s is damaged (%s); %d images are left', path, bag.damage, len(bag)
+            'bag %s is damaged (%s); %d images can be read', path, bag.damage, len(bag)
         )
 
-    turn = threading.Lock()  # one thread at a time reads, any number decode
+    turn = threading.Lock()  # one thread at a time reads; any number of threads decode
 
     def read(place: int, exif: str = IGNORE) -> np.ndarray:
         with turn:

@@ -1,4 +1,4 @@
-"""Opening one file of a bag, whatever its format, and the temporary copies that this may need."""
+"""Open one file of a bag in any format, with the temporary copies that this may need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nav_monitor_ros.data.bags.storage import ZSTD_MAGIC, BagDamagedError, Stora
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 
-LARGEST_FILES = 16 << 30  # bytes that the compressed files of a bag may unpack to
+LARGEST_FILES = 16 << 30  # bytes to which the compressed files of a bag may unpack
 _STORAGES: dict[bytes, Callable[[Path, Collection[str]], Storage]] = {
     storage_mcap.MAGIC: storage_mcap.McapStorage,
     storage_sqlite3.MAGIC: storage_sqlite3.Sqlite3Storage,
@@ -23,19 +23,19 @@ _STORAGES: dict[bytes, Callable[[Path, Collection[str]], Storage]] = {
 def open_storage(
     file: Path, copies: TemporaryCopies, types: Collection[str]
 ) -> tuple[Storage, str]:
-    """Open one file of a bag by what it begins with.
+    """Open one file of a bag; its first bytes tell the format.
 
     Args:
-        file: Of the bag.
-        copies: Takes what has to be unpacked or merged.
-        types: Of the messages that are read.
+        file: File of the bag.
+        copies: Space for unpacked or merged copies.
+        types: Types of the messages that are read.
 
     Returns:
-        The file, and what is wrong with its compression or its journal, '' for nothing.
+        The file, and the problem with its compression or its journal, '' if there is none.
 
     Raises:
         OSError: It cannot be read.
-        BagDamagedError: It is of no format that is read.
+        BagDamagedError: Its format is not supported.
     """
     damage = ''
     if _beginning(file).startswith(ZSTD_MAGIC):
@@ -54,7 +54,7 @@ def open_storage(
 def _open_sqlite3(
     file: Path, copies: TemporaryCopies, types: Collection[str]
 ) -> tuple[Storage, str]:
-    """Open an SQLite file merged with what lies beside it; anew where a writer was met halfway."""
+    """Open an SQLite file merged with its journals; retry if it was written to meanwhile."""
     for last in (False, False, True):
         copy, left_out = sqlite3_journals.merged(file, copies.place)
         before = sqlite3_journals.states(file)
@@ -77,34 +77,35 @@ def _beginning(file: Path) -> bytes:
 
 
 class TemporaryCopies:
-    """The disk space that copies of a bag's files may take, unpacked or merged."""
+    """Disk space for unpacked or merged copies of a bag's files."""
 
     def __init__(self, resources: ExitStack) -> None:
-        """Take nothing yet; ``resources`` removes what will be taken."""
+        """Reserve nothing yet; ``resources`` removes the copies."""
         self._resources = resources
         self._folder: Path | None = None
         self._left = 0
 
     def place(self, size: int) -> Path:
-        """Return an empty folder for copies of so many bytes.
+        """Return an empty folder for copies of the given size.
 
         Raises:
-            BagDamagedError: There is no room for them.
+            BagDamagedError: There is not enough space.
         """
         folder = self._resources.enter_context(scratch_folder())
         free = shutil.disk_usage(folder).free
         if 2 * size > free:
             raise BagDamagedError(
-                f'a copy needs {size} bytes, and {folder} has {free} free, of which half is used; '
+                f'a copy needs {size} bytes, and {folder} has {free} free, of which at most half '
+                'is used; '
                 'set TMPDIR to a larger one'
             )
         return folder
 
     def unpack(self, file: Path) -> tuple[Path, str]:
-        """Return a decompressed copy of a zstd file, and what is wrong with it, '' for nothing.
+        """Return a decompressed copy of a zstd file, and its problem, '' if there is none.
 
         Raises:
-            BagDamagedError: It unpacks to more than there is room for.
+            BagDamagedError: The unpacked file exceeds the available space.
         """
         from backports import zstd
 
@@ -119,7 +120,7 @@ class TemporaryCopies:
                 while block := source.read(1 << 20):
                     self._left -= len(block)
                     if self._left < 0:
-                        raise BagDamagedError('it unpacks to more than there is room for')
+                        raise BagDamagedError('the unpacked file exceeds the available space')
                     plain.write(block)
             except (zstd.ZstdError, EOFError, MemoryError) as error:
                 damage = f'its zstd data ends early: {one_line(error)}'

@@ -1,9 +1,9 @@
-"""What a recorder left beside an SQLite file, merged as SQLite itself would.
+"""Merge the journals that a recorder left next to an SQLite file, as SQLite itself would.
 
 A recorder that was killed leaves its last transactions in a write-ahead log (``-wal``), or half of
-its last one in the file and the way back in a rollback journal (``-journal``). SQLite merges either
-when it opens the file, but writes into the bag's folder to do so. Here a private copy is merged,
-and the bag stays as it is.
+its last transaction in the file and the data to roll it back in a rollback journal (``-journal``).
+SQLite merges either when it opens the file, but writes into the bag's folder to do so. Here a
+private copy is merged, and the bag is not changed.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from nav_monitor_ros.data.bags.storage import BagDamagedError
 from nav_monitor_ros.errors import one_line
 
 _ENDINGS = ('-wal', '-journal')
-_JOURNAL_MAGIC = b'\xd9\xd5\x05\xf9\x20\xa1\x63\xd7'  # at a journal's end: it names another file
+_JOURNAL_MAGIC = b'\xd9\xd5\x05\xf9\x20\xa1\x63\xd7'  # ends a journal that names another file
 _LOG_MAGICS = (0x377F0682, 0x377F0683)
 _LOG_HEADER = struct.Struct('>8I')  # magic, version, page size, number, two salts, two checksums
 _FRAME = np.dtype([('page', '>u4'), ('pages', '>u4'), ('salts', '>u4', 2), ('sums', '>u4', 2)])
-# The bytes that SQLite locks, which are not there: what a writer holds, and any connection to a
-# file with a write-ahead log.
+# Bytes beyond the file's end that SQLite locks: those that a writer holds, and those of any
+# connection to a file with a write-ahead log.
 _RESERVED, _SHARED = (0x40000001, 1), (0x40000002, 510)
-_LIVE = 'it is being written to; what had been committed is read'
-_ATTEMPTS = 3  # to copy files that change meanwhile
+_LIVE = 'it is being written to; only committed data is read'
+_ATTEMPTS = 3  # to copy files that are changing
 PAUSE = 0.1  # seconds between them
-_STEPS = 1_000_000  # of SQLite's virtual machine: the schema of a bag needs some hundreds
+_STEPS = 1_000_000  # steps of SQLite's virtual machine; the schema of a bag needs a few hundred
 
 
 def merged(path: Path, place: Callable[[int], Path]) -> tuple[Path, str]:
-    """Return the file to read in place of a bag's file, and what could not be merged.
+    """Return the file to read instead of a bag's file, and what could not be merged.
 
     Args:
         path: An SQLite file; neither it nor anything in its folder is changed.
-        place: Makes an empty private folder for so many bytes; raises ``BagDamagedError`` where
-            there is no room.
+        place: Creates an empty private folder for the given number of bytes; raises
+            ``BagDamagedError`` if there is not enough space.
 
     Returns:
-        The file itself where nothing lies beside it, else a merged copy; and a text, '' where the
-        whole was merged.
+        The file itself if it has no journals, else a merged copy; and a text on what is missing, ''
+        if everything was merged.
     """
     path = path.resolve()
     beside, problem = _beside(path)
@@ -71,7 +71,7 @@ def merged(path: Path, place: Callable[[int], Path]) -> tuple[Path, str]:
     except (OSError, sqlite3.Error, BagDamagedError) as error:
         names = ' and '.join(f'{path.name}{file.name[len(path.name):]}' for file in beside)
         problems.append(
-            f'{names} cannot be merged, and what it holds is missing: '
+            f'{names} cannot be merged, and its contents are missing: '
             f'{one_line(getattr(error, "strerror", None) or error)}'
         )
         return path, _joined(problems)
@@ -83,7 +83,7 @@ def _joined(problems: list[str]) -> str:
 
 
 def _beside(path: Path) -> tuple[list[Path], str]:
-    """Return the journals of a file that hold anything, and what is wrong with one."""
+    """Return the non-empty journals of a file, and a problem with one of them."""
     found, problem = [], ''
     for ending in _ENDINGS:
         file = path.with_name(path.name + ending)
@@ -92,7 +92,7 @@ def _beside(path: Path) -> tuple[list[Path], str]:
         except OSError:
             continue
         if not stat.S_ISREG(described.st_mode):
-            problem = f'{file.name} is no regular file, and is not read'
+            problem = f'{file.name} is not a regular file, and is not read'
         elif described.st_size and not _is_zero(file):
             found.append(file)
     return found, problem
@@ -125,9 +125,9 @@ def _locked(path: Path, start: int, length: int) -> bool:
 
 
 def _copy_of_live(path: Path, folder: Path) -> Path:
-    """Copy a file with a write-ahead log that is in use, by SQLite's own rules.
+    """Copy a file whose write-ahead log is in use, by SQLite's own rules.
 
-    The writer goes on meanwhile.
+    The writer is not blocked.
     """
     copy = folder / 'live.db3'
     source = sqlite3.connect(f'{path.as_uri()}?mode=ro', uri=True)
@@ -144,7 +144,7 @@ def _copy_of_live(path: Path, folder: Path) -> Path:
 
 
 def _copied(path: Path, beside: list[Path], folder: Path) -> tuple[Path, str]:
-    """Copy a file with its journals, and say whether they changed meanwhile."""
+    """Copy a file with its journals; return whether they changed meanwhile."""
     copy = folder / 'copy.db3'
     for _ in range(_ATTEMPTS):
         before = states(path)
@@ -157,11 +157,11 @@ def _copied(path: Path, beside: list[Path], folder: Path) -> tuple[Path, str]:
         if states(path) == before:
             return copy, ''
         time.sleep(PAUSE)
-    return copy, 'it is being written to; what is read may lack its last messages'
+    return copy, 'it is being written to; the last messages may be missing'
 
 
 def states(path: Path) -> list[tuple[int, int, int] | None]:
-    """Return what changes when a file or a journal of it is written to."""
+    """Return values that change when a file or one of its journals is written to."""
     states: list[tuple[int, int, int] | None] = []
     for file in (path, *(path.with_name(path.name + ending) for ending in _ENDINGS)):
         try:
@@ -177,21 +177,21 @@ def _merge(copy: Path) -> tuple[bool, str]:
     """Merge a private copy with its journals.
 
     Returns:
-        Whether the copy can be read, and what of the journals was left out.
+        Whether the copy can be read, and which part of the journals was left out.
     """
     journal, log = (copy.with_name(copy.name + ending) for ending in ('-journal', '-wal'))
     problem = ''
     if journal.exists() and _names_a_file(journal):
         # SQLite would open that file, and might delete it.
         journal.unlink()
-        problem = 'its rollback journal names another file, and is not used'
+        problem = 'its rollback journal names another file and is not used'
     described = _LogFrames(log) if log.exists() else None
     size = copy.stat().st_size
     used = _merge_by_sqlite(copy)
     if described is None:
         return True, problem
     if described.misses(size, used):
-        return False, _joined([problem, 'it breaks off, and its write-ahead log is left out'])
+        return False, _joined([problem, 'it is truncated, so its write-ahead log is left out'])
     return True, _joined([problem, described.left_out(used)])
 
 
@@ -206,7 +206,8 @@ def _merge_by_sqlite(copy: Path) -> int:
 
     connection = sqlite3.connect(copy)
     try:
-        connection.execute('PRAGMA writable_schema = ON')  # or a damaged file is refused whole
+        # Otherwise a damaged file is refused as a whole.
+        connection.execute('PRAGMA writable_schema = ON')
         connection.execute('PRAGMA trusted_schema = OFF')
         connection.set_progress_handler(spend, 1000)
         _, used, _ = connection.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
@@ -272,9 +273,9 @@ class _LogFrames:
         return int(((logged > there) & (logged <= pages)).sum()) < pages - there
 
     def left_out(self, used: int) -> str:
-        """Say what SQLite did not take, having used so many frames."""
+        """Describe what SQLite did not merge, given the number of frames that it used."""
         if not self._usable:
-            return 'its write-ahead log is damaged, and nothing of it can be read'
+            return 'its write-ahead log is damaged, and none of it can be read'
         left = len(self.frames) - used
         if left > 0 or self._rest:
             return (

@@ -1,4 +1,4 @@
-"""What the files of a ROS 2 bag have in common, whatever their format; nothing in them trusted."""
+"""Common interface of the files of a ROS 2 bag; their contents are not trusted."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 
-LARGEST = 256 << 20  # bytes that a message or a chunk may have, compressed or not
-MOST = 1 << 22  # messages read of a file: 38 hours of a camera at 30 Hz
-LONGEST = 256  # letters of a topic's name or type
+LARGEST = 256 << 20  # bytes, largest message or chunk, compressed or not
+MOST = 1 << 22  # messages read per file: 38 hours of a camera at 30 Hz
+LONGEST = 256  # characters of a topic's name or type
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
-# Where a message lies: when it was received, its topic's place among the file's topics, and
-# two numbers that only the storage understands.
+# Location of a message: its receive time, the index of its topic among the file's topics, and two
+# numbers that only the storage interprets.
 ENTRY = np.dtype(
     [('received_ns', np.int64), ('topic', np.int64), ('place', np.int64), ('offset', np.int64)]
 )
 
 
 class BagDamagedError(NavMonitorError):
-    """A part of a bag cannot be read; the text says which."""
+    """Part of a bag cannot be read; the message says which."""
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as a bag describes it."""
+    """Topic, as described in a bag."""
 
     name: str
     type: str  # sensor_msgs/msg/Image
     serialization: str = 'cdr'
 
     def holds(self, types: Collection[str]) -> bool:
-        """Return whether its messages can be read, and are of one of these types."""
+        """Return whether its messages can be read and have one of these types."""
         return self.type in types and self.serialization == 'cdr'
 
 
 class Storage(ABC):
-    """One file of a bag: an index of its messages of some types in memory, the rest on disk."""
+    """One file of a bag; only an index of the requested messages is in memory."""
 
-    topics: tuple[Topic, ...]  # of any type
-    entries: np.ndarray  # ENTRY (N,), the messages of the wanted types, in any order
-    damage: str  # what could not be read, '' where all could
+    topics: tuple[Topic, ...]  # topics of any type
+    entries: np.ndarray  # ENTRY (N,), messages of the requested types, in any order
+    damage: str  # what could not be read, '' if everything could
 
     @abstractmethod
     def read(self, entry: Any) -> bytes:
@@ -65,26 +65,26 @@ class Storage(ABC):
 
 
 def unpack(data: bytes, compression: str, largest: int = LARGEST) -> tuple[bytes, bool]:
-    """Decompress at most ``largest`` bytes, whatever the data promises.
+    """Decompress at most ``largest`` bytes, whatever size the data declares.
 
     Args:
-        data: One frame of compressed data, or its beginning.
-        compression: ``zstd``, ``lz4`` (its frame format), or '' for none.
-        largest: In bytes.
+        data: A frame of compressed data, or the start of one.
+        compression: ``zstd``, ``lz4`` (frame format), or '' for none.
+        largest: Largest accepted size, bytes.
 
     Returns:
-        What came out, and whether that is all of it: not where ``data`` ends too early.
+        The decompressed data, and whether it is complete: not if ``data`` is truncated.
 
     Raises:
-        BagDamagedError: The data is corrupt, of another compression, or larger than allowed.
+        BagDamagedError: The data is corrupt, has another compression, or is larger than allowed.
     """
     if not compression:
         return data, True
     decompressor = _decompressor(compression)
     try:
-        # One byte more than allowed tells what is too large from what just fits.
+        # One byte more than allowed distinguishes data that is too large from data that just fits.
         unpacked = decompressor.decompress(data, max_length=largest + 1)
-    except Exception as error:  # zstd, lz4 and memory have errors of their own
+    except Exception as error:  # zstd and lz4 define their own errors
         raise BagDamagedError(f'{compression} data is corrupt: {one_line(error)}') from None
     if len(unpacked) > largest:
         raise BagDamagedError(
@@ -94,16 +94,16 @@ def unpack(data: bytes, compression: str, largest: int = LARGEST) -> tuple[bytes
 
 
 def unpack_message(data: bytes) -> bytes:
-    """Return a message as it was before a recorder compressed it, if one did.
+    """Return a message, decompressed if the recorder compressed it.
 
     Raises:
-        BagDamagedError: As for ``unpack``, or the data breaks off.
+        BagDamagedError: As for ``unpack``, or the data is truncated.
     """
-    if data[: len(ZSTD_MAGIC)] != ZSTD_MAGIC:  # what is not compressed, CDR, begins with 0
+    if data[: len(ZSTD_MAGIC)] != ZSTD_MAGIC:  # uncompressed data, CDR, begins with 0
         return data
     unpacked, complete = unpack(data, 'zstd')
     if not complete:
-        raise BagDamagedError('a message of zstd data breaks off')
+        raise BagDamagedError('a zstd-compressed message is truncated')
     return unpacked
 
 
@@ -116,4 +116,6 @@ def _decompressor(compression: str) -> Any:
         from lz4 import frame
 
         return frame.LZ4FrameDecompressor()
-    raise BagDamagedError(f"compression '{one_line(compression)}' is not read; zstd and lz4 are")
+    raise BagDamagedError(
+        f"compression '{one_line(compression)}' is not supported; zstd and lz4 are"
+    )

@@ -1,8 +1,8 @@
-"""MCAP files: indexed in one walk over their records, with or without an index of their own.
+"""MCAP files, indexed in one pass over their records, with or without their own index.
 
-rosbags reads MCAP too, but only whole files, decompressing what they hold without a limit and
-keeping all chunks that overlap in memory at once; here a recording that a power cut ended and a
-file that somebody made to do harm are read as well.
+rosbags also reads MCAP, but only complete files; it decompresses without a limit and keeps all
+overlapping chunks in memory at once. This module also reads recordings that a power cut ended, and
+malicious files do no harm.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from nav_monitor_ros.errors import one_line
 
 MAGIC = b'\x89MCAP0\r\n'
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _INDEX = 2, 3, 4, 5, 6, 7
-_PREFIX = struct.Struct('<BQ')  # of a record: its kind and the bytes that follow
+_PREFIX = struct.Struct('<BQ')  # header of a record: its kind and the number of bytes that follow
 _MESSAGE_HEADER = struct.Struct('<HIQQ')  # channel, sequence, log time, publish time
 _CHUNK_HEADER = struct.Struct('<QQQII')  # first, last time; unpacked bytes; CRC; length of a name
 _TIMES = np.dtype([('time', '<u8'), ('offset', '<u8')])
-_LARGEST_DESCRIPTION = 1 << 20  # bytes of a schema or channel
-_UNCHUNKED = -1  # an entry's offset where the message is a record of the file itself
+_LARGEST_DESCRIPTION = 1 << 20  # bytes, largest schema or channel
+_UNCHUNKED = -1  # offset of an entry whose message is a record of the file itself
 _KEPT_CHUNKS = 2
 
 
 @dataclass
 class _Chunk:
-    """A chunk that the walk has passed, with the message indexes found behind it."""
+    """A chunk with the message indexes found after it."""
 
     place: int
     complete: bool
@@ -55,14 +55,14 @@ class _Chunk:
 
 
 class McapStorage(Storage):
-    """An MCAP file. Of its chunks, the last two that were read stay unpacked in memory."""
+    """An MCAP file; the two most recently read chunks stay unpacked in memory."""
 
     def __init__(self, path: Path, types: Collection[str] = IMAGE_TYPES) -> None:
         """Index a file.
 
         Args:
-            path: That begins with ``MAGIC``.
-            types: Of the messages that are wanted.
+            path: Path of a file that begins with ``MAGIC``.
+            types: Types of the messages to index.
 
         Raises:
             OSError: It cannot be read.
@@ -72,10 +72,10 @@ class McapStorage(Storage):
         self._found: list[np.ndarray] = []
         self._count = 0
         self._schemas: dict[int, str] = {}
-        self._channels: dict[int, int] = {}  # the file's number -> place among the topics
-        self._topics: dict[Topic, int] = {}  # -> its place
-        self._wanted: set[int] = set()  # of these places
-        self._last = 0, 0  # place and end of the last message outside of chunks
+        self._channels: dict[int, int] = {}  # number in the file -> index among the topics
+        self._topics: dict[Topic, int] = {}  # -> its position
+        self._wanted: set[int] = set()  # positions of these
+        self._last = 0, 0  # position and end of the last message outside of chunks
         self._unpacked: OrderedDict[int, bytes] = OrderedDict()
         self._file = path.open('rb')
         try:
@@ -101,7 +101,7 @@ class McapStorage(Storage):
             raise BagDamagedError(f'no message where the index at byte {place} points')
         channel = _MESSAGE_HEADER.unpack_from(record)[0]
         if self._channels.get(channel) != entry['topic']:
-            raise BagDamagedError(f'another message than the index at byte {place} says')
+            raise BagDamagedError(f'the message does not match the index at byte {place}')
         return unpack_message(record[_MESSAGE_HEADER.size :])
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class McapStorage(Storage):
         self._file.close()
 
     def _walk(self) -> None:
-        """Visit the file's records up to the footer, or to where the file breaks off."""
+        """Visit the file's records up to the footer or to where the file is truncated."""
         place, chunk = len(MAGIC), None
         try:
             while True:
@@ -124,7 +124,7 @@ class McapStorage(Storage):
                 if kind == _CHUNK:
                     chunk = _Chunk(place, complete=stop <= self._size)
                 if stop > self._size:
-                    raise BagDamagedError(f'it breaks off in the record at byte {place}')
+                    raise BagDamagedError(f'it is truncated in the record at byte {place}')
                 if kind == _INDEX and chunk is not None:
                     chunk.indexes.append(self._read_index(start, length))
                 elif kind == _MESSAGE:
@@ -138,7 +138,7 @@ class McapStorage(Storage):
         except BagDamagedError as error:
             self._note_damage(str(error))
             if chunk is not None:
-                # Indexes may be missing behind the last chunk; what is in it counts.
+                # The indexes after the last chunk may be missing; its contents decide.
                 chunk.complete = False
                 with suppress(BagDamagedError):
                     self._close(chunk)
@@ -147,7 +147,7 @@ class McapStorage(Storage):
         self._file.seek(place)
         prefix = self._file.read(_PREFIX.size)
         if len(prefix) < _PREFIX.size:
-            raise BagDamagedError('it breaks off without an end mark')
+            raise BagDamagedError('it is truncated: the end mark is missing')
         kind, length = _PREFIX.unpack(prefix)
         return kind, length
 
@@ -159,14 +159,14 @@ class McapStorage(Storage):
         self._file.seek(start)
         found = self._file.read(length)
         if len(found) < length:
-            raise BagDamagedError(f'it breaks off in the record at byte {start}')
+            raise BagDamagedError(f'it is truncated in the record at byte {start}')
         return found
 
     def _note_damage(self, what: str) -> None:
         self.damage = self.damage or what
 
     def _learn(self, kind: int, record: bytes) -> None:
-        """Take in a schema or a channel; the first one of a number counts."""
+        """Register a schema or channel; the first one with a given number counts."""
         try:
             number = struct.unpack_from('<H', record)[0]
             if kind == _SCHEMA:
@@ -179,7 +179,7 @@ class McapStorage(Storage):
                 if topic.holds(self._types):
                     self._wanted.add(self._channels[number])
         except (struct.error, UnicodeDecodeError) as error:
-            self._note_damage(f'a topic is described badly: {one_line(error)}')
+            self._note_damage(f'the description of a topic is malformed: {one_line(error)}')
 
     def _read_index(self, start: int, length: int) -> tuple[int, np.ndarray]:
         record = self._bytes(start, length)
@@ -188,7 +188,7 @@ class McapStorage(Storage):
         return struct.unpack_from('<H', record)[0], np.frombuffer(record, _TIMES, offset=6)
 
     def _close(self, chunk: _Chunk) -> None:
-        """Add the messages of a chunk: by its indexes, or by looking into it."""
+        """Add the messages of a chunk, from its indexes or its contents."""
         known = all(channel in self._channels for channel, _ in chunk.indexes)
         if chunk.complete and chunk.indexes and known:
             for channel, times in chunk.indexes:
@@ -200,7 +200,7 @@ class McapStorage(Storage):
             self._note_damage(str(error))
             return
         found: dict[int, array[int]] = {}  # channel -> time, offset, time, offset...
-        last, end = 0, 0  # of the last message, where it is the last record
+        last, end = 0, 0  # position of the last message, if it is the last record
         for kind, (start, stop) in _records(content):
             if kind == _MESSAGE and stop - start >= _MESSAGE_HEADER.size:
                 channel, _, time, _ = _MESSAGE_HEADER.unpack_from(content, start)
@@ -208,7 +208,7 @@ class McapStorage(Storage):
             elif kind in (_SCHEMA, _CHANNEL) and stop - start <= _LARGEST_DESCRIPTION:
                 self._learn(kind, content[start:stop])
             last, end = (start - _PREFIX.size, stop) if kind == _MESSAGE else (last, 0)
-        # As in ``_distrust``: zeros may complete the last message.
+        # As in ``_distrust``: the last message may be padded with zeros.
         rest = content[end:] if end else b''
         if rest and not content[end - 1] and not rest.strip(b'\0'):
             for numbers in found.values():
@@ -227,9 +227,9 @@ class McapStorage(Storage):
         self._add(channel, np.array([time], np.uint64), place, None)
 
     def _distrust(self, place: int) -> None:
-        """Leave out the message before a place where zeros begin, if it ends in zeros itself.
+        """Leave out the message before the position where zeros begin, if it ends in zeros itself.
 
-        A power cut leaves zeros where the file was made longer and not yet written.
+        A power cut leaves zeros where the file had been extended but not yet written.
         """
         message, end = self._last
         found = bool(self._found) and bool((self._found[-1]['place'] == message).any())
@@ -247,7 +247,7 @@ class McapStorage(Storage):
             return
         latest = np.iinfo(np.int64).max
         if (times > latest).any() or (offsets is not None and (offsets > latest).any()):
-            self._note_damage(f'times or places of messages at byte {place} are impossible')
+            self._note_damage(f'times or offsets of messages at byte {place} are impossible')
             return
         if self._count + len(times) > MOST:
             raise BagDamagedError(f'it has more than the {MOST} messages allowed')
@@ -258,7 +258,7 @@ class McapStorage(Storage):
         self._found.append(entries)
 
     def _content(self, place: int) -> bytes:
-        """Return the records of a chunk, or of what the file has of it, unpacked."""
+        """Return the unpacked records of a chunk, as far as the file contains it."""
         if place in self._unpacked:
             self._unpacked.move_to_end(place)
             return self._unpacked[place]
@@ -273,7 +273,7 @@ class McapStorage(Storage):
         start += 8
         available = min(length, max(0, self._size - start))
         data = self._bytes(start, available)
-        # A chunk that promises more than it may have is not worth a look.
+        # A chunk that declares more than is allowed is not unpacked.
         if size > LARGEST:
             raise BagDamagedError(
                 f'the chunk at byte {place} unpacks to {size} bytes, more than the {LARGEST} '
@@ -292,7 +292,7 @@ class McapStorage(Storage):
 
 
 def _records(content: bytes, place: int = 0) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Yield kind, start and end of the whole records in a chunk, from ``place`` on."""
+    """Yield kind, start and end of the complete records in a chunk, starting at ``place``."""
     while 0 <= place <= len(content) - _PREFIX.size:
         kind, length = _PREFIX.unpack_from(content, place)
         start = place + _PREFIX.size
@@ -303,12 +303,12 @@ def _records(content: bytes, place: int = 0) -> Iterator[tuple[int, tuple[int, i
 
 
 def _texts(record: bytes, place: int, count: int) -> list[str]:
-    """Return the texts that follow each other from ``place``, each behind its length."""
+    """Return consecutive length-prefixed strings, starting at ``place``."""
     texts = []
     for _ in range(count):
         length = struct.unpack_from('<I', record, place)[0]
         place += 4 + length
         if place > len(record) or length > LONGEST:
-            raise struct.error(f'a text of {length} bytes')
+            raise struct.error(f'a string of {length} bytes')
         texts.append(record[place - length : place].decode())
     return texts

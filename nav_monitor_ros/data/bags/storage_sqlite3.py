@@ -1,4 +1,4 @@
-"""SQLite files of a bag: read row by row, as far as they go."""
+"""SQLite files of a bag, read row by row as far as they are intact."""
 
 from __future__ import annotations
 
@@ -30,38 +30,39 @@ _COLUMNS = {
     'messages': {'id', 'topic_id', 'timestamp', 'data'},
 }
 _MOST_TOPICS = 1 << 16
-_MOST_IN_A_PAGE = 64  # messages, of a hundred bytes or more, in pages of 4096
-_STEPS = 100_000  # of SQLite's virtual machine, between two looks at what is left of the budget
-# What SQLite raises, and Python where a value does not fit.
+_MOST_IN_A_PAGE = 64  # messages of at least a hundred bytes, in pages of 4096
+_STEPS = 100_000  # steps of SQLite's virtual machine between two checks of the remaining budget
+# Errors of SQLite, and of Python for a value out of range.
 _UNREADABLE = (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError)
 
 
 class Sqlite3Storage(Storage):
-    """A ``.db3`` file, opened for reading only; neither journal nor lock are made or looked for."""
+    """A ``.db3`` file, opened read-only; journals and locks are neither created nor used."""
 
     def __init__(self, path: Path, types: Collection[str] = IMAGE_TYPES) -> None:
         """Index a file.
 
         Args:
-            path: That begins with ``MAGIC``; what lies beside it is merged (``sqlite3_journals``).
-            types: Of the messages that are wanted.
+            path: Path of a file that begins with ``MAGIC``; ``sqlite3_journals`` has merged its
+                journals.
+            types: Types of the messages that are wanted.
 
         Raises:
             OSError: It cannot be read.
-            BagDamagedError: It holds no bag.
+            BagDamagedError: It does not hold a bag.
         """
         self._types = types
         self._size = os.stat(path).st_size
-        self.damage = 'it breaks off' if _promises(path) > self._size else ''
-        # Pages that point to each other in circles would keep SQLite busy for ever.
+        self.damage = 'it is truncated' if _promises(path) > self._size else ''
+        # Pages that point to each other in a cycle would keep SQLite busy forever.
         self._budget = _STEPS + self._size
-        # Frames are read by whichever thread asks; one at a time, by the caller's care.
+        # Any thread may read; the caller ensures that only one does at a time.
         self._connection = sqlite3.connect(
             f'{path.resolve().as_uri()}?mode=ro&immutable=1', uri=True, check_same_thread=False
         )
         try:
             self._prepare()
-            self._numbers: dict[int, int] = {}  # the file's number -> place among the topics
+            self._numbers: dict[int, int] = {}  # number in the file -> index among the topics
             self.topics = self._read_topics()
             self.entries = self._read_entries()
             if self.damage:
@@ -83,25 +84,27 @@ class Sqlite3Storage(Storage):
         self._connection.close()
 
     def _prepare(self) -> None:
-        """Check what the file is, and keep it from making SQLite do anything but read tables."""
+        """Check the file, and prevent it from making SQLite do anything but read tables."""
         connection = self._connection
-        # A file that was cut off is refused whole otherwise; nothing can be written.
+        # Otherwise a truncated file is refused as a whole; nothing can be written.
         connection.execute('PRAGMA writable_schema = ON')
         connection.execute('PRAGMA trusted_schema = OFF')
         connection.execute('PRAGMA cell_size_check = ON')
         connection.set_progress_handler(self._spend, _STEPS)
         for table, columns in _COLUMNS.items():
-            # Views and virtual tables, which have no root page, would be programs.
+            # Views and virtual tables, which have no root page, could run code.
             found = connection.execute(
                 "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
             ).fetchall()
             listed = connection.execute(f'PRAGMA table_xinfo({table})').fetchall()
-            stored = {column[1] for column in listed if not column[6]}  # generated ones are not
+            stored = {column[1] for column in listed if not column[6]}  # no generated ones
             if len(found) != 1 or not found[0][0] or not columns <= stored:
-                raise BagDamagedError(f'it has no table {table} as bags have it')
+                raise BagDamagedError(
+                f'it has no table {table} with the columns of a bag'
+            )
 
     def _data(self, place: int) -> bytes:
-        """Return what the row of a message holds."""
+        """Return the data of a message's row."""
         largest = min(LARGEST, self._size)
         try:
             row = self._connection.execute(
@@ -121,10 +124,10 @@ class Sqlite3Storage(Storage):
         return data
 
     def _whole(self, entries: np.ndarray) -> np.ndarray:
-        """Leave out the messages that SQLite would complete with zeros.
+        """Leave out the messages that SQLite would pad with zeros.
 
-        It does so where a file breaks off within a page, which is the last one. Messages of which
-        a part may lie there, the last ones written, have to end in something else.
+        It does so if a file is truncated within its last page. The last messages written, which may
+        extend into that page, must end in something else.
         """
         first = max(0, len(entries) - _MOST_IN_A_PAGE)
         kept = np.ones(len(entries), bool)
@@ -134,7 +137,7 @@ class Sqlite3Storage(Storage):
         return entries[kept]
 
     def _spend(self) -> bool:
-        """Return whether SQLite has to stop."""
+        """Return whether SQLite must stop."""
         self._budget -= _STEPS
         return self._budget < 0
 
@@ -150,7 +153,7 @@ class Sqlite3Storage(Storage):
         return tuple(topics)
 
     def _read_entries(self) -> np.ndarray:
-        """List the messages by what stands before their data, as far as the table goes."""
+        """List the messages without reading their data, as far as the table is intact."""
         wanted = {
             number: place for number, place in self._numbers.items()
             if self.topics[place].holds(self._types)
@@ -159,7 +162,7 @@ class Sqlite3Storage(Storage):
         count = 0
         try:
             # By row number, the order in which the file was written, and not through an index,
-            # which lies at the end of the file.
+            # which is at the end of the file.
             for place, topic, time in self._connection.execute(
                 'SELECT rowid, topic_id, timestamp FROM messages NOT INDEXED ORDER BY rowid'
             ):
@@ -178,10 +181,10 @@ class Sqlite3Storage(Storage):
 
 
 def _promises(path: Path) -> int:
-    """Return how many bytes the file should have, by its header; 0 where that does not say."""
+    """Return the size of the file according to its header, bytes; 0 if it is not stated."""
     with path.open('rb') as stream:
         header = stream.read(100)
-    # Page size, and pages where the number was written with the last change of the file.
+    # Page size, and number of pages if it was updated with the last change of the file.
     page = int.from_bytes(header[16:18], 'big')
     valid = len(header) == 100 and header[24:28] == header[92:96]
     return (65536 if page == 1 else page) * int.from_bytes(header[28:32], 'big') if valid else 0

@@ -89,7 +89,7 @@ def background_output(wanted: int | None, outputs: int) -> int | None:
 
     Args:
         wanted: Its number, negative from the end; None where there is none.
-        outputs: Of the network.
+        outputs: Outputs of the network.
 
     Raises:
         NavMonitorError: There is no such output.

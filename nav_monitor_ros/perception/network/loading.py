@@ -40,13 +40,13 @@ def start_network(
     Args:
         spec: Names it; ``onnx`` for a network that is all in one file.
         weights: Its weights, or the ONNX file.
-        preprocess: How pixels become its input.
+        preprocess: Preprocessing of the network's input.
         layer: The monitored one; ``ANY_LAYER`` where nothing is monitored.
         background: Index of the output for everything that belongs to no class.
         device: ``auto``, ``cpu`` or ``cuda:N``; ONNX files run on the CPU.
         threads: On the CPU; 0 leaves the backend's choice.
-        trusted_packages: Whose network code may be imported; by default the spec's own, since
-            typing a package's name on the command line means trusting it.
+        trusted_packages: Packages whose network code may be imported; by default the spec's own,
+            since typing a package's name on the command line means trusting it.
 
     Raises:
         NavMonitorError: The network cannot be built or run.

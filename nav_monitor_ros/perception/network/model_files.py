@@ -21,7 +21,7 @@ def require_model_file(path: Path, what: str) -> None:
     """Check that a file can be read and holds what it should, not a stand-in for it.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         what: It should hold, for the message: ``weights`` or ``network``.
 
     Raises:
@@ -61,7 +61,7 @@ def require_whole_archive(path: Path, what: str) -> None:
     """Check the checksums of a zip archive.
 
     Args:
-        path: Of a file that begins as an archive does.
+        path: Path of a file that begins like an archive.
         what: It should hold, for the message.
 
     Raises:

@@ -38,8 +38,8 @@ class NetworkSpec:
         Args:
             trusted_packages: Top-level packages, besides torchvision and this one, whose code may
                 be imported. A bundle is data; only its user can allow it to name code.
-            weights: Of a bundle: a state dict with the network's own names. A network whose package
-                is not in ``trusted_packages`` may take no more memory than these fill: its
+            weights: Weights of a bundle: a state dict with the network's own names. A network whose
+                package is not in ``trusted_packages`` may take no more memory than these fill: its
                 arguments, which came with them, may ask for more than there is.
 
         Returns:

@@ -79,7 +79,7 @@ def draw_comparison(
     Args:
         rows: Correctly classified images and missed ones, a column for each class.
         filters: None where they were not measured.
-        title: Of the picture.
+        title: Title of the picture.
         subtitle: Below it.
 
     Returns:
@@ -113,7 +113,7 @@ def draw_slices(
 
     Args:
         rows: As for ``draw_comparison``.
-        position: Of the kernel.
+        position: Position of the kernel.
         reach: Magnitude at which colours end.
 
     Returns:

@@ -57,10 +57,10 @@ def draw_lines(
     Args:
         canvas: All of it is used.
         lines: At least one.
-        title: What the chart shows.
+        title: Title of the chart.
         x_label: Below the horizontal axis.
         y_label: Beside the vertical axis.
-        y_range: Of the vertical axis; by default that of the values.
+        y_range: Range of the vertical axis; by default that of the values.
         percent: Write the vertical axis' numbers, shares of 1, in percent.
         mark: Where a vertical line stands, with a dot on each line.
     """
@@ -102,8 +102,8 @@ def draw_bars(
     Args:
         canvas: All of it is used.
         values: float (N,), none below 0.
-        names: Of the bars, N; as many are written as there is room for.
-        title: What the chart shows.
+        names: Names of the bars, N; as many are written as there is room for.
+        title: Title of the chart.
         x_label: Below the horizontal axis.
     """
     finite = np.isfinite(values)

@@ -60,8 +60,8 @@ def gradient_panels(
 
     Args:
         values: float (1 or 3, h, w), of gray or of red, green and blue.
-        title: Of the panels.
-        facts: How it was made.
+        title: Title of the panels.
+        facts: Facts on how it was made.
         reach: Magnitude at which colours end; by default a high percentile of the values.
 
     Returns:
@@ -90,8 +90,8 @@ def saliency_panel(values: np.ndarray, title: str, facts: str) -> Panel:
 
     Args:
         values: float (channels, h, w).
-        title: Of the panel.
-        facts: How it was made.
+        title: Title of the panel.
+        facts: Facts on how it was made.
     """
     broken = ~np.isfinite(values).all(0)
     saliency, top = clipped_saliency(values)
@@ -122,8 +122,8 @@ def blended(pixels: np.ndarray, panel: Panel, share: float = 0.6) -> Panel:
 
     Args:
         pixels: What the network sees, uint8 (h, w, 3) RGB.
-        panel: Of the same size.
-        share: Of the panel's colours.
+        panel: Panel of the same size.
+        share: Share of the panel's colours.
     """
     gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[:, :, None]
     mixed = share * panel.pixels + (1 - share) * gray
@@ -140,7 +140,7 @@ def draw_panels(
 
     Args:
         rows: Panels side by side; at least one.
-        title: Of the whole picture.
+        title: Title of the whole picture.
         subtitle: Below it.
         side: Columns of a panel, and the longer side of its picture, pixels.
 

@@ -18,7 +18,7 @@ def reach_of(*arrays: np.ndarray, percentile: float = 99.5) -> float:
     """Return the magnitude at which colours end: a percentile of all absolute values.
 
     Args:
-        arrays: Of any shape; values that are not finite do not count.
+        arrays: Arrays of any shape; values that are not finite are ignored.
         percentile: 0 to 100; where it is 0 but not everything is, the largest magnitude counts.
 
     Returns:

@@ -45,10 +45,10 @@ def draw_moments(
     Args:
         moments: At least one.
         seen: What the network sees, uint8 (h, w, 3) RGB.
-        title: Of every picture.
+        title: Title of every picture.
         target: Name of the class whose logit is differentiated.
         note: What is wrong with the whole, for the last picture.
-        side: Of a panel, pixels.
+        side: Side of a panel, pixels.
 
     Returns:
         uint8 (H, W, 3) RGB each.

@@ -74,7 +74,7 @@ def draw_volume(
     """Draw the strong weights of a volume as cubes: filters to the right, inputs up, kernel deep.
 
     Args:
-        volume: What to draw.
+        volume: Volume to draw.
         reach: Magnitude that has the full colour.
         size: Height and width of the picture, pixels.
         least: Magnitude from which a weight is drawn; those that are 0 never are, those that are
@@ -106,8 +106,8 @@ def draw_slice(volume: WeightVolume, position: int, reach: float) -> np.ndarray:
     """Draw all weights at one place of the kernel, a pixel each, filters to the right, inputs up.
 
     Args:
-        volume: What to draw.
-        position: Of the kernel.
+        volume: Volume to draw.
+        position: Position of the kernel.
         reach: Magnitude that has the full colour.
 
     Returns:

@@ -48,8 +48,8 @@ def page_figure(
     """Return an empty figure.
 
     Args:
-        width: Of the figure, inches.
-        height: Of the figure, inches.
+        width: Width of the figure, inches.
+        height: Height of the figure, inches.
         left: Room for the numbers of the y axis, inches.
     """
     figure = Figure(figsize=(width, height), facecolor='none')

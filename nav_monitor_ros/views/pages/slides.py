@@ -36,7 +36,7 @@ def slider(
     Args:
         slides: At least one; all have as many pictures as there are captions.
         captions: Above each slot, a line and a smaller one.
-        name: Of the part, unique on the page, letters and digits.
+        name: Name of the part, unique on the page, letters and digits.
         what: The slider leads through, for readers that do not see it.
         columns: Slots side by side where there is room.
         start: The slide that is seen first, and the only one without JavaScript.

@@ -58,7 +58,7 @@ def test_a_message_that_unpacks_to_too_much_is_refused(tmp_path, small_bounds):
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, small_bounds):
     path = file_of(write_bag(tmp_path / 'b', 'mcap', compression='file'))
     path.write_bytes(bomb(64 << 20))
-    assert 'more than there is room for' in refused(path)
+    assert 'exceeds the available space' in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,4 @@ def test_tables_that_are_programs_are_refused(tmp_path, harm):
     connection.execute(harm)
     connection.commit()
     connection.close()
-    assert 'no table messages as bags have it' in refused(path)
+    assert 'no table messages with the columns of a bag' in refused(path)

@@ -170,7 +170,7 @@ def test_a_bundle_of_very_many_classes_is_written_and_read(large):
     (lambda f: (f / 'classes.txt').unlink(), 'lacks classes.txt'),
     (lambda f: (f / 'classes.txt').write_text('x'), 'classes.txt was changed'),
     (lambda f: swapped(f, {'file': '../../etc/passwd'}), 'neither a list nor the file classes.txt'),
-    (lambda f: swapped(f, 'classes.txt'), 'class_names is no list'),
+    (lambda f: swapped(f, 'classes.txt'), 'class_names is not a list'),
 ])
 def test_a_spoilt_list_of_classes_is_refused(large, tmp_path, spoil, said):
     folder = tmp_path / 'copy'

@@ -60,11 +60,11 @@ class OnnxClassifier:
 
         Args:
             graph: Exported by ``export_onnx``, or any image classifier's.
-            preprocess: How pixels become its input.
+            preprocess: Preprocessing of the network's input.
             engine: What runs it.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             background: Index of the output for everything that belongs to no class.
-            threads: Of the backend; 0 leaves its choice.
+            threads: Number of threads of the backend; 0 leaves its choice.
 
         Raises:
             NavMonitorError: The graph takes other images, has no such layer or output, is random,
@@ -150,7 +150,7 @@ class OnnxClassifier:
 
         Args:
             passes: K; 0 switches it off.
-            seed: Of the dropout masks, which are part of the graph.
+            seed: Random seed for the dropout masks, which are part of the graph.
 
         Raises:
             NavMonitorError: The graph has no such passes, or another number of them.

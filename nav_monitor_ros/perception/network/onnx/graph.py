@@ -79,7 +79,7 @@ class OnnxGraph:
         """Read a file.
 
         Args:
-            path: Of the file.
+            path: Path of the file.
             output: Which of several outputs has the class scores, its number or name.
             beside: Whether weights may lie in other files of its folder, as a user's own do; else
                 nothing but the file is opened.

@@ -32,9 +32,10 @@ def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: i
 
     Args:
         node: The softmax or sigmoid.
-        shape: Of what enters it, the images first; None for a length that is not known.
-        count: Of the numbers that the network returns for an image.
-        version: Of the operators: a softmax before 13 runs over its axis and all that follow.
+        shape: Shape of its input, the images first; None for a length that is not known.
+        count: Number of values that the network returns per image.
+        version: Version of the operators: a softmax before 13 runs over its axis and all that
+            follow.
 
     Raises:
         NavMonitorError: It is a softmax over the images of a batch.

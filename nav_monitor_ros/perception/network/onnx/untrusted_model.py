@@ -37,7 +37,7 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
     """Read a file.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         beside: Read weights that the file keeps in others of its folder, too; else nothing but the
             file is opened.
 

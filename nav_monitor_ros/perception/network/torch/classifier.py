@@ -73,7 +73,7 @@ class Classifier:
 
         Args:
             network: Returns (N, classes) for (N, channels, height, width).
-            preprocess: How pixels become the network's input.
+            preprocess: Preprocessing of the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             watch: Layers whose channel means every forward pass yields.
             background: Index of the output for everything that belongs to no class, in a
@@ -179,7 +179,7 @@ class Classifier:
 
         Args:
             passes: K; 0 switches it off.
-            seed: Of the dropout masks, which are the same for every image.
+            seed: Random seed for the dropout masks, which are the same for every image.
 
         Raises:
             NavMonitorError: The network has no dropout layer, or what follows it cannot be repeated

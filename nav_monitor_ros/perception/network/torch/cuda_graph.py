@@ -25,9 +25,9 @@ class CudaGraph:
 
         Args:
             run: Returns outputs by name, on the device.
-            shape: Of the input, (N, channels, height, width).
+            shape: Shape of the input, (N, channels, height, width).
             device: A CUDA device.
-            layout: Of the images in memory, as ``run`` takes them.
+            layout: Layout of the images in memory, as ``run`` takes them.
 
         Raises:
             RuntimeError: The network does something that cannot be recorded, or does not do the

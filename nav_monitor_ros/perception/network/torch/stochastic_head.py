@@ -80,7 +80,7 @@ class StochasticHead:
 
         Args:
             passes: K.
-            seed: Of the masks.
+            seed: Random seed for the masks.
         """
         self._passes, self._seed = passes, seed
         self._masks = []

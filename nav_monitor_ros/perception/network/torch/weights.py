@@ -135,7 +135,7 @@ def _under_prefixes(
     """Yield a match for each prefix under which the network may stand.
 
     Args:
-        place: Of the dictionary.
+        place: Position of the dictionary.
         state: The dictionary.
         own: Names to look for -> the network's names.
         keys: Names in the dictionary as they are compared -> its own.
