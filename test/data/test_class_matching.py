@@ -181,7 +181,7 @@ def test_numbers_are_positions_and_that_is_said():
         network_labels(numbered, NAMES[:2])
 
 
-FOLDERS = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ...: the order of a folder's classes
+FOLDERS = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ..., as a folder numbers them
 
 
 def test_numbers_are_names_where_the_networks_names_are_other_numbers(caplog):
