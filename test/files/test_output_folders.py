@@ -252,7 +252,7 @@ def test_export_leaves_a_shipped_bundle_as_it_is(desk, capsys, bundle):
     arguments = ['export', bundle, '--backend', 'onnxruntime', '--calibration', 'held_out.npz']
     assert main.main(arguments) == 2
     said = capsys.readouterr().err
-    assert f"'{bundle}' ships with the package" in said and '--output my_digits' in said
+    assert f"'{bundle}' is part of the package" in said and '--output my_digits' in said
     assert said.count('\n') == 1
     assert contents(find_bundle('digits')) == before
 
