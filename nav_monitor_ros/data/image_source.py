@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from nav_monitor_ros.data.array_files import ArrayFile
-from nav_monitor_ros.data.class_matching import network_labels
+from nav_monitor_ros.data.class_matching import network_labels, numbers_are_names
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.exif_orientation import APPLY
 
@@ -111,7 +111,8 @@ class ImageSource:
         if self.own_labels is not None:
             given['own_labels'] = network_labels(self, class_names, background)
             # Numbers stay numbers, so that the note that position decides is repeated.
-            given['class_names'] = None if self.class_names is None else tuple(class_names)
+            named = self.class_names is not None or numbers_are_names(self, class_names)
+            given['class_names'] = tuple(class_names) if named else None
         return NumberedSource(**given)
 
 

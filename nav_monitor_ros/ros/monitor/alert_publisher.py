@@ -96,6 +96,8 @@ class AlertPublisher:
         verdict: Verdict | None = None,
         values: Mapping[str, object] = MappingProxyType({}),
         arrived: float | None = None,
+        *,
+        event: bool = False,
     ) -> None:
         """Log a change and publish the status, after the alert has been published.
 
@@ -106,6 +108,8 @@ class AlertPublisher:
             verdict: Verdict on the image.
             values: Further values for the status.
             arrived: Arrival time of the image on the steady clock, seconds.
+            event: Whether the update follows from an event and not only from the passing of time;
+                the status is then also published if the detail has changed.
         """
         latency = {} if arrived is None else {'latency_ms': (time.monotonic() - arrived) * 1000}
         alert = self.alert
@@ -115,7 +119,8 @@ class AlertPublisher:
                 self.on_rise(alert)
             # A fault of the input is logged separately, once.
             log_change(self._log, self._topic, before, alert, self.machine.input_fault)
-        if changed or header is not None:
+        retold = event and before is not None and before.detail != alert.detail
+        if changed or retold or header is not None:
             more = {
                 'evidence': self.machine.evidence,
                 'calibration_stale': self.machine.calibration_stale or 'no',

@@ -210,8 +210,13 @@ class CameraAlert:
 
     def input_explained(self, fault: str) -> None:
         """Set the likely cause of missing images, in one line, for the detail of such an alert."""
-        with self._lock:
-            self._publisher.machine.input_fault = fault
+        if fault == self._publisher.machine.input_fault:
+            return
+
+        def explain(machine: AlertMachine, _now: float) -> None:
+            machine.input_fault = fault
+
+        self._tell(explain)
 
     def rules_changed(self, rules: AlertRules) -> None:
         """Apply changed rules."""
@@ -236,7 +241,7 @@ class CameraAlert:
         with self._lock:
             now = time.monotonic()
             event(self._publisher.machine, now)
-            self._publish(now, header)
+            self._publish(now, header, event=True)
             return self._publisher.alert
 
     def _publish(
@@ -248,11 +253,12 @@ class CameraAlert:
         arrived: float | None = None,
         *,
         repeat: bool = False,
+        event: bool = False,
     ) -> None:
         before = self._publisher.update(now, repeat=repeat)
         if self._combined is not None:
             self._combined.update(now, self._publisher)
-        self._publisher.report(before, header, verdict, values, arrived)
+        self._publisher.report(before, header, verdict, values, arrived, event=event)
 
 
 class _CombinedAlert:
