@@ -107,6 +107,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'size': '5x5'}, 'cannot take an image of shape (3, 5, 5)'),
         ({'color': 'gray'}, 'mean and std'),
         ({'mean': 'a,b,c'}, '--mean must be comma-separated numbers'),
+        ({'mean': '124,116,104', 'std': '58,57,57'}, 'mean 124 is above white'),
         ({'std': '0,1,1'}, 'above 0'),
         ({'scale': 'nan'}, 'finite'),
         ({'resize_to': '20'}, 'resize_to'),

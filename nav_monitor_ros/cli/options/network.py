@@ -126,7 +126,14 @@ def preprocess_of(options: argparse.Namespace) -> Any:
                 raise NavMonitorError(f'--{name} must be comma-separated numbers') from None
     if not {'height', 'width'} <= set(fields):
         raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
-    return Preprocess.from_dict(fields)
+    found = Preprocess.from_dict(fields)
+    white = 255 * found.scale
+    if max(found.mean) > white * (1 + 1e-6):
+        raise NavMonitorError(
+            f'the mean {max(found.mean):g} is above white: pixels times scale are 0 to {white:g}; '
+            'give --scale 1 if mean and std are in gray levels'
+        )
+    return found
 
 
 def refuse_network_options(options: argparse.Namespace, allowed: Collection[str] = ()) -> None:
