@@ -230,6 +230,14 @@ def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> No
         where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
         say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
             f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
+        say(f'the commands import its code with --trust {package}')
+
+
+def _normalisation(preprocess: Any) -> str:
+    """Return how pixels are normalised, which is the usual mistake, in the words of the options."""
+    mean, std = (
+        ','.join(f'{value:g}' for value in values) for values in (preprocess.mean, preprocess.std))
+    return f'--scale {preprocess.scale:.6g} --mean {mean} --std {std}'
 
 
 def _report_accuracy(bundle: Any) -> None:
@@ -241,7 +249,7 @@ def _report_accuracy(bundle: Any) -> None:
             f'({correct / images:.1%}); patterns and statistics come from these')
         if correct < images / 2:
             say('warning: this accuracy is low; check labels, class order, weights and '
-                'preprocessing')
+                f'preprocessing ({_normalisation(bundle.preprocess)})')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         say(f'warning: {shared} calibration images are also training images and were left out')

@@ -284,6 +284,22 @@ def test_a_recording_of_tuning_takes_no_folder_of_others(tmp_path, tiny_classifi
     assert contents(tmp_path) == {'0000.npz': b'mine'}
 
 
+def test_a_recording_that_is_replaced_takes_no_file_elsewhere_with_it(tmp_path, tiny_classifier):
+    converted = tmp_path / 'runs' / 'last.pth.safetensors'
+    converted.parent.mkdir()
+    converted.write_text('mine')
+    folder = tmp_path / 'tuning'
+    recorder = TuningRecorder(folder, tiny_classifier, tiny.source(1, 10), tiny.CLASSES,
+                              TuningOptions(), network='tiny')
+    for name in (str(tmp_path / 'runs' / 'last.pth'), '../../runs/last.pth'):
+        recorder.record(name)  # as ``tuning record`` calls checkpoints whose files have one name
+    training = RecordedTraining(folder, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions(),
+                                replace=True)
+    training.look('untrained', tiny.network(), tiny.source(1, 10))
+    assert converted.read_text() == 'mine'
+    assert (folder / 'weights' / 'untrained.safetensors').is_file()
+
+
 def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys):
     (desk / 'work').mkdir()
     (desk / 'work' / 'model.safetensors').write_bytes((desk / 'weights.safetensors').read_bytes())

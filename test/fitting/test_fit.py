@@ -256,7 +256,7 @@ def test_a_bundle_tells_which_images_it_was_made_of():
     found = reused_images(bundle.training_images, bundle.calibration_images, mixed)
     assert (found.images, found.training, found.calibration) == (4, 2, 1)
     assert found.warning('test') == (
-        'of 4 images of test 2 were used for fitting and 1 were used for calibration of this '
+        'of the 4 images of test, 2 were used to fit and 1 were used to calibrate this '
         'monitor: results on them are better than on new images'
     )
     assert reused_images(None, None, mixed).warning('test') == ''

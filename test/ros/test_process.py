@@ -262,6 +262,8 @@ def unused(name, *arguments):
 ])
 def test_a_remapping_that_applies_to_nothing_is_told(name, wrong, right):
     fine = ('-r', '__ns:=/', '-r', 'another_node:image:=/elsewhere', '-r', '/rosout:=/log')
+    if name == 'monitor':  # names that it is to use later need not be such
+        fine += ('-p', 'snapshot_service:=/{no_name}', '-p', 'autostart:=false')
     [line] = unused(name, *fine, '-r', wrong)
     assert 'WARN' in line
     assert f'the remapping {wrong} applies to no topic or service of this node' in line

@@ -9,7 +9,7 @@ TOGETHER = 1.0  # a publisher that returns within this time, in seconds, was nev
 UNKNOWN_PERIOD = 5.0  # seconds to wait for a publisher whose period is not yet known
 PERIODS = 2.5  # number of a publisher's own periods after which it is gone
 LONGEST_PERIOD = 60.0  # seconds; slower publishers are not distinguished
-MOST_PUBLISHERS = 16  # largest number remembered, in case every image has another publisher
+MOST_PUBLISHERS = 200  # largest number remembered, in case every image has another publisher
 
 
 class MixedPublishers:

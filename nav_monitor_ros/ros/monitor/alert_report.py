@@ -77,4 +77,5 @@ def log_change(
         severity = logging.INFO
     else:  # changes to suspect and back, which occur whenever single frames are flagged
         severity = logging.DEBUG
-    log.log(severity, f'{topic} {alert.value}: {alert.reason.value} {detail}'.rstrip())
+    because = f'{alert.reason.value}: {detail}' if detail else alert.reason.value
+    log.log(severity, f'{topic} {alert.value}: {because}')

@@ -31,7 +31,10 @@ def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()
         *(subscription.topic_name for subscription in node.subscriptions),
         *map(_service_name, (*node.services, *node.clients)),
     }
-    later = [_expanded(node, name.rstrip('/')) + '/' * name.endswith('/') for name in to_come]
+    later = [
+        name + '/' * given.endswith('/')
+        for given in to_come if (name := _expanded(node, given.rstrip('/')))
+    ]
     lines = []
     for rule in _rules(args):
         name, _, target = rule.partition(':=')
@@ -40,9 +43,8 @@ def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()
         of_node, _, name = name.rpartition(':')
         if of_node not in ('', node.get_name()) or name in _NOT_TOPICS:
             continue
-        try:
-            name, target = _expanded(node, name), _expanded(node, target)
-        except (NameValidationException, ValueError):
+        name, target = _expanded(node, name), _expanded(node, target)
+        if not name or not target:
             continue
         known = target in used or name in (*later, *_OF_ROS) or any(
             name.startswith(prefix) for prefix in later if prefix.endswith('/')
@@ -61,7 +63,11 @@ def _service_name(service: Any) -> str:
 
 
 def _expanded(node: Node, name: str) -> str:
-    return str(expand_topic_name(name, node.get_name(), node.get_namespace()))
+    """Return the full name, empty where it is none in ROS."""
+    try:
+        return str(expand_topic_name(name, node.get_name(), node.get_namespace()))
+    except (NameValidationException, ValueError):
+        return ''
 
 
 def _rules(args: Sequence[str]) -> Iterator[str]:
