@@ -52,12 +52,17 @@ class RelatedParameters(_Base):
             lines = self.describe_unknown(unknown)
             reason = '; '.join(lines) or f'parameter {unknown[0]} is not declared'
             return SetParametersResult(successful=False, reason=reason)
-        result = super().set_parameters_atomically(list(parameter_list))
+        parameter_list = [self.completed(parameter) for parameter in parameter_list]
+        result = super().set_parameters_atomically(parameter_list)
         if result.successful:
             for parameter in parameter_list:
                 if not self.has_parameter(parameter.name):
                     self.declare_again(parameter.name)
         return result
+
+    def completed(self, parameter: RosParameter) -> RosParameter:
+        """Return a parameter of a request with the value that takes effect."""
+        return parameter
 
     def declare_again(self, name: str) -> None:
         """Declare a parameter that a request has deleted."""

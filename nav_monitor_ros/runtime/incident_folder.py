@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.decision.alert.reason import Alert
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.atomic_folder import atomic_folder
 from nav_monitor_ros.files.scratch_folder import remove_folder
 from nav_monitor_ros.perception.decoded_image import DecodedImage
@@ -51,9 +51,10 @@ def check_folder(folder: str, cameras: Iterable[str] = ()) -> None:
             pass
         for name in {'', *cameras}:
             remove_unfinished(path / name)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL character
+        reason = getattr(error, 'strerror', None) or one_line(error)
         raise NavMonitorError(
-            f'incident_folder {path} cannot be written to: {error.strerror}; choose another one'
+            f'incident_folder {path} cannot be written to: {reason}; choose another one'
         ) from None
 
 

@@ -5,8 +5,9 @@ import shutil
 import pytest
 from test_incidents import OOD, WHEN, moment, rules, wait_for, written
 
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.runtime import incident_folder
-from nav_monitor_ros.runtime.incident_folder import write_incident
+from nav_monitor_ros.runtime.incident_folder import check_folder, write_incident
 from nav_monitor_ros.runtime.incidents import IncidentRecorder
 
 LIMIT = 1.5  # megabytes; the room of two of the incidents below
@@ -59,3 +60,8 @@ def test_an_incident_that_cannot_be_removed_keeps_no_other_one(
     assert set(foreign) <= set(left)
     assert len(left) == (3 if refused == 1 else 4)
     assert ('beyond incident_limit' in caplog.text) == (refused == 3)
+
+
+def test_a_folder_whose_name_no_system_takes_is_refused_with_its_name(tmp_path):
+    with pytest.raises(NavMonitorError, match='incident_folder .* cannot be written to: .*null'):
+        check_folder(f'{tmp_path}/a\0b')

@@ -31,6 +31,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.runtime.camera_overrides import known_names
+from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
 if TYPE_CHECKING:
@@ -361,6 +362,15 @@ class MonitorNode(RelatedParameters, LifecycleNode):
     def describe_unknown(self, names: Sequence[str]) -> list[str]:
         """Return a line for each name that is not a parameter, with the nearest parameter."""
         return describe_unknown(names, **known_names(self._settings.cameras))
+
+    def completed(self, parameter: RosParameter) -> RosParameter:
+        """Return a parameter of a request; an empty list stands for the default."""
+        definition = BY_NAME.get(parameter.name.rpartition('.')[2])
+        if definition is None or not definition.type.endswith('[]') or parameter.value is None:
+            return parameter
+        if len(parameter.value):
+            return parameter
+        return RosParameter(parameter.name, value=list(definition.default))
 
     def declare_again(self, name: str) -> None:
         """Declare a deleted parameter of a camera, so that it can be set again."""

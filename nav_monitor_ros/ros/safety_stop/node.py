@@ -92,7 +92,7 @@ class SafetyStopNode(Node):
         self._stale = self._stamped_wrong = self._came_back = 0
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
-        self._not_finite_logged = self._stamp_logged = -math.inf
+        self._not_finite_logged = self._stamp_logged = self._late_logged = -math.inf
         self._feedback: CommandFeedback | None = None  # written by the thread of the diagnostics
         self._publisher_known = True  # whether the middleware says who published a command
         self._create_publishers()
@@ -262,10 +262,13 @@ class SafetyStopNode(Node):
             self._act()
             self._times_late += 1
             self._longest_late = max(self._longest_late, pause)
-            self.log.warning(
-                f'the node was blocked for {pause:.2f} s, for example because its process was '
-                'stopped or starved: alerts and commands that arrived meanwhile are discarded'
-            )
+            if now - self._late_logged >= LOG_PERIOD:
+                self._late_logged = now
+                self.log.warning(
+                    f'the node was blocked for {pause:.2f} s ({self._times_late} times so far), '
+                    'for example because its process was stopped or starved: alerts and commands '
+                    'that arrived meanwhile are discarded'
+                )
         return now
 
     def _set_clock_timer(self) -> None:

@@ -78,6 +78,11 @@ def test_good_parameters_take_effect_and_whole_numbers_serve_as_floats(trusted):
     trusted.wait_reason('stale_image', 10)
 
 
+def test_an_empty_list_is_stored_as_the_default_that_takes_effect(trusted):
+    assert set_parameters(trusted, roi=[]).successful
+    assert list(get_parameter(trusted, 'roi').integer_array_value) == [0, 0, 0, 0]
+
+
 def test_a_read_only_parameter_stays(trusted):
     result = set_parameters(trusted, autostart=False)
     assert not result.successful and 'read-only' in result.reason
