@@ -29,6 +29,8 @@ _nav_monitor_environment() {
       *) . "${_nav_monitor_ros%.*}.$_nav_monitor_shell" ;;
     esac
   fi
+  # Without a distribution there is no `ros2 run`: the nodes are commands.
+  _nav_monitor_prepend PATH "$1/.ros/install/nav_monitor_ros/lib/nav_monitor_ros"
   . "$1/.venv/bin/activate"
   _nav_monitor_prepend AMENT_PREFIX_PATH "$1/.venv"
   _nav_monitor_prepend CMAKE_PREFIX_PATH "$1/.venv"

@@ -390,6 +390,7 @@ def test_environment_works_from_any_directory_and_twice(shell):
         pytest.skip(f'no {shell} here')
     script = (
         f'set -eu; . {ROOT}/env.sh; . {ROOT}/env.sh; command -v python nav_monitor; '
+        'command -v monitor camera safety_stop; '
         'echo "$AMENT_PREFIX_PATH"; echo "${FASTDDS_DEFAULT_PROFILES_FILE-unset}"; '
         'python -c "import rclpy, vision_msgs.msg"'
     )
@@ -398,7 +399,9 @@ def test_environment_works_from_any_directory_and_twice(shell):
         env={'PATH': os.defpath, 'HOME': os.environ.get('HOME', '/')},
     )
     assert done.returncode == 0, done.stderr
-    python, command, prefixes, profile = done.stdout.splitlines()
+    python, command, *nodes, prefixes, profile = done.stdout.splitlines()
+    executables = ROOT / '.ros/install/nav_monitor_ros/lib/nav_monitor_ros'
+    assert nodes == [str(executables / name) for name in ('monitor', 'camera', 'safety_stop')]
     assert python == str(ROOT / '.venv/bin/python')
     assert command == str(ROOT / '.venv/bin/nav_monitor')
     assert prefixes.split(':').count(str(ROOT / '.venv')) == 1

@@ -135,14 +135,14 @@ class ReusedImages:
     def warning(self, source: str) -> str:
         """Return a sentence on images of a source that were used before; '' if there are none."""
         parts = [
-            f'{count} were used for {use}'
-            for count, use in ((self.training, 'fitting'), (self.calibration, 'calibration'))
+            f'{count} were used to {use}'
+            for count, use in ((self.training, 'fit'), (self.calibration, 'calibrate'))
             if count
         ]
         if not parts:
             return ''
         return (
-            f'of {self.images} images of {source} {" and ".join(parts)} of this monitor: results '
+            f'of the {self.images} images of {source}, {" and ".join(parts)} this monitor: results '
             'on them are better than on new images'
         )
 

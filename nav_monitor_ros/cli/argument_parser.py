@@ -1,4 +1,4 @@
-"""The parser of the command line: what is misspelt or given twice is refused by its name."""
+"""Command-line parser that reports misspelt and repeated options by name."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from nav_monitor_ros.errors import did_you_mean, printable
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser that names the nearest option, and takes each option once unless it is a list."""
+    """Parser that suggests the nearest option and accepts each option once unless it is a list."""
 
     def __init__(
         self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, **options: Any
     ) -> None:
-        """Take the keyword arguments of ``argparse.ArgumentParser``; texts keep their lines."""
+        """Accept the arguments of ``argparse.ArgumentParser``; texts keep their line breaks."""
         super().__init__(formatter_class=formatter_class, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse the arguments of a command; first its options are checked by name.
+        """Parse the arguments of a command, after its option names have been checked.
 
-        argparse complains of a missing option before it complains of a misspelt one, and lets the
-        last of several values win.
+        argparse reports a missing option before a misspelt one, and uses the last of several
+        values without a message.
         """
         if args is not None and self._subparsers is None:
             self._check_options(args)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2, the usage, and one line that says what is wrong."""
+        """Print the usage and one line that states the error, and exit with status 2."""
         super().error(printable(message))
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        """Write a help text or an error; argparse would not notice that it cannot be written."""
+        """Write a help text or an error; argparse would ignore a failed write."""
         stream = file or sys.stderr
         try:
             stream.write(message)
@@ -52,27 +52,27 @@ class ArgumentParser(argparse.ArgumentParser):
             actions = self._actions_of(name)
             if not actions:
                 near = did_you_mean(name, self._option_string_actions)
-                self.error(f"there is no option '{name}'{near}")
+                self.error(f"unknown option '{name}'{near}")
             (action, *others) = actions
             if others:
-                continue  # an ambiguous beginning, of which argparse tells
+                continue  # an ambiguous prefix, which argparse reports
             if action in seen and isinstance(action, argparse._StoreAction):
-                self.error(f'{"/".join(action.option_strings)} is given twice; give it once')
+                self.error(f'{"/".join(action.option_strings)} is given twice; give it only once')
             seen.add(action)
 
     def _actions_of(self, name: str) -> list[argparse.Action]:
-        """Return the options that a name, or the beginning of one, may stand for."""
+        """Return the options that a name, or the prefix of a name, can refer to."""
         exact = self._option_string_actions.get(name)
         if exact is not None:
             return [exact]
-        begun = {
+        prefixed = {
             id(action): action for option, action in self._option_string_actions.items()
             if option.startswith(name)
         }
-        return list(begun.values())
+        return list(prefixed.values())
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse what is none of an argument's choices, naming the nearest."""
+        """Refuse a value that is not among an argument's choices, and suggest the nearest."""
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
@@ -82,7 +82,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def _option_names(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the names of options as argparse finds them: a text with a space is a value."""
+    """Yield the names of options as argparse recognises them: text with a space is a value."""
     for argument in arguments:
         if argument == '--':
             return

@@ -1,4 +1,4 @@
-"""The command ``nav_monitor`` as a process: signals are listened to before anything is imported."""
+"""The process of ``nav_monitor``: signal handlers are installed before anything is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 
 
 def main() -> NoReturn:
-    """Run one command and end the process with its status, 130 if it was interrupted."""
+    """Run one command and exit with its status, which is 130 if it was interrupted."""
     open_closed_streams()
     require_utf8_mode()
     interrupt.handle_signals()
@@ -19,7 +19,7 @@ def main() -> NoReturn:
 
     try:
         status = run()
-    except SystemExit as ended:  # of argparse
+    except SystemExit as ended:  # raised by argparse
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         sys.excepthook(*sys.exc_info())

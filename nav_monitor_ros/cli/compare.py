@@ -1,4 +1,4 @@
-"""``nav_monitor compare``: two runs over the same images."""
+"""The command ``nav_monitor compare``: differences of two runs over the same images."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ def add_compare(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         'compare',
-        help='show where two runs over one bag differ',
+        help='show the differences between two runs over one bag',
         description='Compare two runs over the same images, frame by frame. A run is the table '
-        'or the bag that\n`nav_monitor replay` wrote, a bag into which ~/ood_status of a running '
-        'monitor was recorded,\nor a bundle, by which --bag is judged now.',
+        'or the bag that\n`nav_monitor replay` wrote, a bag with the recorded ~/ood_status of a '
+        'monitor,\nor a bundle, which then judges the images of --bag.',
         epilog='examples:\n'
         '  nav_monitor compare old_bundle new_bundle --bag drive --html differences.html\n'
         '  nav_monitor compare before.csv after.csv --bag drive --fail-on-difference',
     )
     parser.add_argument('a', metavar='A', help='a run, or a bundle')
-    parser.add_argument('b', metavar='B', help='another one')
+    parser.add_argument('b', metavar='B', help='another run, or a bundle')
     parser.add_argument('--bag', type=Path,
-                        help='with the images: judged by bundles, shown on the page (default: the '
-                        'one that a run says it is of, if it is there)')
+                        help='bag with the images, which bundles judge and the page shows '
+                        '(default: the bag named in a run, if it exists)')
     parser.add_argument('--topic', action='append', default=[], metavar='T',
-                        help='of images, in the runs and in the bag; may be repeated, also to name '
-                        'one of each run (default: all of the runs, the only one of the bag)')
+                        help='image topic in the runs and in the bag; may be repeated, also if '
+                        "its name differs between the runs (default: all topics of the runs, the "
+                        "bag's only image topic)")
     add_monitor(parser, bundle=False)
     parser.add_argument('--tolerance', type=_decades, default=math.inf, metavar='D',
-                        help='count p-values that change by more than D powers of ten as '
-                        'differences (default: only what is made of them)')
+                        help='count p-values that differ by more than D powers of ten as '
+                        'differences, too (default: compare only class, flag, alert and reason)')
     parser.add_argument('--csv', type=Path, metavar='FILE',
-                        help='one line for each image on which the runs differ')
+                        help='table with one row for each image on which the runs differ')
     parser.add_argument('--html', type=Path, metavar='FILE',
-                        help='a page: both timelines, and images on which the runs differ')
+                        help='page with both timelines and the images on which the runs differ')
     parser.add_argument('--fail-on-difference', action='store_true',
-                        help='end with status 1 if there is one, or an image is missing in a run')
+                        help='exit with status 1 if the runs differ or an image is missing in one')
     parser.set_defaults(run=_compare)
 
 
@@ -61,7 +62,7 @@ def _decades(text: str) -> float:
     except ValueError:
         value = -1.0
     if not value >= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of at least 0")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 0")
     return value
 
 
@@ -111,7 +112,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _run(
     text: str, options: argparse.Namespace, progress: ProgressBars, problems: list[str]
 ) -> Run:
-    """Return what a run left, or judge the bag by a bundle."""
+    """Read a run, or let a bundle judge the bag."""
     from nav_monitor_ros.replay.replay import replay
     from nav_monitor_ros.replay.verdict_log import is_run, read_run, run_of
     from nav_monitor_ros.runtime.monitor import build_monitor
@@ -120,8 +121,8 @@ def _run(
         return read_run(Path(text), problems.append)
     if options.bag is None:
         raise NavMonitorError(
-            f"'{text}' is no run (a .csv file or a bag), and a bundle needs --bag with the images "
-            'to judge'
+            f"'{text}' is not a run (a .csv file or a bag), and a bundle needs --bag with the "
+            'images to judge'
         )
     values = parameters_of(argparse.Namespace(**{**vars(options), 'bundle': text}))
     bag, _ = open_topics(options.bag, _in_bag(options.bag, options.topic))
@@ -148,7 +149,7 @@ def _renamed(run: Run, text: str) -> Run:
 
 
 def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
-    """Return the pictures that can be had, and say so where there are none."""
+    """Return the pictures of the images that differ; without a bag print a note."""
     from nav_monitor_ros.data.bags.bag import open_bag
     from nav_monitor_ros.replay.comparison_page import pictures_of, shown_keys
 
@@ -158,14 +159,14 @@ def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
     if not keys:
         return {}
     if place is None or (options.bag is None and not place.exists()):
-        say('the page has no pictures: name the bag with the images, --bag')
+        say('the page has no pictures; give the bag with the images: --bag')
         return {}
     with open_bag(place, _in_bag(place, options.topic)) as bag:
         return pictures_of(bag, keys)
 
 
 def _in_bag(path: Path, topics: list[str]) -> list[str]:
-    """Return the topics that a bag has; a recorded run may call its images by other names."""
+    """Return the topics that exist in a bag; a recorded run may use other names for its images."""
     from nav_monitor_ros.data.bags.bag import open_bag
 
     if len(topics) < 2:

@@ -1,4 +1,4 @@
-"""What the command line gives: tables, files of figures, and the progress of long work."""
+"""Output of the command line: tables, JSON files, and the progress of long work."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from nav_monitor_ros.errors import NavMonitorError, printable
 from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.interrupt import UndoOnInterrupt, raise_if_requested
 
-_WIDTH = 160  # columns where nobody watches and none are asked for
+_WIDTH = 160  # columns of output to a file or a pipe when COLUMNS is not set
 
 
 def accept_all_letters() -> None:
-    """Make standard output and error take any text, spelling out what they cannot encode.
+    """Make standard output and error accept any text, with escapes for what they cannot encode.
 
-    A terminal of ASCII or Latin-1 has no letter for every class name, and no terminal has one for
-    the bytes of a file name that are no text.
+    An ASCII or Latin-1 terminal cannot show every class name, and no terminal can show the bytes
+    of a file name that are not valid text.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
@@ -42,17 +42,18 @@ def accept_all_letters() -> None:
 
 
 def say(text: object) -> None:
-    """Print one line on standard output, whatever names are in it."""
+    """Print one line on standard output, with control characters in names escaped."""
     with naming_output_errors():
         print(printable(text))
 
 
 @contextmanager
 def naming_output_errors() -> Iterator[None]:
-    """Turn what the system says of standard output into one line, but for a reader that went.
+    """Report a failed write to standard output in one line, except for a closed pipe.
 
     Raises:
-        NavMonitorError: It cannot be written.
+        BrokenPipeError: The reader has closed the pipe.
+        NavMonitorError: Standard output cannot be written for another reason.
     """
     try:
         yield
@@ -63,7 +64,7 @@ def naming_output_errors() -> Iterator[None]:
 
 
 class PlainFormatter(logging.Formatter):
-    """Formats records of the log without what a terminal would act upon."""
+    """Formatter of log records that escapes control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -71,10 +72,10 @@ class PlainFormatter(logging.Formatter):
 
 
 class PlainConsole(Console):
-    """A console on which names stand as they are: they are no markup and no escape sequences."""
+    """Console that interprets neither markup nor escape sequences in what it prints."""
 
     def __init__(self, **options: Any) -> None:
-        """Take the options of ``rich.console.Console``."""
+        """Accept the options of ``rich.console.Console``."""
         super().__init__(markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -91,13 +92,13 @@ class PlainConsole(Console):
         raise
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text without what a terminal would act upon; nothing in it is markup."""
+        """Return a text with control characters escaped and without markup."""
         clean = '\n'.join(printable(line) for line in text.split('\n'))
         return super().render_str(clean, **{**options, 'markup': False, 'emoji': False})
 
 
 def table_console() -> Console:
-    """Return a console for standard output that breaks no name when a file or a pipe reads it."""
+    """Return a console for standard output, wide enough not to break names in files and pipes."""
     console = PlainConsole()
     if not console.is_terminal and 'COLUMNS' not in os.environ:
         console = PlainConsole(width=_WIDTH)
@@ -105,10 +106,10 @@ def table_console() -> Console:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a file of figures, complete or not at all, and say so.
+    """Write a JSON file, complete or not at all, and print its name.
 
     Raises:
-        NavMonitorError: It cannot be written.
+        NavMonitorError: The file cannot be written.
     """
     try:
         with atomic_file(path) as scratch:
@@ -119,7 +120,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 class ProgressBars:
-    """Shows how far the work is, on standard error and only where somebody watches."""
+    """Progress bars on standard error, shown only if it is a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
@@ -140,10 +141,10 @@ class ProgressBars:
             self._unfinished.close()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Say how far a piece of work is; a new one takes the place of the last.
+        """Update the progress of a task; a new task replaces the previous one.
 
         Raises:
-            Interrupted: The work was asked to end.
+            Interrupted: An interrupt was requested.
         """
         raise_if_requested()
         what = printable(what)
@@ -155,6 +156,6 @@ class ProgressBars:
 
 
 def show_cursor() -> None:
-    """Show the cursor again that a live display hides, on a terminal that takes it."""
+    """Show the cursor that a live display has hidden, on a terminal that accepts output."""
     if os.isatty(2) and select.select([], [2], [], 0)[1]:
         os.write(2, b'\r\x1b[2K\x1b[?25h')

@@ -31,25 +31,25 @@ def add_evaluate(commands: Any) -> None:
     )
     add_bundle(evaluate)
     evaluate.add_argument('--inside', required=True, metavar='SOURCE',
-                          help='in-distribution images that were used for nothing else')
+                          help='in-distribution images that were not used for anything else')
     evaluate.add_argument('--ood', action='append', default=[], metavar='NAME=SOURCE',
-                          help='out-of-distribution images; may be repeated, or left out to see '
-                          'false alarms and patterns alone')
+                          help='out-of-distribution images; may be repeated, or left out to '
+                          'measure only false alarms and patterns')
     evaluate.add_argument('--scores', metavar='A,B,...',
-                          help='scores to compare besides those that are fused (default: all)')
+                          help='scores to compare, in addition to the fused ones (default: all)')
     evaluate.add_argument('--peers', metavar='SOURCE',
-                          help="compare with pytorch-ood's detectors as well, fitted to these "
+                          help="compare with pytorch-ood's detectors, too, fitted to these "
                           'labelled training images')
     evaluate.add_argument('--rate', type=float, default=30.0, metavar='HZ',
-                          help='frames a second where sources are played as video (default: 30)')
+                          help='frames per second when sources are played as video (default: 30)')
     evaluate.add_argument('--output', type=Path, metavar='DIR',
-                          help='where metrics.json and report.html go')
+                          help='folder for metrics.json and report.html')
     add_trust(evaluate)
     add_running(evaluate)
     add_ray(evaluate, parts='images')
     evaluate.add_argument('--backend',
-                          help='what runs the network: torch, onnxruntime, openvino or auto '
-                          '(default: what ran it when the monitor was fitted)')
+                          help='backend that runs the network: torch, onnxruntime, openvino or '
+                          'auto (default: the one that the monitor was fitted with)')
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -76,9 +76,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.rate <= 0:
         raise NavMonitorError(f'--rate {options.rate}: must be above 0')
     if options.peers and not outside:
-        raise NavMonitorError('--peers compares on out-of-distribution images; give --ood')
+        raise NavMonitorError('--peers needs out-of-distribution images; give --ood')
     if options.peers and options.ray:
-        raise NavMonitorError('--peers compares on one machine; leave --ray or it out')
+        raise NavMonitorError('--peers runs on one machine only; leave out --peers or --ray')
     inside = opened(options.inside)
     peers = opened(options.peers) if options.peers else None
     bundle = load_bundle(options.bundle)

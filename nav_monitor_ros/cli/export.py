@@ -20,30 +20,30 @@ example:
 
 
 def add_export(commands: Any) -> None:
-    """Add the command to the parser's commands."""
+    """Add the command."""
     export = commands.add_parser(
         'export',
-        help='write the network of a bundle for faster backends',
+        help="export a bundle's network to faster backends",
         description='Write the network of a bundle in ONNX form, for the backends onnxruntime and '
         'openvino, and run the calibration images with each of them, and with torch in '
-        'TensorFloat-32 where there is a GPU. Where its scores agree with '
-        "those of the bundle's own network so well that the false-alarm budget holds, the bundle's "
-        'calibration is used; else the backend is calibrated anew, and where that is not possible, '
-        'refused.',
+        'TensorFloat-32 if there is a GPU. If the scores of a backend agree with '
+        "those of the bundle's own network closely enough to keep the false-alarm budget, the "
+        "bundle's calibration is used; otherwise the backend is calibrated separately or, if that "
+        'is impossible, refused.',
         epilog=_EXAMPLE,
     )
     add_bundle(export)
     add_backends(export, '--backend', 'all')
     export.add_argument('--calibration', required=True, metavar='SOURCE',
-                        help='held-out in-distribution images, those of `fit`; only the ones among '
-                        'them that the monitor was calibrated on are taken')
+                        help='held-out in-distribution images, the same as for `fit`; only those '
+                        'on which the monitor was calibrated are used')
     export.add_argument('--output', type=Path, metavar='DIR',
-                        help='where to write the bundle (default: in its place)')
+                        help='folder for the exported bundle (default: that of the bundle)')
     add_force(export)
     add_trust(export)
     add_threads(
-        export, 'of the network on the CPU, 0 for the choice of each backend (default: 1)')
-    add_seed(export, 'by which images are divided that the monitor was not calibrated on')
+        export, "the network's threads on the CPU; 0: each backend chooses (default: 1)")
+    add_seed(export, 'seed for dividing images on which the monitor was not calibrated')
     export.set_defaults(run=_export)
 
 
@@ -51,20 +51,20 @@ def export_bundle(
     bundle: str | Path, backends: str, calibration: Any, output: Path, *,
     trusted_packages: list[str], threads: int, seed: int, force: bool = False,
 ) -> None:
-    """Export a bundle and print what was found.
+    """Export a bundle and print the results.
 
     Args:
-        bundle: Folder or name of a shipped one.
-        backends: Names with commas between.
-        calibration: Source of images.
+        bundle: Folder, or name of a shipped bundle.
+        backends: Comma-separated names.
+        calibration: Source of the calibration images.
         output: Folder to write to.
-        trusted_packages: Whose network code may be imported.
-        threads: Of the network.
-        seed: As given to ``fit``.
-        force: Write to a folder that holds other things than a bundle, too.
+        trusted_packages: Packages whose network code may be imported.
+        threads: Threads of the network.
+        seed: Seed, as given to ``fit``.
+        force: Whether to write to a folder that contains other files than a bundle's.
 
     Raises:
-        NavMonitorError: The bundle cannot be used, or not exported.
+        NavMonitorError: The bundle cannot be used or exported.
     """
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.networks import load_network
@@ -97,13 +97,13 @@ def _export(options: argparse.Namespace) -> None:
         folder.resolve() for folder in shipped_bundles().values()
     }:
         raise NavMonitorError(
-            f"'{options.bundle}' ships with the package and is not changed; name a folder of your "
-            f'own: nav_monitor export {options.bundle} --output my_{own.name} ...'
+            f"'{options.bundle}' is part of the package and must not be changed; give an output "
+            f'folder: nav_monitor export {options.bundle} --output my_{own.name} ...'
         )
     if output.resolve() == own.resolve():
         options = argparse.Namespace(**{**vars(options), 'bundle': None})
     check_outputs(options, {}, folders={'--output': output})
-    # In its own place a bundle is only added to.
+    # Exporting in place only adds files to the bundle.
     check_output(output, force=options.force or output.resolve() == own.resolve())
     check_foreign(output, EXPORTED_FILES)
     export_bundle(

@@ -44,13 +44,13 @@ def add_fit(commands: Any) -> None:
     )
     network = add_network(fit, required=True)
     network.add_argument('--layer', default='penultimate',
-                         help='layer to monitor, name or number (default: penultimate)')
+                         help='layer to monitor: name or 1-based number (default: penultimate)')
     network.add_argument('--background', type=int, metavar='INDEX',
-                         help='output of a background class that the network was trained with, '
-                         'such as -1 for the last')
+                         help='index of the background class, if the network was trained with '
+                         'one, such as -1 for the last output')
     images = fit.add_argument_group('images')
     images.add_argument('--data', required=True, metavar='SOURCE',
-                        help="training images; without labels, the network's predictions serve")
+                        help="training images; without labels, the network's predictions are used")
     images.add_argument('--calibration', required=True, metavar='SOURCE',
                         help='held-out in-distribution images')
     add_preprocessing(images)
@@ -64,23 +64,25 @@ def add_fit(commands: Any) -> None:
     monitor.add_argument('--list-options', action=_ListOptions, nargs=0,
                          help='list the options of all scores with defaults and ranges, and exit')
     monitor.add_argument('--false-alarm-rate', type=float, default=0.01,
-                         help='of in-distribution frames, each taken alone (default: 0.01)')
+                         help='largest share of in-distribution frames that may be flagged '
+                         '(default: 0.01)')
     monitor.add_argument('--confidence', type=float, default=0.95,
-                         help='with which that rate holds (default: 0.95)')
+                         help='confidence with which that rate holds (default: 0.95)')
     monitor.add_argument('--class-images', type=int, metavar='N',
-                         help='calibration images with which a class is calibrated on its own '
-                         '(default: as many as let it use half of the budget; 779 for 1 %%)')
+                         help='smallest number of calibration images for which a class is '
+                         'calibrated separately (default: enough to use half of the budget; 779 '
+                         'for 1 %%)')
     monitor.add_argument('--name', help="the bundle's name (default: the output folder's)")
     monitor.add_argument('--skip-invalid', action='store_true',
-                         help='leave out images for which the network gives NaN or infinity; '
-                         'without it the first one ends the fit')
+                         help='leave out images for which the network returns NaN or infinity; '
+                         'without this option the first such image is an error')
     add_backends(monitor, '--export', None)
     add_running(fit)
     add_ray(fit, parts='training images')
     keeping = fit.add_argument_group('long work')
     keeping.add_argument('--checkpoint', type=Path, metavar='DIR',
-                         help='keep there how far the fit is; the same command goes on from it '
-                         'after an interruption, to the same bundle')
+                         help='save progress in DIR; after an interruption, the same command '
+                         'resumes and writes the same bundle')
     keeping.add_argument('--checkpoint-seconds', type=float, default=60.0, metavar='S',
                          help='time between two checkpoints (default: 60)')
     fit.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
@@ -89,7 +91,7 @@ def add_fit(commands: Any) -> None:
 
 
 class _ListOptions(argparse.Action):
-    """Prints the options of the scores and ends the command, as ``--help`` does."""
+    """Action that prints the options of the scores and exits, as ``--help`` does."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
@@ -123,8 +125,8 @@ def _fit(options: argparse.Namespace) -> None:
     checkpoint = None
     if options.checkpoint is not None:
         if options.ray:
-            raise NavMonitorError('--checkpoint is for one machine; with --ray a worker that dies '
-                                  'costs its part only')
+            raise NavMonitorError('--checkpoint works on one machine only; with --ray, if a worker '
+                                  'dies, only its part is repeated')
         checkpoint = FitCheckpoint(options.checkpoint, options.checkpoint_seconds)
     data, calibration = opened(options.data), opened(options.calibration)
     check_foreign(
@@ -165,7 +167,7 @@ def _fit(options: argparse.Namespace) -> None:
     )
     if checkpoint is not None:
         if checkpoint.resumed_at is not None:
-            say(f'went on from image {checkpoint.resumed_at} of an interrupted fit')
+            say(f'resumed an interrupted fit at image {checkpoint.resumed_at}')
         checkpoint.discard()
     if options.export:
         export_bundle(
@@ -179,13 +181,13 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
-    """Return a file of weights for machines that do not see it."""
+    """Return the content of a weights file, for machines that cannot read the file."""
     from nav_monitor_ros.perception.network.specification import ONNX
 
     if spec.spec != ONNX:
         return path.read_bytes()
     with scratch_folder('nav_monitor_fit_') as scratch:
-        whole = scratch / 'network.onnx'  # with the data that may lie beside the file
+        whole = scratch / 'network.onnx'  # includes external data, if the file has any
         classifier.save(whole)
         return whole.read_bytes()
 
@@ -207,13 +209,13 @@ def _fit_options(options: argparse.Namespace) -> Any:
 
 
 def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> None:
-    """Report what was fitted and where it was written.
+    """Print a summary of the fit, and where the bundle was written.
 
     Args:
-        bundle: The bundle.
-        folder: Where it was written.
-        package: Of the network's code; '' where the node needs none.
-        device: That the network ran on.
+        bundle: Fitted bundle.
+        folder: Folder of the bundle.
+        package: Package of the network's code; '' if the node does not need one.
+        device: Device that ran the network.
     """
     from nav_monitor_ros.bundle.bundle_files import size_of
 
@@ -228,17 +230,26 @@ def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> No
         where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
         say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
             f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
+        say(f'the commands import its code with --trust {package}')
+
+
+def _normalisation(preprocess: Any) -> str:
+    """Return how pixels are normalised, which is the usual mistake, in the words of the options."""
+    mean, std = (
+        ','.join(f'{value:g}' for value in values) for values in (preprocess.mean, preprocess.std))
+    return f'--scale {preprocess.scale:.6g} --mean {mean} --std {std}'
 
 
 def _report_accuracy(bundle: Any) -> None:
-    """Say how many training images are classified correctly, and what was left out."""
+    """Print how many training images are classified correctly, and which images were left out."""
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
     if provenance['labels'] == 'data':
         say(f'{correct} of {images} training images are classified correctly '
-            f'({correct / images:.1%}); patterns and statistics are theirs')
+            f'({correct / images:.1%}); patterns and statistics come from these')
         if correct < images / 2:
-            say('warning: that is little; check labels, class order, weights and preprocessing')
+            say('warning: this accuracy is low; check labels, class order, weights and '
+                f'preprocessing ({_normalisation(bundle.preprocess)})')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
-        say(f'warning: {shared} calibration images are training images too and were left out')
+        say(f'warning: {shared} calibration images are also training images and were left out')

@@ -1,4 +1,4 @@
-"""The command line ``nav_monitor``: its commands, and what each ends with."""
+"""The command line ``nav_monitor``: its commands and their exit statuses."""
 
 from __future__ import annotations
 
@@ -42,16 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0; 1 if runs differ and that was asked for; 2 if what was given cannot be used, after one
-        line that says why; 130 if it was interrupted, after one line that says what was written;
-        141 if the reader of standard output closed it, as a shell reports SIGPIPE.
+        Exit status: 0 on success; 1 if ``compare --fail-on-difference`` found a difference; 2 if
+        the input cannot be used, after one line with the reason; 130 if the command was
+        interrupted, after one line that states what was written; 141 if the reader closed standard
+        output, as a shell reports SIGPIPE.
     """
     accept_all_letters()
     options = make_parser().parse_args(arguments)
     set_exit_message(lambda: _interrupted(options))
     handler = RichHandler(console=PlainConsole(stderr=True), show_time=False, show_path=False)
     handler.setFormatter(PlainFormatter('%(message)s'))
-    # On bad input standard error has one line, the reason.
+    # On bad input, standard error has one line: the reason.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with suppress(OSError):  # the current folder may be gone
         look_in(Path.cwd())
@@ -60,20 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_input_files(options)
         status = options.run(options) or 0
         with naming_output_errors():
-            sys.stdout.flush()  # here, where a full disk can still be told
+            sys.stdout.flush()  # here, where a full disk can still be reported
         return status
     except NavMonitorError as error:
-        if not requested():  # what is unfinished may be gone already
+        if not requested():  # an interrupt may already have removed unfinished files
             print(f'nav_monitor {options.command}: {error}', file=sys.stderr)
             return 2
     except OSError as error:
         if not requested():
             return _failed(options.command, error)
-    except SystemExit as error:  # nothing here raises it: a network's code, or a library's
+    except SystemExit as error:  # raised by the code of a network or of a library
         if not requested():
             print(printable(
-                f'nav_monitor {options.command}: code that was imported ended the process '
-                f'(SystemExit: {error.code}); a network must not call sys.exit'
+                f'nav_monitor {options.command}: imported code called sys.exit '
+                f'(SystemExit: {error.code}); the code of a network must not do so'
             ), file=sys.stderr)
             return 2
     except KeyboardInterrupt:
@@ -83,20 +84,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(command: str, error: OSError) -> int:
-    """Say what the system refused, and return the status."""
+    """Report a system error and return the exit status."""
     if error.filename is None and isinstance(error, BrokenPipeError):
-        return CLOSED_PIPE  # whoever read standard output has seen enough
-    said = str(error)
+        return CLOSED_PIPE  # the reader of standard output has closed it
+    reason = str(error)
     if error.filename is not None:
-        said = f'{os.fsdecode(error.filename)}: {error.strerror}'
-    print(f'nav_monitor {command}: {printable(said)}', file=sys.stderr)
+        reason = f'{os.fsdecode(error.filename)}: {error.strerror}'
+    print(f'nav_monitor {command}: {printable(reason)}', file=sys.stderr)
     return 2
 
 
 def _interrupted(options: argparse.Namespace) -> str:
     kept = getattr(options, 'checkpoint', None)
     if kept is not None and kept.is_dir():
-        return f'interrupted; the same command goes on from {kept}'
+        return f'interrupted; the same command resumes from {kept}'
     return written_message()
 
 

@@ -1,4 +1,4 @@
-"""``nav_monitor replay``: recordings through the monitor, on this machine or on a Ray cluster."""
+"""The command ``nav_monitor replay``: judge recordings, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -33,29 +33,33 @@ def add_replay(commands: Any) -> None:
         'replay',
         help='judge the images of a bag',
         description='Judge the images of a ROS 2 bag (MCAP or SQLite, a folder or one of its '
-        'files,\ncompressed or cut off) by the core of the node, without ROS, as fast as the '
-        'network goes.\nEach topic is a camera with an alert of its own. Time is that of the '
+        "files,\ncompressed or truncated) with the node's own code, without ROS, as fast as the "
+        'network allows.\nEach topic is a camera with a separate alert. Times are those of the '
         'recorder.',
         epilog='examples:\n'
         '  nav_monitor replay drive --topic /camera/image_raw --html drive.html\n'
         '  nav_monitor replay drive --topic /front/image_raw --topic /rear/image_raw \\\n'
         '      --bundle my_bundle --params monitor.yaml --output judged --csv judged.csv\n'
         '  nav_monitor replay archive/* --ray local --csv judged --html judged\n\n'
-        'Of several bags --output, --csv and --html name folders, in which each has its own.',
+        'With several bags, --output, --csv and --html are folders with one output per bag.',
     )
     parser.add_argument('bags', type=Path, metavar='BAG', nargs='+',
-                        help='a folder, or an .mcap or .db3 file; of several, each by itself')
+                        help='a folder, or an .mcap or .db3 file; several bags are judged '
+                        'independently')
     parser.add_argument('--topic', action='append', default=[], metavar='T',
-                        help='with images; may be repeated (default: the only one there is)')
+                        help="image topic; may be repeated (default: the bag's only image topic)")
     add_monitor(parser)
     parser.add_argument('--output', type=Path, metavar='OUT',
-                        help='a bag to write: ood_alert, ood_status, prediction, ood_score')
-    parser.add_argument('--overlay', action='store_true', help='write the overlay into it too')
-    parser.add_argument('--csv', type=Path, metavar='FILE', help='one line for each image')
+                        help='write a bag with ood_alert, ood_status, prediction and ood_score')
+    parser.add_argument('--overlay', action='store_true',
+                        help='write the overlay to the bag, too')
+    parser.add_argument('--csv', type=Path, metavar='FILE',
+                        help='write a table with one row for each image')
     parser.add_argument('--html', type=Path, metavar='FILE',
-                        help='a page: timeline of states, p-values and classes, images of alerts')
+                        help='write a page with the timeline of states, p-values and classes, and '
+                        'images of alerts')
     parser.add_argument('--rate', type=_rate, default=0.0, metavar='R',
-                        help='times the speed of the recording; 0 for as fast as it goes '
+                        help='playback speed relative to the recording; 0: as fast as possible '
                         '(default: 0)')
     add_ray(parser)
     parser.set_defaults(run=_replay)
@@ -67,13 +71,14 @@ def _rate(text: str) -> float:
     except ValueError:
         rate = -1.0
     if not 0 <= rate < float('inf'):
-        raise argparse.ArgumentTypeError(f"'{text}' is no speed; 0 is as fast as it goes")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a playback speed; give 0 (as fast as possible) or more")
     return rate
 
 
 def _replay(options: argparse.Namespace) -> None:
     if options.overlay and options.output is None:
-        raise NavMonitorError('--overlay goes into the bag that --output names')
+        raise NavMonitorError('--overlay is written to the bag of --output; give --output, too')
     warn_of_parameters(options)
     if len(options.bags) == 1 and not options.ray:
         _check_outputs(options)
@@ -101,7 +106,7 @@ def _replay(options: argparse.Namespace) -> None:
 
 
 class ReplayWorker:
-    """Holds the monitor and replays one bag after the other."""
+    """Worker that loads the monitor once and replays one bag after another."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Load the bundle that the options name."""
@@ -110,12 +115,12 @@ class ReplayWorker:
         self._monitor = build_monitor(parameters_of(options))
 
     def do(self, options: argparse.Namespace) -> tuple[list[str], list[str]]:
-        """Return what there is to say of a bag, and what could not be read of it."""
+        """Replay one bag; return its summary lines, and its problems."""
         (bag,) = options.bags
         try:
             return replay_bag(options, bag, self._monitor)
         except NavMonitorError as error:
-            # One bag that is broken does not keep the others from being judged.
+            # A damaged bag must not prevent the others from being judged.
             return [], [str(error)]
 
 
@@ -125,15 +130,15 @@ def replay_bag(
     """Replay one bag.
 
     Args:
-        options: Of the command; what it names to be written is this bag's.
-        path: Of the bag.
-        monitor: Judges; None for one that is made as the options say.
+        options: Options of the command, with the outputs for this bag.
+        path: Path of the bag.
+        monitor: Monitor that judges the images; None to build one from the options.
 
     Returns:
-        Lines for a person, and what of the bag could not be read.
+        Summary lines, and descriptions of the parts of the bag that could not be read.
 
     Raises:
-        NavMonitorError: Nothing of it can be replayed.
+        NavMonitorError: No part of the bag can be replayed.
     """
     from nav_monitor_ros.files.pictures import write_page
     from nav_monitor_ros.replay.output_files import BagWriter, TableWriter
@@ -170,14 +175,15 @@ def replay_bag(
     unjudged = summary.unjudged and f'; not judged: {summary.unjudged}'
     lines = [
         f'{summary.judged} of {summary.frames} images of {path.name} judged by '
-        f'{monitor.bundle.name} in {seconds:.1f} s ({summary.frames / seconds:.0f} a second): '
+        f'{monitor.bundle.name} in {seconds:.1f} s ({summary.frames / seconds:.0f} per second): '
         f'{summary.flagged} flagged{unjudged}',
         *(f'{topic}: {count} alert{"s" * (count != 1)}'
           for topic, count in summary.alerts.items()),
     ]
     if not summary.judged:
         problems.append(
-            f'{path}: 0 of {summary.frames} images judged: {summary.unjudged or "none was read"}')
+            f'{path}: 0 of {summary.frames} images judged: '
+            f'{summary.unjudged or "no image could be read"}')
     if options.html is not None:
         write_page(options.html, summary.page(f'Replay of {path.name}', [
             *lines, *problems]))
@@ -186,10 +192,11 @@ def replay_bag(
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Check where one bag's outputs go, before any bag is judged.
+    """Check the outputs of one bag, before any bag is judged.
 
     Raises:
-        NavMonitorError: Two are one, one is read, lies in another, or cannot be written.
+        NavMonitorError: Two outputs are the same, one is an input or lies in another output, or
+            one cannot be written.
     """
     check_outputs(
         options, {'--csv': options.csv, '--html': options.html},
@@ -199,22 +206,22 @@ def _check_outputs(options: argparse.Namespace) -> None:
         require_writable_folder(options.output)
         if reachable(options.output).exists():
             raise NavMonitorError(
-                f'{options.output} exists; name another folder, or remove it first')
+                f'{options.output} already exists; name another folder, or remove this one first')
 
 
 def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]:
-    """Yield the options of each bag alone; of several, its outputs lie in folders.
+    """Yield the options for each bag; with several bags, the outputs are named after the bag.
 
     Raises:
-        NavMonitorError: Two bags have one name.
+        NavMonitorError: Two bags have the same name.
     """
     bags = [reachable(bag.absolute()) for bag in options.bags]
     names = [bag.stem if bag.is_file() else bag.name for bag in bags]
     for name in names:
         if names.count(name) > 1:
             raise NavMonitorError(
-                f"two of the bags are called '{name}', and would write to the same place; replay "
-                'them one after the other'
+                f"two of the bags are called '{name}' and would have the same outputs; replay them "
+                'one at a time'
             )
     for bag, name in zip(options.bags, names, strict=True):
         own = argparse.Namespace(**vars(_portable(options)))
@@ -228,7 +235,7 @@ def _of_each(options: argparse.Namespace) -> Iterator[tuple[argparse.Namespace]]
 
 
 def _portable(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options without what only this process knows, paths being absolute."""
+    """Return the options for another process: with absolute paths, without functions."""
     known = {name: value for name, value in vars(options).items() if name != 'run'}
     if known['bundle'] and reachable(Path(known['bundle'])).is_dir():
         known['bundle'] = str(Path(known['bundle']).absolute())
@@ -247,14 +254,14 @@ def _report(lines: list[str], problems: list[str]) -> None:
 
 
 class _Pace:
-    """Holds a replay back to a multiple of the recording's speed."""
+    """Limits a replay to a multiple of the recording's speed."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._begin: tuple[float, int] | None = None
 
     def wait(self, time_ns: int) -> None:
-        """Wait until this moment of the recording is due."""
+        """Wait until this time of the recording is due."""
         if not self._rate:
             return
         now = time.monotonic()

@@ -13,8 +13,8 @@ def add_show(commands: Any) -> None:
     """Add the command."""
     show = commands.add_parser(
         'show',
-        help='show what is in a bundle',
-        description='Show what is in a bundle.',
+        help='show the content of a bundle',
+        description='Show the content of a bundle.',
         epilog='example:\n  nav_monitor show digits',
     )
     add_bundle(show)

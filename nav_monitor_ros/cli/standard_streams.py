@@ -6,14 +6,14 @@ import os
 import signal
 import sys
 
-CLOSED_PIPE = 128 + signal.SIGPIPE  # as a shell reports a process that SIGPIPE ended
+CLOSED_PIPE = 128 + signal.SIGPIPE  # exit status that a shell reports for SIGPIPE
 
 
 def open_closed_streams() -> None:
-    """Give closed standard descriptors something to refer to, before any file takes their numbers.
+    """Open closed standard descriptors, before any other file is given their numbers.
 
-    What is written to a closed standard output fails, as for other programs; what is written to a
-    closed standard error is dropped.
+    Writing to a closed standard output fails, as in other programs; text written to a closed
+    standard error is dropped.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -31,9 +31,9 @@ def open_closed_streams() -> None:
 
 
 def output_error_status(error: OSError) -> int:
-    """Return the status of a command whose help could not be written to standard output.
+    """Return the exit status of a command whose help could not be written to standard output.
 
-    Says why on standard error, unless the reader is gone.
+    Prints the reason on standard error, unless the reader has closed the pipe.
     """
     if isinstance(error, BrokenPipeError):
         return CLOSED_PIPE

@@ -32,15 +32,16 @@ def add_train(commands: Any) -> None:
     train.add_argument('--data', metavar='SOURCE',
                        help='labelled images (default for digits: sample:digits)')
     train.add_argument('--exclude', metavar='SOURCE',
-                       help='images that must take no part, compared by their pixels')
-    train.add_argument('--test', metavar='SOURCE', help='images to measure the accuracy on')
+                       help='images to leave out, matched by pixel values')
+    train.add_argument('--test', metavar='SOURCE', help='images on which accuracy is measured')
     train.add_argument('--terms', default='', metavar='TEXT',
-                       help='origin and terms of the data, for the model card')
+                       help='origin and licence terms of the data, for the model card')
     train.add_argument('--weights', type=Path, metavar='FILE',
-                       help='use these weights of an earlier training and fit the monitor only')
+                       help='weights of an earlier training run; only the monitor is then fitted')
     train.add_argument('--decoy', action='store_true',
-                       help='add a background class, made from the training images alone')
-    train.add_argument('--epochs', type=int, default=0, help='(default: as many as the task needs)')
+                       help='add a background class, generated from the training images only')
+    train.add_argument('--epochs', type=int, default=0, metavar='N',
+                       help='training epochs (default: depends on the task)')
     add_watch(train)
     add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')

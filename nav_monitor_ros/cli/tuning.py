@@ -1,4 +1,4 @@
-"""``nav_monitor tuning``: record which classes drive each component, over training."""
+"""The command ``nav_monitor tuning``: record which classes drive each component in training."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def add_tuning(commands: Any) -> None:
     """Add the command that records class tuning."""
     tuning = commands.add_parser(
         'tuning',
-        help='record which classes drive each component of a network, over training',
-        description='Record, checkpoint by checkpoint, what each component of a network answers to '
-        'the images of\neach class. `nav_monitor view tuning` makes a page of it; `nav_monitor '
-        'train --record-tuning`\nrecords while it trains.',
+        help='record which classes drive each component of a network in the course of training',
+        description='Record, for each checkpoint, how each component of a network responds to the '
+        'images of each\nclass. `nav_monitor view tuning` makes a page of the recording; '
+        '`nav_monitor train\n--record-tuning` records during training.',
         epilog='example:\n  nav_monitor tuning record digits --weights first.safetensors '
         '--weights last.safetensors \\\n      --images sample:digits --output tuning',
     )
@@ -44,19 +44,19 @@ def _add_record(actions: Any) -> None:
     record = actions.add_parser(
         'record', help='run images through a list of checkpoints',
         description='Run images through every checkpoint of a network, once. Only counts, sums and '
-        "histograms are\nkept, and which images drive a component most. The network is a bundle's, "
-        'or any that `fit`\ntakes. What was recorded before an interruption is not recorded again.',
+        "histograms are\nkept, and the images that drive a component most. The network is a "
+        "bundle's, or any that\n`fit` accepts. The same command resumes an interrupted recording.",
         epilog='example:\n  nav_monitor tuning record --model torchvision:resnet18 --model-arg '
         'num_classes=12 \\\n      --weights epoch1.pth --weights epoch2.pth --size 224x224 '
         '--images photos/train \\\n      --output tuning',
     )
     record.add_argument('bundle', nargs='?',
-                        help='a bundle whose network it is: folder, or the name of a shipped one')
+                        help='bundle with the network: folder, or name of a shipped bundle')
     add_network(record, required=False, several=True)
     images = record.add_argument_group('images')
     images.add_argument('--images', required=True, metavar='SOURCE',
-                        help='images, as `fit` takes them; without labels only what the network '
-                        'predicts is shown')
+                        help='images, as for `fit`; without labels, only results for predicted '
+                        'classes are shown')
     add_preprocessing(images)
     add_recorded(record)
     add_trust(record)
@@ -112,14 +112,14 @@ def _record(options: argparse.Namespace) -> None:
     if recorded:
         say(f'wrote {options.output}')
     else:
-        say(f'{options.output} has all these checkpoints already; nothing was recorded')
+        say(f'{options.output} already has all of these checkpoints; nothing was recorded')
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Return what the checkpoints are called: their files' names, or paths where those repeat.
+    """Return names for the checkpoints: those of their files, or paths if the names repeat.
 
     Raises:
-        NavMonitorError: Two of them are one file.
+        NavMonitorError: Two paths are the same file.
     """
     for number, path in enumerate(paths):
         if any(is_same_file(path, other) for other in paths[:number]):
@@ -134,8 +134,10 @@ def _add_merge(actions: Any) -> None:
         description='Merge recordings of the same checkpoints over disjoint parts of one source.',
         epilog='example:\n  nav_monitor tuning merge first_half second_half --output whole',
     )
-    merge.add_argument('recordings', nargs='+', type=Path, metavar='DIR')
-    merge.add_argument('--output', required=True, type=Path, metavar='DIR')
+    merge.add_argument('recordings', nargs='+', type=Path, metavar='DIR',
+                       help='recordings to merge, at least two')
+    merge.add_argument('--output', required=True, type=Path, metavar='DIR',
+                       help='the merged recording')
     merge.set_defaults(run=_merge)
 
 

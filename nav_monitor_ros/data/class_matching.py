@@ -6,13 +6,16 @@ refused. Position decides only if nothing else can: the source has only numbers,
 names, in any spelling, is one of the network's, such as the WordNet ids of ImageNet's folders. A
 note reports this, and also names that match only in another spelling. Two classes of a source never
 match the same class of the network.
+
+If the network's class names are numbers that are not their positions, as for folders 0 to 42 in
+alphabetical order (0, 1, 10, ...), a source's numbers are names too.
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +60,10 @@ def network_labels(
     if source.own_labels is None:
         return None
     labels = source.own_labels
+    numerals = _numerals(class_names) if source.class_names is None else None
+    if numerals is not None:
+        _log.warning('%s', how_matched(source, class_names))
+        return _by_numerals(source.name, labels, numerals, class_names)
     if source.class_names is not None and tuple(source.class_names) != tuple(class_names):
         labels = _numbers(source, source.class_names, class_names)[labels]
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(class_names):
@@ -95,6 +102,14 @@ def how_matched(source: HasLabels, class_names: Sequence[str]) -> str:
     if source.own_labels is None:
         return ''
     if source.class_names is None:
+        numerals = _numerals(class_names)
+        if numerals is not None:
+            moved = [number for number, place in numerals.items() if number != place][:_EXAMPLES]
+            outputs = ', '.join(f"'{number}' is output {numerals[number]}" for number in moved)
+            return (
+                f"the labels of {source.name} are numbers, as the network's names are, so they are "
+                f'names and not places: {outputs}'
+            )
         return (
             f'the labels of {source.name} are numbers, so position decides: '
             f'{_pairs([str(n) for n in range(len(class_names))], class_names)}'
@@ -187,6 +202,35 @@ def _numbers(
             )
         taken[place] = own[number]
     return np.array([places[0] if places else -1 for places in found], np.int64)
+
+
+def numbers_are_names(source: HasLabels, class_names: Sequence[str]) -> bool:
+    """Return whether a source's numbers are the names of a network's classes, not their places."""
+    return source.class_names is None and _numerals(class_names) is not None
+
+
+def _numerals(class_names: Sequence[str]) -> dict[int, int] | None:
+    """Return the outputs by their names as numbers; None where those are no other numbers."""
+    texts = [comparable(name) for name in class_names]
+    if not all(text.isascii() and text.isdecimal() for text in texts):
+        return None
+    found = {int(text): place for place, text in enumerate(texts)}
+    same = all(number == place for number, place in found.items())
+    return None if same or len(found) < len(texts) else found
+
+
+def _by_numerals(
+    name: str, labels: np.ndarray, numerals: Mapping[int, int], class_names: Sequence[str]
+) -> np.ndarray:
+    unknown = [number for number in np.unique(labels).tolist() if number not in numerals]
+    if unknown:
+        etc = ', ...' if len(class_names) > _EXAMPLES else ''
+        raise NavMonitorError(
+            f"{name} has the label {unknown[0]}, which is the name of none of the network's "
+            f'{len(class_names)} classes ({", ".join(class_names[:_EXAMPLES])}{etc}); check the '
+            'labels and the network'
+        )
+    return np.array([numerals[number] for number in labels.tolist()], np.int64)
 
 
 def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:

@@ -80,7 +80,7 @@ def _open_bag(spec: str, path: Path, topic: str, options: dict[str, str]) -> Ima
         seconds = float(group)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e9:
+    if not (seconds == 0 or 1e-9 <= seconds < 1e9):  # of nanoseconds
         raise NavMonitorError(
             f"source '{spec}': group is '{group}', not the number of seconds within which images "
             "of a bag belong together; 0 for no groups"

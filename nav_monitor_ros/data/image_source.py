@@ -10,9 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from nav_monitor_ros.data.array_files import ArrayFile
-from nav_monitor_ros.data.class_matching import network_labels
+from nav_monitor_ros.data.class_matching import network_labels, numbers_are_names
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.exif_orientation import APPLY
+
+_ROWS_TRIED = 8  # of an image, which tell most colour images from gray ones
 
 _Source = TypeVar('_Source', bound='ImageSource')
 
@@ -111,7 +113,8 @@ class ImageSource:
         if self.own_labels is not None:
             given['own_labels'] = network_labels(self, class_names, background)
             # Numbers stay numbers, so that the note that position decides is repeated.
-            given['class_names'] = None if self.class_names is None else tuple(class_names)
+            named = self.class_names is not None or numbers_are_names(self, class_names)
+            given['class_names'] = tuple(class_names) if named else None
         return NumberedSource(**given)
 
 
@@ -126,10 +129,21 @@ class NumberedSource(ImageSource):
 
 
 def digest_of(image: np.ndarray) -> bytes:
-    """Return a checksum of an image's pixels and shape."""
+    """Return a checksum of an image's pixels and shape.
+
+    An image of three equal channels has that of the gray image: a folder returns gray pictures as
+    RGB, an array or a bag returns them as they are.
+    """
+    some = image[:: max(1, len(image) // _ROWS_TRIED)]
+    if image.ndim == 3 and _is_gray(some) and _is_gray(image):
+        image = image[..., 0]
     checksum = hashlib.sha256(repr(image.shape).encode())
     checksum.update(np.ascontiguousarray(image).data)
     return checksum.digest()
+
+
+def _is_gray(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())
 
 
 def add_fingerprints(parts: Iterable[int]) -> int:

@@ -18,7 +18,8 @@ A source is specified as ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.dat
 - ``sample:NAME``, a built-in sample; see ``nav_monitor_ros.data.samples``.
 
 ``limit=N`` and ``seed=S`` keep a random part of any source, ``part=1/3`` the first of three
-disjoint random parts (with the same seed), ``classes=cat,dog`` some of its classes,
+disjoint random parts (with the same seed; images that belong together are in one part),
+``classes=cat,dog`` some of its classes,
 ``without=cat,dog`` all others: by name, or by number where classes have no names;
 ``transform=invert`` and ``transform=rotate90`` (a quarter turn to the left) transform every image.
 ``exif=apply`` rotates encoded images according to their EXIF orientation, ``exif=ignore`` does not;
@@ -169,7 +170,28 @@ def _keep_some(source: ImageSource, options: Mapping[str, str]) -> ImageSource:
         number, _, count = options['part'].partition('/')
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise NavMonitorError(f"source '{source.name}': write part=1/3 for the first of three")
-        kept = kept[int(number) - 1 :: int(count)]
+        kept = _part(source, kept, int(number), int(count))
     if 'limit' in options:
         kept = kept[: whole_number(source.name, options, 'limit', 0)]
     return source.subset(np.sort(kept))
+
+
+def _part(source: ImageSource, shuffled: np.ndarray, number: int, count: int) -> np.ndarray:
+    """Return the places of one of so many parts, in their order in ``shuffled``, int64 (M,).
+
+    Images of one group stay together: one part may serve for fitting and another for calibration,
+    which their neighbours would spoil.
+    """
+    if source.groups is None:
+        return shuffled[number - 1 :: count]
+    groups, group_of = np.unique(source.groups, return_inverse=True)
+    if len(groups) < count:
+        raise NavMonitorError(
+            f"source '{source.name}' has {len(groups)} groups of images that belong together, too "
+            f'few for {count} parts'
+        )
+    # Groups in the order in which the shuffled images first show them.
+    group_of = group_of.reshape(-1)[shuffled]
+    _, first = np.unique(group_of, return_index=True)
+    order = group_of[np.sort(first)]
+    return shuffled[np.isin(group_of, order[number - 1 :: count])]

@@ -250,7 +250,8 @@ def _split(
     first, second = (np.zeros(0, np.int64),) * 2 if known is None else known.find(digests)
     count = len(first) + len(second)
     if count:
-        others = len(calibration) - count
+        taken = {digests[place] for place in (*first, *second)}  # fit counts copies once, too
+        others = sum(digest not in taken for digest in digests)
         if others:
             _log.warning(
                 '%d of %d images are not used: the monitor was not calibrated on them, so they '

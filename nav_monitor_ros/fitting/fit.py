@@ -21,7 +21,11 @@ from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE, layer_ranges
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 from nav_monitor_ros.fitting.provenance import today, versions
-from nav_monitor_ros.fitting.score_selection import configure_for_supported_scores, empty_scores
+from nav_monitor_ros.fitting.score_selection import (
+    configure_for_supported_scores,
+    empty_scores,
+    require_fusion_members,
+)
 from nav_monitor_ros.fitting.training_pass import SAMPLE, fit_partial
 from nav_monitor_ros.perception.network.class_names import require_names
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -98,6 +102,7 @@ def fit(
     labels = data.numbered_for(class_names, classifier.background).labels
     require_known_classes(calibration, class_names)
     scores = empty_scores(classifier, options)
+    require_fusion_members(scores, options, {})
     check_calibration_source(calibration, scores, options)
     rng = np.random.default_rng(options.seed)
     invalid = InvalidImages(skip=options.skip_invalid)
@@ -106,12 +111,14 @@ def fit(
     )
     required = options.scores is not None
     left_out = configure_for_supported_scores(classifier, scores, required=required)
+    require_fusion_members(scores, options, left_out)
     if checkpoint is not None:
         _identify(checkpoint, classifier, network, data, labels, class_names, calibration, options)
     partial = PartialFit(scores)
     more = fit_partial(
         classifier, data, labels, partial, required=required, seed=options.seed, workers=workers,
         checkpoint=checkpoint, progress=progress, invalid=invalid,
+        prepared=lambda more: require_fusion_members(scores, options, {**left_out, **more}),
         spread=None if remote_fit is None else lambda sample, count: remote_fit(
             partial, class_names, sample, count, options.seed, progress
         ),

@@ -47,6 +47,32 @@ def fusion_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[st
     return members or tuple(name for name, score in scores.items() if not score.windowed)
 
 
+def require_fusion_members(
+    scores: Mapping[str, Score], options: FitOptions, left_out: Mapping[str, str]
+) -> None:
+    """Check that the scores to be fused are fitted, before the images go through the network.
+
+    Args:
+        scores: That are fitted.
+        options: Of the fit.
+        left_out: Why other scores are not fitted, by name.
+
+    Raises:
+        NavMonitorError: There is none, one is not fitted, or one is named twice.
+    """
+    members, fitted = fusion_members(scores, options), ', '.join(scores) or 'none'
+    if not members:
+        raise NavMonitorError(
+            f'the fused score needs a score that looks at one frame alone; fitted are {fitted}'
+        )
+    for place, name in enumerate(members):
+        if name not in scores:
+            why = f' ({left_out[name]})' if name in left_out else ''
+            raise NavMonitorError(f"--fuse: '{name}' is not fitted{why}; fitted are {fitted}")
+        if name in members[:place]:
+            raise NavMonitorError(f"--fuse: '{name}' is named twice; name each score once")
+
+
 def configure_for_supported_scores(
     classifier: RunningNetwork, scores: dict[str, Score], *, required: bool
 ) -> dict[str, str]:

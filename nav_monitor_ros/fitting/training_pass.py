@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -58,6 +58,7 @@ def fit_partial(
     spread: Callable[[int, int], None] | None = None,
     progress: Progress = lambda what, done, total: None,
     invalid: InvalidImages | None = None,
+    prepared: Callable[[Mapping[str, str]], None] = lambda left_out: None,
 ) -> dict[str, str]:
     """Fit the scores to the training images: first to a sample, then to all others.
 
@@ -74,6 +75,8 @@ def fit_partial(
             in and after the sample.
         progress: Called with the stage, the number of images done and the total.
         invalid: Handling of images that give NaN or infinity; by default the first one raises.
+        prepared: Called after the sample, with why scores were taken out, by name; whatever it
+            raises ends the fit before the other images are read.
 
     Returns:
         Reasons for removed scores, by name.
@@ -89,6 +92,7 @@ def fit_partial(
             classifier, data.subset(chosen), None if labels is None else labels[chosen], partial,
             required=required, workers=workers, progress=progress, invalid=invalid,
         )
+    prepared(left_out)
     if spread is not None:
         spread(len(chosen), len(others))
         return left_out

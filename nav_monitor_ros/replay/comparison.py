@@ -159,7 +159,7 @@ def _matched(
 def _renamed(run: Run, names: Mapping[str, str]) -> Run:
     return replace(run, frames={
         (names.get(key[0], key[0]), *key[1:]): frame for key, frame in run.frames.items()
-    })
+    }, silences=[(names.get(topic, topic), frame) for topic, frame in run.silences])
 
 
 def summary_table(comparison: Comparison) -> Table:

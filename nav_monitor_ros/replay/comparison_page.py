@@ -128,10 +128,13 @@ def _timeline(comparison: Comparison, run: Run, topic: str) -> Markup:
     ]
     end_ns = max(
         frame.time_ns for each in (comparison.a, comparison.b) for frame in each.frames.values())
+    said = [(key[0], frame) for key, frame in run.frames.items()]
+    # A recording of a node also tells of the time before the first image and after the last.
+    said += [one for one in run.silences if begin_ns <= one[1].time_ns <= end_ns]
     return timeline([
         Tick((frame.time_ns - begin_ns) / 1e9, frame.state, frame.reason, frame.p_value,
              frame.class_name, frame.threshold)
-        for (name, _, _), frame in run.frames.items() if name == topic
+        for name, frame in sorted(said, key=lambda one: one[1].time_ns) if name == topic
     ], marks, label='differs', end=(end_ns - begin_ns) / 1e9)
 
 

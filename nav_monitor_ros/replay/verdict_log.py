@@ -50,6 +50,7 @@ class Run:
     name: str
     frames: Mapping[Key, RunFrame]
     bag: str = ''  # bag of the images, if known
+    silences: Sequence[tuple[str, RunFrame]] = ()  # topic, and the output between images
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -77,7 +78,8 @@ class Run:
                 f'{self.name} has no verdicts on --topic {", ".join(wanted)}; it has those on '
                 f'{", ".join(topic or "one unnamed topic" for topic in self.topics)}'
             )
-        return replace(self, frames=kept) if names else self
+        silences = [one for one in self.silences if one[0].strip('/') in names]
+        return replace(self, frames=kept, silences=silences) if names else self
 
 
 def is_run(path: Path) -> bool:
@@ -96,9 +98,9 @@ def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
         events: Events of a replay.
         bag: Bag of the images.
     """
-    return Run(name, _numbered(
-        (event.topic, event.image.stamp_ns, _frame_of(event))
-        for event in events if event.image is not None
+    return _collected(name, (
+        (event.topic, None if event.image is None else event.image.stamp_ns, _frame_of(event))
+        for event in events
     ), bag)
 
 
@@ -120,14 +122,19 @@ def read_run(path: Path, report: Callable[[str], None] = lambda problem: None) -
     return run
 
 
-def _numbered(frames: Iterable[tuple[str, int, RunFrame]]) -> dict[Key, RunFrame]:
-    """Return frames by key; stamps repeat if a bag was looped."""
+def _collected(
+    name: str, frames: Iterable[tuple[str, int | None, RunFrame]], bag: str = ''
+) -> Run:
+    """Return a run; stamps repeat if a bag was looped, and silence has none."""
     seen: Counter[tuple[str, int]] = Counter()
-    found = {}
+    found, silences = {}, []
     for topic, stamp_ns, frame in frames:
-        found[topic, stamp_ns, seen[topic, stamp_ns]] = frame
-        seen[topic, stamp_ns] += 1
-    return found
+        if stamp_ns is None:
+            silences.append((topic, frame))
+        else:
+            found[topic, stamp_ns, seen[topic, stamp_ns]] = frame
+            seen[topic, stamp_ns] += 1
+    return Run(name, found, bag, silences)
 
 
 def _frame_of(event: ReplayEvent) -> RunFrame:
@@ -175,7 +182,7 @@ def _time(row: Mapping[str, str], column: str) -> int:
 
 
 def _read_table(path: Path) -> Run:
-    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+    def frames() -> Iterator[tuple[str, int | None, RunFrame]]:
         with path.open(newline='', encoding='utf-8-sig') as stream:  # spreadsheets add a BOM
             reader = csv.DictReader(stream)
             missing = _NEEDED - set(reader.fieldnames or ())
@@ -185,15 +192,15 @@ def _read_table(path: Path) -> Run:
                     f'{", ".join(sorted(missing))}'
                 )
             for row in reader:
-                if row['stamp_ns']:  # events of silence have none
-                    try:
-                        frame = _frame_from(row, row['reason'], _time(row, 'time_ns'))
-                        yield row['topic'], _time(row, 'stamp_ns'), frame
-                    except (ValueError, TypeError) as error:
-                        raise ValueError(f'line {reader.line_num}: {one_line(error)}') from None
+                try:
+                    frame = _frame_from(row, row['reason'], _time(row, 'time_ns'))
+                    stamp_ns = _time(row, 'stamp_ns') if row['stamp_ns'] else None
+                    yield row['topic'], stamp_ns, frame
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f'line {reader.line_num}: {one_line(error)}') from None
 
     try:
-        return Run(path.stem, _numbered(frames()))
+        return _collected(path.stem, frames())
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise NavMonitorError(f'{path} is not a table of a replay: {one_line(error)}') from None
 
@@ -202,7 +209,7 @@ def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
     about = _about(path)
     known = about.get('topics', '').split(' ')
 
-    def frames() -> Iterator[tuple[str, int, RunFrame]]:
+    def frames() -> Iterator[tuple[str, int | None, RunFrame]]:
         with open_bag(path, types=[_STATUS_TYPE]) as bag:
             topics = [
                 topic.name for topic in bag.image_topics if topic.name.endswith(f'/{_STATUS}')]
@@ -221,16 +228,15 @@ def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
                         values['threshold'] = values.get('p_threshold', '')
                         values['flagged'] = values.get('frame_is_ood', '')
                         if 'cameras' in values:
-                            # The combined status of several cameras; each also has its own.
-                            continue
-                        if _is_of_an_image(status.message, values):
-                            yield topic, message.stamp_ns, _frame_from(
-                                values, status.message, message.received_ns)
+                            continue  # the combined status; each camera has its own
+                        of_an_image = _is_of_an_image(status.message, values)
+                        yield topic, message.stamp_ns if of_an_image else None, _frame_from(
+                            values, status.message, message.received_ns)
             except BagDamagedError as error:
                 report(str(error))
 
     try:
-        return Run(path.stem, _numbered(frames()), about.get('bag', ''))
+        return _collected(path.stem, frames(), about.get('bag', ''))
     except (KeyError, ValueError) as error:  # another node's status under the same name
         raise NavMonitorError(
             f'bag {path} cannot be read: its {_STATUS} was not written by this monitor: '

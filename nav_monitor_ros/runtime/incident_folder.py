@@ -115,25 +115,52 @@ def write_incident(
     return folder
 
 
-def remove_oldest(folder: Path, limit: float) -> None:
+def remove_oldest(folder: Path, limit: float, newest: Path | None = None) -> None:
     """Remove the oldest incidents until the folder's are within so many megabytes.
 
     Only folders that are named as incidents and hold their verdicts are removed; links are not
-    followed. The newest one always stays. What another process is writing counts, too.
+    followed. What cannot be removed, as another user's, stays, and younger ones go instead. What
+    another process is writing counts, too.
+
+    Args:
+        folder: Of the incidents.
+        limit: Megabytes.
+        newest: The one that stays in any case; by default the last one by name, which is not the
+            newest where the clock was set back.
+
+    Raises:
+        OSError: The folder is beyond the limit, since some of them cannot be removed.
     """
     remove_unfinished(folder)
-    found = sorted(
-        path for path in folder.iterdir()
-        if _INCIDENT.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-        and (path / VERDICTS).is_file()
-    )
-    sizes = [_size(path) for path in found]
-    total = sum(sizes) + sum(map(_size, _unfinished(folder)))
-    for path, size in zip(found[:-1], sizes[:-1], strict=True):
+    found = sorted(filter(_is_incident, folder.iterdir()))
+    sizes = {path: _size(path) for path in found}
+    total = sum(sizes.values()) + sum(map(_size, _unfinished(folder)))
+    newest = found[-1] if newest is None and found else newest
+    refused: OSError | None = None
+    for path in found:
         if total <= limit * MEGABYTE:
             return
-        shutil.rmtree(path)
-        total -= size
+        if path == newest:
+            continue
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:  # another process has removed it
+            pass
+        except OSError as error:
+            refused = refused or error
+            continue
+        total -= sizes[path]
+    if refused is not None and total > limit * MEGABYTE:
+        raise refused
+
+
+def _is_incident(path: Path) -> bool:
+    if not _INCIDENT.fullmatch(path.name) or path.is_symlink():
+        return False
+    try:
+        return (path / VERDICTS).is_file()
+    except PermissionError:  # another user's, that this one may not look into
+        return False
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import queue
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.decision.alert.reason import Alert
@@ -99,17 +97,26 @@ class IncidentRecorder:
         while (job := self._jobs.get()) is not None:
             try:
                 folder = write_incident(job.frames, job.alert, job.rules, job.when, self._bundle)
-                remove_oldest(Path(os.path.expanduser(job.rules.folder)), job.rules.limit)
             except Exception as error:  # a full disk, a folder that is gone, a broken image
                 self.failed += 1
-                failure = f'no incident written: {one_line(error, 500)}'
-                if failure != self._last_failure:
-                    _log.error(failure)
-                self._last_failure = failure
+                self._log_failure(f'no incident written: {one_line(error, 500)}')
+                continue
+            self.written += 1
+            _log.info('incident written: %s', folder)
+            try:
+                remove_oldest(folder.parent, job.rules.limit, folder)
+            except OSError as error:
+                self._log_failure(
+                    f'the incidents in {folder.parent} are beyond incident_limit, and some cannot '
+                    f'be removed: {one_line(error, 500)}'
+                )
             else:
-                self.written += 1
                 self._last_failure = ''
-                _log.info('incident written: %s', folder)
+
+    def _log_failure(self, failure: str) -> None:
+        if failure != self._last_failure:
+            _log.error(failure)
+        self._last_failure = failure
 
 
 @dataclass(frozen=True, eq=False)

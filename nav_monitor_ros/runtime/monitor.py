@@ -29,7 +29,6 @@ from nav_monitor_ros.perception.network.threads import choose_threads, limit_bla
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
 SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
-_BLACK = DecodedImage(np.zeros((32, 32, 3), np.uint8), 'rgb')
 
 
 class StaleImageError(NavMonitorError):
@@ -165,8 +164,12 @@ class Monitor:
 
     def warm_up(self, most: int) -> None:
         """Run batches of up to so many images once: backends get ready for each size they meet."""
+        # Larger than the network's input, so that what resizes is ready, too: torch takes seconds.
+        preprocess = self.bundle.preprocess
+        side = 2 * max(preprocess.height, preprocess.width, preprocess.resize_to)
+        black = DecodedImage(np.zeros((side, side, 3), np.uint8), 'rgb')
         for count in range(1, most + 1):
-            self.observe_images([_BLACK] * count)
+            self.observe_images([black] * count)
         self.judge.forget()
 
     def prepare(

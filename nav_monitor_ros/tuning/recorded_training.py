@@ -87,7 +87,9 @@ class RecordedTraining:
         if self._recorder is None:
             if self._replace and (self._folder / INDEX).exists():
                 for checkpoint in TuningRecording.open(self._folder).checkpoints:
-                    self._weights(checkpoint).unlink(missing_ok=True)
+                    # Paths name checkpoints that `tuning record` was given; those files stay.
+                    if Path(checkpoint).name == checkpoint:
+                        self._weights(checkpoint).unlink(missing_ok=True)
             self._recorder = TuningRecorder(
                 self._folder, classifier, _some(data), self._class_names, self._options,
                 network=self._title, replace=self._replace,

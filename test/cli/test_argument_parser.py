@@ -37,18 +37,18 @@ COMMANDS = dict(leaves(make_parser()))
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
-        (['fit', '--ouput', 'b'], "nav_monitor fit: error: there is no option '--ouput'; did you "
+        (['fit', '--ouput', 'b'], "nav_monitor fit: error: unknown option '--ouput'; did you "
                                   'mean --output?'),
         (['evaluate', 'digits', '--insid', 'a', '--odd=b'], 'did you mean --ood?'),
         (['view', 'grid', '--colour-scale', 'image'], 'did you mean --color-scale?'),
-        (['replay', 'drive', '--html_page', 'a'], "no option '--html_page'"),
+        (['replay', 'drive', '--html_page', 'a'], "unknown option '--html_page'"),
         (['shwo', 'digits'], 'did you mean show?'),
         (['view', 'saliance', 'digits'], 'did you mean saliency?'),
         (['benchmark', 'jugde'], 'did you mean judge?'),
         (['train', 'digit', '--output', 'a'], 'did you mean digits?'),
     ],
 )
-def test_a_misspelt_name_is_told_with_the_nearest_one(capsys, arguments, said):
+def test_a_misspelt_name_is_reported_with_the_nearest_one(capsys, arguments, said):
     assert said in refused(capsys, *arguments)
 
 
@@ -60,11 +60,11 @@ def test_every_option_of_one_value_is_refused_when_it_is_given_twice(capsys, pat
     ]
     for option in single:
         said = refused(capsys, *path, option, 'a', f'{option}=b')
-        assert said.endswith(f'error: {option} is given twice; give it once')
+        assert said.endswith(f'error: {option} is given twice; give it only once')
     assert single or path in {('show',)}
 
 
-def test_the_beginning_of_an_option_stands_for_it():
+def test_a_prefix_of_an_option_is_accepted():
     parser = ArgumentParser(prog='one')
     parser.add_argument('--output')
     parser.add_argument('--list', action='append')

@@ -86,5 +86,5 @@ def test_code_that_calls_exit_ends_a_command_as_an_error(monkeypatch, capsys):
     monkeypatch.setattr(show, 'show', leave)
     assert main(['show', 'digits']) == 2
     assert capsys.readouterr().err == (
-        'nav_monitor show: code that was imported ended the process (SystemExit: no licence '
-        'found); a network must not call sys.exit\n')
+        'nav_monitor show: imported code called sys.exit (SystemExit: no licence found); the code '
+        'of a network must not do so\n')

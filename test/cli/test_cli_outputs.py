@@ -147,7 +147,7 @@ def test_a_bag_that_is_there_is_found_before_any_bag_is_judged(desk, capsys):
     shutil.copytree('drive', 'other')
     (desk / 'out' / 'other').mkdir(parents=True)
     said = refused(capsys, ['replay', 'other', *REPLAY[1:], '--output', 'out'])
-    assert 'out/other exists' in said
+    assert 'out/other already exists' in said
     assert not (desk / 'out' / 'drive').exists()
 
 

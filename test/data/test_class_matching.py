@@ -181,6 +181,40 @@ def test_numbers_are_positions_and_that_is_said():
         network_labels(numbered, NAMES[:2])
 
 
+FOLDERS = tuple(sorted(map(str, range(12))))  # 0, 1, 10, 11, 2, ..., as a folder numbers them
+
+
+def test_numbers_are_names_where_the_networks_names_are_other_numbers(caplog):
+    pixels = tiny.images(5, 3)[0]
+    numbered = from_arrays('Test.npz', pixels, np.array([10, 2, 0]))
+    by_output = numbered.numbered_for(FOLDERS)
+    assert by_output.labels.tolist() == [2, 4, 0]
+    assert [FOLDERS[label] for label in by_output.labels] == ['10', '2', '0']
+    assert by_output.numbered_for(FOLDERS).labels.tolist() == [2, 4, 0]  # not moved twice
+    assert "'2' is output 4" in how_matched(numbered, FOLDERS) and "'2' is output 4" in caplog.text
+    with pytest.raises(NavMonitorError, match='the label 12, which is the name of none'):
+        network_labels(from_arrays('Test.npz', pixels, np.array([10, 2, 12])), FOLDERS)
+    caplog.clear()
+    padded = tuple(f'{number:05d}' for number in range(12))
+    assert network_labels(numbered, padded).tolist() == [10, 2, 0] and not caplog.text
+
+
+def test_a_table_of_numbers_agrees_with_folders_of_the_same_numbers(tmp_path):
+    (tmp_path / 'table').mkdir()
+    lines = []
+    for number in range(12):
+        (tmp_path / 'folders' / str(number)).mkdir(parents=True)
+        for file in (tmp_path / 'folders' / str(number) / 'a.png',
+                     tmp_path / 'table' / f'{number}.png'):
+            cv2.imwrite(str(file), np.full((6, 6, 3), 20 * number, np.uint8))
+        lines.append(f'{number}.png\t{number}')
+    (tmp_path / 'table' / 'labels.tsv').write_text('\n'.join(lines))
+    folders, table = (open_source(str(tmp_path / name)) for name in ('folders', 'table'))
+    names = names_from(folders, 12)
+    truth = {folders.digest(i): label for i, label in enumerate(network_labels(folders, names))}
+    assert [truth[table.digest(i)] for i in range(12)] == network_labels(table, names).tolist()
+
+
 def test_classes_of_calibration_images_must_be_known_where_any_is():
     own = ('bus', 'cat', 'tram')
     images = from_arrays('held out', tiny.images(5, 3)[0], np.arange(3), class_names=own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from image_files import pictures
 
 from nav_monitor_ros.data.image_source import from_arrays, split, without
+from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 
 # Splitting.
@@ -79,6 +81,20 @@ def test_the_same_bytes_in_another_shape_are_another_image():
     image = pictures(1)
     turned = image.reshape(1, 8, 6, 3)
     assert len(without(from_arrays('all', image), from_arrays('some', turned))) == 1
+
+
+def test_a_gray_image_is_the_same_one_with_three_equal_channels(tmp_path):
+    gray = pictures(20, shape=(12, 9))
+    (tmp_path / 'held_out').mkdir()
+    for number, image in enumerate(gray):
+        assert cv2.imwrite(str(tmp_path / 'held_out' / f'{number:02d}.png'), image)
+    np.savez(tmp_path / 'train.npz', x=gray[:15])
+    folder, array = open_source(str(tmp_path / 'held_out')), open_source(f'{tmp_path}/train.npz')
+    assert folder.image(0).shape == (12, 9, 3) and array.image(0).shape == (12, 9)
+    assert without(folder, array).places.tolist() == [15, 16, 17, 18, 19]
+    almost = np.repeat(gray[:1, :, :, None], 3, axis=3)
+    almost[0, 11, 8, 2] ^= 1
+    assert len(without(from_arrays('almost', almost), array)) == 1
 
 
 def test_a_fingerprint_changes_with_pixels_labels_and_number_but_not_with_order():

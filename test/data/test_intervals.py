@@ -107,7 +107,10 @@ def test_a_table_that_is_not_there_or_no_text_is_refused(bag, tmp_path):
     (tmp_path / 'bytes.csv').write_bytes(b'\xff\xfe\xff')
     with pytest.raises(NavMonitorError, match='bytes.csv are unreadable'):
         open_source(f'{bag}:{RAW}?labels={tmp_path}/bytes.csv')
-    for option, said in (('group=soon', "group is 'soon'"), ('label=a', "no option 'label'")):
+    for option, said in (
+        ('group=soon', "group is 'soon'"), ('group=1e-10', "group is '1e-10'"),
+        ('label=a', "no option 'label'"),
+    ):
         with pytest.raises(NavMonitorError, match=said):
             open_source(f'{bag}:{RAW}?{option}')
 

@@ -206,6 +206,18 @@ def test_images_can_be_inverted_and_turned():
         open_source('sample:digits?transform=flip')
 
 
+def test_images_that_belong_together_are_in_one_part(tmp_path):
+    tracks = np.repeat(np.arange(20), 5)
+    np.savez(tmp_path / 'tracks.npz', x=np.zeros((100, 4, 4), np.uint8), track=tracks)
+    parts = [open_source(f'{tmp_path}/tracks.npz?group=track&part={n}/3') for n in (1, 2, 3)]
+    assert sorted(np.concatenate([part.places for part in parts]).tolist()) == list(range(100))
+    assert {len(part) for part in parts} == {30, 35}
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not {*tracks[parts[one].places]} & {*tracks[parts[other].places]}
+    with pytest.raises(NavMonitorError, match='20 groups of images .* too few for 21 parts'):
+        open_source(f'{tmp_path}/tracks.npz?group=track&part=1/21')
+
+
 def test_parts_are_disjoint_and_make_up_the_whole():
     parts = [open_source(f'sample:digits?part={n}/3&seed=4') for n in (1, 2, 3)]
     places = np.concatenate([part.places for part in parts])

@@ -240,7 +240,7 @@ def test_images_that_the_monitor_was_made_of_are_warned_of(running, judge, tiny_
     assert reuse_warning(tiny_bundle, fresh.name, judged) == ''
     trained = dataclasses.replace(
         tiny_bundle, training_images=TrainingImages.of([fresh.digest(i) for i in range(25)]))
-    wanted = f'of 40 images of {fresh.name} 25 were used for fitting of this monitor'
+    wanted = f'of the 40 images of {fresh.name}, 25 were used to fit this monitor'
     assert wanted in reuse_warning(trained, fresh.name, judged)
     report = evaluation_report(trained, judge, fresh, outside, evaluation, judged)
     assert [line for line in report.lines if line.startswith(f'Warning: {wanted}')]

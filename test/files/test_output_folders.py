@@ -252,7 +252,7 @@ def test_export_leaves_a_shipped_bundle_as_it_is(desk, capsys, bundle):
     arguments = ['export', bundle, '--backend', 'onnxruntime', '--calibration', 'held_out.npz']
     assert main.main(arguments) == 2
     said = capsys.readouterr().err
-    assert f"'{bundle}' ships with the package" in said and '--output my_digits' in said
+    assert f"'{bundle}' is part of the package" in said and '--output my_digits' in said
     assert said.count('\n') == 1
     assert contents(find_bundle('digits')) == before
 
@@ -282,6 +282,22 @@ def test_a_recording_of_tuning_takes_no_folder_of_others(tmp_path, tiny_classifi
     with pytest.raises(NavMonitorError, match='is not empty and holds no recording'):
         RecordedTraining(tmp_path, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions())
     assert contents(tmp_path) == {'0000.npz': b'mine'}
+
+
+def test_a_recording_that_is_replaced_takes_no_file_elsewhere_with_it(tmp_path, tiny_classifier):
+    converted = tmp_path / 'runs' / 'last.pth.safetensors'
+    converted.parent.mkdir()
+    converted.write_text('mine')
+    folder = tmp_path / 'tuning'
+    recorder = TuningRecorder(folder, tiny_classifier, tiny.source(1, 10), tiny.CLASSES,
+                              TuningOptions(), network='tiny')
+    for name in (str(tmp_path / 'runs' / 'last.pth'), '../../runs/last.pth'):
+        recorder.record(name)  # as ``tuning record`` calls checkpoints whose files have one name
+    training = RecordedTraining(folder, 'tiny', tiny.PREPROCESS, tiny.CLASSES, TuningOptions(),
+                                replace=True)
+    training.look('untrained', tiny.network(), tiny.source(1, 10))
+    assert converted.read_text() == 'mine'
+    assert (folder / 'weights' / 'untrained.safetensors').is_file()
 
 
 def test_force_refuses_before_the_work_what_would_replace_the_input(desk, capsys):

@@ -135,6 +135,15 @@ def test_training_images_are_refused_and_the_calibration_stays(tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+def test_copies_of_calibration_images_are_not_called_training_images(tmp_path, caplog):
+    fresh = tiny.source(2, 200)
+    calibration = joined(fresh, fresh.subset(np.arange(20)))
+    bundle = fitted(tmp_path, tiny.source(1, 400), calibration)
+    caplog.clear()
+    assert run(bundle, calibration, tmp_path).approvals['onnxruntime_f32'].images == 200
+    assert 'not taken' not in caplog.text
+
+
 def test_training_images_among_others_and_copies_are_not_taken(tmp_path, caplog):
     data = tiny.source(1, 400)
     bundle = fitted(tmp_path, data, tiny.source(2, 200))

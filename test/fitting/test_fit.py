@@ -256,7 +256,7 @@ def test_a_bundle_tells_which_images_it_was_made_of():
     found = reused_images(bundle.training_images, bundle.calibration_images, mixed)
     assert (found.images, found.training, found.calibration) == (4, 2, 1)
     assert found.warning('test') == (
-        'of 4 images of test 2 were used for fitting and 1 were used for calibration of this '
+        'of the 4 images of test, 2 were used to fit and 1 were used to calibrate this '
         'monitor: results on them are better than on new images'
     )
     assert reused_images(None, None, mixed).warning('test') == ''
@@ -322,6 +322,25 @@ def test_unknown_scores_and_members_are_refused():
             tiny.source(1, 20),
             options=FitOptions(scores={'msp': {}}, fuse=('energy',), false_alarm_rate=0.1),
         )
+
+
+@pytest.mark.parametrize(('choices', 'said'), [
+    ({'scores': {'energy': {}, 'msp': {}}, 'fuse': ('energy', 'energy')}, "'energy' is named twi"),
+    ({'scores': {'energy': {}}, 'fuse': ('knn',)}, "'knn' is not fitted; fitted are energy"),
+    ({'scores': {'window_kl': {}}}, 'one frame alone; fitted are window_kl'),
+    # Found when the network has been asked, and when the sample has been seen.
+    ({'fuse': ('energy', 'mc_dropout')}, r"'mc_dropout' is not fitted \(.*dropout.*fitted are pat"),
+    ({'fuse': ('energy', 'decoy')}, r"'decoy' is not fitted \(.*background.*fitted are pattern"),
+])
+def test_members_that_cannot_be_fused_end_the_fit_before_all_images_are_read(choices, said):
+    stages = set()
+    with pytest.raises(NavMonitorError, match=said):
+        fit(
+            tiny.classifier(), tiny.SPEC, tiny.source(1, 400), tiny.source(2, 200),
+            FitOptions(false_alarm_rate=0.1, **choices),
+            progress=lambda what, done, total: stages.add(what),
+        )
+    assert stages <= {'sampling'}
 
 
 def test_an_image_that_cannot_be_read_ends_the_fit(tmp_path):

@@ -16,6 +16,7 @@ import sqlite_recorder
 import tiny
 import yaml
 from recorded import START, write_images
+from replayed import drive, table_of
 
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
@@ -200,7 +201,7 @@ def test_pictures_come_from_the_bag_that_a_run_says_it_is_of(judged, recording, 
     assert '<img src="data:image/png' in page.read_text()
     capsys.readouterr()
     assert compare(judged / 'a.csv', tmp_path / 'b.csv', '--html', page) == 0
-    assert 'name the bag with the images, --bag' in capsys.readouterr().out
+    assert 'give the bag with the images: --bag' in capsys.readouterr().out
     assert '<img' not in page.read_text() and '<figure id=' in page.read_text()
 
 
@@ -315,3 +316,15 @@ def test_a_value_that_no_replay_writes_is_named_with_its_line(
         judged / 'a.csv', tmp_path / 'b.csv', '--html', tmp_path / 'page.html'))
     assert f'{tmp_path / "b.csv"} is not a table of a replay: line 5: {column} is ' in said
     assert not (tmp_path / 'page.html').exists()
+
+
+def test_both_timelines_show_the_silence_between_images(judge, tiny_folder, tmp_path):
+    bag = write_images(tmp_path / 'b', {FRONT: [*drive(strange=()), *[None] * 30, *drive(9)]})
+    table_of(judge, bag, tmp_path / 't.csv', '--output', tmp_path / 'o')
+    silent = r'stale_image: 1\.8\d s to 2\.33 s'
+    for run, other in (('t.csv', 'o'), ('o', 't.csv')):
+        page = tmp_path / f'{run}.html'
+        assert compare(tmp_path / run, tmp_path / other, '--html', page) == 0
+        assert len(re.findall(silent, page.read_text())) == 2
+    assert compare(tmp_path / 't.csv', tiny_folder, '--bag', bag, '--html', page) == 0
+    assert len(re.findall(silent, page.read_text())) == 2

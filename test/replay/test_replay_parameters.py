@@ -95,7 +95,8 @@ nav_monitor:
          '/b/nav_monitor:\n  ros__parameters: {latch: true}\n',
          '/a/nav_monitor, /b/nav_monitor; say for which, --node'),
         ('front_monitor:\n  ros__parameters: {latch: true}\n',
-         'has no parameters for /nav_monitor, but for: front_monitor; say which node'),
+         'has no parameters for /nav_monitor, only for: front_monitor; name the monitor with '
+         '--node'),
         ('/**:\n  ros__parameters: {exit_count: 1e1}\n', 'exit_count is 10.0, a float'),
         ('/**:\n  ros__parameters: {exit_count: []}\n', 'exit_count is [], a list'),
         ('/**:\n  ros__parameters: {roi: [0, 0, 1.5, 2]}\n', 'values of different types'),
@@ -135,7 +136,7 @@ def test_misspelt_parameters_are_told_once_with_the_nearest_one(
             "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?",
             "parameter 'front.exit_cout' is unknown and changes nothing; did you mean "
             'front.exit_count?',
-            'parameter front.roi is not used: a replay judges every topic by the parameters that '
-            'all cameras have in common',
+            'parameter front.roi is not used: a replay judges every topic with the parameters '
+            'that all cameras share',
         )
     ]

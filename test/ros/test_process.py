@@ -237,5 +237,34 @@ def test_the_help_of_an_executable_shows_an_example_and_its_parameters(name):
     assert (done.returncode, done.stderr) == (0, '')
     assert done.stdout.startswith(f'usage: ros2 run nav_monitor_ros {name} ')
     assert f'example:\n  ros2 run nav_monitor_ros {name} --ros-args ' in done.stdout
+    example = done.stdout.split('example:\n')[1].split('\n')[0].split()
+    assert not unused(name, *example[example.index('--ros-args') + 1:])
     known = {'monitor': 'evidence_level', 'camera': 'source', 'safety_stop': 'alert_timeout'}
     assert f'\n  {known[name]} (' in done.stdout
+
+
+def unused(name, *arguments):
+    """Return what an executable says of its remappings until it is ended."""
+    process = subprocess.Popen(
+        [executable(name), '--ros-args', *arguments], stderr=subprocess.PIPE, text=True)
+    said = [process.stderr.readline()]  # a signal from now on ends it once the node is complete
+    process.terminate()
+    said += process.stderr.readlines()
+    assert process.wait(START) == 0
+    process.stderr.close()
+    return [line for line in said if 'the remapping ' in line]
+
+
+@pytest.mark.parametrize(('name', 'wrong', 'right'), [
+    ('safety_stop', 'cmd_vel_out:=/cmd_vel_safe', 'did you mean /cmd_vel?'),
+    ('monitor', 'imge:=/camera/image_raw', 'did you mean /image?'),
+    ('camera', '/root/segment:=/begun', ''),  # ~/segment without quotes, as a shell expands it
+])
+def test_a_remapping_that_applies_to_nothing_is_told(name, wrong, right):
+    fine = ('-r', '__ns:=/', '-r', 'another_node:image:=/elsewhere', '-r', '/rosout:=/log')
+    if name == 'monitor':  # names that it is to use later need not be such
+        fine += ('-p', 'snapshot_service:=/{no_name}', '-p', 'autostart:=false')
+    [line] = unused(name, *fine, '-r', wrong)
+    assert 'WARN' in line
+    assert f'the remapping {wrong} applies to no topic or service of this node' in line
+    assert right in line

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 
+import pytest
+
 import nav_monitor_ros
-from nav_monitor_ros.runtime.monitor import build_monitor
+from nav_monitor_ros.perception.preprocess import Preprocess
+from nav_monitor_ros.runtime.monitor import Monitor, build_monitor
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
 PACKAGE = Path(nav_monitor_ros.__file__).parent
@@ -22,6 +26,28 @@ def test_the_parameters_say_how_the_monitor_judges(tiny_folder):
     assert monitor.bundle.name == 'tiny'
     assert set(monitor.judge.score_names) == {'pattern', 'energy'}
     assert str(monitor.classifier.device) == 'cpu'
+
+
+@pytest.mark.parametrize('size', [(32, 32), (32, 64), (64, 64)])
+@pytest.mark.parametrize('options', [
+    {'fit': 'stretch'}, {'fit': 'letterbox'}, {'fit': 'center_crop'},
+    {'fit': 'center_crop', 'resize_to': 64},
+], ids=str)
+def test_warming_up_resizes_whatever_the_network_takes(
+    tiny_bundle, monkeypatch, size, options
+):
+    # What resizes is imported when it is used first: torch takes seconds, an image has one.
+    monitor = Monitor(tiny_bundle, device='cpu', trusted_packages=['tiny'])
+    resizes = []
+    scaled = Preprocess._scaled
+    monkeypatch.setattr(Preprocess, '_scaled', lambda self, image, rows, columns: (
+        resizes.append(image.shape[:2] != (rows, columns)) or scaled(self, image, rows, columns)))
+    monkeypatch.setattr(monitor, 'observe_images', lambda images: [
+        Preprocess(*size, **options).resized(image.pixels, image.order) for image in images])
+    monitor.bundle = dataclasses.replace(
+        monitor.bundle, preprocess=Preprocess(*size, **options))
+    monitor.warm_up(2)
+    assert resizes == [True] * 3
 
 
 def test_node_and_replay_build_their_monitor_by_one_function():

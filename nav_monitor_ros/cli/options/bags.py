@@ -1,4 +1,4 @@
-"""Bags of images on the command line."""
+"""Bags and their image topics on the command line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _LONGEST_LIST = 1000  # characters of a list of topics in a message
 
 
 def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
-    """Return a bag and the names of the topics that are read, as they stand in it.
+    """Open a bag, and return it with the names of the topics to read, as the bag spells them.
 
     Raises:
-        NavMonitorError: The bag cannot be read, a topic is not there, no image is, or no topic is
-            named though there are several.
+        NavMonitorError: The bag cannot be read; it has no such topic or no image; it has several
+            topics and none was named.
     """
     from nav_monitor_ros.data.bags.bag import open_bag
 
@@ -29,10 +29,10 @@ def open_topics(path: Path, wanted: list[str]) -> tuple[Any, list[str]]:
     problem = ''
     if len(topics) > 1 and not wanted or not topics:
         shown = ', '.join(there)[:_LONGEST_LIST] or 'none'
-        problem = f'say --topic; topics with images: {shown}'
+        problem = f'give --topic; topics with images: {shown}'
     elif not len(bag):
         damage = f'; it is damaged: {bag.damage}' if bag.damage else ''
-        problem = f'there is no image of {", ".join(topics)}{damage}'
+        problem = f'it has no image of {", ".join(topics)}{damage}'
     if problem:
         bag.close()
         raise NavMonitorError(f'{path}: {problem}')

@@ -1,4 +1,4 @@
-"""Options that name a bundle, or say how one is written."""
+"""Options that name a bundle or control how one is written."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 
 def add_bundle(parser: Any) -> None:
-    """Add the bundle that a command works on."""
-    parser.add_argument('bundle', help='folder or name of a shipped bundle')
+    """Add the bundle that a command uses."""
+    parser.add_argument('bundle', help='folder, or name of a shipped bundle')
 
 
 def add_force(parser: Any) -> None:
-    """Add the option that lets a command write where something is already."""
+    """Add the option that allows a command to write to a non-empty folder."""
     parser.add_argument(
         '--force', action='store_true',
-        help='write to the output folder though there is something in it: the files that '
-        'a bundle there lists are replaced, and all others stay',
+        help='write to a non-empty output folder; files listed by a bundle in it are replaced, '
+        'all others are kept',
     )
 
 
@@ -24,10 +24,10 @@ def add_backends(parser: Any, flag: str, default: str | None) -> None:
     parser.add_argument(
         flag, default=default, metavar='A,B,...',
         help='onnxruntime, openvino, torch (TensorFloat-32, on a GPU) or all'
-        + (f' (default: {default})' if default else ': export the network for them, too'),
+        + (f' (default: {default})' if default else ': also export the network for these'),
     )
 
 
 def listed(text: str | None) -> tuple[str, ...]:
-    """Return names that stand with commas between."""
+    """Split comma-separated names."""
     return tuple(part.strip() for part in (text or '').split(',') if part.strip())

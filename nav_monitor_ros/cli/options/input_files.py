@@ -1,4 +1,4 @@
-"""Files that options name: a folder in the place of one is told before anything is read."""
+"""Check of the input files that options name: a folder is refused before anything is read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FILES = ('weights', 'classes', 'preprocess', 'params')
 
 
 def check_input_files(options: argparse.Namespace) -> None:
-    """Check that no folder is given where a file is meant.
+    """Check that no option for a file names a folder.
 
     Raises:
-        NavMonitorError: One is; the message names the option.
+        NavMonitorError: An option names a folder; the message names the option.
     """
     for name in _FILES:
         given = getattr(options, name, None)

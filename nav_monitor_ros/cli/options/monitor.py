@@ -1,4 +1,4 @@
-"""The monitor that judges recordings: its bundle and the node's parameters."""
+"""Options for the monitor that judges recordings: its bundle and the node's parameters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _LONGEST_LIST = 1000  # characters of a list of nodes in a message
 
 
 def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None:
-    """Add the options that say which monitor judges, and how.
+    """Add the options for the monitor and its parameters.
 
     Args:
-        parser: Of the command.
-        bundle: Whether it is an option as well.
+        parser: Parser of the command.
+        bundle: Whether to add ``--bundle``, too.
     """
     if bundle:
         parser.add_argument('--bundle', metavar='B',
-                            help='folder, or the name of a shipped one (default: that of '
+                            help='folder, or name of a shipped bundle (default: that of '
                             '--params, or traffic_signs)')
     parser.add_argument('--params', type=Path, metavar='FILE',
-                        help="the node's parameter file: evidence, timeouts, score, region and all")
+                        help="the node's parameter file: evidence, timeouts, score, region, ...")
     parser.add_argument('--node', metavar='NAME',
                         help='name of the node in that file, such as /robot/nav_monitor (default: '
                         '/nav_monitor, or the only nav_monitor in a namespace)')
@@ -36,20 +36,20 @@ def add_monitor(parser: argparse.ArgumentParser, *, bundle: bool = True) -> None
                         'auto)')
     parser.add_argument('--device', help='auto, cpu or cuda:N (default: that of --params, or auto)')
     parser.add_argument('--threads', type=int, metavar='N',
-                        help="the network's threads on the CPU, 0 for one or as many as there are "
-                        'cores, whichever measures as faster (default: that of --params, or 1)')
+                        help="the network's threads on the CPU; 0: one or all cores, whichever is "
+                        'measured to be faster (default: that of --params, or 1)')
 
 
 def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the node's parameters as a file and the command line give them.
+    """Return the node's parameters, from the parameter file and the command line.
 
     Raises:
-        NavMonitorError: The file cannot be read, or a parameter is wrong.
+        NavMonitorError: The file cannot be read, or a parameter is invalid.
     """
     from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
-    # The node measures which number is fastest; a replay gives the same numbers every time.
+    # The node measures which number is fastest; a replay must be reproducible.
     values['torch_threads'] = 1
     values.update({name: value for name, value in _from_file(options).items() if name in BY_NAME})
     given = {
@@ -63,10 +63,10 @@ def parameters_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def warn_of_parameters(options: argparse.Namespace) -> None:
-    """Say on stderr which parameters of the file change nothing, as the node does in its log.
+    """Warn on standard error about parameters without effect, as the node does in its log.
 
     Raises:
-        NavMonitorError: The file cannot be read, or a parameter is wrong.
+        NavMonitorError: The file cannot be read, or a parameter is invalid.
     """
     from nav_monitor_ros.runtime.camera_overrides import known_names
     from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
@@ -78,15 +78,15 @@ def warn_of_parameters(options: argparse.Namespace) -> None:
     own = sorted(name for name in given if name in names['known'] and '.' in name)
     if own:
         lines.append(
-            f'parameter {own[0]} is not used: a replay judges every topic by the parameters that '
-            'all cameras have in common'
+            f'parameter {own[0]} is not used: a replay judges every topic with the parameters '
+            'that all cameras share'
         )
     for line in lines:
         print(printable(f'nav_monitor {options.command}: warning: {line}'), file=sys.stderr)
 
 
 def settings_of(values: Mapping[str, Any]) -> Any:
-    """Return what of the parameters a recording depends on."""
+    """Return the parameters that affect the verdicts on a recording."""
     from nav_monitor_ros.decision.alert.state_machine import AlertRules
     from nav_monitor_ros.replay.replay import ReplaySettings
 
@@ -97,7 +97,7 @@ def settings_of(values: Mapping[str, Any]) -> Any:
 
 
 def _from_file(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the parameter file gives to the node, by full name."""
+    """Return the node's parameters in the parameter file, by full name."""
     from nav_monitor_ros.runtime.parameter_file import (
         find_node,
         parameters_for,
@@ -106,7 +106,7 @@ def _from_file(options: argparse.Namespace) -> dict[str, Any]:
 
     if options.params is None:
         if options.node is not None:
-            raise NavMonitorError('--node says which node of a parameter file; give --params, too')
+            raise NavMonitorError('--node names a node in a parameter file; give --params, too')
         return {}
     blocks = read_parameter_file(options.params)
     node = options.node and f'/{options.node.strip("/")}'
@@ -118,7 +118,7 @@ def _from_file(options: argparse.Namespace) -> dict[str, Any]:
     if found is None:
         there = ', '.join(blocks)[:_LONGEST_LIST] or 'none'
         raise NavMonitorError(
-            f'{options.params} has no parameters for {node}, but for: {there}; say which node is '
-            'the monitor, --node'
+            f'{options.params} has no parameters for {node}, only for: {there}; name the '
+            'monitor with --node'
         )
     return found

@@ -1,4 +1,4 @@
-"""A network on the command line: where it comes from, and how images are brought to it."""
+"""Options for a network: its code and weights, and the preprocessing of its images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def add_network(
     """Add the options that name a network.
 
     Args:
-        parser: Of a command.
-        required: Whether the command needs them.
+        parser: Parser of a command.
+        required: Whether the options are required.
         several: Whether ``--weights`` may be repeated; then it is a list.
 
     Returns:
-        Their group.
+        Group of the options.
     """
     network = parser.add_argument_group('network')
     network.add_argument(
@@ -40,17 +40,19 @@ def add_network(
     )
     network.add_argument(
         '--output-index', metavar='N|NAME',
-        help='which of several outputs has the class scores, its number from 0 or its name',
+        help='output with the class scores, if there are several: 0-based number or name',
     )
-    formats = '.safetensors, or what torch.save wrote (.pt, .pth, ...); of --model onnx the file'
+    formats = (
+        '.safetensors, or a file of torch.save (.pt, .pth, ...); with --model onnx, the ONNX file'
+    )
     if several:
         network.add_argument('--weights', action='append', default=[], type=Path, metavar='FILE',
-                             help=f'{formats}; repeated, checkpoint after checkpoint')
+                             help=f'{formats}; repeat it for each checkpoint, in order')
     else:
         network.add_argument('--weights', required=required, type=Path, metavar='FILE',
                              help=formats)
     network.add_argument('--classes', type=Path, metavar='FILE',
-                         help='class names, one a line, in the order of the outputs')
+                         help='class names, one per line, in the order of the outputs')
     return network
 
 
@@ -58,7 +60,7 @@ def network_of(options: argparse.Namespace) -> Any:
     """Return the specification of the network that the options name.
 
     Raises:
-        NavMonitorError: They are malformed.
+        NavMonitorError: An option is malformed.
     """
     from nav_monitor_ros.perception.network.specification import NetworkSpec
 
@@ -69,31 +71,36 @@ def network_of(options: argparse.Namespace) -> Any:
 
 
 def add_preprocessing(images: Any) -> None:
-    """Add the options that say how pixels become the network's input to a group."""
+    """Add the preprocessing options to a group."""
     images.add_argument('--preprocess', type=Path, metavar='FILE',
-                        help='YAML with the fields of the flags below')
-    images.add_argument('--size', metavar='HxW', help="the network's input, such as 224x224")
+                        help='YAML file with the fields of the options below')
+    images.add_argument('--size', metavar='HxW',
+                        help="rows and columns of the network's input, such as 224x224")
     images.add_argument('--fit', choices=('stretch', 'center_crop', 'letterbox'),
-                        help='how other aspect ratios are brought to it (default: stretch)')
+                        help='how images of another aspect ratio are fitted to --size (default: '
+                        'stretch)')
     images.add_argument('--resize-to', type=int, metavar='N',
-                        help='shorter side before the centre crop')
+                        help='length of the shorter side before the centre crop')
     images.add_argument('--color', choices=('rgb', 'bgr', 'gray'),
-                        help='channel order of the network (default: rgb)')
-    images.add_argument('--mean', metavar='R,G,B', help='(default: that of ImageNet)')
-    images.add_argument('--std', metavar='R,G,B', help='(default: that of ImageNet)')
-    images.add_argument('--scale', type=float, help='pixels are multiplied by it (default: 1/255)')
+                        help="channel order of the network's input (default: rgb)")
+    images.add_argument('--mean', metavar='R,G,B',
+                        help='mean of each channel (default: that of ImageNet)')
+    images.add_argument('--std', metavar='R,G,B',
+                        help='standard deviation of each channel (default: that of ImageNet)')
+    images.add_argument('--scale', type=float,
+                        help='factor by which pixel values are multiplied (default: 1/255)')
     images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
-                        help='(default: antialias, as torchvision resizes)')
+                        help='interpolation when resizing (default: antialias, as in torchvision)')
     images.add_argument('--exif', choices=('ignore', 'apply'),
-                        help='apply: the network was trained on pictures that were turned as their '
-                        'EXIF orientation says (default: ignore, as torchvision reads them)')
+                        help='apply: the network was trained on images that were rotated according '
+                        'to their EXIF orientation (default: ignore, as torchvision does)')
 
 
 def preprocess_of(options: argparse.Namespace) -> Any:
     """Return the preprocessing that the options describe.
 
     Raises:
-        NavMonitorError: They are incomplete or contradict each other.
+        NavMonitorError: The options are incomplete or contradict each other.
     """
     from nav_monitor_ros.perception.preprocess import Preprocess
 
@@ -116,35 +123,42 @@ def preprocess_of(options: argparse.Namespace) -> Any:
             try:
                 fields[name] = [float(n) for n in getattr(options, name).split(',')]
             except ValueError:
-                raise NavMonitorError(f'--{name} must be numbers with commas between') from None
+                raise NavMonitorError(f'--{name} must be comma-separated numbers') from None
     if not {'height', 'width'} <= set(fields):
         raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
-    return Preprocess.from_dict(fields)
+    found = Preprocess.from_dict(fields)
+    white = 255 * found.scale
+    if max(found.mean) > white * (1 + 1e-6):
+        raise NavMonitorError(
+            f'the mean {max(found.mean):g} is above white: pixels times scale are 0 to {white:g}; '
+            'give --scale 1 if mean and std are in gray levels'
+        )
+    return found
 
 
 def refuse_network_options(options: argparse.Namespace, allowed: Collection[str] = ()) -> None:
-    """Refuse options that describe a network where a bundle is named, which brings its own.
+    """Refuse options that describe a network together with a bundle, which contains a network.
 
     Args:
-        options: Of a command that takes either.
-        allowed: Options that say something else there.
+        options: Options of a command that accepts either.
+        allowed: Options that have another meaning in this command.
 
     Raises:
-        NavMonitorError: One is given; the message names it and the bundle.
+        NavMonitorError: Such an option is given; the message names it and the bundle.
     """
     for name in (*_NETWORK, *_PREPROCESSING):
         if name not in allowed and getattr(options, name) not in (None, []):
             raise NavMonitorError(
-                f"--{name.replace('_', '-')} describes a network, and the bundle "
-                f"'{options.bundle}' brings its own; leave one of them out"
+                f"--{name.replace('_', '-')} describes a network, but the bundle "
+                f"'{options.bundle}' contains one; leave out one of them"
             )
 
 
 def class_names_of(path: Path | None) -> tuple[str, ...] | None:
-    """Return the class names of a file, one a line, or None without a file.
+    """Read the class names in a file, one per line; return None without a file.
 
     Raises:
-        NavMonitorError: The file cannot be read, or a name cannot be used.
+        NavMonitorError: The file cannot be read, or a name is invalid.
     """
     if path is None:
         return None
@@ -154,12 +168,12 @@ def class_names_of(path: Path | None) -> tuple[str, ...] | None:
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    """Return what ``KEY=VALUE`` says, the value as YAML reads it.
+    """Parse ``KEY=VALUE``, where the value is YAML.
 
     Raises:
-        NavMonitorError: It is not of that form.
+        NavMonitorError: The text does not have that form.
     """
     key, equals, value = text.partition('=')
     if not equals or not key:
         raise NavMonitorError(f"'{text}' is not of the form KEY=VALUE")
-    return key, plain_value(value)  # numbers, booleans and lists as YAML writes them
+    return key, plain_value(value)

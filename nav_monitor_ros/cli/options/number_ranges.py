@@ -1,4 +1,4 @@
-"""Ranges of the options' numbers, one for every command that has the option."""
+"""Ranges of numeric options, the same for every command that has the option."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 
 from nav_monitor_ros.errors import NavMonitorError
 
-# Largest values of options that every command understands alike.
+# Largest values of options that have the same meaning in every command.
 _MOST = {'threads': 256, 'workers': 1024, 'epochs': 10**6, 'seed': 2**32 - 1}
-# Ranges of options that only some commands have; a value outside would mean something else there.
+# Ranges of options that only some commands have.
 _RANGES = {'width': (320, 3840), 'channels': (1, 10**6), 'checkpoint_seconds': (0, 10**9)}
 
 
 def check_numbers(options: argparse.Namespace) -> None:
-    """Check the numbers of all options.
+    """Check the values of all numeric options.
 
     Raises:
-        NavMonitorError: One is out of range, or is not finite.
+        NavMonitorError: A value is out of range or not finite.
     """
     for name, most in _MOST.items():
         number = getattr(options, name, 0) or 0
@@ -33,4 +33,4 @@ def check_numbers(options: argparse.Namespace) -> None:
             )
     for name, value in vars(options).items():
         if isinstance(value, float) and not math.isfinite(value) and name != 'tolerance':
-            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: is no finite number')
+            raise NavMonitorError(f'--{name.replace("_", "-")} {value}: must be finite')

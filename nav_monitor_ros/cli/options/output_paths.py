@@ -1,4 +1,4 @@
-"""Outputs of every command, checked before its work: none over an input, all can be written."""
+"""Checks before a command starts: no output overwrites an input, and all can be written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.output_paths import check_output_paths, require_place
 
 Given = Mapping[str, Path | Sequence[Path] | None]  # paths by the options that name them
-# What commands read, by the attribute that holds it.
+# Inputs of the commands, by the attribute of the options that holds them.
 _FILES = {
     'weights': '--weights', 'classes': '--classes', 'preprocess': '--preprocess',
     'params': '--params', 'bag': '--bag', 'bags': 'the bag', 'recordings': 'the recording',
@@ -27,17 +27,17 @@ def check_outputs(
     options: argparse.Namespace, files: Given, *, folders: Given | None = None,
     inputs: Given | None = None,
 ) -> None:
-    """Check what a command writes against what it reads, and that it can be written.
+    """Check that a command's outputs do not collide with its inputs and can be written.
 
     Args:
-        options: Of the command; what they name to be read is found by the options' names.
-        files: That are written.
-        folders: That are written, and are checked for being writable by what writes them.
-        inputs: That are read besides.
+        options: Options of the command; the inputs among them are found by their names.
+        files: Output files.
+        folders: Output folders; their writers check that they can be written.
+        inputs: Further inputs.
 
     Raises:
-        NavMonitorError: Two outputs are one, or one lies in another; an output is an input, or lies
-            in or around one; a file cannot be written.
+        NavMonitorError: Two outputs are the same or one contains the other; an output is an
+            input, contains one or lies in one; a file cannot be written.
     """
     check_output_paths({**files, **(folders or {})}, {**inputs_of(options), **(inputs or {})})
     for option, path in _each(files):
@@ -45,13 +45,13 @@ def check_outputs(
         for other, folder in _each(folders or {}):
             if path.resolve().is_relative_to(folder.resolve()):
                 raise NavMonitorError(
-                    f'{option} {path} lies in {other} {folder}, which appears when the work is '
-                    'done; name a place outside of it'
+                    f'{option} {path} lies in {other} {folder}, which is created at the end; name '
+                    'a path outside of it'
                 )
 
 
 def inputs_of(options: argparse.Namespace) -> dict[str, list[Path]]:
-    """Return what the options of any command name to be read, by the options that name it."""
+    """Return the inputs that the options of any command name, by option."""
     found: dict[str, list[Path]] = {}
     for name, option in _FILES.items():
         given = getattr(options, name, None)
@@ -80,13 +80,13 @@ def _several(given: object) -> list:
 
 
 def _paths_of(source: str) -> list[Path]:
-    """Return the files and folders of a source; none of one that cannot be used."""
+    """Return the files and folders of a source; none if the source is invalid."""
     from nav_monitor_ros.data.source_spec import SAMPLE, SourceSpec, home, split_topic
 
     try:
         spec = SourceSpec.parse(source)
     except NavMonitorError:
-        return []  # told when it is opened
+        return []  # reported when the source is opened
     if not spec.location or spec.location.startswith(SAMPLE):
         return []
     path, _ = split_topic(spec.location)

@@ -1,4 +1,4 @@
-"""Work on a Ray cluster, as the command line asks for it."""
+"""Options for work on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from nav_monitor_ros.errors import NavMonitorError
 
 
 def add_ray(parser: argparse.ArgumentParser, *, parts: str = '') -> None:
-    """Add the options that spread work over machines.
+    """Add the options that distribute work over machines.
 
     Args:
-        parser: Of a command.
-        parts: What its work is divided into; without it only workers are asked for.
+        parser: Parser of a command.
+        parts: What the work is divided into, such as images; '' to omit ``--ray-part``.
     """
     group = parser.add_argument_group('many machines')
     group.add_argument('--ray', metavar='ADDRESS', default='',
-                       help='spread the work by Ray: local for the cores (or GPUs) of this '
-                       'machine, auto or ray://HOST:PORT for a cluster whose machines see the same '
-                       'files')
+                       help='distribute the work with Ray: local for the cores (or GPUs) of this '
+                       'machine, auto or ray://HOST:PORT for a cluster whose machines share the '
+                       'same files')
     group.add_argument('--ray-workers', type=int, default=0, metavar='N',
-                       help='with a network each (default: one a GPU, or one a core)')
+                       help='number of workers, each with its own network (default: one per GPU or '
+                       'core)')
     if parts:
         group.add_argument('--ray-part', type=int, default=4096, metavar='N',
-                           help=f'{parts} that a worker takes at once, and that are done anew if '
-                           'it dies (default: 4096)')
+                           help=f'{parts} per task of a worker; if the worker dies, its task is '
+                           'repeated (default: 4096)')
 
 
 def cluster_of(options: argparse.Namespace) -> AbstractContextManager[Any]:
-    """Return what connects to the cluster that is asked for, and yields None if none is.
+    """Return a context manager that yields the requested cluster, or None if none is requested.
 
     Raises:
         NavMonitorError: Ray is not installed, or a number is out of range.

@@ -1,4 +1,4 @@
-"""Scores on the command line: their names, and the options of each."""
+"""Scores on the command line: their names and options."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 
 
 def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, Any]] | None:
-    """Return the scores that are to be fitted, each with its options; None for all as they are.
+    """Return the scores to fit, each with its options; None for all scores with their defaults.
 
     Args:
-        text: Names with commas between, of ``--scores``.
-        options: ``SCORE.KEY=VALUE`` each, of ``--option``.
+        text: Value of ``--scores``: comma-separated names.
+        options: Values of ``--option``: ``SCORE.KEY=VALUE`` each.
 
     Raises:
-        NavMonitorError: There is no such score or option, or a value is not one of the option's.
+        NavMonitorError: There is no such score or option, or a value is invalid.
     """
     from nav_monitor_ros.decision.score_fusion import FUSED
     from nav_monitor_ros.scores.registry import SCORES
@@ -27,8 +27,8 @@ def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, A
     names = listed(text)
     if FUSED in names:
         raise NavMonitorError(
-            f"--scores {text}: '{FUSED}' is made of other scores, those that --fuse names; the "
-            f'scores that can be fitted are {", ".join(SCORES)}'
+            f"--scores {text}: '{FUSED}' combines other scores, which --fuse names; the scores "
+            f'that can be fitted are {", ".join(SCORES)}'
         )
     _require_known('--scores', names, SCORES)
     scores: dict[str, dict[str, Any]] = {name: {} for name in names or SCORES}
@@ -47,7 +47,7 @@ def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, A
 
 
 def scores_to_fuse(text: str | None) -> tuple[str, ...] | None:
-    """Return the members of the fused score that ``--fuse`` names, None for the default.
+    """Return the members of the fused score that ``--fuse`` names; None for the default.
 
     Raises:
         NavMonitorError: There is no such score.
@@ -63,6 +63,6 @@ def _require_known(option: str, names: Collection[str], known: Collection[str]) 
     for name in names:
         if name not in known:
             raise NavMonitorError(
-                f"{option}: there is no score '{name}'; there are {', '.join(known)}"
+                f"{option}: there is no score '{name}'; the scores are {', '.join(known)}"
                 f'{did_you_mean(name, known)}'
             )

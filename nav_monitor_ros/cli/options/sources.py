@@ -13,15 +13,16 @@ SOURCE = (
     'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '
     'one track), '
     'NAME=VALUE (.npz); '
-    'of bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (that are alike)'
+    'for bags: labels=FILE (a CSV of start,end,class in seconds), group=SECONDS (frames this close '
+    'in time belong together)'
 )
 
 
 def opened(spec: str) -> Any:
-    """Open a source of images, and report what of it is not used.
+    """Open a source of images, and print notes about parts of it that are not used.
 
     Raises:
-        NavMonitorError: It cannot be used.
+        NavMonitorError: The source cannot be used.
     """
     from nav_monitor_ros.data.sources import open_source
 
@@ -32,7 +33,7 @@ def opened(spec: str) -> Any:
 
 
 def say_how_matched(source: Any, class_names: Any) -> None:
-    """Report how a source's classes were matched with a network's, unless simply by name."""
+    """Print how a source's classes were matched with the network's, unless by equal names."""
     from nav_monitor_ros.data.class_matching import how_matched
 
     note = how_matched(source, class_names)

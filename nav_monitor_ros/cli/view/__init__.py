@@ -1,4 +1,4 @@
-"""``nav_monitor view``: pictures of what goes on in a network, one module for each view."""
+"""The command ``nav_monitor view``: pictures of the inside of a network, one module per view."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add_view(commands: Any) -> None:
     view = commands.add_parser(
         'view',
         help='look inside a network',
-        description='Write pictures of what goes on in a network: that of a bundle, or any that '
-        '`nav_monitor fit` takes (--model, --weights, --size).',
+        description="Write pictures of the inside of a network: a bundle's, or any that "
+        '`nav_monitor fit` accepts (--model, --weights, --size).',
         epilog='example:\n  nav_monitor view grid digits --image sample:digits --output grid.png',
     )
     views = view.add_subparsers(dest='view', required=True, metavar='VIEW')

@@ -1,4 +1,4 @@
-"""``nav_monitor view backprop`` and ``saliency``: which pixels a logit comes from."""
+"""``nav_monitor view backprop`` and ``saliency``: the pixels that a logit depends on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, op
 def add_backprop(views: Any) -> None:
     """Add the view."""
     parser = views.add_parser(
-        'backprop', help='the gradient of a logit with respect to the image, in colours',
-        description="Draw the gradient of a class's logit with respect to the network's input: "
-        'where it is 0\nthe picture is exactly mid-grey. smoothgrad and integrated-gradients need '
-        'captum.',
+        'backprop', help='draw the gradient of a logit with respect to the image, in colours',
+        description="Draw the gradient of a class's logit with respect to the network's input; a "
+        'gradient of 0\nis exactly mid-grey. smoothgrad and integrated-gradients need captum.',
         epilog='example:\n  nav_monitor view backprop traffic_signs --image sign.png '
         '--method all --output backprop.png',
     )
@@ -35,7 +34,7 @@ def _backprop(options: argparse.Namespace) -> None:
 def add_saliency(views: Any) -> None:
     """Add the view."""
     parser = views.add_parser(
-        'saliency', help='which pixels a logit comes from',
+        'saliency', help='show which pixels a logit depends on',
         description="Draw how much a class's logit depends on each pixel: the sum of absolute "
         'values over\nchannels, clipped at the 99th percentile. All methods but gradient need '
         'captum.',
@@ -45,7 +44,8 @@ def add_saliency(views: Any) -> None:
     add_viewed(parser)
     _add_attribution(parser, 'gradient, smoothgrad, integrated-gradients, grad-cam')
     parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
-                        help='whose maps grad-cam takes (default: the last one with extent)')
+                        help='layer whose maps grad-cam uses, name or 1-based number (default: the '
+                        'last one with spatial extent)')
     parser.set_defaults(run=_saliency)
 
 
@@ -59,9 +59,10 @@ def _saliency(options: argparse.Namespace) -> None:
 
 def _add_attribution(parser: argparse.ArgumentParser, methods: str) -> None:
     parser.add_argument('--class', dest='target', metavar='CLASS',
-                        help='whose logit, name or number (default: the predicted one)')
+                        help='class of the logit, name or 0-based number (default: the predicted '
+                        'class)')
     parser.add_argument('--method', default='gradient', metavar='A,B,...',
-                        help=f'of {methods}; or all (default: gradient)')
+                        help=f'any of {methods}; or all (default: gradient)')
     add_side(parser, 300)
     add_files(parser, 'FILE.png', several=False)
 

@@ -14,34 +14,35 @@ from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, op
 def add_evolution(views: Any) -> None:
     """Add the view."""
     parser = views.add_parser(
-        'evolution', help='the gradient of one image while the network learns',
-        description='Train a copy of the network on its cross entropy, and draw the gradient of '
-        "one image's\nlogit after more and more steps, with the loss and the logit. Nothing is "
-        'kept of the training.',
+        'evolution', help='draw the gradient of one image while the network learns',
+        description='Train a copy of the network with cross-entropy loss, and draw the gradient '
+        "of one image's\nlogit after increasing numbers of steps, with the loss and the logit. The "
+        'trained copy is not kept.',
         epilog='example:\n  nav_monitor view evolution digits --image sample:digits '
         '--images sample:digits \\\n      --output evolution.gif --output evolution.html',
     )
     add_viewed(parser)
     training = parser.add_argument_group('training')
     training.add_argument('--images', required=True, metavar='SOURCE',
-                          help='labelled images to train on, as `fit` takes them; without labels, '
-                          "the network's predictions count as right")
+                          help='labelled images to train on, as for `fit`; without labels, the '
+                          "network's predictions are used as labels")
     training.add_argument('--from', dest='start', choices=('initialisation', 'weights'),
                           default='initialisation',
-                          help='where to start (default: initialisation)')
-    training.add_argument('--steps', type=int, default=80, metavar='N', help='(default: 80)')
+                          help='parameters to start from (default: initialisation)')
+    training.add_argument('--steps', type=int, default=80, metavar='N',
+                          help='number of training steps (default: 80)')
     training.add_argument('--frames', type=int, default=24, metavar='N',
-                          help='at most, closer together early (default: 24)')
+                          help='largest number of frames, denser in early steps (default: 24)')
     training.add_argument('--batch', type=int, default=32, metavar='N',
-                          help='images a step (default: 32)')
+                          help='images per step (default: 32)')
     training.add_argument('--learning-rate', type=float, metavar='RATE',
-                          help='of Adam (default: 1e-3 from the initialisation, 1e-4 from the '
-                          'weights)')
+                          help='learning rate of Adam (default: 1e-3 from the initialisation, 1e-4 '
+                          'from the weights)')
     training.add_argument('--measured', type=int, default=128, metavar='N',
-                          help='images that the loss is measured on (default: 128)')
+                          help='number of images on which the loss is measured (default: 128)')
     parser.add_argument('--class', dest='target', metavar='CLASS',
-                        help='whose logit, name or number (default: what the trained network '
-                        'predicts)')
+                        help='class of the logit, name or 0-based number (default: the class that '
+                        'the trained network predicts)')
     add_side(parser, 250)
     add_files(parser, 'FILE.gif|FILE.html', several=True)
     parser.set_defaults(run=_evolution)

@@ -23,7 +23,7 @@ def add_grid(views: Any) -> None:
     add_viewed(grid)
     add_layer(grid)
     grid.add_argument('--order', choices=('strongest', *ORDERS), default='index',
-                      help='of the channels (default: index)')
+                      help='order of the channels (default: index)')
     add_drawing(grid, 256)
     grid.add_argument('--output', required=True, type=Path, metavar='FILE.png')
     grid.set_defaults(run=_grid)

@@ -13,7 +13,8 @@ def add_layers(views: Any) -> None:
     """Add the view."""
     layers = views.add_parser(
         'layers', help='list the layers',
-        description='List the layers with their numbers, names and shapes. All views take either.',
+        description='List the layers with their numbers, names and shapes. All views accept a '
+        'number or a name.',
         epilog='example:\n  nav_monitor view layers traffic_signs',
     )
     add_viewed(layers, image=False)

@@ -1,4 +1,4 @@
-"""Options that several views share: the network, the image, and how they are drawn."""
+"""Options that several views share: network, image and drawing."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ ORDERS = ('index', 'k-means', 'pca-rows', 'pca-maps', 'leaves')
 
 
 def add_viewed(parser: argparse.ArgumentParser, *, image: bool = True) -> None:
-    """Add the options that say which network, and which image, are looked at."""
-    parser.add_argument('bundle', nargs='?', help='a bundle: folder, or the name of a shipped one')
+    """Add the options for the network and the image to view."""
+    parser.add_argument('bundle', nargs='?', help='bundle: folder, or name of a shipped bundle')
     add_network(parser, required=False)
     images = parser.add_argument_group('image')
     if image:
         images.add_argument('--image', required=True, metavar='FILE|SOURCE',
-                            help='an image file of any size, or a source as `fit` takes it')
+                            help='an image file of any size, or a source, as for `fit`')
         images.add_argument('--index', type=int, default=0, metavar='N',
-                            help='which image of a source, from 0 (default: 0)')
+                            help='0-based number of the image in a source (default: 0)')
     add_preprocessing(images)
     running = parser.add_argument_group('running')
     add_trust(running)
@@ -47,11 +47,11 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     """Return the network that the options of ``add_viewed`` name.
 
     Args:
-        options: That were given.
-        source: Labelled images, whose classes name the outputs of a network without names.
+        options: Options of the command.
+        source: Labelled images, whose classes name the outputs of a network without class names.
 
     Raises:
-        NavMonitorError: They name none, or two, or it cannot be used.
+        NavMonitorError: The options name no network or two, or the network cannot be used.
     """
     from nav_monitor_ros.inspection.inspected_network import view_bundle, view_network
 
@@ -72,69 +72,71 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
 
 
 def add_layer(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says which layer is drawn."""
+    """Add the option for the layer to draw."""
     parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
-                        help='(default: the last one with extent; `view layers` lists them)')
+                        help='layer to draw, name or 1-based number (default: the last one with '
+                        'spatial extent; `view layers` lists them)')
 
 
 def add_drawing(parser: argparse.ArgumentParser, channels: int) -> None:
-    """Add the options that say how maps are drawn.
+    """Add the options for drawing maps.
 
     Args:
-        parser: Of a view.
-        channels: Default of the number of channels.
+        parser: Parser of a view.
+        channels: Default for the number of channels.
     """
     parser.add_argument('--channels', type=int, default=channels, metavar='N',
-                        help=f'at most so many (default: {channels})')
+                        help=f'largest number of channels to draw (default: {channels})')
     parser.add_argument('--colormap', choices=COLORMAPS, default='viridis',
-                        help='of unsigned maps (default: viridis)')
+                        help='colour map of unsigned maps (default: viridis)')
     parser.add_argument('--color-scale', choices=('training', 'image'), default='training',
-                        help='what the colours span: 1 to 99 %% of the values in training, where '
-                        'a bundle knows them, or of those of this image (default: training)')
+                        help='range of the colours: 1st to 99th percentile in training, if the '
+                        'bundle has it, or of this image (default: training)')
     parser.add_argument('--width', type=int, default=960, metavar='PIXELS',
-                        help='of the picture (default: 960)')
+                        help='width of the picture (default: 960)')
 
 
 def add_side(parser: argparse.ArgumentParser, default: int) -> None:
-    """Add the option that says how large panels are, with its default in pixels."""
+    """Add the option for the size of panels, with its default in pixels."""
     parser.add_argument('--side', type=_side, default=default, metavar='PIXELS',
                         help=f'longer side of each panel, 100 to 2048 (default: {default})')
 
 
 def _side(text: str) -> int:
     if not (text.isdecimal() and 100 <= int(text) <= 2048):
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 100 to 2048")
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer from 100 to 2048")
     return int(text)
 
 
 def add_files(parser: argparse.ArgumentParser, kinds: str, *, several: bool) -> None:
-    """Add the options that say what is written.
+    """Add the options for the output files.
 
     Args:
-        parser: Of a view.
-        kinds: Endings of the files.
-        several: Whether several may be written.
+        parser: Parser of a view.
+        kinds: Metavariable that shows the suffixes of the files.
+        several: Whether several files may be written.
     """
-    add_seed(parser, 'of everything random')
+    add_seed(parser)
     if '.png' in kinds:
         parser.add_argument('--colors', type=int, default=0, metavar='N',
-                            help='write a .png with a palette of N colours, 2 to 256: a smaller '
-                            'file, its colours no longer exact (default: all colours)')
+                            help='write a .png with a palette of N colours, 2 to 256, which makes '
+                            'the file smaller and the colours inexact (default: all colours)')
     parser.add_argument(
         '--output', required=True, type=Path, metavar=kinds,
-        action='append' if several else 'store', help='may be repeated' if several else None,
+        action='append' if several else 'store',
+        help='file to write; may be repeated' if several else 'file to write',
     )
 
 
 def open_subject(options: argparse.Namespace, source: Any = None) -> tuple[Any, Any]:
-    """Return the network ready for gradients, and a function that makes it anew."""
+    """Return the network, ready for gradients, and a function that builds another instance."""
     from nav_monitor_ros.inspection.gradient_views import Subject
 
     viewed = open_viewed(options, source)
     if viewed.bundle is not None:
         spec, trusted = viewed.bundle.network, options.trust
     else:
-        # Whoever types the package's name on the command line trusts it.
+        # A user who gives the package's name on the command line trusts it.
         spec = network_of(options)
         trusted = [spec.package]
 

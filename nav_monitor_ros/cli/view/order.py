@@ -1,4 +1,4 @@
-"""``nav_monitor view order``: similar channels together."""
+"""``nav_monitor view order``: orders of the channels with similar ones next to each other."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nav_monitor_ros.cli.view.options import add_drawing, add_layer, add_viewed,
 def add_order(views: Any) -> None:
     """Add the view."""
     order = views.add_parser(
-        'order', help='bring similar channels together',
+        'order', help='place similar channels next to each other',
         description="Draw a layer's maps in several orders of its channels, and print the "
-        'neighbour distance of each (the sum of the L2 steps between neighbours; smaller is '
+        'neighbour distance of each order (the sum of L2 distances between neighbours; smaller is '
         'smoother).',
         epilog='example:\n  nav_monitor view order digits --image sample:digits --layer conv4 '
         '--output order.png',
@@ -24,8 +24,8 @@ def add_order(views: Any) -> None:
     add_viewed(order)
     add_layer(order)
     order.add_argument('--row', type=int, metavar='N',
-                       help='row of each map that k-means and pca-rows look at (default: the '
-                       'middle one)')
+                       help='0-based row of each map that k-means and pca-rows use (default: the '
+                       'middle row)')
     add_drawing(order, 256)
     order.add_argument('--output', required=True, type=Path, metavar='FILE.png')
     order.set_defaults(run=_order)

@@ -15,18 +15,20 @@ from nav_monitor_ros.errors import NavMonitorError
 def add_tuning(views: Any) -> None:
     """Add the view."""
     parser = views.add_parser(
-        'tuning', help='which classes drive each component, over training',
-        description='Make one HTML page of a recording: the components of each layer coloured by '
-        'the class that\ndrives them most (hue) and how selectively (saturation), with a slider '
-        'over the checkpoints.\nGrey: not above the level of permuted labels. Hatched: dead.',
+        'tuning', help='show which classes drive each component in the course of training',
+        description='Make one HTML page of a recording: the components of each layer, coloured by '
+        'the class that\ndrives them most (hue) and by their selectivity (saturation), with a '
+        'slider over the checkpoints.\nGrey: not above the level of permuted labels. Hatched: dead '
+        'units.',
         epilog='example:\n  nav_monitor train digits --record-tuning tuning --output my_digits\n'
         '  nav_monitor view tuning tuning --output tuning.html',
     )
     parser.add_argument('recording', type=Path, metavar='DIR',
-                        help='made by `nav_monitor tuning record` or `train --record-tuning`')
+                        help='recording of `nav_monitor tuning record` or `train --record-tuning`')
     parser.add_argument('--permutations', type=int, default=100, metavar='N',
-                        help='of the labels, for what is grey; 0 for nothing (default: 100)')
-    add_seed(parser, 'of the permutations')
+                        help='number of label permutations that decide which components are grey; '
+                        '0: none are (default: 100)')
+    add_seed(parser, 'seed of the permutations')
     parser.add_argument('--output', required=True, type=Path, metavar='FILE.html')
     parser.set_defaults(run=_view)
 

@@ -22,14 +22,15 @@ def add_volume(views: Any) -> None:
     )
     add_viewed(volume)
     volume.add_argument('--layer', default='', metavar='NAME|NUMBER|penultimate',
-                        help='(default: the last one with extent); penultimate: the monitored '
-                        "features, whose bits are the monitor's pattern")
+                        help='layer, name or 1-based number (default: the last one with spatial '
+                        'extent); penultimate: the monitored features, whose bits are the '
+                        "monitor's pattern")
     volume.add_argument('--bits', type=int, choices=(1, 8), default=8,
                         help='8: rint((x - min) / (max - min) * 255); 1: on or off (default: 8)')
     volume.add_argument('--order', choices=ORDERS, default='index',
-                        help='of the channels (default: index)')
+                        help='order of the channels (default: index)')
     volume.add_argument('--turnable', type=Path, metavar='FILE.html',
-                        help='write a page, too, with the voxels in space, to be turned round '
+                        help='also write a page with the voxels as a 3-D scene that can be rotated '
                         '(needs k3d)')
     volume.add_argument('--output', required=True, type=Path, metavar='FILE.vox')
     volume.set_defaults(run=_volume)
@@ -54,8 +55,8 @@ def _volume(options: argparse.Namespace) -> None:
     channels, rows, columns = found.shape
     title = f'{viewed.name}: {layer}'
     lines = [
-        f'{channels} channels of {rows} x {columns}, {options.bits} bit a voxel, channels by '
-        f'{options.order}.', f'{found.meaning}.',
+        f'{channels} channels of {rows} x {columns}, {options.bits} bit per voxel, channels '
+        f'ordered by {options.order}.', f'{found.meaning}.',
     ]
     for file in write_volume(options.output, found, layer, order.tolist(), title, lines):
         say(f'wrote {file}')

@@ -1,4 +1,4 @@
-"""``nav_monitor view weight-gradient``: what the filters of a convolution do for three classes."""
+"""``nav_monitor view weight-gradient``: how three classes depend on the filters of a layer."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from nav_monitor_ros.errors import NavMonitorError
 def add_weight_gradient(views: Any) -> None:
     """Add the view."""
     parser = views.add_parser(
-        'weight-gradient', help='what the filters of a convolution do for three classes',
+        'weight-gradient', help='show how three classes depend on the filters of a convolution',
         description='Draw d logit / d weight of a convolution as a volume of filters, input '
-        'channels\nand places of the kernel, for the class that is missed most often, the one '
-        'most like it\nand the one least like it by the confusion matrix: on an image that is '
-        'classified\ncorrectly and on one that is missed. Below, how much each filter counts, mean '
-        '|gradient x weight|,\nand the accuracy while filters are zeroed.',
+        'channels\nand kernel positions, for the class that is missed most often, the most similar '
+        'and the\nleast similar class according to the confusion matrix: each on an image that is '
+        'classified\ncorrectly and on one that is missed. Below: the importance of each filter, '
+        'mean |gradient x weight|,\nand the accuracy as filters are set to zero.',
         epilog='example:\n  nav_monitor view weight-gradient digits --images sample:digits '
         '--layer conv4.0 \\\n      --output filters.png --output filters.html',
     )
     add_viewed(parser, image=False)
     parser.add_argument('--images', required=True, metavar='SOURCE',
-                        help='labelled images, as `fit` takes them; without labels, the '
-                        "network's predictions count as right")
+                        help='labelled images, as for `fit`; without labels, the '
+                        "network's predictions are used as labels")
     parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
-                        help='a convolution (default: the last one with extent)')
+                        help='convolution, name or 1-based number (default: the last one with '
+                        'spatial extent)')
     parser.add_argument('--reference', metavar='CLASS',
-                        help='the first class, name or number (default: missed most often)')
+                        help='the first class, name or 0-based number (default: the one missed '
+                        'most often)')
     parser.add_argument('--measured', type=int, default=200, metavar='N',
-                        help='images for importance and accuracy, half each; 0 leaves them out '
-                        '(default: 200)')
+                        help='number of images for importance and accuracy, half each; 0: do not '
+                        'measure them (default: 200)')
     add_files(parser, 'FILE.png|FILE.html', several=True)
     parser.set_defaults(run=_weight_gradient)
 

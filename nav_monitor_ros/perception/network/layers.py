@@ -47,7 +47,7 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
         number = 0
     if 1 <= abs(number) <= len(layers):
         return layers[number - 1 if number > 0 else number]
-    listed = ', '.join(f'{layer.number} {layer.name}' for layer in layers)
+    listed = ', '.join(f"{layer.number} '{layer.name}'" for layer in layers)
     shown = one_line(wanted, 80)
     near = did_you_mean(shown, [PENULTIMATE, *(layer.name for layer in layers)])
     raise NavMonitorError(

@@ -96,6 +96,8 @@ class AlertPublisher:
         verdict: Verdict | None = None,
         values: Mapping[str, object] = MappingProxyType({}),
         arrived: float | None = None,
+        *,
+        event: bool = False,
     ) -> None:
         """Log a change and publish the status, once the alert is out.
 
@@ -106,6 +108,8 @@ class AlertPublisher:
             verdict: The image's.
             values: More values for the status.
             arrived: When the image came (steady, seconds).
+            event: Whether the update follows from more than the time; then the status is published
+                if there is another detail to tell, such as why another bundle cannot be loaded.
         """
         latency = {} if arrived is None else {'latency_ms': (time.monotonic() - arrived) * 1000}
         alert = self.alert
@@ -115,7 +119,8 @@ class AlertPublisher:
                 self.on_rise(alert)
             # What is wrong with the input has a line of its own, once.
             log_change(self._log, self._topic, before, alert, self.machine.input_fault)
-        if changed or header is not None:
+        retold = event and before is not None and before.detail != alert.detail
+        if changed or retold or header is not None:
             more = {
                 'evidence': self.machine.evidence,
                 'calibration_stale': self.machine.calibration_stale or 'no',

@@ -76,4 +76,5 @@ def log_change(
         severity = logging.INFO
     else:  # suspect and back, as often as single frames are flagged
         severity = logging.DEBUG
-    log.log(severity, f'{topic} {alert.value}: {alert.reason.value} {detail}'.rstrip())
+    because = f'{alert.reason.value}: {detail}' if detail else alert.reason.value
+    log.log(severity, f'{topic} {alert.value}: {because}')

@@ -207,8 +207,13 @@ class CameraAlert:
 
     def input_explained(self, fault: str) -> None:
         """Take in why images may be missing, in one line; the detail of such an alert names it."""
-        with self._lock:
-            self._publisher.machine.input_fault = fault
+        if fault == self._publisher.machine.input_fault:
+            return
+
+        def explain(machine: AlertMachine, _now: float) -> None:
+            machine.input_fault = fault
+
+        self._tell(explain)
 
     def rules_changed(self, rules: AlertRules) -> None:
         """Take in other rules."""
@@ -233,7 +238,7 @@ class CameraAlert:
         with self._lock:
             now = time.monotonic()
             event(self._publisher.machine, now)
-            self._publish(now, header)
+            self._publish(now, header, event=True)
             return self._publisher.alert
 
     def _publish(
@@ -245,11 +250,12 @@ class CameraAlert:
         arrived: float | None = None,
         *,
         repeat: bool = False,
+        event: bool = False,
     ) -> None:
         before = self._publisher.update(now, repeat=repeat)
         if self._combined is not None:
             self._combined.update(now, self._publisher)
-        self._publisher.report(before, header, verdict, values, arrived)
+        self._publisher.report(before, header, verdict, values, arrived, event=event)
 
 
 class _CombinedAlert:

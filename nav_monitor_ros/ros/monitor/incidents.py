@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rclpy.exceptions import NameValidationException
 from rclpy.lifecycle import LifecycleNode
 
 from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.decision.alert.reason import Alert
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.runtime.incident_frames import IncidentRules, RecordedFrame
 from nav_monitor_ros.runtime.incidents import IncidentRecorder
@@ -44,9 +45,18 @@ class SnapshotCaller:
             log: Gets what goes wrong.
             service: Name of the service.
             kind: Its type, whose request is empty and whose answer has ``success``.
+
+        Raises:
+            NavMonitorError: ROS does not take the name.
         """
         self._node, self._log, self._service, self._kind = node, log, service, kind
-        self._client: Any = node.create_client(kind, service)
+        try:
+            self._client: Any = node.create_client(kind, service)
+        except (NameValidationException, ValueError) as error:
+            raise NavMonitorError(
+                f"parameter snapshot_service is '{service}', which is no name of a service: "
+                f'{one_line(error)}'
+            ) from error
         self._last = -math.inf
         self._failure = ''
         self.taken = 0
@@ -99,7 +109,7 @@ class Snapshots:
             load_type: Returns the type of the snapshot service.
 
         Raises:
-            NavMonitorError: The snapshot's type is not installed.
+            NavMonitorError: The snapshot's type is not installed, or ROS does not take the name.
         """
         self._values = values
         service = values()['snapshot_service']

@@ -102,6 +102,14 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         return 1.0 / self._values['alert_rate']
 
     @property
+    def names_to_come(self) -> list[str]:
+        """Return the names of topics and services that a transition will create."""
+        images = [f'{camera.name}/image'.lstrip('/') for camera in self._cameras]
+        compressed = [f'{name}/compressed' for name in images]
+        snapshot = self._values['snapshot_service']
+        return [*images, *compressed, '~/', *filter(None, [snapshot])]
+
+    @property
     def failure(self) -> str:
         """Return why the last transition failed, in one line; empty if it did not."""
         return self._failure

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException
@@ -33,6 +33,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
+from nav_monitor_ros.ros.process.remappings import describe_unused
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
@@ -170,6 +171,7 @@ def _run(
     try:
         _start_ros(sys.argv if args is None else args, name, output)
         node = make()
+        _warn_of_unused_remappings(node, sys.argv if args is None else args)
     except _GIVEN as error:
         return _end(name, _reason(error), UNUSABLE)
     except BaseException as error:
@@ -229,6 +231,12 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
             f"unknown argument '{others[0]}'; parameters and remappings follow --ros-args: "
             '--ros-args -p NAME:=VALUE -r FROM:=TO'
         )
+
+
+def _warn_of_unused_remappings(node: Any, args: Sequence[str]) -> None:
+    log = getattr(node, 'log', node.get_logger())
+    for line in describe_unused(node, args, getattr(node, 'names_to_come', ())):
+        log.warning(line)
 
 
 def _check_switches() -> None:

@@ -102,8 +102,8 @@ class SafetyStopNode(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period = 1.0 / self._values['rate']
         self.create_timer(period, self._repeat_regularly, clock=steady)
-        if period > (check := rules.late_after / CHECKS):
-            self.create_timer(check, self._check_clock, clock=steady)
+        self._clock_timer = self.create_timer(period, self._check_clock, clock=steady)
+        self._set_clock_timer()
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = ParameterRequests(self)
         self._act()
@@ -267,6 +267,15 @@ class SafetyStopNode(Node):
             )
         return now
 
+    def _set_clock_timer(self) -> None:
+        """Have the clock checked as often as the rules need it, where ``rate`` is too slow."""
+        period = self._gate.rules.late_after / CHECKS
+        if period < 1.0 / self._values['rate']:
+            self._clock_timer.timer_period_ns = int(period * 1e9)
+            self._clock_timer.reset()
+        else:
+            self._clock_timer.cancel()
+
     def _check_clock(self) -> None:
         self._loop_ran()
         self._act()
@@ -334,6 +343,7 @@ class SafetyStopNode(Node):
         except NavMonitorError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values = values
+        self._set_clock_timer()
         self._act()
         return SetParametersResult(successful=True)
 
@@ -383,7 +393,7 @@ def main(args: list[str] | None = None) -> int:
     usage = Usage(
         'safety_stop',
         'Passes velocity commands on while ood_alert is False; True or silence stops the robot.',
-        '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel_out:=/cmd_vel', SAFETY_STOP_PARAMETERS,
+        '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel:=/cmd_vel_safe', SAFETY_STOP_PARAMETERS,
     )
     return run('safety_stop', SafetyStopNode, _serve, args, usage)
 

@@ -304,7 +304,7 @@ FORMS = {
 
 
 def several(form='tuple'):
-    """Return a network with two outputs, for ``test_outputs:several``."""
+    """Return a network with two outputs, for ``test_logits:several``."""
     return Several(FORMS[form][0])
 
 
@@ -312,14 +312,14 @@ def several(form='tuple'):
 def test_one_of_several_outputs_is_monitored(tmp_path, form):
     weights = tmp_path / 'w.safetensors'
     save_file(Several().state_dict(), weights)
-    spec = NetworkSpec('test_outputs:several', {'form': form}, FORMS[form][1])
+    spec = NetworkSpec('test_logits:several', {'form': form}, FORMS[form][1])
     running = start_network(spec, weights, tiny.PREPROCESS, device='cpu')
     assert np.array_equal(running(BATCH).logits, tiny.classifier()(BATCH).logits)
     bundle = tiny.fitted(running, spec)
     save_bundle(bundle, running, tmp_path / 'bundle', card=model_card(bundle))
     again = load_bundle(tmp_path / 'bundle')
     assert again.network == spec
-    found = load_network(again, device='cpu', trusted_packages=['test_outputs'])
+    found = load_network(again, device='cpu', trusted_packages=['test_logits'])
     assert np.array_equal(found(BATCH).logits, running(BATCH).logits)
     gradients = Differentiable(found.network, (3, SIDE, SIDE))
     assert gradients.input_gradient(BATCH[:1], np.array([1])).any()

@@ -166,7 +166,7 @@ def test_a_file_without_permission_is_named(tmp_path, suffix):
     path = tmp_path / f'network{suffix}'
     path.write_bytes(b'secret')
     path.chmod(0)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(0o755)
     with unprivileged():
         assert 'cannot be read: Permission denied; check its permissions' in refusal(path)
@@ -178,7 +178,7 @@ def test_a_file_in_a_folder_without_permission_is_named(tmp_path, suffix):
     inside.mkdir()
     (inside / f'network{suffix}').write_bytes(b'secret')
     inside.chmod(0)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(0o755)
     try:
         with unprivileged():
@@ -198,7 +198,7 @@ def test_a_disk_that_cannot_be_read_is_named(tmp_path, suffix):
 def test_read_only_weights_are_loaded(tmp_path, suffix):
     path = written(tmp_path / f'weights{suffix}')
     path.chmod(0o444)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(0o755)
     with unprivileged():
         network = tiny.Bars()
@@ -209,7 +209,7 @@ def test_read_only_weights_are_loaded(tmp_path, suffix):
 def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path, tiny_classifier):
     closed = tmp_path / 'closed'
     closed.mkdir(mode=0o555)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
         folder.chmod(0o755)
     with unprivileged(), pytest.raises(PermissionError) as caught:
         tiny_classifier.save(closed / 'model.safetensors')

@@ -166,3 +166,28 @@ def test_the_alert_is_out_before_its_status_and_each_judged_frame_has_one(spoken
     status = '~/ood_status'
     assert topics == ['ood_alert', status, status, 'ood_alert', status]
     assert [m.header.stamp.sec for t, m in one.said if t == '~/ood_status'] == [1, 2, 3]
+
+
+def test_the_status_tells_a_cause_that_is_found_while_the_alert_stays_as_it_was(spoken):
+    """It is latched: whoever asks why there is no image would be told the oldest answer."""
+    one = spoken('')
+
+    def told():
+        details = [
+            next(value.value for value in message.status[0].values if value.key == 'detail')
+            for topic, message in one.said if topic == '~/ood_status'
+        ]
+        one.said.clear()
+        return details
+
+    told()
+    for cause in ('nobody publishes /image', '', 'images are lost on their way'):
+        one.publishers.cameras[''].input_explained(cause)
+        [detail] = told()
+        assert detail.startswith('no image in the ') and detail.endswith(cause)
+        one.publishers.cameras[''].input_explained(cause)  # no news
+        one.publishers.repeat()
+        assert not told()
+    for cause in ('there is no bundle a', 'there is no bundle b'):
+        one.publishers.model_failed(cause)
+        assert told() == [cause]

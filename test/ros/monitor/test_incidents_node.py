@@ -92,3 +92,10 @@ def test_a_snapshot_is_asked_for_once_in_its_interval_and_never_waited_for(graph
     graph.wait(lambda: caller.failed == 2, 10, 'the refusal')
     assert len(calls) == 2
     caller.close()
+
+
+@pytest.mark.parametrize('service', ['not a name', '/a//b', '/recorder/{snapshot}'])
+def test_a_snapshot_service_that_is_no_name_is_a_configuration_that_cannot_be_used(graph, service):
+    """Anything but a NavMonitorError would have the launch file start the node again for ever."""
+    with pytest.raises(NavMonitorError, match='^parameter snapshot_service .* is no name'):
+        SnapshotCaller(graph.node, None, service, Trigger)

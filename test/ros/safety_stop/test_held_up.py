@@ -174,6 +174,21 @@ def test_a_true_that_queued_while_the_gate_was_stopped_counts(graph, bench):
     assert set(bench.sent[sent:]) == {(0.0, 0.0)}
 
 
+def test_a_command_timeout_that_is_shortened_while_running_makes_no_gate_late(graph, bench):
+    """The clock is then checked more often than at the rate that was enough before."""
+    source = AlertSource(graph, None)
+    bench.start(rate=2.0, alert_timeout=10.0, command_timeout=8.0)
+    bench.wait_reason('no_alert_yet', START)
+    [answer] = bench.set(command_timeout=0.9)  # late after 0.45 s, and the rate's period is 0.5 s
+    assert answer.successful
+    heard = len(graph.heard['/diagnostics'])
+    graph.wait(lambda: len(graph.heard['/diagnostics']) > heard + 2, SOON, 'two more seconds')
+    source.value = False  # once, so that no other event than the clock's runs the loop
+    source.say()
+    source.value = None
+    bench.wait_reason('passing', timeout=8.0)
+
+
 @pytest.mark.parametrize('attempt', range(3))
 def test_no_command_passes_once_a_true_has_been_delivered(graph, bench, attempt):
     """Both wait while the gate is paused for less than the time after which all is stale."""

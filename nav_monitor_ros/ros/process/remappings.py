@@ -1,0 +1,85 @@
+"""Remappings that were given at start and apply to nothing: misspelt ones above all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rclpy.exceptions import NameValidationException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.node import Node
+
+from nav_monitor_ros.errors import did_you_mean
+
+# Of the node itself, and of what rcl creates without telling the node.
+_NOT_TOPICS = ('__node', '__name', '__ns')
+_OF_ROS = ('/rosout', '/clock', '/parameter_events')
+_SCHEMES = ('rostopic://', 'rosservice://')
+
+
+def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()) -> list[str]:
+    """Return a line for each remapping that applies to no topic or service of a node.
+
+    Args:
+        node: Has its topics and services.
+        args: The command line.
+        to_come: Names, as they are in the code, that the node will use later; one that ends in a
+            slash stands for all names that begin so.
+    """
+    used = {
+        *(publisher.topic_name for publisher in node.publishers),
+        *(subscription.topic_name for subscription in node.subscriptions),
+        *map(_service_name, (*node.services, *node.clients)),
+    }
+    later = [
+        name + '/' * given.endswith('/')
+        for given in to_come if (name := _expanded(node, given.rstrip('/')))
+    ]
+    lines = []
+    for rule in _rules(args):
+        name, _, target = rule.partition(':=')
+        for scheme in _SCHEMES:
+            name = name.removeprefix(scheme)
+        of_node, _, name = name.rpartition(':')
+        if of_node not in ('', node.get_name()) or name in _NOT_TOPICS:
+            continue
+        name, target = _expanded(node, name), _expanded(node, target)
+        if not name or not target:
+            continue
+        known = target in used or name in (*later, *_OF_ROS) or any(
+            name.startswith(prefix) for prefix in later if prefix.endswith('/')
+        )
+        if not known:
+            near = did_you_mean(name, [*used, *(one for one in later if not one.endswith('/'))])
+            lines.append(
+                f'the remapping {rule} applies to no topic or service of this node and changes '
+                f'nothing{near}'
+            )
+    return lines
+
+
+def _service_name(service: Any) -> str:
+    return str(service.service_name if hasattr(service, 'service_name') else service.srv_name)
+
+
+def _expanded(node: Node, name: str) -> str:
+    """Return the full name, empty where it is none in ROS."""
+    try:
+        return str(expand_topic_name(name, node.get_name(), node.get_namespace()))
+    except (NameValidationException, ValueError):
+        return ''
+
+
+def _rules(args: Sequence[str]) -> Iterator[str]:
+    """Return the remappings of a command line, such as ``image:=/camera/image_raw``."""
+    ours, remap = False, False
+    for argument in args:
+        if remap:
+            yield argument
+            remap = False
+        elif ours and argument == '--':
+            ours = False
+        elif argument == '--ros-args':
+            ours = True
+        else:
+            remap = ours and argument in ('-r', '--remap')
