@@ -73,7 +73,7 @@ BOMB = [
     (of(GEMM, helper.make_node('Cast', ['logits'], ['whole'], to=TensorProto.INT64),
         output=helper.make_tensor_value_info('whole', TensorProto.INT64, (None, 4))),
      'returns int64 numbers, which are no class scores'),
-    (of(GEMM, shape=('n', 3, 'h', 'w')), 'how many channels and pixels'),
+    (of(GEMM, shape=('n', 3, 'h', 'w')), 'the number of channels and pixels'),
     (of(GEMM, shape=('n', 3, 24, 24)), r'takes images of shape \(3, 24, 24\)'),
     (of(GEMM, shape=('n', 3)), 'does not take one float32 input'),
     (of(*BOMB), 'would be too large'),
