@@ -158,7 +158,7 @@ def _figures(
         },
         out_of_pattern={} if wrong is None else out_of_pattern(judge, normal.scores, wrong),
         out_of_pattern_of_class={} if wrong is None else {
-            judge.class_names[label]: out_of_pattern(
+            _distinct_name(judge.class_names, label): out_of_pattern(
                 judge, {name: values[rows] for name, values in normal.scores.items()}, wrong[rows]
             )
             for label in np.unique(normal.predicted)
@@ -175,6 +175,12 @@ def _figures(
         microseconds=costs,
         fused=judge.calibration.fusion_members,
     )
+
+
+def _distinct_name(class_names: Sequence[str], label: int) -> str:
+    """Return a class's name, with its number if several classes have that name."""
+    name = class_names[label]
+    return name if class_names.count(name) == 1 else f'{name} ({label})'
 
 
 def _frames(judge: Judge, judged: JudgedSources, source: str, score: str) -> list[FrameEvidence]:

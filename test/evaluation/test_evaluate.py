@@ -202,6 +202,16 @@ def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_th
     assert len(data.false_alarms) == min(24, round(300 * evaluation.false_alarms['fused'].rate))
 
 
+def test_classes_of_one_name_are_counted_apart(running, judge):
+    twins = copy.copy(judge)
+    twins.class_names = ('crane', 'bus', 'crane')
+    evaluation, judged = evaluate(running, twins, from_arrays('inside', *tiny.images(5, 90)), {})
+    counts = np.bincount(judged.sources['inside'].predicted, minlength=3).tolist()
+    found = evaluation.out_of_pattern_of_class
+    assert {name: by_gamma[0].images for name, by_gamma in found.items()} == {
+        'crane (0)': counts[0], 'bus': counts[1], 'crane (2)': counts[2]}
+
+
 def test_pictures_of_the_report_are_turned_as_they_were_judged(tiny_bundle, running, judge):
     images = from_arrays('inside', *tiny.images(5, 300)), from_arrays('lying', tiny.strange(5, 80))
     stored = [

@@ -9,7 +9,7 @@ TOGETHER = 1.0  # seconds within which a publisher that returns was never gone
 UNKNOWN_PERIOD = 5.0  # seconds that a publisher is waited for whose period is not known yet
 PERIODS = 2.5  # of a publisher's own images, after which it is gone
 LONGEST_PERIOD = 60.0  # seconds; slower publishers are not told apart
-MOST_PUBLISHERS = 16  # remembered, in case every image names another one
+MOST_PUBLISHERS = 200  # remembered, in case every image names another one
 
 
 class MixedPublishers:

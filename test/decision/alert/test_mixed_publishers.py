@@ -66,3 +66,10 @@ def test_publishers_that_are_never_the_same_need_no_memory():
     for number in range(1000):
         assert not watch.image_from(number, number / 500)
     assert len(watch._seen) <= MOST_PUBLISHERS
+
+
+@pytest.mark.parametrize('count', [2, 16, 17, 40, 150])
+def test_any_number_of_publishers_in_turn_are_mixed(count):
+    watch = MixedPublishers()
+    found = [watch.image_from(number % count, number / 60) for number in range(3 * count)]
+    assert all(found[2 * count:])  # a period of their own is known from the second round on
