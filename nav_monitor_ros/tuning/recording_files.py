@@ -271,8 +271,7 @@ class TuningRecording:
     @staticmethod
     def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         content = io.BytesIO()
-        # Type: ignore[arg-type]  # numpy's own keyword.
-        np.savez_compressed(content, **dict(arrays))
+        np.savez_compressed(content, **dict(arrays))  # type: ignore[arg-type]  # numpy's own keyword
         write_file(path, content.getvalue())
 
 
