@@ -49,7 +49,7 @@ from rclpy.signals import SignalHandlerOptions
 
 BUNDLE = 'digits'
 MONITOR_PARAMETERS: Mapping[str, str] = {'bundle': BUNDLE}
-RATE = 30.0  # images a second
+RATE = 30.0  # images per second
 WIDTH, HEIGHT = 640, 480  # of the camera, pixels
 HOLD = 2  # frames for which each image is shown
 START_TIMEOUT = 60.0  # seconds that a process may take to come up on a busy machine

@@ -22,4 +22,4 @@ def cameras() -> str:
         f'{settings["kills"]} kills, {machine["cores"]} cores, '
         f'load {machine["load_1_min"]:g} at the end:'
     )
-    return f'{told}\n\n{table(["figure", "value", "wanted"], rows)}'
+    return f'{told}\n\n{table(["figure", "value", "target"], rows)}'

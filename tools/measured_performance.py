@@ -84,7 +84,7 @@ def figures(name: str) -> str:
 
 
 def rates() -> str:
-    """Return how many images a second each node can take."""
+    """Return the rates, in images per second, that each node sustains."""
     if not _measured('node'):
         return _MISSING
     content = read('node')
@@ -110,7 +110,7 @@ def gpu_scores() -> str:
         for one in read('gpu')['details']['scores']
     ]
     return table(
-        ['bundle', 'engine on the GPU', 'images', 'given another class',
+        ['bundle', 'engine on the GPU', 'images', 'reclassified',
          'largest change of a score, standard deviations', 'flagged (by the CPU)', 'calibration'],
         rows,
     )
@@ -132,7 +132,7 @@ def bdds() -> str:
     ]
     return table(
         ['neurons', 'patterns held', 'nodes', 'building it', 'one query', 'adding distance 1',
-         'nodes then'], rows)
+         'nodes after that'], rows)
 
 
 def _measured(name: str) -> bool:

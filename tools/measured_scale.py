@@ -8,7 +8,7 @@ from measured import percent, read, table
 
 FRAMES = 10**9
 RAW = 640 * 480 * 3  # bytes of an uncompressed camera image
-RATES = (1_000, 3_000, 10_000)  # images a second on one GPU, assumed
+RATES = (1_000, 3_000, 10_000)  # assumed images per second on one GPU
 
 
 def workers() -> str:
@@ -16,7 +16,7 @@ def workers() -> str:
     found = _workers()
     each = found['seconds_an_image']
     return table(
-        ['workers on this machine', 'images a second', 'against one'],
+        ['workers on this machine', 'images per second', 'relative to one worker'],
         [
             (count, f'{1 / seconds:.1f}', f'{each["1"] / seconds:.2f}')
             for count, seconds in each.items()
@@ -83,7 +83,7 @@ def billion() -> str:
         (f'read, JPEGs of {jpeg / 1e3:.0f} kB', _size(FRAMES * jpeg)),
         ('read, 640 x 480 in colour, uncompressed', _size(FRAMES * RAW)),
         *(
-            (f'GPU time at {rate:,} images a second', f'{FRAMES / rate / 3600:,.0f} h')
+            (f'GPU time at {rate:,} images per second', f'{FRAMES / rate / 3600:,.0f} h')
             for rate in RATES
         ),
         (

@@ -50,7 +50,7 @@ def _rates(axes: plt.Axes, content: dict) -> None:
     drawn = axes.barh([name for name, _ in bars], [rate for _, rate in bars], color=colors)
     axes.bar_label(drawn, fmt='%.0f', padding=3, fontsize=8)
     axes.margins(x=0.12)
-    axes.set_xlabel('images a second, at most', fontsize=9)
+    axes.set_xlabel('maximum images per second', fontsize=9)
     _plain(axes)
 
 

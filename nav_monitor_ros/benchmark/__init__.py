@@ -1,1 +1,1 @@
-"""What costs how much on this machine."""
+"""Measurements of speed on this machine."""

@@ -1,4 +1,4 @@
-"""How long the live pictures take to draw."""
+"""Time to draw the live pictures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from nav_monitor_ros.views.volume import cloud
 BUNDLES = ('digits', 'traffic_signs')
 PERIOD = 1 / 30  # seconds between two images of a camera
 CAMERA = (480, 640)  # rows and columns of the camera's image
-MAPS = {  # what is drawn of layers: channels, rows, columns
+MAPS = {  # shapes of the drawn layers: channels, rows, columns
     '64 maps of 56 x 56': (64, 56, 56),
     '128 maps of 28 x 28': (128, 28, 28),
     '256 maps of 14 x 14': (256, 14, 14),
     '512 neurons without extent': (512,),
 }
-_VARIANTS = 16  # inputs that take turns, so that nothing is drawn from a cache
+_VARIANTS = 16  # inputs that alternate, so that nothing is drawn from a cache
 _REACH = 2.5  # the scale's upper end, in standard deviations of what the ReLU passed
 
 
@@ -38,8 +38,8 @@ def views_benchmark(
     behind a ReLU, on a scale of which the strongest values run out.
 
     Args:
-        frames: How many of each picture are timed, each with another input than the one before.
-        progress: Is called with how far the work is.
+        frames: Number of timed frames per picture, each with another input than the previous one.
+        progress: Callback for the progress of the work.
 
     Returns:
         Ratios are to the period of a 30 Hz camera.
@@ -65,7 +65,7 @@ def views_benchmark(
 
 
 def _overlays() -> dict[str, Callable[[int], object]]:
-    """Return by name what draws the overlay of each shipped bundle."""
+    """Return functions that draw the overlay of each shipped bundle, by name."""
     return {f'overlay, {name}': _overlay(name) for name in BUNDLES}
 
 
@@ -79,7 +79,7 @@ def _overlay(name: str) -> Callable[[int], object]:
 
 
 def _layers() -> dict[str, Callable[[int], object]]:
-    """Return by name what draws layers as tiles and makes point clouds of them."""
+    """Return functions that draw layers as tiles and as point clouds, by name."""
     drawings: dict[str, Callable[[int], object]] = {}
     for name, shape in MAPS.items():
         rng = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""How fast fitting goes, against the bare forward pass that it needs in any case."""
+"""Speed of fitting, relative to the bare forward pass that it needs in any case."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.network.torch.device import select_device
 from nav_monitor_ros.perception.preprocess import Preprocess
 
-CAMERA = (480, 640)  # rows and columns of a picture on disk
-TARGET = 0.9  # of the forward pass's throughput
-_ROUNDS = 3  # of both in turn, so that whatever else the machine does falls on both alike
+CAMERA = (480, 640)  # rows and columns of an image on disk
+TARGET = 0.9  # share of the forward pass's throughput
+_ROUNDS = 3  # rounds of both in turn, so that other load on the machine affects both equally
 FORWARD = 'forward pass alone'
 FITTING = 'fitting'
 
@@ -41,7 +41,7 @@ def fit_benchmark(
     device: str = 'auto',
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Time the fitting of all scores to JPEGs on disk, after the sample that they begin with.
+    """Time the fitting of all scores to JPEG images on disk, after the initial sample.
 
     Fitting reads, decodes, resizes and sums up checksums, runs the network with everything that the
     scores watch, and updates the scores. The reference is the network alone, without hooks, on
@@ -49,13 +49,13 @@ def fit_benchmark(
     those of the fit, with the channels last, where convolutions are faster.
 
     Args:
-        images: JPEGs of 640 x 480, in each of several rounds.
+        images: Number of 640 x 480 JPEG images in each of several rounds.
         size: Rows and columns of the network's input.
-        network: Of torchvision, with random weights.
-        threads: Of torch on the CPU.
-        workers: Threads that read and decode; 0 for one fewer than there are cores.
-        device: Where the network runs.
-        progress: Is called with how far the work is.
+        network: Name of a torchvision model, with random weights.
+        threads: Threads of torch on the CPU.
+        workers: Threads that read and decode images; 0: one fewer than the number of cores.
+        device: Device that runs the network.
+        progress: Callback for the progress of the work.
 
     Returns:
         Times are for one image; ``throughput_ratio`` is the share of the forward pass's.
@@ -93,7 +93,7 @@ def fit_benchmark(
             times[FORWARD].append(_seconds(_forward(bare, classifier, images)) / images)
             times[FITTING].append(_seconds(fitting) / images)
     reference = float(np.median(times[FORWARD]))
-    # By rounds: both of one round ran under the same load.
+    # Ratio per round: both measurements of a round ran under the same load.
     ratio = float(np.median(np.array(times[FORWARD]) / np.array(times[FITTING])))
     return Result(
         'fit',
@@ -116,7 +116,7 @@ def fit_benchmark(
 def write_pictures(
     folder: Path, count: int, progress: Progress = lambda what, done, total: None
 ) -> None:
-    """Write JPEGs as a camera takes them: smooth, with a little noise."""
+    """Write JPEG images similar to those of a camera: smooth, with a little noise."""
     rng = np.random.default_rng(0)
     for number in range(count):
         progress('writing pictures', number, count)

@@ -1,4 +1,4 @@
-"""How fast a GPU runs the whole monitor, and whether it says what a processor says."""
+"""Speed of the complete monitor on a GPU, and agreement of its verdicts with the CPU."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BARE_FOUR = 'bare forward pass of four images'
 MONITOR = 'monitor'
 MONITOR_FOUR = 'monitor, four cameras'
 FORWARD = "monitor's forward pass"
-_ROUNDS = 5  # of all in turn
+_ROUNDS = 5  # rounds of all measurements in turn
 
 
 def gpu_benchmark(
@@ -49,11 +49,11 @@ def gpu_benchmark(
     The network is exported for TensorFloat-32 first, as ``nav_monitor export`` does.
 
     Args:
-        network: Of torchvision.
-        frames: In each of five rounds.
+        network: Name of a torchvision model.
+        frames: Number of frames in each of five rounds.
         compared: Images on which the GPU's verdicts are compared with the processor's, by this
             network's bundle and by the shipped ones.
-        progress: Is called with how far the work is.
+        progress: Callback for the progress of the work.
 
     Returns:
         Times; ``details`` has what became of the scores.
@@ -118,7 +118,7 @@ def _monitor(bundle: Bundle, device: str, precision: str, *, every: bool = False
 def _compared(
     bundle: Bundle, images: list[DecodedImage], precisions: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return how the verdicts of the GPU differ from those of the processor."""
+    """Return the differences between the verdicts on the GPU and on the CPU."""
     expected = [one.verdict for one in map(_monitor(bundle, 'cpu', F32, every=True).look, images)]
     rows = []
     for precision in precisions:
@@ -198,7 +198,7 @@ def _look_all(monitors: list[Monitor], images: list[DecodedImage]) -> Callable[[
 
 
 def _bare(classifier: Classifier, count: int) -> Callable[[int], object]:
-    """Return a pass of a network without hooks, recorded, over images that are on the GPU."""
+    """Return a recorded forward pass, without hooks, over images that are on the GPU."""
     network = copy.deepcopy(classifier.network)
     for module in network.modules():
         module._forward_hooks.clear()
@@ -222,6 +222,6 @@ def _bare(classifier: Classifier, count: int) -> Callable[[int], object]:
         with torch.cuda.stream(stream):
             graph.replay()
         stream.synchronize()
-        return images, network  # the recording reads their memory: they must live as long
+        return images, network  # the recording reads their memory, so they must stay alive
 
     return run

@@ -1,4 +1,4 @@
-"""How long judging takes, against the forward pass that it comes on top of."""
+"""Time for judging, relative to the forward pass to which it is added."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def judge_benchmark(
     threads: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Time the judging of single frames, made by chance, in the sizes that are asked for.
+    """Time the judging of single random frames of the given sizes.
 
     Every score is fitted to random features whose patterns hardly ever repeat, so that each class
     really stores ``patterns`` of them. The default set is timed as the node runs it: from
@@ -44,12 +44,12 @@ def judge_benchmark(
     with dropout.
 
     Args:
-        features: Monitored neurons.
-        patterns: Stored for each class.
-        classes: Of the network.
-        frames: How many single frames are timed.
-        threads: Of torch and BLAS.
-        progress: Is called with how far the work is.
+        features: Number of monitored neurons.
+        patterns: Number of stored patterns per class.
+        classes: Number of classes of the network.
+        frames: Number of single frames that are timed.
+        threads: Threads of torch and BLAS.
+        progress: Callback for the progress of the work.
 
     Returns:
         For each thing timed the ratio is to the forward pass of ResNet-18, for the passes with
@@ -97,7 +97,7 @@ def judge_benchmark(
 
 
 class SyntheticNetwork:
-    """A head and features that it classifies well, made by chance."""
+    """Random head, and random features that it classifies well."""
 
     def __init__(self, features: int, classes: int) -> None:
         self._rng = np.random.default_rng(0)
@@ -165,14 +165,14 @@ def _forward_pass() -> np.ndarray:
 
 
 def _dropout() -> dict[str, Timing]:
-    """Time traffic_signs with and without what mc_dropout adds, image by image in turn."""
+    """Time traffic_signs with and without mc_dropout, alternating for each image."""
     bundle = load_bundle('traffic_signs')
     plain, sampling = (load_network(bundle, device='cpu', scores=['msp']) for _ in range(2))
     score = bundle.scores['mc_dropout']
     assert isinstance(score, MonteCarloDropout)
     configure_for_scores(sampling, [score])
     batch = np.random.default_rng(0).random((1, *plain.input_shape), dtype=np.float32)
-    # In turn, so that whatever else the machine does falls on both alike.
+    # Alternating, so that other load on the machine affects both equally.
     without, with_passes = np.stack([
         np.concatenate([
             time_calls(lambda _: plain(batch), [None], warm=0),

@@ -1,4 +1,4 @@
-"""How long it takes to find the nearest of very many patterns, against other ways to store them."""
+"""Time to find the nearest of very many patterns, relative to other ways of storing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nav_monitor_ros.scores.pattern_search import PatternSearch
 NEAR = (0, 16, 31, 48, 63)  # bits in which queries differ from a stored pattern
 FAR = 'like no stored pattern'
 _BDD_SIZES = ((16, 100), (32, 100), (32, 300), (64, 100))  # neurons, patterns
-_BDD_LIMIT = 10.0  # seconds after which building a BDD is given up
+_BDD_LIMIT = 10.0  # seconds after which the construction of a BDD is aborted
 _FLOAT_BANKS = (10_000, 100_000)  # float features in the banks of neighbours
 
 
@@ -42,7 +42,7 @@ def patterns_benchmark(
         bits: Of a pattern, at least 32.
         queries: Timed of each kind.
         others: 1 measures BDDs and float neighbours, too.
-        progress: Is called with how far the work is.
+        progress: Callback for the progress of the work.
 
     Returns:
         Ratios are to comparing all with numpy.
@@ -125,7 +125,7 @@ def _require_exact(search: PatternSearch, columns: np.ndarray, some: list[np.nda
 
 
 def _bdds(rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return what BDDs of random patterns take, and asking whether they hold one."""
+    """Return the cost of BDDs of random patterns, and of membership queries."""
     try:
         from dd.autoref import BDD
     except ImportError:
@@ -134,7 +134,7 @@ def _bdds(rng: np.random.Generator) -> list[dict[str, Any]]:
 
 
 def _bdd(bdd: Any, patterns: np.ndarray) -> dict[str, Any]:
-    """Return what a BDD of patterns (P, D) takes, and what it takes to add those 1 bit away."""
+    """Return the cost of a BDD of patterns (P, D), and of adding all patterns 1 bit away."""
     names = [f'n{place}' for place in range(patterns.shape[1])]
     assignments = [dict(zip(names, pattern.tolist(), strict=True)) for pattern in patterns]
     bdd.declare(*names)
@@ -160,7 +160,7 @@ def _bdd(bdd: Any, patterns: np.ndarray) -> dict[str, Any]:
 
 
 def _float_neighbours(bank: int, width: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return how long the nearest of float features takes to find, exactly, by each library."""
+    """Return the time to find the exact nearest float features with each library."""
     features = rng.standard_normal((bank, width), np.float32)
     queries = list(rng.standard_normal((20, 1, width), np.float32))
     found: dict[str, np.ndarray] = {}

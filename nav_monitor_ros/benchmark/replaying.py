@@ -1,4 +1,4 @@
-"""How fast a bag is replayed, against the network alone on the same frames."""
+"""Speed of replaying a bag, relative to the network alone on the same frames."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from nav_monitor_ros.replay.replay import ReplayEvent, replay
 from nav_monitor_ros.runtime.monitor import Monitor
 
 TOPIC = '/camera/image_raw/compressed'
-TARGET = 0.9  # of the network's rate
+TARGET = 0.9  # share of the network's rate
 FORWARD = 'network alone'
 REPLAY = 'replay'
 REPLAY_AND_WRITE = 'replay into a bag, a table and a page'
-_ROUNDS = 5  # of all in turn, so that whatever else the machine does falls on them alike
+_ROUNDS = 5  # rounds of all in turn, so that other load on the machine affects all equally
 
 
 def replay_benchmark(
@@ -44,12 +44,12 @@ def replay_benchmark(
     one, decoded and prepared before.
 
     Args:
-        frames: In the bag.
-        bundle: That judges them; '' for one that is fitted to ``network`` first.
-        network: Of torchvision, with random weights.
-        threads: Of torch on the CPU.
-        device: Where the network runs.
-        progress: Is called with how far the work is.
+        frames: Number of frames in the bag.
+        bundle: Bundle that judges them; '' to fit one to ``network`` first.
+        network: Name of a torchvision model, with random weights.
+        threads: Threads of torch on the CPU.
+        device: Device that runs the network.
+        progress: Callback for the progress of the work.
 
     Returns:
         Times are for one frame; ``rate_ratio`` is the replay's rate as a share of the network's.
@@ -82,7 +82,7 @@ def replay_benchmark(
     reference = np.array(times[FORWARD])
 
     def share(what: str) -> float:
-        # By rounds: both of one round ran under the same load.
+        # Ratio per round: both measurements of a round ran under the same load.
         return float(np.median(reference / np.array(times[what])))
 
     return Result(

@@ -1,4 +1,4 @@
-"""The form that every benchmark's result has, and the facts of the machine that it ran on.
+"""Common form of all benchmark results, with a description of the machine.
 
 A benchmark is one module with one function of keyword arguments that have defaults, which returns a
 ``Result``. ``cli/benchmark.py`` lists them.
@@ -30,24 +30,24 @@ VERSIONS_OF = (
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one thing took, again and again."""
+    """Statistics of repeated timings."""
 
     median_ms: float  # milliseconds
     p99_ms: float  # milliseconds, the 99th percentile
-    ratio: float  # of the median to the result's reference, or to ``divisor``
-    count: int = 0  # how often it was timed
-    divisor: str = ''  # what the ratio is to, where that is not the result's reference
+    ratio: float  # ratio of the median to the result's reference, or to ``divisor``
+    count: int = 0  # number of timings
+    divisor: str = ''  # denominator of the ratio, if it is not the result's reference
 
     @staticmethod
     def of(
         seconds: np.ndarray | Sequence[float], reference: float | None = None, divisor: str = ''
     ) -> Timing:
-        """Return what times make.
+        """Return the statistics of times.
 
         Args:
-            seconds: Each call's.
-            reference: Seconds that count as 1; by default their own median.
-            divisor: What these are, where they are not the result's reference.
+            seconds: Duration of each call, seconds.
+            reference: Denominator of the ratio, seconds; by default the median of the times.
+            divisor: Name of the denominator, if it is not the result's reference.
         """
         times = np.asarray(seconds, np.float64)
         median = float(np.median(times))
@@ -59,17 +59,17 @@ class Timing:
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that the benchmark comes to."""
+    """One resulting number of a benchmark."""
 
     value: float
     better: str = 'lower'  # or higher
     unit: str = ''
-    target: float | None = None  # to be reached
-    ratio_of: str = ''  # of a ratio: numerator / denominator, in words
+    target: float | None = None  # value to reach
+    ratio_of: str = ''  # for a ratio: numerator / denominator, in words
 
     @property
     def is_reached(self) -> bool | None:
-        """Return whether the target is reached; None without one."""
+        """Whether the target is reached; None without a target."""
         if self.target is None:
             return None
         return self.value <= self.target if self.better == 'lower' else self.value >= self.target
@@ -77,12 +77,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark measured, in one run on one machine."""
+    """Results of one run of a benchmark on one machine."""
 
     benchmark: str
-    title: str  # in the words of a person
+    title: str  # for the tables
     settings: Mapping[str, Any]
-    reference: str  # the one of ``timed`` that has ratio 1, or what the ratios are against
+    reference: str  # entry of ``timed`` with ratio 1, or the denominator of all ratios
     timed: Mapping[str, Timing]
     figures: Mapping[str, Figure] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)  # more that a table may show
@@ -103,7 +103,7 @@ class Result:
         }
 
     def tables(self) -> list[Table]:
-        """Return what a person reads."""
+        """Return the tables to print."""
         shown = []
         if self.timed:
             timed = _table(self.title, 'what', 'median', 'p99', f'median / {self.reference}')
@@ -132,12 +132,12 @@ class Result:
 def time_calls(
     function: Callable[[Any], object], arguments: Sequence[Any], *, warm: int = 10
 ) -> np.ndarray:
-    """Return how long each call takes, seconds.
+    """Return the duration of each call in seconds.
 
     Args:
-        function: Is timed.
-        arguments: One for each call.
-        warm: How many of the first calls are made once more before.
+        function: Function to time.
+        arguments: Argument of each call.
+        warm: Number of first calls that are also made once before the timing.
     """
     for argument in arguments[:warm]:
         function(argument)
@@ -150,7 +150,7 @@ def time_calls(
 
 
 def machine_facts() -> dict[str, Any]:
-    """Return what the figures of a benchmark depend on besides the code."""
+    """Return the facts, other than the code, on which the results of a benchmark depend."""
     return {
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'commit': _commit(),
@@ -179,7 +179,7 @@ def _time(milliseconds: float) -> str:
 
 
 def _commit() -> str | None:
-    """Return the checkout's commit, with a + where files differ from it; None outside of one."""
+    """Return the checkout's commit, with a + if files differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
     try:
         said = subprocess.run(

@@ -1,4 +1,4 @@
-"""Networks that nobody trained, with monitors fitted to them: enough to time whole nodes."""
+"""Untrained networks with fitted monitors, which suffice for timing complete nodes."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def write_bundle(
     nearest mean, so that each class has patterns of its own.
 
     Args:
-        folder: Does not exist yet; the bundle's.
-        classes: Of the network.
-        progress: Is called with how far the work is.
+        folder: Folder for the bundle, which must not exist yet.
+        classes: Number of classes of the network.
+        progress: Callback for the progress of the work.
 
     Returns:
         The backends that may run it here: torch, and those for which it could be exported.
@@ -93,14 +93,14 @@ def fitted_bundle(
     folder: Path, network: str, *, classes: int = 10, threads: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Bundle, ImageSource]:
-    """Fit the default scores to a network with random weights, by as few images as will do.
+    """Fit the default scores to a network with random weights, with as few images as possible.
 
     Args:
-        folder: The bundle's; does not exist yet.
-        network: Of torchvision.
-        classes: Of the network.
-        threads: Of torch; 0 leaves its choice.
-        progress: Is called with how far the work is.
+        folder: Folder for the bundle, which must not exist yet.
+        network: Name of a torchvision model.
+        classes: Number of classes of the network.
+        threads: Threads of torch; 0: torch chooses.
+        progress: Callback for the progress of the work.
 
     Returns:
         The bundle, and the images that it was calibrated on.
@@ -123,7 +123,7 @@ def fitted_bundle(
 
 
 def pictures(count: int, seed: int, size: tuple[int, int] = CAMERA) -> np.ndarray:
-    """Return pictures as a camera takes them: smooth, with a little noise; uint8 (N, H, W, 3)."""
+    """Return camera-like images, smooth with a little noise, uint8 (N, H, W, 3)."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 12, 16, 3), np.uint8)
     return np.stack([
@@ -135,7 +135,7 @@ def pictures(count: int, seed: int, size: tuple[int, int] = CAMERA) -> np.ndarra
 
 
 def camera_images(count: int, *, seed: int) -> np.ndarray:
-    """Return coloured patches with soft edges, each image another one, uint8 (count, H, W, 3)."""
+    """Return different images of coloured patches with soft edges, uint8 (count, H, W, 3)."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, *_COARSE)).astype(np.float32))
     smooth = torch.nn.functional.interpolate(coarse, CAMERA, mode='bicubic').clamp(0, 255)
@@ -143,7 +143,7 @@ def camera_images(count: int, *, seed: int) -> np.ndarray:
 
 
 def _variant(picture: np.ndarray, seed: int) -> np.ndarray:
-    """Return a noisy image of a picture, as large as the network's input."""
+    """Return a noisy version of a picture, in the size of the network's input."""
     small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     noise = np.random.default_rng(seed).normal(0, _NOISE, small.shape)
     return np.clip(small + noise, 0, 255).astype(np.uint8)

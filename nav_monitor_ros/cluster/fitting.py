@@ -1,4 +1,4 @@
-"""Fitting on a Ray cluster: each part of the training images leaves a state, and states merge."""
+"""Fitting on a Ray cluster: each part of the training images yields a state; states are merged."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ State = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class NetworkRecipe:
-    """A network with its weights and preprocessing, to be started on another machine."""
+    """Network with its weights and preprocessing, for starting it on another machine."""
 
     spec: NetworkSpec
-    weights: bytes  # of the file, which other machines need not see
-    suffix: str  # of its name
+    weights: bytes  # content of the weights file, which other machines need not have
+    suffix: str  # suffix of its name
     preprocess: Preprocess
     layer: str = PENULTIMATE
     background: int | None = None
@@ -44,7 +44,7 @@ class NetworkRecipe:
     threads: int = 1
 
     def start(self) -> RunningNetwork:
-        """Return the network, in service on this machine."""
+        """Start the network on this machine."""
         with tempfile.NamedTemporaryFile(suffix=self.suffix) as file:
             file.write(self.weights)
             file.flush()
@@ -56,22 +56,22 @@ class NetworkRecipe:
 
 @dataclass(frozen=True)
 class FitJob:
-    """What every worker of a fit needs to know."""
+    """Description of a fit for its workers."""
 
     network: NetworkRecipe
-    source: str  # the training images' specification, readable on every machine
-    seed: int  # of the sample that was taken before
-    sample: int  # images in it
+    source: str  # specification of the training images, which every machine can read
+    seed: int  # seed of the initial sample
+    sample: int  # number of images in the initial sample
     class_names: tuple[str, ...]
     scores: Mapping[str, Mapping[str, Any]]  # name -> options
-    prepared: State  # what the sample left
+    prepared: State  # state after the sample
     shape: tuple[int, int]  # classes and monitored neurons
     head: Head | None
-    workers: int | None  # threads that decode
+    workers: int | None  # threads that decode images
     skip_invalid: bool = False  # as in ``FitOptions``
 
     def partial(self, seen: Mapping[str, np.ndarray]) -> PartialFit:
-        """Return a fit that has seen what some images left, none if empty."""
+        """Return a fit that continues from a state; if it is empty, from the sample only."""
         classes, width = self.shape
         scores = {
             name: make_score(name, settings, classes=classes, width=width, head=self.head)
@@ -83,7 +83,7 @@ class FitJob:
 
 
 class FitWorker:
-    """Holds the network and takes in one part of the images after the other."""
+    """Worker that loads the network once and processes one part of the images after another."""
 
     def __init__(self, job: FitJob) -> None:
         """Start the network and open the images."""
@@ -95,7 +95,7 @@ class FitWorker:
         self._labels = self._source.numbered_for(job.class_names, job.network.background).labels
 
     def do(self, start: int, stop: int) -> State:
-        """Return what the images at these places among those besides the sample leave."""
+        """Return the state after the images at these positions, counted without the sample."""
         places = self._others[start:stop]
         partial = self._job.partial({})
         take_images(
@@ -107,14 +107,14 @@ class FitWorker:
 
 
 def merge_states(job: FitJob, left: State, right: State) -> State:
-    """Return the state that the images of both have left."""
+    """Return the state after the images of both states."""
     merged = job.partial(left)
     merged.merge(job.partial(right))
     return merged.seen()
 
 
 class RayFit:
-    """Takes training images in on a cluster, in place of ``take_images``."""
+    """Pass over the training images on a cluster, instead of ``take_images``."""
 
     def __init__(
         self,
@@ -126,14 +126,14 @@ class RayFit:
         workers: int | None = None,
         skip_invalid: bool = False,
     ) -> None:
-        """Say with what.
+        """Configure the pass.
 
         Args:
-            cluster: Connected.
-            network: To be built in every worker.
-            source: Of the training images.
-            part: Images that a worker takes in before it reports: what its death costs.
-            workers: Threads of each that decode.
+            cluster: Connected cluster.
+            network: Network to build in every worker.
+            source: Specification of the training images.
+            part: Number of images per task of a worker, which are repeated if it dies.
+            workers: Threads per worker that decode images.
             skip_invalid: As in ``FitOptions``.
         """
         self._cluster = cluster
@@ -152,15 +152,15 @@ class RayFit:
         seed: int,
         progress: Progress,
     ) -> None:
-        """Add to prepared scores what all images besides the sample leave.
+        """Add all images except the sample to prepared scores.
 
         Args:
-            partial: Has seen the sample.
-            class_names: Of the network.
-            sample: Images in it.
-            count: Images besides it.
-            seed: Of the sample.
-            progress: Is told how far the work is.
+            partial: Fit that has processed the sample.
+            class_names: Class names of the network.
+            sample: Number of images in the sample.
+            count: Number of other images.
+            seed: Seed of the sample.
+            progress: Callback for the progress of the work.
         """
         first = next(iter(partial.scores.values()))
         job = FitJob(

@@ -20,11 +20,11 @@ from nav_monitor_ros.evaluation.scored_images import JudgedImages, judge_images
 
 @dataclass(frozen=True)
 class JudgeJob:
-    """What every worker of an evaluation needs to know."""
+    """Description of an evaluation for its workers."""
 
-    bundle: str  # a folder that every machine can read, or the name of a shipped one
-    scores: tuple[str, ...]  # to be judged besides those that are fused
-    backend: str | None  # None for that which the monitor was fitted with
+    bundle: str  # folder that every machine can read, or name of a shipped bundle
+    scores: tuple[str, ...]  # scores to compute in addition to the fused ones
+    backend: str | None  # None: the one that the monitor was fitted with
     trusted: tuple[str, ...]
     device: str
     threads: int
@@ -32,7 +32,7 @@ class JudgeJob:
 
 
 class JudgeWorker:
-    """Holds the bundle's network and judges one part of a source after the other."""
+    """Worker that loads the bundle's network and judges one part of a source after another."""
 
     def __init__(self, job: JudgeJob) -> None:
         """Load the bundle."""
@@ -47,11 +47,11 @@ class JudgeWorker:
         self._opened: dict[str, ImageSource] = {}
 
     def do(self, source: str, start: int, stop: int) -> JudgedImages:
-        """Return what becomes of the images from ``start`` to ``stop`` of a source."""
+        """Judge the images from ``start`` to ``stop`` of a source."""
         if source not in self._opened:
             exif = self._classifier.preprocess.exif
             self._opened[source] = open_source(source).oriented(exif)
-        # Scores that look back see the frames before, as they do on one machine.
+        # Scores over several frames need the previous frames, as on one machine.
         reach = max(score.history for score in self._judge.scores.values())
         first = max(0, start - -(-reach // BATCH) * BATCH)
         judged = judge_images(
@@ -62,7 +62,7 @@ class JudgeWorker:
 
 
 class RayJudge:
-    """Judges a source on a cluster, in place of ``judge_images``."""
+    """Judges a source on a cluster, instead of ``judge_images``."""
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class RayJudge:
         part: int = PART,
         progress: Progress = lambda what, done, total: None,
     ) -> None:
-        """Say with what.
+        """Configure the evaluation.
 
         Args:
-            cluster: Connected.
-            job: For every worker.
-            part: Images that a worker judges before it reports.
-            progress: Is told how far the work is.
+            cluster: Connected cluster.
+            job: Description of the evaluation for every worker.
+            part: Number of images per task of a worker.
+            progress: Callback for the progress of the work.
         """
         self._cluster = cluster
         self._progress = progress
@@ -86,7 +86,7 @@ class RayJudge:
         self._part = max(1, part // BATCH) * BATCH
 
     def __call__(self, name: str, source: ImageSource) -> JudgedImages:
-        """Return what becomes of a source's images; its name is its specification."""
+        """Judge the images of a source, whose name is its specification."""
         total, spec = len(source), absolute(source.name)
         parts = [
             (spec, start, min(start + self._part, total)) for start in range(0, total, self._part)

@@ -1,4 +1,4 @@
-"""Work spread over machines by Ray: parts that are done anew elsewhere where a worker dies.
+"""Distribution of work with Ray; if a worker dies, its part is repeated on another one.
 
 Ray carries Python objects as pickles between processes of one cluster; a cluster's processes trust
 each other. Nothing of it reaches a bundle.
@@ -18,17 +18,17 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.interrupt import handle_signals_again, raise_if_requested
 
 LOCAL = 'local'
-_LOOK = 0.2  # seconds between two looks at whether the work was asked to end
-_OBJECT_STORE = 256 << 20  # bytes of a cluster that lives for one command
-_ATTEMPTS = 4  # at one part, each on another worker
+_LOOK = 0.2  # seconds between two checks for an interrupt
+_OBJECT_STORE = 256 << 20  # bytes, for a local cluster that is started for one command
+_ATTEMPTS = 4  # at each part, each on another worker
 _log = logging.getLogger(__name__)
 
 
 class RayCluster:
-    """A connection to a Ray cluster, or one on this machine for as long as it is needed."""
+    """Connection to a Ray cluster, or to a temporary one on this machine."""
 
     def __init__(self, address: str = LOCAL, *, workers: int = 0) -> None:
-        """Say where; ``with`` connects.
+        """Configure the connection; ``with`` connects.
 
         Args:
             address: ``local``, or what ``ray.init`` takes: ``auto``, ``ray://HOST:PORT``.
@@ -39,7 +39,7 @@ class RayCluster:
             NavMonitorError: Ray is not installed.
         """
         os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-        # Ray says by itself what these two will be one day.
+        # This will become Ray's default, and Ray would warn about it.
         os.environ.setdefault('RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO', '0')
         try:
             import ray
@@ -70,12 +70,12 @@ class RayCluster:
                 )
             else:
                 self._ray.init(address=self._address, **common)
-        except Exception as error:  # whatever the address leads to
+        except Exception as error:  # depends on what the address refers to
             self._ray.shutdown()
             reason = one_line(error, 300)
             raise NavMonitorError(
-                f'--ray {self._address}: no cluster answers ({reason}); start one with `ray start '
-                '--head`, or give local'
+                f'--ray {self._address}: no cluster responds ({reason}); start one with `ray start '
+                '--head`, or use --ray local'
             ) from None
         handle_signals_again()  # Ray's own handler raises
         there = self._ray.cluster_resources()
@@ -89,7 +89,7 @@ class RayCluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of the cluster; a local one ends."""
+        """Disconnect from the cluster; a local one is shut down."""
         self._idle.clear()
         self._jobs.clear()
         self._ray.shutdown()
@@ -103,17 +103,18 @@ class RayCluster:
         reduce: Callable[[Any, Any, Any], Any] | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> Any:
-        """Have all parts done by actors, and done anew where an actor dies.
+        """Process all parts in actors; if an actor dies, its part is repeated.
 
-        Actors stay for the next work, with what they have imported.
+        Actors are kept for the next call, with their imported modules.
 
         Args:
-            worker: Is made with ``job`` in each actor; its ``do(*part)`` returns the part's result.
-            job: What all of them need; is sent to each machine once.
-            parts: Arguments, a tuple for each part.
+            worker: Class that each actor creates with ``job``; ``do(*part)`` returns the result of
+                a part.
+            job: Argument for all workers, which is sent to each machine once.
+            parts: Tuple of arguments for each part.
             reduce: Makes one result of two neighbours', given ``job``; results then become one
                 along a binary tree whose form the number of parts alone decides, on the cluster.
-            progress: Is told how many parts are done.
+            progress: Callback for the number of completed parts.
 
         Returns:
             The result of all parts with ``reduce``, a list of each part's without.
@@ -124,14 +125,14 @@ class RayCluster:
         return _Run(self._ray, self, worker, job, parts, reduce, progress).result()
 
     def hire(self) -> Any:
-        """Return an actor that has nothing to do, a new one if there is none."""
+        """Return an idle actor, or a new one if there is none."""
         if self._idle:
             return self._idle.pop()
         share = {'num_gpus': 1} if self._gpus else {'num_cpus': 1}
         return self._ray.remote(max_restarts=0, max_task_retries=0, **share)(_Actor).remote()
 
     def release(self, actor: Any) -> None:
-        """Take an actor back that has nothing to do any more."""
+        """Take back an idle actor."""
         self._idle.append(actor)
 
     def sent(self, job: object) -> Any:
@@ -143,11 +144,11 @@ class RayCluster:
 
 @dataclass(frozen=True)
 class _Task:
-    """A part of the work, or two results to be made one."""
+    """Part of the work, or a merge of two results."""
 
-    level: int  # of the tree; parts are level 0
-    place: int  # on that level
-    inputs: tuple[Any, Any] | None = None  # results, of a merge
+    level: int  # level in the tree; parts are level 0
+    place: int  # position on that level
+    inputs: tuple[Any, Any] | None = None  # results to merge
 
 
 class _Run:
@@ -178,7 +179,7 @@ class _Run:
         self._finished: set[int] = set()
 
     def result(self) -> Any:
-        """Return what comes of all parts."""
+        """Process all parts and return the result."""
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._limit:
@@ -244,7 +245,7 @@ class _Run:
         self._waiting.extendleft(_Task(0, place) for place in reversed(lost))
 
     def _settle(self, level: int, place: int, result: Any) -> None:
-        """Note a result, and have it merged as soon as its neighbour's is there."""
+        """Store a result, and merge it once its neighbour's is available."""
         count = self._count(level)
         while self._reduce is not None and count > 1 and place ^ 1 >= count:
             level, place = level + 1, place // 2  # the last of an odd number

@@ -1,1 +1,1 @@
-"""Scores in, a verdict and an alert out. No clock and no ROS: time is an argument."""
+"""Verdicts and alerts, computed from scores. No clock and no ROS: time is an argument."""

@@ -31,10 +31,10 @@ class CalibrationOptions:
 
     fusion_members: tuple[str, ...]  # names of the scores to fuse
     alpha: float  # largest share of false alarms among in-distribution frames, in (0, 1)
-    confidence: float  # with which that share holds, in (0, 1)
+    confidence: float  # confidence with which that share holds, in (0, 1)
     class_images: int | None = None
-    # images from which on a class is calibrated on its own; None: as many as let it use half of
-    # its budget
+    # smallest number of images for which a class is calibrated separately; None: enough to use
+    # half of its budget
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Calibration:
     """Calibration scores of each score and of their fusion, with the thresholds they support."""
 
     alpha: float  # largest share of false alarms among in-distribution frames
-    confidence: float  # with which that holds
+    confidence: float  # confidence with which that share holds
     fusion_members: tuple[str, ...]  # names of the scores that are fused
     scores: Mapping[str, ClassConditionalPValues]  # of every score, from all calibration images
     fusion_p_values: Mapping[str, ConformalPValues]
@@ -105,7 +105,7 @@ class Calibration:
         return fuse(self.fusion_p_values, scores, self.fusion_members)
 
     def fused_score_of_frame(self, scores: Mapping[str, float]) -> float:
-        """Return what ``fused_scores`` gives for one image, fast enough for every frame."""
+        """Return ``fused_scores`` for one image, fast enough for every frame."""
         return sum(
             self.fusion_p_values[name].neg_log_p_value(scores[name])
             for name in self.fusion_members
@@ -124,7 +124,7 @@ class Calibration:
         p_values = self.fused if name == FUSED else self.scores[name]
         limits = self.thresholds[name]
         sizes = [len(p_values.cell(label)) for label in range(len(limits))]
-        # The design effect of the fused score is taken for that of every score.
+        # The design effect of the fused score is used for every score.
         effective = [max(1, size * self.effective_size // len(self.fused)) for size in sizes]
         return EValues(sizes, effective, limits, self.confidence, level)
 

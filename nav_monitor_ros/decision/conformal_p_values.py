@@ -35,7 +35,7 @@ class ConformalPValues:
         if not len(self.scores):
             raise NavMonitorError('calibration needs images; give a calibration source')
         if not np.isfinite(self.scores).all():
-            # With infinite scores every frame would be usual.
+            # With infinite scores, no frame would be unusual.
             raise NavMonitorError('a calibration score is not a finite number; check the network')
         # For single scores bisect is several times faster than numpy's search.
         self._sorted = array('d', self.scores)
@@ -92,7 +92,7 @@ def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:
     beyond its end would be infinitely unusual.
     """
     if not len(excess):
-        return 1.0, 0.0  # no scale is known: the unit of the score serves
+        return 1.0, 0.0  # the scale is unknown: use the unit of the score
     mean, variance = float(excess.mean()), float(excess.var())
     if not variance > mean * mean:
         return mean, 0.0

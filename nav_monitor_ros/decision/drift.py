@@ -11,7 +11,7 @@ from nav_monitor_ros.errors import NavMonitorError
 
 SIGNIFICANCE = 1e-4  # probability of a false finding in any one test
 MIN_SAMPLES = 60  # p-values that a test needs
-SAMPLE_PERIOD = 1.0  # seconds between the p-values that are kept: neighbouring frames say the same
+SAMPLE_PERIOD = 1.0  # seconds between kept p-values: neighbouring frames are redundant
 
 
 class Drift:
@@ -51,7 +51,7 @@ class Drift:
         return self._finding
 
     def update(self, p_value: float, elapsed: float) -> None:
-        """Take in a frame that is not part of an alarm.
+        """Add a frame that is not part of an alarm.
 
         Args:
             p_value: In (0, 1].

@@ -8,8 +8,8 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 
-NO_EVIDENCE = 0.5  # e-value of a frame that is no evidence; the rest of the stake is bet on those
-DEFAULT_EVIDENCE_LEVEL = 0.001  # p-value at or below which a frame is evidence, where p goes so far
+NO_EVIDENCE = 0.5  # e-value of a frame without evidence; the rest of the stake is on the others
+DEFAULT_EVIDENCE_LEVEL = 0.001  # p-value at or below which a frame is evidence, if p can be so low
 
 
 class EValues:
@@ -44,7 +44,7 @@ class EValues:
         """
         if not 0 < level < 1:
             raise NavMonitorError(f'evidence_level is {level:g}; it must lie between 0 and 1')
-        # Imported here: the command line starts faster without it.
+        # Imported here, so that the command line starts faster.
         from scipy.special import betaincinv
 
         n, m = np.asarray(sizes, np.float64), np.asarray(effective, np.float64)

@@ -1,4 +1,4 @@
-"""The velocity gate: which commands pass to the base, and how it stops."""
+"""The velocity gate: the commands that are forwarded to the base, and how it stops."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ STOP_MODES = ('hard', 'ramp')
 
 
 class GateReason(str, Enum):
-    """Why commands pass or not; a closed list, of which the first that holds is given."""
+    """Reason why commands are forwarded or not; a closed list, the first that applies is given."""
 
-    ALERT = 'alert'  # a publisher said True
-    GATE_LATE = 'gate_late'  # its loop was held up: what queued meanwhile is discarded
-    COMMANDS_COME_BACK = 'commands_come_back'  # and the middleware cannot tell which are new
+    ALERT = 'alert'  # a publisher published True
+    GATE_LATE = 'gate_late'  # its loop was blocked: messages queued meanwhile are discarded
+    COMMANDS_COME_BACK = 'commands_come_back'  # and the middleware cannot identify new ones
     ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
-    ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # the middleware saw silence
-    ALERT_SILENT = 'alert_silent'  # the gate's own clock saw silence
+    ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # no alert in time, by the middleware
+    ALERT_SILENT = 'alert_silent'  # no alert in time, by the gate's own clock
     NO_ALERT_YET = 'no_alert_yet'  # no alert was received since the start
-    LATCHED = 'latched'  # the cause is gone, and the gate was not reset
+    LATCHED = 'latched'  # the cause is gone, but the gate has not been reset
     PASSING = 'passing'
 
 
@@ -51,16 +51,16 @@ ZERO = Velocity()
 class GateRules:
     """When the velocity gate stops, and how."""
 
-    alert_timeout: float = 0.5  # seconds of silence that stop; a True counts as long
-    command_timeout: float = 0.5  # seconds without a command after which zero is sent, once
-    stop_mode: str = 'hard'  # hard: zero at once; ramp: by the decelerations below
+    alert_timeout: float = 0.5  # seconds without an alert until the stop; a True counts as long
+    command_timeout: float = 0.5  # seconds without a command after which zero is sent once
+    stop_mode: str = 'hard'  # hard: zero immediately; ramp: with the decelerations below
     linear_deceleration: float = 1.0  # m/s^2
     angular_deceleration: float = 2.0  # rad/s^2
-    latch: bool = False  # a stop stays until it is reset
+    latch: bool = False  # whether a stop is held until it is reset
 
     @property
     def late_after(self) -> float:
-        """Return the pause of the caller's loop, in seconds, after which queues may be stale."""
+        """Pause of the caller's loop, in seconds, after which queued messages may be stale."""
         return min(self.alert_timeout, self.command_timeout) / 2
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class VelocityGate:
 
     @property
     def rules(self) -> GateRules:
-        """Return the rules in force."""
+        """Current rules."""
         return self._rules
 
     def change_rules(self, **changes: Any) -> None:
@@ -173,7 +173,7 @@ class VelocityGate:
         self._deadline_missed = False
 
     def deadline_missed(self) -> None:
-        """Note that the middleware saw no alert in time; holds until the next one comes."""
+        """Record that the middleware missed an alert; this holds until the next alert arrives."""
         self._deadline_missed = True
 
     def liveliness_changed(self, lost: int) -> None:
@@ -194,7 +194,7 @@ class VelocityGate:
         return None if self._alert_time is None else now - self._alert_time
 
     def update(self, now: float) -> GateReason:
-        """Return whether commands pass at this moment, or why not."""
+        """Return why commands are forwarded or not at this time."""
         reason = self._trouble(now)
         if reason is None:
             reason = GateReason.LATCHED if self._latched else GateReason.PASSING
@@ -233,7 +233,7 @@ class VelocityGate:
         wanted = velocity if velocity.is_finite else ZERO
         self._last_command = now - age
         if self.update(now) is not GateReason.PASSING:
-            # A ramp gives way to a command that is slower still.
+            # A command that is slower than the ramp takes precedence.
             self._output = _lesser(self._slowed(now), wanted)
             return None
         self._output = wanted
@@ -271,13 +271,13 @@ class VelocityGate:
             return GateReason.NO_ALERT_YET
         if self._deadline_missed:
             return GateReason.ALERT_DEADLINE_MISSED
-        # After its time a True is silence too. Written so that a clock that gives NaN stops.
+        # An expired True counts as silence, too. Written so that NaN from a clock stops the robot.
         if self._newest_alert or not now - self._alert_time <= timeout:
             return GateReason.ALERT_SILENT
         return None
 
     def _slowed(self, now: float) -> Velocity:
-        """Return the output after slowing down until now."""
+        """Return the output, slowed down until now."""
         if self._rules.stop_mode == 'hard' or self._output.is_zero:
             return ZERO
         seconds = max(0.0, now - self._output_time)

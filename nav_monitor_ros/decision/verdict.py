@@ -23,7 +23,7 @@ class ScoreValue:
 
 @dataclass(frozen=True)
 class Neuron:
-    """One monitored neuron that is not as training had it."""
+    """Monitored neuron that deviates from training."""
 
     index: int  # position in the monitored layer
     value: float  # activation on this frame
@@ -45,7 +45,7 @@ class Explanation:
 
     @cached_property
     def neurons(self) -> tuple[Neuron, ...]:
-        """Return the most deviating neurons, largest |z| first; found when first asked for."""
+        """Most deviating neurons, largest |z| first; computed on first use."""
         count = min(EXPLAINED_NEURONS, len(self.z))
         if not count:
             return ()
@@ -58,7 +58,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the monitor says of one frame, before the stream is looked at."""
+    """Verdict on one frame, without regard to the stream."""
 
     class_index: int
     class_name: str
@@ -68,7 +68,7 @@ class Verdict:
     decisive: str  # the name of the score that decides, a key of ``scores``
     threshold: float  # decisive p-values at or below it are out-of-distribution
     e_value: float = 1.0  # evidence that the stream is out-of-distribution
-    members: tuple[str, ...] = ()  # what the decisive score is made of, itself if of nothing else
+    members: tuple[str, ...] = ()  # members of the decisive score; itself if it is not fused
     explanation: Explanation | None = None
 
     @property
@@ -83,18 +83,18 @@ class Verdict:
 
     @property
     def evidence(self) -> FrameEvidence:
-        """Return what the frame says of the stream."""
+        """Evidence of the frame about the stream."""
         return FrameEvidence(self.p_value, self.is_ood, self.e_value)
 
     @property
     def strongest_member(self) -> str:
-        """Return the name of the member score with the smallest p-value, for the reason text."""
+        """Name of the member score with the smallest p-value, for the reason text."""
         members = self.members or (self.decisive,)
         return min(members, key=lambda name: self.scores[name].p_value)
 
     @property
     def why(self) -> str:
-        """Return one line for a person: which score fired, and what the neurons do."""
+        """Explanation in one line: the score that fired, and the deviating neurons."""
         fired = self.scores[self.strongest_member]
         parts = [f'{self.strongest_member} {fired.score:.4g} (p {fired.p_value:.2g})']
         if self.explanation is not None:
@@ -106,7 +106,7 @@ class Verdict:
                     f'{self.explanation.distance} of {monitored} neurons differ from the nearest '
                     f"pattern of '{self.class_name}'"
                 )
-            # No z-score is known of a class without images.
+            # A class without images has no z-scores.
             deviating = [f'{n.index} (z {n.z:+.1f})' for n in self.explanation.neurons[:3] if n.z]
             if deviating:
                 parts.append('most deviating: ' + ', '.join(deviating))

@@ -1,1 +1,1 @@
-"""Topics in, topics out: the only room that imports rclpy."""
+"""The ROS nodes; the only package that imports rclpy."""

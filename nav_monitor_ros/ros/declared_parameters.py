@@ -1,4 +1,4 @@
-"""Parameter tables declared on nodes of rclpy."""
+"""Declaration of parameter tables on rclpy nodes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
     """Declare the parameters of a table on a node.
 
+    Args:
+        node: Node that owns the parameters.
+        table: Parameters to declare.
+
     Returns:
-        Their values, by name, each checked by itself.
+        Values by name; each value has been checked on its own.
 
     Raises:
         NavMonitorError: A value given at start has a wrong type or is out of range.
@@ -34,20 +38,20 @@ def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
             description=parameter.text,
             additional_constraints=parameter.range,
             read_only=parameter.read_only,
-            dynamic_typing=True,  # the table checks types; whole numbers may stand for floats
+            dynamic_typing=True,  # the table checks types; integers are accepted for floats
         )
         value = parameter.check(given.get(parameter.name, parameter.default))
-        # What is declared is what is in force: an empty list has no type in ROS.
+        # The checked value is declared, because an empty list has no type in ROS.
         node.declare_parameter(parameter.name, value, descriptor, ignore_override=True)
         values[parameter.name] = value
     return values
 
 
 def overrides_of(node: Any) -> dict[str, Any]:
-    """Return the parameters that a node of rclpy was given at start, by full name.
+    """Return the parameters that an rclpy node was given at start, by full name.
 
-    rclpy has no public way to them, and gives nothing for an empty list, whose type ROS does not
-    know.
+    rclpy has no public interface for them, and returns None for an empty list, which has no type
+    in ROS.
     """
     return {
         name: [] if given.value is None else plain(given.value)
@@ -56,15 +60,15 @@ def overrides_of(node: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a parameter's value in Python's own types; rclpy gives arrays for lists."""
+    """Return a parameter's value as a built-in type; rclpy returns arrays instead of lists."""
     return value.tolist() if hasattr(value, 'tolist') else value
 
 
 def declare_all(node: Node) -> CameraValues:
-    """Declare the node's parameters and, for each of several cameras, those it may have of its own.
+    """Declare the node's parameters and the overrides of each camera, if there are several.
 
     Raises:
-        NavMonitorError: A value given at start is wrong.
+        NavMonitorError: A value given at start is invalid.
     """
     common = check_all(declare(node, PARAMETERS))
     names = [name for name in common['cameras'] if name]
@@ -73,7 +77,7 @@ def declare_all(node: Node) -> CameraValues:
 
 
 def _declare_own(node: Node, camera: str) -> dict[str, Any]:
-    """Declare what a camera may have of its own; return what was given."""
+    """Declare a camera's overrides; return those that were given."""
     given, overrides = {}, overrides_of(node)
     for parameter in OWN:
         full_name = f'{camera}.{parameter.name}'
@@ -90,14 +94,14 @@ def declare_own(node: Node, full_name: str, value: Any = None) -> None:
     """Declare a parameter of one camera.
 
     Args:
-        node: Of rclpy.
-        full_name: Such as ``front.roi``.
-        value: None where the node's holds; then the parameter is not set.
+        node: Node that owns the parameter.
+        full_name: Full name, such as ``front.roi``.
+        value: Value; None to leave the parameter unset, so that the node's value applies.
     """
     camera, _, name = full_name.rpartition('.')
     parameter = BY_NAME[name]
     descriptor = ParameterDescriptor(
-        description=f'{name} of the camera {camera}; not set, or deleted: that of the node',
+        description=f"{name} of the camera {camera}; if unset or deleted: the node's value",
         additional_constraints=parameter.range,
         read_only=parameter.read_only,
         dynamic_typing=True,
@@ -106,15 +110,15 @@ def declare_own(node: Node, full_name: str, value: Any = None) -> None:
 
 
 def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
-    """Log which of the parameters that a node was given at start nothing reads.
+    """Log a warning for each parameter given at start that has no effect.
 
     Args:
-        node: Of rclpy; what it has declared is known.
-        log: Gets a line for each.
-        names: As ``describe_unknown`` takes them.
+        node: Node; the parameters that it has declared are known.
+        log: Logger for the warnings.
+        names: Arguments of ``describe_unknown``.
 
     Returns:
-        The lines.
+        Logged lines.
     """
     given = [name for name in overrides_of(node) if not node.has_parameter(name)]
     lines = describe_unknown(given, **names)

@@ -1,7 +1,7 @@
-"""What the launch files of this package share: arguments, parameters and respawn.
+"""Functions that the launch files of this package share: arguments, parameters and respawn.
 
 The launch system is imported inside the functions that need it, so that this module can be
-imported where there is none.
+imported without it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from launch_ros.parameter_descriptions import ParameterValue
 
 PACKAGE = 'nav_monitor_ros'
-# Exit statuses of a configuration that cannot be used, which a new start would not mend: the
-# executable's, and that of ROS where RMW_IMPLEMENTATION names nothing that is installed.
+# Exit statuses for an unusable configuration, which a restart would not fix: that of the
+# executable, and that of ROS if RMW_IMPLEMENTATION names something that is not installed.
 UNUSABLE = (1, 102)
 OR_FILE = "; empty: the parameter file's value"
-# Other launch files, Nav2's among them, write Python's spelling.
+# Other launch files, such as those of Nav2, use Python's spelling.
 BOOLEANS = ('true', 'false', 'True', 'False')
 _NAME_PART = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
@@ -35,7 +35,7 @@ class Argument(NamedTuple):
     """One launch argument."""
 
     name: str
-    default: str | None  # None where one has to be given
+    default: str | None  # None if the argument is required
     description: str
     choices: tuple[str, ...] = ()
 
@@ -51,7 +51,7 @@ def params_file(name: str) -> Argument:
     """Return the argument for the parameter file.
 
     Args:
-        name: Of the default file in ``config``.
+        name: Name of the default file in ``config``.
     """
     return Argument(
         'params_file', f'{share_directory()}/config/{name}',
@@ -60,21 +60,21 @@ def params_file(name: str) -> Argument:
 
 
 def respawn() -> Argument:
-    """Return the argument for starting the node again."""
+    """Return the argument for restarting the node."""
     return Argument(
         'respawn', 'true',
-        'Start the node again when its process ends, unless by a configuration that cannot be '
-        'used (exit status 1).', BOOLEANS,
+        'Restart the node when its process ends, unless the configuration cannot be used (exit '
+        'status 1).', BOOLEANS,
     )
 
 
 def log_level(levels: tuple[str, ...] = LOG_LEVELS) -> Argument:
     """Return the argument for the log level."""
-    return Argument('log_level', 'info', 'Lowest severity that is logged.', levels)
+    return Argument('log_level', 'info', 'Lowest severity to log.', levels)
 
 
 def monitor_arguments(log_levels: tuple[str, ...] = LOG_LEVELS) -> tuple[Argument, ...]:
-    """Return the arguments that every launch file with a monitor has."""
+    """Return the arguments of every launch file that starts a monitor."""
     return (
         params_file('monitor.yaml'),
         Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
@@ -85,10 +85,10 @@ def monitor_arguments(log_levels: tuple[str, ...] = LOG_LEVELS) -> tuple[Argumen
             'Comma-separated Python packages from which a bundle may import network code'
             f'{OR_FILE}.',
         ),
-        Argument('namespace', '', 'Namespace of the node; ood_alert moves into it.'),
+        Argument('namespace', '', 'Namespace of the node, and of ood_alert.'),
         Argument('node_name', 'nav_monitor', 'Name of the node.'),
         log_level(log_levels),
-        Argument('rviz', 'false', 'Start RViz with the overlay and the activations.', BOOLEANS),
+        Argument('rviz', 'false', 'Start RViz with the overlay and the activation maps.', BOOLEANS),
         Argument(
             'rviz_config', f'{share_directory()}/config/monitor.rviz', 'Configuration of RViz.'
         ),
@@ -99,7 +99,7 @@ def declare_arguments(arguments: Sequence[Argument]) -> list[DeclareLaunchArgume
     """Declare arguments.
 
     Returns:
-        The actions of launch, in the same order.
+        Launch actions, in the same order.
     """
     from launch.actions import DeclareLaunchArgument
 
@@ -136,12 +136,12 @@ def create_node(
     """Create the action that runs one of this package's nodes.
 
     Args:
-        executable: Its name.
+        executable: Name of the executable.
         given: Values of the arguments, by name: ``namespace``, ``log_level`` and ``respawn``.
-        name: Of the node.
-        parameters: Files and values, those that take precedence last.
-        remappings: Pairs of the name in code and the one given.
-        respawn_delay: Seconds before the node is started again.
+        name: Name of the node.
+        parameters: Files and values; later ones take precedence.
+        remappings: Pairs of the name in the code and the new name.
+        respawn_delay: Seconds before the node is restarted.
     """
     from launch_ros.actions import Node
 
@@ -161,13 +161,13 @@ def create_node(
 
 
 def cancel_useless_respawn(node: Node) -> RegisterEventHandler:
-    """Keep a node from being started again and again with a configuration that it cannot use.
+    """Prevent a node from being restarted repeatedly with an unusable configuration.
 
     Args:
-        node: One that is respawned.
+        node: Node that launch respawns.
 
     Returns:
-        The handler that cancels the respawn, in the delay before it, where the exit status says so.
+        Handler that cancels the respawn during its delay if the exit status is in ``UNUSABLE``.
     """
     from launch import events
     from launch.actions import EmitEvent, RegisterEventHandler
@@ -177,8 +177,8 @@ def cancel_useless_respawn(node: Node) -> RegisterEventHandler:
     def ended(event: process.ProcessExited, _context: LaunchContext) -> EmitEvent | None:
         if event.returncode not in UNUSABLE:
             return None
-        its = events.matches_action(node)
-        return EmitEvent(event=process.ShutdownProcess(process_matcher=its))
+        matcher = events.matches_action(node)
+        return EmitEvent(event=process.ShutdownProcess(process_matcher=matcher))
 
     return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=ended))
 
@@ -190,20 +190,20 @@ def node_parameters(
     booleans: Sequence[str] = (),
     lists: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str | dict[str, ParameterValue]]:
-    """Return a node's parameters, those that take precedence last.
+    """Return a node's parameters in order of increasing precedence.
 
     Args:
         given: Values of the arguments, by name.
-        texts: Names of arguments that are parameters of type string.
-        booleans: Names of arguments that are parameters of type bool.
+        texts: Names of the arguments for parameters of type string.
+        booleans: Names of the arguments for parameters of type bool.
         lists: Values of parameters of type string array, by name.
 
     Returns:
-        The parameter file if there is one, and what is not empty. Typed, because launch would turn
-        a bundle called 2024 into a number.
+        Parameter file, if one is given, and the values that are not empty. The values are typed,
+        because launch would turn a bundle named 2024 into a number.
 
     Raises:
-        RuntimeError: There is no such file.
+        RuntimeError: The parameter file does not exist.
     """
     from launch_ros.parameter_descriptions import ParameterValue
 
@@ -223,7 +223,7 @@ def node_parameters(
 
 
 def split_names(value: str) -> list[str]:
-    """Split comma-separated names; brackets and quotes, as in parameter files, may be there."""
+    """Split comma-separated names; brackets and quotes are allowed, as in parameter files."""
     names = (name.strip(' \'"') for name in value.strip(' []').split(','))
     return [name for name in names if name]
 
@@ -232,7 +232,7 @@ def camera_names(value: str) -> list[str]:
     """Split comma-separated names of cameras.
 
     Raises:
-        RuntimeError: A topic cannot be named after one of them.
+        RuntimeError: A name is not valid in a topic.
     """
     names = split_names(value)
     try:
@@ -243,36 +243,37 @@ def camera_names(value: str) -> list[str]:
 
 
 def check_names(given: Mapping[str, str], *arguments: str) -> None:
-    """Check the parts of names: launch_ros would report a wrong one over several lines.
+    """Check the parts of names; launch_ros would report an invalid name over several lines.
 
     Args:
         given: Values of the arguments, by name.
-        arguments: Those that hold a namespace or the name of a node; empty ones are not checked.
+        arguments: Names of the arguments with a namespace or the name of a node; empty values are
+            not checked.
 
     Raises:
-        RuntimeError: A part of a name has other characters than ROS allows.
+        RuntimeError: A part of a name has characters that ROS does not allow.
     """
     for argument in arguments:
         parts = given[argument].strip('/').split('/') if given[argument] else []
         if not all(_NAME_PART.fullmatch(part) for part in parts if parts != ['']):
             raise RuntimeError(
-                f"{argument}: '{given[argument]}' is no name in ROS; each part of it has letters, "
-                'digits and underscores, and does not begin with a digit'
+                f"{argument}: '{given[argument]}' is not a valid ROS name; each part must consist "
+                'of letters, digits and underscores, and must not begin with a digit'
             )
 
 
 def existing(argument: str, value: str) -> str:
-    """Check that a file exists: launch only warns, and the node would run on its defaults.
+    """Check that a file exists; launch only warns, and the node would use its defaults.
 
     Args:
-        argument: Name of the launch argument that names the file.
-        value: The file.
+        argument: Name of the launch argument.
+        value: Value of the launch argument: the path of the file.
 
     Returns:
-        Its path.
+        Path with ``~`` expanded.
 
     Raises:
-        RuntimeError: There is no such file.
+        RuntimeError: The file does not exist.
     """
     path = Path(value).expanduser()
     if not path.is_file():
@@ -285,21 +286,21 @@ def number(given: Mapping[str, str], name: str, *, least: float = 0.0) -> str:
 
     Args:
         given: Values of the arguments, by name.
-        name: Of the argument.
-        least: Its smallest value.
+        name: Name of the argument.
+        least: Smallest allowed value.
 
     Returns:
-        What was given.
+        Value of the argument, unchanged.
 
     Raises:
-        RuntimeError: It is no number, or too small.
+        RuntimeError: The value is not a finite number, or too small.
     """
     try:
         value = float(given[name])
     except ValueError:
         value = float('nan')
     if not least <= value < float('inf'):
-        raise RuntimeError(f"{name}: '{given[name]}' is no number of at least {least:g}")
+        raise RuntimeError(f"{name}: '{given[name]}' is not a number of at least {least:g}")
     return given[name]
 
 
@@ -307,11 +308,11 @@ def absolute_name(name: str, namespace: str) -> str:
     """Resolve a name as ROS does.
 
     Args:
-        name: Absolute, or relative to the namespace; empty for the namespace itself.
-        namespace: Itself relative to the root.
+        name: Name, absolute or relative to the namespace; '' for the namespace itself.
+        namespace: Namespace, relative to the root.
 
     Returns:
-        The absolute name, without a slash at its end.
+        Absolute name, without a trailing slash.
     """
     parts = name if name.startswith('/') else f'{namespace}/{name}'
     return '/' + '/'.join(part for part in parts.split('/') if part)

@@ -1,4 +1,4 @@
-"""How old a received message is, by the middleware and by its stamp."""
+"""Age of a received message, from the middleware and from its stamp."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def received_age(info: Mapping[str, Any]) -> float:
     """Return the seconds since the middleware received a message.
 
     Args:
-        info: As rclpy gives it to a subscription's callback.
+        info: Message info that rclpy passes to a subscription's callback.
 
     Returns:
-        0 where the middleware has no such stamp, infinity where the system's clock was put back
-        while the message waited.
+        Age in seconds; 0 if the middleware does not report a time, infinity if the system clock
+        was set back while the message waited.
     """
     received = info['received_timestamp']  # nanoseconds of the system clock
     if not received:
@@ -29,15 +29,16 @@ def received_age(info: Mapping[str, Any]) -> float:
 
 
 def stamp_age(header: Header, clock: Clock) -> float:
-    """Return a message's age by its stamp in seconds, negative in the future.
+    """Return the seconds since a message's stamp; negative if the stamp is in the future.
 
     Args:
-        header: Of the message.
-        clock: Of the node.
+        header: Header of the message.
+        clock: Clock of the node.
 
     Returns:
-        0 where the age is unknown: the message has no stamp, or nothing publishes /clock yet.
+        Age in seconds; 0 if it is unknown: the message has no stamp, or nothing has published
+        /clock yet.
     """
-    made = header.stamp.sec * 10**9 + header.stamp.nanosec
-    now = clock.now().nanoseconds
-    return (now - made) / 1e9 if made and now else 0.0
+    stamp_ns = header.stamp.sec * 10**9 + header.stamp.nanosec
+    now_ns = clock.now().nanoseconds
+    return (now_ns - stamp_ns) / 1e9 if stamp_ns and now_ns else 0.0

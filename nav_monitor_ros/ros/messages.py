@@ -38,7 +38,7 @@ def compressed_message(header: Header, rgb: np.ndarray) -> CompressedImage:
 
 
 def cloud_message(header: Header, points: np.ndarray) -> PointCloud2:
-    """Return float32 (N, 5) points, as ``views.volume.cloud`` makes them, as a point cloud."""
+    """Return float32 (N, 5) points, as ``views.volume.cloud`` returns them, as a point cloud."""
     fields = [
         PointField(name=name, offset=4 * number, datatype=PointField.FLOAT32, count=1)
         for number, name in enumerate(('x', 'y', 'z', 'intensity', 'rgb'))
@@ -53,14 +53,14 @@ def cloud_message(header: Header, points: np.ndarray) -> PointCloud2:
 
 
 def byte_array(pixels: np.ndarray) -> array:
-    """Return the bytes as the one type that rclpy takes without looking at each of them."""
+    """Return the bytes as the only type that rclpy accepts without checking each element."""
     data = array('B')
     data.frombytes(pixels.data.cast('B'))
     return data
 
 
 def prediction_message(header: Header, verdict: Verdict) -> Classification:
-    """Return the best classes; ``class_id`` is the index in ``~/label_info``."""
+    """Return the most probable classes; ``class_id`` is the index in ``~/label_info``."""
     return Classification(
         header=header,
         results=[
@@ -71,7 +71,7 @@ def prediction_message(header: Header, verdict: Verdict) -> Classification:
 
 
 def label_info_message(header: Header, class_names: Sequence[str]) -> LabelInfo:
-    """Return the names behind the class ids; no confidence threshold hides a class."""
+    """Return the names of the class ids; the threshold of 0 hides no class."""
     return LabelInfo(
         header=header,
         class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
@@ -87,7 +87,7 @@ def status_message(
     verdict: Verdict | None,
     extra: Mapping[str, object],
 ) -> DiagnosticArray:
-    """Return ``~/ood_status``: level, reason code and everything the verdict rests on."""
+    """Return ``~/ood_status``: level, reason code and all values behind the verdict."""
     level = bytes([ood_status.status_level(alert)])
     values = ood_status.status_values(alert, verdict, extra)
     return diagnostics_message(
@@ -111,10 +111,10 @@ def diagnostic(
 
 
 def parameters_status(unknown: Sequence[str]) -> tuple[bytes, str, dict[str, object]]:
-    """Return level, message and values of the status of parameters that nothing reads.
+    """Return level, message and values of the status for parameters without effect.
 
     Args:
-        unknown: A line for each of at least one.
+        unknown: One line per parameter; at least one.
     """
     more = f' (and {len(unknown) - 1} more)' if len(unknown) > 1 else ''
     return DiagnosticStatus.WARN, f'{unknown[0]}{more}', {'unknown': '; '.join(unknown)}

@@ -1,4 +1,4 @@
-"""Requests that set parameters: those that belong together are set together or not at all."""
+"""Requests that set parameters: related parameters are set together or not at all."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ else:
 RELATED = (
     ('enter_count', 'enter_window'),
     ('false_alarms_per_hour', 'evidence_rate'),
-)  # of which one limits the other
+)  # pairs in which one parameter limits the other
 
 
 class RelatedParameters(_Base):
-    """Has a node of rclpy set related parameters of one request together; a mixin.
+    """Mixin for an rclpy node that sets related parameters of one request together.
 
-    rclpy sets each parameter of a ``set_parameters`` request by itself, so that of two values that
-    fit each other one may be refused and the other one taken, whatever their order.
+    rclpy sets each parameter of a ``set_parameters`` request separately, so that of two consistent
+    values one may be refused and the other one accepted, whatever their order.
     """
 
     def set_parameters(
         self, parameter_list: Sequence[RosParameter]
     ) -> list[SetParametersResult]:
-        """Set parameters, those of a group in ``RELATED`` together; return each one's result."""
+        """Set parameters, with each group in ``RELATED`` as a unit; return a result for each."""
         results: dict[int, SetParametersResult] = {}
         for places in _grouped([parameter.name for parameter in parameter_list]):
             result = self.set_parameters_atomically([parameter_list[place] for place in places])
@@ -46,7 +46,7 @@ class RelatedParameters(_Base):
     def set_parameters_atomically(
         self, parameter_list: Sequence[RosParameter]
     ) -> SetParametersResult:
-        """Set all parameters or none; those that are deleted may be set again."""
+        """Set all parameters or none; deleted parameters can be set again."""
         unknown = [p.name for p in parameter_list if not self.has_parameter(p.name)]
         if unknown:
             lines = self.describe_unknown(unknown)
@@ -64,15 +64,15 @@ class RelatedParameters(_Base):
         raise NotImplementedError
 
     def describe_unknown(self, names: Sequence[str]) -> list[str]:
-        """Return a line for each name that is none of the node's parameters'."""
+        """Return a line for each name that is not a parameter of the node."""
         raise NotImplementedError
 
 
 class ParameterRequests(ParameterService):
-    """The parameter services of a node, which no request can end.
+    """Parameter services of a node that survive malformed requests.
 
-    rclpy's own let the exceptions that a malformed parameter causes, as one of a type that ROS does
-    not have, go up to the executor. Here each is the result of that parameter.
+    In rclpy's own services, an exception that a malformed parameter causes, such as an unknown
+    type, propagates to the executor. Here it becomes the result for that parameter.
     """
 
     def _set_parameters_callback(
@@ -118,7 +118,7 @@ class ParameterRequests(ParameterService):
 
 
 class RelatedParametersService(ParameterRequests):
-    """The parameter services of a node with ``RelatedParameters``."""
+    """Parameter services of a node with ``RelatedParameters``."""
 
     def _set_each(self, parameters: list[RosParameter]) -> list[SetParametersResult]:
         node: Any = self._get_node()
@@ -129,16 +129,16 @@ def _parameter(message: ParameterMessage) -> RosParameter:
     """Return a parameter of a request.
 
     Raises:
-        NavMonitorError: It is malformed.
+        NavMonitorError: The parameter is malformed.
     """
-    if not message.name:  # which rclpy's own look for undeclared names passes over
+    if not message.name:  # rclpy's check for undeclared names ignores an empty one
         raise NavMonitorError('a parameter has no name')
     try:
         return RosParameter.from_parameter_msg(message)
     except Exception as error:
         known = [kind.value for kind in RosParameter.Type]
         if message.value.type not in known:
-            reason = f'its type is {message.value.type}; ROS has {min(known)} to {max(known)}'
+            reason = f'its type is {message.value.type}; ROS has types {min(known)} to {max(known)}'
         else:
             reason = one_line(error)
         raise NavMonitorError(f"parameter '{message.name}' cannot be read: {reason}") from error
@@ -151,11 +151,11 @@ def _refused(error: Exception) -> SetParametersResult:
 
 
 def together(names: Iterable[str], reason: str) -> str:
-    """Return what else a refused request has to hold; nothing if it lacks nothing.
+    """Return a hint about the parameters that a refused request lacks; '' if it lacks none.
 
     Args:
-        names: Full names of the parameters that it holds.
-        reason: For which it is refused.
+        names: Full names of the parameters in the request.
+        reason: Reason for which it is refused.
     """
     for group in RELATED:
         held = [name for name in names if _last(name) in group]
@@ -167,7 +167,7 @@ def together(names: Iterable[str], reason: str) -> str:
 
 
 def _grouped(names: Sequence[str]) -> list[list[int]]:
-    """Return the places of the names, those of related ones in one list."""
+    """Return the indices of the names, with those of related names in one list."""
     groups: dict[object, list[int]] = {}
     for place, name in enumerate(names):
         group = next((group for group in RELATED if _last(name) in group), None)

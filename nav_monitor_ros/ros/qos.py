@@ -1,4 +1,4 @@
-"""Qualities of service that several topics share."""
+"""QoS profiles that several topics share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ except ImportError:  # Humble
 
 
 def reliable(depth: int) -> QoSProfile:
-    """Return a profile that sends again what was lost, for the last ``depth`` messages."""
+    """Return a profile that resends lost messages among the last ``depth`` ones."""
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def latched(**more: Any) -> QoSProfile:
-    """Return a profile that tells late joiners the last message; ``more`` are further policies."""
+    """Return a profile that sends the last message to late joiners; ``more``: further policies."""
     return QoSProfile(
         depth=1,
         reliability=ReliabilityPolicy.RELIABLE,
@@ -28,10 +28,10 @@ def latched(**more: Any) -> QoSProfile:
 
 
 def unattended() -> dict[str, Any]:
-    """Return further arguments for publishers whose subscribers' mistakes are theirs to notice.
+    """Return arguments for publishers that do not report subscribers with an incompatible QoS.
 
-    By default rclpy listens for subscribers with an incompatible quality of service, to log a line
-    as the subscriber's side does, too. The executor looks at each of these listeners whenever
-    anything happens: with four cameras they were half of its work.
+    By default, rclpy listens for such subscribers in order to log a line, which the subscriber's
+    side logs, too. The executor checks each of these listeners at every event; with four cameras
+    they took half of its time.
     """
     return {'event_callbacks': PublisherEventCallbacks(use_default_callbacks=False)}

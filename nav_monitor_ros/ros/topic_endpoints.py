@@ -14,7 +14,7 @@ from nav_monitor_ros.errors import NavMonitorError
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-GID_BYTES = 16  # that the middleware's two forms of an endpoint's GID have in common
+GID_BYTES = 16  # bytes that the middleware's two forms of an endpoint's GID have in common
 
 
 def check_distinct(
@@ -22,15 +22,15 @@ def check_distinct(
     names: Sequence[str],
     consequence: str = 'safety_stop would receive its own messages',
 ) -> None:
-    """Check that no two of the node's topics are one, whatever remapping or namespace did it.
+    """Check that no two of the node's topics are the same after remapping.
 
     Args:
-        node: Resolves the names.
-        names: As they are in the code.
-        consequence: What would follow if two were one; part of the message.
+        node: Node that resolves the names.
+        names: Names of the topics in the code.
+        consequence: Consequence of two equal topics, for the message.
 
     Raises:
-        NavMonitorError: Two names resolve to one topic.
+        NavMonitorError: Two names resolve to the same topic.
     """
     for first, second in combinations(names, 2):
         topic = node.resolve_topic_name(first)
@@ -41,8 +41,8 @@ def check_distinct(
             )
 
 
-# The node's own methods of these names apply its remappings to the topic once more: with
-# cmd_vel:=/cmd_vel_safe they would look at /cmd_vel_safe where /cmd_vel is meant.
+# The node's own methods of these names apply its remappings to the topic again: with
+# cmd_vel:=/cmd_vel_safe they would use /cmd_vel_safe instead of /cmd_vel.
 
 
 def publishers_of(node: Node, topic: str) -> list[TopicEndpointInfo]:
@@ -64,10 +64,10 @@ def subscribers_of(node: Node, topic: str) -> list[TopicEndpointInfo]:
 
 
 def node_name(info: TopicEndpointInfo) -> str:
-    """Return the full name of the node that an endpoint belongs to."""
+    """Return the full name of the node that owns an endpoint."""
     return f'{info.node_namespace.rstrip("/")}/{info.node_name}'
 
 
 def gid(data: Sequence[int] | bytes) -> bytes:
-    """Return an endpoint's GID in one form, whether from the graph or from a message's info."""
+    """Return an endpoint's GID in the same form, from the graph or from a message's info."""
     return bytes(data)[:GID_BYTES]

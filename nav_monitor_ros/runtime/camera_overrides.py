@@ -1,4 +1,4 @@
-"""The parameters in force for each camera: the node's, and what a camera has of its own."""
+"""Parameters of each camera: those of the node, and the camera's overrides."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ OWN = tuple(parameter for parameter in PARAMETERS if parameter.per_camera)
 
 
 def known_names(cameras: Sequence[str]) -> dict[str, Collection[str]]:
-    """Return the names of the monitor's parameters, as ``describe_unknown`` takes them.
+    """Return the names of the monitor's parameters, as arguments for ``describe_unknown``.
 
     Args:
-        cameras: Names of several cameras, which may have parameters of their own; empty names are
-            ignored.
+        cameras: Names of several cameras, which may have overrides; empty names are ignored.
     """
     own = [parameter.name for parameter in OWN]
     cameras = [camera for camera in cameras if camera]
@@ -30,31 +29,32 @@ def known_names(cameras: Sequence[str]) -> dict[str, Collection[str]]:
 
 @dataclass(frozen=True)
 class CameraValues:
-    """All parameters of the node, checked."""
+    """All checked parameters of the node."""
 
-    common: Mapping[str, Any]  # the node's, by name
-    own: Mapping[str, Mapping[str, Any]]  # camera -> what it has of its own, by name
+    common: Mapping[str, Any]  # parameters of the node, by name
+    own: Mapping[str, Mapping[str, Any]]  # camera -> overrides, by name
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Return the cameras' names; one empty name where the node has one without."""
+        """Names of the cameras; one empty name if the node has a single camera."""
         return tuple(self.own)
 
     def of(self, camera: str) -> dict[str, Any]:
-        """Return the parameters in force for one camera."""
+        """Return the parameters of one camera."""
         return {**self.common, **self.own[camera]}
 
     def changed(self, changes: Mapping[str, Any], *, configured: bool = False) -> CameraValues:
-        """Return the parameters after some were set.
+        """Return the parameters after some were changed.
 
         Args:
-            changes: New values by full name, ``front.roi`` for one of the camera ``front``, and
-                None for one that is deleted: the camera then has the node's again. Names that are
-                not ours are left out.
-            configured: Whether what is read when the node is configured has been read.
+            changes: New values by full name, such as ``front.roi`` for the camera ``front``; None
+                for a deleted override, so that the node's value applies again. Unknown names are
+                ignored.
+            configured: Whether the parameters that are read at configuration have been read.
 
         Raises:
-            NavMonitorError: A value is wrong, or cannot be changed now; the message names it.
+            NavMonitorError: A value is invalid or cannot be changed now; the message names the
+                parameter.
         """
         common = {**self.common, **{k: v for k, v in changes.items() if k in BY_NAME}}
         own = {camera: dict(values) for camera, values in self.own.items()}
@@ -82,15 +82,16 @@ def _require_same(name: str, before: Any, after: Any) -> None:
     if before != after:
         raise NavMonitorError(
             f'parameter {name} is read when the node is configured, and stays {before!r} until '
-            'then: deactivate and clean up the node, set it, configure the node again'
+            'then: deactivate and clean up the node, set the parameter, and configure the node '
+            'again'
         )
 
 
 def checked_for(camera: str, name: str, value: Any) -> Any:
-    """Return a camera's own value of a parameter in the parameter's type.
+    """Return a camera's override, converted to the parameter's type.
 
     Raises:
-        NavMonitorError: It has another type or is out of range.
+        NavMonitorError: The value has another type or is out of range.
     """
     try:
         return BY_NAME[name].check(value)
@@ -101,14 +102,14 @@ def checked_for(camera: str, name: str, value: Any) -> Any:
 def checked_together(
     common: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
 ) -> CameraValues:
-    """Return the parameters of the node and of its cameras, checked each alone and together.
+    """Check the parameters of the node and of its cameras, each alone and together.
 
     Args:
-        common: The node's, by name.
-        own: What each camera has of its own, by camera and name.
+        common: Parameters of the node, by name.
+        own: Overrides, by camera and name.
 
     Raises:
-        NavMonitorError: A value is wrong; the message names it and the camera.
+        NavMonitorError: A value is invalid; the message names the parameter and the camera.
     """
     checked = check_all(common)
     for camera, values in own.items():

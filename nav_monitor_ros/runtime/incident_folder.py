@@ -1,4 +1,4 @@
-"""Incidents on disk: one folder for each, in a folder that does not grow for ever."""
+"""Incidents on disk: one folder for each, in a folder of limited size."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ MEGABYTE = 1_000_000
 LOSSLESS_PIXELS = 1_000_000  # images with more are written as JPEG
 _NAME = r'\d{8}T\d{6}_\d{3}Z_[a-z_]+(_\d+)?'
 _INCIDENT = re.compile(_NAME)
-_UNFINISHED = re.compile(rf'\.({_NAME}|incident)\.\w+')  # as long as it is being written
+_UNFINISHED = re.compile(rf'\.({_NAME}|incident)\.\w+')  # while it is being written
 
 
 def check_folder(folder: str, cameras: Iterable[str] = ()) -> None:
-    """Check that incidents can be written to a folder, and remove what was never completed there.
+    """Check that incidents can be written to a folder, and remove incomplete ones from it.
 
     Args:
-        folder: Is made if its parent is there.
-        cameras: Names of several cameras, each with a folder of its own in it.
+        folder: Folder, which is created if its parent exists.
+        cameras: Names of several cameras, each of which has a subfolder.
 
     Raises:
-        NavMonitorError: They cannot.
+        NavMonitorError: The folder cannot be written.
     """
     path = Path(os.path.expanduser(folder))
     try:
@@ -53,7 +53,7 @@ def check_folder(folder: str, cameras: Iterable[str] = ()) -> None:
             remove_unfinished(path / name)
     except OSError as error:
         raise NavMonitorError(
-            f'incident_folder {path} cannot be written to: {error.strerror}; name another one'
+            f'incident_folder {path} cannot be written to: {error.strerror}; choose another one'
         ) from None
 
 
@@ -64,20 +64,21 @@ def write_incident(
     when: datetime,
     bundle: Mapping[str, Any],
 ) -> Path:
-    """Write one incident: a picture of each frame, their verdicts, and a sheet of all of them.
+    """Write one incident: a picture of each frame, the verdicts, and a contact sheet.
 
     Args:
-        frames: At least one, oldest first.
-        alert: The one that rose.
-        rules: For the folder, and its limit, beyond which the oldest frames are left out.
-        when: UTC; names the incident.
-        bundle: What to note of the monitor.
+        frames: Frames, at least one, oldest first.
+        alert: Alert that rose.
+        rules: Rules with the folder and its size limit, beyond which the oldest frames are left
+            out.
+        when: Time of the alert in UTC, which names the incident.
+        bundle: Description of the monitor.
 
     Returns:
-        The incident's folder, which appears complete or not at all.
+        Folder of the incident, which appears complete or not at all.
 
     Raises:
-        OSError: The disk does not take it.
+        OSError: The incident cannot be written.
     """
     parent = Path(os.path.expanduser(rules.folder))
     parent.mkdir(exist_ok=True)
@@ -116,20 +117,20 @@ def write_incident(
 
 
 def remove_oldest(folder: Path, limit: float, newest: Path | None = None) -> None:
-    """Remove the oldest incidents until the folder's are within so many megabytes.
+    """Remove the oldest incidents until a folder's total size is at most ``limit`` megabytes.
 
-    Only folders that are named as incidents and hold their verdicts are removed; links are not
-    followed. What cannot be removed, as another user's, stays, and younger ones go instead. What
-    another process is writing counts, too.
+    Only folders that have the name of an incident and contain verdicts are removed; links are not
+    followed. Incidents that cannot be removed, such as another user's, are kept, and newer ones
+    are removed instead. Those that another process is writing count, too.
 
     Args:
-        folder: Of the incidents.
-        limit: Megabytes.
-        newest: The one that stays in any case; by default the last one by name, which is not the
-            newest where the clock was set back.
+        folder: Folder of the incidents.
+        limit: Largest total size, megabytes.
+        newest: Incident that is kept in any case; by default the last one by name, which is not
+            the newest if the clock was set back.
 
     Raises:
-        OSError: The folder is beyond the limit, since some of them cannot be removed.
+        OSError: The folder exceeds the limit, because some incidents cannot be removed.
     """
     remove_unfinished(folder)
     found = sorted(filter(_is_incident, folder.iterdir()))
@@ -159,20 +160,20 @@ def _is_incident(path: Path) -> bool:
         return False
     try:
         return (path / VERDICTS).is_file()
-    except PermissionError:  # another user's, that this one may not look into
+    except PermissionError:  # another user's folder
         return False
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove incidents that were being written when their process ended."""
+    """Remove incidents whose process ended while writing them."""
     for path in _unfinished(folder):
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # owned by another user
             if not any(map(_is_locked, path.iterdir())):
                 remove_folder(path)
 
 
 def _unfinished(folder: Path) -> list[Path]:
-    """Return what holds an incident that is not complete, in a folder that need not exist."""
+    """Return the incomplete incidents in a folder, which need not exist."""
     return [
         path for path in (folder.iterdir() if folder.is_dir() else ())
         if _UNFINISHED.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
@@ -181,7 +182,7 @@ def _unfinished(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Mark a folder as one that is being written, for as long as this process lives."""
+    """Mark a folder as being written, at most until this process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -191,7 +192,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether some process is writing a folder."""
+    """Return whether a process is writing a folder."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:  # gone, or a link
@@ -206,7 +207,7 @@ def _is_locked(path: Path) -> bool:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes of all files below a folder, links not followed."""
+    """Return the size in bytes of all files below a folder, without following links."""
     return sum(
         os.lstat(os.path.join(place, name)).st_size
         for place, _, names in os.walk(folder) for name in names
@@ -220,7 +221,7 @@ def _new_folder(parent: Path, when: datetime, alert: Alert) -> Path:
         folder = parent / (f'{name}_{number}' if number else name)
         if not folder.exists():
             return folder
-    raise OSError(f'{parent} holds a thousand incidents of one millisecond')
+    raise OSError(f'{parent} contains a thousand incidents of the same millisecond')
 
 
 def _described(frame: RecordedFrame) -> dict[str, Any]:

@@ -13,24 +13,24 @@ from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 
-MOST_BYTES = 64_000_000  # of pixels that wait in memory
+MOST_BYTES = 64_000_000  # largest memory for pixels
 
 
 @dataclass(frozen=True)
 class IncidentRules:
-    """What is kept, and where."""
+    """Rules for recording incidents."""
 
-    folder: str = ''  # where incidents are written; empty: none are
-    seconds: float = 5.0  # before the alert
-    limit: float = 200.0  # megabytes in the folder, the oldest incidents go first
-    rate: float = 5.0  # Hz, frames kept; the one that raises the alert always is
-    interval: float = 10.0  # seconds between two incidents
-    share: float = 1.0  # of MOST_BYTES, where several cameras keep frames
+    folder: str = ''  # folder for incidents; empty: none are written
+    seconds: float = 5.0  # duration before the alert
+    limit: float = 200.0  # megabytes in the folder; the oldest incidents are removed first
+    rate: float = 5.0  # Hz, rate of kept frames; the one that raises the alert is always kept
+    interval: float = 10.0  # minimum seconds between two incidents
+    share: float = 1.0  # share of MOST_BYTES, if several cameras keep frames
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """One frame as it was judged."""
+    """Judged frame."""
 
     arrived: float  # seconds, steady clock
     stamp_ns: int  # nanoseconds
@@ -41,28 +41,28 @@ class RecordedFrame:
 
 
 class IncidentRing:
-    """The last seconds in memory, bounded in time and in bytes."""
+    """Buffer of the latest frames, bounded in time and in bytes."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._frames: deque[tuple[RecordedFrame, int]] = deque()  # with the bytes that each keeps
+        self._frames: deque[tuple[RecordedFrame, int]] = deque()  # each with its size in bytes
         self._bytes = 0
 
     @property
     def nbytes(self) -> int:
-        """Return the bytes that are kept."""
+        """Total size of the kept frames in bytes."""
         return self._bytes
 
     def add(self, frame: RecordedFrame, rules: IncidentRules, *, important: bool = False) -> None:
         """Keep a frame, unless one was kept just before.
 
         Args:
-            frame: The frame; its pixels are copied where they are part of a larger image.
-            rules: How much is kept.
-            important: Keep it anyway.
+            frame: Frame; its pixels are copied if they are a view of a larger image.
+            rules: Rules that limit what is kept.
+            important: Whether to keep the frame in any case.
         """
         last = self._frames[-1][0].arrived if self._frames else -math.inf
-        # A little early is on time: a camera's period is never exactly that of the rate.
+        # Slightly early frames are kept, too: a camera's period never matches the rate exactly.
         if not important and frame.arrived - last < 0.9 / rules.rate:
             return
         pixels = frame.image.pixels
@@ -78,7 +78,7 @@ class IncidentRing:
             self._bytes -= self._frames.popleft()[1]
 
     def take(self) -> list[RecordedFrame]:
-        """Return what is kept, oldest first, and begin anew."""
+        """Remove and return the kept frames, oldest first."""
         frames = [frame for frame, _ in self._frames]
         self._frames.clear()
         self._bytes = 0
@@ -86,7 +86,7 @@ class IncidentRing:
 
 
 def held_bytes(array: np.ndarray) -> int:
-    """Return how much memory an array keeps from being given back: all of what it is a view of."""
+    """Return the bytes of memory that an array keeps alive, including the array it is a view of."""
     owner: Any = array
     while isinstance(owner, np.ndarray) and owner.base is not None:
         owner = owner.base
@@ -96,12 +96,12 @@ def held_bytes(array: np.ndarray) -> int:
         return owner.nbytes
     try:
         return max(array.nbytes, memoryview(owner).nbytes)
-    except TypeError:  # memory of a library that does not say how much it is
+    except TypeError:  # memory of a library that does not report its size
         return array.nbytes
 
 
 def _size(frame: RecordedFrame) -> int:
-    """Return the bytes that a frame keeps; what the monitor has anyway does not count."""
-    told = frame.verdict.explanation
-    own = () if told is None else (told.pattern, told.nearest, told.values, told.z)
+    """Return the bytes that a frame keeps alive, without those that the monitor keeps anyway."""
+    why = frame.verdict.explanation
+    own = () if why is None else (why.pattern, why.nearest, why.values, why.z)
     return held_bytes(frame.image.pixels) + sum(map(held_bytes, own))

@@ -1,4 +1,4 @@
-"""All frames of an incident small on one picture, each with its verdict."""
+"""Contact sheet of an incident: thumbnails of all frames with their verdicts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LETTERS = 9  # height of capitals below them, pixels
 
 
 def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
-    """Return all frames small on one picture, uint8 (H, W, 3) RGB, each with its verdict.
+    """Return a picture, uint8 (H, W, 3) RGB, with thumbnails of all frames and their verdicts.
 
     Args:
-        frames: At least one, oldest first.
-        raised: When the alert rose, UTC.
+        frames: Frames, at least one, oldest first.
+        raised: Time of the alert in UTC.
     """
     width, height = _TILE
     line, gap = 18, 8
@@ -69,7 +69,7 @@ def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
 
 
 def _heading(last: RecordedFrame, raised: datetime) -> tuple[str, ...]:
-    """Return when the alert rose: the computer's date, and the last image's stamp."""
+    """Return the time of the alert: the computer's date, and the last image's stamp."""
     return (
         f'alert raised {raised:%Y-%m-%d %H:%M:%S} UTC',
         f'at stamp {last.stamp_ns / 1e9:.3f} s of the last image',
@@ -77,7 +77,7 @@ def _heading(last: RecordedFrame, raised: datetime) -> tuple[str, ...]:
 
 
 def _captions(frame: RecordedFrame, seconds: float) -> tuple[str, ...]:
-    """Return the lines below a picture: the first two are said of every frame and fit."""
+    """Return the lines below a thumbnail; the first two always fit."""
     verdict = frame.verdict
     name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
     return (

@@ -1,4 +1,4 @@
-"""Incidents: the frames around a rising alert, kept and written without anybody waiting for it."""
+"""Incidents: the frames around a rising alert, written without blocking the monitor."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _log = logging.getLogger(__name__)
 
 
 class IncidentRecorder:
-    """Keeps the last frames and has them written by a thread of its own when the alert rises.
+    """Recorder that keeps the latest frames and writes them in a thread when the alert rises.
 
-    Whatever goes wrong with a disk goes wrong in that thread: it is counted and logged once, and
-    whoever judges frames never waits. Safe to use from several threads.
+    All disk failures occur in that thread: they are counted and logged once, and the thread that
+    judges frames never waits. Thread-safe.
     """
 
     def __init__(self, bundle: Mapping[str, Any]) -> None:
-        """Start without frames and without a thread.
+        """Create an empty recorder; the thread is started with the first incident.
 
         Args:
-            bundle: What to note of the monitor in each incident, as JSON takes it.
+            bundle: Description of the monitor for each incident; must be serializable as JSON.
         """
         self._bundle = bundle
         self._ring = IncidentRing()
@@ -42,14 +42,14 @@ class IncidentRecorder:
         self._last_failure = ''
         self.written = 0
         self.failed = 0
-        self.left_out = 0  # incidents that came while another was being written
+        self.left_out = 0  # incidents that occurred while another was being written
 
     def alert_rose(self, alert: Alert) -> None:
         """Remember that the alert rose; the incident is written with ``frame`` or ``flush``."""
         self._rose = alert
 
     def frame(self, frame: RecordedFrame, rules: IncidentRules) -> None:
-        """Take a judged frame in; the incident that it raised is written."""
+        """Add a judged frame; write the incident if it raised the alert."""
         if not rules.folder:
             self._rose = None
             return
@@ -58,13 +58,13 @@ class IncidentRecorder:
         self._flush(rules, frame.arrived)
 
     def flush(self, rules: IncidentRules, now: float) -> None:
-        """Write the incident of an alert that no judged frame raised; to be called regularly."""
+        """Write the incident of an alert without a judged frame; must be called regularly."""
         rose = self._rose
-        if rose is not None and rose.reason.value != 'ood':  # that frame is about to come
+        if rose is not None and rose.reason.value != 'ood':  # otherwise ``frame`` will be called
             self._flush(rules, now)
 
     def close(self, timeout: float) -> None:
-        """Write what is waiting, for so many seconds at most."""
+        """Finish waiting incidents, in at most about ``timeout`` seconds."""
         thread = self._thread
         if thread is not None:
             try:

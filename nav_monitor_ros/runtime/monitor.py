@@ -1,4 +1,4 @@
-"""The monitor as one thing: an image in, an observation out. The node and the replay run it."""
+"""The complete monitor: an image in, an observation out; used by the node and by replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from nav_monitor_ros.perception.network.layers import Layer, find_layer
 from nav_monitor_ros.perception.network.threads import choose_threads, limit_blas_threads
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
-SATURATED = 0.98  # share of saturated pixels above which there is nothing left to see
+SATURATED = 0.98  # share of saturated pixels above which an image is refused
 
 
 class StaleImageError(NavMonitorError):
@@ -37,24 +37,24 @@ class StaleImageError(NavMonitorError):
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the network takes it."""
+    """Image prepared as input of the network."""
 
     pixels: np.ndarray  # float32 (channels, height, width), normalised
-    fingerprint: int  # checksum of what the network sees, equal for equal images
+    fingerprint: int  # checksum of the network's input, equal for equal images
 
 
 @dataclass(frozen=True)
 class Observation:
-    """Everything that one pass over one image gave."""
+    """Results of one forward pass for one image."""
 
     verdict: Verdict
     activations: Activations
     fingerprint: int  # of the prepared image
-    forward_seconds: float = 0.0  # that the network took, for all images seen with this one
+    forward_seconds: float = 0.0  # duration of the forward pass, for all images of the batch
 
 
 class Monitor:
-    """A bundle in service. Not thread-safe: one thread looks."""
+    """A loaded bundle that judges images. Not thread-safe: only one thread may use it."""
 
     def __init__(
         self,
@@ -69,25 +69,25 @@ class Monitor:
         top: int = 3,
         evidence_level: float = DEFAULT_EVIDENCE_LEVEL,
     ) -> None:
-        """Build the network and run it once, so that the first image does not wait.
+        """Build the network and run it once, so that the first image is not delayed.
 
-        From then on numpy multiplies with one thread in this process; see ``limit_blas_threads``.
+        From then on, numpy's matrix products use one thread in this process; see
+        ``limit_blas_threads``.
 
         Args:
-            bundle: Read from a folder.
-            backend: As for ``Bundle.classifier``.
-            device: Likewise.
-            threads: Of the network on the CPU; 0 leaves the backend's choice, None takes what
-                measures as faster, one or as many as there are cores.
-            trusted_packages: As for ``Bundle.classifier``.
+            bundle: Bundle that was loaded from a folder.
+            backend: As for ``load_network``.
+            device: As for ``load_network``.
+            threads: Threads of the network on the CPU; 0: the backend chooses; None: one or all
+                cores, whichever is measured to be faster.
+            trusted_packages: As for ``load_network``.
             decisive: As for ``Bundle.judge``.
-            also: Likewise.
-            top: Likewise.
-            evidence_level: Likewise.
+            also: As for ``Bundle.judge``.
+            top: As for ``Bundle.judge``.
+            evidence_level: As for ``Bundle.judge``.
 
         Raises:
-            NavMonitorError: The bundle cannot be used; see ``Bundle.classifier`` and
-                ``Bundle.judge``.
+            NavMonitorError: The bundle cannot be used; see ``load_network`` and ``Bundle.judge``.
         """
         limit_blas_threads()
         judge = bundle.judge(
@@ -107,7 +107,7 @@ class Monitor:
         self.warm_up(1)
 
     def for_camera(self) -> Monitor:
-        """Return a monitor for another camera: the same network and scores, evidence of its own.
+        """Return a monitor for another camera, with the same network and separate state of scores.
 
         The two must not be used at the same time.
         """
@@ -117,22 +117,22 @@ class Monitor:
         return monitor
 
     def new_pixels(self) -> np.ndarray:
-        """Return memory for what ``prepare`` makes of an image, to be used again and again."""
+        """Return a reusable output array for ``prepare``, float32 (channels, height, width)."""
         return np.empty(self.classifier.input_shape, np.float32)
 
     def look(self, image: DecodedImage, *, least_contrast: float = 0.0) -> Observation:
         """Classify an image and judge it.
 
         Args:
-            image: Of any size.
-            least_contrast: Standard deviation, in gray levels of 255, below which an image counts
-                as blank; 0 looks at every image.
+            image: Image of any size.
+            least_contrast: Standard deviation, of 255 gray levels, below which an image counts as
+                blank; 0: every image is judged.
 
         Raises:
             ImageError: The image is blank or saturated.
-            InvalidActivationsError: The network gave values that are not numbers.
+            InvalidActivationsError: The network returned values that are not finite.
         """
-        # Written anew for each image: nothing that a pass yields shares its memory.
+        # Safe to overwrite for each image: no result of a forward pass shares this memory.
         prepared = self.prepare(image, least_contrast=least_contrast, out=self._pixels)
         (outcome,) = observe_batch([(self, prepared)])
         if isinstance(outcome, BaseException):
@@ -142,18 +142,18 @@ class Monitor:
     def observe_images(
         self, images: Sequence[DecodedImage], *, least_contrast: float = 0.0
     ) -> list[Observation]:
-        """Classify several images in one forward pass and judge them one after the other.
+        """Classify several images in one forward pass and judge them one after another.
 
-        The batch may add in another order than a pass over one image does: outputs agree to float
-        tolerance, and a bit of a pattern whose neuron is that near to its threshold may differ.
+        Sums may be computed in another order in a batch than for one image: outputs agree within
+        float tolerance, and a bit of a pattern may differ if its neuron is close to its threshold.
 
         Args:
-            images: Of any sizes, at least one.
+            images: Images of any size, at least one.
             least_contrast: As for ``look``.
 
         Raises:
-            ImageError: One of them is blank or saturated.
-            InvalidActivationsError: The network gave values that are not numbers.
+            ImageError: An image is blank or saturated.
+            InvalidActivationsError: The network returned values that are not finite.
         """
         prepared = [self.prepare(image, least_contrast=least_contrast) for image in images]
         found = observe_batch([(self, one) for one in prepared])
@@ -163,8 +163,8 @@ class Monitor:
         return [outcome for outcome in found if isinstance(outcome, Observation)]
 
     def warm_up(self, most: int) -> None:
-        """Run batches of up to so many images once: backends get ready for each size they meet."""
-        # Larger than the network's input, so that what resizes is ready, too: torch takes seconds.
+        """Run batches of 1 to ``most`` images, because backends prepare for each batch size."""
+        # Larger than the network's input, so that resizing is prepared, too: torch takes seconds.
         preprocess = self.bundle.preprocess
         side = 2 * max(preprocess.height, preprocess.width, preprocess.resize_to)
         black = DecodedImage(np.zeros((side, side, 3), np.uint8), 'rgb')
@@ -175,13 +175,13 @@ class Monitor:
     def prepare(
         self, image: DecodedImage, *, least_contrast: float = 0.0, out: np.ndarray | None = None
     ) -> Prepared:
-        """Return an image as the network takes it.
+        """Return an image prepared as input of the network.
 
         Args:
             image: As for ``look``.
             least_contrast: As for ``look``.
-            out: float32 (channels, height, width) that gets the pixels, such as
-                ``new_pixels`` gives; by default new memory.
+            out: Output array for the pixels, float32 (channels, height, width), such as that of
+                ``new_pixels``; a new one by default.
 
         Raises:
             ImageError: The image is blank or saturated.
@@ -196,22 +196,22 @@ class Monitor:
     def observe(
         self, prepared: Prepared, activations: Activations, forward_seconds: float = 0.0
     ) -> Observation:
-        """Judge one image by what it excited.
+        """Judge one image by its activations.
 
         Args:
-            prepared: The image.
-            activations: Of this image alone.
-            forward_seconds: That the network took.
+            prepared: Prepared image.
+            activations: Activations of this image alone.
+            forward_seconds: Duration of the forward pass.
 
         Raises:
-            InvalidActivationsError: The network gave values that are not numbers.
+            InvalidActivationsError: The network returned values that are not finite.
         """
         return Observation(
             self.judge.judge(activations), activations, prepared.fingerprint, forward_seconds
         )
 
     def spatial_layer(self, wanted: str = '') -> Layer:
-        """Return the layer with this name or number; by default the last one with extent.
+        """Return the layer with a name or number; by default the last one with spatial extent.
 
         Raises:
             NavMonitorError: There is no such layer.
@@ -223,13 +223,13 @@ class Monitor:
         return (spatial or list(layers))[-1]
 
     def show_layer(self, wanted: str | None) -> Layer | None:
-        """Keep the maps of one layer in the next observations, or of none.
+        """Keep the maps of one layer, or of none, in the next observations.
 
         Args:
-            wanted: As for ``spatial_layer``; None keeps none.
+            wanted: As for ``spatial_layer``; None: no layer.
 
         Returns:
-            The layer whose maps are kept.
+            Layer whose maps are kept.
 
         Raises:
             NavMonitorError: There is no such layer.
@@ -249,12 +249,12 @@ def observe_batch(
     """Judge images of several cameras after one forward pass over all of them.
 
     Args:
-        looks: At least one image, each with the monitor that judges it. All of them share one
+        looks: Images, at least one, each with the monitor that judges it. The monitors share one
             network; see ``Monitor.for_camera``.
 
     Returns:
-        For each image what was seen, or why it could not be judged. Where the network fails on
-        all of them together, each is shown to it alone, so that one image's failure is its own.
+        Observation of each image, or the error for which it could not be judged. If the network
+        fails on the batch, each image is run alone, so that one image cannot affect the others.
     """
     network = looks[0][0].classifier
     try:
@@ -262,19 +262,19 @@ def observe_batch(
         pixels = [prepared.pixels for _, prepared in looks]
         activations = network(pixels[0][None] if len(pixels) == 1 else np.stack(pixels))
         forward = time.perf_counter() - started
-    except BaseException as error:  # a foreign network may even raise SystemExit
+    except BaseException as error:  # foreign networks may even raise SystemExit
         return [error] if len(looks) == 1 else [observe_batch([look])[0] for look in looks]
     found: list[Observation | BaseException] = []
     for row, (monitor, prepared) in enumerate(looks):
         try:
             found.append(monitor.observe(prepared, activations[row:row + 1], forward))
-        except BaseException as error:  # some scores run a part of the network, too
+        except BaseException as error:  # some scores also run part of the network
             found.append(error)
     return found
 
 
 def build_monitor(values: Mapping[str, Any]) -> Monitor:
-    """Return the monitor that the node's parameters describe; node and replay build theirs by it.
+    """Build the monitor that the node's parameters describe, for the node and for replay.
 
     Args:
         values: Checked values of ``monitor_parameters.PARAMETERS``, by name.
@@ -296,22 +296,22 @@ def build_monitor(values: Mapping[str, Any]) -> Monitor:
 
 
 class FrameContinuity:
-    """Tells which images follow each other, for the scores that look at several frames."""
+    """Detects interruptions of the image sequence, for scores over several frames."""
 
     def __init__(self) -> None:
-        """Begin without an image."""
+        """Start without an image."""
         self._last: tuple[int, float, tuple[int, ...]] | None = None
 
     def interrupted(
         self, stamp_ns: int, arrived: float, region: Sequence[int], longest_gap: float
     ) -> bool:
-        """Return whether an image does not follow the last one, and take it as the last.
+        """Return whether an image does not continue the sequence, and store it as the last one.
 
         Args:
-            stamp_ns: The image's stamp, nanoseconds.
-            arrived: When it came, seconds.
-            region: That is looked at.
-            longest_gap: Seconds beyond which two images do not follow each other.
+            stamp_ns: Stamp of the image, nanoseconds.
+            arrived: Arrival time, seconds.
+            region: Region of the image that is judged.
+            longest_gap: Longest time between consecutive images, seconds.
         """
         last, self._last = self._last, (stamp_ns, arrived, tuple(region))
         return last is not None and (
@@ -322,16 +322,16 @@ class FrameContinuity:
 def require_fresh(
     age: float, tolerance: float, clock: str, remedy: Callable[[], str]
 ) -> None:
-    """Raise an error unless an image's stamp is near the clock.
+    """Check that an image's stamp is close to the clock.
 
     Args:
-        age: Seconds that the stamp is behind the clock, negative where it is ahead.
-        tolerance: Seconds; 0 takes any stamp.
-        clock: Which one it is.
-        remedy: Returns what to do where it is not near.
+        age: Seconds by which the stamp is behind the clock; negative if it is ahead.
+        tolerance: Largest absolute age in seconds; 0 accepts any stamp.
+        clock: Name of the clock in the possessive form, for the message.
+        remedy: Function that returns a remedy, for the message.
 
     Raises:
-        StaleImageError: It is not.
+        StaleImageError: The stamp differs from the clock by more than the tolerance.
     """
     if tolerance and abs(age) > tolerance:
         where = 'behind' if age > 0 else 'ahead of'
@@ -341,7 +341,7 @@ def require_fresh(
 
 
 def failure_of(error: BaseException) -> tuple[Reason, str]:
-    """Return why an image could not be judged: the reason, and one line for a person."""
+    """Return the reason for which an image could not be judged, and a detail of one line."""
     if isinstance(error, StaleImageError):
         return Reason.STALE_IMAGE, str(error)
     if isinstance(error, ImageError):
@@ -353,12 +353,12 @@ def failure_of(error: BaseException) -> tuple[Reason, str]:
 
 
 def _require_contrast(resized: np.ndarray, least: float) -> None:
-    # Of each channel by itself: an image of one colour has none, whichever the colour.
+    # Computed for each channel: an image of a single colour has no contrast, whatever the colour.
     contrast = float(cv2.meanStdDev(resized)[1].max())
     if contrast < least:
         raise ImageError(
-            f'blank: the pixels differ by {contrast:.1f} of 255 levels only; is the lens '
-            'covered, or the camera blinded? (blank_contrast)'
+            f'blank: the pixels differ by only {contrast:.1f} of 255 levels; is the lens '
+            'covered or the camera blinded? (blank_contrast)'
         )
     share = np.count_nonzero(resized >= WHITE) / resized.size
     if share > SATURATED:

@@ -14,50 +14,50 @@ from nav_monitor_ros.runtime.parameter_definition import Parameter
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bundle', 'string', 'traffic_signs',
-        'Fitted monitor: the folder of a bundle, or the name of a shipped one '
-        '(`traffic_signs`, `digits`).',
+        'Fitted monitor: folder of a bundle, or name of a shipped bundle (`traffic_signs`, '
+        '`digits`).',
         at_configure=True,
     ),
     Parameter(
         'backend', 'string', 'auto',
-        'What runs the network: `torch`, or `onnxruntime` or `openvino` where the bundle was '
-        'exported for it (`nav_monitor export`); `auto` takes the fastest that is installed and '
-        'agrees.',
+        'Backend that runs the network: `torch`, or `onnxruntime` or `openvino` if the bundle was '
+        'exported for it (`nav_monitor export`); `auto` selects the fastest that is installed and '
+        'agrees with the fitted one.',
         choices=('auto', 'torch', 'onnxruntime', 'openvino'), at_configure=True,
     ),
     Parameter(
         'device', 'string', 'auto',
-        'Where torch runs the network: `auto` (the first CUDA device if there is one), `cpu`, '
-        '`cuda:N`; other backends run on the CPU.',
+        'Device on which torch runs the network: `auto` (the first CUDA device if there is one), '
+        '`cpu` or `cuda:N`; other backends run on the CPU.',
         at_configure=True,
     ),
     Parameter(
         'torch_threads', 'int', 0,
-        'Threads of the network on the CPU, whatever backend runs it. 0: passes are timed when the '
-        'node is configured, and there are as many as cores if that is 1.5 times as fast, else '
-        'one.',
+        'Threads of the network on the CPU, for every backend. 0: forward passes are timed when '
+        'the node is configured; all cores are used if that is at least 1.5 times as fast as one '
+        'thread, and one thread otherwise.',
         low=0, high=256, at_configure=True,
     ),
     Parameter(
         'trusted_packages', 'string[]', [''],
-        'Python packages whose network code a bundle may import, besides torchvision (empty names '
-        'are ignored).',
+        'Python packages from which a bundle may import network code, in addition to torchvision '
+        '(empty names are ignored).',
         at_configure=True,
     ),
     Parameter(
         'score', 'string', 'fused',
-        'The score that decides: `fused`, or one that the bundle holds, such as `pattern`.',
+        'Score that decides: `fused`, or a score of the bundle, such as `pattern`.',
         at_configure=True,
     ),
     Parameter(
         'extra_scores', 'string[]', [''],
-        'Scores of the bundle that `~/ood_status` names besides those that decide; `all` for all '
-        'of them. Each costs time (empty names are ignored).',
+        'Scores of the bundle that `~/ood_status` reports in addition to the deciding ones; `all` '
+        'for all of them. Each takes time (empty names are ignored).',
         at_configure=True,
     ),
     Parameter(
         'autostart', 'bool', True,
-        'Configure and activate at start. If false, a lifecycle manager does.',
+        'Configure and activate at start. If false, a lifecycle manager has to do it.',
         read_only=True,
     ),
     Parameter(
@@ -67,20 +67,20 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'cameras', 'string[]', [''],
-        'Names of several cameras that one network watches: each has its `NAME/image`, its own '
-        'evidence and its own `NAME/ood_alert`; `ood_alert` is True if any of them is. Empty: one '
-        'camera without a name, on `image`.',
+        'Names of several cameras that share one network: each has its own `NAME/image`, evidence '
+        'and `NAME/ood_alert`; `ood_alert` is True if any of these alerts is. Empty: one unnamed '
+        'camera, on `image`.',
         read_only=True,
     ),
     Parameter(
         'camera_rate', 'float', 60.0,
-        'At most so many images a second of each of several cameras are judged, always the newest, '
-        "so that a camera that floods does not take the others' time.",
+        'With several cameras, maximum number of images per second that are judged of each camera, '
+        "always the newest, so that a flooding camera does not use up the others' time.",
         low=10.0, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
         'roi', 'int[]', [0, 0, 0, 0],
-        'Region of the image that is classified: x, y, width, height. Width and height 0 mean the '
+        'Region of the image to classify: x, y, width, height. A width and height of 0 select the '
         'whole image.',
         low=0, unit='pixels', per_camera=True,
     ),
@@ -91,108 +91,109 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'alert_rate', 'float', 10.0,
-        'How often `ood_alert` is repeated. Its offered deadline is three periods, its liveliness '
-        'lease five.',
+        'Rate at which `ood_alert` is repeated. The offered deadline is three periods, the '
+        'liveliness lease five.',
         low=1.0, high=100.0, read_only=True, unit='Hz',
     ),
     Parameter(
         'evidence', 'string', 'e_cusum',
-        'How odd frames add up to an alert: `e_cusum` (e-values, with a budget of false alarms) or '
-        '`k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
+        'How unusual frames accumulate to an alert: `e_cusum` (e-values, with a budget of false '
+        'alarms) or `k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
         choices=SCHEMES, per_camera=True,
     ),
     Parameter(
         'false_alarms_per_hour', 'float', 1.0,
-        'Budget of `e_cusum`: what lies `1 / evidence_rate` apart being independent, the alert '
-        'rises at most so often without cause.',
+        'Budget of `e_cusum`: largest mean number of false alarms per hour, if frames '
+        '`1 / evidence_rate` apart are independent.',
         low=1e-6, high=1e6, unit='1/h', per_camera=True,
     ),
     Parameter(
         'evidence_rate', 'float', 15.0,
-        'So many frames a second count as independent in `e_cusum`; frames that come faster count '
-        'less each. Lower it where the scene changes slowly: fewer false alarms, later alerts.',
+        'Number of frames per second that count as independent in `e_cusum`; at higher frame rates '
+        'each frame counts less. Use a lower value for slowly changing scenes: fewer false alarms, '
+        'later alerts.',
         low=0.001, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
         'evidence_level', 'float', DEFAULT_EVIDENCE_LEVEL,
-        'P-value at or below which a frame is evidence in `e_cusum`; raised where the bundle has '
-        "too few calibration images for it, lowered to the bundle's threshold.",
+        'P-value at or below which a frame is evidence in `e_cusum`; raised if the bundle has too '
+        "few calibration images for it, and lowered to the bundle's threshold.",
         low=1e-6, high=0.5, at_configure=True,
     ),
     Parameter(
         'enter_count', 'int', 3,
-        'Flagged frames that raise the alert in `k_of_n`.',
+        'Number of flagged frames that raise the alert in `k_of_n`.',
         low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'enter_window', 'int', 3,
-        'The last frames among which `k_of_n` counts; not below `enter_count`.',
+        'Number of latest frames in which `k_of_n` counts; at least `enter_count`.',
         low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'exit_count', 'int', 5,
-        'In-distribution frames in a row that lower the alert; also needed after the start and '
-        'after each fault.',
+        'Number of consecutive in-distribution frames that lower the alert; also required after '
+        'the start and after each fault.',
         low=1, high=1000, unit='frames', per_camera=True,
     ),
     Parameter(
         'latch', 'bool', False,
-        'Keep an out-of-distribution alert until `~/reset_alert` is called.',
+        'Hold an out-of-distribution alert until `~/reset_alert` is called.',
         per_camera=True,
     ),
     Parameter(
         'image_timeout', 'float', 0.5,
-        'Maximum age of the newest judged image while `ood_alert` is False, from its arrival and, '
-        'unless `stamp_tolerance` is 0, from its stamp; beyond it, and without an image for so '
-        'long, the input is stale. Must be longer than the camera period, transport and judging '
-        'together.',
+        'Maximum age of the newest judged image while `ood_alert` is False, since its arrival and, '
+        'unless `stamp_tolerance` is 0, since its stamp; beyond it, or without an image for this '
+        'time, the input is stale. Must exceed the sum of camera period, transport time and '
+        'judging time.',
         low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
         'frozen_timeout', 'float', 1.0,
-        'Time without a new image, the same one or up to eight in turn being repeated, after which '
-        'the camera counts as frozen; 0 switches the check off (simulated or rendered scenes may '
-        'stand still).',
+        'Time after which a camera that repeats the same image, or up to eight images in turn, '
+        'counts as frozen; 0 switches the check off (simulated or rendered scenes may be static).',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'inference_timeout', 'float', 1.0,
-        'Time that an image may wait for its verdict.',
+        'Maximum time that an image may wait for its verdict.',
         low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
         'stamp_tolerance', 'float', 1.0,
-        "So far may an image's stamp be from the node's clock, either way, or it is stale; 0 takes "
-        'any stamp (bags played without `use_sim_time`, cameras with a clock of their own).',
+        "Maximum absolute difference between an image's stamp and the node's clock, beyond which "
+        'the image is stale; 0 accepts any stamp (bags played without `use_sim_time`, cameras with '
+        'their own clock).',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'blank_contrast', 'float', 2.0,
         'Standard deviation of each colour channel (of 255 levels) below which an image is blank '
-        '(`bad_image`), as from a covered lens; also refuses images that are almost all white. 0 '
-        'judges every image.',
+        '(`bad_image`), as with a covered lens; images that are almost entirely white are refused, '
+        'too. 0: every image is judged.',
         low=0.0, high=255.0, unit='gray levels', per_camera=True,
     ),
     Parameter(
         'drift_window', 'float', 600.0,
-        'Time over which p-values are tested for having become too small as a whole, which '
-        '`/diagnostics` then calls a stale calibration; 0 switches the test off.',
+        'Time over which p-values are tested for being too small as a whole, which `/diagnostics` '
+        'reports as a stale calibration; 0 switches the test off.',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'incident_folder', 'string', '',
-        'Folder into which the frames of before a rising alert are written, with their verdicts; '
-        'empty: none are.',
+        'Folder to which the frames before a rising alert are written, with their verdicts; empty: '
+        'none are written.',
     ),
     Parameter(
         'incident_seconds', 'float', 5.0,
-        'So far back goes an incident.',
+        'Time before the alert that an incident covers.',
         low=0.1, high=60.0, unit='s',
     ),
     Parameter(
         'incident_rate', 'float', 5.0,
-        'At most so many frames a second are kept for an incident; the one that raises the alert '
-        'always is.',
+        'Maximum number of frames per second that are kept for an incident; the frame that raises '
+        'the alert is always kept.',
         low=0.1, high=60.0, unit='Hz',
     ),
     Parameter(
@@ -202,35 +203,35 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'incident_interval', 'float', 10.0,
-        'Time between two incidents, and between two snapshots.',
+        'Minimum time between two incidents, and between two snapshots.',
         low=0.0, high=86400.0, unit='s',
     ),
     Parameter(
         'snapshot_service', 'string', '',
-        "Name of a rosbag2 recorder's snapshot service (`/rosbag2_recorder/snapshot`, of `ros2 bag "
-        'record --snapshot-mode`) that is called when the alert rises; empty: none is.',
+        'Snapshot service of a rosbag2 recorder (`/rosbag2_recorder/snapshot` of `ros2 bag record '
+        '--snapshot-mode`) to call when the alert rises; empty: none.',
         at_configure=True,
     ),
     Parameter(
         'top_k', 'int', 3,
-        'Classes in `~/prediction`.',
+        'Number of classes in `~/prediction`.',
         low=1, high=1000, at_configure=True,
     ),
     Parameter(
         'view_rate', 'float', 10.0,
-        'At most so many `~/overlay` and `~/activations` pictures, and volumes, are made, and only '
-        'for subscribers.',
+        'Maximum rate of `~/overlay`, `~/activations` and `~/activation_volume`, which are only '
+        'published for subscribers.',
         low=0.1, high=120.0, unit='Hz',
     ),
     Parameter(
         'activation_layer', 'string', '',
         'Layer that `~/activations` and `~/activation_volume` show: a name or a 1-based number '
-        '(`nav_monitor view layers BUNDLE` lists them); empty for the last one with extent.',
+        '(`nav_monitor view layers BUNDLE` lists them); empty: the last one with spatial extent.',
         numbers_too=True,
     ),
     Parameter(
         'activation_channels', 'int', 64,
-        'Channels that are shown at most.',
+        'Maximum number of channels that are shown.',
         low=1, high=4096,
     ),
     Parameter(
@@ -240,13 +241,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'activation_colormap', 'string', 'viridis',
-        'Colours of unsigned maps.',
+        'Colour map of unsigned maps.',
         choices=('viridis', 'inferno'),
     ),
     Parameter(
         'activation_scale', 'string', 'training',
-        'What the colours span: `training`, the range that the layer had there, the same in every '
-        'frame; `image`, the range of each image by itself.',
+        'Range of the colours: `training` is the range of the layer in training, the same for '
+        'every frame; `image` is the range of each image.',
         choices=('training', 'image'),
     ),
 )
@@ -255,13 +256,13 @@ BY_NAME: Mapping[str, Parameter] = {parameter.name: parameter for parameter in P
 
 
 def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters checked, each alone and then together.
+    """Check all parameters, each alone and then together, and return their values.
 
     Args:
-        values: A value for each parameter of the table.
+        values: Value of each parameter in the table.
 
     Raises:
-        NavMonitorError: A value is wrong; the message names it.
+        NavMonitorError: A value is invalid; the message names the parameter.
     """
     checked = {name: BY_NAME[name].check(value) for name, value in values.items()}
     roi = checked['roi']

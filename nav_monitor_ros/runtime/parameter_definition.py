@@ -1,4 +1,4 @@
-"""A table of ROS parameters: types, ranges and texts, checked and documented from one place."""
+"""Table of ROS parameters from which they are declared, checked and documented."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Parameter:
     high: float | None = None  # largest value allowed
     choices: tuple[str, ...] = ()
     read_only: bool = False  # can be set at start only
-    at_configure: bool = False  # read when the node is configured, and refused while it is
+    at_configure: bool = False  # read when the node is configured; changes are refused afterwards
     unit: str = ''
-    numbers_too: bool = False  # of a string: a whole number stands for its digits
-    per_camera: bool = False  # with several cameras, each may have a value of its own
+    numbers_too: bool = False  # whether a string may be given as an integer
+    per_camera: bool = False  # whether each of several cameras can override the value
 
     @property
     def text(self) -> str:
-        """Return the description, and when the parameter is read where that is not at once."""
+        """Description, with a note if the parameter is read only at configuration."""
         read = ' Read when the node is configured.' if self.at_configure else ''
         return f'{self.description}{read}'
 
     @property
     def range(self) -> str:
-        """Return the allowed values as a person writes them."""
+        """Allowed values as text."""
         if self.choices:
             return ', '.join(f'`{choice}`' for choice in self.choices)
         if self.low is None and self.high is None:
@@ -45,10 +45,10 @@ class Parameter:
         return f'{self.low:g} to {self.high:g}'
 
     def check(self, value: Any) -> Any:
-        """Return ``value`` in this parameter's type; an empty list is the default of a list.
+        """Convert a value to this parameter's type; an empty list stands for the default.
 
         Raises:
-            NavMonitorError: It has another type or is out of range.
+            NavMonitorError: The value has another type or is out of range.
         """
         converted = self._convert(value)
         if self.choices and converted not in self.choices:
@@ -63,7 +63,7 @@ class Parameter:
         return converted
 
     def _check_range(self, number: float) -> None:
-        # Written so that NaN, which compares false with everything, is refused too.
+        # Written so that NaN, for which every comparison is false, is refused, too.
         above = self.low is None or number >= self.low
         below = self.high is None or number <= self.high
         if not (above and below and abs(number) < float('inf')):
@@ -84,7 +84,7 @@ class Parameter:
             if self.numbers_too and isinstance(value, int):
                 return str(value)
             if kind == 'float':
-                return float(value)  # a whole number in YAML is welcome too
+                return float(value)  # integers in YAML are accepted, too
             if kind == 'int' and isinstance(value, int):
                 return value
         raise NavMonitorError(
@@ -113,9 +113,9 @@ def yaml_file(
     """Return a complete, commented parameter file with all defaults.
 
     Args:
-        table: The parameters.
-        node: Whose they are.
-        module: File of the table, in nav_monitor_ros.
+        table: Parameters.
+        node: Name of the node.
+        module: Module of the table, relative to nav_monitor_ros, without suffix.
     """
     lines = [
         f'# Parameters of {node}, all at their defaults. Written by tools/write_docs.py from',

@@ -29,15 +29,15 @@ _FLOAT = re.compile(r'[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?')
 _NAMED = re.compile(
     r'[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)|[-+]?(?i:inf|infinity|nan)'
 )
-# Name and values of a parameter. A value of another type does not replace one in rcl's memory, and
-# rclpy takes the first of ``_KINDS``, then lists of them.
+# Name and values of a parameter. In rcl, a value of another type does not replace an earlier one,
+# and rclpy uses the first type in ``_KINDS`` that has a value, then lists of these types.
 _Entries = list[tuple[str, dict[int, Any]]]
 _KINDS = (bool, int, float, str)
 _NODE_NAME = re.compile(r'/?(?:(?:[A-Za-z_]\w*|\*{1,2})/)*(?:[A-Za-z_]\w*|\*{1,2})', re.ASCII)
 
 
 class _ParameterLoader(PlainLoader):
-    """Leaves it to this module what a plain text stands for."""
+    """YAML loader that leaves the interpretation of plain scalars to this module."""
 
     yaml_implicit_resolvers = {}
 
@@ -46,17 +46,17 @@ _ParameterLoader.add_implicit_resolver(_PLAIN, re.compile(''), None)
 
 
 def read_parameter_file(path: Path) -> Blocks:
-    """Return what a parameter file gives to each node.
+    """Read the parameters of each node in a parameter file.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
 
     Returns:
-        For each name in the order of the file its parameters, those of mappings by full name
-        (``front.roi``).
+        Parameters for each node name, in the order of the file; those in mappings have their full
+        names (``front.roi``).
 
     Raises:
-        NavMonitorError: The file cannot be read, or a node given it would not start.
+        NavMonitorError: The file cannot be read, or no node could start with it.
     """
     if not reachable(path).is_file():
         raise NavMonitorError(f'parameter file {path} does not exist')
@@ -75,14 +75,14 @@ def read_parameter_file(path: Path) -> Blocks:
 
 
 def parameters_for(blocks: Blocks, node: str) -> dict[str, Any] | None:
-    """Return the parameters that a node gets, by full name.
+    """Return the parameters of a node, by full name.
 
     Args:
-        blocks: Of a parameter file.
-        node: Its fully qualified name, such as ``/robot/nav_monitor``.
+        blocks: Content of a parameter file.
+        node: Fully qualified name of the node, such as ``/robot/nav_monitor``.
 
     Returns:
-        None where no block is for this node.
+        Parameters; None if no block applies to this node.
     """
     found: dict[str, Any] = {}
     matching = [name for name in blocks if _matches(name, node)]
@@ -92,14 +92,14 @@ def parameters_for(blocks: Blocks, node: str) -> dict[str, Any] | None:
 
 
 def find_node(blocks: Blocks, name: str) -> str:
-    """Return the fully qualified name of the one node of this name that a file is for.
+    """Return the fully qualified name of the only node of this name in a parameter file.
 
     Args:
-        blocks: Of a parameter file.
-        name: Without a namespace.
+        blocks: Content of a parameter file.
+        name: Name of the node without a namespace.
 
     Raises:
-        NavMonitorError: There are several.
+        NavMonitorError: There are several such nodes.
     """
     written = {_absolute(block) for block in blocks if '*' not in block}
     found = sorted(node for node in written if node.rpartition('/')[2] == name)
@@ -107,7 +107,7 @@ def find_node(blocks: Blocks, name: str) -> str:
         return f'/{name}'
     if len(found) > 1:
         raise NavMonitorError(
-            f'the parameter file is for several nodes: {", ".join(found)}; say for which, --node'
+            f'the parameter file has several such nodes: {", ".join(found)}; choose one with --node'
         )
     return found[0]
 
@@ -124,18 +124,18 @@ def _absolute(name: str) -> str:
 
 def _read_nodes(path: Path, node: Any, name: str, blocks: dict[str, _Entries]) -> None:
     if not isinstance(node, yaml.MappingNode):
-        _refuse(path, node, f'there is a value where names of nodes and {KEY} belong')
+        _refuse(path, node, f'expected names of nodes and {KEY}, found a value')
     for key_node, value in node.value:
         key = _key(path, key_node)
         if key != KEY:
             _read_nodes(path, value, key if not name else f'{name.rstrip("/")}/{key}', blocks)
             continue
         if not name:
-            _refuse(path, key_node, f'there is no name of a node before {KEY}')
+            _refuse(path, key_node, f'the name of a node is missing before {KEY}')
         if not _NODE_NAME.fullmatch(name):
-            _refuse(path, key_node, f"'{name}' is no name of a node")
+            _refuse(path, key_node, f"'{name}' is not a valid name of a node")
         if not isinstance(value, yaml.MappingNode):
-            _refuse(path, value, f'{KEY} of {name} are not names and values')
+            _refuse(path, value, f'{KEY} of {name} must be a mapping of names to values')
         _read_parameters(path, value, '', blocks.setdefault(name, []))
 
 
@@ -157,19 +157,19 @@ def _read_parameters(
 
 
 def _read_value(path: Path, name: str, node: Any) -> tuple[int, Any]:
-    """Return a parameter's value, and the place of its type in the order of types."""
+    """Return the rank of a parameter's type and its value."""
     if isinstance(node, yaml.ScalarNode):
         value = _read_scalar(path, name, node)
         return _KINDS.index(type(value)), value
     values = []
     for item in node.value:
         if not isinstance(item, yaml.ScalarNode):
-            _refuse(path, item, f'parameter {name} is a list of something else than values')
+            _refuse(path, item, f'parameter {name} is a list that contains a list or a mapping')
         values.append(_read_scalar(path, name, item))
     kinds = {type(value) for value in values}
     if len(kinds) > 1:
         _refuse(path, node, f'parameter {name} has values of different types; a list has one type')
-    # An empty list has no type, and gives way to any other value.
+    # An empty list has no type, and any other value takes precedence over it.
     return len(_KINDS) + (_KINDS.index(kinds.pop()) if kinds else len(_KINDS)), values
 
 
@@ -198,7 +198,7 @@ def _integer(text: str) -> int:
     if digits[:2] in ('0x', '0X'):
         number = int(digits, 16)
     elif len(digits) > 64:
-        number = 2**64  # more digits than Python converts, and than 64 bits have
+        number = 2**64  # out of range; Python may refuse to convert so many digits
     else:
         number = int(digits, 8 if digits[0] == '0' else 10)
     return -number if text[0] == '-' else number
@@ -206,10 +206,10 @@ def _integer(text: str) -> int:
 
 def _key(path: Path, node: Any) -> str:
     if not isinstance(node, yaml.ScalarNode) or not node.value:
-        _refuse(path, node, 'there is a key that is no name')
+        _refuse(path, node, 'a key is not a name')
     return node.value
 
 
 def _refuse(path: Path, node: Any, why: str) -> None:
     line = node.start_mark.line + 1
-    raise NavMonitorError(f'{path}, line {line}: no ROS parameter file: {why}')
+    raise NavMonitorError(f'{path}, line {line}: not a ROS parameter file: {why}')

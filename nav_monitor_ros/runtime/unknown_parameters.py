@@ -1,4 +1,4 @@
-"""Parameters that were given and that nothing reads: misspelt ones above all."""
+"""Parameters that were given but have no effect, mostly because they are misspelt."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 
 from nav_monitor_ros.errors import did_you_mean
 
-# Declared or read by ROS itself and by tools around it, some of them by some versions only.
+# Declared or read by ROS itself or by related tools, some of them only in some versions.
 FOREIGN = frozenset({'use_sim_time', 'start_type_description_service'})
 FOREIGN_PREFIXES = ('qos_overrides.', 'diagnostic_updater.')
-MOST = 20  # that are named one by one
+MOST = 20  # largest number of parameters that are listed individually
 
 
 def describe_unknown(
@@ -19,25 +19,25 @@ def describe_unknown(
     per_camera: Collection[str] = (),
     cameras: Collection[str] = (),
 ) -> list[str]:
-    """Return one line for each parameter that is given and unknown, with the nearest known one.
+    """Return one line for each unknown parameter, with the nearest known one.
 
     Args:
-        given: Full names of the parameters that were given.
-        known: Full names of those that have an effect.
-        per_camera: Those that each of several cameras may have of its own.
-        cameras: Names of these cameras.
+        given: Full names of the given parameters.
+        known: Full names of the parameters that have an effect.
+        per_camera: Names of the parameters that each camera can override.
+        cameras: Names of the cameras.
     """
     unknown = sorted(
         name for name in given
         if name not in known and name not in FOREIGN and not name.startswith(FOREIGN_PREFIXES)
     )
     lines = [
-        f"parameter '{name[:100]}' is unknown and changes nothing"
+        f"parameter '{name[:100]}' is unknown and has no effect"
         f'{_remedy(name, known, per_camera, cameras)}'
         for name in unknown[:MOST]
     ]
     if len(unknown) > MOST:
-        lines.append(f'{len(unknown) - MOST} more parameters are unknown and change nothing')
+        lines.append(f'{len(unknown) - MOST} more parameters are unknown and have no effect')
     return lines
 
 

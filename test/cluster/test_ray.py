@@ -331,7 +331,7 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(ray, 'init', init)
     monkeypatch.setattr(ray, 'shutdown', lambda: None)
     with (
-        pytest.raises(NavMonitorError, match=r'--ray ray://x:1: no cluster answers \(nobody is'),
+        pytest.raises(NavMonitorError, match=r'--ray ray://x:1: no cluster responds \(nobody is'),
         RayCluster('ray://x:1'),
     ):
         pass

@@ -93,14 +93,14 @@ nav_monitor:
     [
         ('/a/nav_monitor:\n  ros__parameters: {latch: true}\n'
          '/b/nav_monitor:\n  ros__parameters: {latch: true}\n',
-         '/a/nav_monitor, /b/nav_monitor; say for which, --node'),
+         '/a/nav_monitor, /b/nav_monitor; choose one with --node'),
         ('front_monitor:\n  ros__parameters: {latch: true}\n',
          'has no parameters for /nav_monitor, only for: front_monitor; name the monitor with '
          '--node'),
         ('/**:\n  ros__parameters: {exit_count: 1e1}\n', 'exit_count is 10.0, a float'),
         ('/**:\n  ros__parameters: {exit_count: []}\n', 'exit_count is [], a list'),
         ('/**:\n  ros__parameters: {roi: [0, 0, 1.5, 2]}\n', 'values of different types'),
-        ('/**:\n  ros__parameters:\n', 'are not names and values'),
+        ('/**:\n  ros__parameters:\n', 'must be a mapping of names to values'),
     ],
 )
 def test_a_parameter_file_that_cannot_be_used_is_refused(
@@ -131,10 +131,10 @@ def test_misspelt_parameters_are_told_once_with_the_nearest_one(
     warnings = [line for line in capsys.readouterr().err.splitlines() if 'warning' in line]
     assert warnings == [
         'nav_monitor replay: warning: ' + text for text in (
-            "parameter 'evidence_levle' is unknown and changes nothing; did you mean "
+            "parameter 'evidence_levle' is unknown and has no effect; did you mean "
             'evidence_level?',
-            "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?",
-            "parameter 'front.exit_cout' is unknown and changes nothing; did you mean "
+            "parameter 'exit_cuont' is unknown and has no effect; did you mean exit_count?",
+            "parameter 'front.exit_cout' is unknown and has no effect; did you mean "
             'front.exit_count?',
             'parameter front.roi is not used: a replay judges every topic with the parameters '
             'that all cameras share',

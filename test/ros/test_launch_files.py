@@ -219,8 +219,8 @@ def test_images_come_from_one_topic_or_from_one_for_each_camera(launch_file, giv
 @pytest.mark.parametrize(
     ('cameras', 'said'),
     [
-        ('front,9rear', "parameter cameras names '9rear'; a name begins with a letter"),
-        ('front,rear-left', "parameter cameras names 'rear-left'; a name begins with a letter"),
+        ('front,9rear', "parameter cameras names '9rear'; a name must start with a letter"),
+        ('front,rear-left', "parameter cameras names 'rear-left'; a name must start with a letter"),
         ('front, front', "parameter cameras names 'front' twice"),
         ('front,re ar', "parameter cameras names 're ar'; a name"),
         ('front,/rear', "parameter cameras names '/rear'; a name"),
@@ -281,7 +281,7 @@ def test_names_that_ros_takes_pass(name):
 
 @pytest.mark.parametrize('name', ['9a', 'a-b', 'a/9', 'a//b', 'a b', '~/a', '{a}'])
 def test_names_that_ros_does_not_take_are_refused_in_one_line(name):
-    with pytest.raises(RuntimeError, match=r"^namespace: '.*' is no name in ROS; [^\n]+$"):
+    with pytest.raises(RuntimeError, match=r"^namespace: '.*' is not a valid ROS name; [^\n]+$"):
         launch_files.check_names({'namespace': name}, 'namespace')
 
 

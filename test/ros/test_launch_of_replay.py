@@ -90,10 +90,10 @@ def test_the_monitor_hears_the_bags_topic_under_simulated_time(
 @pytest.mark.ros
 @pytest.mark.parametrize(('change', 'said'), [
     ({'bag': 'none'}, 'bag: there is no none'),
-    ({'rate': '0'}, "rate: '0' is no number of at least 1e-06"),
-    ({'rate': 'fast'}, "rate: 'fast' is no number"),
-    ({'start_offset': '-1'}, "start_offset: '-1' is no number of at least 0"),
-    ({'delay': 'nan'}, "delay: 'nan' is no number"),
+    ({'rate': '0'}, "rate: '0' is not a number of at least 1e-06"),
+    ({'rate': 'fast'}, "rate: 'fast' is not a number"),
+    ({'start_offset': '-1'}, "start_offset: '-1' is not a number of at least 0"),
+    ({'delay': 'nan'}, "delay: 'nan' is not a number"),
 ])
 def test_what_cannot_be_played_stops_the_launch(replay_launch, replay_given, change, said):
     replay_given.update(change)

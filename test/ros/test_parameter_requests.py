@@ -125,7 +125,7 @@ def test_an_atomic_request_that_ros_refuses_changes_nothing_in_the_node(graph):
 
 
 def test_a_misspelt_parameter_that_is_set_is_refused_with_the_nearest_one(graph):
-    said = "parameter 'exit_cuont' is unknown and changes nothing; did you mean exit_count?"
+    said = "parameter 'exit_cuont' is unknown and has no effect; did you mean exit_count?"
     results = set_each(graph, [('exit_cuont', 1), ('exit_count', 4)])
     assert [(r.successful, r.reason) for r in results] == [(False, said), (True, '')]
     result = set_all(graph, [('exit_cuont', 1), ('latch', True)])
@@ -233,13 +233,13 @@ def test_what_is_read_when_configuring_is_set_before(graph):
 # Misspelt ones.
 
 UNKNOWN = [
-    "parameter 'evidence_levle' is unknown and changes nothing; did you mean evidence_level?",
-    "parameter 'frnt.latch' is unknown and changes nothing: there is no camera 'frnt' (cameras are "
+    "parameter 'evidence_levle' is unknown and has no effect; did you mean evidence_level?",
+    "parameter 'frnt.latch' is unknown and has no effect: there is no camera 'frnt' (cameras are "
     'front, rear); did you mean front.latch?',
-    "parameter 'front.top_k' is unknown and changes nothing: top_k cannot be set for a single "
+    "parameter 'front.top_k' is unknown and has no effect: top_k cannot be set for a single "
     'camera',
-    "parameter 'rear.exit_cuont' is unknown and changes nothing; did you mean rear.exit_count?",
-    "parameter 'trusted_package' is unknown and changes nothing; did you mean trusted_packages?",
+    "parameter 'rear.exit_cuont' is unknown and has no effect; did you mean rear.exit_count?",
+    "parameter 'trusted_package' is unknown and has no effect; did you mean trusted_packages?",
 ]
 
 
@@ -250,7 +250,7 @@ def test_misspelt_parameters_are_told_in_log_and_diagnostics(graph):
     assert values(status) == {'unknown': '; '.join(UNKNOWN)}
     log = graph.monitor.log.read_text()
     assert [log.count(line) for line in UNKNOWN] == [1] * 5
-    assert log.count('is unknown and changes nothing') == 5
+    assert log.count('is unknown and has no effect') == 5
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def other(tmp_path):
 
 def test_the_gate_tells_of_misspelt_parameters_too(other):
     gate = other.start('safety_stop', '-p', 'alert_timout:=0.3', '-p', 'stop_mode:=ramp')
-    said = "parameter 'alert_timout' is unknown and changes nothing; did you mean alert_timeout?"
+    said = "parameter 'alert_timout' is unknown and has no effect; did you mean alert_timeout?"
     status = other.wait_diagnostic('parameters', said, START)
     assert status.level == b'\x01'
     assert said in gate.log.read_text()
@@ -271,7 +271,7 @@ def test_the_gate_tells_of_misspelt_parameters_too(other):
 
 def test_the_camera_tells_of_misspelt_parameters_too(other):
     camera = other.start_camera('sample:digits', '-p', 'frameid:=front')
-    said = "parameter 'frameid' is unknown and changes nothing; did you mean frame_id?"
+    said = "parameter 'frameid' is unknown and has no effect; did you mean frame_id?"
     other.wait(lambda: said in camera.log.read_text(), START, 'the warning')
 
 
@@ -352,7 +352,7 @@ def test_empty_lists_and_numbers_in_any_form_start_the_node(other, tmp_path, moo
         ('exit_count:=[]', 'parameter exit_count is [], a list; it must be of type int'),
         ('bundle:=[]', 'parameter bundle is [], a list; it must be of type string'),
         ('enter_count:=8', 'enter_window (3) must not be below enter_count (8)'),
-        ('cameras:=[front, 9rear]', "parameter cameras names '9rear'; a name begins with a letter"),
+        ('cameras:=[front, 9rear]', "parameter cameras names '9rear'; a name must start"),
         ('cameras:=[front, front]', "parameter cameras names 'front' twice"),
     ],
 )

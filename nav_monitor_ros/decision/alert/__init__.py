@@ -1,1 +1,1 @@
-"""Verdicts and faults in, an alert out. No clock and no ROS: time is an argument."""
+"""The alert, computed from verdicts and faults. No clock and no ROS: time is an argument."""

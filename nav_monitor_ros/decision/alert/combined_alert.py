@@ -1,4 +1,4 @@
-"""One alert out of several cameras'."""
+"""Combination of the alerts of several cameras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nav_monitor_ros.decision.alert.reason import Alert, Reason
 
-# Where cameras differ, the combined reason is the first of these that any of them has.
+# If the cameras' reasons differ, the combined reason is the first of these that any of them has.
 MOST_SEVERE_FIRST = (
     Reason.MODEL_ERROR, Reason.INACTIVE, Reason.DISABLED, Reason.INFERENCE_TIMEOUT,
     Reason.INFERENCE_ERROR, Reason.OOD, Reason.LATCHED, Reason.BAD_IMAGE, Reason.FROZEN_IMAGE,
@@ -16,7 +16,7 @@ MOST_SEVERE_FIRST = (
 
 
 def combine(alerts: Mapping[str, Alert]) -> Alert:
-    """Return what several cameras say together: True if any of them does.
+    """Combine the alerts of several cameras: True if any of them is.
 
     Args:
         alerts: What each says, by its name; at least one.
@@ -40,7 +40,7 @@ def combine(alerts: Mapping[str, Alert]) -> Alert:
 
 
 def combined_values(alerts: Mapping[str, Alert]) -> dict[str, object]:
-    """Return what a status tells of each camera besides the combined alert."""
+    """Return the values of a status for each camera, in addition to the combined alert."""
     values: dict[str, object] = {
         'cameras': ' '.join(alerts),
         'alerted': ' '.join(name for name, alert in alerts.items() if alert.value),

@@ -1,4 +1,4 @@
-"""Whether a camera is frozen: its messages show no new image."""
+"""Detection of a frozen camera, whose messages contain no new image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ REMEMBERED_IMAGES = 8  # different images; a driver has few buffers that can be 
 
 
 class FrozenImages:
-    """Notices that no new image comes, although messages do.
+    """Detects that no new image arrives, although messages do.
 
     A driver whose buffers are stuck sends one image again and again, or two or more in turn. An
     image that is among the last different ones is therefore no sign of life.
@@ -14,18 +14,18 @@ class FrozenImages:
 
     def __init__(self) -> None:
         """Start without an image."""
-        self._recent: dict[int, None] = {}  # fingerprints, the one that was seen last at the end
+        self._recent: dict[int, None] = {}  # fingerprints, the latest one last
         self._last: float | None = None  # when the last image was judged
         self._repeated: set[int] = set()  # fingerprints since ``since``
-        self.since: float | None = None  # seconds; from then on no image was a new one
+        self.since: float | None = None  # time in seconds since which no image was new
 
     @property
     def count(self) -> int:
-        """Return how many different images have come since ``since``."""
+        """Number of different images since ``since``."""
         return len(self._repeated)
 
     def add(self, fingerprint: int, now: float) -> None:
-        """Take in an image.
+        """Add an image.
 
         Args:
             fingerprint: A checksum of its pixels.
@@ -44,6 +44,6 @@ class FrozenImages:
         self._last = now
 
     def restart(self) -> None:
-        """Measure the time without a new image from here on."""
+        """Restart the measurement of the time without a new image."""
         self.since = None
         self._repeated.clear()

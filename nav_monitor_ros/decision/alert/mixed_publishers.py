@@ -1,19 +1,19 @@
-"""Whether several publishers send images on one topic."""
+"""Detection of several publishers of images on one topic."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable
 
-TOGETHER = 1.0  # seconds within which a publisher that returns was never gone
-UNKNOWN_PERIOD = 5.0  # seconds that a publisher is waited for whose period is not known yet
-PERIODS = 2.5  # of a publisher's own images, after which it is gone
-LONGEST_PERIOD = 60.0  # seconds; slower publishers are not told apart
-MOST_PUBLISHERS = 200  # remembered, in case every image names another one
+TOGETHER = 1.0  # a publisher that returns within this time, in seconds, was never gone
+UNKNOWN_PERIOD = 5.0  # seconds to wait for a publisher whose period is not yet known
+PERIODS = 2.5  # number of a publisher's own periods after which it is gone
+LONGEST_PERIOD = 60.0  # seconds; slower publishers are not distinguished
+MOST_PUBLISHERS = 200  # largest number remembered, in case every image has another publisher
 
 
 class MixedPublishers:
-    """Notices several publishers on one topic, whose images come in turn.
+    """Detects several publishers on one topic, whose images alternate.
 
     Evidence, the check for frozen images and the last stamp all belong to one camera. Publishers
     cannot just be counted: one that was killed stays in the graph for many seconds, so that a
@@ -24,13 +24,13 @@ class MixedPublishers:
     def __init__(self) -> None:
         """Start without a publisher."""
         self._last: Hashable = None
-        self._seen: dict[Hashable, float] = {}  # when each one's last image came, oldest first
-        self._periods: dict[Hashable, float] = {}  # between each one's last two images, seconds
-        self._mixed: set[Hashable] = set()  # those that were seen when two of them took turns
+        self._seen: dict[Hashable, float] = {}  # arrival of each one's last image, oldest first
+        self._periods: dict[Hashable, float] = {}  # seconds between each one's last two images
+        self._mixed: set[Hashable] = set()  # publishers that were present when two alternated
         self._mixed_at = -math.inf
 
     def image_from(self, publisher: Hashable, now: float) -> bool:
-        """Take in from whom an image came.
+        """Record the publisher of an image.
 
         Args:
             publisher: Equal for images of one publisher.
@@ -52,7 +52,7 @@ class MixedPublishers:
             if forgotten or now - seen > self._patience(one, LONGEST_PERIOD):
                 del self._seen[one]
                 self._periods.pop(one, None)
-        # Until the slowest of them would have come back, if it were still there.
+        # Until the slowest of them would have sent another image, if it still existed.
         self._mixed &= self._seen.keys()
         longest = max((self._patience(one, UNKNOWN_PERIOD) for one in self._mixed), default=0.0)
         if now - self._mixed_at > longest:

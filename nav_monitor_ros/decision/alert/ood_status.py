@@ -1,4 +1,4 @@
-"""What ``~/ood_status`` says of a frame, in the words of the ROS contract, without ROS."""
+"""Content of ``~/ood_status`` for a frame, without ROS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nav_monitor_ros.decision.verdict import Verdict
 OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus
 LEVELS = {State.OK: OK, State.SUSPECT: WARN, State.OOD: ERROR, State.INVALID: ERROR}
 STALE_REASONS = {'no_image', 'stale_image', 'frozen_image', 'inactive', 'disabled', 'warming_up'}
-_MOST_DIFFERING = 32  # neurons that are listed
+_MOST_DIFFERING = 32  # largest number of listed neurons
 
 
 def status_level(alert: Alert) -> int:
@@ -23,7 +23,7 @@ def status_level(alert: Alert) -> int:
 def status_values(
     alert: Alert, verdict: Verdict | None, extra: Mapping[str, object]
 ) -> dict[str, str]:
-    """Return everything that a verdict rests on, as the keys and values of a status.
+    """Return all values behind a verdict, as keys and values of a status.
 
     Args:
         alert: What is said.
@@ -40,7 +40,7 @@ def status_values(
 
 
 def value_text(value: object) -> str:
-    """Return a value as diagnostics write it."""
+    """Return a value as text for diagnostics."""
     if isinstance(value, bool):
         return str(value).lower()
     return f'{value:.6g}' if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""Whole nodes measured over DDS."""
+"""Measurements of complete nodes over DDS."""

@@ -1,4 +1,4 @@
-"""The least that a node can be: an image comes, the network runs, its header goes back.
+"""Minimal node: it runs the network on each image and publishes the image's header.
 
     python -m nav_monitor_ros.ros.benchmark.bare_node --ros-args -p bundle:=DIR
 
@@ -23,11 +23,11 @@ from nav_monitor_ros.ros.declared_parameters import declare
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
-REPLY = '~/seen'  # std_msgs/Header, the image's
+REPLY = '~/seen'  # std_msgs/Header of the image
 
 
 def main() -> int:
-    """Run until the process is ended."""
+    """Run until the process is terminated."""
     rclpy.init()
     node = rclpy.create_node('bare')
     values = check_all(declare(node, PARAMETERS))

@@ -1,4 +1,4 @@
-"""Images to a node in another process, and its replies, with the time that each took."""
+"""Connection to a node in another process that sends images and times the replies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nav_monitor_ros.ros.qos import reliable
 
 _STAMP = struct.Struct('<iI')  # of a message that begins with a header, behind 4 bytes of CDR
 _LOG_LINES = 5
-_LONGEST = 40.0  # seconds in which two answers have to come
+_LONGEST = 40.0  # seconds within which two replies must arrive
 
 
 class Link:
@@ -51,7 +51,7 @@ class Link:
                 header.
             topic: Of these messages.
             images: uint8 (N, H, W, 3), which take turns as bgr8.
-            log: Gets what the process prints.
+            log: File for the output of the process.
         """
         self._domain = take_domain()
         self.started = time.monotonic()
@@ -77,11 +77,11 @@ class Link:
 
     @property
     def pid(self) -> int:
-        """Return the process's number."""
+        """Process ID."""
         return self._process.pid
 
     def wait(self, condition: Callable[[], Any], timeout: float, what: str) -> Any:
-        """Return the condition's value once it is true.
+        """Wait until a condition is true, and return its value.
 
         Raises:
             NavMonitorError: It stays false, or the process ends.
@@ -98,7 +98,7 @@ class Link:
         raise NavMonitorError(f'waited {timeout:.0f} s for {what}: {self._last_lines()}')
 
     def wait_ready(self, timeout: float) -> None:
-        """Send images until the process answers them.
+        """Send images until the process replies.
 
         Raises:
             NavMonitorError: It does not.
@@ -112,12 +112,12 @@ class Link:
         self.wait(answered, timeout, 'an answer to an image')
 
     def feed(self, rate: float, seconds: float, *, settle: float = 0.5) -> Feed:
-        """Send images at a rate; return what came back.
+        """Send images at a given rate and return the replies.
 
         Args:
-            rate: Images a second.
-            seconds: That count.
-            settle: Seconds before, that do not.
+            rate: Images per second.
+            seconds: Duration of the measurement.
+            settle: Seconds before it that do not count.
         """
         start = time.monotonic()
         self._sent.clear()
@@ -143,12 +143,12 @@ class Link:
         )
 
     def fastest(self, *, seconds: float, first: float, limit: float = 1000.0) -> Feed:
-        """Feed faster and faster until the process no longer follows; return its best.
+        """Increase the rate until the process can no longer keep up; return the best result.
 
         Args:
-            seconds: For each rate.
-            first: Rate to begin with, images a second.
-            limit: Rate not to go beyond.
+            seconds: Duration for each rate.
+            first: Initial rate, images per second.
+            limit: Highest rate to try.
 
         Raises:
             NavMonitorError: It answers too seldom to tell a rate.
@@ -168,7 +168,7 @@ class Link:
         return max(best, self.feed(1.2 * best.rate, seconds), key=lambda feed: feed.rate)
 
     def close(self) -> None:
-        """End the process and the camera."""
+        """Terminate the process and destroy the camera."""
         self._process.terminate()  # it may have been started with SIGINT ignored
         try:
             self._process.wait(10)
@@ -207,24 +207,24 @@ class Link:
 
 
 class Feed:
-    """What a process made of images that came at one rate."""
+    """Replies of a process to images at one rate."""
 
     def __init__(
         self, sent_rate: float, times: np.ndarray, latencies: np.ndarray, raw: list[bytes]
     ) -> None:
-        """Keep it.
+        """Compute the rate.
 
         Args:
-            sent_rate: Images a second that were really sent.
-            times: When replies came while images were sent, steady seconds, (N,).
-            latencies: Seconds from sending to reply, of these and later ones.
-            raw: The replies, serialised.
+            sent_rate: Rate of the images actually sent, images per second.
+            times: Arrival times of replies while images were sent, steady seconds, (N,).
+            latencies: Seconds from sending to reply, for these and later replies.
+            raw: Serialized replies.
         """
         self.sent_rate = sent_rate
         self.latencies = latencies
         self.raw = raw
         span = times[-1] - times[0] if len(times) > 1 else 0.0
-        self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies a second
+        self.rate = (len(times) - 1) / span if span > 0 else 0.0  # replies per second
 
 
 def python_module(name: str, *arguments: str) -> list[str]:

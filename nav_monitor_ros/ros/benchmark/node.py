@@ -1,4 +1,4 @@
-"""A whole node in a process of its own, fed over DDS, against the node that one writes by hand."""
+"""Complete node in its own process, with images over DDS, relative to a hand-written node."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from nav_monitor_ros.ros.benchmark.link import Feed, Link, python_module
 from nav_monitor_ros.ros.qos import reliable
 
 CAMERA_RATE = 30.0  # Hz
-VARIANTS = 16  # images that take turns
-_START = 600.0  # seconds that a process may take until it answers
+VARIANTS = 16  # number of images that alternate
+_START = 600.0  # longest time until the first reply of a process, seconds
 _ROOT = Path(__file__).resolve().parents[2]
 PEER = _ROOT / 'benchmarks' / 'peer_node.py'
 PROFILE = _ROOT / 'config' / 'fastdds.xml'
@@ -40,11 +40,11 @@ _THREADS = re.compile(r'the network runs with (\d+) thread')
 
 @dataclass(frozen=True)
 class _Measured:
-    """One process: as fast as it goes, and at a camera's rate."""
+    """Measurements of one process: at its maximum rate, and at a camera's rate."""
 
     fastest: Feed
     steady: Feed
-    threads: int  # that the network was run with, 0 where the process did not say
+    threads: int  # threads of the network; 0 if the process did not report them
 
 
 def node_benchmark(
@@ -57,7 +57,7 @@ def node_benchmark(
     peer: str = '',
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Measure the monitor with each backend, the peer node and the least that a node can be.
+    """Measure the monitor with each backend, the peer node and a minimal node.
 
     All run one ResNet-18 with random weights on 640 x 480 bgr8 images that a camera in this
     process sends reliably, and all have the middleware profile that the package ships. The
@@ -67,16 +67,16 @@ def node_benchmark(
     runs the network on a fixed input, and sends the header back.
 
     Args:
-        seconds: For each rate that is tried; the camera's rate counts four times as long.
-        classes: Of the network.
+        seconds: Duration of the test of each rate; the camera's rate is tested four times as long.
+        classes: Number of classes of the network.
         backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
             for torch and the one that is said to be the fastest of the others.
         threads: ``torch_threads`` of the monitor, 0 as the node has it by default: it measures
             which number is faster. The bare node takes what the fastest monitor took; the peer
             keeps torch's own choice, since who writes by hand does.
-        grid: Whether the activation maps are measured too, 1 or 0.
-        peer: The peer's script; empty for the checkout's.
-        progress: Is told how far the work is.
+        grid: 1 to measure with subscribed activation maps as well, otherwise 0.
+        peer: Script of the peer node; '' for the one in the checkout.
+        progress: Callback for the progress of the work.
 
     Returns:
         Timings are from the image's sending to the arrival of the reply at 30 Hz, and, where they
@@ -111,7 +111,7 @@ def node_benchmark(
 
 
 class _Stage:
-    """Starts one process after the other, each alone, and measures it."""
+    """Starts and measures one process after another, each alone."""
 
     def __init__(
         self, folder: Path, seconds: float, threads: int, peer: Path, progress: Progress,
@@ -127,7 +127,7 @@ class _Stage:
         self._images = camera_images(VARIANTS, seed=1)
 
     def prepare(self, classes: int, backends: str) -> tuple[str, ...]:
-        """Make the network and its monitor; return the backends to measure."""
+        """Create the network and its monitor; return the backends to measure."""
         self._tell('fitting a monitor')
         there = write_bundle(self._folder / BUNDLE, classes=classes)
         chosen = tuple(part.strip() for part in backends.split(',') if part.strip())
@@ -154,7 +154,7 @@ class _Stage:
         )
 
     def bare(self, backend: str, threads: int) -> _Measured:
-        """Measure the bare node, with the threads that the monitor chose."""
+        """Measure the bare node with the number of threads that the monitor chose."""
         return self._measure(
             f'bare node, {backend}',
             python_module('nav_monitor_ros.ros.benchmark.bare_node', *self._ours(backend, threads)),
@@ -213,7 +213,7 @@ def _parameters(assignments: list[str]) -> Iterator[str]:
 
 @contextmanager
 def _profile() -> Iterator[None]:
-    """Have this process and its children use the middleware profile of the package."""
+    """Let this process and its children use the package's middleware profile."""
     old = os.environ.get('ROS_DISTRO') in ('humble', 'jazzy')
     name = f'FAST{"RTPS" if old else "DDS"}_DEFAULT_PROFILES_FILE'
     ours = PROFILE.is_file() and name not in os.environ
@@ -274,7 +274,7 @@ def _result(
 
 
 def _told(feed: Feed) -> np.ndarray:
-    """Return what the monitor says of its frames: seconds to the alert, and of the network."""
+    """Return the times that the monitor reports, seconds: until the alert, and of the network."""
     told = []
     for raw in feed.raw:
         status = deserialize_message(raw, DiagnosticArray).status[0]

@@ -1,4 +1,4 @@
-"""How soon the node is there, and what it costs while no camera says anything."""
+"""Start-up time of the node, and its CPU use without a camera."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nav_monitor_ros.interrupt import raise_if_requested
 from nav_monitor_ros.ros.benchmark.link import Link, python_module
 from nav_monitor_ros.ros.qos import latched
 
-_START = 120.0  # seconds that a start may take
+_START = 120.0  # longest time for a start, seconds
 _SETTLING = 2.0  # seconds after the start that do not count as idle
 _IMPORTS = 'import rclpy, torch'  # what any node with a torch network imports
 
@@ -31,14 +31,14 @@ def startup_benchmark(
     seconds: float = 10.0,
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Start the monitor again and again; at last let it wait for a camera.
+    """Start the monitor repeatedly, and finally let it wait for a camera.
 
     Args:
-        bundle: Of the monitor.
-        runs: How often it is started.
+        bundle: Bundle of the monitor.
+        runs: Number of starts.
         seconds: For which its use of the processor is measured, without images, at 10 Hz of
             ``ood_alert``.
-        progress: Is told how far the work is.
+        progress: Callback for the progress of the work.
 
     Returns:
         Timings are from the process's start; ratios are to a Python process that imports rclpy and
@@ -115,7 +115,7 @@ def _watch(link: Link) -> tuple[float, float]:
 
 
 def _share(pid: int, seconds: float) -> float:
-    """Return the share of a core that a process uses."""
+    """Return the share of one core that a process uses."""
     before, begin = _cpu_seconds(pid), time.monotonic()
     while time.monotonic() < begin + seconds:
         raise_if_requested()
@@ -128,5 +128,5 @@ def _cpu_seconds(pid: int) -> float:
         text = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')
     except OSError as error:
         raise NavMonitorError(f'cannot read what process {pid} uses: {error}') from error
-    fields = text.rpartition(')')[2].split()  # the name before may hold blanks
+    fields = text.rpartition(')')[2].split()  # the name before it may contain spaces
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')

@@ -1,1 +1,1 @@
-"""The node camera, which plays images as a camera publishes them."""
+"""The node ``camera``, which publishes stored images like a camera."""

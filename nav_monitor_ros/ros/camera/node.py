@@ -1,4 +1,4 @@
-"""The executable ``camera``: plays images as a camera would publish them."""
+"""The executable ``camera``: publishes stored images like a camera."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _FROM_RGB = {
     'bgra8': cv2.COLOR_RGB2BGRA,
     'mono8': cv2.COLOR_RGB2GRAY,
 }
-_PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep their pixels
+_PIXEL_ART = 64  # images up to this size are enlarged without smoothing, to keep pixels sharp
 
 
 def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Scale an image to fit the frame and centre it on black.
 
     Args:
-        image: uint8 (H, W, 3) or (H, W).
-        width: Of the frame, pixels.
-        height: Of the frame, pixels.
+        image: Image, uint8 (H, W, 3) or (H, W).
+        width: Width of the frame in pixels.
+        height: Height of the frame in pixels.
 
     Returns:
-        uint8 (height, width, 3).
+        Frame, uint8 (height, width, 3).
     """
     rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
     scale = min(width / rgb.shape[1], height / rgb.shape[0])
@@ -59,14 +59,14 @@ def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 class CameraNode(Node):
-    """Publishes images at a steady rate, stamped with the time at which they are sent.
+    """Node that publishes images at a steady rate, stamped with the time of publication.
 
-    On ``~/segment`` a header tells each segment that begins: its name as ``frame_id``, the stamp
-    of its first image as ``stamp``.
+    At the start of each segment, a header is published on ``~/segment``: its ``frame_id`` is the
+    segment's name, and its ``stamp`` that of the segment's first image.
     """
 
     def __init__(self) -> None:
-        """Open the sources and start the camera's clock.
+        """Open the sources and start publishing.
 
         Raises:
             NavMonitorError: A parameter or a source cannot be used.
@@ -110,10 +110,10 @@ class CameraNode(Node):
         self.get_logger().info(f'playing {names} on {self._publisher.topic_name}')
 
     def _play(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield the frames, each with its segment's name if the segment begins with it."""
+        """Yield the frames, each with the name of the segment that it begins, or ''."""
         rate, hold = self._values['rate'], self._values['hold']
         size = self._values['width'], self._values['height']
-        positions = [0] * len(self._segments)  # a segment played again goes on where it was
+        positions = [0] * len(self._segments)  # a repeated segment continues where it stopped
         while True:
             for number, segment in enumerate(self._segments):
                 picture = None
@@ -161,11 +161,11 @@ class CameraNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the camera until its script ends, or a signal does.
+    """Run the camera until its script ends or a signal arrives.
 
     Returns:
-        0; 1 if a parameter or a source cannot be used, 70 if the node fails, after one line that
-        says why.
+        Exit status: 0 on success; 1 if a parameter or a source cannot be used, and 70 if the node
+        fails, after one line with the reason.
     """
     usage = Usage(
         'camera', 'Plays folders, arrays, samples or a script of them as a camera.',

@@ -7,14 +7,14 @@ from nav_monitor_ros.runtime.parameter_definition import Parameter
 CAMERA_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'source', 'string', 'sample:digits',
-        'Images to play: a folder, an `.npz`, idx files or a `sample:NAME`, as `nav_monitor fit` '
-        'takes them.',
+        'Images to play: a folder, an `.npz`, idx files or a `sample:NAME`, as for `nav_monitor '
+        'fit`.',
         read_only=True,
     ),
     Parameter(
         'script', 'string', '',
-        'YAML file with a list of segments to play one after the other, each with `name`, `source` '
-        'and `seconds`. Takes the place of `source`.',
+        'YAML file with a list of segments to play one after another, each with `name`, `source` '
+        'and `seconds`. Replaces `source`.',
         read_only=True,
     ),
     Parameter('rate', 'float', 30.0, 'Images per second.', low=0.1, high=1000.0,
@@ -36,11 +36,12 @@ CAMERA_PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'image_transport', 'string', 'raw',
-        'Form of the output: `raw` publishes `image`, `compressed` JPEGs on `image/compressed`.',
+        'Form of the output: `raw` publishes `image`; `compressed` publishes JPEG images on '
+        '`image/compressed`.',
         choices=('raw', 'compressed'), read_only=True,
     ),
     Parameter(
-        'reliability', 'string', 'reliable', 'Reliability offered.',
+        'reliability', 'string', 'reliable', 'Reliability policy of the publisher.',
         choices=('reliable', 'best_effort'), read_only=True,
     ),
     Parameter('frame_id', 'string', 'camera', 'Frame of the images.', read_only=True),

@@ -1,4 +1,4 @@
-"""Scripts of the executable ``camera``: what it plays, one segment after the other."""
+"""Scripts of the executable ``camera``: segments to play one after another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_SEGMENT = 10**6  # seconds
 
 @dataclass(frozen=True)
 class Segment:
-    """Images to play for some time."""
+    """Images to play for a given time."""
 
     name: str
     source: ImageSource
@@ -30,8 +30,8 @@ def read_script(path: Path, rate: float) -> list[Segment]:
     """Read the segments of a script.
 
     Args:
-        path: YAML file: a list of mappings with ``name``, ``source`` and ``seconds``.
-        rate: Images per second at which it will be played.
+        path: YAML file with a list of mappings with ``name``, ``source`` and ``seconds``.
+        rate: Playback rate, images per second.
 
     Raises:
         NavMonitorError: The file is missing or malformed, a source cannot be opened, or a segment
@@ -50,13 +50,13 @@ def read_script(path: Path, rate: float) -> list[Segment]:
         known = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not (known and 0 < seconds <= LONGEST_SEGMENT):
             raise NavMonitorError(
-                f'script {path}: segment {number} must last more than 0 seconds and at most '
-                f'{LONGEST_SEGMENT}'
+                f'script {path}: segment {number} must last more than 0 and at most '
+                f'{LONGEST_SEGMENT} seconds'
             )
         if not round(seconds * rate):
             raise NavMonitorError(
-                f'script {path}: segment {number} lasts {seconds:g} s, which is no frame at '
-                f'{rate:g} Hz; give it {1 / rate:.2g} s or more'
+                f'script {path}: segment {number} lasts {seconds:g} s, less than one frame at '
+                f'{rate:g} Hz; set it to {1 / rate:.2g} s or more'
             )
         segments.append(
             Segment(str(entry['name']), open_source(str(entry['source'])), float(seconds))

@@ -1,4 +1,4 @@
-"""``ood_alert`` of one camera: the state machine's alert, published."""
+"""Publisher of one camera's ``ood_alert``, which the state machine computes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LEASE_PERIODS = 5  # its liveliness lease
 
 
 def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
-    """Return a publisher of an alert, whose silence the middleware reports.
+    """Return a publisher of an alert with a deadline and a liveliness lease.
 
     Args:
-        node: Owns it.
-        topic: Its name.
-        rate: How often it publishes at least, Hz; sets the offered deadline and lease.
+        node: Node that owns the publisher.
+        topic: Name of the topic.
+        rate: Least publication rate in Hz, which determines the offered deadline and lease.
     """
     return node.create_publisher(
         Bool,
@@ -43,9 +43,9 @@ def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publ
 
 
 class AlertPublisher:
-    """Publishes the alert of one state machine. Not thread-safe: callers hold one lock.
+    """Publisher of one state machine's alert. Not thread-safe: callers must hold a common lock.
 
-    A plain publisher, so that the alert is heard in every lifecycle state.
+    It is not a lifecycle publisher, so that the alert is published in every lifecycle state.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class AlertPublisher:
         """Create the publishers; nothing is published yet.
 
         Args:
-            node: Owns the publishers.
-            camera: Name of the camera, where the node has several.
-            machine: Computes the alert.
-            rate: How often ``update`` will be called with ``repeat``, Hz.
-            log: Gets a line for each change.
+            node: Node that owns the publishers.
+            camera: Name of the camera; '' if the node has only one.
+            machine: State machine that computes the alert.
+            rate: Rate in Hz at which ``update`` will be called with ``repeat``.
+            log: Log for a line about each change.
         """
         self.machine = machine
         self.on_rise: Callable[[Alert], None] | None = None  # called when False becomes True
@@ -70,7 +70,7 @@ class AlertPublisher:
 
     @property
     def alert(self) -> Alert:
-        """Return the alert as of the last update."""
+        """Alert as of the last update."""
         assert self._alert is not None
         return self._alert
 
@@ -78,11 +78,11 @@ class AlertPublisher:
         """Compute the alert; publish it if its value or reason has changed.
 
         Args:
-            now: Seconds, steady clock.
-            repeat: Publish it anyway.
+            now: Time on the steady clock, seconds.
+            repeat: Whether to publish it in any case.
 
         Returns:
-            The alert before it.
+            Previous alert; None at the first call.
         """
         before, self._alert = self._alert, self.machine.alert(now)
         if repeat or differs(before, self._alert):
@@ -99,17 +99,17 @@ class AlertPublisher:
         *,
         event: bool = False,
     ) -> None:
-        """Log a change and publish the status, once the alert is out.
+        """Log a change and publish the status, after the alert has been published.
 
         Args:
-            before: What ``update`` returned.
-            header: The image's, where the update follows from one; then the status is published
-                even if the alert stays as it was.
-            verdict: The image's.
-            values: More values for the status.
-            arrived: When the image came (steady, seconds).
-            event: Whether the update follows from more than the time; then the status is published
-                if there is another detail to tell, such as why another bundle cannot be loaded.
+            before: Return value of ``update``.
+            header: Header of the image, if the update follows from one; the status is then
+                published even if the alert has not changed.
+            verdict: Verdict on the image.
+            values: Further values for the status.
+            arrived: Arrival time of the image on the steady clock, seconds.
+            event: Whether the update follows from an event and not only from the passing of time;
+                the status is then also published if the detail has changed.
         """
         latency = {} if arrived is None else {'latency_ms': (time.monotonic() - arrived) * 1000}
         alert = self.alert
@@ -117,7 +117,7 @@ class AlertPublisher:
         if changed:
             if alert.value and before is not None and not before.value and self.on_rise is not None:
                 self.on_rise(alert)
-            # What is wrong with the input has a line of its own, once.
+            # A fault of the input is logged separately, once.
             log_change(self._log, self._topic, before, alert, self.machine.input_fault)
         retold = event and before is not None and before.detail != alert.detail
         if changed or retold or header is not None:
@@ -130,21 +130,20 @@ class AlertPublisher:
             self._status.publish(alert, more, header, verdict)
 
     def refresh(self, now: float) -> None:
-        """Update and report if time alone may have changed the alert."""
+        """Update and report the alert if the passing of time may have changed it."""
         if now >= self.machine.holds_until:
             self.report(self.update(now))
 
     def wait_for_all_acked(self, timeout: float) -> bool:
-        """Wait until every reliable subscriber has the last alert.
+        """Wait until every reliable subscriber has acknowledged the last alert.
 
-        A process that ends at once takes with it what was published but not yet sent again to a
-        subscriber that missed it.
+        If the process ended immediately, a subscriber that missed the message would never get it.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Longest time to wait, seconds.
 
         Returns:
-            Whether all have it.
+            Whether all have acknowledged it.
         """
         return self._publisher.wait_for_all_acked(Duration(seconds=timeout))
 
@@ -158,5 +157,5 @@ class AlertPublisher:
 
 
 def differs(before: Alert | None, alert: Alert) -> bool:
-    """Return whether subscribers have to be told of an alert that follows another one."""
+    """Return whether an alert differs from the previous one in value or reason."""
     return before is None or (before.value, before.reason) != (alert.value, alert.reason)

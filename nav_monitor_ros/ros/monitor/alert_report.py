@@ -1,4 +1,4 @@
-"""What is said about an alert once it is out: ``~/ood_status`` and a line of the log."""
+"""Reports about a published alert: ``~/ood_status`` and a log line."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nav_monitor_ros.ros.qos import latched, unattended
 
 
 class AlertStatus:
-    """Publishes ``~/ood_status`` of one camera, or the combined one."""
+    """Publisher of ``~/ood_status``, of one camera or of the combined alert."""
 
     def __init__(self, node: LifecycleNode, camera: str = '') -> None:
         """Create the publisher.
 
         Args:
-            node: Owns it.
-            camera: Name of the camera, where the node has several.
+            node: Node that owns the publisher.
+            camera: Name of the camera; '' for the only camera and for the combined alert.
         """
         self._node = node
         self._name = ': '.join(filter(None, (node.get_fully_qualified_name(), camera, 'ood')))
@@ -44,10 +44,11 @@ class AlertStatus:
         """Publish a status.
 
         Args:
-            alert: The alert as it was published.
+            alert: Published alert.
             values: Further values.
-            header: The image's, where the status is about one; else the time is the node's.
-            verdict: The image's, if it could be judged.
+            header: Header of the image, if the status concerns one; otherwise the stamp is the
+                node's time.
+            verdict: Verdict on the image, if it could be judged.
         """
         if header is None:
             header = Header(stamp=self._node.get_clock().now().to_msg(), frame_id=self._frame_id)
@@ -63,18 +64,18 @@ def log_change(
     """Log that an alert has changed.
 
     Args:
-        log: Gets the line.
-        topic: The alert's.
-        before: The alert before; None at the start.
-        alert: The alert now, of another value or reason.
-        known: Part of the detail that has a line of its own in the log.
+        log: Log for the line.
+        topic: Topic of the alert.
+        before: Previous alert; None at the start.
+        alert: New alert, with another value or reason.
+        known: Part of the detail that is logged separately, and therefore omitted.
     """
     detail = alert.detail.removesuffix(f'; {known}')
     if alert.value:
         severity = logging.WARNING
     elif before is not None and before.value:
         severity = logging.INFO
-    else:  # suspect and back, as often as single frames are flagged
+    else:  # changes to suspect and back, which occur whenever single frames are flagged
         severity = logging.DEBUG
     because = f'{alert.reason.value}: {detail}' if detail else alert.reason.value
     log.log(severity, f'{topic} {alert.value}: {because}')

@@ -1,4 +1,4 @@
-"""A thread for what is for people and can wait: pictures, incidents, calls of other nodes."""
+"""Thread for work that is not urgent: pictures, incidents and calls of other nodes."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.ros.process.log import QueuedLog
 
 Job = Callable[[], object]
-Kind = tuple[str, str]  # whose, what
+Kind = tuple[str, str]  # camera, work
 
 
 class BackgroundThread:
-    """Runs jobs one after the other, of each kind the newest only.
+    """Thread that runs jobs one after another, and only the newest job of each kind.
 
-    So a job never waits behind an older one of its kind, and what is queued is bounded by the
-    number of kinds. Safe to use from several threads.
+    A job therefore never waits for an older one of its kind, and the number of queued jobs is
+    bounded by the number of kinds. Thread-safe.
     """
 
     def __init__(self, log: QueuedLog) -> None:
         """Start the thread.
 
         Args:
-            log: Gets what goes wrong in a job, once for each kind of job and error.
+            log: Log for errors in jobs, once for each kind of job and error.
         """
         self._log = log
         self._jobs: dict[Kind, Job] = {}
         self._open = True
         self._changed = threading.Condition()
         self._troubles: dict[Kind, str] = {}
-        self.replaced = 0  # jobs whose place a newer one of their kind took
+        self.replaced = 0  # jobs that a newer one of their kind has replaced
         self._thread = threading.Thread(
             target=self._run, name='nav_monitor background', daemon=True
         )
         self._thread.start()
 
     def post(self, kind: Kind, job: Job) -> None:
-        """Have a job done soon; it takes the place of one of its kind that has not begun."""
+        """Queue a job; it replaces a queued job of its kind that has not started."""
         with self._changed:
             if not self._open:
                 return
@@ -46,10 +46,10 @@ class BackgroundThread:
             self._changed.notify_all()
 
     def close(self, timeout: float) -> bool:
-        """Drop what has not begun, and wait for what has.
+        """Discard queued jobs, and wait for the job in progress.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Longest time to wait, seconds.
 
         Returns:
             Whether the thread has ended.
@@ -71,8 +71,8 @@ class BackgroundThread:
                 job = self._jobs.pop(kind)
             try:
                 job()
-            except BaseException as error:  # a thread that ends would draw and write nothing more
+            except BaseException as error:  # otherwise the thread would end, with all later jobs
                 text = f'{type(error).__name__}: {one_line(error)}'
-                if self._troubles.get(kind) != text:  # once, not at every frame
+                if self._troubles.get(kind) != text:  # once, not for every frame
                     self._troubles[kind] = text
                     self._log.error(': '.join(filter(None, (*kind, text))))

@@ -31,10 +31,11 @@ RULES = tuple(AlertRules.__dataclass_fields__)  # parameters of the same names
 
 
 class Camera:
-    """A camera with its subscription, its alert and what is published of its images.
+    """Camera with its subscription, its alert and the publishers of its results.
 
-    The node has one without a name, whose topics are the node's own, or several with names, whose
-    topics stand under their name. Belongs to the executor's thread, but for ``beat``.
+    The node has either one camera without a name, whose topics are directly those of the node, or
+    several cameras with names, which prefix their topics. Used by the executor's thread only,
+    except for ``beat``.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class Camera:
         """Create the camera's services; nothing is subscribed to yet.
 
         Args:
-            node: Owns subscriptions, publishers and services.
-            name: The camera's; empty for the only one.
-            values: The parameters in force for it.
-            alert: Its own.
-            log: The node's.
-            background: Draws its pictures and writes its incidents.
+            node: Node that owns subscriptions, publishers and services.
+            name: Name of the camera; '' for the only one.
+            values: Parameters of the camera.
+            alert: Alert of the camera.
+            log: Log of the node.
+            background: Thread that draws its pictures and writes its incidents.
         """
         self.name = name
         self.values = values
@@ -69,24 +70,24 @@ class Camera:
         self._node = node
         self._log = log
         self._background = background
-        self._reported: set[str] = set()  # faults of the input that the log has
+        self._reported: set[str] = set()  # faults of the input that have been logged
         if name:
             node.create_service(Trigger, f'~/{name}/reset_alert', self._reset_alert)
             node.create_service(SetBool, f'~/{name}/set_enabled', self._set_enabled)
 
     def labelled(self, text: str) -> str:
-        """Return a text with the camera's name before it, where it has one."""
+        """Return a text, prefixed with the camera's name if it has one."""
         return f'{self.name}: {text}' if self.name else text
 
     def configure(self, monitor: Monitor, snapshots: Snapshots, cameras: int) -> None:
-        """Prepare what is published of each image.
+        """Prepare the publishers and the recorder of incidents.
 
         Args:
-            monitor: For what is noted in incidents.
-            snapshots: Are requested when the alert rises.
-            cameras: How many the node has.
+            monitor: Monitor whose bundle is described in incidents.
+            snapshots: Snapshots, which are requested when the alert rises.
+            cameras: Number of cameras of the node.
         """
-        # Imported here: torch takes seconds to load, and the alert must be heard before.
+        # Imported here: loading torch takes seconds, and the alert must be published before.
         from nav_monitor_ros.ros.monitor.camera_pipeline import FrameOutputs
         from nav_monitor_ros.ros.monitor.incidents import Incidents
 
@@ -97,10 +98,10 @@ class Camera:
         self.outputs = self.outputs or FrameOutputs(self._node, self._prefix)
 
     def activate(self, monitor: Monitor) -> CameraPipeline:
-        """Return what the worker does with the camera's frames, which ``listen`` will provide.
+        """Create the worker's pipeline for the camera's frames, which ``listen`` will provide.
 
         Args:
-            monitor: Judges this camera's images and no others.
+            monitor: Monitor that judges only the images of this camera.
         """
         from nav_monitor_ros.ros.monitor.camera_pipeline import CameraPipeline
 
@@ -112,7 +113,7 @@ class Camera:
         return self.pipeline
 
     def listen(self, slot: FrameSlot) -> None:
-        """Subscribe; frames go into the slot."""
+        """Subscribe to the images; frames are put into the slot."""
         self.slot = slot
         self._reported.clear()
         self.subscription = ImageSubscription(
@@ -122,14 +123,14 @@ class Camera:
         self.subscription.enabled = self.enabled
 
     def close(self) -> None:
-        """Stop listening."""
+        """End the subscription."""
         if self.subscription is not None:
             self.subscription.close()
         self.subscription = self.slot = self.pipeline = None
         self.alert.input_explained('')
 
     def follow(self) -> None:
-        """Follow the publishers as they come and go; to be called regularly."""
+        """Adapt to publishers that appear and disappear; must be called regularly."""
         subscription = self.subscription
         if subscription is None:
             return
@@ -137,33 +138,33 @@ class Camera:
         fault, loss = subscription.connection_fault(), subscription.loss_report()
         self.alert.input_explained(fault or loss)
         for kind, text in ((fault, fault), ('loss' if loss else '', loss)):
-            if text and kind not in self._reported:  # once: it may come and go many times
+            if text and kind not in self._reported:  # once, even if the fault recurs
                 self._reported.add(kind)
                 self._log.warning(self.labelled(text))
 
     def forget(self) -> None:
-        """Let go of what ``configure`` prepared for a model."""
+        """Release what ``configure`` prepared for a model."""
         self.alert.on_rise(None)
         incidents, self.incidents = self.incidents, None
         if incidents is not None:
             incidents.close()
 
     def beat(self) -> None:
-        """Have done what is due at the heartbeat: incidents, and a picture that names a fault."""
+        """Queue the periodic work: incidents, and an overlay that shows a fault."""
         self._background.post((self.name, 'heartbeat'), self._beat)
 
     def _beat(self) -> None:
         incidents, outputs, alert = self.incidents, self.outputs, self.alert.alert
         if incidents is not None:
             incidents.beat(time.monotonic())
-        # While frames are judged, their own pictures are drawn.
+        # While frames are being judged, the overlay shows them instead.
         judging = alert.state is not State.INVALID or alert.reason is Reason.WARMING_UP
         if outputs is not None and not judging:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             outputs.views.show_fault(header, alert, self.values)
 
     def change(self, values: Mapping[str, Any], rules: AlertRules) -> None:
-        """Go on with other parameters, and the rules that follow from them."""
+        """Apply changed parameters, and the rules that follow from them."""
         self.alert.rules_changed(rules)
         self.values = values
         if self.pipeline is not None:
@@ -174,12 +175,12 @@ class Camera:
         return self.alert.latch_reset()
 
     def enable(self, enabled: bool) -> Alert:
-        """Switch the camera on or off; off, its alert is True."""
+        """Switch the camera on or off; its alert is True while it is off."""
         self.enabled = enabled
         if self.subscription is not None:
             self.subscription.enabled = enabled
         if self.pipeline is not None:
-            self.pipeline.forget_frames = True  # those of before the gap
+            self.pipeline.forget_frames = True  # those before the gap
         return self.alert.camera_enabled(enabled)
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
@@ -194,23 +195,24 @@ class Camera:
 
 
 def check_camera_topics(node: LifecycleNode, settings: CameraValues) -> None:
-    """Check that no remapping makes one topic of two cameras' alerts, or of their equal views.
+    """Check that remappings keep the cameras' alerts apart, and their images or regions.
 
     Raises:
-        NavMonitorError: One does.
+        NavMonitorError: Two alerts have the same topic, or two cameras the same image topic and
+            region.
     """
     if settings.cameras == ('',):
         return
     alerts = ['ood_alert', *(f'{camera}/ood_alert' for camera in settings.cameras)]
-    check_distinct(node, alerts, 'who listens could not tell one alert from the other')
+    check_distinct(node, alerts, 'subscribers could not distinguish the two alerts')
     views: dict[tuple[str, tuple[int, ...]], str] = {}
     for camera in settings.cameras:
         topic, roi = node.resolve_topic_name(f'{camera}/image'), settings.of(camera)['roi']
         other = views.setdefault((topic, tuple(roi)), camera)
         if other != camera:
             raise NavMonitorError(
-                f'the cameras {other} and {camera} are both {topic}: one of them would not be '
-                f'watched; remap {camera}/image, or give the two a roi of their own'
+                f'the cameras {other} and {camera} both use {topic}: one of them would not be '
+                f'monitored; remap {camera}/image, or give each of them its own roi'
             )
 
 
@@ -218,7 +220,7 @@ def rules_of(settings: CameraValues) -> dict[str, AlertRules]:
     """Return the rules of each camera's alert.
 
     Raises:
-        NavMonitorError: Some of its parameters contradict each other.
+        NavMonitorError: Parameters of a camera contradict each other.
     """
     rules = {}
     for camera in settings.cameras:

@@ -1,4 +1,4 @@
-"""The alerts of all cameras of one node, and the combined one: what happens, in named events."""
+"""The alerts of all cameras of one node and the combined alert, changed by named events."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nav_monitor_ros.ros.process.log import QueuedLog
 
 
 class AlertPublishers:
-    """The alerts of one node. Safe to use from several threads.
+    """Alerts of one node. Thread-safe.
 
-    One lock is held while any state machine takes an event in and anything is published: so the
-    combined alert is never behind what a camera has said, and an older False overtakes a newer True
-    on no topic. Nothing under the lock can block, and the alert is out before its status, its line
-    of the log and whatever else follows from it.
+    One lock is held while a state machine handles an event and while anything is published.
+    Therefore the combined alert never lags behind a camera's, and an older False never overtakes a
+    newer True on any topic. Nothing under the lock can block, and the alert is published before
+    its status, its log line and everything else that follows from it.
     """
 
     def __init__(
@@ -41,14 +41,15 @@ class AlertPublishers:
         rate: float,
         log: QueuedLog,
     ) -> None:
-        """Create the publishers and publish True on all.
+        """Create the publishers and publish True on all of them.
 
         Args:
-            node: Owns the publishers.
-            rules: When each camera's alert changes, by the camera's name; ``''`` where the node has
-                one camera, whose alert is ``ood_alert`` itself.
-            rate: How often ``repeat`` will be called, Hz; sets the offered deadline and lease.
-            log: Gets a line for each change.
+            node: Node that owns the publishers.
+            rules: Rules for each camera's alert, by the camera's name; the name is ``''`` if the
+                node has one camera, whose alert is ``ood_alert`` itself.
+            rate: Rate in Hz at which ``repeat`` will be called, which determines the offered
+                deadline and lease.
+            log: Log for a line about each change.
         """
         lock = threading.Lock()
         now = time.monotonic()
@@ -69,45 +70,45 @@ class AlertPublishers:
 
     @property
     def alert(self) -> Alert:
-        """Return what ``ood_alert`` said last."""
+        """Last published ``ood_alert``."""
         if self._combined is not None:
             return self._combined.alert
         (only,) = self.cameras.values()
         return only.alert
 
     def model_loaded(self) -> None:
-        """Take in that a model was loaded."""
+        """Handle the event that a model was loaded."""
         self._tell_all(lambda machine, now: machine.model_loaded())
 
     def model_failed(self, detail: str) -> None:
-        """Take in that there is no model to judge with, and why, in one line."""
+        """Handle the event that no model is available; ``detail`` is the reason in one line."""
         self._tell_all(lambda machine, now: machine.model_failed(detail))
 
     def node_activated(self) -> None:
-        """Take in that the node judges images from now on."""
+        """Handle the event that the node starts to judge images."""
         self._tell_all(lambda machine, now: machine.activate(True, now))
 
     def node_deactivated(self) -> None:
-        """Take in that the node judges no images any more."""
+        """Handle the event that the node stops judging images."""
         self._tell_all(lambda machine, now: machine.activate(False, now))
 
     def activation_failed(self, detail: str, header: Header) -> None:
-        """Take in why the node could not become active, in one line.
+        """Handle the event that the node could not be activated.
 
         Args:
-            detail: Why.
-            header: Of the statuses, which are published even if no alert changes.
+            detail: Reason in one line.
+            header: Header of the statuses, which are published even if no alert changes.
         """
         self._tell_all(lambda machine, now: machine.activation_failed(detail), header)
 
     def worker_died(self, detail: str) -> None:
-        """Take in that the thread that judges the images has ended by itself."""
+        """Handle the event that the thread that judges images has ended unexpectedly."""
         self._tell_all(
             lambda machine, now: machine.frame_failed(Reason.INFERENCE_ERROR, detail)
         )
 
     def repeat(self) -> None:
-        """Look at the clock and publish every alert, changed or not."""
+        """Update every alert to the current time and publish it, changed or not."""
         for camera in self.cameras.values():
             camera.repeat()
         if self._combined is not None:
@@ -115,7 +116,7 @@ class AlertPublishers:
                 self._combined.update(time.monotonic(), repeat=True)
 
     def wait_for_all_acked(self, timeout: float) -> None:
-        """Wait until all reliable subscribers have the last alerts, so many seconds at most."""
+        """Wait until reliable subscribers have all last alerts, at most ``timeout`` seconds."""
         end = time.monotonic() + timeout
         for publisher in (self._combined, *self._publishers.values()):
             if publisher is not None:
@@ -127,40 +128,41 @@ class AlertPublishers:
 
 
 class CameraAlert:
-    """The alert of one camera, by the events that change it. Safe to use from several threads."""
+    """Alert of one camera and the events that change it. Thread-safe."""
 
     def __init__(
         self, publisher: AlertPublisher, combined: _CombinedAlert | None, lock: threading.Lock
     ) -> None:
-        """Take a publisher into service; ``repeat`` publishes for the first time.
+        """Create the alert; nothing is published yet.
 
         Args:
-            publisher: The camera's own.
-            combined: Follows from it, where the node has several cameras.
-            lock: Is held while an event is taken in and published; shared by the node's cameras.
+            publisher: Publisher of the camera's alert.
+            combined: Combined alert, if the node has several cameras.
+            lock: Lock that is held while an event is handled and published; shared by all cameras
+                of the node.
         """
         self._publisher, self._combined, self._lock = publisher, combined, lock
 
     @property
     def alert(self) -> Alert:
-        """Return what was published last."""
+        """Last published alert."""
         return self._publisher.alert
 
     @property
     def calibration_stale(self) -> str:
-        """Return in one line how the camera's world has left the calibration's, or nothing."""
+        """Why the calibration no longer fits the camera's images, in one line; '' if it does."""
         return self._publisher.machine.calibration_stale
 
     def on_rise(self, notify: Callable[[Alert], None] | None) -> None:
-        """Have a function called, which must be quick, whenever False becomes True."""
+        """Set a function, which must be fast, to call whenever the alert changes to True."""
         self._publisher.on_rise = notify
 
     def image_arrived(self, publisher: Hashable, arrived: float) -> None:
-        """Take in that an image has arrived; nothing is published.
+        """Handle the arrival of an image; nothing is published.
 
         Args:
-            publisher: Equal for the images of one publisher.
-            arrived: When it came (steady, seconds).
+            publisher: Identity of the image's publisher.
+            arrived: Arrival time on the steady clock, seconds.
         """
         with self._lock:
             self._publisher.machine.image_arrived(arrived, time.monotonic(), publisher)
@@ -176,19 +178,20 @@ class CameraAlert:
         values: Mapping[str, object],
         dismissed: threading.Event,
     ) -> Alert | None:
-        """Take in the verdict on a frame.
+        """Handle the verdict on a frame.
 
         Args:
-            verdict: On the frame alone.
-            fingerprint: A checksum of the pixels.
-            capture_time: When the image was taken, as far as that is known (steady, seconds).
-            header: The image's.
-            arrived: When the image came (steady, seconds); the status tells the latency.
-            values: More values for the status.
-            dismissed: Is set when the caller may not speak for this camera any more.
+            verdict: Verdict on the frame alone.
+            fingerprint: Checksum of the pixels.
+            capture_time: Best known capture time of the image on the steady clock, seconds.
+            header: Header of the image.
+            arrived: Arrival time of the image on the steady clock, seconds; the status reports the
+                latency since then.
+            values: Further values for the status.
+            dismissed: Event that is set once the caller must no longer publish for this camera.
 
         Returns:
-            The alert after it; None if the caller was dismissed, and nothing was published.
+            New alert; None if the caller was dismissed, and nothing was published.
         """
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
         with self._lock:
@@ -202,11 +205,11 @@ class CameraAlert:
             return self._publisher.alert
 
     def frame_failed(self, reason: Reason, detail: str, header: Header) -> None:
-        """Take in that a frame could not be judged, and why; its status has the image's header."""
+        """Handle a frame that could not be judged; its status has the image's header."""
         self._tell(lambda machine, now: machine.frame_failed(reason, detail), header)
 
     def input_explained(self, fault: str) -> None:
-        """Take in why images may be missing, in one line; the detail of such an alert names it."""
+        """Set the likely cause of missing images, in one line, for the detail of such an alert."""
         if fault == self._publisher.machine.input_fault:
             return
 
@@ -216,25 +219,25 @@ class CameraAlert:
         self._tell(explain)
 
     def rules_changed(self, rules: AlertRules) -> None:
-        """Take in other rules."""
+        """Apply changed rules."""
         changes = {field.name: getattr(rules, field.name) for field in fields(rules)}
         self._tell(lambda machine, now: machine.change_rules(**changes))
 
     def latch_reset(self) -> Alert:
-        """Take in that a latched alert is released; return the alert after it."""
+        """Release a latched alert; return the new alert."""
         return self._tell(lambda machine, now: machine.reset())
 
     def camera_enabled(self, enabled: bool) -> Alert:
-        """Take in that the camera was switched on or off; return the alert after it."""
+        """Handle the switching of the camera on or off; return the new alert."""
         return self._tell(lambda machine, now: machine.enable(enabled, now))
 
     def repeat(self) -> None:
-        """Look at the clock and publish the alert, changed or not."""
+        """Update the alert to the current time and publish it, changed or not."""
         with self._lock:
             self._publish(time.monotonic(), repeat=True)
 
     def _tell(self, event: _Event, header: Header | None = None) -> Alert:
-        """Take an event into the state machine and publish what follows from it."""
+        """Pass an event to the state machine and publish the result."""
         with self._lock:
             now = time.monotonic()
             event(self._publisher.machine, now)
@@ -259,7 +262,7 @@ class CameraAlert:
 
 
 class _CombinedAlert:
-    """``ood_alert`` of several cameras: True if any of theirs is. Callers hold the lock."""
+    """``ood_alert`` of several cameras: True if any of theirs is. Callers must hold the lock."""
 
     def __init__(
         self,
@@ -271,7 +274,7 @@ class _CombinedAlert:
         self._cameras, self._log = cameras, log
         self._publisher = create_alert_publisher(node, 'ood_alert', rate)
         self._status = AlertStatus(node)
-        self._parts: dict[str, Alert] = {}  # each camera's, as they were combined last
+        self._parts: dict[str, Alert] = {}  # alert of each camera at the last combination
         self._alert: Alert | None = None
 
     @property
@@ -285,9 +288,9 @@ class _CombinedAlert:
         """Combine the cameras' alerts; publish the combined one if any of them has changed.
 
         Args:
-            now: Seconds, steady clock.
-            updated: The camera whose alert has just been computed; the others are refreshed.
-            repeat: Publish it anyway.
+            now: Time on the steady clock, seconds.
+            updated: Camera whose alert has just been computed; the others are refreshed.
+            repeat: Whether to publish in any case.
         """
         parts, before = self._parts, self._alert
         self._combine(now, updated)
@@ -317,8 +320,8 @@ class _CombinedAlert:
 
 
 def _differ(before: Mapping[str, Alert], after: Mapping[str, Alert]) -> bool:
-    """Return whether any camera's alert is another one for those who listen."""
+    """Return whether the published alert of any camera has changed."""
     return any(differs(before.get(name), alert) for name, alert in after.items())
 
 
-_Event = Callable[[AlertMachine, float], None]  # the machine, seconds on the steady clock
+_Event = Callable[[AlertMachine, float], None]  # state machine, seconds on the steady clock

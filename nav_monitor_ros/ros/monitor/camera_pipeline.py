@@ -1,4 +1,4 @@
-"""What the worker does with one camera's frames: decode and prepare, publish, record."""
+"""Processing of one camera's frames in the worker: decode and prepare, publish, record."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _NUMBERS = re.compile(r'[\d.]+')
 
 
 class FrameOutputs:
-    """The publishers of one camera that publish once for each judged frame."""
+    """Publishers of one camera that publish once for each judged frame."""
 
     def __init__(self, node: LifecycleNode, prefix: str) -> None:
         """Create the publishers.
 
         Args:
-            node: Owns them.
-            prefix: Stands before their names, ends in a slash unless it is empty.
+            node: Node that owns the publishers.
+            prefix: Prefix of their names; ends in a slash unless it is empty.
         """
         self._prediction = node.create_publisher(
             Classification, f'~/{prefix}prediction', reliable(10), **unattended()
@@ -66,9 +66,9 @@ class FrameOutputs:
 
 
 class CameraPipeline:
-    """One camera's frames from the queue to its alert. Belongs to the worker's thread.
+    """Path of one camera's frames from the queue to the alert. Used by the worker's thread only.
 
-    Counters may be read, and ``values`` and ``forget_frames`` set, from any thread.
+    However, any thread may read counters and set ``values`` and ``forget_frames``.
     """
 
     def __init__(
@@ -83,24 +83,25 @@ class CameraPipeline:
         background: BackgroundThread,
         clock_remedy: Callable[[], str],
     ) -> None:
-        """Start without frames.
+        """Create the pipeline.
 
         Args:
-            camera: Its name; empty for the only one.
-            monitor: Judges this camera's images and no others.
-            alert: Is told what became of each frame.
-            outputs: Get each verdict.
-            incidents: Get each judged frame.
-            values: The parameters in force for it.
-            log: Gets each kind of failure once.
-            background: Draws the pictures.
-            clock_remedy: Returns what to do where stamps are far from the node's clock.
+            camera: Name of the camera; '' for the only one.
+            monitor: Monitor that judges only the images of this camera.
+            alert: Alert that receives the result of each frame.
+            outputs: Publishers of each verdict.
+            incidents: Recorder of each judged frame.
+            values: Parameters of the camera.
+            log: Log for failures, once for each kind.
+            background: Thread that draws the pictures.
+            clock_remedy: Function that returns a remedy for stamps that differ from the node's
+                clock.
         """
         self.camera = camera
         self.monitor = monitor
         self.outputs = outputs
         self.values = values
-        self.forget_frames = False  # the next image does not follow the last one
+        self.forget_frames = False  # whether the next image does not continue the last ones
         self.judged = 0
         self.failed = 0
         self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
@@ -115,10 +116,10 @@ class CameraPipeline:
         self._last_failure = ''
 
     def prepare(self, frame: QueuedFrame) -> tuple[DecodedImage, Prepared]:
-        """Return a frame decoded, and as the network takes it.
+        """Return a frame, decoded and as input of the network.
 
         Raises:
-            NavMonitorError: It is old, broken, blank or saturated.
+            NavMonitorError: The frame is stale, malformed, blank or saturated.
         """
         values, message = self.values, frame.message
         require_fresh(frame.stamp_age, values['stamp_tolerance'], "node's", self._clock_remedy)
@@ -139,15 +140,15 @@ class CameraPipeline:
     def publish(
         self, frame: QueuedFrame, observation: Observation, dismissed: threading.Event
     ) -> Alert | None:
-        """Publish what follows from a judged frame, the alert first.
+        """Publish the results of a judged frame, the alert first.
 
         Args:
-            frame: As it came in.
-            observation: Of it.
-            dismissed: Is set when the worker may not speak for this camera any more.
+            frame: Received frame.
+            observation: Result of judging the frame.
+            dismissed: Event that is set once the worker must no longer publish for this camera.
 
         Returns:
-            The alert; None if the worker was dismissed, and nothing was published.
+            New alert; None if the worker was dismissed, and nothing was published.
         """
         verdict = observation.verdict
         alert = self._alert.frame_judged(
@@ -165,7 +166,7 @@ class CameraPipeline:
     def record(
         self, frame: QueuedFrame, image: DecodedImage, observation: Observation, alert: Alert
     ) -> None:
-        """Do for a judged frame what is for people, and can wait: incidents and pictures."""
+        """Do the work on a judged frame that is not urgent: incidents and pictures."""
         header = frame.message.header
         self._incidents.frame(
             RecordedFrame(
@@ -182,7 +183,7 @@ class CameraPipeline:
             )
 
     def fail(self, frame: QueuedFrame, error: BaseException) -> None:
-        """Publish that a frame could not be judged; log it once for each kind."""
+        """Publish that a frame could not be judged; log each kind of failure once."""
         reason, detail = failure_of(error)
         self.failed += 1
         self._alert.frame_failed(reason, detail, frame.message.header)
@@ -193,7 +194,7 @@ class CameraPipeline:
             self._log.error(f'{camera}{reason.value}: {detail}')
 
     def _capture_time(self, frame: QueuedFrame) -> float:
-        """Return when an image was taken, as far as that is known, in steady seconds."""
+        """Return the best known capture time of an image on the steady clock, in seconds."""
         clocks_agree = self.values['stamp_tolerance'] > 0
         return frame.arrived - (max(0.0, frame.stamp_age) if clocks_agree else 0.0)
 

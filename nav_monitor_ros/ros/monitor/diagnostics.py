@@ -1,4 +1,4 @@
-"""``/diagnostics``: what a person wants to know once a second of each camera and of the model."""
+"""``/diagnostics``: the state of each camera and of the model, once per second."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Status = tuple[bytes, str, Mapping[str, object]]  # level, message, values
 
 
 class Diagnostics:
-    """Publishes how the node is. Belongs to the executor's thread."""
+    """Publisher of the node's diagnostics. Used by the executor's thread only."""
 
     def __init__(
         self,
@@ -41,15 +41,15 @@ class Diagnostics:
         """Create the publisher.
 
         Args:
-            node: Owns it.
-            cameras: That are looked at.
-            unknown_parameters: What there is to say of parameters that nothing reads.
+            node: Node that owns the publisher.
+            cameras: Cameras to report on.
+            unknown_parameters: A line for each parameter without effect.
         """
         self._node = node
         self._unknown = unknown_parameters
         self._cameras = cameras
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
-        self._received = dict.fromkeys(cameras, 0)  # when last looked
+        self._received = dict.fromkeys(cameras, 0)  # at the last publication
         self._lost = dict.fromkeys(cameras, 0)
 
     def publish(
@@ -60,24 +60,24 @@ class Diagnostics:
         bundle: str,
         counters: Mapping[str, object],
     ) -> None:
-        """Say how everything is.
+        """Publish the diagnostics.
 
         Args:
-            alert: What ``ood_alert`` says.
-            monitor: The model, if there is one.
-            fault: Why there is none.
-            bundle: The one that the parameters name.
-            counters: What else is counted that belongs to the alert.
+            alert: Published ``ood_alert``.
+            monitor: Loaded model, if there is one.
+            fault: Reason of the last failure; '' if there was none.
+            bundle: Bundle that the parameters name.
+            counters: Further counters to report with the alert.
         """
         parts: dict[str, Status] = {}
         for camera in self._cameras:
             parts[camera.labelled('input')] = self._input(camera)
             parts[camera.labelled('inference')] = _inference(camera)
-            its = camera.incidents.counters() if camera.incidents is not None else {}
+            incidents = camera.incidents.counters() if camera.incidents is not None else {}
             if camera.name:
-                parts[camera.labelled('ood')] = _ood(camera.alert.alert, its)
+                parts[camera.labelled('ood')] = _ood(camera.alert.alert, incidents)
             else:
-                counters = {**its, **counters}
+                counters = {**incidents, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, fault, bundle)
         if self._unknown:
@@ -124,7 +124,7 @@ class Diagnostics:
             what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
             return (
                 DiagnosticStatus.WARN if lost > 0 and silent < SILENCE else DiagnosticStatus.ERROR,
-                f'{what} of a best-effort publisher: {REMEDY}',
+                f'{what} from a best-effort publisher: {REMEDY}',
                 values,
             )
         if silent > SILENCE:
@@ -135,10 +135,10 @@ class Diagnostics:
             others = ', '.join(subscription.publishers.other_types)
             return (
                 DiagnosticStatus.WARN,
-                f'{rate:.0f} images a second; {subscription.topic} carries {others}, too',
+                f'{rate:.0f} images per second; {subscription.topic} also carries {others}',
                 values,
             )
-        return DiagnosticStatus.OK, f'{rate:.0f} images a second', values
+        return DiagnosticStatus.OK, f'{rate:.0f} images per second', values
 
     def _model(self, monitor: Monitor | None, fault: str, wanted: str) -> Status:
         if monitor is None:

@@ -1,4 +1,4 @@
-"""A subscription to images that takes whatever quality of service the cameras offer."""
+"""Subscription to images that adapts to the QoS of the cameras."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ REMEDY = (
     'this package (larger shared memory)'
 )
 LOSS_PERIOD = 5.0  # seconds over which lost images are counted
-LOST_IMAGES = 10  # of that period from which they are worth a word
-SILENCE = 2.0  # seconds without an image after which a best-effort publisher is suspected
+LOST_IMAGES = 10  # smallest number of images lost in that period that is reported
+SILENCE = 2.0  # seconds without an image after which the transport is suspected
 _TYPES = {Image: 'sensor_msgs/msg/Image', CompressedImage: 'sensor_msgs/msg/CompressedImage'}
 
 
 @dataclass(frozen=True)
 class Publishers:
-    """Who publishes on the topic."""
+    """Numbers and types of the publishers on the topic."""
 
     reliable: int
     best_effort: int
@@ -44,17 +44,17 @@ class Publishers:
 
     @property
     def count(self) -> int:
-        """Return how many publishers can be received."""
+        """Number of publishers that can be received."""
         return self.reliable + self.best_effort
 
 
 class ImageSubscription:
-    """Subscribes reliably if every publisher offers it, else with best effort.
+    """Subscription that is reliable if every publisher is, and best-effort otherwise.
 
-    A best-effort subscription to a large image can see nothing at all: its fragments overflow the
-    middleware's buffers and are not sent again. A reliable subscription is not even connected to a
-    best-effort publisher. So the publishers are looked at again and again. Belongs to the executor
-    thread.
+    A best-effort subscription to large images may receive nothing, because the fragments overflow
+    the middleware's buffers and are not resent. A reliable subscription, however, does not match a
+    best-effort publisher. Therefore the publishers are checked regularly. Used by the executor's
+    thread only.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class ImageSubscription:
         """Subscribe to a name relative to the node's namespace.
 
         Args:
-            node: Owns the subscription.
-            log: Gets a line when the reliability changes.
-            transport: ``raw`` or ``compressed``, which listens to ``image/compressed``.
-            name: The topic without ``/compressed``.
-            alert: Is told of each image as it arrives.
-            slot: Gets each image while ``enabled``.
+            node: Node that owns the subscription.
+            log: Log for a line when the reliability changes.
+            transport: ``raw``, or ``compressed`` to subscribe to ``image/compressed``.
+            name: Name of the topic without ``/compressed``.
+            alert: Alert that is notified of each arriving image.
+            slot: Slot for the images, which is filled while ``enabled``.
         """
         self._node = node
         self._log = log
@@ -83,22 +83,22 @@ class ImageSubscription:
         self.enabled = True
         self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
-        # Given as it is in the code, or remappings would be applied to a resolved name again.
+        # The unresolved name, because remappings would be applied to a resolved one again.
         self._asked = name
         topic = node.resolve_topic_name(name)
         if transport == 'compressed' and not topic.endswith('/compressed'):
             self._asked = f'{topic}/compressed'
         self.topic = node.resolve_topic_name(self._asked)
         self.reliability = ReliabilityPolicy.RELIABLE
-        self.lost = 0  # messages that the middleware says it lost
+        self.lost = 0  # messages that the middleware reports as lost
         self.received = 0
-        self.last_arrival = time.monotonic()  # of an image, or when the subscription began
+        self.last_arrival = time.monotonic()  # of an image, or the start of the subscription
         self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, received
         self.publishers = self._look()
         self._subscribe()
 
     def follow(self) -> None:
-        """Look at the publishers; subscribe anew where another reliability serves them all."""
+        """Check the publishers; renew the subscription if another reliability suits all."""
         now = time.monotonic()
         self._counts.append((now, self.lost, self.received))
         while now - self._counts[0][0] > LOSS_PERIOD:
@@ -108,15 +108,15 @@ class ImageSubscription:
             self._node.destroy_subscription(self._subscription)
             self._subscribe()
             self._log.info(
-                f'listening to {self.topic} with {self.reliability.name.lower()} reliability'
+                f'subscribed to {self.topic} with {self.reliability.name.lower()} reliability'
             )
 
     def close(self) -> None:
-        """Stop listening."""
+        """End the subscription."""
         self._node.destroy_subscription(self._subscription)
 
     def connection_fault(self) -> str:
-        """Return why no publisher can be received and how to mend it, or nothing."""
+        """Return why no publisher can be received, with a remedy; '' if one can."""
         seen = self.publishers
         if seen.other_types and not seen.count:
             return (
@@ -128,19 +128,19 @@ class ImageSubscription:
         return ''
 
     def loss_report(self) -> str:
-        """Return that the transport loses images and how to mend it, or nothing."""
+        """Return how many images the transport loses, with a remedy; '' if few."""
         if not self.publishers.best_effort:
             return ''
         silent = time.monotonic() - self.last_arrival
         if silent > SILENCE:
-            return f'a best-effort publisher of {self.topic} is there, but nothing comes: {REMEDY}'
+            return f'{self.topic} has a best-effort publisher, but no image arrives: {REMEDY}'
         _, lost, received = self._counts[0] if self._counts else (0.0, self.lost, self.received)
         lost, received = self.lost - lost, self.received - received
         if lost < LOST_IMAGES:
             return ''
         return (
             f'{lost} of {lost + received} images of a best-effort publisher of {self.topic} were '
-            f'lost on their way: {REMEDY}'
+            f'lost in transport: {REMEDY}'
         )
 
     def _look(self) -> Publishers:
@@ -152,7 +152,7 @@ class ImageSubscription:
 
     def _wanted(self) -> ReliabilityPolicy:
         if not self.publishers.count:
-            return self.reliability  # nobody to please: stay
+            return self.reliability  # unchanged without a publisher
         if self.publishers.best_effort:
             return ReliabilityPolicy.BEST_EFFORT
         return ReliabilityPolicy.RELIABLE
@@ -166,7 +166,7 @@ class ImageSubscription:
             QoSProfile(depth=1, reliability=self.reliability),
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=self._note_lost,
-                use_default_callbacks=False,  # publishers are looked at anyway
+                use_default_callbacks=False,  # publishers are checked anyway
             ),
         )
 
@@ -174,9 +174,9 @@ class ImageSubscription:
         self.received += 1
         waited = received_age(info)
         if waited == math.inf:
-            return  # nobody knows how old it is; the next one is as good
+            return  # its age is unknown; the next image will do
         arrived = self.last_arrival = time.monotonic() - waited
-        # Before Kilted the middleware does not tell publishers apart; frame ids mostly do.
+        # Before Kilted the middleware does not identify publishers; frame ids usually do.
         publisher = (message.header.frame_id, repr(info.get('publisher_gid')))
         self._alert.image_arrived(publisher, arrived)
         if self.enabled:

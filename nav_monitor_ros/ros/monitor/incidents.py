@@ -1,4 +1,4 @@
-"""What is kept of a rising alert: pictures with their verdicts, and rosbag2's snapshot."""
+"""Records of a rising alert: images with their verdicts, and a rosbag2 snapshot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def snapshot_type() -> Any:
     """Return the type of rosbag2's snapshot service.
 
     Raises:
-        NavMonitorError: It is not installed.
+        NavMonitorError: The package of the type is not installed.
     """
     try:
         return importlib.import_module('rosbag2_interfaces.srv').Snapshot
@@ -35,19 +35,19 @@ def snapshot_type() -> Any:
 
 
 class SnapshotCaller:
-    """Asks a rosbag2 recorder to write what it has in memory, and never waits for the answer."""
+    """Client that asks a rosbag2 recorder to write its buffer, without waiting for the response."""
 
     def __init__(self, node: LifecycleNode, log: QueuedLog, service: str, kind: Any) -> None:
         """Create the client.
 
         Args:
-            node: Owns it.
-            log: Gets what goes wrong.
+            node: Node that owns the client.
+            log: Log for failures.
             service: Name of the service.
-            kind: Its type, whose request is empty and whose answer has ``success``.
+            kind: Type of the service, with an empty request and ``success`` in the response.
 
         Raises:
-            NavMonitorError: ROS does not take the name.
+            NavMonitorError: The name is not a valid name of a service.
         """
         self._node, self._log, self._service, self._kind = node, log, service, kind
         try:
@@ -63,17 +63,17 @@ class SnapshotCaller:
         self.failed = 0
 
     def call(self, now: float, interval: float) -> None:
-        """Ask for a snapshot, unless one was asked for in the last ``interval`` seconds."""
+        """Request a snapshot, unless one was requested in the last ``interval`` seconds."""
         if now - self._last < interval:
             return
         self._last = now
         if not self._client.service_is_ready():
-            self._fail(f'no snapshot: nobody offers {self._service}')
+            self._fail(f'no snapshot: the service {self._service} is not available')
             return
         self._client.call_async(self._kind.Request()).add_done_callback(self._answered)
 
     def close(self) -> None:
-        """Let the client go."""
+        """Destroy the client."""
         self._node.destroy_client(self._client)
 
     def _answered(self, future: Any) -> None:
@@ -81,17 +81,17 @@ class SnapshotCaller:
             self.taken += 1
             self._failure = ''
         else:
-            self._fail(f'no snapshot: {self._service} answered that it failed')
+            self._fail(f'no snapshot: {self._service} reported a failure')
 
     def _fail(self, failure: str) -> None:
         self.failed += 1
-        if failure != self._failure:  # once, not with every alert
+        if failure != self._failure:  # once, not for every alert
             self._failure = failure
             self._log.warning(failure)
 
 
 class Snapshots:
-    """Has a recorder's snapshot taken when the alert of any camera rises."""
+    """Snapshots of a rosbag2 recorder, taken when the alert of any camera rises."""
 
     def __init__(
         self,
@@ -100,16 +100,16 @@ class Snapshots:
         values: Callable[[], Mapping[str, Any]],
         load_type: Callable[[], Any] = snapshot_type,
     ) -> None:
-        """Prepare what the parameters name.
+        """Create the client if the parameters name a service.
 
         Args:
-            node: For the client of the snapshot service.
-            log: Gets what goes wrong.
-            values: Returns the parameters in force.
-            load_type: Returns the type of the snapshot service.
+            node: Node that owns the client of the snapshot service.
+            log: Log for failures.
+            values: Function that returns the current parameters.
+            load_type: Function that returns the type of the snapshot service.
 
         Raises:
-            NavMonitorError: The snapshot's type is not installed, or ROS does not take the name.
+            NavMonitorError: The type of the service is not installed, or its name is invalid.
         """
         self._values = values
         service = values()['snapshot_service']
@@ -117,17 +117,17 @@ class Snapshots:
         self._wanted = threading.Event()
 
     def want(self) -> None:
-        """Have the next heartbeat ask for a snapshot; quick."""
+        """Request a snapshot at the next heartbeat; returns immediately."""
         self._wanted.set()
 
     def beat(self, now: float) -> None:
-        """Ask if somebody wanted it; called with the heartbeat of the alert."""
+        """Call the service if a snapshot was requested; called at each heartbeat of the alert."""
         if self._caller is not None and self._wanted.is_set():
             self._wanted.clear()
             self._caller.call(now, self._values()['incident_interval'])
 
     def close(self) -> None:
-        """Let the service go."""
+        """Destroy the client."""
         if self._caller is not None:
             self._caller.close()
 
@@ -139,7 +139,7 @@ class Snapshots:
 
 
 class Incidents:
-    """Keeps the evidence of one camera's rising alerts, as the parameters want it."""
+    """Records of one camera's rising alerts, according to the parameters."""
 
     def __init__(
         self,
@@ -149,15 +149,15 @@ class Incidents:
         camera: str = '',
         cameras: int = 1,
     ) -> None:
-        """Start without frames.
+        """Create the recorder.
 
         Args:
-            bundle: Is noted in each incident.
-            values: Returns the parameters in force.
-            snapshots: Are wanted whenever this alert rises.
-            camera: Name of the camera where there are several, and of the folder in the incidents'
-                folder that is its own.
-            cameras: How many share the memory and the room that incidents may take.
+            bundle: Bundle to describe in each incident.
+            values: Function that returns the current parameters.
+            snapshots: Snapshots, which are requested whenever this alert rises.
+            camera: Name of the camera, and of its subfolder of the incident folder; '' if the node
+                has only one camera.
+            cameras: Number of cameras that share the memory and disk space for incidents.
         """
         self._values, self._snapshots = values, snapshots
         self._camera, self._cameras = camera, cameras
@@ -166,20 +166,20 @@ class Incidents:
         )
 
     def alert_rose(self, alert: Alert) -> None:
-        """Note that the alert rose; quick, since the lock of the alerts is held."""
+        """Handle a rising alert; fast, because the lock of the alerts is held."""
         self._recorder.alert_rose(alert)
         self._snapshots.want()
 
     def frame(self, moment: RecordedFrame) -> None:
-        """Take in a judged frame."""
+        """Add a judged frame."""
         self._recorder.frame(moment, self._rules())
 
     def beat(self, now: float) -> None:
-        """Do what is due; called with the heartbeat of the alert."""
+        """Write incidents that are due; called at each heartbeat of the alert."""
         self._recorder.flush(self._rules(), now)
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish the incident that is being written."""
         self._recorder.close(timeout=2.0)
 
     def counters(self) -> dict[str, int]:

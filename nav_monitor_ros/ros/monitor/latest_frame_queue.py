@@ -1,4 +1,4 @@
-"""The newest frame of each camera, handed from the executor's thread to the worker's."""
+"""Queue of the newest frame of each camera, from the executor's thread to the worker's."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from sensor_msgs.msg import CompressedImage, Image
 
-# Seconds for which the executor's thread yields when a frame wakes the idle worker. What it does
-# next, looking at all its entities in Python, can wait; else the worker would wait for it, since
-# only one of them runs at a time until the network computes.
+# Seconds for which the executor's thread yields when a frame wakes the idle worker. Its next task,
+# checking all its entities in Python, is not urgent; without the pause the worker would wait for
+# it, because only one of them can hold the interpreter lock until the network computes.
 YIELD_TIME = 0.002
-YIELD_SHARE = 0.2  # of the executor's time at most, so that the images of many cameras get through
+YIELD_SHARE = 0.2  # largest share of the executor's time, so that it can serve many cameras
 
 
 class QueuedFrame(NamedTuple):
-    """An image as it came in."""
+    """Received image."""
 
     message: Image | CompressedImage
     arrived: float  # seconds, steady clock
@@ -25,30 +25,30 @@ class QueuedFrame(NamedTuple):
 
 
 class FrameSlot:
-    """Keeps the newest frame of one camera; an older one that was not taken is dropped."""
+    """Slot for the newest frame of one camera; an older frame that was not taken is dropped."""
 
     def __init__(self, queue: LatestFrameQueue) -> None:
-        """Start empty.
+        """Create an empty slot.
 
         Args:
-            queue: The one that the slot belongs to.
+            queue: Queue that contains the slot.
         """
         self._queue = queue
         self._frame: QueuedFrame | None = None
-        self.interval = 0.0  # minimum seconds between two frames that are taken
-        self.due = -math.inf  # steady seconds before which no frame is taken
+        self.interval = 0.0  # minimum time between two taken frames, seconds
+        self.due = -math.inf  # earliest time for taking a frame, seconds on the steady clock
         self.received = 0
         self.dropped = 0
 
     def put(self, frame: QueuedFrame) -> None:
-        """Put the newest frame in, and let an idle worker run first."""
+        """Store the newest frame, and let an idle worker run first."""
         queue = self._queue
         with queue.changed:
             self.received += 1
             replaced = self._frame is not None
             self.dropped += replaced
             self._frame = frame
-            if not replaced:  # else the worker knows, and is busy or waits for the slot to be due
+            if not replaced:  # otherwise the worker knows, and is busy or waits for the slot
                 queue.changed.notify()
             woken, queue.idle = queue.idle, False
         if woken:
@@ -56,11 +56,11 @@ class FrameSlot:
 
     @property
     def waiting(self) -> bool:
-        """Return whether a frame is in it."""
+        """Whether the slot contains a frame."""
         return self._frame is not None
 
     def take(self, now: float) -> QueuedFrame | None:
-        """Return the frame if it is due, and leave the slot empty; the queue holds the lock."""
+        """Remove and return the frame if it is due; the queue must hold the lock."""
         if self._frame is None or now < self.due:
             return None
         frame, self._frame = self._frame, None
@@ -69,26 +69,26 @@ class FrameSlot:
 
 
 class LatestFrameQueue:
-    """One slot for each camera; the worker takes all frames that are due at once.
+    """Queue with one slot per camera; the worker takes all frames that are due together.
 
-    No camera waits behind another: one that floods replaces the frame in its own slot, and the
-    others' frames are taken in the same turn. A slot with an interval is emptied no more often than
-    that, so that a flood does not use up the worker's time either.
+    No camera waits for another: a flooding camera replaces the frame in its own slot, and the
+    frames of the others are taken in the same turn. A slot with an interval is emptied at most once
+    per interval, so that a flood does not use up the worker's time, either.
     """
 
     def __init__(self, count: int) -> None:
-        """Open with so many empty slots."""
+        """Create the queue with ``count`` empty slots."""
         self.changed = threading.Condition()
         self._open = True
-        self.idle = False  # whether the worker waits, and no frame has come since
+        self.idle = False  # whether the worker is waiting and no frame has arrived since
         self._next_yield = -math.inf
         self.slots: tuple[FrameSlot, ...] = tuple(FrameSlot(self) for _ in range(count))
 
     def take(self) -> list[tuple[int, QueuedFrame]] | None:
-        """Wait until a frame is due; return all that are, each with the number of its slot.
+        """Wait until a frame is due, and take all frames that are.
 
         Returns:
-            At least one; None once the queue is closed.
+            At least one frame, each with the number of its slot; None once the queue is closed.
         """
         with self.changed:
             while self._open:
@@ -103,13 +103,13 @@ class LatestFrameQueue:
             return None
 
     def close(self) -> None:
-        """End the wait of whoever takes frames."""
+        """Close the queue and end a wait in ``take``."""
         with self.changed:
             self._open = False
             self.changed.notify_all()
 
     def yield_to_worker(self) -> None:
-        """Let a worker that was just woken run first, but not too often."""
+        """Let a worker that has just been woken run first, but not too often."""
         now = time.monotonic()
         if now >= self._next_yield:
             self._next_yield = now + YIELD_TIME / YIELD_SHARE

@@ -1,4 +1,4 @@
-"""``~/overlay``, ``~/activations`` and ``~/activation_volume``, for whoever watches them only."""
+"""``~/overlay``, ``~/activations`` and ``~/activation_volume``, published only if subscribed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nav_monitor_ros.views.activation_maps import draw_activations, image_scale
 from nav_monitor_ros.views.overlay import draw_overlay
 from nav_monitor_ros.views.volume import cloud
 
-# A picture goes out in many fragments; one that is lost can be sent again for so many pictures.
+# Number of pictures for which lost fragments can be resent.
 _DEPTH = 5
 
 
 class _View:
-    """One picture, as an image and as a compressed image, at a limited rate."""
+    """Picture that is published raw and compressed, at a limited rate."""
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
         topic = f'~/{name}'
@@ -37,7 +37,7 @@ class _View:
         self._compressed = node.create_publisher(
             CompressedImage, f'{topic}/compressed', reliable(1), **unattended()
         )
-        self._next = 0.0  # steady seconds before which nothing is drawn
+        self._next = 0.0  # earliest time of the next picture, seconds on the steady clock
 
     @property
     def watched(self) -> bool:
@@ -50,8 +50,8 @@ class _View:
 
     def publish(self, header: Header, rgb: np.ndarray, period: float) -> None:
         now = time.monotonic()
-        # A due time that moves by whole periods keeps the mean rate; one that fell behind does not
-        # make up for what was missed.
+        # Advancing the due time by whole periods keeps the mean rate; missed pictures are not made
+        # up for.
         self._next = max(self._next + period, now)
         if self._raw.get_subscription_count():
             self._raw.publish(image_message(header, rgb))
@@ -60,13 +60,13 @@ class _View:
 
 
 class _CloudView:
-    """The volume, as a point cloud, at a limited rate."""
+    """Volume that is published as a point cloud, at a limited rate."""
 
     def __init__(self, node: LifecycleNode, name: str) -> None:
         self._publisher = node.create_publisher(
             PointCloud2, f'~/{name}', reliable(1), **unattended()
         )
-        self._next = 0.0  # steady seconds before which nothing is made
+        self._next = 0.0  # earliest time of the next cloud, seconds on the steady clock
 
     def is_due(self, now: float) -> bool:
         return now >= self._next and self._publisher.get_subscription_count() > 0
@@ -78,7 +78,7 @@ class _CloudView:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """One layer of one frame, by the parameters in force."""
+    """Drawing of one layer for one frame, with the current parameters."""
 
     maps: np.ndarray  # float32 (C, h, w), (tokens, D) or (D,)
     layer: str
@@ -112,21 +112,21 @@ class _Drawing:
 
 
 class LiveViews:
-    """Draws the pictures that are watched. One thread draws; any may ask what is due."""
+    """Pictures for subscribers. Only one thread may draw; any may check what is due."""
 
     def __init__(self, node: LifecycleNode, prefix: str = '') -> None:
         """Create the publishers.
 
         Args:
-            node: Owns them.
-            prefix: Stands before their names, ends in a slash unless it is empty.
+            node: Node that owns the publishers.
+            prefix: Prefix of their names; ends in a slash unless it is empty.
         """
         self._overlay = _View(node, f'{prefix}overlay')
         self._activations = _View(node, f'{prefix}activations')
         self._volume = _CloudView(node, f'{prefix}activation_volume')
         self._last_rgb: np.ndarray | None = None
         self.drawn = 0  # pictures drawn since the start
-        self.times: deque[float] = deque(maxlen=300)  # seconds that the last ones took to draw
+        self.times: deque[float] = deque(maxlen=300)  # drawing times of the last ones, seconds
 
     def need_maps(self) -> bool:
         """Return whether a picture is due that shows the maps of a layer."""
@@ -146,7 +146,7 @@ class LiveViews:
         monitor: Monitor,
         values: Mapping[str, Any],
     ) -> None:
-        """Draw and publish what is due."""
+        """Draw and publish the pictures that are due."""
         period = 1.0 / values['view_rate']
         if self._overlay.is_due(time.monotonic()):
             self._last_rgb = rgb = image.rgb()
@@ -160,7 +160,7 @@ class LiveViews:
                 self._volume.publish(header, self._timed(drawing.points), period)
 
     def show_fault(self, header: Header, alert: Alert, values: Mapping[str, Any]) -> None:
-        """Say on the overlay that nothing can be judged, over the last image there was."""
+        """Show on the overlay, over the last image, that nothing can be judged."""
         if self._overlay.is_due(time.monotonic()):
             picture = self._timed(lambda: draw_overlay(self._last_rgb, None, alert))
             self._overlay.publish(header, picture, 1.0 / values['view_rate'])

@@ -23,20 +23,20 @@ from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS
 
-STOPPING = 1.0  # seconds that a callback or an image that is being judged may take at the end
-CLOSING = 3.0  # seconds after which the process ends whatever its threads do; launch waits for 5
+STOPPING = 1.0  # longest wait at the end for a callback or for an image being judged, seconds
+CLOSING = 3.0  # time after which the process ends in any case, seconds; launch waits for 5 s
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until a signal ends it.
+    """Run the node until a signal arrives.
 
     Returns:
-        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
-        line that says why.
+        Exit status: 0 after a signal; 1 if the configuration cannot be used, and 70 if the node
+        fails, after one line with the reason.
     """
     usage = Usage(
         'monitor',
-        'The lifecycle node nav_monitor: it classifies camera images and says on ood_alert when '
+        'The lifecycle node nav_monitor: it classifies camera images and reports on ood_alert when '
         'the class must not be trusted.',
         '-p bundle:=digits -r image:=/camera/image_raw', PARAMETERS,
     )
@@ -68,14 +68,14 @@ def _watch(node: MonitorNode, stop: StopRequest) -> int:
     node.log.flush(LAST_LINES)
     status = statuses[0] if statuses else 0
     if closing.is_alive() or serving.is_alive():
-        raise StuckThreadError(status)  # foreign code holds it
+        raise StuckThreadError(status)  # stuck in foreign code
     return status
 
 
 def _beat(node: MonitorNode) -> None:
     try:
         node.beat()
-    except BaseException as error:  # silence would be worse than whatever this is
+    except BaseException as error:  # the heartbeat must continue, whatever the error
         node.log.error(f'heartbeat: {type(error).__name__}: {error}')
 
 
@@ -104,7 +104,7 @@ def _execute(
                     if node.failure:  # the transition has logged it
                         statuses.append(FAILED if node.failed_unexpectedly else UNUSABLE)
                         return
-        # spin() itself returns only once the executor is shut down, or its context.
+        # spin() returns only after the executor or its context has been shut down.
         spun: list[bool] = []
         failures = Failures(node.log)
 
@@ -115,7 +115,7 @@ def _execute(
         spin_until(lambda: bool(spun), spin, failures)
     except ExternalShutdownException:
         pass
-    except BaseException as error:  # no signal raises here, but foreign code may raise anything
+    except BaseException as error:  # signals do not raise here, but foreign code may
         node.log.failure('executor failed', error)
         statuses.append(FAILED)
     finally:

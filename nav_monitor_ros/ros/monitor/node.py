@@ -38,20 +38,21 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.monitor.worker import Worker
     from nav_monitor_ros.runtime.monitor import Monitor
 
-FOLLOW_PERIOD = 0.5  # seconds between looks at the images' publishers
-GOODBYE = 1.0  # seconds that the last True may take to reach everybody
+FOLLOW_PERIOD = 0.5  # seconds between checks of the images' publishers
+GOODBYE = 1.0  # longest wait for the last True to be acknowledged, seconds
 _Transition = Callable[[], None]
 
 
 class MonitorNode(RelatedParameters, LifecycleNode):
-    """Runs one network on the images of one or several cameras and says whether to believe it.
+    """Lifecycle node that judges whether a network's predictions on camera images can be trusted.
 
-    Three threads: the executor's runs all callbacks, the worker's all inference, and whoever calls
-    ``beat`` repeats the alert; so the alert is heard while a model loads or a network hangs.
+    Three threads: the executor's runs all callbacks, the worker's runs all inference, and the one
+    that calls ``beat`` repeats the alert, so that it is published even while a model is loading or
+    a network hangs.
     """
 
     def __init__(self, name: str = 'nav_monitor', **options: Any) -> None:
-        """Create the node in state unconfigured, with ``ood_alert`` already True.
+        """Create the node in the state unconfigured, with ``ood_alert`` already True.
 
         Raises:
             NavMonitorError: A parameter has a wrong type or is out of range.
@@ -60,9 +61,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self.log = QueuedLog(self.get_logger())
         self._settings = declare_all(self)
         _check_folder(self._values)
-        self._failure = ''  # why the last transition failed, until one has mended it
-        self.failed_unexpectedly = False  # not because of the configuration
-        self._failed_work = ''  # what failed last of what is for people
+        self._failure = ''  # reason why a transition failed, until a later one succeeds
+        self.failed_unexpectedly = False  # whether for another reason than the configuration
+        self._failed_work = ''  # last failure of diagnostics and the like
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
         self._snapshots: Snapshots | None = None
@@ -80,7 +81,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self.create_service(Trigger, '~/reset_alert', self._reset_alert)
         self.create_service(SetBool, '~/set_enabled', self._set_enabled)
-        # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
+        # By default, rclpy's timers follow the ROS clock and stop while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
             FOLLOW_PERIOD, lambda: self._survive(self._follow_publishers), clock=steady
@@ -93,12 +94,12 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     @property
     def autostart(self) -> bool:
-        """Return whether the node configures and activates itself."""
+        """Whether the node configures and activates itself."""
         return self._values['autostart']
 
     @property
     def alert_period(self) -> float:
-        """Return the seconds between two calls of ``beat``."""
+        """Seconds between two calls of ``beat``."""
         return 1.0 / self._values['alert_rate']
 
     @property
@@ -111,14 +112,14 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     @property
     def failure(self) -> str:
-        """Return why the last transition failed, in one line; empty if it did not."""
+        """Reason why the last transition failed, in one line; '' if it succeeded."""
         return self._failure
 
     def beat(self) -> None:
-        """Repeat the alert; to be called every ``alert_period``, from any thread."""
+        """Repeat the alert; must be called every ``alert_period``, from any thread."""
         worker = self._worker
         if worker is not None and worker.revive():
-            detail = 'the thread that judges images died and was started anew'
+            detail = 'the thread that judges images died and was restarted'
             self._alerts.worker_died(detail)
             self.log.error(detail)
         self._alerts.repeat()
@@ -127,14 +128,14 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self._background.post(('', 'snapshot'), self._call_snapshot)
 
     def announce_shutdown(self) -> None:
-        """Say True for the last time; ``beat`` goes on repeating it."""
+        """Set all alerts to True for the shutdown; ``beat`` continues to repeat them."""
         self._alerts.node_deactivated()
 
     def stop(self, timeout: float) -> None:
         """Stop working after ``announce_shutdown``.
 
         Args:
-            timeout: Seconds that the worker may take for the images that it has.
+            timeout: Longest wait for the images that the worker is judging, seconds.
 
         Raises:
             NavMonitorError: The worker does not return.
@@ -147,7 +148,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._background.close(timeout)
 
     def wait_for_all_acked(self) -> None:
-        """Wait until everybody has heard the last alert, as long as may be waited for it."""
+        """Wait until reliable subscribers have the last alert, at most ``GOODBYE`` seconds."""
         self._alerts.wait_for_all_acked(GOODBYE)
 
     # Transitions. rclpy swallows their exceptions, so each one is logged here.
@@ -157,25 +158,25 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         return self._transition(self._configure, mends=True)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen to the camera and judge."""
+        """Subscribe to the cameras and start judging."""
         result = self._transition(self._activate, mends=True)
         if result is TransitionCallbackReturn.SUCCESS:
             return super().on_activate(state)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; the alert is True from here on."""
+        """End the subscriptions; the alert is True from now on."""
         result = self._transition(self._deactivate, TransitionCallbackReturn.ERROR)
         if result is TransitionCallbackReturn.SUCCESS:
             return super().on_deactivate(state)
         return result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let the model go."""
+        """Release the model."""
         return self._transition(self._clean_up)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop for good."""
+        """Release the model before the end."""
         return self._transition(self._clean_up)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -192,9 +193,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         """Do the work of a transition.
 
         Args:
-            work: The work.
-            failure: What to return if it raises.
-            mends: Whether its success means that no earlier failure is left.
+            work: Function that does the work.
+            failure: Result if the function raises.
+            mends: Whether success clears the reason of an earlier failure.
         """
         try:
             work()
@@ -216,7 +217,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         started = time.monotonic()
         values = self._values
         try:
-            # Imported here: torch takes seconds to load, and the alert must be heard before.
+            # Imported here: loading torch takes seconds, and the alert must be published before.
             from nav_monitor_ros.ros.monitor.incidents import Snapshots
             from nav_monitor_ros.runtime.monitor import build_monitor
 
@@ -228,7 +229,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._alerts.model_failed(_described(error))
             if isinstance(error, Exception):
                 raise
-            # SystemExit and the like: foreign code cannot end this process.
+            # For example SystemExit: foreign code must not end this process.
             raise NavMonitorError(f"the network's code raised {_described(error)}") from error
         self._monitor = monitor
         self._snapshots = snapshots
@@ -263,7 +264,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             detail = one_line(error, 1000)
             header = Header(stamp=self.get_clock().now().to_msg())
             self._alerts.activation_failed(detail, header)
-            self._stop_work()  # the next activation begins anew
+            self._stop_work()  # the next activation starts from scratch
             raise
         self._alerts.node_activated()
 
@@ -289,7 +290,8 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         if worker is not None and not worker.stop(timeout):
             self._monitor = None  # the stuck thread still holds it
             detail = (
-                'the network does not return from its last image; configure again to load it anew'
+                'the network does not return from its last image; configure the node again to '
+                'reload it'
             )
             self._alerts.model_failed(detail)
             raise NavMonitorError(detail)
@@ -299,10 +301,10 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         if snapshots is not None:
             snapshots.beat(time.monotonic())
 
-    # What the executor's thread is called for.
+    # Callbacks of the executor's thread.
 
     def _survive(self, work: _Transition) -> None:
-        """Do what is for people; a failure of it must not end the node."""
+        """Run work whose failure must not end the node, such as diagnostics."""
         try:
             work()
         except Exception as error:
@@ -348,7 +350,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         except NavMonitorError as error:
             reason = f'{error}{together(given, str(error))}'
             return SetParametersResult(successful=False, reason=reason)
-        except Exception as error:  # a value that nobody thought of must not end the node
+        except Exception as error:  # an unforeseen value must not end the node
             reason = f'{type(error).__name__}: {one_line(error)}'
             return SetParametersResult(successful=False, reason=reason)
         self._settings = parameters
@@ -357,11 +359,11 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         return SetParametersResult(successful=True)
 
     def describe_unknown(self, names: Sequence[str]) -> list[str]:
-        """Return a line for each name that is none of the node's parameters', with the nearest."""
+        """Return a line for each name that is not a parameter, with the nearest parameter."""
         return describe_unknown(names, **known_names(self._settings.cameras))
 
     def declare_again(self, name: str) -> None:
-        """Declare a camera's parameter that was deleted, so that it may be set again."""
+        """Declare a deleted parameter of a camera, so that it can be set again."""
         declare_own(self, name)
 
     def _publish_diagnostics(self) -> None:
@@ -375,7 +377,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
 
 def _described(error: BaseException) -> str:
-    """Return an error in one line, with its kind where the text is not made for people."""
+    """Return an error in one line, with its type unless the message is written for users."""
     text = one_line(error, 1000)
     if isinstance(error, NavMonitorError):
         return text

@@ -1,4 +1,4 @@
-"""The one thread that judges images."""
+"""The thread that judges images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from nav_monitor_ros.runtime.monitor import Monitor, observe_batch
 
 
 class Worker:
-    """Takes the newest frame of each camera and judges them together, again and again."""
+    """Thread that repeatedly takes the newest frame of each camera and judges them together."""
 
     def __init__(
         self, monitor: Monitor, queue: LatestFrameQueue, pipelines: Sequence[CameraPipeline]
     ) -> None:
-        """Prepare the thread; ``start`` starts it.
+        """Prepare the worker; ``start`` starts its thread.
 
         Args:
-            monitor: Whose network runs; this thread is the only one to use it.
-            queue: Where the frames come in.
-            pipelines: One for each slot of the queue; their monitors share that network.
+            monitor: Monitor with the network, which only this thread uses.
+            queue: Queue of frames.
+            pipelines: Pipeline for each slot of the queue; their monitors share the network.
         """
         self.pipelines = tuple(pipelines)
         self._monitor = monitor
@@ -31,13 +31,13 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to work, with one thread however often this is called."""
+        """Start the thread, unless it has been started already."""
         with self._lock:
             if self._thread is None:
                 self._begin()
 
     def revive(self) -> bool:
-        """Go on with a new thread if the one that was started has ended by itself.
+        """Start a new thread if the previous one has ended unexpectedly.
 
         Returns:
             Whether it had.
@@ -49,14 +49,14 @@ class Worker:
             return died and not self._stopped.is_set()
 
     def stop(self, timeout: float) -> bool:
-        """Dismiss the thread.
+        """Stop the thread.
 
         Args:
-            timeout: Seconds to wait for the frames that it is judging.
+            timeout: Longest wait for the frames that it is judging, seconds.
 
         Returns:
-            Whether it ended. If not, it is stuck in the network; whatever it may still bring about
-            is not published, and its monitor must not be used again.
+            Whether the thread ended. If not, it is stuck in the network; its later results are not
+            published, and its monitor must not be used again.
         """
         with self._lock:
             self._stopped.set()
@@ -69,7 +69,7 @@ class Worker:
         return not thread.is_alive()
 
     def _begin(self) -> None:
-        # A thread that was made but not started counts as ended, so no other one may see it.
+        # A thread that has not been started counts as ended, so it must not be visible before.
         thread = threading.Thread(target=self._run, name='nav_monitor worker', daemon=True)
         thread.start()
         self._thread = thread
@@ -88,11 +88,11 @@ class Worker:
                     self._fail(number, unanswered, error)
 
     def _judge(self, unanswered: dict[int, QueuedFrame]) -> None:
-        """Judge one frame of each of some cameras: all alerts first, then all pictures.
+        """Judge at most one frame per camera: first all alerts, then all pictures.
 
         Args:
-            unanswered: Frames by the number of their camera; each is removed once its camera's
-                alert has been told what became of it.
+            unanswered: Frames by the number of their camera; each is removed once its result has
+                been passed to its camera's alert.
         """
         ready = []
         for number, frame in [*unanswered.items()]:
@@ -129,7 +129,7 @@ class Worker:
                     pipeline.fail(frame, error)
 
     def _tap_layer(self, pipelines: Sequence[CameraPipeline]) -> None:
-        """Have the network keep the maps that the next pictures show, if any is due."""
+        """Let the network keep the maps for the next pictures, if any are due."""
         due = any(pipeline.outputs.views.need_maps() for pipeline in pipelines)
         layer = pipelines[0].values['activation_layer']  # the same for all cameras
         self._monitor.show_layer(layer if due else None)

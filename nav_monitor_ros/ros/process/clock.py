@@ -1,4 +1,4 @@
-"""The node's clock, where stamps do not agree with it."""
+"""Remedies for stamps that disagree with the node's clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def clock_remedy(node: Node) -> str:
-    """Return what to do where images' stamps are far from a node's clock."""
+    """Return a remedy for image stamps that differ from a node's clock."""
     if not node.get_parameter('use_sim_time').value:
         return "set the camera's clock, use_sim_time for a bag, or stamp_tolerance to 0"
     if node.get_clock().now().nanoseconds == 0:

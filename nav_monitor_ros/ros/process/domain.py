@@ -1,4 +1,4 @@
-"""A ROS domain of one's own, for tests, benchmarks and the demo, on a machine where others run too.
+"""Exclusive ROS domains for tests, benchmarks and the demo, on a machine with other ROS programs.
 
 A domain is taken by locking a file in the temporary folder, which holds across checkouts and ends
 with the process however it ends. Programs that know nothing of these locks give themselves away by
@@ -35,11 +35,11 @@ class Domain:
     """A ROS domain that is locked until it is closed, or until the process ends."""
 
     def __init__(self, number: int, lock: int) -> None:
-        """Keep the lock.
+        """Store the lock.
 
         Args:
-            number: Of the domain.
-            lock: File descriptor whose lock it is.
+            number: Number of the domain.
+            lock: File descriptor that holds the lock.
         """
         self.number = number
         self._lock = lock
@@ -50,7 +50,7 @@ class Domain:
         return {'ROS_DOMAIN_ID': str(self.number), **_discovery()}
 
     def close(self) -> None:
-        """Give the domain back."""
+        """Release the domain."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -66,9 +66,9 @@ class Domain:
 
 
 def take_domain(candidates: Iterable[int] | None = None) -> Domain:
-    """Take a domain that nobody has and in which nobody speaks.
+    """Lock a domain that is not locked and has no participants.
 
-    From then on the ROS nodes of this process, and of what it starts, are discovered on this host
+    From then on, the ROS nodes of this process and of its children are discovered on this host
     only.
 
     Args:
@@ -94,14 +94,14 @@ def take_domain(candidates: Iterable[int] | None = None) -> Domain:
 
 
 def stay_on_this_host() -> None:
-    """Have ROS nodes of this process and its children be discovered on this host only."""
+    """Restrict the discovery of ROS nodes of this process and its children to this host."""
     for name in ('ROS_STATIC_PEERS', 'ROS_DISCOVERY_SERVER'):
         os.environ.pop(name, None)
     os.environ.update(_discovery())
 
 
 def is_silent(number: int) -> bool:
-    """Tell whether no participant of a domain runs on this host, as far as its ports tell."""
+    """Return whether no participant of a domain runs on this host, judging by its ports."""
     first = _FIRST_PORT + _PORTS_OF_A_DOMAIN * number
     return not any(first <= port < first + _PORTS_OF_A_DOMAIN for port in _bound_ports())
 

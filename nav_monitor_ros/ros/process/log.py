@@ -1,4 +1,4 @@
-"""A node's log, written by a thread of its own, so that no thread that publishes waits for it."""
+"""A node's log, written by a separate thread, so that no thread that publishes waits for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUEUED_LINES = 1000  # beyond it the newest are dropped and counted
 
 
 class QueuedLog:
-    """Takes lines for a ROS logger and never blocks.
+    """Queue of lines for a ROS logger that never blocks.
 
     A log call of rclpy writes to the terminal, to a file and to ``/rosout`` before it returns, with
     the interpreter's lock held. See also ``NonBlockingOutput``. Safe to use from several threads.
@@ -27,8 +27,8 @@ class QueuedLog:
         """Start the thread.
 
         Args:
-            logger: Writes the lines.
-            capacity: Lines that may wait.
+            logger: Logger that writes the lines.
+            capacity: Largest number of waiting lines.
         """
         self._logger = logger
         self._capacity = capacity
@@ -47,7 +47,7 @@ class QueuedLog:
         self.log(logging.INFO, text)
 
     def warning(self, text: str) -> None:
-        """Log a line about something that a person should look at."""
+        """Log a line about something that needs attention."""
         self.log(logging.WARNING, text)
 
     def error(self, text: str) -> None:
@@ -55,11 +55,11 @@ class QueuedLog:
         self.log(logging.ERROR, text)
 
     def fatal(self, text: str) -> None:
-        """Log the reason for which the process ends."""
+        """Log the reason why the process ends."""
         self.log(logging.CRITICAL, text)
 
     def failure(self, what: str, error: BaseException) -> None:
-        """Log an exception that nobody expected, with its traceback for whoever mends it.
+        """Log an unexpected exception with its traceback.
 
         Args:
             what: What failed.
@@ -74,7 +74,7 @@ class QueuedLog:
         """Log a line.
 
         Args:
-            severity: One of ``logging``'s.
+            severity: Severity as in ``logging``.
             text: The line.
         """
         with self._changed:
@@ -88,10 +88,10 @@ class QueuedLog:
         """Wait until every line is written.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Longest time to wait, seconds.
 
         Returns:
-            Whether all are.
+            Whether all lines are written.
         """
         end = time.monotonic() + timeout
         with self._changed:
@@ -112,11 +112,11 @@ class QueuedLog:
                 if dropped:
                     self._write(logging.WARNING, f'{dropped} lines of the log were dropped')
                 self._write(severity, text)
-            except Exception:  # the context is gone, or the disk is full: the log must go on
+            except Exception:  # for example a closed context or a full disk; the log must continue
                 pass
 
     def _write(self, severity: int, text: str) -> None:
-        # A call of its own for each severity, because rclpy refuses one that changes it.
+        # A separate call for each severity, because rclpy refuses a call that changes it.
         if severity >= logging.CRITICAL:
             self._logger.fatal(text)
         elif severity >= logging.ERROR:
@@ -130,15 +130,15 @@ class QueuedLog:
 
 
 class RosLogHandler(logging.Handler):
-    """Hands records of Python's logging to a node's log."""
+    """Handler that passes records of Python's logging to a node's log."""
 
     def __init__(self, log: QueuedLog) -> None:
-        """Hand records to ``log``."""
+        """Pass records to ``log``."""
         super().__init__()
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one record on."""
+        """Pass on one record."""
         self._log.log(record.levelno, self.format(record))
 
 

@@ -1,4 +1,4 @@
-"""An executor that goes on after what a message from outside does to rclpy's own callbacks."""
+"""Spinning that survives errors which received messages cause in rclpy's own callbacks."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from nav_monitor_ros.errors import one_line
 if TYPE_CHECKING:
     from nav_monitor_ros.ros.process.log import QueuedLog
 
-MOST_FAILURES = 10  # of rclpy's own callbacks, within
-WITHIN = 10.0  # seconds; one more ends the node
-MOST_KINDS = 100  # of failures that are told apart in the log
+MOST_FAILURES = 10  # largest number of failures in rclpy's own callbacks within ``WITHIN``
+WITHIN = 10.0  # seconds
+MOST_KINDS = 100  # largest number of kinds of failures that are logged
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Failures:
-    """Decides which exceptions of an executor's callbacks a node outlives.
+    """Decides which exceptions from an executor's callbacks a node survives.
 
-    What rclpy's own callbacks raise is of a message that they cannot take, as a ``/clock`` with
-    negative seconds: the next one may be right again. What comes out of this package's code is a
-    failure of the node, and so is more of the former than ``MOST_FAILURES`` within ``WITHIN``.
+    rclpy's own callbacks raise if they cannot handle a message, such as a ``/clock`` with negative
+    seconds; the next message may be valid again. An exception from this package's code is a failure
+    of the node, and so are more than ``MOST_FAILURES`` of the former within ``WITHIN``.
     """
 
     def __init__(self, log: QueuedLog) -> None:
-        """Nothing has failed.
+        """Start without failures.
 
         Args:
-            log: Gets each kind of failure once.
+            log: Log for each kind of failure, once.
         """
         self._log = log
         self._times: deque[float] = deque(maxlen=MOST_FAILURES)
         self._logged: set[str] = set()
 
     def outlives(self, error: Exception) -> bool:
-        """Return whether to go on; to be called where the exception was caught."""
+        """Return whether to continue; must be called where the exception was caught."""
         if isinstance(error, ExternalShutdownException) or _is_ours(error.__traceback__):
             return False
         now = time.monotonic()
@@ -56,12 +56,12 @@ class Failures:
 
 
 def spin_until(done: Callable[[], bool], spin: Callable[[], None], failures: Failures) -> None:
-    """Spin again and again, through failures that the node outlives.
+    """Spin repeatedly, despite failures that the node survives.
 
     Args:
-        done: Whether to end; looked at before each turn.
-        spin: Serves callbacks for a while.
-        failures: Decides about what they raise.
+        done: Function that returns whether to end; called before each turn.
+        spin: Function that serves callbacks for a while.
+        failures: Decides whether to continue after an exception.
     """
     while not done():
         try:
@@ -72,7 +72,7 @@ def spin_until(done: Callable[[], bool], spin: Callable[[], None], failures: Fai
 
 
 def _is_ours(traceback: TracebackType | None) -> bool:
-    """Return whether an exception passed through code of this package, but for its loops."""
+    """Return whether an exception passed through this package's code, other than its loops."""
     in_rclpy = False
     while traceback is not None:
         path = Path(traceback.tb_frame.f_code.co_filename)

@@ -1,4 +1,4 @@
-"""What an executable prints for ``--help``: what it is for, an example, its parameters."""
+"""Help text of an executable: its purpose, an example and its parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLAGS = {'-h', '--help'}
 
 @dataclass(frozen=True)
 class Usage:
-    """The help of one executable."""
+    """Help of one executable."""
 
     executable: str
     about: str
@@ -38,7 +38,7 @@ class Usage:
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
-    """Return whether the help is asked for, before the arguments that are ROS's."""
+    """Return whether the help is requested, before ``--ros-args``."""
     own = list(arguments[1:])
     if '--ros-args' in own:
         own = own[: own.index('--ros-args')]

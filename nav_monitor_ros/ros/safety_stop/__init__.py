@@ -1,1 +1,1 @@
-"""The node safety_stop, which gates velocity commands on the alert."""
+"""The node ``safety_stop``, which gates velocity commands on the alert."""

@@ -22,14 +22,14 @@ DEPTH = 10  # so that one publisher's False cannot push another's True out of th
 
 
 class AlertSubscriptions:
-    """Subscribes to the alert for its messages, and once more for the middleware's events.
+    """Two subscriptions to the alert: one for its messages, one for the middleware's events.
 
     The first subscription requests neither deadline nor liveliness, so every reliable publisher
-    matches it. The second one requests both and is there for their events only: a publisher that
-    offers less does not match it, and its messages still come by the first one.
+    matches it. The second one requests both and serves only for their events: a publisher that
+    offers less does not match it, but its messages still arrive through the first one.
 
-    Both are volatile: the alert is repeated anyway, and a late joiner must not take for news the
-    False that a monitor, hung since, published long ago.
+    Both are volatile: the alert is repeated anyway, and a late joiner must not mistake for a
+    current alert the False that a monitor published before it hung.
     """
 
     def __init__(
@@ -46,17 +46,17 @@ class AlertSubscriptions:
         """Subscribe.
 
         Args:
-            node: Subscribes.
+            node: Node that owns the subscriptions.
             timeout: Deadline and liveliness lease to request, in seconds.
-            log: Gets a line where the middleware lacks these events.
-            on_alert: Gets each message with its info.
-            on_deadline_missed: Gets the middleware's event.
-            on_liveliness_changed: Gets the middleware's event.
-            on_incompatible_qos: Gets the middleware's event of a publisher that offers no such
-                deadline or lease.
+            log: Log for a warning if the middleware does not support these events.
+            on_alert: Callback for each message, with its info.
+            on_deadline_missed: Callback for a missed deadline.
+            on_liveliness_changed: Callback for a change of liveliness.
+            on_incompatible_qos: Callback for a publisher that does not offer such a deadline or
+                lease.
         """
         self._on_alert = on_alert
-        # No default listeners: the diagnostics find who does not match, with a remedy.
+        # No default listeners: the diagnostics report endpoints that do not match, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         self._messages = node.create_subscription(
             Bool, 'ood_alert', on_alert, reliable(DEPTH), event_callbacks=quiet
@@ -80,16 +80,16 @@ class AlertSubscriptions:
         except UnsupportedEventTypeError:
             log.warning(
                 'this middleware reports neither missed deadlines nor lost liveliness: ood_alert '
-                'is watched for silence only'
+                'is monitored by its timeout only'
             )
 
     @property
     def topic(self) -> str:
-        """Return the alert's resolved topic."""
+        """Resolved topic of the alert."""
         return str(self._messages.topic_name)
 
     def take_waiting(self) -> None:
-        """Take the alerts that have arrived, whichever the executor would have served first."""
+        """Process all alerts that have arrived, ahead of the executor's order."""
         while True:
             with self._messages.handle:
                 taken = self._messages.handle.take_message(Bool, False)

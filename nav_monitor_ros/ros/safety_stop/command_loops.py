@@ -1,4 +1,4 @@
-"""Loops in the ROS graph through which the commands of ``safety_stop`` may return to it."""
+"""Loops in the ROS graph through which commands of ``safety_stop`` may return to it."""
 
 from __future__ import annotations
 
@@ -15,44 +15,47 @@ if TYPE_CHECKING:
     from rclpy.node import Node
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-PARTICIPANT_BYTES = 12  # of a GID by RTPS; the rest tells the participant's endpoints apart
-# Middlewares whose GIDs are those of RTPS. By another one, nodes are told apart by name alone.
+PARTICIPANT_BYTES = 12  # of an RTPS GID; the rest identifies an endpoint of the participant
+# Middlewares with RTPS GIDs. With another one, nodes are distinguished by name only.
 RTPS = ('fastrtps', 'cyclonedds', 'connextdds')
 
 
 @dataclass(frozen=True)
 class CommandFeedback:
-    """A path by which commands that were sent may be received again."""
+    """Path on which commands that were sent may be received again."""
 
     path: str  # topics and nodes, in the order in which a command passes them
-    publishers: frozenset[bytes]  # GIDs of those that may send what safety_stop has sent
-    nodes: tuple[str, ...]  # theirs
+    publishers: frozenset[bytes]  # GIDs of publishers that may send commands of safety_stop
+    nodes: tuple[str, ...]  # nodes of these publishers
 
     @property
     def last_node(self) -> str:
-        """Return the nodes whose commands may be safety_stop's own, as text."""
+        """Nodes whose commands may be safety_stop's own, as text."""
         return ', '.join(self.nodes) or 'an unknown node'
 
 
 @dataclass(frozen=True)
 class _NodeKey:
-    """A node as the graph tells it apart: two processes may give theirs the same name."""
+    """Identity of a node in the graph; nodes of two processes may have the same name."""
 
     participant: bytes
     name: str
 
 
 def find_feedback(node: Node, sent: str, received: str) -> CommandFeedback | None:
-    """Find a path by which commands that the node sends may return to it, through any nodes.
+    """Find a path on which commands that the node sends may return to it, through any nodes.
 
-    Only topics with velocity commands are followed: a base that answers a command by its odometry
-    closes no such loop. The search need not leave out the node itself: it is reached by what it
-    receives only, and then the loop is found already.
+    Only topics with velocity commands are followed: a base that responds to a command with its
+    odometry does not close such a loop. The search need not exclude the node itself: it can only
+    be reached through the topic that it receives, and then the loop has already been found.
 
     Args:
-        node: Publishes and subscribes.
+        node: Node that publishes and subscribes.
         sent: Resolved name of the topic that it publishes.
         received: Resolved name of the topic that it subscribes to.
+
+    Returns:
+        Shortest such path; None if there is none.
     """
     published = _command_topics(node)
     topic_paths = {sent: sent}

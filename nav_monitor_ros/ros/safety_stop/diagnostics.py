@@ -43,7 +43,7 @@ _SEVERITY = (
 
 @dataclass(frozen=True)
 class TopicQos:
-    """The resolved topics of ``safety_stop``, and the QoS that it requests and offers."""
+    """Resolved topics of ``safety_stop``, and the QoS that it requests and offers."""
 
     commands_in: str
     commands_out: str
@@ -56,17 +56,17 @@ class TopicQos:
 
 @dataclass(frozen=True)
 class SafetyStopState:
-    """The state of ``safety_stop`` at one moment."""
+    """State of ``safety_stop`` at one time."""
 
     reason: GateReason
     values: Mapping[str, object]  # further values of the diagnostics, by name
-    stamped_wrong: int  # commands since the start that were discarded for their stamp
-    came_back: int  # commands since the start that may have been sent by safety_stop itself
+    stamped_wrong: int  # commands since the start that were discarded because of their stamp
+    came_back: int  # commands since the start that safety_stop itself may have sent
 
 
 @dataclass
 class _Summary:
-    """The level and the message that the findings add up to."""
+    """Level and message that summarize the findings."""
 
     level: bytes
     troubles: list[str] = field(default_factory=list)
@@ -77,9 +77,9 @@ class _Summary:
 
 
 class SafetyStopDiagnostics:
-    """Reads the node's state and its graph once per second and publishes what it finds.
+    """Thread that checks the node's state and the ROS graph once per second and publishes both.
 
-    The thread only reads: the node never waits for it, and acts without it.
+    The thread only reads: the node neither waits for it nor depends on it.
     """
 
     def __init__(
@@ -94,20 +94,20 @@ class SafetyStopDiagnostics:
         """Create the publisher and start the thread.
 
         Args:
-            node: Owns the publisher.
-            topics: Of the node.
-            log: Gets each trouble once.
-            state: Returns the node's state; called from this thread.
-            on_feedback: Called from this thread with the path by which commands may return, None
-                where there is none.
-            unknown_parameters: A line for each parameter that was given and is not known.
+            node: Node that owns the publisher.
+            topics: Topics of the node.
+            log: Log, to which each problem is written once.
+            state: Function that returns the node's state; called from this thread.
+            on_feedback: Function called from this thread with the path on which commands may
+                return, or None if there is none.
+            unknown_parameters: A line for each given parameter that is unknown.
         """
         self._node, self._topics, self._log = node, topics, log
         self._state, self._on_feedback = state, on_feedback
         self._unknown = unknown_parameters
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._stamped_wrong = self._came_back = 0  # at the last publication
-        self._logged: dict[str, str] = {}  # the newest trouble of each part
+        self._logged: dict[str, str] = {}  # the latest problem of each part
         self._closed = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name='safety_stop diagnostics', daemon=True
@@ -115,7 +115,7 @@ class SafetyStopDiagnostics:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; wait at most one period for the publication under way."""
+        """Stop the thread; wait at most one period for a publication in progress."""
         self._closed.set()
         self._thread.join(PERIOD)
 
@@ -140,18 +140,18 @@ class SafetyStopDiagnostics:
         ):
             self._log_once(part, found.trouble)
             if found.trouble:
-                # Worse where nothing else is connected.
+                # An error if no other endpoint is connected.
                 level = DiagnosticStatus.WARN if found.count else DiagnosticStatus.ERROR
                 summary.add(found.trouble, level)
         self._add_feedback(summary, state, feedback)
         self._add_stamps(summary, state)
         hints = [
-            f'nobody {verb} {topic}: {remedy}'
+            f'no node {verb} {topic}: {remedy}'
             for found, verb, topic, remedy in (
                 (alerts, 'publishes', topics.alert, 'start the monitor or remap ood_alert'),
                 (sources, 'publishes', topics.commands_in,
-                 'start who commands or remap cmd_vel_in'),
-                (bases, 'listens to', topics.commands_out, 'start the base or remap cmd_vel'),
+                 'start the node that sends commands or remap cmd_vel_in'),
+                (bases, 'subscribes to', topics.commands_out, 'start the base or remap cmd_vel'),
             ) if not found.count and not found.trouble
         ]
         values = {
@@ -164,7 +164,7 @@ class SafetyStopDiagnostics:
         }
         message = '; '.join([state.reason.value, *summary.troubles])
         parts = {'gate': (summary.level, message, values)}
-        if self._unknown:  # those given at the start, so that this part is there always or never
+        if self._unknown:  # found at the start, so this part is published either always or never
             parts['parameters'] = parameters_status(self._unknown)
         name = node.get_fully_qualified_name()
         self._publisher.publish(
@@ -178,7 +178,7 @@ class SafetyStopDiagnostics:
         )
 
     def _match_endpoints(self) -> tuple[MatchedEndpoints, MatchedEndpoints, MatchedEndpoints]:
-        """Return the publishers of the alert and of the commands, and the commands' receivers."""
+        """Return publishers of the alert and of commands, and subscribers of the commands."""
         node, topics = self._node, self._topics
         other, remedy = (
             (TWIST, 'set stamped:=false') if topics.kind == TWIST_STAMPED
@@ -206,10 +206,10 @@ class SafetyStopDiagnostics:
             self._log_once('loop', '')
             return
         effect = (
-            'no command passes' if state.reason is GateReason.COMMANDS_COME_BACK
+            'all commands are refused' if state.reason is GateReason.COMMANDS_COME_BACK
             else f'commands from {feedback.last_node} are refused'
         )
-        loop = f'commands may come back: {feedback.path}; {effect} until this loop is broken'
+        loop = f'commands may return: {feedback.path}; {effect} until this loop is removed'
         self._log_once('loop', loop)
         if state.reason is not GateReason.COMMANDS_COME_BACK:
             summary.add(GateReason.COMMANDS_COME_BACK.value, DiagnosticStatus.ERROR)
@@ -220,8 +220,8 @@ class SafetyStopDiagnostics:
         self._stamped_wrong = state.stamped_wrong
         if discarded:
             summary.add(
-                f'{discarded} commands were discarded, older than command_timeout by their '
-                'stamp, or as far in the future', DiagnosticStatus.WARN,
+                f'{discarded} commands were discarded because their stamps differ from the '
+                "node's clock by more than command_timeout", DiagnosticStatus.WARN,
             )
 
     def _log_once(self, part: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The executable ``safety_stop``: lets velocity commands through while ``ood_alert`` is False."""
+"""The executable ``safety_stop``: forwards velocity commands while ``ood_alert`` is False."""
 
 from __future__ import annotations
 
@@ -55,27 +55,27 @@ RULES = tuple(GateRules.__dataclass_fields__)  # parameters of the same names
 TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
 DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
-CHECKS = 2  # of the clock, at least, in the time after which the loop counts as late
-GOODBYE = 1.0  # seconds that the last zero may take to reach its subscribers, and the log its file
-LOG_PERIOD = 1.0  # seconds between two lines about the same fault of the commands
+CHECKS = 2  # least number of clock checks in the time after which the loop counts as late
+GOODBYE = 1.0  # longest wait for the last zero to be acknowledged and for the log, seconds
+LOG_PERIOD = 1.0  # seconds between two lines about the same fault in commands
 
 
 class SafetyStopNode(Node):
-    """Forwards ``cmd_vel_in`` to ``cmd_vel`` unless the alert is raised, silent or lost.
+    """Node that forwards ``cmd_vel_in`` to ``cmd_vel`` unless the alert is raised or missing.
 
-    One thread decides: each event is acted upon at once, and a steady timer checks the clock.
-    Each callback first tells the velocity gate that the loop runs, then acts, and only then logs.
-    The diagnostics belong to another thread (``SafetyStopDiagnostics``).
+    One thread decides: it handles each event immediately, and a steady timer checks the clock.
+    Each callback first informs the velocity gate that the loop is running, then acts, and logs
+    last. The diagnostics run in another thread (``SafetyStopDiagnostics``).
     """
 
-    _diagnostics: SafetyStopDiagnostics | None = None  # where the node was not completed
+    _diagnostics: SafetyStopDiagnostics | None = None  # None if the constructor failed
 
     def __init__(self, name: str = 'safety_stop', **options: Any) -> None:
-        """Start stopped.
+        """Create the node, with the robot stopped.
 
         Raises:
-            NavMonitorError: A parameter has a wrong type or is out of range, or two of the topics
-                are one.
+            NavMonitorError: A parameter has a wrong type or is out of range, or two topics are the
+                same.
         """
         super().__init__(name, start_parameter_services=False, **options)
         self.log = QueuedLog(self.get_logger())
@@ -85,7 +85,7 @@ class SafetyStopNode(Node):
         self._gate = VelocityGate(rules, time.monotonic())
         self._reason = GateReason.NO_ALERT_YET
         self._logged_reason: GateReason | None = None
-        self._since = self._loop_time = time.monotonic()  # of the reason, of the loop's last turn
+        self._since = self._loop_time = time.monotonic()  # start of the reason, last loop turn
         self._sent = ZERO
         self._frame_id = ''  # of the newest command
         self._received = self._forwarded = self._not_finite = 0
@@ -98,7 +98,7 @@ class SafetyStopNode(Node):
         self._create_publishers()
         self._create_subscriptions()
         self.create_service(Trigger, '~/reset', self._reset)
-        # rclpy's timers follow the ROS clock unless told otherwise, and stop with a paused bag.
+        # By default, rclpy's timers follow the ROS clock and stop while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         period = 1.0 / self._values['rate']
         self.create_timer(period, self._repeat_regularly, clock=steady)
@@ -113,7 +113,7 @@ class SafetyStopNode(Node):
         )
 
     def stop(self) -> None:
-        """Send zero for the last time, wait until every subscriber has it, and write the log."""
+        """Send a last zero, wait until every subscriber has received it, and flush the log."""
         self._send(ZERO)
         self._stopped.publish(Bool(data=True))
         for publisher in (self._commands, self._stopped):
@@ -121,7 +121,7 @@ class SafetyStopNode(Node):
         self.log.flush(GOODBYE)
 
     def destroy_node(self) -> None:
-        """End the thread of the diagnostics, too."""
+        """Destroy the node and stop the thread of the diagnostics."""
         if self._diagnostics is not None:
             self._diagnostics.close()
         super().destroy_node()
@@ -141,7 +141,7 @@ class SafetyStopNode(Node):
         self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
 
     def _create_subscriptions(self) -> None:
-        # rclpy serves what is ready in the order of creation: alerts come before commands.
+        # rclpy serves ready entities in the order of creation: alerts before commands.
         self._alerts = alert_subscriptions.AlertSubscriptions(
             self, self._values['alert_timeout'], self.log,
             on_alert=self._alert_received,
@@ -149,7 +149,7 @@ class SafetyStopNode(Node):
             on_liveliness_changed=self._liveliness_changed,
             on_incompatible_qos=self._alert_qos_incompatible,
         )
-        # No default listeners: the diagnostics find who does not match, with a remedy.
+        # No default listeners: the diagnostics report endpoints that do not match, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         self._incoming = self.create_subscription(
             self._type, 'cmd_vel_in', self._command_received, reliable(1), event_callbacks=quiet
@@ -187,15 +187,15 @@ class SafetyStopNode(Node):
     def _alert_qos_incompatible(self, _event: Any) -> None:
         self._loop_ran()
         self.log.warning(
-            f'a publisher of {self._alerts.topic} offers no deadline and liveliness within '
-            f'alert_timeout ({self._values["alert_timeout"]:g} s): it is watched for silence only, '
-            'and not for its death while another one speaks'
+            f'a publisher of {self._alerts.topic} does not offer a deadline and a liveliness lease '
+            f'within alert_timeout ({self._values["alert_timeout"]:g} s): its death is not noticed '
+            'while another publisher is alive'
         )
 
     # The commands.
 
     def _command_received(self, message: Twist | TwistStamped, info: Mapping[str, Any]) -> None:
-        self._publisher_known = info.get('publisher_gid') is not None  # not before Kilted
+        self._publisher_known = info.get('publisher_gid') is not None  # since Kilted
         now = self._loop_ran()
         self._alerts.take_waiting()
         self._received += 1
@@ -224,7 +224,7 @@ class SafetyStopNode(Node):
             self._log_not_finite(now)
 
     def _may_have_come_back(self, info: Mapping[str, Any]) -> bool:
-        """Return whether a command may be one that this node has sent, however long ago."""
+        """Return whether this node may itself have sent a command, however long ago."""
         feedback = self._feedback
         if feedback is None:
             return False
@@ -237,9 +237,9 @@ class SafetyStopNode(Node):
         self._stamp_logged = now
         where = f'{age:.1f} s old' if age > 0 else f'{-age:.1f} s in the future'
         self.log.error(
-            f'a command is {where} by its stamp, beyond command_timeout: it is discarded; have who '
-            f'publishes {self._incoming.topic_name} and this node use one clock (use_sim_time for '
-            'both or neither), or leave the stamp at 0'
+            f'a command is {where} according to its stamp, which exceeds command_timeout: it is '
+            f'discarded; let the publisher of {self._incoming.topic_name} and this node use the '
+            'same clock (use_sim_time for both or neither), or leave the stamp at 0'
         )
 
     def _log_not_finite(self, now: float) -> None:
@@ -247,13 +247,14 @@ class SafetyStopNode(Node):
             return
         self._not_finite_logged = now
         self.log.error(
-            'a command holds NaN or infinity: it counts as zero; mend who publishes cmd_vel_in'
+            'a command contains NaN or infinity: it is replaced by zero; fix the publisher of '
+            'cmd_vel_in'
         )
 
     # Deciding and acting.
 
     def _loop_ran(self) -> float:
-        """Tell the gate that the loop runs; stop at once if it was held up. Returns the time."""
+        """Inform the gate that the loop is running; stop if it was late. Return the time."""
         now = self._loop_time = time.monotonic()
         pause = self._gate.loop_ran(now)
         self._gate.commands_come_back(self._feedback is not None and not self._publisher_known)
@@ -262,8 +263,8 @@ class SafetyStopNode(Node):
             self._times_late += 1
             self._longest_late = max(self._longest_late, pause)
             self.log.warning(
-                f'held up for {pause:.2f} s, as by a stopped or starved process: alerts and '
-                'commands that waited meanwhile are discarded'
+                f'the node was blocked for {pause:.2f} s, for example because its process was '
+                'stopped or starved: alerts and commands that arrived meanwhile are discarded'
             )
         return now
 
@@ -286,7 +287,7 @@ class SafetyStopNode(Node):
         self._log_reason()
 
     def _act(self) -> None:
-        """Act upon an event at once; the timer would be up to a period late."""
+        """Act on an event immediately; the timer would be up to one period late."""
         before, first = self._reason, self._logged_reason is None
         self._reason = self._gate.update(time.monotonic())
         if first or (before is GateReason.PASSING) != (self._reason is GateReason.PASSING):
@@ -294,7 +295,7 @@ class SafetyStopNode(Node):
         self._log_reason()
 
     def _repeat(self) -> None:
-        """Send what has to be sent regularly."""
+        """Publish the messages that are repeated regularly."""
         now = time.monotonic()
         velocity = self._gate.timer_fired(now)
         self._reason = self._gate.update(now)
@@ -303,13 +304,13 @@ class SafetyStopNode(Node):
         self._stopped.publish(Bool(data=self._reason is not GateReason.PASSING))
 
     def _log_reason(self) -> None:
-        """Log a new reason, after it was acted upon."""
+        """Log a new reason, after acting on it."""
         reason = self._reason
         if reason is self._logged_reason:
             return
         self._logged_reason, self._since = reason, time.monotonic()
         if reason is GateReason.PASSING:
-            self.log.info('commands pass')
+            self.log.info('commands are forwarded')
         else:
             self.log.warning(f'stopped: {reason.value}')
 
@@ -351,7 +352,7 @@ class SafetyStopNode(Node):
         self._feedback = feedback
 
     def _state(self) -> SafetyStopState:
-        """Return the state; only reads, for the thread of the diagnostics."""
+        """Return the state; called from the diagnostics' thread, so it only reads."""
         now = time.monotonic()
         silence = self._gate.silence(now)
         late = now - self._loop_time > self._gate.rules.late_after
@@ -362,8 +363,8 @@ class SafetyStopNode(Node):
                 'stopped': reason is not GateReason.PASSING,
                 'since_s': now - self._since,
                 'alert_topic': self._alerts.topic,
-                'alert_silent_s': 'never heard' if silence is None else silence,
-                'alert_publishers_alive': self._alive,  # of those that offer liveliness
+                'alert_silent_s': 'never received' if silence is None else silence,
+                'alert_publishers_alive': self._alive,  # among those that offer liveliness
                 'alert_publishers_lost': self._lost,
                 'stop_mode': self._values['stop_mode'],
                 'latch': self._values['latch'],
@@ -384,15 +385,16 @@ class SafetyStopNode(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until a signal ends it; the last thing it sends is zero.
+    """Run the node until a signal arrives; its last command is zero.
 
     Returns:
-        0 after a signal; 1 if the configuration cannot be used, 70 if the node fails, after one
-        line that says why.
+        Exit status: 0 after a signal; 1 if the configuration cannot be used, and 70 if the node
+        fails, after one line with the reason.
     """
     usage = Usage(
         'safety_stop',
-        'Passes velocity commands on while ood_alert is False; True or silence stops the robot.',
+        'Forwards velocity commands while ood_alert is False; stops the robot if it is True or '
+        'missing.',
         '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel:=/cmd_vel_safe', SAFETY_STOP_PARAMETERS,
     )
     return run('safety_stop', SafetyStopNode, _serve, args, usage)

@@ -11,20 +11,20 @@ from nav_monitor_ros.runtime.parameter_definition import Parameter
 SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'stamped', 'bool', False,
-        'Type of the commands, in and out: `geometry_msgs/TwistStamped` if true, else '
-        '`geometry_msgs/Twist`.',
+        'Type of the incoming and outgoing commands: `geometry_msgs/TwistStamped` if true, '
+        '`geometry_msgs/Twist` otherwise.',
         read_only=True,
     ),
     Parameter(
         'alert_timeout', 'float', 0.5,
-        'Silence of `ood_alert` after which the robot is stopped; also how long a True counts, and '
-        'the deadline and liveliness lease requested from its publishers. Use at least five '
-        'periods of their `alert_rate`; otherwise the middleware reports neither.',
+        'Time without `ood_alert` after which the robot is stopped; also the time for which a True '
+        'counts, and the deadline and liveliness lease requested from the publishers. Use at least '
+        'five periods of their `alert_rate`; otherwise the middleware reports neither.',
         low=0.05, high=10.0, read_only=True, unit='s',
     ),
     Parameter(
         'command_timeout', 'float', 0.5,
-        'Time without a command after which zero is sent once; an older command is discarded.',
+        'Time without a command after which zero is sent once; older commands are discarded.',
         low=0.05, high=10.0, unit='s',
     ),
     Parameter(
@@ -35,22 +35,23 @@ SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'stop_mode', 'string', 'hard',
-        'How to stop: `hard` sends zero at once, `ramp` slows down at the given decelerations.',
+        'How to stop: `hard` sends zero immediately; `ramp` slows down with the given '
+        'decelerations.',
         choices=STOP_MODES,
     ),
     Parameter(
         'linear_deceleration', 'float', 1.0,
-        'With `ramp`, deceleration of each linear component.',
+        'Deceleration of each linear component with `ramp`.',
         low=0.05, high=100.0, unit='m/s^2',
     ),
     Parameter(
         'angular_deceleration', 'float', 2.0,
-        'With `ramp`, deceleration of each angular component.',
+        'Deceleration of each angular component with `ramp`.',
         low=0.05, high=100.0, unit='rad/s^2',
     ),
     Parameter(
         'latch', 'bool', False,
-        'Keep every stop, including the one at the start, until `~/reset` is called.',
+        'Hold every stop, including the initial one, until `~/reset` is called.',
     ),
 )
 
@@ -58,12 +59,12 @@ BY_NAME: Mapping[str, Parameter] = {p.name: p for p in SAFETY_STOP_PARAMETERS}
 
 
 def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all parameters checked.
+    """Check all parameters and return their values.
 
     Args:
-        values: A value for each parameter of the table.
+        values: Value of each parameter in the table.
 
     Raises:
-        NavMonitorError: A value is wrong; the message names it.
+        NavMonitorError: A value is invalid; the message names the parameter.
     """
     return {name: BY_NAME[name].check(value) for name, value in values.items()}

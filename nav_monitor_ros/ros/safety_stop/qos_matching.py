@@ -1,4 +1,4 @@
-"""Which endpoints of a topic are connected to ``safety_stop``, and why the others are not."""
+"""Endpoints that are connected to ``safety_stop``, and the reasons why others are not."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ BOOL = 'std_msgs/msg/Bool'
 
 @dataclass(frozen=True)
 class MatchedEndpoints:
-    """The endpoints at the other side of a topic."""
+    """Endpoints on the other side of a topic."""
 
-    count: int  # of those that are connected
-    trouble: str = ''  # which ones are not, why, and the remedy
+    count: int  # number of connected endpoints
+    trouble: str = ''  # endpoints that are not connected, with reason and remedy
 
 
 def match_publishers(
@@ -40,11 +40,11 @@ def match_publishers(
     """Match the publishers of a topic with the node's subscription.
 
     Args:
-        node: Subscribes.
-        topic: Its resolved name.
-        kind: The message's type.
-        profile: With which the node subscribes.
-        remedies: What to do about another type, by its name; '' for any other.
+        node: Node that subscribes.
+        topic: Resolved name of the topic.
+        kind: Type of the messages.
+        profile: QoS profile of the subscription.
+        remedies: Remedies for endpoints of another type, by that type; '' for any other type.
     """
     return _match(
         topic, kind, publishers_of(node, topic), remedies, 'publishes',
@@ -58,11 +58,11 @@ def match_subscribers(
     """Match the subscriptions to a topic with the node's publisher.
 
     Args:
-        node: Publishes.
-        topic: Its resolved name.
-        kind: The message's type.
-        profile: With which the node publishes.
-        remedies: As of ``match_publishers``.
+        node: Node that publishes.
+        topic: Resolved name of the topic.
+        kind: Type of the messages.
+        profile: QoS profile of the publisher.
+        remedies: As in ``match_publishers``.
     """
     return _match(
         topic, kind, subscribers_of(node, topic), remedies, 'subscribes to',
@@ -71,7 +71,7 @@ def match_subscribers(
 
 
 def without_deadline(profile: QoSProfile) -> QoSProfile:
-    """Complete a profile that names neither deadline nor lease by what it offers: none."""
+    """Complete a profile without deadline and lease with the values that it offers: none."""
     profile.deadline = profile.liveliness_lease_duration = Infinite
     profile.liveliness = LivelinessPolicy.AUTOMATIC
     profile.durability = DurabilityPolicy.VOLATILE
@@ -98,8 +98,8 @@ def _match(
         compatible, why = compatibility(info.qos_profile)
         if compatible == QoSCompatibility.ERROR:
             troubles.append(
-                f'{node_name(info)} {verb} {topic} with another quality of service '
-                f'({one_line(why).strip("; ")}): change it there'
+                f'{node_name(info)} {verb} {topic} with an incompatible QoS '
+                f'({one_line(why).strip("; ")}): change it in that node'
             )
         else:
             connected += 1

@@ -205,15 +205,15 @@ def defaults():
 @pytest.mark.parametrize(
     ('cameras', 'words'),
     [
-        (['front', '2nd'], "names '2nd'; a name begins with a letter"),
+        (['front', '2nd'], "names '2nd'; a name must start with a letter"),
         (['a b'], "names 'a b'"),
         (['front/left'], "names 'front/left'"),
         (['_hidden'], "names '_hidden'"),
         (['a__b'], "names 'a__b'"),
-        (['k' * 65], 'letters, digits and single underscores, 64 at most'),
+        (['k' * 65], 'have at most 64 characters'),
         (['front', 'left', 'front'], "names 'front' twice"),
-        (['score'], "names 'score', as a parameter is named"),
-        ([f'c{i}' for i in range(MOST_CAMERAS + 1)], 'names 17 cameras; one node takes 16'),
+        (['score'], "names 'score', which is the name of a parameter"),
+        ([f'c{i}' for i in range(MOST_CAMERAS + 1)], 'names 17 cameras; one node supports at'),
     ],
 )
 def test_names_that_cannot_be_topics_are_refused(defaults, cameras, words):

@@ -58,10 +58,10 @@ def test_a_script_is_played_segment_by_segment_and_ends_the_process(graph, tmp_p
 @pytest.mark.parametrize(
     ('seconds', 'expected'),
     [
-        (0.001, 'segment 2 lasts 0.001 s, which is no frame at 30 Hz; give it 0.033 s or more'),
-        (0, 'segment 2 must last more than 0 seconds'),
-        (-1, 'segment 2 must last more than 0 seconds'),
-        ('1', 'segment 2 must last more than 0 seconds'),
+        (0.001, 'segment 2 lasts 0.001 s, less than one frame at 30 Hz; set it to 0.033 s or more'),
+        (0, 'segment 2 must last more than 0 and'),
+        (-1, 'segment 2 must last more than 0 and'),
+        ('1', 'segment 2 must last more than 0 and'),
     ],
 )
 def test_a_segment_without_a_frame_ends_the_process_with_one_line(

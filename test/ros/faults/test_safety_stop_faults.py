@@ -95,7 +95,7 @@ def test_a_relay_brings_the_commands_back(graph, moody_bundle):
     timer = graph.node.create_timer(1 / 20, drive)
     try:
         graph.wait(
-            lambda: 'commands may come back' in robot.gate.log.read_text(), START, 'the loop')
+            lambda: 'commands may return' in robot.gate.log.read_text(), START, 'the loop')
         robot.gate_stands(
             'a relay brings commands back to safety_stop, the commander falls silent', None, 0.6,
             lambda: driving.__setitem__(0, False),

@@ -165,7 +165,7 @@ def test_the_robot_stops_when_one_camera_sees_what_it_does_not_know(fleet):
     ('arguments', 'words'),
     [
         (['-p', 'cameras:=[front, front]'], "cameras names 'front' twice"),
-        (['-p', 'cameras:=[front, 2nd]'], "cameras names '2nd'; a name begins with a letter"),
+        (['-p', 'cameras:=[front, 2nd]'], "cameras names '2nd'; a name must start with a letter"),
         (['-p', 'cameras:=[front]', '-p', 'front.roi:=[1, 2]'], 'parameter roi has 2'),
         (['-p', 'cameras:=[front]', '-p', 'front.latch:=3'], 'front.latch is 3, a int'),
     ],

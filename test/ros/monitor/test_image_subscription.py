@@ -71,7 +71,7 @@ def test_the_profile_that_the_report_names_is_the_remedy(graph, moody_bundle):
     )
     graph.wait(lambda: int(input_values(graph).get('received', 0)) > 30, START, 'images')
     assert input_values(graph)['reliability'] == 'best_effort'
-    graph.wait_diagnostic('input', 'images a second', 10)
+    graph.wait_diagnostic('input', 'images per second', 10)
 
 
 def test_the_subscription_follows_publishers_as_they_come_and_go(graph, moody_bundle):

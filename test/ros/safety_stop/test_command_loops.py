@@ -109,7 +109,7 @@ def test_a_command_that_comes_back_through_other_nodes_does_not_pass(
         env={**os.environ, **graph.domain.environment})
     try:
         bench.start()
-        graph.wait(lambda: 'commands may come back' in bench.said(), START, 'the loop to be found')
+        graph.wait(lambda: 'commands may return' in bench.said(), START, 'the loop to be found')
         assert '/cmd_vel -> /relay -> /between -> /back -> /cmd_vel_in' in bench.said()
         if TOLD:
             bench.wait_stopped(False)
@@ -142,7 +142,7 @@ def test_two_gates_in_a_ring_do_not_repeat_a_command_for_ever(
     other = graph.start(
         'safety_stop', '-r', renamed, '-r', 'cmd_vel_in:=/cmd_vel', '-r', 'cmd_vel:=/cmd_vel_in')
     for said in (bench.said, other.log.read_text):
-        graph.wait(lambda said=said: 'commands may come back' in said(), START, 'the ring')
+        graph.wait(lambda said=said: 'commands may return' in said(), START, 'the ring')
     if TOLD:
         bench.wait_stopped(False)
     outside_driver.drive(1.0, lambda: (1.0, 0.5) in bench.sent or not TOLD)
@@ -157,7 +157,7 @@ def test_a_node_that_hears_the_gate_and_commands_it_is_refused_until_it_hears_no
     publisher = stranger.create_publisher(Twist, '/cmd_vel_in', 1)
     ear = stranger.create_subscription(Twist, '/cmd_vel', lambda message: None, 1)
     bench.start()
-    graph.wait(lambda: 'commands may come back' in bench.said(), START, 'the loop to be found')
+    graph.wait(lambda: 'commands may return' in bench.said(), START, 'the loop to be found')
     assert '/cmd_vel -> /stranger -> /cmd_vel_in' in bench.said()
     if TOLD:
         bench.wait_stopped(False)

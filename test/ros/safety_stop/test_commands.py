@@ -44,7 +44,7 @@ def test_a_command_that_is_no_number_is_zero_and_is_logged(graph, bench, bad):
     driver.z = 0.5
     bench.wait_sent(1.0)
     assert all(map(math.isfinite, (number for velocity in bench.sent for number in velocity)))
-    graph.wait(lambda: 'a command holds NaN or infinity' in bench.said(), SOON, 'the line')
+    graph.wait(lambda: 'a command contains NaN or infinity' in bench.said(), SOON, 'the line')
 
 
 def test_zero_is_sent_once_when_commands_stop_coming(graph, bench):
@@ -90,14 +90,14 @@ def test_commands_that_are_old_or_of_the_future_by_their_stamp_are_discarded(gra
     for age, said in ((10.0, '10.0 s old'), (-10.0, '10.0 s in the future')):
         def is_logged(age=age, said=said):
             send_stamped(graph, publisher, age)  # again: one line is logged for those of a second
-            return f'a command is {said} by its stamp' in bench.said()
+            return f'a command is {said} according to its stamp' in bench.said()
 
         graph.wait(is_logged, SOON, 'the line')
         status = graph.wait(
             lambda stale=stale: (found := bench.newest())
             and int(values(found)['commands_stale']) > stale and found, SOON, 'the count')
         stale = int(values(status)['commands_stale'])
-        assert 'by their stamp' in status.message
+        assert 'their stamps' in status.message
         assert status.level == DiagnosticStatus.WARN
         assert (1.0, 0.0) not in bench.sent
     for age in (None, 0.0, 0.2):
@@ -123,7 +123,7 @@ def test_by_simulated_time_stamps_are_compared_with_the_clock_once_there_is_one(
         message.clock.sec = 100
         clock.publish(message)
         send_stamped(graph, publisher, 0.0)  # of another clock
-        return 'in the future by its stamp' in bench.said()
+        return 'in the future according to its stamp' in bench.said()
 
     graph.wait(tick, SOON, 'the line')
     message = TwistStamped()

@@ -49,7 +49,7 @@ def test_a_held_terminal_delays_no_stop_and_releases_nothing_afterwards(graph, b
     source, _driver = AlertSource(graph, False), Driver(graph)
     bench.start(output=terminal.writer)
     bench.wait_sent(1.0, timeout=START)
-    graph.wait(lambda: 'commands pass' in terminal.read(), SOON, 'a log on the terminal')
+    graph.wait(lambda: 'commands are forwarded' in terminal.read(), SOON, 'a log on the terminal')
     terminal.hold()
     source.value = True
     bench.wait_stop('alert')
@@ -101,7 +101,7 @@ def test_nothing_passes_on_what_queued_while_the_gate_was_stopped(graph, bench, 
     assert set(bench.sent[sent:]) == {(0.0, 0.0)}
     assert driver.x == 1.0  # commands came all the while
     graph.wait(lambda: int(values(bench.newest())['times_late']) > 0, SOON, 'the count')
-    graph.wait(lambda: 'held up for' in bench.said(), SOON, 'the line')
+    graph.wait(lambda: 'blocked for' in bench.said(), SOON, 'the line')
     alert_process()
     bench.wait_sent(1.0, timeout=START)
 

@@ -75,7 +75,7 @@ def test_a_wrong_type_beside_a_right_one_is_a_warning_and_goes_when_it_is_gone(
         (String, ReliabilityPolicy.RELIABLE,
          'publishes /ood_alert as std_msgs/msg/String, not std_msgs/msg/Bool: remap ood_alert'),
         (Bool, ReliabilityPolicy.BEST_EFFORT,
-         'publishes /ood_alert with another quality of service'),
+         'publishes /ood_alert with an incompatible QoS'),
     ],
 )
 def test_an_alert_that_cannot_be_heard_is_named(graph, bench, kind, reliability, expected):
@@ -100,17 +100,17 @@ def test_commands_of_a_best_effort_publisher_and_a_base_that_hears_nothing_are_n
     bench.start()
     status = graph.wait(
         lambda: (found := bench.newest())
-        and found.message.count('with another quality of service') == 2 and found,
+        and found.message.count('with an incompatible QoS') == 2 and found,
         START, 'all three')
     assert 'Best effort publisher and reliable subscription' in status.message
     assert '/stranger subscribes to /cmd_vel as geometry_msgs/msg/TwistStamped' in status.message
-    assert 'subscribes to /cmd_vel with another quality of service' in status.message
+    assert 'subscribes to /cmd_vel with an incompatible QoS' in status.message
 
 
 def test_without_anybody_the_diagnostics_say_who_is_missing(graph, bench):
     bench.start()
     status = bench.wait_reason('no_alert_yet', START)
     assert values(status)['detail'] == (
-        'nobody publishes /ood_alert: start the monitor or remap ood_alert; '
-        'nobody publishes /cmd_vel_in: start who commands or remap cmd_vel_in'
+        'no node publishes /ood_alert: start the monitor or remap ood_alert; '
+        'no node publishes /cmd_vel_in: start the node that sends commands or remap cmd_vel_in'
     )
