@@ -1,4 +1,4 @@
-"""Start the monitor, and RViz if asked.
+"""Start the monitor, and RViz if requested.
 
 Usage:
     ros2 launch nav_monitor_ros monitor.launch.py bundle:=traffic_signs image_topic:=/cam/image_raw
@@ -34,13 +34,13 @@ ARGUMENTS = (
     ),
     Argument(
         'image_topics', '/{camera}/image_raw',
-        'With cameras, the topic of each, in which {camera} stands for its name.',
+        'With cameras, topic of each camera, in which {camera} stands for its name.',
     ),
     Argument(
         'image_transport', '', f'raw or compressed{OR_FILE}.', ('', 'raw', 'compressed'),
     ),
     Argument(
-        'use_sim_time', '', f'Stamp what is not copied from images by /clock{OR_FILE}.',
+        'use_sim_time', '', f'Use the time of /clock for stamps not copied from images{OR_FILE}.',
         ('', *BOOLEANS),
     ),
     Argument('autostart', '', f'Configure and activate at start{OR_FILE}.', ('', *BOOLEANS)),
@@ -85,7 +85,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
-    """Return the node's parameters, those that take precedence last.
+    """Return the node's parameters in order of increasing precedence.
 
     Args:
         given: Values of the arguments, by name.
@@ -108,7 +108,7 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
-    """Return where the images come from.
+    """Return the remappings of the image topics.
 
     Args:
         given: Values of the arguments, by name.
@@ -124,13 +124,13 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
         return [('image', given['image_topic'])] if given['image_topic'] else []
     if topics and '{camera}' not in topics:
         raise RuntimeError(
-            f'image_topics is {topics}; it must hold {{camera}}, which stands for the name of each'
+            f'image_topics is {topics}; it must contain {{camera}}, which stands for each name'
         )
     return [(f'{name}/image', topics.replace('{camera}', name)) for name in names if topics]
 
 
 def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
-    """Start RViz where that is wanted and possible.
+    """Start RViz if it is requested and installed.
 
     Args:
         given: Values of the arguments, by name.

@@ -36,21 +36,21 @@ COMPRESSED = '/compressed'
 # Passed on to monitor.launch.py, which is to log that it is active.
 MONITOR_ARGUMENTS = launch_files.monitor_arguments(log_levels=('debug', 'info', 'warn'))
 ARGUMENTS = (
-    Argument('bag', None, 'Bag to play: a folder, or a file of one.'),
+    Argument('bag', None, 'Bag to play: its folder or one of its files.'),
     Argument(
         'topic', '/camera/image_raw',
-        'Topic of the bag with the images; one that ends in /compressed holds compressed ones.',
+        'Image topic of the bag; a topic that ends in /compressed contains compressed images.',
     ),
-    Argument('rate', '1.0', 'Playback speed as a multiple of the recording.'),
-    Argument('loop', 'false', 'Play the bag again and again.', BOOLEANS),
-    Argument('start_offset', '0.0', 'Seconds of the bag that are skipped at its beginning.'),
+    Argument('rate', '1.0', 'Playback speed relative to the recording.'),
+    Argument('loop', 'false', 'Play the bag repeatedly.', BOOLEANS),
+    Argument('start_offset', '0.0', 'Seconds to skip at the beginning of the bag.'),
     Argument(
         'delay', '1.0',
-        'Seconds between the moment at which the monitor is active and the first image, in which '
-        'it finds the player.',
+        'Seconds from the activation of the monitor to the first image, in which it discovers the '
+        'player.',
     ),
-    Argument('everything', 'false', 'Play all topics of the bag, not the images alone.', BOOLEANS),
-    Argument('shutdown', 'true', 'End with the bag.', BOOLEANS),
+    Argument('everything', 'false', 'Play all topics of the bag, not only the images.', BOOLEANS),
+    Argument('shutdown', 'true', 'Shut down at the end of the bag.', BOOLEANS),
     *MONITOR_ARGUMENTS,
 )
 
@@ -127,7 +127,7 @@ def command(given: dict[str, str]) -> list[str]:
 
 
 def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
-    """Say with which arguments the monitor is launched.
+    """Return the arguments with which the monitor is launched.
 
     Args:
         given: Values of the arguments, by name.
@@ -142,14 +142,14 @@ def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
         'image_topic': topic[: -len(COMPRESSED)] if compressed else topic,
         'image_transport': 'compressed' if compressed else 'raw',
         'use_sim_time': 'true',
-        'respawn': 'false',  # a bag would not begin again with it
+        'respawn': 'false',  # the bag would not start over with it
     }
 
 
 def player_starter(
     player: LaunchDescriptionEntity,
 ) -> Callable[[ProcessIO], list[LaunchDescriptionEntity] | None]:
-    """Return what hears the processes and starts the player when the monitor is active.
+    """Return the handler that starts the player once the monitor is active.
 
     Args:
         player: Is started once.

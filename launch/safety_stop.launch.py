@@ -1,4 +1,4 @@
-"""Start safety_stop, which stops velocity commands while ood_alert is True or silent.
+"""Start safety_stop, which stops velocity commands while ood_alert is True or missing.
 
 Usage:
     ros2 launch nav_monitor_ros safety_stop.launch.py cmd_vel_in:=cmd_vel_raw cmd_vel_out:=cmd_vel
@@ -17,14 +17,15 @@ RESPAWN_DELAY = 1.0  # seconds
 ARGUMENTS = (
     launch_files.params_file('safety_stop.yaml'),
     Argument('namespace', '', 'Namespace of the node and of ood_alert.'),
-    Argument('cmd_vel_in', 'cmd_vel_in', 'Topic of the commands that may pass.'),
+    Argument('cmd_vel_in', 'cmd_vel_in', 'Topic of the incoming commands.'),
     Argument(
-        'cmd_vel_out', 'cmd_vel', 'Topic to which they pass; nothing else may publish there.',
+        'cmd_vel_out', 'cmd_vel',
+        'Topic of the outgoing commands; no other node may publish on it.',
     ),
     Argument('stamped', '', f'Commands are TwistStamped{OR_FILE}.', ('', *BOOLEANS)),
     launch_files.respawn(),
     Argument(
-        'use_sim_time', '', f'Stamp commands by /clock{OR_FILE}.', ('', *BOOLEANS),
+        'use_sim_time', '', f'Use the time of /clock for stamps{OR_FILE}.', ('', *BOOLEANS),
     ),
     launch_files.log_level(),
 )
@@ -65,7 +66,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
-    """Return the node's parameters, those that take precedence last.
+    """Return the node's parameters in order of increasing precedence.
 
     Args:
         given: Values of the arguments, by name.
@@ -80,7 +81,7 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
-    """Return where the commands come from and go to.
+    """Return the remappings of the topics of commands.
 
     Args:
         given: Values of the arguments, by name.

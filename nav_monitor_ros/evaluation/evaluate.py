@@ -28,7 +28,7 @@ from nav_monitor_ros.evaluation.streams import frames_of
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-TIMED = 300  # frames judged alone for the cost
+TIMED = 300  # frames judged individually to measure the cost
 
 _log = logging.getLogger(__name__)
 
@@ -48,33 +48,33 @@ def evaluate(
 ) -> tuple[Evaluation, JudgedSources]:
     """Run all sources through the network and compare the scores.
 
-    Of an image a few numbers are kept, not its activations.
+    Only a few numbers are kept per image, not its activations.
 
     Args:
-        classifier: The bundle's network, with all that the scores need.
+        classifier: The bundle's network, set up to yield what the scores need.
         judge: The bundle's fitted scores.
-        inside: In-distribution images that were used for nothing else.
+        inside: In-distribution images not used before.
         outside: Out-of-distribution sources by name.
         peers_training: Labelled training images for the detectors of pytorch-ood, which are then
-            compared too; images that lie in ``inside`` as well are left out of them.
-        rate: Frames a second, where sources are played as video.
+            also compared; images that are also in ``inside`` are left out.
+        rate: Frames per second when sources are played as video.
         workers: Threads that read and decode images; None for one fewer than there are cores.
-        remote: Judges a source on other machines, given what the work is called; without peers.
+        remote: Judges a source on other machines, given the name of the stage; without peers.
         progress: Called with the stage, the number of images done and the total.
 
     Raises:
-        NavMonitorError: pytorch-ood is asked for and missing, or its training images have no
-            labels; two sources have one name.
+        NavMonitorError: pytorch-ood is requested but missing, its training images have no labels,
+            or two sources have the same name.
     """
     if inside.name in outside:
         raise NavMonitorError(
-            f"an out-of-distribution source is called '{inside.name}', as the in-distribution one "
-            'is; choose another name'
+            "an out-of-distribution source has the same name as the in-distribution one, "
+            f"'{inside.name}'; choose another name"
         )
     exif = classifier.preprocess.exif
     inside = inside.oriented(exif)
     outside = {name: source.oriented(exif) for name, source in outside.items()}
-    # A source's own numbers of the classes are not always the network's.
+    # A source's own class numbers may differ from the network's.
     labels = inside.numbered_for(judge.class_names).labels
     peers: Sequence[Peer] = ()
     if peers_training is not None:
@@ -105,10 +105,10 @@ def _fitted_peers(
         raise NavMonitorError(f'--peers {training.name}: the images need labels')
     kept = without(numbered, inside)
     if kept.labels is None or not len(kept):
-        raise NavMonitorError(f'--peers {training.name}: all of its images lie in --inside too')
+        raise NavMonitorError(f'--peers {training.name}: all of its images are also in --inside')
     if len(kept) < len(training):
         _log.warning(
-            '%d of %d images of --peers lie in --inside too and are left out',
+            '%d of %d images of --peers are also in --inside and are left out',
             len(training) - len(kept), len(training),
         )
     batch = run(classifier, kept, progress, 'training images of the peers')
@@ -184,7 +184,7 @@ def _distinct_name(class_names: Sequence[str], label: int) -> str:
 
 
 def _frames(judge: Judge, judged: JudgedSources, source: str, score: str) -> list[FrameEvidence]:
-    """Return what the images of a source say of a stream, by one score."""
+    """Return the images of a source as a stream of frames, by one score."""
     images = judged.sources[source]
     return frames_of(judge.calibration, score, images.p_values[score], images.predicted)
 
@@ -202,7 +202,7 @@ def _flags(judge: Judge, judged: JudgedSources, source: str) -> dict[str, np.nda
 def _costs(judge: Judge, peers: Sequence[Peer], normal: Activations) -> dict[str, float]:
     """Return the median time of each score for one frame, in microseconds.
 
-    The fused score's is that of its members and of their fusion, each a frame alone.
+    The fused score's time covers its members and their fusion, one frame at a time.
     """
     frames = [normal[i : i + 1] for i in range(len(normal))]
     makers: dict[str, Callable[[Activations], object]] = {

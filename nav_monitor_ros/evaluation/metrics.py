@@ -1,4 +1,4 @@
-"""Figures of an evaluation from scores and verdicts: separation, false alarms, coverage, delays."""
+"""Metrics of an evaluation from scores and verdicts: separation, false alarms, coverage, delays."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nav_monitor_ros.evaluation.streams import alarms, delay
 from nav_monitor_ros.scores.pattern import Pattern
 
 RECALL = 0.95
-GAMMAS = (0, 1, 2, 3)  # distances at which the out-of-pattern table is made
-STREAMS = 200  # places in an OOD source from which a stream is played
-STREAM_FRAMES = 90  # after which a stream counts as undetected
+GAMMAS = (0, 1, 2, 3)  # distances in the out-of-pattern table
+STREAMS = 200  # start positions of streams in an OOD source
+STREAM_FRAMES = 90  # frames after which a stream counts as undetected
 
 
 def separate(
     normal: np.ndarray, strange: np.ndarray, *, detected: float | None = None
 ) -> Separation:
-    """Return how well scores separate.
+    """Return metrics of the separation by scores.
 
     Args:
         normal: Scores of in-distribution images, float (N,).
         strange: Scores of out-of-distribution images, float (M,).
-        detected: Share of the latter that is flagged at the calibrated threshold.
+        detected: Share of the latter flagged at the calibrated threshold.
     """
     truth = np.concatenate([np.zeros(len(normal)), np.ones(len(strange))])
     scores = np.concatenate([normal, strange])
@@ -47,7 +47,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
     """Return the two columns of Cheng et al. (DATE 2019), by gamma.
 
     Args:
-        judge: With the score ``pattern``; without it the result is empty.
+        judge: Judge with the score ``pattern``; without it the result is empty.
         scores: Scores of N images.
         wrong: bool (N,), which of them are misclassified.
     """
@@ -61,7 +61,7 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
 
 
 def coverage_of(flagged: np.ndarray, wrong: np.ndarray) -> Coverage:
-    """Return how many of the wrong images, bool (N,), are flagged, bool (N,)."""
+    """Return how many misclassified images, bool (N,), are flagged, bool (N,)."""
     return Coverage(
         len(flagged), int(flagged.sum()), int(wrong.sum()), int((flagged & wrong).sum())
     )
@@ -76,7 +76,7 @@ def false_alarms_of(flagged: np.ndarray, budget: float) -> FalseAlarms:
 def stream_of(
     normal: Sequence[FrameEvidence], strange: Mapping[str, Sequence[FrameEvidence]], rate: float
 ) -> Stream:
-    """Play frames as video: the in-distribution ones in their order, others from many places."""
+    """Play frames as video: in-distribution ones in order, others from many starts."""
     rules = EvidenceRules()
     count = alarms(normal, rules, rate)
     hours = len(normal) / rate / 3600
@@ -87,7 +87,7 @@ def stream_of(
         hours=hours,
         frames_to_alert={name: _finite(np.median(d)) for name, d in delays.items()},
         frames_to_alert_p95={
-            # A delay that was reached, not one between two of them: infinity is among them.
+            # An observed delay, not an interpolated one: some are infinite.
             name: _finite(np.quantile(d, 0.95, method='higher')) for name, d in delays.items()
         },
     )
@@ -95,7 +95,7 @@ def stream_of(
 
 def _delays(frames: Sequence[FrameEvidence], rules: EvidenceRules, rate: float) -> np.ndarray:
     starts = np.unique(np.linspace(0, len(frames) - 1, STREAMS).astype(int))
-    # The source begins again at its end, so that all streams are equally long.
+    # The source is repeated, so that all streams have the same length.
     return np.array([
         delay([frames[(start + n) % len(frames)] for n in range(STREAM_FRAMES)], rules, rate)
         for start in starts

@@ -1,4 +1,4 @@
-"""The single-pass detectors of pytorch-ood, on the features that our scores see."""
+"""The single-pass detectors of pytorch-ood, on the features that our scores use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Peer:
-    """One detector, fitted."""
+    """A fitted detector."""
 
     name: str
     predict: Callable[[Activations], torch.Tensor]
@@ -34,20 +34,20 @@ class Peer:
                 for start in range(0, len(batch), _BLOCK)
             ]
         scores = torch.cat(parts).double().numpy()
-        # What is not a number counts as most unusual: a comparison must not fall over it.
+        # NaN counts as most unusual, so that a comparison does not fail.
         return np.nan_to_num(scores, nan=float(np.finfo(np.float64).max))
 
 
 def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> list[Peer]:
-    """Fit every detector that needs one forward pass and nothing but its features and logits.
+    """Fit every detector that needs only the features and logits of one forward pass.
 
-    All run with their own defaults; ViM, which has none, with half of the features, as ``vim``.
-    A detector that cannot be fitted is left out with a warning.
+    All use their own defaults; ViM, which has none, uses half of the features, like ``vim``. A
+    detector that cannot be fitted is left out with a warning.
 
     Args:
         training: Training images.
         labels: int64 (N,), their true classes.
-        head: Weights that turn the features into logits; None leaves out what needs them.
+        head: Weights that map the features to logits; None leaves out detectors that need them.
 
     Raises:
         NavMonitorError: pytorch-ood is not installed.
@@ -59,7 +59,7 @@ def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> l
             "--peers needs pytorch-ood: pip install 'nav_monitor_ros[peers]'"
         ) from None
     logging.getLogger('pytorch_ood').setLevel(logging.ERROR)
-    # Many of them want classes 0 to K - 1 without a gap; the others are not known to the head then.
+    # Many detectors need classes 0 to K - 1 without gaps; the head then lacks the other classes.
     present, places = np.unique(labels, return_inverse=True)
     known = None if head is None else Head(head.weight[present], head.bias[present], head.rectified)
     makers: dict[str, Callable[[], Callable[[Activations], torch.Tensor]]] = {}
@@ -116,7 +116,7 @@ def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> l
         try:
             peer = Peer(PREFIX + name, make())
             usable = bool(np.isfinite(peer.score(training[:8])).all())
-        except Exception as error:  # somebody else's code, on data that it may not be made for
+        except Exception as error:  # third-party code, on data that it may not support
             _log.warning('%s%s is left out: %s', PREFIX, name, one_line(error, 150))
             continue
         if usable:
@@ -129,7 +129,7 @@ def fit_peers(training: Activations, labels: np.ndarray, head: Head | None) -> l
 def _all_layers(
     detectors: Any, training: Activations, labels: np.ndarray
 ) -> Callable[[Activations], torch.Tensor]:
-    """Return Mahalanobis over the early layers' channel means and the features, weighed alike."""
+    """Return Mahalanobis over early channel means and features, equally weighted."""
 
     def layers(batch: Activations) -> list[torch.Tensor]:
         return [_tensor(values) for values in (*batch.means.values(), batch.features)]

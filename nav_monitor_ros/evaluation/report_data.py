@@ -1,4 +1,4 @@
-"""What an evaluation's report shows, and how it comes from the evaluation."""
+"""Contents of an evaluation's report."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.results import Evaluation, JudgedSources
 from nav_monitor_ros.evaluation.tables import text_tables
 
-PICTURES = 24  # misses shown of all sources together, and as many false alarms
+PICTURES = 24  # misses shown over all sources, and as many false alarms
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One wrongly judged image."""
+    """A wrongly judged image."""
 
     source: str  # name of its source
     pixels: np.ndarray  # uint8 (H, W, 3) RGB or (H, W)
@@ -30,7 +30,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What a report shows."""
+    """Contents of a report."""
 
     title: str  # name of the bundle
     lines: tuple[str, ...]  # facts, one sentence each
@@ -38,12 +38,12 @@ class ReportData:
     default: str  # name of the default score
     scores: Mapping[str, Mapping[str, np.ndarray]]
     # source -> score -> float64 (N,), larger is more unusual; the in-distribution source is first
-    p_values: Mapping[str, Mapping[str, np.ndarray]]  # the same; other libraries' scores have none
+    p_values: Mapping[str, Mapping[str, np.ndarray]]  # likewise; other libraries' scores have none
     areas: Mapping[str, Mapping[str, float]]  # OOD source -> score -> AUROC
     flagged: Mapping[str, Mapping[str, float]]
-    # source -> score -> share of its images that are flagged, each by its class's threshold
+    # source -> score -> share of its images flagged by the threshold of their class
     thresholds: Mapping[str, tuple[float, float]]
-    # score -> p-values at or below which frames are flagged, the lowest and the highest of a class
+    # score -> p-value thresholds, the lowest and the highest of a class
     tables: tuple[tuple[str, list[str], list[list[str]]], ...]
     # (caption, headings, rows of text); the first column names the row
     missed: tuple[Picture, ...]  # out-of-distribution images that were not flagged
@@ -61,12 +61,12 @@ def evaluation_report(
     """Return the report of an evaluation.
 
     Args:
-        bundle: What was evaluated.
-        judge: Its scores, calibrated for what ran the network.
+        bundle: The evaluated bundle.
+        judge: Its scores, calibrated for the engine in use.
         inside: The in-distribution source.
         outside: The out-of-distribution sources by name.
-        evaluation: The figures.
-        judged: Every image's scores.
+        evaluation: Result of the evaluation.
+        judged: Scores of all images.
     """
     calibration = judge.calibration
     # Pictures are shown as they were judged.
@@ -121,12 +121,12 @@ def evaluation_report(
 
 
 def reuse_warning(bundle: Bundle, inside: str, judged: JudgedSources) -> str:
-    """Return a sentence on in-distribution images that the monitor was made of, or nothing.
+    """Return a sentence on in-distribution images that were used to make the monitor, or ''.
 
     Args:
-        bundle: What was evaluated; those without checksums of their images cannot tell.
+        bundle: The evaluated bundle; without checksums of its images the result is ''.
         inside: Name of the in-distribution source.
-        judged: Every image's scores and checksum.
+        judged: Scores and checksums of all images.
     """
     digests = [row.tobytes() for row in judged.sources[inside].digests]
     found = reused_images(bundle.training_images, bundle.calibration_images, digests)
@@ -134,7 +134,7 @@ def reuse_warning(bundle: Bundle, inside: str, judged: JudgedSources) -> str:
 
 
 def _flagged(inside: str, evaluation: Evaluation) -> dict[str, dict[str, float]]:
-    """Return the shares of flagged images by source and score, as the tables have them."""
+    """Return the shares of flagged images by source and score, as in the tables."""
     return {
         inside: {score: found.rate for score, found in evaluation.false_alarms.items()},
         **{

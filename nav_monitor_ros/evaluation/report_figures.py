@@ -21,16 +21,16 @@ from nav_monitor_ros.views.pages.charts import (
     page_figure,
 )
 
-HIGHLIGHTED = 5  # scores drawn in colour besides the default
-CONFIDENCE = 0.95  # of the band around the measured shares
+HIGHLIGHTED = 5  # scores drawn in colour in addition to the default
+CONFIDENCE = 0.95  # confidence of the band around the measured shares
 _BINS = 32
-_TOLERANCE = 0.0015  # by which a thinned curve may be off, as a share of the panel
-_FLOOR = 1e-12  # smallest p-value that is drawn
+_TOLERANCE = 0.0015  # tolerance of a simplified curve, as a share of the panel
+_FLOOR = 1e-12  # smallest p-value drawn
 
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a curve is drawn, in the figure and in its legend."""
+    """Line style of a curve, in the figure and in its legend."""
 
     color: str  # name in the palette
     width: float  # points
@@ -48,7 +48,7 @@ class LineStyle:
 class LegendEntry:
     """One line of a legend."""
 
-    swatch: str  # line, dot, band, bar or hatched: what the template draws
+    swatch: str  # line, dot, band, bar or hatched, drawn by the template
     name: str
     number: str = ''
     is_default: bool = False
@@ -95,9 +95,9 @@ def draw_roc(
     """Draw ROC curves.
 
     Args:
-        curves: By score.
-        styles: By score, those that are drawn; the last one is drawn first.
-        operating_point: False and true positive rate of the default as it is calibrated.
+        curves: Curves by score.
+        styles: Styles by score, for the scores to draw; the last one is drawn first.
+        operating_point: False and true positive rate of the default score at its threshold.
         low: False positive rate at which a logarithmic axis begins; None for a linear one.
         title: Title of the figure.
     """
@@ -148,7 +148,7 @@ def roc_legend(
 
 
 def draw_histogram(data: ReportData, source: str) -> tuple[Markup, list[LegendEntry]]:
-    """Draw the default score of a source and of the in-distribution one."""
+    """Draw the default score's histograms for a source and the in-distribution one."""
     found = [data.p_values.get(name, {}).get(data.default) for name in (data.inside, source)]
     has_p = all(values is not None for values in found)
     thresholds = _thresholds(data) if has_p else []
@@ -201,7 +201,7 @@ def operating_point_of(data: ReportData, source: str) -> tuple[float, float] | N
 
 
 def histogram_edges(values: np.ndarray, line: float | None) -> np.ndarray:
-    """Return edges of bins around all values, one of them at the threshold, which is above 0."""
+    """Return the edges of bins over all values, one of them at the threshold, which is above 0."""
     if line is None:
         low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
         spread = high - low if high > low else max(1.0, abs(low))
@@ -230,12 +230,12 @@ def calibrated_p_values(
 def draw_calibration(
     data: ReportData, p_values: Mapping[str, np.ndarray], styles: Mapping[str, LineStyle]
 ) -> tuple[Markup, list[LegendEntry]]:
-    """Draw which share of the in-distribution images has at most each p-value.
+    """Draw the share of in-distribution images at or below each p-value.
 
     Args:
-        data: What the report shows.
-        p_values: By score, sorted; at least one.
-        styles: By score.
+        data: Contents of the report.
+        p_values: Sorted p-values by score; at least one score.
+        styles: Styles by score.
     """
     size = max(map(len, p_values.values()))
     thresholds = _thresholds(data)
@@ -263,7 +263,7 @@ def draw_calibration(
     if data.default in p_values:
         entries.insert(1, LegendEntry('band', f'{CONFIDENCE:.0%} interval of {data.default}'))
     entries.append(LegendEntry(
-        'line', 'share equal to the p-value; above it are more false alarms than promised',
+        'line', 'share equal to the p-value; above it, there are more false alarms than promised',
         style=_PROMISE,
     ))
     svg = inline_svg(figure, f'Shares of {data.inside} by p-value, against the diagonal')
@@ -272,7 +272,7 @@ def draw_calibration(
 
 def _draw_band(axes: Axes, grid: np.ndarray, counts: np.ndarray, size: int, low: float) -> None:
     tail = (1 - CONFIDENCE) / 2
-    # The limits at no and at all images are 0 and 1; the formula has no value there.
+    # The limits for none and all of the images are 0 and 1, where the formula is undefined.
     least = np.where(counts > 0, beta.ppf(tail, np.maximum(counts, 1), size - counts + 1), 0)
     most = np.where(
         counts < size, beta.ppf(1 - tail, counts + 1, np.maximum(size - counts, 1)), 1
@@ -285,12 +285,12 @@ def _draw_band(axes: Axes, grid: np.ndarray, counts: np.ndarray, size: int, low:
 
 
 def percent(share: float) -> str:
-    """Return a share of 1 in percent."""
+    """Return a share as a percentage."""
     return f'{100 * share:.2f} %'
 
 
 def _thresholds(data: ReportData) -> list[float]:
-    """Return the default score's thresholds that can be drawn: one, or the limits of several."""
+    """Return the default score's thresholds to draw: one, or the extremes of several."""
     return sorted({p for p in data.thresholds.get(data.default, ()) if 0 < p < 1})
 
 

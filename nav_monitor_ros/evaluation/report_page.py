@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page, which needs no network and no JavaScript."""
+"""Report of an evaluation: one HTML page, without network access or JavaScript."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from nav_monitor_ros.views.pages.charts import chart_style
 from nav_monitor_ros.views.pages.data_uris import data_uri
 from nav_monitor_ros.views.pages.rendering import render
 
-PICTURE_SIDE = 96  # pixels, about
+PICTURE_SIDE = 96  # pixels, approximately
 
 
 @dataclass(frozen=True)
 class _Calibration:
-    size: int | None  # images behind the default's band, None without the default's p-values
+    size: int | None  # number of images for the band of the default, None without its p-values
     figure: Markup
     legend: list[LegendEntry]
     rest: list[str]  # scores drawn in grey
@@ -65,19 +65,19 @@ class _Thumbnail:
 
 
 def write_report(path: Path, data: ReportData) -> None:
-    """Write a report, complete or not at all.
+    """Write a report atomically.
 
-    Scores that are not a number are left out of its figures.
+    NaN scores are left out of its figures.
 
     Args:
-        path: The page, an HTML file; an old one is replaced.
-        data: What it shows. Names and facts may be any text.
+        path: HTML file to write; an existing one is replaced.
+        data: Contents of the report. Names and facts may be any text.
 
     Raises:
         NavMonitorError: The file cannot be written.
     """
     with chart_style():
-        # File names may hold bytes that are no UTF-8.
+        # File names may contain bytes that are not UTF-8.
         page = _page(data).encode('utf-8', errors='backslashreplace')
     try:
         with atomic_file(path) as scratch:
@@ -155,7 +155,7 @@ def _thumbnails(pictures: Iterable[Picture]) -> list[_Thumbnail]:
 
 
 def _png(pixels: np.ndarray) -> tuple[bytes, int, int]:
-    """Return a picture of about ``PICTURE_SIDE``, as a PNG file, with its height and width."""
+    """Return an image of about ``PICTURE_SIDE`` as a PNG file, with its height and width."""
     image = np.ascontiguousarray(pixels)
     if image.ndim == 3:
         image = image[:, :, 0] if image.shape[2] == 1 else image[:, :, 2::-1]
@@ -164,7 +164,7 @@ def _png(pixels: np.ndarray) -> tuple[bytes, int, int]:
         height, width = (max(1, round(n * PICTURE_SIDE / side)) for n in image.shape[:2])
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     else:
-        # By a whole number, so that every pixel is as large as the others.
+        # By an integer factor, so that all pixels have the same size.
         times = max(1, PICTURE_SIDE // side)
         image = image.repeat(times, axis=0).repeat(times, axis=1)
     encoded = cv2.imencode('.png', image)[1].tobytes()

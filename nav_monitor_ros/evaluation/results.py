@@ -1,4 +1,4 @@
-"""The result of an evaluation: figures by source and score, and the scores of every image."""
+"""Results of an evaluation: metrics by source and score, and the scores of every image."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ Scores = Mapping[str, np.ndarray]  # score -> float64 (N,)
 
 @dataclass(frozen=True)
 class Separation:
-    """How well one score tells one OOD source from the in-distribution one."""
+    """Separation of one OOD source from the in-distribution one by one score."""
 
     auroc: float  # probability that an OOD image scores higher than an in-distribution one
     aupr: float  # average precision with OOD as the positive class
-    fpr_at_95_ood: float  # in-distribution images flagged where 95 % of the OOD images are
-    fpr_at_95_id: float  # OOD images accepted where 95 % of the in-distribution images are
-    detected: float | None  # OOD images flagged at the calibrated threshold; None without one
+    fpr_at_95_ood: float  # share of in-distribution images flagged when 95 % of the OOD images are
+    fpr_at_95_id: float  # share of OOD images accepted when 95 % of the in-distribution images are
+    # Share of OOD images flagged at the calibrated threshold; None without one.
+    detected: float | None
 
 
 @dataclass(frozen=True)
 class FalseAlarms:
-    """What the calibrated threshold really yields on the in-distribution source."""
+    """Measured false-alarm rate of the calibrated threshold on the in-distribution source."""
 
     rate: float
     low: float  # exact 95 % confidence interval (Clopper and Pearson)
@@ -36,7 +37,7 @@ class FalseAlarms:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many misclassified images are among those that a monitor objects to."""
+    """Number of misclassified images among the flagged ones."""
 
     images: int
     flagged: int
@@ -46,12 +47,13 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Stream:
-    """What the node's default rules of evidence make of a source played as video."""
+    """Alerts by the node's default evidence rules when sources are played as video."""
 
-    false_alarms_per_hour: float  # on the in-distribution source, in its order
+    false_alarms_per_hour: float  # on the in-distribution source, in order
     at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
-    hours: float  # of the source at that rate
-    frames_to_alert: dict[str, float | None]  # OOD source -> median; None if most never alert
+    hours: float  # duration of the source at that rate
+    # OOD source -> median; None if most streams never alert.
+    frames_to_alert: dict[str, float | None]
     frames_to_alert_p95: dict[str, float | None]
 
 
@@ -59,15 +61,15 @@ class Stream:
 class Evaluation:
     """The result of one evaluation."""
 
-    images: dict[str, int]  # source name -> how many; the in-distribution one is first
+    images: dict[str, int]  # source name -> number of images; the in-distribution one is first
     accuracy: float | None  # on the in-distribution source, None without labels
     false_alarms: dict[str, FalseAlarms]  # by score
-    separation: dict[str, dict[str, Separation]]  # OOD source -> score -> figures
+    separation: dict[str, dict[str, Separation]]  # OOD source -> score -> metrics
     coverage: dict[str, Coverage]  # by score, at its threshold; empty without labels
     out_of_pattern: dict[int, Coverage]  # by gamma, of the score ``pattern``; empty without labels
-    out_of_pattern_of_class: dict[str, dict[int, Coverage]]  # the same of images predicted as each
+    out_of_pattern_of_class: dict[str, dict[int, Coverage]]  # the same, by predicted class
     streams: dict[str, Stream]  # by score
-    microseconds: dict[str, float]  # by score, median for one frame given its activations
+    microseconds: dict[str, float]  # by score, median per frame, given its activations
     fused: tuple[str, ...]  # members of the fused score
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ROC curves, and the few vertices that are needed to draw them."""
+"""ROC curves and their simplification for drawing."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def roc_curve(normal: np.ndarray, strange: np.ndarray) -> Curve | None:
 
 
 def thinned(curve: Curve, low: float | None, tolerance: float) -> Curve:
-    """Return the vertices that a curve needs to look the same.
+    """Simplify a curve without a visible change.
 
     Args:
-        curve: x and y, float (N,), neither ever falling, in [0, 1].
-        low: Where a logarithmic x axis begins; None for a linear one.
-        tolerance: How far the curve may be off, in panel widths.
+        curve: x and y, float (N,), both non-decreasing, in [0, 1].
+        low: Lower end of a logarithmic x axis; None for a linear one.
+        tolerance: Largest deviation of the curve, in panel widths.
     """
     x, y = curve
     u = x
     if low is not None:
-        # A straight line between two vertices is none on this axis.
+        # A straight line between two vertices is curved on this axis.
         more = np.geomspace(low, 1, 200)
         x, y = np.append(x, more), np.append(y, np.interp(more, x, y))
         order = np.lexsort([y, x])

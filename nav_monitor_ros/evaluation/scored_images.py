@@ -1,4 +1,4 @@
-"""The images of a source, judged one after the other; a few numbers of each are kept."""
+"""Judge the images of a source in order, keeping only a few numbers of each."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-DIGEST_BYTES = 32  # of an image's checksum
+DIGEST_BYTES = 32  # bytes of an image's checksum
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedImages:
-    """Verdicts on N images, in their order."""
+    """Verdicts on N images, in order."""
 
     predicted: np.ndarray  # int64 (N,)
     confidence: np.ndarray  # float64 (N,), softmax of the predicted class
-    scores: Mapping[str, np.ndarray]  # float64 (N,) each, the fused one and other detectors' too
+    # float64 (N,) each, including the fused one and other detectors'.
+    scores: Mapping[str, np.ndarray]
     p_values: Mapping[str, np.ndarray]  # float64 (N,), of the bundle's scores
     digests: np.ndarray  # uint8 (N, 32), checksums of the pixels
 
@@ -43,7 +44,7 @@ class JudgedImages:
 
     @staticmethod
     def concatenate(parts: Sequence[JudgedImages]) -> JudgedImages:
-        """Return the parts one after the other."""
+        """Return the concatenation of parts."""
         return JudgedImages(
             np.concatenate([part.predicted for part in parts]),
             np.concatenate([part.confidence for part in parts]),
@@ -66,17 +67,17 @@ def judge_images(
     """Run a source through the network and judge its images.
 
     Args:
-        classifier: The bundle's network, with all that the scores need.
-        judge: The bundle's fitted scores; those that look back begin with the first image.
+        classifier: The bundle's network, set up to yield what the scores need.
+        judge: The bundle's fitted scores; those over several frames begin with the first image.
         source: N images.
         progress: Called with the stage, the number of images done and the total.
-        what: What the work is called.
-        peers: Other detectors, whose scores are made as well.
+        what: Name of the stage, for ``progress``.
+        peers: Other detectors, whose scores are also computed.
         workers: Threads that read and decode.
 
     Raises:
         NavMonitorError: An image cannot be read.
-        InvalidActivationsError: The network gave values that are not finite numbers.
+        InvalidActivationsError: The activations are not finite.
     """
     predicted = np.empty(len(source), np.int64)
     confidence = np.empty(len(source))

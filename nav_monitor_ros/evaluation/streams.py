@@ -1,4 +1,4 @@
-"""Verdicts played as video: what the evidence makes of them, faster than any camera."""
+"""Play verdicts as video through the evidence rules, faster than real time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def frames_of(
     labels: np.ndarray,
     level: float = DEFAULT_EVIDENCE_LEVEL,
 ) -> list[FrameEvidence]:
-    """Return what images say of a stream.
+    """Return images as a stream of frames for the evidence.
 
     Args:
         calibration: Calibration of a bundle.
-        score: One that has thresholds.
-        p_values: float64 (N,), of that score.
+        score: Name of a score with thresholds.
+        p_values: float64 (N,), p-values of that score.
         labels: int64 (N,), the predicted classes.
         level: P-value at or below which a frame is evidence.
     """
@@ -40,9 +40,9 @@ def alarms(frames: Iterable[FrameEvidence], rules: EvidenceRules, rate: float) -
     """Return how often the alert rises on a stream.
 
     Args:
-        frames: In their order.
-        rules: How they add up.
-        rate: Frames a second.
+        frames: Frames, in order.
+        rules: Evidence rules.
+        rate: Frames per second.
     """
     evidence, count = make_evidence(rules), 0
     elapsed = math.inf
@@ -55,9 +55,9 @@ def alarms(frames: Iterable[FrameEvidence], rules: EvidenceRules, rate: float) -
 
 
 def delay(frames: Sequence[FrameEvidence], rules: EvidenceRules, rate: float) -> float:
-    """Return with which frame of a strange stream the alert rises, from 1; infinite if with none.
+    """Return the frame at which the alert rises on an OOD stream, from 1; infinite if never.
 
-    The monitor has been watching a camera before, so the first frame counts as one of a stream.
+    The monitor is assumed to be running already, so the first frame continues a stream.
     """
     evidence = make_evidence(rules)
     for number, frame in enumerate(frames, 1):

@@ -13,15 +13,15 @@ from nav_monitor_ros.evaluation.pytorch_ood_detectors import PREFIX
 from nav_monitor_ros.evaluation.results import Coverage, Evaluation
 from nav_monitor_ros.scores.registry import SCORES
 
-_FPR95 = 'share of in-distribution images flagged where 95 % of the out-of-distribution ones are'
-_MISSED95 = 'share of out-of-distribution images accepted where 95 % of the in-distribution are'
+_FPR95 = 'share of in-distribution images flagged when 95 % of the out-of-distribution ones are'
+_MISSED95 = 'share of out-of-distribution images accepted when 95 % of the in-distribution are'
 
 
 def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return tables as (caption, headings, rows of text), names in the first column."""
     inside, *outside = evaluation.images
     scores = list(next(iter(evaluation.separation.values()))) if outside else []
-    # Over all sources: the one number by which scores are compared.
+    # Over all sources: the main figure for comparing scores.
     mean = {
         score: np.mean([evaluation.separation[name][score].auroc for name in outside])
         for score in scores
@@ -58,7 +58,7 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
             ],
         ))
     tables.append((
-        f'False alarms on {inside}, each frame alone',
+        f'False alarms on {inside}, per individual frame',
         ['score', 'measured', '95 % interval', 'budget'],
         [
             [score, _percent(a.rate), f'{_percent(a.low)} .. {_percent(a.high)}',
@@ -74,7 +74,7 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
         wrong = rows[0][1].misclassified
         tables.append((
             f'Mistakes on {inside}: {wrong} of {evaluation.images[inside]} images are '
-            'misclassified. Flagged by patterns farther than gamma, and by every score at its '
+            'misclassified. Flagged by pattern distances above gamma, and by every score at its '
             'calibrated threshold',
             ['monitor', 'flagged', 'share', 'mistakes', 'of the flagged', 'of all mistakes'],
             [[name, *_coverage_cells(coverage)] for name, coverage in rows],
@@ -84,7 +84,7 @@ def text_tables(evaluation: Evaluation) -> list[tuple[str, list[str], list[list[
         hours = next(iter(streams.values())).hours
         tables.append((
             f'Played as video: false alarms per hour on {inside} ({hours * 60:.1f} min of it), '
-            'their 95 % upper bound, and the median number of frames to the alert',
+            'their 95 % upper bound, and the median number of frames until the alert',
             ['score', 'false alarms', 'at most', *outside],
             [
                 [
@@ -116,7 +116,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _windowed_note(scores: Sequence[str]) -> str:
-    """Say which scores have seen more than the image that they are compared on."""
+    """Return a note on scores that use more than the image that they are compared on."""
     windowed = [name for name in scores if name in SCORES and SCORES[name].windowed]
     return f'. Scores over several frames: {", ".join(windowed)}' if windowed else ''
 

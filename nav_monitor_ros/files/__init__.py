@@ -1,1 +1,1 @@
-"""Files written whole or not at all, paths, pictures on disk, and YAML that is not trusted."""
+"""Atomic files and folders, paths, pictures on disk, and untrusted YAML."""

@@ -1,4 +1,4 @@
-"""Files that are there complete or not at all, whatever ends the process."""
+"""Files that appear complete or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_FSYNC = {errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, whose file takes the place of ``path`` once it is complete.
+    """Yield a path to write to, whose file replaces ``path`` once it is complete.
 
     The file is on the disk, not only in the system's cache, before it is renamed. A link stays, and
     the file that it leads to is replaced. What is no file on a disk, such as a pipe or
@@ -48,7 +48,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             flush_to_disk(scratch)
             with finish_uninterrupted(path):
                 with suppress(FileNotFoundError):
-                    shutil.copymode(path, scratch)  # who may read it stays
+                    shutil.copymode(path, scratch)  # keep the permissions
                 scratch.replace(path)
             flush_to_disk(path.parent)
         except BaseException:
@@ -70,7 +70,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files that belong together; none takes its place before all are written.
+    """Write files that belong together; none is replaced before all are written.
 
     Raises:
         NavMonitorError: One cannot be written.
@@ -85,7 +85,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk.
+    """Flush a file, or a folder's list of names, to the disk.
 
     Raises:
         OSError: The disk is full or broken.
@@ -109,7 +109,7 @@ def shortened(name: str) -> str:
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make a folder and its parents; return those that did not exist, the innermost first.
+    """Create a folder and its parents; return those that did not exist, innermost first.
 
     Raises:
         OSError: One of them cannot be made, or is no folder.
@@ -126,14 +126,14 @@ def make_folders(folder: Path) -> list[Path]:
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove those of some folders that are empty."""
+    """Remove the folders that are empty."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
 
 
 def _is_written_directly(path: Path) -> bool:
-    """Return whether a path is a device, a pipe, or stands for an open file.
+    """Return whether a path is a device, a pipe or refers to an open file.
 
     Raises:
         OSError: It is a folder, a socket, or cannot be examined.
@@ -145,7 +145,7 @@ def _is_written_directly(path: Path) -> bool:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if stat.S_ISREG(mode):
-        # A shell's redirection: another file in its place would not be what it reads.
+        # A shell's redirection, whose reader would not see a file that replaces it.
         return path.is_symlink() and os.path.realpath(path.parent).startswith(('/dev', '/proc'))
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         return True

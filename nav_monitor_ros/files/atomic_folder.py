@@ -1,4 +1,4 @@
-"""Folders whose new content appears complete or not at all, and that lose nothing else."""
+"""Folders whose new content appears complete or not at all, while other files are kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OCTAL = re.compile(r'\\([0-7]{3})')  # how a mount point's spaces and tabs are 
 def atomic_folder(
     folder: Path, *, owned: Collection[str] = (), last: str = ''
 ) -> Iterator[Path]:
-    """Yield an empty folder of the same name, which takes the place of ``folder`` once it is full.
+    """Yield an empty folder of the same name, which replaces ``folder`` once it is complete.
 
     The other files of ``folder`` stay. A folder that cannot be replaced, such as the current one,
     has to be empty, and the content is moved into it.
@@ -77,7 +77,7 @@ def atomic_folder(
 
 
 def require_writable_folder(folder: Path) -> None:
-    """Check that ``atomic_folder`` can write a folder, before hours of work go into it.
+    """Check that ``atomic_folder`` can write a folder, before long work begins.
 
     Raises:
         NavMonitorError: It cannot.
@@ -99,7 +99,7 @@ def require_writable_folder(folder: Path) -> None:
 
 
 def why_not_replaceable(folder: Path) -> str:
-    """Return why another folder cannot take a folder's place, '' if it can."""
+    """Return why a folder cannot be replaced by another one; '' if it can."""
     with suppress(OSError):  # the current folder may be gone
         if Path.cwd().is_relative_to(folder):
             return 'it is, or contains, the current folder'
@@ -114,7 +114,7 @@ def why_not_replaceable(folder: Path) -> str:
 
 
 def _mount_point_in(folder: Path) -> Path | None:
-    """Return a place in or at a folder where something is mounted, None without any.
+    """Return a mount point at or below a folder; None if there is none.
 
     Bind mounts of the same disk can be told by the system's list only.
     """
@@ -162,7 +162,7 @@ def _move_into(scratch: Path, folder: Path, last: str) -> None:
 
 
 def _exchange(scratch: Path, folder: Path) -> None:
-    """Put ``scratch`` in the place of ``folder``; on failure the old folder is back."""
+    """Replace ``folder`` by ``scratch``; on failure the old folder is restored."""
     old = scratch.with_name(f'{shortened(folder.name)}.old')
     with finish_uninterrupted(folder):
         try:
@@ -176,7 +176,7 @@ def _exchange(scratch: Path, folder: Path) -> None:
 
 
 def _keep_others(folder: Path, scratch: Path, owned: Collection[str]) -> None:
-    """Have the files of a folder that are not owned in its successor, too."""
+    """Keep the files of a folder that are not owned, in the folder that replaces it."""
     mounted = _mount_point_in(folder)
     if mounted is not None:  # it would be emptied with the old folder
         raise OSError(errno.EBUSY, f'a disk is mounted at {mounted}', str(folder))
@@ -200,7 +200,7 @@ def _keep_others(folder: Path, scratch: Path, owned: Collection[str]) -> None:
 
 
 def _keep(file: Path, kept: Path) -> None:
-    """Have a file at another place of the same disk, without copying it where that is possible."""
+    """Link a file to another place on the same disk, or copy it if that is impossible."""
     if os.path.lexists(kept):
         raise OSError(errno.EEXIST, f'{file} would be replaced', str(file))
     try:
@@ -210,5 +210,5 @@ def _keep(file: Path, kept: Path) -> None:
 
 
 def _raise(error: OSError) -> None:
-    """Have a folder that cannot be read end the walk: its files would be lost."""
+    """Abort the walk at a folder that cannot be read, because its files would be lost."""
     raise error

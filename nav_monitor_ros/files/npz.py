@@ -1,4 +1,4 @@
-"""Archives of arrays (``.npz``) that are closed also where they turn out to be damaged."""
+"""Archives of arrays (``.npz``) that are closed even if they turn out to be damaged."""
 
 from __future__ import annotations
 

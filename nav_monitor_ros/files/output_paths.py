@@ -1,4 +1,4 @@
-"""Paths that a command writes to, checked before hours of work go into what is written there."""
+"""Checks of output paths, before long work begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Paths = Mapping[str, Path | Iterable[Path] | None]  # by the options that name t
 
 
 def check_output_paths(outputs: Paths, inputs: Paths) -> None:
-    """Check that a command writes each file once, and nothing over, into or around its inputs.
+    """Check that outputs of a command do not collide with each other or with its inputs.
 
     Paths are compared by what they lead to, so that links, hard links and bind mounts are seen.
     Devices and pipes take whatever comes.
@@ -41,7 +41,7 @@ def check_output_paths(outputs: Paths, inputs: Paths) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Check that a file can be written, before hours of work go into it.
+    """Check that a file can be written, before long work begins.
 
     Raises:
         NavMonitorError: There is a folder in its place, or a file in its folder's, or one may not
@@ -50,7 +50,7 @@ def require_place(path: Path) -> None:
     if reachable(path).is_dir():
         raise NavMonitorError(f'cannot write {path}: it is a folder')
     if path.exists() and not path.is_file():
-        return  # a device or a pipe, whatever its folder is
+        return  # a device or a pipe, for which the folder does not matter
     if path.exists() and not path.stat().st_mode & 0o222:
         raise NavMonitorError(f'cannot write {path}: it is read-only')
     above = next(folder for folder in path.absolute().parents if reachable(folder).exists())
@@ -61,7 +61,7 @@ def require_place(path: Path) -> None:
 
 
 def is_same_file(path: Path, other: Path) -> bool:
-    """Return whether two paths lead to one file or folder, or would if it were there."""
+    """Return whether two paths refer to the same file or folder, which need not exist."""
     identity = _identity(path)
     return path.resolve() == other.resolve() or (
         identity is not None and identity == _identity(other)
@@ -103,7 +103,7 @@ def _contains(folder: Path, path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what the system tells files apart by, None where there is none."""
+    """Return the identity of a file in the system; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

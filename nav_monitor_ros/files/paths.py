@@ -1,4 +1,4 @@
-"""Paths that a user gave: what the system says of one becomes a line that names it."""
+"""Paths given by a user, whose errors are reported in one line with the path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reachable(path: Path) -> Path:
 
 
 def listed(folder: Path) -> list[Path]:
-    """Return what is in a folder.
+    """Return the entries of a folder.
 
     Raises:
         NavMonitorError: It cannot be read.

@@ -17,7 +17,7 @@ _SAMPLED = 8  # pictures that an animation's palette is made from
 
 
 def require_suffix(paths: Sequence[Path], suffixes: Sequence[str]) -> None:
-    """Check what kinds of files are asked for, before hours of work go into them.
+    """Check the suffixes of output files, before long work begins.
 
     Raises:
         NavMonitorError: One has another ending.
@@ -30,7 +30,7 @@ def require_suffix(paths: Sequence[Path], suffixes: Sequence[str]) -> None:
 
 def encoded_png(picture: np.ndarray) -> bytes:
     """Return a picture, uint8 (h, w, 3) RGB, as a PNG file."""
-    # OpenCV's own choice is fast, and three times as large.
+    # OpenCV's default is fast, but the files are three times as large.
     options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
     encoded = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1]
     return encoded.tobytes()
@@ -61,7 +61,7 @@ def write_png(path: Path, picture: np.ndarray, colors: int = 0) -> None:
 
 
 def write_gif(path: Path, pictures: Sequence[np.ndarray], pause_ms: int) -> None:
-    """Write an animation that repeats; the last picture stays four times as long.
+    """Write a repeating animation; the last picture is shown four times as long.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ def write_gif(path: Path, pictures: Sequence[np.ndarray], pause_ms: int) -> None
         NavMonitorError: The file cannot be written.
     """
     image = _pillow()
-    # One palette for all, so that what stands still takes no room.
+    # A common palette, so that unchanged pixels take no space.
     sampled = np.concatenate(pictures[:: -(-len(pictures) // _SAMPLED)])
     palette = image.fromarray(sampled).quantize(_GIF_COLORS, dither=image.Dither.NONE)
     frames = [
@@ -93,7 +93,7 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         NavMonitorError: The file cannot be written.
     """
-    # Names of files may hold bytes that are no UTF-8.
+    # Names of files may contain bytes that are not valid UTF-8.
     write_file(path, page.encode('utf-8', errors='backslashreplace'))
 
 

@@ -1,4 +1,4 @@
-"""Temporary folders that are gone afterwards, also where the process is interrupted."""
+"""Temporary folders that are removed afterwards, even if the process is interrupted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def scratch_folder(prefix: str = 'nav_monitor_') -> Iterator[Path]:
-    """Yield a temporary folder that is gone afterwards.
+    """Yield a temporary folder that is removed afterwards.
 
     Raises:
         OSError: It cannot be made.
@@ -35,7 +35,7 @@ def scratch_folder(prefix: str = 'nav_monitor_') -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it; what cannot be removed is logged."""
+    """Remove a folder with its content; log what cannot be removed."""
     for attempt in range(_TRIES):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
@@ -48,7 +48,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _make_writable(folder: Path) -> None:
-    """Let the owner of a folder remove what is in it, and in the folders in it."""
+    """Allow the owner of a folder to remove its content, recursively."""
     for place, folders, _ in os.walk(folder):
         for path in (place, *(os.path.join(place, name) for name in folders)):
             if not os.path.islink(path):

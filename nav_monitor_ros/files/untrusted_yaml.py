@@ -1,4 +1,4 @@
-"""YAML from files that nobody vouches for: plain values only, of bounded size.
+"""YAML from untrusted files: only plain values of limited size.
 
 Numbers are read as in the parameter files of ROS 2: ``1e-1`` is 0.1, and ``1:30``, ``1_000`` and
 ``2024-01-01`` are texts. To YAML 1.1 the first is a text, the others are numbers and a date.
@@ -58,7 +58,7 @@ for _kind, _pattern, _first in _RESOLVED:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a YAML file describes, in plain Python values.
+    """Return the content of a YAML file as plain Python values.
 
     Args:
         path: Of UTF-8 text.
@@ -105,7 +105,7 @@ def plain_value(text: str) -> Any:
 
 
 def write_yaml(path: Path, described: Any) -> None:
-    """Write plain values so that ``read_yaml`` reads them and a person can.
+    """Write plain values, readable by ``read_yaml`` and by people.
 
     Raises:
         OSError: The file cannot be written.
@@ -117,10 +117,10 @@ def write_yaml(path: Path, described: Any) -> None:
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Writes equal values again instead of referring to the first."""
+    """Dumper that repeats equal values instead of referring to the first."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Return that nothing is referred to."""
+        """Return True: no value is written as a reference."""
         return True
 
 

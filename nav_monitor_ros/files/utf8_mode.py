@@ -1,4 +1,4 @@
-"""Names of files, classes and topics are UTF-8, whatever the locale says."""
+"""UTF-8 for names of files, classes and topics, whatever the locale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def require_utf8_mode() -> None:
-    """Start this process again in Python's UTF-8 mode if it takes names for something else.
+    """Restart this process in Python's UTF-8 mode if it uses another encoding for names.
 
     With a locale of another encoding Python cannot name a file that a parameter or a description
     names, and makes no text of the name of a folder. Standard output keeps the terminal's encoding.

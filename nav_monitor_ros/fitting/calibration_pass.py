@@ -1,4 +1,4 @@
-"""The calibration images, once through the network, and the calibration that their scores give."""
+"""Run the network on the calibration images and calibrate the scores."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """A calibration with the account of its images."""
+    """A calibration and how its images were used."""
 
     calibration: Calibration
-    images: CalibrationImages  # that were used
-    described: Mapping[str, Any]  # source, number and fingerprint of those
-    invalid: int  # images that are left out because the network gives NaN or infinity
-    shared: int  # images that are left out because the scores were fitted to them
-    copies: int  # images that are left out because they are copies of others
+    images: CalibrationImages  # number of images used
+    described: Mapping[str, Any]  # source, number and fingerprint of the used images
+    invalid: int  # images left out since the network gives NaN or infinity
+    shared: int  # images left out since the scores were fitted to them
+    copies: int  # images left out since they are duplicates
 
 
 def check_calibration_source(
     source: ImageSource, scores: Mapping[str, Score], options: FitOptions
 ) -> None:
-    """Check before the work that a source has enough images and that its scores can be fused.
+    """Check in advance that a source has enough images and that the scores can be fused.
 
     Raises:
-        NavMonitorError: It has too few, or a member of the fusion looks at more than one frame.
+        NavMonitorError: It has too few, or a member of the fusion uses more than one frame.
     """
     members = fusion_members(scores, options)
     require_single_frames(scores, members)
@@ -66,13 +66,13 @@ def calibrate_on_images(
     progress: Progress = lambda what, done, total: None,
     invalid: InvalidImages | None = None,
 ) -> CalibrationResult:
-    """Calibrate fitted scores; of the images only their scores are kept.
+    """Calibrate fitted scores; only the scores of the images are kept.
 
     Args:
         classifier: Network set up to yield what the scores need.
-        scores: Fitted.
-        source: In-distribution images. Training images among them are left out, and of identical
-            ones all but the first: neither is evidence of what a new image scores.
+        scores: Fitted scores.
+        source: In-distribution images. Training images and duplicates among them are left out,
+            since neither tells how a new image scores.
         training: The images that the scores were fitted to.
         options: Fusion and budget.
         workers: Threads that read and decode.
@@ -97,7 +97,7 @@ def calibrate_on_images(
     if shared.any() and not len(kept):
         raise NavMonitorError(
             f'all images of the calibration source {source.name} are training images too; '
-            'calibrate on images that nothing was trained on'
+            'calibrate on images held out from training'
         )
     images, scored = source.subset(scored.places[kept]), scored[kept]
     members = fusion_members(scores, options)
@@ -125,7 +125,7 @@ def calibrate_on_images(
 
 
 def _left_out(invalid: int, shared: int, copies: int) -> str:
-    """Return which images are not used, for a message."""
+    """Return a text on the images that are not used, for a message."""
     parts = [
         f'{count} {what}' for count, what in (
             (shared, 'are training images too'), (copies, 'are copies of others'),

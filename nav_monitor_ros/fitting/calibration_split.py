@@ -1,4 +1,4 @@
-"""The calibration images in two parts: some by which scores are fused, the others for p-values."""
+"""Split of the calibration images: one part fits the fusion, the other gives p-values."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from nav_monitor_ros.decision.calibration import CalibrationScores
 from nav_monitor_ros.decision.false_alarm_budget import check_budget, images_needed
 from nav_monitor_ros.errors import NavMonitorError
 
-FUSION_SHARE = 1 / 3  # of the calibration images, by which scores are fused; see calibrate
+FUSION_SHARE = 1 / 3  # share of the calibration images that fit the fusion; see calibrate
 
 
 @dataclass(frozen=True, eq=False)
 class CalibrationSplit:
-    """Places of the calibration images of each part among N images."""
+    """Indices of the calibration images of each part among N images."""
 
-    fusion: np.ndarray | None  # int64 (K,): by which members are fused; None for a single member
-    calibration: np.ndarray  # int64 (M,): for the p-values of the fused score
+    fusion: np.ndarray | None  # int64 (K,): images that fit the fusion; None for a single member
+    calibration: np.ndarray  # int64 (M,): images for the p-values of the fused score
 
     def sets(
         self, scored: ScoredImages, groups: np.ndarray | None
@@ -29,7 +29,7 @@ class CalibrationSplit:
         """Return the scores of both parts as ``calibrate`` takes them.
 
         Args:
-            scored: The N images.
+            scored: Scores of the N images.
             groups: (N,), equal values for images that belong together; None for none.
         """
 
@@ -44,21 +44,21 @@ class CalibrationSplit:
 
     @property
     def used(self) -> np.ndarray:
-        """Return the places of the images of both parts, int64, rising."""
+        """Return the indices of the images of both parts, int64, ascending."""
         parts = [self.calibration] if self.fusion is None else [self.fusion, self.calibration]
         return np.sort(np.concatenate(parts))
 
 
 def split_calibration(images: ImageSource, members: int, seed: int) -> CalibrationSplit:
-    """Divide calibration images at random; those of one group stay together.
+    """Split calibration images at random; those of one group stay together.
 
     Args:
         images: N images, each once and none of them a training image.
-        members: Number of scores that are fused.
-        seed: Random seed for the division.
+        members: Number of fused scores.
+        seed: Random seed for the split.
 
     Raises:
-        NavMonitorError: There are too few to be divided.
+        NavMonitorError: There are too few to be split.
     """
     if members == 1:
         return CalibrationSplit(None, np.arange(len(images)))
@@ -73,11 +73,11 @@ def check_calibration_size(
 
     Args:
         name: Name of the source.
-        given: Number of images in it.
-        left_out: Which of them are not used, for the message; empty if all are.
+        given: Number of images in the source.
+        left_out: Text on the unused images, for the message; '' if all are used.
         split: The images that are used.
         alpha: Share of false alarms among in-distribution frames, in (0, 1).
-        confidence: With which it holds, in (0, 1).
+        confidence: Confidence with which the share holds, in (0, 1).
 
     Raises:
         NavMonitorError: There are too few; the message says how many are needed.
@@ -90,8 +90,8 @@ def check_calibration_size(
         wanted = f'{needed} are needed'
     else:
         wanted = (
-            f'about {math.ceil(needed / (1 - FUSION_SHARE))} are needed, {needed} and half as many '
-            'to fuse the scores by'
+            f'about {math.ceil(needed / (1 - FUSION_SHARE))} are needed, {needed} plus half as '
+            'many to fit the fusion'
         )
     raise NavMonitorError(
         f'{given} calibration images ({name}){left_out} are too few for a false-alarm rate of '

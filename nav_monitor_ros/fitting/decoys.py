@@ -1,4 +1,4 @@
-"""Images of no class, made from the training images alone."""
+"""Images of no class, made only from the training images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def decoys(
     Args:
         images: uint8 (N, h, w, channels).
         labels: int64 (N,).
-        count: How many to make.
-        rng: Source of chance.
+        count: Number of images to make.
+        rng: Random generator.
 
     Returns:
         uint8 (count, h, w, channels).
@@ -34,7 +34,7 @@ def decoys(
 
 
 def shuffled(first: np.ndarray, _second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put the tiles of an image, 2 x 2 to 4 x 4 of them, in another order."""
+    """Shuffle the tiles of an image, 2 x 2 to 4 x 4 of them."""
     parts = int(rng.integers(2, 5))
     rows = np.array_split(np.arange(first.shape[0]), parts)
     columns = np.array_split(np.arange(first.shape[1]), parts)
@@ -53,7 +53,7 @@ def shuffled(first: np.ndarray, _second: np.ndarray, rng: np.random.Generator) -
 
 
 def joined(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put a part of one image beside or below a part of another."""
+    """Join parts of two images side by side or one above the other."""
     result = first.copy()
     axis = int(rng.integers(2))
     size = first.shape[axis]
@@ -64,7 +64,7 @@ def joined(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> n
 
 
 def overlaid(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lay two images over each other."""
+    """Blend two images."""
     share = rng.uniform(0.35, 0.65)
     mixed = share * first.astype(np.float32) + (1 - share) * second.astype(np.float32)
     return np.round(mixed).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Whether another engine's scores are worth what those of the network's own engine are."""
+"""Compare another engine's scores with those of the network's own engine."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.backends import Engine
 
-# Of a score's standard deviation: what rounding alone may change. A calibration image that stands
-# at the threshold would be pushed over it by the last bit of a float.
+# Share of a score's standard deviation that rounding alone may change. Otherwise the last bit of a
+# float could push a calibration image that lies at the threshold over it.
 ROUNDING = 1e-4
 
 _log = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineScores:
-    """The scores that one engine gives the calibration images, in the parts that ``fit`` makes."""
+    """Scores of the calibration images with one engine, split as by ``fit``."""
 
-    fusion_set: CalibrationScores | None  # by which members are fused; None for one member
+    fusion_set: CalibrationScores | None  # images that fit the fusion; None for a single member
     calibration_set: CalibrationScores
 
     def of(self, name: str, calibration: Calibration) -> CalibrationScores:
-        """Return one score, ``fused`` or a member, of all images that calibrate it."""
+        """Return a score, ``fused`` or a member, of all images that calibrate it."""
         own, other = self.calibration_set, self.fusion_set
         if name == FUSED:
             fused = calibration.fused_scores(own.scores)
@@ -67,13 +67,13 @@ class EngineScores:
 def judge_engine(
     bundle: Bundle, engine: Engine, expected: EngineScores, found: EngineScores, source: str
 ) -> Approval:
-    """Decide whether an engine may run the network, and by which calibration.
+    """Decide whether an engine may run the network, and with which calibration.
 
     Args:
-        bundle: With the calibration of its own engine.
-        engine: That is to be judged.
-        expected: The scores that the bundle's own engine gives the calibration images.
-        found: Those that this one gives.
+        bundle: Bundle with the calibration of its own engine.
+        engine: Engine to examine.
+        expected: Scores of the calibration images with the bundle's own engine.
+        found: Scores with this engine.
         source: Source of the images.
     """
     calibration = bundle.calibration
@@ -86,7 +86,7 @@ def judge_engine(
     own, refused = None, ''
     failing = disagreements(bundle, expected, found)
     if failing:
-        _log.info('%s is calibrated anew: %s', engine, failing[0])
+        _log.info('%s is calibrated separately: %s', engine, failing[0])
         try:
             own = calibrate(
                 found.fusion_set, found.calibration_set, classes=len(bundle.class_names),
@@ -96,7 +96,7 @@ def judge_engine(
                 ),
             )
         except NavMonitorError as error:
-            refused = f'{failing[0]}, and it cannot be calibrated anew: {error}'
+            refused = f'{failing[0]}, and it cannot be calibrated separately: {error}'
     return Approval(
         engine=engine,
         source=source_label(source),
@@ -111,22 +111,22 @@ def judge_engine(
 
 
 def disagreements(bundle: Bundle, expected: EngineScores, found: EngineScores) -> list[str]:
-    """Return why a bundle's calibration does not hold for what an engine computes.
+    """Return why a bundle's calibration is not valid for an engine.
 
-    A threshold t keeps the budget with the stated confidence if no more than k of the n calibration
-    images score above it, with the k of ``p_value_threshold``: then the k-th largest of the
-    engine's own scores, which keeps it, is not above t.
+    A threshold t keeps the budget with the stated confidence if at most k of the n calibration
+    images score above it, with k from ``p_value_threshold``: then the k-th largest of the engine's
+    own scores, which keeps the budget, is not above t.
 
     Args:
-        bundle: With the calibration in question.
-        expected: The scores that the bundle's own engine gives the calibration images.
-        found: Those that the other engine gives.
+        bundle: Bundle with the calibration in question.
+        expected: Scores of the calibration images with the bundle's own engine.
+        found: Scores with the other engine.
     """
     calibration = bundle.calibration
     reasons = []
     for name, limits in calibration.thresholds.items():
         if name in bundle.scores and bundle.scores[name].windowed:
-            continue  # promises nothing
+            continue  # makes no promise
         ranked = calibration.fused if name == FUSED else calibration.scores[name]
         before, after = expected.of(name, calibration), found.of(name, calibration)
         scores, classes = after.scores[name], after.predicted
@@ -162,7 +162,7 @@ def disagreements(bundle: Bundle, expected: EngineScores, found: EngineScores) -
 
 
 def _allowed(scores: np.ndarray, groups: np.ndarray | None, calibration: Calibration) -> int:
-    """Return how many of a cell's images may score above a threshold that keeps the budget."""
+    """Return how many images of a cell may score above a threshold within the budget."""
     alpha, confidence, n = calibration.alpha, calibration.confidence, len(scores)
     effective = n if groups is None or not n else effective_sample_size(scores, groups)
     if effective < images_needed(alpha, confidence):
@@ -171,7 +171,7 @@ def _allowed(scores: np.ndarray, groups: np.ndarray | None, calibration: Calibra
 
 
 def _flagged(calibration: Calibration, engine: EngineScores) -> int:
-    """Return how many images the fused score flags."""
+    """Return the number of images that the fused score flags."""
     fused = engine.of(FUSED, calibration)
     p_values = calibration.fused.p_values(fused.scores[FUSED], fused.predicted)
     return int((p_values <= calibration.thresholds[FUSED][fused.predicted]).sum())

@@ -1,4 +1,4 @@
-"""Export a bundle's network for other backends, and measure how far their scores agree."""
+"""Export a bundle's network for other backends and measure how well their scores agree."""
 
 from __future__ import annotations
 
@@ -58,34 +58,34 @@ def export(
     force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> Engines:
-    """Write a bundle with its network in a form that other backends run.
+    """Write a bundle with its network in a form that other backends can run.
 
-    Each engine that runs here, a backend at a precision, runs the calibration images. Where no
-    more of them score above the thresholds than the false-alarm budget allows, the network's own
-    calibration holds for the engine; else it is calibrated anew, and where there are too few images
-    for that, refused.
+    Each engine available here, a backend at a precision, runs the network on the calibration
+    images. If no more of them score above the thresholds than the false-alarm budget allows, the
+    network's own calibration is used for the engine; otherwise the engine is calibrated separately
+    or, if there are too few images for that, refused.
 
     Args:
-        bundle: Read from a folder.
-        reference: The bundle's network, run as when the monitor was fitted, with all scores' needs.
+        bundle: Bundle read from a folder.
+        reference: The bundle's network on the engine of the fit, set up to yield what all scores
+            need.
         calibration: Held-out in-distribution images. If the monitor was calibrated on some of them,
-            only these are used; else all but those that it was fitted to.
+            only these are used; otherwise all except those to which it was fitted.
         backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
         folder: Output folder.
         threads: Number of threads of the backends.
-        seed: Random seed for the parts into which images are divided that the monitor was not
-            calibrated on.
+        seed: Random seed for dividing images on which the monitor was not calibrated.
         trusted_packages: Packages whose network code may be imported.
         workers: Threads that read and decode.
-        force: Write to a folder that holds other things than a bundle, too.
+        force: Also write to a folder that holds other files.
         progress: Called with the stage, the number of images done and the total.
 
     Returns:
-        What was found.
+        The results for the engines.
 
     Raises:
         NavMonitorError: The network cannot be exported, no backend is installed, or there are too
-            few images or none but training images.
+            few images or only training images.
     """
     engines = engines_here(backends, bundle)
     calibration = calibration.oriented(bundle.preprocess.exif)
@@ -109,12 +109,12 @@ def export(
             read = _written(bundle, reference, graph, progress)
         approvals, probe = _staying(bundle, anew=read is not None)
         if bundle.stored is not None and any(a.engine.backend != TORCH for a in approvals.values()):
-            graph = bundle.stored.verified(GRAPH)  # what they run
+            graph = bundle.stored.verified(GRAPH)  # the network that they run
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
             configure_for_scores(running, bundle.scores.values())
-            # What is no number is not the image's fault: the engine is refused for it.
+            # NaN is not the image's fault: the engine is refused for it.
             unchecked = InvalidImages.unchecked()
             scored = _scored(bundle, running, used, workers, progress, invalid=unchecked)
             found = EngineScores(*split.sets(scored, used.groups))
@@ -138,12 +138,12 @@ def engines_here(backends: Sequence[str], bundle: Bundle) -> list[Engine]:
 def engines_for(
     backends: Sequence[str], reference: Engine, option: str = '--backend'
 ) -> list[Engine]:
-    """Return the engines of these backends that this machine can run besides another one.
+    """Return the engines of these backends that this machine can run, except the reference.
 
     Args:
-        backends: Names.
-        reference: What runs the network when the monitor is fitted.
-        option: By which they were named.
+        backends: Names of backends.
+        reference: Engine with which the monitor is fitted.
+        option: Command line option that named them.
 
     Raises:
         NavMonitorError: A backend is unknown, or not installed.
@@ -161,8 +161,8 @@ def engines_for(
     missing = [b for b in wanted if not any(engine.backend == b for engine in found)]
     if TORCH in missing and ALL not in backends:
         raise NavMonitorError(
-            'the backend torch needs a GPU of compute capability 8 or above here, where '
-            'TensorFloat-32 is to be tried; without one there is nothing to export for it'
+            'the backend torch needs a GPU of compute capability 8 or above here, to test '
+            'TensorFloat-32; without one there is nothing to export for it'
         )
     missing = [b for b in missing if b not in (TORCH, reference.backend)]
     if missing and (ALL not in backends or not found):
@@ -176,13 +176,13 @@ def engines_for(
 def _staying(
     bundle: Bundle, *, anew: bool
 ) -> tuple[dict[str, Approval], dict[str, np.ndarray]]:
-    """Return the approvals of an earlier export that stay, and their part of the probe.
+    """Return the approvals of an earlier export that remain valid, and their probe outputs.
 
-    Those of torch do; the others where the network in ONNX form is not written anew.
+    Those of torch do; the others if the network in ONNX form is not rewritten.
     """
     stored = bundle.stored
     if stored is None or anew and all(s.engine.backend != TORCH for s in stored.summaries()):
-        return {}, {}  # and nothing is read: what was spoilt is going to be written anew
+        return {}, {}  # nothing is read, since damaged files will be rewritten
     before = stored.load()
     approvals = {
         name: approval for name, approval in before.approvals.items()
@@ -196,7 +196,7 @@ def _staying(
 def _written(
     bundle: Bundle, reference: RunningNetwork, path: Path, progress: Progress
 ) -> OnnxGraph:
-    """Write a torch network in ONNX form; return it."""
+    """Write a torch network in ONNX form and return it."""
     from nav_monitor_ros.perception.network.onnx.export import export_onnx
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
@@ -212,7 +212,7 @@ def _running(
     bundle: Bundle, engine: Engine, graph: OnnxGraph | None, threads: int,
     trusted_packages: Sequence[str],
 ) -> RunningNetwork:
-    """Return the network run by an engine."""
+    """Return the network on an engine."""
     if engine.backend == TORCH:
         return load_torch_network(bundle, 'cuda', threads, trusted_packages, engine.precision)
     assert graph is not None
@@ -226,7 +226,7 @@ def _scored(
     bundle: Bundle, network: RunningNetwork, images: ImageSource, workers: int | None,
     progress: Progress, *, digests: bool = False, invalid: InvalidImages | None = None,
 ) -> ScoredImages:
-    """Return the scores that a network gives the calibration images."""
+    """Return the scores of the calibration images."""
     return score_images(
         network, bundle.scores, images, progress,
         f'calibration images on {network.engine.backend}', workers=workers, digests=digests,
@@ -237,10 +237,10 @@ def _scored(
 def _split(
     bundle: Bundle, calibration: ImageSource, digests: Sequence[bytes], seed: int
 ) -> CalibrationSplit:
-    """Return the images that the monitor was calibrated on, divided as ``fit`` divided them.
+    """Return the images on which the monitor was calibrated, split as by ``fit``.
 
-    Where the bundle does not know them, or none of them is there, all images are taken that are
-    neither training images nor copies of others.
+    If the bundle does not list them, or none of them is present, all images that are neither
+    training images nor duplicates are used.
 
     Raises:
         NavMonitorError: There are too few of them.
@@ -254,8 +254,8 @@ def _split(
         others = sum(digest not in taken for digest in digests)
         if others:
             _log.warning(
-                '%d of %d images are not taken: the monitor was not calibrated on them, so '
-                'they may be training images', others, len(calibration),
+                '%d of %d images are not used: the monitor was not calibrated on them, so they '
+                'may be training images', others, len(calibration),
             )
         _require_images(bundle, calibration.name, count)
         if members == 1:
@@ -264,8 +264,8 @@ def _split(
     kept = np.flatnonzero(~_trained_on(bundle, calibration, digests) & first_occurrences(digests))
     if known is not None:
         _log.warning(
-            'the monitor was calibrated on none of these images: nothing tells whether the network '
-            'was trained on them'
+            'the monitor was calibrated on none of these images: it is unknown whether the '
+            'network was trained on them'
         )
     _require_images(bundle, calibration.name, len(kept))
     split = split_calibration(calibration.subset(kept), members, seed)
@@ -277,14 +277,14 @@ def _split(
 def _trained_on(
     bundle: Bundle, images: ImageSource, digests: Sequence[bytes]
 ) -> np.ndarray:
-    """Return which images the monitor was fitted to, bool (N,), as far as the bundle tells.
+    """Return to which images the monitor was fitted, bool (N,), as far as the bundle lists them.
 
     Raises:
-        NavMonitorError: All of them are.
+        NavMonitorError: It was fitted to all of them.
     """
     if bundle.training_images is not None:
         trained = bundle.training_images.contain(digests)
-    else:  # an earlier version kept only one fingerprint of all of them
+    else:  # an earlier version stored only one fingerprint of all of them
         total = add_fingerprints(
             images.fingerprint_part(place, digest) for place, digest in enumerate(digests)
         )
@@ -301,7 +301,7 @@ def _trained_on(
         )
     if trained.any():
         _log.warning(
-            '%d of %d images are not taken: the monitor was fitted to them', int(trained.sum()),
+            '%d of %d images are not used: the monitor was fitted to them', int(trained.sum()),
             len(images),
         )
     return trained
@@ -312,5 +312,5 @@ def _require_images(bundle: Bundle, name: str, count: int) -> None:
     if count < needed:
         raise NavMonitorError(
             f'{count} calibration images ({name}) are too few to tell whether a backend agrees: '
-            f'{needed} are needed; give those that the monitor was calibrated on'
+            f'{needed} are needed; give those on which the monitor was calibrated'
         )

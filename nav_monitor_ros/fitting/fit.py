@@ -31,20 +31,20 @@ from nav_monitor_ros.perception.network.class_names import require_names
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 
-PROBES = 16  # images by which a checkpoint recognises its data
+PROBES = 16  # images that identify the data of a checkpoint
 
 
 class RemoteFit(Protocol):
-    """Takes in training images on other machines."""
+    """Fits scores to training images on other machines."""
 
     def __call__(
         self, partial: PartialFit, class_names: Sequence[str], sample: int, count: int, seed: int,
         progress: Progress,
     ) -> None:
-        """Add to prepared scores what all images besides the sample give.
+        """Fit prepared scores to all images besides the sample.
 
         Args:
-            partial: Has seen the sample.
+            partial: State after the sample.
             class_names: Class names of the network.
             sample: Number of images in the sample.
             count: Number of images besides it.
@@ -68,24 +68,24 @@ def fit(
 ) -> Bundle:
     """Fit the scores to the training images and calibrate them on held-out ones.
 
-    Every image is read once and goes through the network once, but for a few dozen training images
-    on which the network is tried before. What is in memory of the training images, but for their
-    places, labels and eight bytes of their checksums, does not grow with their number.
+    Every image is read once and goes through the network once, except a few dozen training images
+    on which the network is tested before. Apart from the training images' indices, labels and eight
+    bytes of their checksums, memory use does not grow with their number.
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.
         network: Specification from which the network can be rebuilt.
-        data: Training images; without labels the network's own predictions serve as such.
-        calibration: In-distribution images that neither the network nor the scores were fitted on;
-            those that lie in ``data`` too are left out, compared by their pixels, and copies of
-            images count once.
+        data: Training images; without labels the network's own predictions are used.
+        calibration: In-distribution images to which neither the network nor the scores were fitted;
+            those that are also in ``data``, compared by pixel values, are left out, and duplicates
+            count once.
         options: Scores, fusion and budget.
         workers: Threads that read and decode images; None for one fewer than there are cores.
-        checkpoint: Where the state is saved; an interrupted fit resumes from it, to the same
+        checkpoint: Checkpoint for the state; an interrupted fit resumes from it and gives the same
             bundle bit for bit.
-        remote_fit: Takes in the training images besides the sample, on other machines.
+        remote_fit: Fits the scores to the training images besides the sample on other machines.
         progress: Called with the stage, the number of images done and the total.
-        provenance: What else to note in the bundle.
+        provenance: Additional provenance to store in the bundle.
 
     Returns:
         The bundle, not yet on disk.
@@ -175,7 +175,7 @@ def _identify(
     calibration: ImageSource,
     options: FitOptions,
 ) -> None:
-    """Tell a checkpoint what the fit is made of, without reading all images for it."""
+    """Identify the fit for a checkpoint, without reading all images."""
     checkpoint.identify(
         data=[
             *_identity(data),
@@ -194,7 +194,7 @@ def _identify(
 
 
 def _identity(source: ImageSource) -> list[object]:
-    """Return what tells a source from others: its name, its images' places and some checksums."""
+    """Return the identity of a source: its name, its images' indices and some checksums."""
     probes = np.linspace(0, len(source) - 1, PROBES).astype(int)
     return [
         source.name, len(source), [source.digest(int(place)).hex() for place in probes],

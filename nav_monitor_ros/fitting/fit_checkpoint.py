@@ -25,33 +25,33 @@ _FORMAT = '2'
 class FitCheckpoint:
     """A folder with the last state of one fit.
 
-    The state is replaced as a whole or not at all, whenever the process ends. It is taken up by
-    the same fit alone: same images, labels, network, options and versions.
+    The state is replaced atomically, whenever the process ends. Only the same fit resumes from it:
+    same images, labels, network, options and versions.
     """
 
     def __init__(self, folder: Path, seconds: float = 60.0) -> None:
-        """Name a folder; nothing is read or written yet.
+        """Set the folder; nothing is read or written yet.
 
         Args:
-            folder: Is made when there is something to keep.
-            seconds: Between two states that are kept; 0 keeps one after each batch.
+            folder: Folder; created when a state is saved.
+            seconds: Interval between saved states; 0 saves one after each batch.
         """
         self.folder = folder
-        self.resumed_at: int | None = None  # images that an earlier run had taken in
+        self.resumed_at: int | None = None  # images processed by an earlier run
         self._seconds = seconds
         self._identity: dict[str, str] = {}
         self._last = time.monotonic()
 
     @property
     def file(self) -> Path:
-        """Return where the state is."""
+        """Return the path of the state."""
         return self.folder / FILE
 
     def identify(self, **parts: object) -> None:
-        """Say what the fit is made of: a state of another one is refused.
+        """Set the identity of the fit: a state of another one is refused.
 
         Args:
-            parts: By the name that a message calls them; bytes, or what can be written as JSON.
+            parts: Parts of the identity by their names for messages; bytes or JSON values.
         """
         self._identity = {
             name: hashlib.sha256(
@@ -61,16 +61,16 @@ class FitCheckpoint:
         }
 
     def load(self, partial: PartialFit) -> dict[str, str] | None:
-        """Bring a fit to where an earlier run of it was.
+        """Restore the state of an earlier run.
 
         Args:
-            partial: Empty scores; those that the network could not serve are taken out.
+            partial: Empty scores; those that do not apply to the network are removed.
 
         Returns:
-            Why scores were taken out, by name; None if there is no state to go on from.
+            Reasons for removed scores, by name; None if there is no state to resume from.
 
         Raises:
-            NavMonitorError: The state belongs to another fit, or is damaged.
+            NavMonitorError: The state belongs to another fit or is damaged.
         """
         if not self.file.exists():
             return None
@@ -100,12 +100,12 @@ class FitCheckpoint:
         return left_out
 
     def save_when_due(self, partial: PartialFit, left_out: Mapping[str, str]) -> None:
-        """Keep the state, if the last one is old enough."""
+        """Save the state if the last one is old enough."""
         if time.monotonic() - self._last >= self._seconds:
             self.save(partial, left_out)
 
     def save(self, partial: PartialFit, left_out: Mapping[str, str]) -> None:
-        """Keep the state in place of the last one.
+        """Save the state, replacing the last one.
 
         Raises:
             NavMonitorError: It cannot be written.
@@ -131,7 +131,7 @@ class FitCheckpoint:
     def discard(self) -> None:
         """Remove the state, once its fit is complete."""
         self.file.unlink(missing_ok=True)
-        with suppress(OSError):  # other files are there
+        with suppress(OSError):  # the folder holds other files
             self.folder.rmdir()
 
     def _unusable(self, why: str) -> NavMonitorError:

@@ -1,4 +1,4 @@
-"""What to fit, and how to calibrate it."""
+"""Options for fitting and calibrating a monitor."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
 
-# Chosen by benchmarks/choose_fusion.py from in-distribution images alone; docs/judging.md.
+# Chosen by benchmarks/choose_fusion.py from in-distribution images only; see docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What to fit and how to calibrate it."""
+    """Options for fitting and calibrating a monitor."""
 
     name: str = 'monitor'
     scores: Mapping[str, Mapping[str, Any]] | None = None
-    # score name -> its options; None for all scores that the network allows
+    # score name -> options; None for all scores that apply to the network
     fuse: tuple[str, ...] | None = None  # None for those of FUSED_MEMBERS that are fitted
-    false_alarm_rate: float = 0.01  # share of in-distribution frames, each taken alone, in (0, 1)
-    confidence: float = 0.95  # with which the rate holds, in (0, 1)
+    false_alarm_rate: float = 0.01  # share of individual in-distribution frames, in (0, 1)
+    confidence: float = 0.95  # confidence with which the rate holds, in (0, 1)
     class_images: int | None = None
-    # calibration images with which a class is calibrated on its own; None for as many as pay
+    # fewest images to calibrate a class separately; None: automatic
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
-    skip_invalid: bool = False  # leave out images that give NaN or infinity; else they end the fit
+    skip_invalid: bool = False  # leave out images that give NaN or infinity instead of raising
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -8,7 +8,7 @@ from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-RANGE_SAMPLE = 64  # training images from which the ranges are taken
+RANGE_SAMPLE = 64  # training images used for the ranges
 
 
 def layer_ranges(
@@ -24,10 +24,10 @@ def layer_ranges(
             if not invalid.valid(images, np.array([index]), seen).all():
                 continue
             for name, output in seen.maps.items():
-                # A few thousand values an image are plenty for a percentile.
+                # A few thousand values per image suffice for a percentile.
                 flat = output.reshape(-1)
                 some = flat[:: max(1, flat.size // 4096)]
-                values[name].append(some[np.isfinite(some)])  # masks of attention are infinite
+                values[name].append(some[np.isfinite(some)])  # attention masks are infinite
     finally:
         classifier.tap(kept)
     ranges = {}

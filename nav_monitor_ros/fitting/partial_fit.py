@@ -1,4 +1,4 @@
-"""The state of the scores after some of the training images: it can be merged and resumed."""
+"""State of the scores after part of the training images; it can be merged and resumed."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ _FINGERPRINT = 32  # bytes
 
 
 class PartialFit:
-    """The scores' state and the account of the images that went into it.
+    """State of the scores, with a record of the images that were used.
 
-    Its size does not depend on the number of images, but for eight bytes of each image's checksum.
-    Parts made of different images of one source merge into what one stream over all of them gives.
+    Apart from eight bytes of each image's checksum, its size does not depend on the number of
+    images. Merged states of disjoint parts of a source equal the state of one pass over all of
+    them.
     """
 
     def __init__(self, scores: dict[str, Score]) -> None:
-        """Start with no image.
+        """Start without images.
 
         Args:
-            scores: Empty, or prepared.
+            scores: Empty or prepared scores.
         """
         self.scores = scores
         self.images = 0
-        self.left_out = 0  # images that gave no finite numbers
-        self.correct = 0  # images that the network classifies as they are labelled
+        self.left_out = 0  # images with NaN or infinity
+        self.correct = 0  # images that the network classifies correctly
         self._total = 0  # fingerprint of the images
-        self._digests: list[np.ndarray] = []  # uint64, of one batch or part each
+        self._digests: list[np.ndarray] = []  # uint64, one array per batch or part
 
     @property
     def fingerprint(self) -> int:
-        """Return the fingerprint of the images and their labels, whatever their order."""
+        """Return the fingerprint of the images and their labels, independent of their order."""
         return self._total
 
     def training_images(self) -> TrainingImages:
-        """Return which images went into the scores."""
+        """Return the images to which the scores were fitted."""
         return TrainingImages.joined(self._digests)
 
     def update(self, batch: Batch, labels: np.ndarray | None, fingerprints: Sequence[int]) -> None:
-        """Take a batch in.
+        """Add a batch.
 
         Args:
             batch: N images, with their checksums.
@@ -67,11 +68,11 @@ class PartialFit:
 
     @property
     def taken(self) -> int:
-        """Return how many images went through the network, those that were left out included."""
+        """Return how many images went through the network, including those left out."""
         return self.images + self.left_out
 
     def merge(self, other: PartialFit) -> None:
-        """Add what other images have left."""
+        """Merge the state of other images."""
         self.images += other.images
         self.left_out += other.left_out
         self.correct += other.correct
@@ -81,14 +82,14 @@ class PartialFit:
             score.merge(other.scores[name])
 
     def prepared(self) -> dict[str, np.ndarray]:
-        """Return what ``prepare`` left in the scores, the same for all parts."""
+        """Return the state after ``prepare``, which is the same for all parts."""
         return {
             f'{name}/{key}': array
             for name, score in self.scores.items() for key, array in score.sample_state().items()
         }
 
     def seen(self) -> dict[str, np.ndarray]:
-        """Return what the images left."""
+        """Return the state that depends on the images."""
         total = np.frombuffer(self._total.to_bytes(_FINGERPRINT, 'big'), np.uint8)
         account = {
             'images': np.array(self.images), 'left_out': np.array(self.left_out),
@@ -105,11 +106,11 @@ class PartialFit:
         }
 
     def resume(self, prepared: Mapping[str, np.ndarray], seen: Mapping[str, np.ndarray]) -> None:
-        """Go on from what ``prepared`` and ``seen`` returned; without the latter from the start.
+        """Resume from the results of ``prepared`` and ``seen``; without the latter, start over.
 
         Raises:
             NavMonitorError: An array is missing.
-            KeyError: Likewise.
+            KeyError: An array is missing.
         """
         for name, score in self.scores.items():
             score.resume(_part(prepared, name), _part(seen, name))

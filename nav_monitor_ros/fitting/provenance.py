@@ -1,4 +1,4 @@
-"""What a bundle notes of how it was made."""
+"""Provenance of a bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def today() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes a bundle."""
+    """Return the versions of the packages that compute a bundle."""
     found = {'nav_monitor_ros': __version__, 'python': platform.python_version()}
     for package in ('torch', 'torchvision', 'numpy', 'safetensors'):
         found[package] = metadata.version(package)
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_images(source: ImageSource, digests: Sequence[bytes]) -> dict[str, Any]:
-    """Return what is noted of images: where they came from, how many, and their fingerprint.
+    """Return the provenance of images: their origin, number and fingerprint.
 
     Args:
         source: N images.

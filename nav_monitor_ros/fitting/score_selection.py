@@ -1,4 +1,4 @@
-"""The scores that are to be fitted, and those among them that a network can serve."""
+"""Selection of the scores to fit, and of those that apply to a network."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from nav_monitor_ros.scores.registry import SCORES, make_score
 
 
 def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, Score]:
-    """Return the scores that are to be fitted, empty.
+    """Return the selected scores, not yet fitted.
 
     Raises:
-        NavMonitorError: No score has such a name or option.
+        NavMonitorError: A score or option does not exist.
     """
     early = early_layers(classifier.layers)
-    # Without a choice all of them; those that the network cannot serve are taken out later.
+    # All by default; those that do not apply to the network are removed later.
     wanted = {name: {} for name in SCORES} if options.scores is None else options.scores
     scores = {}
     for name, settings in wanted.items():
         chosen = dict(settings)
         if SCORES.get(name) is ChannelMeans:
-            # The score reads the means by their layers' names.
+            # The score reads the means by the names of their layers.
             named = names_of(classifier.layers, chosen.get('layers') or ())
             chosen['layers'] = named or early
         scores[name] = make_score(
@@ -40,7 +40,7 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
 
 
 def fusion_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
-    """Return the names of the scores that are fused."""
+    """Return the names of the fused scores."""
     if options.fuse is not None:
         return options.fuse
     members = tuple(name for name in FUSED_MEMBERS if name in scores)
@@ -76,18 +76,18 @@ def require_fusion_members(
 def configure_for_supported_scores(
     classifier: RunningNetwork, scores: dict[str, Score], *, required: bool
 ) -> dict[str, str]:
-    """Have every forward pass yield what the scores need, without scores that ask too much.
+    """Configure every forward pass for the scores, removing those that do not apply.
 
     Args:
         classifier: The network.
-        scores: Those that the network cannot serve are taken out.
-        required: Raise instead.
+        scores: Scores; those that do not apply to the network are removed.
+        required: Raise instead of removing scores.
 
     Returns:
-        Why scores were taken out, by name.
+        Reasons for removed scores, by name.
 
     Raises:
-        NavMonitorError: The network cannot serve a score, and ``required``.
+        NavMonitorError: A score does not apply to the network, and ``required``.
     """
     left_out = {}
     for name, score in list(scores.items()):
@@ -105,20 +105,20 @@ def configure_for_supported_scores(
 def prepare_scores(
     scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *, required: bool
 ) -> dict[str, str]:
-    """Show the scores a sample of the training images.
+    """Prepare the scores with a sample of the training images.
 
     Args:
-        scores: Those that the network cannot serve are taken out.
+        scores: Scores; those that do not apply to the network are removed.
         sample: N images.
-        labels: int64 (N,); None stands for the network's predictions.
-        required: Raise instead of taking scores out.
+        labels: int64 (N,); None for the network's predictions.
+        required: Raise instead of removing scores.
 
     Returns:
-        Why scores were taken out, by name.
+        Reasons for removed scores, by name.
 
     Raises:
-        NotApplicableError: The network cannot serve a score, and ``required``.
-        NavMonitorError: The layer is not fit to be monitored.
+        NotApplicableError: A score does not apply to the network, and ``required``.
+        NavMonitorError: The layer is not suitable for monitoring.
     """
     left_out = {}
     for name, score in list(scores.items()):

@@ -1,4 +1,4 @@
-"""Train the reference networks that the shipped bundles are made of."""
+"""Train the reference networks of the shipped bundles."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nav_monitor_ros.perception.network.specification import NetworkSpec, load_w
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.perception.reference_networks import DigitsNet, FashionResNet, TrafficSignNet
 
-DECOY_EVERY = 5  # training images for each decoy
+DECOY_EVERY = 5  # training images per decoy
 _log = logging.getLogger(__name__)
 
 TRAFFIC_SIGNS = (
@@ -42,28 +42,28 @@ TRAFFIC_SIGNS = (
 
 @dataclass(frozen=True)
 class Task:
-    """What to train, and how."""
+    """Training task: network, data preparation and schedule."""
 
     network: type[nn.Module]
     preprocess: Preprocess
     class_names: tuple[str, ...]
-    held_out: float  # share of the data kept for calibration
+    held_out: float  # share of the data held out for calibration
     epochs: int
-    rotation: float  # degrees, largest of the augmentation
-    shift: float  # share of the image, largest
+    rotation: float  # degrees, largest rotation of the augmentation
+    shift: float  # share of the image, largest shift
     zoom: float  # share, largest
-    photometric: float  # share, largest change of brightness and contrast
+    photometric: float  # largest relative change of brightness and contrast
     batch: int = 128
-    false_alarm_rate: float = 0.01  # that the calibration images are enough for
-    learning_rate: float = 3e-3  # peak of the one-cycle schedule
+    false_alarm_rate: float = 0.01  # for which the calibration images suffice
+    learning_rate: float = 3e-3  # peak learning rate of the one-cycle schedule
 
     def spec(self, *, decoy: bool = False) -> NetworkSpec:
-        """Return how a bundle builds the network, with or without a background class."""
+        """Return the network's specification for a bundle, with or without a background class."""
         arguments = {'classes': len(self.class_names) + 1} if decoy else {}
         return NetworkSpec(f'{self.network.__module__}:{self.network.__name__}', arguments)
 
     def build(self, *, decoy: bool) -> nn.Module:
-        """Return the network, untrained; a background class is its last output."""
+        """Return the untrained network; a background class is its last output."""
         return self.network(classes=len(self.class_names) + decoy)
 
 
@@ -90,7 +90,8 @@ TASKS: dict[str, Task] = {
         epochs=30,
         batch=64,
         rotation=10.0, shift=0.1, zoom=0.15, photometric=0.4,
-        # Ten frames of a track are worth two independent images; there are some 200 tracks.
+        # Ten frames of a track are equivalent to two independent images; there are about 200
+        # tracks.
         false_alarm_rate=0.02,
     ),
     'fashion': Task(
@@ -109,7 +110,7 @@ TASKS: dict[str, Task] = {
 
 @dataclass(frozen=True)
 class Watch:
-    """Someone who looks at the network now and then while it is trained."""
+    """Callback that observes the network during training."""
 
     every: float  # epochs
     look: Callable[[str, nn.Module, ImageSource], None]  # (checkpoint, network, training images)
@@ -117,12 +118,12 @@ class Watch:
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A trained network, with the images that fitting and calibrating its monitor may use."""
+    """A trained network, with the images for fitting and calibrating its monitor."""
 
     task: Task
     network: nn.Module
-    fit_data: NumberedSource  # what the network was trained on
-    calibration_data: ImageSource  # held out
+    fit_data: NumberedSource  # images on which the network was trained
+    calibration_data: ImageSource  # images held out
     test_accuracy: float | None
 
 
@@ -147,23 +148,22 @@ def train(
         name: One of ``TASKS``.
         data: Labelled images; some are held out for calibration (whole groups where there are
             groups).
-        exclude: Images that must take no part, neither in training nor in calibration.
-        test: Images to measure the accuracy on; they influence nothing, and those that the network
-            is trained on are left out.
-        weights: Weights of an earlier training with the same data and seed; they are used as they
-            are.
-        decoy: Add a background class, of images made from the training images alone.
-        epochs: 0 for the task's own number.
+        exclude: Images excluded from training and calibration.
+        test: Images to measure the accuracy on; they have no influence on training, and those on
+            which the network is trained are left out.
+        weights: Weights of an earlier training with the same data and seed, used unchanged.
+        decoy: Add a background class of images made only from the training images.
+        epochs: Number of epochs; 0 for the task's default.
         seed: Random seed for the split, the initial weights and the augmentation.
-        device: To train on; the network that is returned is on the CPU.
+        device: Device to train on; the returned network is on the CPU.
         progress: Called with the stage, the number of images done and the total.
-        log: Is given one line for each epoch.
-        watch: Looks at the network untrained, then after each so many epochs, and at the end; at
-            the average of its weights, as it would be used.
+        log: Called with one line per epoch.
+        watch: Observes the untrained network, then the network after every given number of epochs
+            and at the end, always with its averaged weights, as it would be used.
 
     Raises:
         NavMonitorError: The task is unknown, the data have no labels or other classes, or all test
-            images are training images too.
+            images are also training images.
     """
     if name not in TASKS:
         raise NavMonitorError(f"there is no training task '{name}'; there are {', '.join(TASKS)}")
@@ -203,7 +203,8 @@ def _trained(
 ) -> nn.Module:
     images, labels = _load(task, data)
     torch.manual_seed(seed)
-    network = task.build(decoy=decoy).to(device)  # drawn on the CPU, alike for every device
+    # Drawn on the CPU, so that every device gets the same.
+    network = task.build(decoy=decoy).to(device)
     _arrange(network, torch.channels_last)
     # The average of the weights over the steps generalises better than the last ones.
     averaged = copy.deepcopy(network).eval()
@@ -212,7 +213,7 @@ def _trained(
 
     def after(step: int) -> None:
         if watch is not None and step in moments:
-            # A copy on the CPU: whoever looks may run it there while training goes on.
+            # A copy on the CPU, which the observer may run while training continues.
             now = averaged if device.type == 'cpu' else copy.deepcopy(averaged).cpu()
             watch.look(moments[step], now, data)
 
@@ -224,7 +225,7 @@ def _trained(
 
 
 def _moments(watch: Watch | None, epochs: int, steps: int) -> dict[int, str]:
-    """Return after which steps of all epochs somebody looks, and what those are called."""
+    """Return the steps after which the network is observed, with their names."""
     if watch is None:
         return {}
     looks = np.arange(int(epochs / watch.every + 1e-9) + 1) * watch.every
@@ -233,20 +234,20 @@ def _moments(watch: Watch | None, epochs: int, steps: int) -> dict[int, str]:
 
 
 def _arrange(network: nn.Module, form: torch.memory_format) -> None:
-    """Lay the weights of convolutions out in memory; training is faster with channels last."""
+    """Set the memory format of the convolution weights; training is faster with channels last."""
     for parameter in network.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=form)
 
 
 def _of_task(task: Task, source: ImageSource) -> NumberedSource:
-    """Return images as the task's network takes them, labelled as it numbers the classes."""
+    """Return images in the format of the task's network, with labels in its class numbering."""
     source = source.oriented(task.preprocess.exif)
     return source.numbered_for(task.class_names)
 
 
 def _without_training_images(test: NumberedSource, training: ImageSource) -> NumberedSource:
-    """Return the test images that the network is not trained on, compared by their pixels.
+    """Return the test images on which the network is not trained, compared by pixel values.
 
     Raises:
         NavMonitorError: There are none.
@@ -254,22 +255,22 @@ def _without_training_images(test: NumberedSource, training: ImageSource) -> Num
     shared = TrainingImages.of(digests_of(training)).contain(digests_of(test))
     if shared.all():
         raise NavMonitorError(
-            f'all {len(test)} test images of {test.name} are training images too; give images '
-            'that the network is not trained on (--test)'
+            f'all {len(test)} test images of {test.name} are training images too; give images on '
+            'which the network is not trained (--test)'
         )
     if shared.any():
         _log.warning(
-            '%d of %d test images are training images too and are left out: accuracy is measured '
-            'on images that the network has not seen', int(shared.sum()), len(test),
+            '%d of %d test images are training images too and are left out: accuracy is '
+                'measured on unseen images', int(shared.sum()), len(test),
         )
     return test.subset(np.flatnonzero(~shared))
 
 
 def _require_labels(task: Task, source: NumberedSource, use: str) -> None:
-    """Check before the work that there are images, with labels.
+    """Check in advance that there are labelled images.
 
     Raises:
-        NavMonitorError: They have none.
+        NavMonitorError: There are no images or no labels.
     """
     if not len(source) or source.labels is None:
         raise NavMonitorError(
@@ -278,7 +279,7 @@ def _require_labels(task: Task, source: NumberedSource, use: str) -> None:
 
 
 def _load(task: Task, source: NumberedSource) -> tuple[np.ndarray, torch.Tensor]:
-    """Return all images as the network sees them, uint8 (N, h, w, channels), and labels."""
+    """Return all images at the network's input size, uint8 (N, h, w, channels), and labels."""
     assert source.labels is not None
     pixels = np.stack([task.preprocess.resized(source.image(i)) for i in range(len(source))])
     return pixels, torch.from_numpy(source.labels)
@@ -302,8 +303,8 @@ def _optimise(
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
     total = max(2, epochs * steps)
-    # The peak stands a step or more from the start; where it is on a step just before the first
-    # one, as with 0.2 of five, OneCycleLR divides by zero.
+    # The peak is at least one step after the start; otherwise, as with 0.2 of five steps,
+    # OneCycleLR divides by zero.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, task.learning_rate, total_steps=total, pct_start=max(0.2, 1.5 / total)
     )
@@ -335,7 +336,7 @@ def _optimise(
 
 @torch.no_grad()
 def _average(averaged: nn.Module, network: nn.Module, *, done: int, total: int) -> None:
-    """Move the averaged network towards the present one; the last twentieth of all steps counts."""
+    """Move the averaged network towards the current one, over the last twentieth of steps."""
     keep = min(1 - 20 / max(total, 21), done / (done + 10))
     for mine, theirs in zip(
         averaged.state_dict().values(), network.state_dict().values(), strict=True
@@ -347,7 +348,7 @@ def _average(averaged: nn.Module, network: nn.Module, *, done: int, total: int) 
 
 
 def _augmented(task: Task, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a batch as other cameras might have seen it, normalised, float32 (N, C, h, w)."""
+    """Return an augmented and normalised batch, float32 (N, C, h, w)."""
     return np.stack([task.preprocess.normalised(_disturbed(task, p, rng)) for p in pixels])
 
 
@@ -361,7 +362,7 @@ def _disturbed(task: Task, pixels: np.ndarray, rng: np.random.Generator) -> np.n
     matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + shift])
     border = cv2.BORDER_CONSTANT if pixels.shape[2] == 1 else cv2.BORDER_REPLICATE
     moved = cv2.warpAffine(pixels, matrix, (width, height), borderMode=border)
-    if rng.random() < 0.25:  # a camera that is a little out of focus
+    if rng.random() < 0.25:  # a slightly defocused camera
         moved = cv2.GaussianBlur(moved, (3, 3), rng.uniform(0.3, 0.8))
     if task.photometric:
         gain = 1 + rng.uniform(-task.photometric, task.photometric)

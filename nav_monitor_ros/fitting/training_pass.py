@@ -1,4 +1,4 @@
-"""The training images, through the network and into the scores."""
+"""Run the network on the training images and fit the scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import Score
 
-SAMPLE = 4096  # images that the scores look at before the stream
+SAMPLE = 4096  # images for preparing the scores before the full pass
 
 
 def fit_scores(
@@ -32,10 +32,10 @@ def fit_scores(
     """Fit scores to training images; see ``fit_partial``.
 
     Returns:
-        Why scores were taken out of ``scores``, by name.
+        Reasons for scores removed from ``scores``, by name.
 
     Raises:
-        NavMonitorError: What was seen is not enough for a score.
+        NavMonitorError: The images do not suffice for a score.
     """
     left_out = fit_partial(
         classifier, data, labels, PartialFit(scores), required=required, seed=seed
@@ -60,30 +60,30 @@ def fit_partial(
     invalid: InvalidImages | None = None,
     prepared: Callable[[Mapping[str, str]], None] = lambda left_out: None,
 ) -> dict[str, str]:
-    """Have the scores take the training images in: a sample of them first, then all others.
+    """Fit the scores to the training images: first to a sample, then to all others.
 
     Args:
-        classifier: Equipped with what the scores need.
+        classifier: Network set up to yield what the scores need.
         data: Training images.
-        labels: int64 (N,), as the network numbers the classes; None for its own predictions.
-        partial: Empty scores; those that the network cannot serve are taken out.
-        required: Raise instead of taking scores out.
+        labels: int64 (N,), in the network's class numbering; None for its own predictions.
+        partial: Empty scores; those that do not apply to the network are removed.
+        required: Raise instead of removing scores.
         seed: Random seed for the sample.
         workers: Threads that read and decode.
-        checkpoint: Goes on from there, and keeps how far it is.
-        spread: Has other machines take in what comes after the sample, given the numbers of images
-            in it and after it.
+        checkpoint: Checkpoint to resume from and to save progress in.
+        spread: Fits to the images after the sample on other machines, given the numbers of images
+            in and after the sample.
         progress: Called with the stage, the number of images done and the total.
         invalid: Handling of images that give NaN or infinity; by default the first one raises.
         prepared: Called after the sample, with why scores were taken out, by name; whatever it
             raises ends the fit before the other images are read.
 
     Returns:
-        Why scores were taken out, by name.
+        Reasons for removed scores, by name.
 
     Raises:
-        NavMonitorError: An image or the checkpoint cannot be read, or the layer is not fit to be
-            monitored.
+        NavMonitorError: An image or the checkpoint cannot be read, or the layer is not suitable for
+            monitoring.
     """
     chosen, others = sample_and_rest(len(data), seed)
     left_out = None if checkpoint is None else checkpoint.load(partial)
@@ -97,7 +97,7 @@ def fit_partial(
         spread(len(chosen), len(others))
         return left_out
     known = dict(left_out)
-    # Images are taken in one order, so their number says which are still to come.
+    # The order of the images is fixed, so their number tells which remain.
     others = others[partial.taken - len(chosen) :]
     take_images(
         classifier, data.subset(others), None if labels is None else labels[others], partial,
@@ -110,7 +110,7 @@ def fit_partial(
 def sample_and_rest(
     count: int, seed: int, sample: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of the sample that the scores look at first, and of all other images."""
+    """Return the indices of the sample and of all other images."""
     size = SAMPLE if sample is None else sample
     chosen = np.sort(np.random.default_rng(seed).permutation(count)[:size])
     return chosen, np.setdiff1d(np.arange(count), chosen, assume_unique=True)
@@ -127,23 +127,23 @@ def take_sample(
     progress: Progress = lambda what, done, total: None,
     invalid: InvalidImages | None = None,
 ) -> dict[str, str]:
-    """Prepare the scores by a sample of the training images, and take it in.
+    """Prepare the scores with a sample of the training images, then fit them to it.
 
     Args:
         classifier: As for ``fit_partial``, as are the other arguments unless noted.
         sample: Sample of the training images.
-        labels: int64, of the sample.
+        labels: int64, labels of the sample.
         partial: Empty scores.
-        required: Raise instead of taking scores out.
-        workers: Threads.
+        required: Raise instead of removing scores.
+        workers: Number of threads.
         progress: Called with the stage, the number of images done and the total.
         invalid: As for ``fit_partial``.
 
     Returns:
-        Why scores were taken out, by name.
+        Reasons for removed scores, by name.
 
     Raises:
-        NavMonitorError: The layer is not fit to be monitored.
+        NavMonitorError: The layer is not suitable for monitoring.
     """
     parts = list(batches(
         classifier, sample, progress, 'sampling', workers=workers, digests=True, invalid=invalid
@@ -174,17 +174,17 @@ def take_images(
     after: Callable[[], None] = lambda: None,
     invalid: InvalidImages | None = None,
 ) -> None:
-    """Have prepared scores take in training images besides the sample, batch by batch.
+    """Fit prepared scores to the training images besides the sample, batch by batch.
 
     Args:
         classifier: As for ``fit_partial``, as are the other arguments unless noted.
-        others: Training images.
-        labels: int64, theirs.
+        others: Training images besides the sample.
+        labels: int64, their labels.
         partial: Prepared scores.
-        workers: Threads.
-        progress: Called with the stage, the number of images done and the total, counting from what
-            ``partial`` has seen before.
-        after: Is called after each batch.
+        workers: Number of threads.
+        progress: Called with the stage, the number of images done and the total, counting from the
+            images already in ``partial``.
+        after: Called after each batch.
         invalid: As for ``fit_partial``.
     """
     before, total = partial.taken, partial.taken + len(others)

@@ -1,1 +1,1 @@
-"""What goes on inside a network: layers, gradients, filters."""
+"""Inspection of networks: layers, gradients, filters."""

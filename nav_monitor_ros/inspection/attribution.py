@@ -1,4 +1,4 @@
-"""Which pixels a logit comes from: the gradient and, through captum, its refinements."""
+"""Attribution of a logit to pixels: the gradient and, through captum, its refinements."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nav_monitor_ros.perception.network.layers import Layer, find_layer
 GRADIENT, SMOOTHGRAD, INTEGRATED_GRADIENTS, GRAD_CAM = METHODS = (
     'gradient', 'smoothgrad', 'integrated-gradients', 'grad-cam',
 )
-SIGNED = METHODS[:3]  # have a value, with a sign, for each channel of the input
+SIGNED = METHODS[:3]  # methods with a signed value for each channel of the input
 
-SAMPLES = 32  # noisy copies of the image that smoothgrad averages over
+SAMPLES = 32  # number of noisy copies over which smoothgrad averages
 NOISE = 0.15  # standard deviation of their noise, as a share of the image's range
-STEPS = 64  # of integrated gradients, between the baseline and the image
-_AT_ONCE = 8  # copies or steps that pass through the network together
+STEPS = 64  # steps of integrated gradients, between the baseline and the image
+_AT_ONCE = 8  # copies or steps in one batch
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each input value has to do with the logit of one class."""
+    """Attribution of the logit of one class to the input values."""
 
     method: str  # one of METHODS
     values: np.ndarray  # float (channels, height, width); one channel for grad-cam
-    facts: str  # how it was made, in a few words
+    facts: str  # short description of how it was made
 
 
 def attribute(
@@ -53,16 +53,17 @@ def attribute(
       (Selvaraju et al., 2017).
 
     Args:
-        network: What to differentiate.
+        network: Network to differentiate.
         image: float (channels, height, width), as the network takes it.
-        target: The class.
+        target: Index of the class.
         method: One of METHODS.
-        baseline: Where integrated gradients start, like the image; by default 0.
-        layer: Whose maps grad-cam takes, name or number; by default the last layer with extent.
+        baseline: Start of integrated gradients, with the image's shape; by default 0.
+        layer: Name or number of the layer for grad-cam; by default the last one with spatial
+            extent.
         seed: Random seed for the noise.
 
     Raises:
-        NavMonitorError: There is no such method, class or layer, captum is not installed, or the
+        NavMonitorError: The method, class or layer does not exist, captum is not installed, or the
             network cannot be differentiated.
     """
     if method not in METHODS:
@@ -108,10 +109,10 @@ def require_captum(method: str) -> None:
 
 
 def spatial_layer(network: Differentiable, wanted: str = '') -> Layer:
-    """Return a layer whose maps have extent; by default the last one.
+    """Return a layer with spatial extent; by default the last one.
 
     Raises:
-        NavMonitorError: There is no such layer, or it has no extent.
+        NavMonitorError: The layer does not exist or has no spatial extent.
     """
     spatial = [layer for layer in network.layers if len(layer.shape) == 3]
     if wanted:
@@ -134,7 +135,7 @@ def _smoothgrad(
     from captum.attr import NoiseTunnel, Saliency
 
     reach = float(entering.max() - entering.min())
-    # Of an image of one colour, noise has no natural size: one standard deviation of the inputs.
+    # An image of one colour gives no scale for the noise: use one standard deviation of the inputs.
     deviation = NOISE * (reach if np.isfinite(reach) and reach > 0 else 1.0)
     devices = [network.device] if network.device.type == 'cuda' else []
     with torch.random.fork_rng(devices):
@@ -169,7 +170,7 @@ def _grad_cam(
     from captum.attr import LayerGradCam
 
     forward: Callable[[torch.Tensor], torch.Tensor] = network.logits
-    # The weights' graph is not recorded, so the input's has to be.
+    # The graph of the weights is not recorded, so that of the input must be.
     coarse = LayerGradCam(forward, network.module(layer.name)).attribute(
         entering.requires_grad_(), target=target, relu_attributions=True
     )

@@ -12,11 +12,11 @@ from sklearn.decomposition import PCA
 ORDERS = ('index', 'k-means', 'pca-rows', 'pca-maps', 'leaves')
 _CLUSTERS = 8
 _SEED = 0
-_WIDE = 512  # numbers of a channel beyond which maps are projected before leaves are ordered
+_WIDE = 512  # values per channel above which maps are projected before leaf ordering
 
 
 def neighbour_distance(maps: np.ndarray, order: np.ndarray) -> float:
-    """Return the sum of the L2 steps between neighbours.
+    """Return the sum of the L2 distances between neighbours.
 
     Args:
         maps: float (C, ...).
@@ -27,25 +27,25 @@ def neighbour_distance(maps: np.ndarray, order: np.ndarray) -> float:
 
 
 def channel_order(maps: np.ndarray, method: str, row: int | None = None) -> np.ndarray:
-    """Return a permutation of the channels that puts like beside like.
+    """Return a permutation of the channels that places similar ones next to each other.
 
-    Every method is deterministic: seeds are fixed, eigenvectors point to where their largest
-    component is positive, ties go by index.
+    Every method is deterministic: seeds are fixed, the largest component of an eigenvector is
+    positive, and ties are resolved by index.
 
     Args:
-        maps: float (C, h, w), (C, w) or (C,); what is not finite counts as 0.
+        maps: float (C, h, w), (C, w) or (C,); values that are not finite count as 0.
         method: ``index``: as the layer has them. ``k-means``: clusters of one slice (row ``row`` of
             each map), clusters and their members by their first principal component.
             ``pca-rows``: the first principal component of that slice. ``pca-maps``: that of whole
             maps. ``leaves``: the optimal leaf ordering of an average-linkage tree of whole maps
             (Bar-Joseph, Gifford and Jaakkola, Bioinformatics 17, 2001).
-        row: The slice's; by default the middle one.
+        row: Row of the slice; by default the middle one.
 
     Returns:
         int64 (C,).
 
     Raises:
-        KeyError: There is no such method.
+        KeyError: The method does not exist.
     """
     maps = np.nan_to_num(np.asarray(maps, np.float64), posinf=0.0, neginf=0.0)
     order = _METHODS[method](maps, row)
@@ -65,7 +65,7 @@ def _slice(maps: np.ndarray, row: int | None) -> np.ndarray:
 
 
 def _first_component(rows: np.ndarray) -> np.ndarray:
-    """Return each row's place on the first principal axis, float64 (C,)."""
+    """Return each row's coordinate on the first principal axis, float64 (C,)."""
     centred = rows - rows.mean(axis=0)
     if len(rows) < 2 or not centred.any():
         return np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""Which classes a network takes for which, and the classes that are worth comparing."""
+"""Confusion between a network's classes, and the choice of classes to compare."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nav_monitor_ros.errors import NavMonitorError
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network says of the images of a source."""
+    """Outputs of a network for the images of a source."""
 
     labels: np.ndarray  # int64 (N,)
     logits: np.ndarray  # float (N, C)
-    labelled: bool = True  # False: the labels are the network's own predictions
+    labelled: bool = True  # False if the labels are the network's own predictions
 
     @property
     def predicted(self) -> np.ndarray:
@@ -29,7 +29,7 @@ class Answers:
         return self.logits.shape[1]
 
     def counts(self) -> np.ndarray:
-        """Return how many images of each class were taken for each class, int64 (C, C)."""
+        """Return the confusion matrix, int64 (C, C), with true classes in rows."""
         counts = np.zeros((self.classes, self.classes), np.int64)
         np.add.at(counts, (self.labels, self.predicted), 1)
         return counts
@@ -47,14 +47,14 @@ class Answers:
         return sums / np.maximum(images, 1)[:, None]
 
     def example(self, label: int, *, correct: bool) -> int | None:
-        """Return the image of a class of which the network is most certain.
+        """Return the image of a class for which the network is most confident.
 
         Args:
             label: The class.
-            correct: Whether it is to be classified correctly or missed.
+            correct: Whether to choose a correctly classified or a missed image.
 
         Returns:
-            The image's index; None where there is none such.
+            The index of the image; None if there is no such image.
         """
         margins = self._margins()
         right = self.predicted == self.labels
@@ -62,7 +62,7 @@ class Answers:
         return int(wanted[margins[wanted].argmax()]) if wanted.size else None
 
     def _margins(self) -> np.ndarray:
-        """Return how far the largest logit is above the second, float (N,)."""
+        """Return the margin between the two largest logits, float (N,)."""
         if self.classes < 2:
             return np.zeros(len(self.logits))
         ordered = np.sort(self.logits, axis=1)
@@ -75,33 +75,33 @@ class ChosenClass:
 
     role: str  # reference, similar or dissimilar
     index: int
-    reason: str  # why this one, from the confusion matrix
+    reason: str  # reason for the choice, from the confusion matrix
 
 
 def choose_classes(
     answers: Answers, names: tuple[str, ...], reference: int | None = None
 ) -> tuple[ChosenClass, ...]:
-    """Choose a class, the one that is most like it, and the one that is least like it.
+    """Choose a class, the most similar one, and the least similar one.
 
-    Likeness is how often the network takes one of the two for the other; where that is a tie,
-    often at 0, the mean probability that it gives to one on images of the other, both ways.
+    Similarity is the number of confusions between two classes; in a tie, often at 0, the mean
+    probability of each class on images of the other decides.
 
     Args:
-        answers: Answers of the network to labelled images.
+        answers: Outputs of the network for labelled images.
         names: Names of the classes.
         reference: The first class; by default the one that is missed most often.
 
     Returns:
-        Reference, similar and dissimilar class; fewer where fewer classes have images.
+        Reference, similar and dissimilar class; fewer if fewer classes have images.
 
     Raises:
-        NavMonitorError: There is no image of the reference.
+        NavMonitorError: The reference class has no image.
     """
     counts, probabilities = answers.counts(), answers.mean_probabilities()
     images = counts.sum(axis=1)
     missed = images - counts.diagonal()
     if reference is None:
-        # The least certain one of those that are missed equally often.
+        # The least confident one among those missed equally often.
         certain = np.where(images > 0, probabilities.diagonal(), np.inf)
         reference = int(np.lexsort((certain, -missed))[0]) if missed.any() else int(
             certain.argmin()
@@ -109,13 +109,13 @@ def choose_classes(
         why = (
             f'missed most often, {missed[reference]} of {images[reference]} times'
             if missed[reference]
-            else f'none is missed; given the least probability, {certain[reference]:.3f}'
+            else f'none is missed; lowest probability, {certain[reference]:.3f}'
         )
     else:
-        why = f'asked for; missed {missed[reference]} of {images[reference]} times'
+        why = f'requested; missed {missed[reference]} of {images[reference]} times'
     if not images[reference]:
         raise NavMonitorError(
-            f"there is no image of class '{names[reference]}'; give a source that has some"
+            f"there is no image of class '{names[reference]}'; give a source that contains some"
         )
     chosen = [ChosenClass('reference', reference, why)]
     others = np.flatnonzero((images > 0) & (np.arange(len(images)) != reference))
@@ -130,10 +130,10 @@ def choose_classes(
 
 
 def _why(role: str, times: int, probability: float) -> str:
-    word, bound = ('most', 'largest') if role == 'similar' else ('least', 'smallest')
     if times and role == 'similar':
-        return f'{word} often taken for the reference or the other way round, {times} times'
+        return f'confused with the reference most often, {times} times'
+    bound = 'largest' if role == 'similar' else 'smallest'
     return (
-        f'taken for the reference {times} times; {bound} mean probability given to the other, '
+        f'confused with the reference {times} times; {bound} mean probability given to the other, '
         f'{probability:.1e}'
     )

@@ -1,4 +1,4 @@
-"""The gradient of one image while the network learns, as an animation and on a page."""
+"""Gradient of one image during training, as an animation and as a page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.pages.slides import Slide, slider
 from nav_monitor_ros.views.text import drawn_class
 
-LEARNING_RATES = {'initialisation': 1e-3, 'weights': 1e-4}  # by where training starts
+LEARNING_RATES = {'initialisation': 1e-3, 'weights': 1e-4}  # titles by the start of training
 
 
 def untrained(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """Return a network with the weights that its own initialisation draws.
+    """Return a network with newly initialised weights.
 
     Args:
-        build: Makes the network.
+        build: Builds the network.
         seed: Random seed for the weights; torch's own random state is unchanged.
     """
     with torch.inference_mode(False), torch.random.fork_rng([]):
@@ -43,20 +43,20 @@ def watch(
     target: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[Evolution, int]:
-    """Train a copy of a network and watch the gradient of one image.
+    """Train a copy of a network and record the gradient of one image.
 
     Args:
-        subject: The network with its own weights; of a source without labels, what it says counts
-            as right.
-        network: With the weights that training starts from.
+        subject: The network with its own weights; its predictions serve as labels for a source
+            without labels.
+        network: Network with the initial weights.
         source: Images to train on.
-        image: The one that is watched, uint8 (H, W, 3) RGB or (H, W).
+        image: The observed image, uint8 (H, W, 3) RGB or (H, W).
         options: Training options.
-        target: The class whose logit is differentiated; by default what the subject predicts.
+        target: The class whose logit is differentiated; by default the predicted one.
         progress: Called with the stage, the number of images done and the total.
 
     Returns:
-        What was seen, and the class.
+        The evolution and the class.
 
     Raises:
         NavMonitorError: The network cannot be trained, or the source's labels are not its classes.
@@ -83,9 +83,9 @@ def evolution_pictures(
 
     Args:
         subject: The network, for names and colours.
-        image: The one that was watched.
+        image: The observed image.
         target: Class of the image.
-        evolution: What was seen.
+        evolution: The evolution to draw.
         side: Side of a panel, pixels.
 
     Returns:
@@ -107,7 +107,7 @@ def evolution_pictures(
 def evolution_page(
     subject: Subject, target: int, pictures: list[np.ndarray], evolution: Evolution
 ) -> str:
-    """Return a page with a slider through the frames of a training."""
+    """Return a page with a slider over the frames of a training."""
     slides = [
         Slide(
             f'step {frame.step}: loss {frame.loss:.4g}, logit {frame.logit:+.4g}', (picture,)
@@ -118,14 +118,14 @@ def evolution_page(
         'evolution.html', title=f'{subject.name}: gradient while training',
         lines=evolution_lines(evolution), class_name=subject.class_names[target],
         slider=slider(
-            slides, [('what the network sees, its gradient, loss and logit', evolution.note)],
-            name='training', what='step of training', pause_ms=300,
+            slides, [('input of the network, its gradient, loss and logit', evolution.note)],
+            name='training', what='training step', pause_ms=300,
         ),
     )
 
 
 def evolution_lines(evolution: Evolution) -> list[str]:
-    """Return what a person should know of a training, a sentence a line."""
+    """Return a summary of a training, one sentence per line."""
     first, last = evolution.frames[0], evolution.frames[-1]
     lines = [
         f'{last.step} steps: loss {first.loss:.4g} -> {last.loss:.4g}, '

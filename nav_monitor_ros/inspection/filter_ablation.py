@@ -1,4 +1,4 @@
-"""How much each filter of a convolution counts, and what the network is without it."""
+"""Importance of the filters of a convolution, and the accuracy without them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nav_monitor_ros.inspection.gradients import Differentiable
 MOST_FIRST, LEAST_FIRST, RANDOM = ORDERS = (
     'most important first', 'least important first', 'random order',
 )
-_POINTS = 17  # of a curve, at most
+_POINTS = 17  # largest number of points of a curve
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Ablation:
     """Accuracy against the number of filters that are zeroed."""
 
     importance: np.ndarray  # float64 (filters,), see ``ablate``
-    zeroed: np.ndarray  # int64 (points,), how many filters
+    zeroed: np.ndarray  # int64 (points,), number of zeroed filters
     accuracy: Mapping[str, np.ndarray]  # order, one of ORDERS -> float64 (points,)
-    images: tuple[int, int]  # that importance and accuracy were measured on
+    images: tuple[int, int]  # number of images for importance and for accuracy
 
     @property
     def ranking(self) -> np.ndarray:
-        """Return the filters, the most important one first, int64 (filters,)."""
+        """Return the filters by decreasing importance, int64 (filters,)."""
         return np.argsort(-self.importance, kind='stable')
 
 
@@ -41,10 +41,10 @@ def ablate(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Ablation:
-    """Rank the filters of a convolution, and zero ever more of them in three orders.
+    """Rank the filters of a convolution, and zero increasing numbers of them in three orders.
 
     The importance of a filter is the mean over images of ``Differentiable.filter_importance`` for
-    the image's class. Every second image serves for it, the others for the accuracy.
+    the image's class. Every second image is used for it, the others for the accuracy.
 
     Args:
         network: Network to examine.
@@ -55,13 +55,13 @@ def ablate(
         progress: Called with the stage, the number of images done and the total.
 
     Raises:
-        NavMonitorError: The layer is no convolution, or there are too few images.
+        NavMonitorError: The layer is not a convolution, or there are too few images.
     """
     if len(images) < 2:
         raise NavMonitorError('importance and accuracy need at least two images')
     name = network.convolution(layer).name
     owed = network.filter_importance(images[::2], labels[::2], name)
-    # What is no number cannot be ranked; it comes first, so that it is seen.
+    # NaN cannot be ranked; it comes first so that it is noticed.
     importance = np.nan_to_num(owed.mean(axis=0, dtype=np.float64), nan=np.inf)
     filters = len(importance)
     most = np.argsort(-importance, kind='stable')

@@ -1,4 +1,4 @@
-"""Pictures of gradients: what one image's logit comes from, and what a convolution's filters do."""
+"""Views of gradients: attribution of one image's logit, and the filters of a convolution."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from nav_monitor_ros.views.text import drawn_class
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network that is looked into."""
+    """A network under inspection."""
 
     name: str
     network: Differentiable
@@ -55,14 +55,14 @@ class Subject:
 
     @staticmethod
     def of(viewed: Viewed, build: Callable[[], nn.Module]) -> Subject:
-        """Return a viewed network, ready for gradients.
+        """Return an inspected network, ready for gradients.
 
         Args:
-            viewed: The network in service; it takes no part in what follows.
-            build: Makes such a network; its weights are replaced.
+            viewed: The network in use; it is not modified.
+            build: Builds such a network; its weights are replaced.
 
         Raises:
-            NavMonitorError: It is no torch network.
+            NavMonitorError: It is not a torch network.
         """
         classifier = viewed.classifier
         network = trainable_copy(build())
@@ -83,7 +83,7 @@ class Subject:
         """Return the number of a class given by name or number.
 
         Raises:
-            NavMonitorError: There is no such class.
+            NavMonitorError: The class does not exist.
         """
         if wanted in self.class_names:
             return self.class_names.index(wanted)
@@ -98,10 +98,10 @@ class Subject:
 
 
 def methods_of(text: str, known: Sequence[str] = METHODS) -> tuple[str, ...]:
-    """Return the methods that a list with commas names, ``all`` for all.
+    """Return the methods in a comma-separated list, ``all`` for all.
 
     Raises:
-        NavMonitorError: One is unknown, or captum is missing for it.
+        NavMonitorError: A method is unknown, or requires captum, which is missing.
     """
     wanted = [part.strip() for part in text.split(',') if part.strip()]
     methods = tuple(known if 'all' in wanted else dict.fromkeys(wanted))
@@ -137,7 +137,7 @@ def backprop_picture(
         side: Side of a panel, pixels.
 
     Returns:
-        uint8 (h, w, 3) RGB; where a gradient is 0 its panel is exactly mid-grey.
+        uint8 (h, w, 3) RGB; where a gradient is 0, its panel is exactly mid-grey.
 
     Raises:
         NavMonitorError: The network cannot be differentiated, or captum is missing.
@@ -145,7 +145,7 @@ def backprop_picture(
     assert set(methods) <= set(SIGNED)
     target, facts = _asked(subject, image, target)
     seen = seen_by(subject.preprocess, image)
-    first = input_panel(seen, 'what the network sees', facts)
+    first = input_panel(seen, 'input of the network', facts)
     made = [
         gradient_panels(in_rgb(subject.preprocess, each.values), each.method, each.facts)
         for each in _attributions(subject, image, target, methods, '', seed)
@@ -166,9 +166,9 @@ def saliency_picture(
     seed: int = 0,
     side: int = SIDE,
 ) -> np.ndarray:
-    """Draw where in the image the logit of a class comes from.
+    """Draw the attribution of the logit of a class to image positions.
 
-    That is the sum over channels of the attribution's absolute values, clipped at their 99th
+    The map is the sum over channels of the attribution's absolute values, clipped at their 99th
     percentile.
 
     Args:
@@ -176,7 +176,7 @@ def saliency_picture(
         image: uint8 (H, W, 3) RGB or (H, W), of any size.
         target: The class; by default the predicted one.
         methods: Methods of ``METHODS``, one after the other.
-        layer: Whose maps grad-cam takes.
+        layer: Layer for grad-cam.
         seed: Random seed for smoothgrad's noise.
         side: Side of a panel, pixels.
 
@@ -184,26 +184,26 @@ def saliency_picture(
         uint8 (h, w, 3) RGB.
 
     Raises:
-        NavMonitorError: The network cannot be differentiated, there is no such layer, or captum is
-            missing.
+        NavMonitorError: The network cannot be differentiated, the layer does not exist, or captum
+            is missing.
     """
     target, facts = _asked(subject, image, target)
     seen = seen_by(subject.preprocess, image)
-    panels = [input_panel(seen, 'what the network sees', facts)]
+    panels = [input_panel(seen, 'input of the network', facts)]
     for made in _attributions(subject, image, target, methods, layer, seed):
         panel = saliency_panel(made.values, made.method, made.facts)
-        # Its blocks say little without the image below.
+        # Its blocks tell little without the image below them.
         panels.append(blended(seen, panel) if made.method == GRAD_CAM else panel)
     return _picture(subject, 'saliency', target, [panels], side)
 
 
 def comparison_title(subject: Subject, compared: Comparison) -> tuple[str, str]:
-    """Return what a comparison of filters shows, and what it was measured on, a line each."""
+    """Return a description of a filter comparison and its images, one line each."""
     answers = compared.answers
     right = float((answers.predicted == answers.labels).mean())
     measured = f'{len(answers.labels)} images, {right:.2%} classified correctly'
     if not answers.labelled:
-        measured = f'{len(answers.labels)} images without labels: the predictions count as right'
+        measured = f'{len(answers.labels)} images without labels: the predictions serve as labels'
     return f'{subject.name}: weight gradients of {compared.layer}', measured
 
 
@@ -224,7 +224,7 @@ def comparison_page(subject: Subject, compared: Comparison) -> str:
 
 
 def _slices(compared: Comparison) -> Markup:
-    """Return a slider through the places of the kernel, for every example that has an image."""
+    """Return a slider over the positions of the kernel, for every example that has an image."""
     rows = [[each for each in row if each.volume is not None] for row in compared.rows]
     examples = [example for row in rows for example in row]
     volume = examples[0].volume
@@ -240,13 +240,13 @@ def _slices(compared: Comparison) -> Markup:
         for example in examples
     ]
     return slider(
-        slides, captions, name='kernel', what='place in the kernel', columns=len(rows[0]),
+        slides, captions, name='kernel', what='position in the kernel', columns=len(rows[0]),
         start=positions // 2, pause_ms=700, enlarged=True,
     )
 
 
 def comparison_lines(subject: Subject, compared: Comparison) -> list[str]:
-    """Return what a person should know of a comparison, a sentence a line."""
+    """Return a summary of a comparison, one sentence per line."""
     lines = [
         f'{chosen.role}: {subject.class_names[chosen.index]} ({chosen.reason})'
         for chosen in compared.classes
@@ -258,7 +258,7 @@ def comparison_lines(subject: Subject, compared: Comparison) -> list[str]:
 
 
 def _asked(subject: Subject, image: np.ndarray, target: int | None) -> tuple[int, str]:
-    """Return the class to differentiate, and what the network says of the image."""
+    """Return the class to differentiate, and the network's outputs for the image."""
     (logits,) = subject.network.predict(subject.preprocess.apply(image)[None])
     if not np.isfinite(logits).all():
         return target or 0, 'the logits are not finite'

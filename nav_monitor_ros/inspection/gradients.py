@@ -18,16 +18,16 @@ from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _OWN_PACKAGE = __name__.partition('.')[0]
-_MOST_IMAGES = 64  # that pass through the network at once
-_MOST_VALUES = 1_200_000  # of the input that do so: the layers between need memory for each
+_MOST_IMAGES = 64  # images per batch
+_MOST_VALUES = 1_200_000  # input values per batch, since the layers need memory for each
 
 
 class Differentiable:
     """A copy of a network in evaluation mode that gradients can be taken of.
 
-    The network that it is copied from, its weights and its hooks stay as they are, and nothing
-    that torch's inference mode has left behind takes part. Logits are those of ``Classifier``, also
-    where a softmax follows them, without a background class.
+    The original network, its weights and its hooks are unchanged, and no tensor from torch's
+    inference mode is used. Logits are those of ``Classifier``, also if a softmax follows them,
+    without a background class.
 
     Not thread-safe.
     """
@@ -45,8 +45,8 @@ class Differentiable:
         Args:
             network: Returns (N, outputs) for (N, channels, height, width), on any device.
             input_shape: (channels, height, width) of one preprocessed image.
-            columns: Which outputs are the classes, in their order; by default all of them.
-            dtype: To compute in, ``torch.float32`` or ``torch.float64``.
+            columns: Outputs of the classes, in their order; by default all.
+            dtype: Data type of the computation, ``torch.float32`` or ``torch.float64``.
 
         Raises:
             NavMonitorError: It is not a torch network, cannot be copied, or cannot take such
@@ -54,7 +54,7 @@ class Differentiable:
         """
         with torch.inference_mode(False):
             structure = probe_structure(trainable_copy(network).eval(), input_shape)
-            # Copied again, since that copy may keep what it has computed in inference mode.
+            # Copied again, since that copy may keep tensors computed in inference mode.
             self.network = trainable_copy(network).eval().to(dtype).requires_grad_(False)
         self.input_shape = tuple(input_shape)
         self.dtype = dtype
@@ -83,7 +83,7 @@ class Differentiable:
         """Return a convolution by name or number; by default the last one with spatial extent.
 
         Raises:
-            NavMonitorError: There is no such layer, or it is no convolution.
+            NavMonitorError: The layer does not exist or is not a convolution.
         """
         found = self.convolutions
         if not found:
@@ -94,12 +94,12 @@ class Differentiable:
         if layer not in found:
             listed = ', '.join(f'{known.number} {known.name}' for known in found)
             raise NavMonitorError(
-                f"layer '{layer.name}' is a {layer.kind}, no convolution; there are {listed}"
+                f"layer '{layer.name}' is a {layer.kind}, not a convolution; there are {listed}"
             )
         return layer
 
     def module(self, layer: str) -> nn.Module:
-        """Return the module of the copy that a layer's name stands for."""
+        """Return the copy's module with a layer's name."""
         return self._modules[layer]
 
     def tensor(self, images: np.ndarray) -> torch.Tensor:
@@ -111,10 +111,10 @@ class Differentiable:
         """Run the network.
 
         Args:
-            images: (N, channels, height, width), of this network's type and on its device.
+            images: (N, channels, height, width), with this network's data type and on its device.
 
         Returns:
-            (N, classes), with the graph that leads to them.
+            (N, classes), with the autograd graph.
         """
         self._head_output = None
         output = self.network(images)
@@ -128,12 +128,12 @@ class Differentiable:
     def predict(
         self, images: np.ndarray, layer: str = '', zeroed: Sequence[int] = ()
     ) -> np.ndarray:
-        """Return the logits of images, perhaps without some filters.
+        """Return the logits of images, optionally without some filters.
 
         Args:
             images: (N, channels, height, width).
             layer: Name of a convolution.
-            zeroed: Its filters whose weights and bias count as 0.
+            zeroed: Indices of its filters whose weights and bias are set to 0.
 
         Returns:
             (N, classes).
@@ -154,7 +154,7 @@ class Differentiable:
             targets: int (N,), a class for each image.
 
         Returns:
-            Of the images' shape; 0 where the logit does not depend on a value.
+            Array of the images' shape; 0 where the logit does not depend on a value.
 
         Raises:
             NavMonitorError: A class does not exist, or the network cannot be differentiated.
@@ -178,15 +178,15 @@ class Differentiable:
             (filters, input channels of a group, *kernel).
 
         Raises:
-            NavMonitorError: The layer is no convolution, the class does not exist, or the network
-                cannot be differentiated.
+            NavMonitorError: The layer is not a convolution, the class does not exist, or the
+                network cannot be differentiated.
         """
         with differentiating(), self._tracked(self.convolution(layer).name) as weight:
             logits = self.logits(self.tensor(image[None]))
             return _joined(self._gradients(logits, np.array([target]), [weight]))
 
     def filter_importance(self, images: np.ndarray, targets: np.ndarray, layer: str) -> np.ndarray:
-        """Estimate to first order how much the logit of a class owes to each filter.
+        """Estimate the contribution of each filter to the logit of a class, to first order.
 
         At each position where it is applied, a filter adds the sum of gradient x value over its
         weights and its bias to the logit, as far as the network is linear there. Their absolute
@@ -202,7 +202,7 @@ class Differentiable:
             layer: Name or number of the convolution.
 
         Returns:
-            (N, filters), not negative.
+            (N, filters), non-negative.
 
         Raises:
             NavMonitorError: As for ``weight_gradient``.
@@ -212,7 +212,7 @@ class Differentiable:
 
         def keep(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
             outputs.append(output)
-            return output.clone()  # what follows may work in place
+            return output.clone()  # later layers may work in place
 
         parts = []
         with differentiating(), self._tracked(name), self._hooked(name, keep):
@@ -231,7 +231,7 @@ class Differentiable:
     def _gradients(
         self, logits: torch.Tensor, targets: np.ndarray, of: Sequence[torch.Tensor]
     ) -> list[torch.Tensor]:
-        """Differentiate each image's logit of its class, all at once: images do not mix."""
+        """Differentiate each image's logit of its class in one batch."""
         wanted = np.asarray(targets)
         if wanted.size and not 0 <= wanted.min() <= wanted.max() < self.classes:
             raise NavMonitorError(
@@ -247,7 +247,7 @@ class Differentiable:
 
     @contextmanager
     def _tracked(self, layer: str) -> Iterator[torch.Tensor]:
-        """Have the graph include a convolution's weights, also those computed from others."""
+        """Include a convolution's weights in the graph, even if they are computed from others."""
         module = self._modules[layer].requires_grad_(True)
         try:
             with parametrize.cached():
@@ -269,15 +269,14 @@ class Differentiable:
     def _keep_head_output(
         self, _module: nn.Module, _inputs: object, output: torch.Tensor
     ) -> None:
-        # Cloned, since the network may go on in place.
+        # Cloned, since later layers may work in place.
         self._head_output = output.flatten(1).clone()
 
 
 def trainable_copy(network: nn.Module) -> nn.Module:
     """Return a copy of a network that shares nothing with it and whose weights can be trained.
 
-    What observes the network on behalf of this package is not copied, and layers that work in place
-    no longer do.
+    This package's hooks on the network are not copied, and in-place layers are made out-of-place.
 
     Raises:
         NavMonitorError: It is not a torch network, or cannot be copied.
@@ -290,16 +289,16 @@ def trainable_copy(network: nn.Module) -> nn.Module:
     try:
         with torch.inference_mode(False):
             copied = copy.deepcopy(network)
-    except Exception as error:  # a network may hold anything
+    except Exception as error:  # a network may contain any object
         raise NavMonitorError(
-            f'the network cannot be copied, which gradients need: {one_line(error)}'
+            f'the network cannot be copied, as gradients require: {one_line(error)}'
         ) from error
     for module in copied.modules():
         for hooks in (module._forward_hooks, module._forward_pre_hooks):
             own = [
                 key for key, hook in hooks.items()
                 if str(getattr(hook, '__module__', '')).partition('.')[0] == _OWN_PACKAGE
-                and not isinstance(hook, SelectedOutput)  # which is part of what it computes
+                and not isinstance(hook, SelectedOutput)  # which is part of its computation
             ]
             for key in own:
                 del hooks[key]
@@ -312,7 +311,7 @@ def trainable_copy(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def differentiating() -> Iterator[None]:
-    """Record what is computed, and say in one line why it cannot be differentiated."""
+    """Record the computation, and explain in one line if it cannot be differentiated."""
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
@@ -325,7 +324,7 @@ def differentiating() -> Iterator[None]:
 
 
 def _protected(_module: nn.Module, _inputs: object, output: object) -> object:
-    """Return a layer's output such that the network may work on it in place afterwards."""
+    """Return a layer's output in a form on which the network may work in place afterwards."""
     return output.clone() if torch.is_tensor(output) else output
 
 

@@ -1,4 +1,4 @@
-"""A network that is looked into: that of a bundle, or any that ``fit`` takes."""
+"""A network under inspection: that of a bundle, or any that ``fit`` accepts."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Viewed:
-    """A network in service, with what is known of it."""
+    """A network in use, with its metadata."""
 
     name: str
     classifier: RunningNetwork
     class_names: tuple[str, ...]
-    bundle: Bundle | None  # None where no monitor was fitted
+    bundle: Bundle | None  # None if no monitor was fitted
 
     @property
     def preprocess(self) -> Preprocess:
-        """Return how pixels become the network's input."""
+        """Return the preprocessing of the network's input."""
         return self.classifier.preprocess
 
     def layer(self, wanted: str = '') -> Layer:
-        """Return the layer with this name or number; by default the last one with extent.
+        """Return the layer with this name or number; by default the last one with spatial extent.
 
         Raises:
-            NavMonitorError: There is no such layer.
+            NavMonitorError: The layer does not exist.
         """
         layers = self.classifier.layers
         if wanted:
@@ -57,11 +57,11 @@ class Viewed:
         return (spatial or list(layers))[-1]
 
     def look(self, image: np.ndarray, layer: Layer) -> Activations:
-        """Run the network on one image and keep the maps of a layer.
+        """Run the network on one image and return its activations with the maps of a layer.
 
         Args:
             image: uint8 (H, W, 3) RGB or (H, W), of any size.
-            layer: Whose maps are kept.
+            layer: Layer whose maps are kept.
         """
         self.classifier.tap([layer.name])
         try:
@@ -70,7 +70,7 @@ class Viewed:
             self.classifier.tap(())
 
     def seen(self, image: np.ndarray) -> np.ndarray:
-        """Return what the network sees of an image, uint8 (height, width, 3) RGB."""
+        """Return an image as the network's input, uint8 (height, width, 3) RGB."""
         pixels = self.preprocess.resized(image)
         if self.preprocess.color == 'gray':
             return pixels.repeat(3, axis=2)
@@ -79,12 +79,12 @@ class Viewed:
     def scale(
         self, layer: Layer, maps: np.ndarray, wanted: str = 'training'
     ) -> tuple[tuple[float, float], bool]:
-        """Return the range of a layer's colours, and whether it is that of training.
+        """Return the range of a layer's colour scale, and whether it is that of training.
 
         Args:
             layer: The layer.
-            maps: Its values for the image that is shown.
-            wanted: ``training``, where a bundle knows that range, or ``image``.
+            maps: Its values for the displayed image.
+            wanted: ``training``, if the bundle has that range, or ``image``.
         """
         if wanted == 'training' and self.bundle is not None:
             return self.bundle.layer_ranges[layer.name], True
@@ -124,19 +124,19 @@ def view_network(
     background: int | None = None,
     trusted_packages: Sequence[str] | None = None,
 ) -> Viewed:
-    """Open a network that no monitor was fitted to.
+    """Open a network without a fitted monitor.
 
     Args:
-        spec: Names it.
-        weights: Its weights.
+        spec: Specification of the network.
+        weights: File of its weights.
         preprocess: Preprocessing of the network's input.
         class_names: In the order of its outputs; by default those of the source, or numbers.
-        source: Labelled images that it is looked at with.
+        source: Labelled images for the inspection.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         threads: Number of threads of torch on the CPU.
         background: Index of the output for images of none of the classes.
         trusted_packages: Packages whose network code may be imported; by default the spec's own,
-            since whoever types a package's name trusts it.
+            since typing a package's name means trusting it.
 
     Raises:
         NavMonitorError: The network cannot be built or run, or has other classes.
@@ -159,17 +159,17 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
 
     Args:
         image: A file, or a source of images.
-        index: Which one of a source, from 0.
-        exif: ``Preprocess.exif`` of the network that looks at it.
+        index: 0-based index of the image in a source.
+        exif: ``Preprocess.exif`` of the network.
 
     Raises:
-        NavMonitorError: There is no such image.
+        NavMonitorError: The image does not exist.
     """
     path = home(image)
     arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
     if not arrays_or_bag and exists(path) and path.is_file():
         if index:
-            raise NavMonitorError(f'{path} is one image; --index is for sources of several')
+            raise NavMonitorError(f'{path} is a single image; --index is for sources of several')
         return read_file(path, exif)
     source = open_source(image).oriented(exif)
     for note in source.notes:

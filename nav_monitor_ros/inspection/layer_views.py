@@ -1,4 +1,4 @@
-"""The views of a layer's outputs: a table, a grid, a volume, and orders of its channels."""
+"""Views of a layer's outputs: a table, a grid, a volume, and orders of its channels."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def grid(
     width: int,
     scale: str = 'training',
 ) -> np.ndarray:
-    """Return the maps of a layer for one image as the node draws them, uint8 (H, width, 3) RGB.
+    """Return the maps of a layer for one image as drawn by the node, uint8 (H, width, 3) RGB.
 
     Args:
         viewed: The network.
         image: uint8 (H, W, 3) RGB or (H, W).
         layer: The layer.
-        channels: At most so many are shown.
+        channels: Largest number of channels to show.
         order: ``strongest``, or one of ``ORDERS``.
         colormap: ``viridis`` or ``inferno``.
         width: Width of the picture, pixels.
-        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
+        scale: Range of the colours: ``training``, if the bundle has that range, or ``image``.
     """
     maps = viewed.look(image, layer).maps[layer.name][0]
     limits, trained = viewed.scale(layer, maps, scale)
@@ -90,15 +90,15 @@ def ordered_grids(
         viewed: The network.
         image: uint8 (H, W, 3) RGB or (H, W).
         layer: The layer.
-        channels: At most so many are shown.
+        channels: Largest number of channels to show.
         colormap: ``viridis`` or ``inferno``.
         width: Width of the picture, pixels.
         row: Row of the slice that ``k-means`` and ``pca-rows`` look at; None for the middle one.
-        scale: What the colours span, ``training``, where a bundle knows that range, or ``image``.
+        scale: Range of the colours: ``training``, if the bundle has that range, or ``image``.
 
     Returns:
-        The grids below each other, uint8 (H, width, 3) RGB; and by order the permutation,
-        int64 (C,), with its neighbour distance.
+        The grids stacked vertically, uint8 (H, width, 3) RGB; and by order the permutation, int64
+        (C,), with its neighbour distance.
 
     Raises:
         NavMonitorError: The layer has no such row.
@@ -141,7 +141,7 @@ def volume(
         The volume, the layer's name, and the channels' indices as they are stacked, int64 (C,).
 
     Raises:
-        NavMonitorError: There is no such layer.
+        NavMonitorError: The layer does not exist.
     """
     if wanted == PENULTIMATE:
         layer = viewed.layer('-1')
@@ -152,7 +152,7 @@ def volume(
         maps = viewed.look(image, layer).maps[layer.name][0]
         name = layer.name
     stack = as_stack(maps)
-    # A strip's neurons lie along its columns; there is one channel to order.
+    # The neurons of a strip are its columns; it has only one channel.
     permutation = channel_order(stack, order) if len(stack) > 1 else np.zeros(1, np.int64)
     stack = stack[permutation]
     if bits == 8:
@@ -175,11 +175,11 @@ def _thresholds(viewed: Viewed, wanted: str) -> tuple[np.ndarray | float, str]:
 def write_volume(
     path: Path, found: Volume, layer: str, order: Sequence[int], title: str, lines: Sequence[str]
 ) -> list[Path]:
-    """Write a volume as files that other programs read and as a page.
+    """Write a volume as files for other programs and as a page.
 
     Args:
-        path: Path of the ``.vox`` file; the others lie beside it.
-        found: The volume.
+        path: Path of the ``.vox`` file; the others are written next to it.
+        found: Volume to write.
         layer: Name of the layer.
         order: The channels' indices.
         title: Title of the page.
@@ -202,10 +202,10 @@ def write_volume(
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
-    """Write a PNG, complete or not at all.
+    """Write a PNG atomically.
 
     Raises:
-        NavMonitorError: It cannot be written, or is to be something else than a PNG.
+        NavMonitorError: It cannot be written, or its name does not end in ``.png``.
     """
     if path.suffix.lower() != '.png':
         raise NavMonitorError(f'{path}: pictures are written as .png')
@@ -213,8 +213,8 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
 
 
 def facts(viewed: Viewed, seen: Activations) -> str:
-    """Return what the network says of an image, one line."""
+    """Return the network's prediction for an image, one line."""
     logits = seen.logits[0].astype(np.float64)
     best = int(logits.argmax())
     raised = np.exp(logits - logits.max())
-    return f'{viewed.name} says {viewed.class_names[best]} ({raised[best] / raised.sum():.1%})'
+    return f'{viewed.name} predicts {viewed.class_names[best]} ({raised[best] / raised.sum():.1%})'

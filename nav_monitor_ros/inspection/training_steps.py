@@ -1,4 +1,4 @@
-"""Training watched step by step: what the gradient of one image becomes as the loss falls."""
+"""Training observed step by step: the gradient of one image as the loss decreases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nav_monitor_ros.inspection.gradients import Differentiable
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 LONGEST_STEP = 1.0  # norm to which a step's gradient is clipped
-_EARLY = 1.7  # frames are closer together early, where more happens: places ** this
+_EARLY = 1.7  # frames are denser early, where more happens: positions ** this
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class TrainingOptions:
     """How a network is trained."""
 
     steps: int = 80
-    frames: int = 24  # at most, from before the first step to after the last one
-    batch: int = 32  # images a step
-    learning_rate: float = 1e-3  # of Adam
-    measured: int = 128  # images that the loss of a frame is measured on
+    frames: int = 24  # at most; from before the first step to after the last one
+    batch: int = 32  # images per step
+    learning_rate: float = 1e-3  # learning rate of Adam
+    measured: int = 128  # images for measuring the loss of a frame
     seed: int = 0
 
 
@@ -40,17 +40,17 @@ class Frame:
 
     step: int
     loss: float  # mean cross entropy over the measured images
-    logit: float  # of the watched image's class
+    logit: float  # logit of the observed image's class
     probability: float
     gradient: np.ndarray  # float (channels, height, width): d logit / d input
 
 
 @dataclass(frozen=True)
 class Evolution:
-    """A training as it was watched."""
+    """Record of a training."""
 
     frames: tuple[Frame, ...]
-    note: str = ''  # why it ended early
+    note: str = ''  # reason for ending early
 
 
 def watch_training(
@@ -65,24 +65,24 @@ def watch_training(
     columns: tuple[int, ...] | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Evolution:
-    """Train a copy of a network on its cross entropy and look at one image's gradient meanwhile.
+    """Train a copy of a network on the cross entropy and record one image's gradient.
 
     The loss of a frame is measured on the same images each time, in evaluation mode. If a step
-    makes it infinite, training ends with the frame before. Equal seeds give equal frames.
+    makes it infinite, training ends with the previous frame. Equal seeds give equal frames.
 
     Args:
-        network: With the weights to start from; it stays as it is.
+        network: Network with the initial weights; it is not modified.
         preprocess: Preprocessing of the network's input.
         source: Images to train on.
         labels: int64 (N,), their classes.
-        image: The watched one, float32 (channels, height, width).
+        image: The observed image, float32 (channels, height, width).
         target: Class of the image.
         options: Training options.
-        columns: Which outputs are the classes; by default all.
+        columns: Outputs of the classes; by default all.
         progress: Called with the stage, the number of images done and the total.
 
     Raises:
-        NavMonitorError: The network cannot be trained, or a label is none of its classes.
+        NavMonitorError: The network cannot be trained, or a label is not one of its classes.
     """
     trained = Differentiable(network, image.shape, columns=columns)
     _check(trained, source, labels, target, options)
@@ -122,7 +122,7 @@ def _check(
             f'network has {trained.classes} classes'
         )
     if not any(True for _ in trained.network.parameters()):
-        raise NavMonitorError('the network has no weights that could be trained')
+        raise NavMonitorError('the network has no trainable weights')
 
 
 def _frame_steps(steps: int, frames: int) -> set[int]:
@@ -138,7 +138,7 @@ def _train(
     trained: Differentiable, optimizer: torch.optim.Optimizer, images: np.ndarray,
     labels: np.ndarray,
 ) -> None:
-    """Make one step."""
+    """Run one step."""
     trained.network.train().requires_grad_(True)
     try:
         optimizer.zero_grad(set_to_none=True)
@@ -173,7 +173,7 @@ def _frame(
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Make what happens by chance repeatable, and leave torch's own chance as it was."""
+    """Seed torch's random generators and restore their state afterwards."""
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(
         [device] if device.type == 'cuda' else []
     ):

@@ -1,4 +1,4 @@
-"""What a convolution's filters have to do with three classes, measured on a source of images."""
+"""Gradients of three classes with respect to a convolution's filters, on a source of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.gradients.filter_comparison import Example, Filters
 from nav_monitor_ros.views.gradients.weight_volume import WeightVolume
 
-_AT_ONCE = 64  # images read before they pass through the network
+_AT_ONCE = 64  # images read per batch
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Comparison:
 
     layer: str
     classes: tuple[ChosenClass, ...]
-    rows: tuple[tuple[Example, ...], ...]  # correctly classified images, and missed ones
-    ablation: Ablation | None  # None where there are too few images
+    rows: tuple[tuple[Example, ...], ...]  # correctly classified and missed images
+    ablation: Ablation | None  # None if there are too few images
     answers: Answers
 
     @property
     def filters(self) -> Filters | None:
-        """Return the ablation as it is drawn."""
+        """Return the ablation for drawing."""
         if self.ablation is None:
             return None
         own, others = self.ablation.images
@@ -50,12 +50,12 @@ def answers_to(
     *,
     progress: Progress = lambda what, done, total: None,
 ) -> Answers:
-    """Return what a network says of a source; without labels, what it says counts as right.
+    """Return a network's outputs for a source; without labels, its predictions serve as labels.
 
     Args:
-        network: What is asked.
+        network: Network to run.
         preprocess: Preprocessing of the network's input.
-        source: Images, their labels as the network numbers them.
+        source: Images, with labels in the network's class numbering.
         progress: Called with the stage, the number of images done and the total.
     """
     labels = source.labels
@@ -71,17 +71,17 @@ def answers_to(
 
 
 def inputs(preprocess: Preprocess, source: ImageSource, rows: Sequence[int]) -> np.ndarray:
-    """Return images as the network takes them, float32 (N, channels, height, width)."""
+    """Return images as network input, float32 (N, channels, height, width)."""
     return np.stack([preprocess.apply(source.image(int(row))) for row in rows])
 
 
 def in_rgb(preprocess: Preprocess, values: np.ndarray) -> np.ndarray:
-    """Return values (channels, height, width) with colours in the order red, green, blue."""
+    """Return values (channels, height, width) with the colours in RGB order."""
     return values[::-1] if preprocess.color == 'bgr' else values
 
 
 def seen_by(preprocess: Preprocess, image: np.ndarray) -> np.ndarray:
-    """Return what a network sees of an image, uint8 (height, width, 3) RGB."""
+    """Return an image as the network's input, uint8 (height, width, 3) RGB."""
     pixels = preprocess.resized(image)
     if preprocess.color == 'gray':
         return pixels.repeat(3, axis=2)
@@ -102,22 +102,23 @@ def compare_filters(
 ) -> Comparison:
     """Differentiate the logits of three classes with respect to a convolution's filters.
 
-    For each class, on the image of it that the network is most certain of, and on the one that it
-    misses with the most certainty; the logit is always the class's own.
+    For each class, the gradients are taken on the correctly classified image with the highest
+    confidence and on the missed image with the highest confidence; the logit is always that of the
+    class itself.
 
     Args:
         network: Network to examine.
         preprocess: Preprocessing of the network's input.
-        source: Labelled images; without labels the network's predictions count as right.
+        source: Labelled images; without labels the network's predictions are used.
         names: Names of the classes.
-        layer: Name or number of a convolution; by default the last one with extent.
+        layer: Name or number of a convolution; by default the last one with spatial extent.
         reference: The first class; by default the one that is missed most often.
-        measured: Images that importance and ablation are measured on; 0 leaves them out.
+        measured: Number of images for importance and ablation; 0 leaves these out.
         seed: Random seed for their choice and for the random order of ablation.
         progress: Called with the stage, the number of images done and the total.
 
     Raises:
-        NavMonitorError: The layer is no convolution, there is no image of the reference, or the
+        NavMonitorError: The layer is not a convolution, the reference class has no image, or the
             network cannot be differentiated.
     """
     name = network.convolution(layer).name
@@ -171,7 +172,7 @@ def _example(
 
 
 def _with_figures(rows: tuple[tuple[Example, ...], ...]) -> tuple[tuple[Example, ...], ...]:
-    """Add how large each gradient is, and how like that of the reference's correct image."""
+    """Add the norm of each gradient, and its similarity to the first one."""
     first = rows[0][0]
     return tuple(
         tuple(

@@ -14,14 +14,14 @@ class Head:
 
     weight: np.ndarray  # float32 (C, D)
     bias: np.ndarray  # float32 (C,)
-    rectified: bool = False  # a ReLU stands between the monitored features and the layer
+    rectified: bool = False  # whether a ReLU lies between the monitored features and the layer
 
     def entering(self, features: np.ndarray) -> np.ndarray:
-        """Return what enters the layer, for features (N, D), of their shape and type."""
+        """Return the input of the layer for features (N, D), of the same shape and type."""
         return np.maximum(features, 0) if self.rectified else features
 
     def logits(self, entering: np.ndarray) -> np.ndarray:
-        """Return the logits (N, C) of what enters the layer (N, D)."""
+        """Return the logits (N, C) for the layer's input (N, D)."""
         return entering @ self.weight.T + self.bias
 
 
@@ -36,9 +36,9 @@ class Activations:
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
     # layer name -> float32 (N, channels, height, width) or (N, width), only for tapped layers
     samples: np.ndarray | None = None
-    # float32 (N, K, C), logits of K passes with dropout on, where they were asked for
+    # float32 (N, K, C), logits of K passes with active dropout, if requested
     background: np.ndarray | None = None
-    # float32 (N,), the logit of the background class of a network that was trained with one
+    # float32 (N,), the logit of the background class, if the network has one
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -50,7 +50,7 @@ class Activations:
         return self.logits.argmax(axis=1)
 
     def __getitem__(self, index: slice | np.ndarray) -> Activations:
-        """Return the images that ``index`` selects, as views where numpy gives them."""
+        """Return the images that ``index`` selects, as views if possible."""
         return Activations(
             self.logits[index],
             self.features[index],
@@ -62,7 +62,7 @@ class Activations:
 
     @staticmethod
     def concatenate(parts: list[Activations]) -> Activations:
-        """Return the parts one after the other; tapped maps are dropped."""
+        """Return the concatenation of parts; tapped maps are dropped."""
         return Activations(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),

@@ -1,7 +1,7 @@
-"""Compressed pictures in, pixels out: JPEG and PNG, checked for completeness before decoding.
+"""Decode JPEG and PNG images, checked for completeness beforehand.
 
-OpenCV invents pixels for what is missing of a truncated picture, and allocates what a header
-promises; so the picture's structure is read first.
+OpenCV invents pixels for the missing part of a truncated image, and allocates whatever size a
+header declares, so the structure is checked first.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ def decode_compressed(
 ) -> DecodedImage:
     """Return the pixels of a ``sensor_msgs/CompressedImage``, given its fields.
 
-    The picture is a JPEG or PNG, whichever its first bytes say, and whatever ``format`` calls it:
-    drivers write ``mjpeg``, ``MJPG`` or nothing. Alpha is dropped, of 16 bits the upper 8 are kept.
-    What image_transport writes before the semicolon is honoured as its own subscriber does: a
-    colour encoding without ``compressed bgr`` means that red and blue went into the encoder
-    swapped, and a grey picture of a Bayer encoding is still a mosaic.
+    The first bytes tell whether the image is a JPEG or PNG, whatever ``format`` says: drivers write
+    ``mjpeg``, ``MJPG`` or nothing. Alpha is dropped; of 16 bits, the upper 8 are kept. The part
+    that image_transport writes before the semicolon is interpreted as by its own subscriber: a
+    colour encoding without ``compressed bgr`` means that red and blue were swapped before encoding,
+    and a grey image of a Bayer encoding is still a mosaic.
 
     Args:
-        format: Any name, or what image_transport writes: ``rgb8; jpeg compressed bgr8``.
+        format: Any name, or the string of image_transport: ``rgb8; jpeg compressed bgr8``.
         data: Any contiguous buffer with the encoded picture.
         max_pixels: Largest accepted ``width * height``, checked on the picture's header before any
             pixel is decoded.
-        exif: ``ignore``: the camera's rows stay rows; ``apply``: the picture is turned as its EXIF
-            orientation says. As in the network's training, ``Preprocess.exif``.
+        exif: ``apply`` rotates the image according to its EXIF orientation, ``ignore`` does not.
+            Use the setting of the network's training, ``Preprocess.exif``.
 
     Returns:
-        uint8 (H, W, 3), or grey (H, W) where the picture has one channel.
+        uint8 (H, W, 3), or grey (H, W) if the image has one channel.
 
     Raises:
-        ImageError: The data is of another format or a depth image, the picture is truncated,
+        ImageError: The data has another format or is a depth image, or the image is truncated,
             corrupt, empty or too large.
     """
     encoded = bytes(as_buffer(data))
-    if 'compresseddepth' in format.lower():  # a header of its own before a PNG, and no picture
+    if 'compresseddepth' in format.lower():  # a special header before a PNG, and not an image
         raise ImageError(
             f'compressed image format {quoted(format)} is a depth image and not supported; jpeg '
             'and png are'
@@ -68,18 +68,18 @@ def decode_compressed(
 def decode_jpeg_or_png(
     encoded: bytes, *, max_pixels: int, format: str | None = None
 ) -> np.ndarray:
-    """Return the pixels of a picture that is complete, rows as they are stored.
+    """Return the pixels of a complete image, with rows as stored.
 
     Args:
-        encoded: The whole picture.
+        encoded: The whole encoded image.
         max_pixels: As for ``decode_compressed``.
-        format: What a message calls it, for the error.
+        format: The ``format`` of the message, for the error.
 
     Returns:
-        uint8 (H, W, 3) BGR, or (H, W) where the picture has one channel.
+        uint8 (H, W, 3) BGR, or (H, W) if the image has one channel.
 
     Raises:
-        ImageError: It is neither, or truncated, corrupt, empty or too large.
+        ImageError: It is neither JPEG nor PNG, or is truncated, corrupt, empty or too large.
     """
     width, height = _encoded_size(encoded, format)
     check_size(width, height, max_pixels)
@@ -87,7 +87,7 @@ def decode_jpeg_or_png(
 
 
 def _as_announced(format: str, pixels: np.ndarray, max_pixels: int) -> DecodedImage:
-    """Return decoded pixels as what the message's format says that they are."""
+    """Return decoded pixels in the channel order given by the message's format."""
     source = format.split(';')[0].strip()
     if pixels.ndim == 3:
         swapped = re.fullmatch('(rgb|bgr)a?(8|16)', source) and 'compressed bgr' not in format
@@ -100,13 +100,13 @@ def _as_announced(format: str, pixels: np.ndarray, max_pixels: int) -> DecodedIm
 
 @dataclass(frozen=True)
 class _Codec:
-    """What identifies a compressed picture, delimits it and tells its size."""
+    """Signature, end marker and size parser of a compressed format."""
 
     name: str
     signature: bytes
     end: bytes
     find_size: Callable[[bytes], tuple[int, int, int] | None]
-    # the whole file -> width, height, where the pixels' part begins at the earliest
+    # the whole file -> width, height, earliest start of the pixel data
 
 
 _PNG_AROUND = 12  # bytes of a chunk's length, name and checksum
@@ -115,7 +115,7 @@ _PNG_AROUND = 12  # bytes of a chunk's length, name and checksum
 def _png_size(encoded: bytes) -> tuple[int, int, int] | None:
     if encoded[12:16] != b'IHDR' or len(encoded) < 24:
         return None
-    # OpenCV makes room for what a chunk's length promises before it looks for the chunk.
+    # OpenCV allocates the declared length of a chunk before it reads the chunk.
     place = len(b'\x89PNG\r\n\x1a\n')
     while place + 8 <= len(encoded):
         length = int.from_bytes(encoded[place : place + 4], 'big')
@@ -134,11 +134,11 @@ _JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')  # skips fill bytes and garbag
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, of every process
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
-_MOST_SCANS = 32  # progressive pictures have about ten, and each costs a pass over all pixels
+_MOST_SCANS = 32  # progressive images have about ten, and each costs a pass over all pixels
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
-    # Segments are stepped over whole, so a thumbnail inside one is not taken for the picture.
+    # Whole segments are skipped, so that a thumbnail inside one is not mistaken for the image.
     size = None
     position = 2
     while (found := _JPEG_MARKER.search(encoded, position)) is not None:
@@ -165,7 +165,7 @@ _CODECS = (
 
 
 def _encoded_size(encoded: bytes, format: str | None) -> tuple[int, int]:
-    """Return width and height as the picture's header has them, once the picture is complete."""
+    """Return width and height from the header of a complete image."""
     codec = next((codec for codec in _CODECS if encoded.startswith(codec.signature)), None)
     if codec is None:
         called = '' if format is None else f', format {quoted(format)}'
@@ -180,14 +180,14 @@ def _encoded_size(encoded: bytes, format: str | None) -> tuple[int, int]:
     scans = encoded.count(b'\xff\xda', pixels_begin) if codec.name == 'JPEG' else 0
     if scans > _MOST_SCANS:
         raise ImageError(f'JPEG data has {scans} scans, more than the {_MOST_SCANS} allowed')
-    # libjpeg paints what is missing grey and calls it a picture.
+    # libjpeg fills the missing part with grey and reports success.
     if encoded.find(codec.end, pixels_begin) < 0:
         raise ImageError(f'{codec.name} data is truncated: no end marker in {len(encoded)} bytes')
     return width, height
 
 
 def _decode_picture(encoded: bytes, width: int, height: int) -> np.ndarray:
-    # Eight bits and one or three channels, whatever the file holds.
+    # Eight bits and one or three channels, whatever the file contains.
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)

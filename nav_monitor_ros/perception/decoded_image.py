@@ -36,7 +36,7 @@ CONVERSIONS = {
 
 
 class ImageError(NavMonitorError):
-    """An image cannot be used; the text says what is wrong with it."""
+    """An image cannot be used; the message states the problem."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class DecodedImage:
     result: ``DecodedImage(cv2.resize(image.pixels, size), image.order).rgb()``.
     """
 
-    pixels: np.ndarray  # uint8 (H, W, channels), or (H, W) where order is 'gray'
+    pixels: np.ndarray  # uint8 (H, W, channels), or (H, W) if order is 'gray'
     order: Order
 
     @property
@@ -64,8 +64,8 @@ class DecodedImage:
         """Return the image in colour, without alpha.
 
         Returns:
-            uint8 (H, W, 3), C-contiguous. It shares memory with ``pixels``, and so is read-only
-            where they are, if they already are contiguous RGB.
+            uint8 (H, W, 3), C-contiguous. It shares memory with ``pixels``, and so may be
+            read-only, if they already are contiguous RGB.
         """
         if self.order == 'rgb':
             return np.ascontiguousarray(self.pixels)

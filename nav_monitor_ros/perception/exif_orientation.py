@@ -1,8 +1,8 @@
-"""The EXIF orientation of a picture: read it, and rotate the pixels accordingly.
+"""Read the EXIF orientation of an image and rotate its pixels accordingly.
 
-A camera stores the rows as its sensor reads them, with a number from 1 to 8 that says how to rotate
-or mirror them for display. torchvision, like most training code, ignores it; so does this package
-unless the preprocessing says ``exif: apply``.
+A camera stores the rows as its sensor reads them, with a number from 1 to 8 that tells how to
+rotate or mirror them for display. torchvision, like most training code, ignores it; so does this
+package unless the preprocessing has ``exif: apply``.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 
 from nav_monitor_ros.perception.tiff_tags import ORIENTATION, read_tags
 
-EXIF = ('ignore', 'apply')  # choices of the preprocessing
+EXIF = ('ignore', 'apply')  # options of the preprocessing
 IGNORE, APPLY = EXIF
-UPRIGHT = 1  # the number of a picture that is stored as it is seen
+UPRIGHT = 1  # the orientation of an upright image
 
 _JPEG, _PNG, _RIFF = b'\xff\xd8', b'\x89PNG\r\n\x1a\n', b'RIFF'
-_PREFIX = b'Exif\0\0'  # of a JPEG's segment; some WebP writers have it too
+_PREFIX = b'Exif\0\0'  # prefix of a JPEG segment; some WebP writers add it too
 _JPEG_BARE = frozenset(range(0xD0, 0xD9)) | {0x01}  # markers without a length
 _JPEG_SCAN = 0xDA
 
 
 def orientation(encoded: bytes) -> int:
-    """Return a picture's EXIF orientation, 1 to 8.
+    """Return an image's EXIF orientation, 1 to 8.
 
     Args:
-        encoded: A whole JPEG, PNG, WebP or TIFF file; of others, and where nothing is said or it is
-            damaged, the picture counts as upright.
+        encoded: A whole JPEG, PNG, WebP or TIFF file; for other formats and for missing or damaged
+            tags, the image counts as upright.
     """
     for block in _exif_blocks(encoded):
         tag = read_tags(block).get(ORIENTATION)
@@ -39,16 +39,16 @@ def orientation(encoded: bytes) -> int:
 
 
 def turned(pixels: np.ndarray, number: int) -> np.ndarray:
-    """Return pixels as a person is to see them.
+    """Return pixels rotated for display.
 
     Args:
         pixels: (H, W, ...), as stored.
         number: Orientation, 1 to 8.
 
     Returns:
-        Contiguous; (W, H, ...) for 5 to 8.
+        Contiguous pixels; (W, H, ...) for 5 to 8.
     """
-    if number > 4:  # rows and columns change places
+    if number > 4:  # rows and columns are swapped
         pixels = pixels.swapaxes(0, 1)
     if number in (3, 4, 7, 8):
         pixels = pixels[::-1]
@@ -58,16 +58,16 @@ def turned(pixels: np.ndarray, number: int) -> np.ndarray:
 
 
 def stored_upright(encoded: bytes) -> bytes:
-    """Return a TIFF file that says nothing of its orientation.
+    """Return a TIFF file without its orientation.
 
-    libtiff turns pixels when it reads them, whatever OpenCV is asked for.
+    libtiff rotates pixels when it reads them, whatever the flags of OpenCV.
     """
     tag = read_tags(encoded).get(ORIENTATION)
     return encoded if tag is None else tag.replaced(encoded, UPRIGHT)
 
 
 def _exif_blocks(encoded: bytes) -> Iterator[bytes]:
-    """Yield the parts of a picture that are laid out as a TIFF file."""
+    """Yield the parts of an image that have the structure of a TIFF file."""
     if encoded.startswith(_JPEG):
         yield from _jpeg_blocks(encoded)
     elif encoded.startswith(_PNG):
@@ -98,12 +98,12 @@ def _jpeg_blocks(encoded: bytes) -> Iterator[bytes]:
 def _chunks(
     encoded: bytes, place: int, wanted: bytes, order: str, *, name_first: bool
 ) -> Iterator[bytes]:
-    """Yield the contents of a PNG's or a RIFF file's chunks of one name."""
+    """Yield the contents of the chunks with one name in a PNG or RIFF file."""
     while place + 8 <= len(encoded):
         head = encoded[place : place + 8]
         name, number = (head[:4], head[4:]) if name_first else (head[4:], head[:4])
         (length,) = struct.unpack(f'{order}I', number)
         if name == wanted:
             yield encoded[place + 8 : place + 8 + length]
-        # A PNG's chunk has a checksum behind it, a RIFF file's is filled up to an even length.
+        # A PNG chunk is followed by a checksum, a RIFF chunk is padded to an even length.
         place += 8 + length + (length % 2 if name_first else 4)

@@ -1,8 +1,8 @@
-"""The encodings of ``sensor_msgs/Image`` and the pixels that each becomes.
+"""Encodings of ``sensor_msgs/Image`` and their conversion to pixels.
 
 A message's header is checked against its data and against ``max_pixels`` before anything is
-allocated. Pixels stay where the message has them wherever numpy can describe them with strides,
-and in the order in which they were sent: colours are cheapest to convert after resizing.
+allocated. Pixels are not copied if numpy can describe them with strides, and keep the channel order
+in which they were sent: colours are cheapest to convert after resizing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError, O
 
 @dataclass(frozen=True)
 class _Layout:
-    """How an encoding lays out its samples and how they become pixels."""
+    """Sample layout of an encoding and its conversion to pixels."""
 
-    channels: int  # samples for each pixel of a row
-    order: Order  # of the samples, or of what the conversion yields
+    channels: int  # samples per pixel of a row
+    order: Order  # channel order of the samples, or of the result of the conversion
     sample_bytes: int = 1
-    conversion: int | None = None  # OpenCV's code, where samples are not yet pixels
-    multiple_of: tuple[int, int] = (1, 1)  # width and height that the format can express
-    smallest: int = 1  # width and height below which the conversion has no answer
-    chroma_rows: bool = False  # half as many rows again, of chroma, follow the luma plane
+    conversion: int | None = None  # OpenCV's conversion code, if samples are not yet pixels
+    multiple_of: tuple[int, int] = (1, 1)  # divisor of width and height required by the format
+    smallest: int = 1  # smallest width and height of the conversion
+    chroma_rows: bool = False  # the luma plane is followed by half as many rows of chroma
 
 
 def _bayer(conversion: int, sample_bytes: int = 1) -> _Layout:
-    # Below 3 x 3 OpenCV has no inner pixel to start from and silently answers black.
+    # Below 3 x 3, OpenCV has no inner pixel to start from and silently returns black.
     return _Layout(1, 'rgb', sample_bytes, conversion, smallest=3)
 
 
@@ -49,7 +49,7 @@ _LAYOUTS: dict[str, _Layout] = {
     'bgra16': _Layout(4, 'bgra', 2),
     'mono8': _Layout(1, 'gray'),
     'mono16': _Layout(1, 'gray', 2),
-    # OpenCV's own type names say nothing about colour; its convention is blue first.
+    # OpenCV's own type names do not define colours; its convention is blue first.
     '8UC1': _Layout(1, 'gray'),
     '8UC3': _Layout(3, 'bgr'),
     '8UC4': _Layout(4, 'bgra'),
@@ -74,7 +74,7 @@ _LAYOUTS: dict[str, _Layout] = {
     ),
 }
 
-ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)  # those that need no cv_bridge
+ENCODINGS: tuple[str, ...] = tuple(_LAYOUTS)  # encodings that do not need cv_bridge
 
 
 def decode(
@@ -90,13 +90,13 @@ def decode(
     """Return the pixels of a ``sensor_msgs/Image``, given its fields.
 
     rgb, bgr, rgba, bgra, mono and the OpenCV types become read-only views into ``data``, padded
-    rows included. Bayer and YUV (BT.601, as OpenCV and cv_bridge have it) are converted to RGB.
-    Of samples with 16 bits the upper 8 are kept, which is the full range shifted right by 8; that
-    holds for 16UC1 too, so a depth image in millimetres comes out in steps of 256 mm. 8UC3 and
-    8UC4 are read as blue, green, red(, alpha). Any other encoding is left to cv_bridge.
+    rows included. Bayer and YUV (BT.601, as in OpenCV and cv_bridge) are converted to RGB. Of
+    16-bit samples, the upper 8 bits are kept, which is the full range shifted right by 8; that
+    holds for 16UC1 too, so a depth image in millimetres comes out in steps of 256 mm. 8UC3 and 8UC4
+    are read as blue, green, red(, alpha). All other encodings are left to cv_bridge.
 
     Args:
-        encoding: One of ``ENCODINGS``, or what the installed cv_bridge can convert to rgb8.
+        encoding: One of ``ENCODINGS``, or one that the installed cv_bridge can convert to rgb8.
         height: Rows of the image.
         width: Columns of the image.
         step: Bytes from the start of one row to the start of the next, padding included.
@@ -107,8 +107,8 @@ def decode(
         max_pixels: Largest accepted ``width * height``, checked before anything is allocated.
 
     Returns:
-        Pixels as sent, uint8 (H, W, 3 or 4) or grey (H, W); as RGB where they were converted. A
-        view keeps ``data`` alive and follows its changes.
+        Pixels as sent, uint8 (H, W, 3 or 4) or grey (H, W); as RGB if they were converted. A view
+        keeps ``data`` alive and follows its changes.
 
     Raises:
         ImageError: The fields contradict each other or the data, the image is empty or too large,
@@ -139,7 +139,7 @@ def decode(
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Check the size that an image's header claims, before anything is allocated for it.
+    """Check the size in an image's header before anything is allocated for it.
 
     Raises:
         ImageError: The image is empty, or has more pixels than ``max_pixels``.
@@ -169,7 +169,7 @@ def as_buffer(data: Any) -> memoryview:
     """Return the bytes of any contiguous buffer, read-only and without a copy.
 
     Raises:
-        ImageError: It is no buffer, or not contiguous.
+        ImageError: It is not a buffer, or not contiguous.
     """
     try:
         view = memoryview(data)
@@ -183,7 +183,7 @@ def as_buffer(data: Any) -> memoryview:
 
 
 def _checked_buffer(data: Any, rows: int, row_bytes: int, step: int) -> memoryview:
-    """Return the bytes of ``data`` once they are known to hold the rows that the header claims."""
+    """Return the bytes of ``data`` after checking that they hold the rows of the header."""
     if step < row_bytes:
         raise ImageError(f'step {step} is too small: a row of the image needs {row_bytes} bytes')
     buffer = as_buffer(data)
@@ -197,13 +197,13 @@ def _checked_buffer(data: Any, rows: int, row_bytes: int, step: int) -> memoryvi
 
 
 def quoted(text: str) -> str:
-    """Return the beginning of a text from a message, quoted, for an error."""
+    """Return the start of a string from a message, quoted for an error."""
     return repr(text[:60])
 
 
 @dataclass(frozen=True)
 class _Message:
-    """The fields of ``sensor_msgs/Image`` that cv_bridge reads; perception knows no ROS."""
+    """The fields of ``sensor_msgs/Image`` that cv_bridge reads; perception does not import ROS."""
 
     encoding: str
     height: int
@@ -217,15 +217,15 @@ def _decode_with_cv_bridge(
     encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any
 ) -> DecodedImage:
     try:
-        from cv_bridge import CvBridge  # not needed, and often not importable, elsewhere
+        from cv_bridge import CvBridge  # not needed elsewhere, and often not importable
 
         bridge = CvBridge()
         dtype, channels = bridge.encoding_to_dtype_with_channels(encoding)
         row_bytes = width * channels * np.dtype(dtype).itemsize
-    except Exception as error:  # whatever the parts of cv_bridge raise
+    except Exception as error:  # any exception of cv_bridge
         raise _unsupported(encoding, error) from error
     buffer = _checked_buffer(data, height, row_bytes, step)
-    # Older cv_bridge releases take padding for pixels and shear the image: hand over none.
+    # Older cv_bridge releases mistake padding for pixels and shear the image, so remove it.
     rows = np.ndarray((height, row_bytes), np.uint8, buffer, strides=(step, 1)).tobytes()
     message = _Message(encoding, height, width, row_bytes, int(is_bigendian), rows)
     try:
@@ -243,6 +243,6 @@ def _decode_with_cv_bridge(
 def _unsupported(encoding: str, error: Exception) -> ImageError:
     reason = one_line(error, 120)
     return ImageError(
-        f'image encoding {quoted(encoding)} is not supported, and cv_bridge does not help '
+        f'image encoding {quoted(encoding)} is not supported, and cv_bridge cannot convert it '
         f'({type(error).__name__}: {reason}); supported: {", ".join(ENCODINGS)}'
     )

@@ -1,4 +1,4 @@
-"""Image files of a folder, decoded as the node decodes a message."""
+"""Decode image files as the node decodes a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nav_monitor_ros.perception.tiff_tags import (
     read_tags,
 )
 
-MAX_PIXELS = 1 << 30  # as OpenCV itself has it
+MAX_PIXELS = 1 << 30  # as in OpenCV itself
 
 _JPEG_OR_PNG = (b'\xff\xd8\xff', b'\x89PNG\r\n\x1a\n')
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
@@ -40,20 +40,20 @@ _UNSPECIFIED, _ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 0, 1, 2
 def decode_picture(encoded: bytes, *, exif: str = IGNORE) -> DecodedImage:
     """Return the pixels of a JPEG, PNG, WebP, TIFF, BMP, PPM, PGM or PBM file.
 
-    Its first bytes say which it is. JPEG and PNG are decoded as in ``decode_compressed``, with the
-    same checks, so a folder refuses what a node refuses. OpenCV refuses the others if truncated.
-    The colours are those of Pillow's ``convert('RGB')``: alpha is dropped, palettes are resolved,
-    samples of fewer than 8 bits are scaled to 0 to 255. Of 16 bits the upper 8 are kept, where
-    Pillow clips gray ones (libtiff rounds colours to 8 bits).
+    Its first bytes tell the format. JPEG and PNG are decoded as in ``decode_compressed``, with the
+    same checks, so that folders and nodes refuse the same images. OpenCV refuses the others if
+    truncated. The colours are those of Pillow's ``convert('RGB')``: alpha is dropped, palettes are
+    resolved, samples of fewer than 8 bits are scaled to 0 to 255. Of 16 bits, the upper 8 are kept,
+    whereas Pillow clips gray samples (libtiff rounds colours to 8 bits).
 
     Args:
         encoded: The whole file.
-        exif: ``ignore``: rows stay as they are stored, also those of a TIFF; ``apply``: the picture
-            is turned as its EXIF orientation says.
+        exif: ``apply`` rotates the image according to its EXIF orientation, ``ignore`` does not,
+            not even for TIFF.
 
     Raises:
-        ImageError: It is of another format, truncated, corrupt, empty or too large, or a TIFF whose
-            samples are not unsigned integers of at most 16 bits.
+        ImageError: It has another format, is truncated, corrupt, empty or too large, or a TIFF
+            whose samples are not unsigned integers of at most 16 bits.
     """
     if encoded.startswith(_JPEG_OR_PNG):
         pixels = decode_jpeg_or_png(encoded, max_pixels=MAX_PIXELS)
@@ -106,7 +106,7 @@ def _decode_tiff(encoded: bytes) -> np.ndarray:
 
 
 def _divided_by_alpha(pixels: np.ndarray) -> np.ndarray:
-    """Return the colours of pixels (H, W, 4) that were multiplied by their alpha, uint8."""
+    """Return the colours of premultiplied pixels (H, W, 4), uint8."""
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     colors, alpha = pixels[:, :, :3].astype(np.int32), pixels[:, :, 3:]

@@ -1,6 +1,6 @@
 """Netpbm files (PBM, PGM, PPM), with samples of any ``maxval`` scaled to 8 bits.
 
-OpenCV takes the samples of a binary file as they are, so that a 10-bit PGM comes out black.
+OpenCV does not scale the samples of a binary file, so that a 10-bit PGM would be black.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from nav_monitor_ros.perception.decoded_image import ImageError
 
 SIGNATURES = tuple(b'P%d' % number for number in range(1, 7))
 
-_BITMAPS = b'14'  # kinds that have no maxval
+_BITMAPS = b'14'  # formats without maxval
 _COLORS = b'36'
 _TEXT = b'123'
-_GAP = rb'(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])'  # a comment ends with its line
+_GAP = rb'(?:[ \t\r\n\v\f]|#[^\r\n]*[\r\n])'  # a comment extends to the end of its line
 _NUMBER = _GAP + rb'+(\d{1,10})'
 _SIZE = re.compile(rb'P([1-6])' + 2 * _NUMBER)
 _MAXVAL = re.compile(_NUMBER)
@@ -27,7 +27,7 @@ def decode_netpbm(encoded: bytes, *, max_pixels: int) -> np.ndarray:
     """Return the pixels of a PBM, PGM or PPM file.
 
     A sample becomes ``round(sample * 255 / maxval)``, as in Pillow; of full 16-bit samples (maxval
-    65535) the upper 8 bits are kept, as in messages. A sample above maxval counts as maxval.
+    65535), the upper 8 bits are kept, as in messages. A sample above maxval counts as maxval.
 
     Args:
         encoded: The whole file, in binary (P4, P5, P6) or plain text (P1, P2, P3).
@@ -55,7 +55,7 @@ def decode_netpbm(encoded: bytes, *, max_pixels: int) -> np.ndarray:
         raise ImageError(f'Netpbm image of {width} x {height} pixels is empty or too large')
     channels = 3 if kind in _COLORS else 1
     shape = height, width, channels
-    # In a binary file one character of white space separates the header from the samples.
+    # In a binary file, one white-space character separates the header from the samples.
     read = _text_samples if kind in _TEXT else _binary_samples
     samples = read(encoded[place:] if kind in _TEXT else encoded[place + 1 :], kind, shape, maxval)
     if kind in _BITMAPS:
@@ -90,14 +90,14 @@ def _text_samples(
 ) -> np.ndarray:
     needed = int(np.prod(shape))
     content = _COMMENT.sub(b'', content)
-    # The digits of a plain bitmap need no white space between them.
+    # The digits of a plain bitmap need not be separated by white space.
     words = re.findall(rb'[01]', content) if kind in _BITMAPS else content.split()
     if len(words) < needed:
         raise ImageError(f'Netpbm data is truncated: {needed} samples are needed, got {len(words)}')
     try:
         samples = np.array(words[:needed]).astype(np.uint32)
     except (ValueError, OverflowError) as error:
-        raise ImageError('Netpbm data is corrupt: a sample is no number') from error
+        raise ImageError('Netpbm data is corrupt: a sample is not a number') from error
     return samples.reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""Turn pixels into the network's input, exactly as in training."""
+"""Convert pixels to the network's input, exactly as in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.decoded_image import CONVERSIONS
 from nav_monitor_ros.perception.exif_orientation import EXIF, IGNORE
 
-LARGEST_INPUT = 1 << 21  # pixels that a network may look at
+LARGEST_INPUT = 1 << 21  # largest number of pixels of a network's input
 FITS = ('stretch', 'center_crop', 'letterbox')
 COLORS = ('rgb', 'bgr', 'gray')
 INTERPOLATIONS = ('antialias', 'area', 'bilinear', 'nearest')
@@ -30,19 +30,19 @@ class Preprocess:
     """Resize, convert the colours, normalise: ``(pixel * scale - mean) / std``.
 
     Resizing comes before colour conversion, since most cameras send far more pixels than the
-    network looks at.
+    network uses.
     """
 
     height: int  # rows of the network's input
     width: int  # columns of the network's input
-    fit: str = 'stretch'  # how another aspect ratio is brought to it, one of FITS
+    fit: str = 'stretch'  # how images of another aspect ratio are fitted, one of FITS
     resize_to: int = 0  # center_crop: length of the shorter side before cropping; 0: no margin
     color: str = 'rgb'  # channel order that the network expects, one of COLORS
     scale: float = 1 / 255
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one a channel
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one a channel
-    interpolation: str = 'antialias'  # as Pillow and torchvision resize, or one of OpenCV's
-    exif: str = IGNORE  # whether encoded pictures are turned as their EXIF says, one of EXIF
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one per channel
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one per channel
+    interpolation: str = 'antialias'  # as in Pillow and torchvision, or one of OpenCV's
+    exif: str = IGNORE  # whether to apply the EXIF orientation, one of EXIF
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -61,7 +61,7 @@ class Preprocess:
         sides = self.height, self.width
         if not (0 < min(sides) and max(sides) <= 8192 and math.prod(sides) <= LARGEST_INPUT):
             raise NavMonitorError(
-                f'preprocessing: {self.height} x {self.width} is no usable input size'
+                f'preprocessing: {self.height} x {self.width} is not a usable input size'
             )
         largest = max(self.height, self.width)
         if self.resize_to and not (
@@ -92,7 +92,7 @@ class Preprocess:
         Args:
             image: uint8 (H, W, 3), (H, W, 4) or (H, W).
             order: Channel order of the image: ``rgb``, ``bgr``, ``rgba``, ``bgra`` or ``gray``;
-                by default ``rgb``, or ``gray`` where there is no channel axis.
+                by default ``rgb``, or ``gray`` without a channel axis.
 
         Returns:
             float32 (channels, height, width).
@@ -100,7 +100,7 @@ class Preprocess:
         return self.normalised(self.resized(image, order))
 
     def resized(self, image: np.ndarray, order: str = '') -> np.ndarray:
-        """Return the pixels that the network looks at, before they are normalised.
+        """Return the pixels of the network's input, before normalisation.
 
         Args:
             image: As for ``apply``.
@@ -125,8 +125,8 @@ class Preprocess:
 
         Args:
             pixels: uint8 (height, width, channels).
-            out: float32 (channels, height, width) to write to; by default new memory, which
-                costs as much again as the computation.
+            out: float32 (channels, height, width) to write to; by default new memory, which costs
+                as much as the computation.
 
         Returns:
             float32 (channels, height, width), ``out`` if it was given.
@@ -140,7 +140,7 @@ class Preprocess:
 
     @cached_property
     def _line(self) -> tuple[np.ndarray, np.ndarray]:
-        """What gray levels are multiplied by, and what is added, float32 (channels, 1, 1)."""
+        """Factor and offset of pixel values, float32 (channels, 1, 1)."""
         mean, std = np.array(self.mean), np.array(self.std)
         factor = (self.scale / std).astype(np.float32)
         offset = (-mean / std).astype(np.float32)
@@ -155,7 +155,7 @@ class Preprocess:
 
     @staticmethod
     def from_dict(described: Mapping[str, Any]) -> Preprocess:
-        """Return the preprocessing that ``to_dict`` described.
+        """Return the preprocessing from the result of ``to_dict``.
 
         Raises:
             NavMonitorError: A field is unknown, missing, of a wrong type or out of range.
@@ -179,8 +179,8 @@ class Preprocess:
     def _cropped(self, image: np.ndarray) -> np.ndarray:
         if not self.resize_to:
             return self._scaled(_central(image, self.height, self.width), self.height, self.width)
-        # What is cropped away anyway is not scaled first: a strip of 2 x 4000 pixels would grow to
-        # hundreds of megabytes. The margin keeps the filter's reach.
+        # Parts that are cropped anyway are not scaled first: a strip of 2 x 4000 pixels would grow
+        # to hundreds of megabytes. The margin covers the filter's support.
         widest = 4 * max(self.height, self.width)
         narrow = min(self.height, self.width)
         rows, columns = image.shape[:2]
@@ -218,8 +218,8 @@ class Preprocess:
         # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
         # torchvision's transforms use, and agrees with Pillow's.
         contiguous = np.ascontiguousarray(image)
-        # With strides that torch knows as channels last: else it lays out the result in planes,
-        # and to lay it out again costs as much as resizing.
+        # With strides that torch recognises as channels last: otherwise the result is planar, and
+        # converting it costs as much as resizing.
         planes = torch.from_numpy(contiguous.reshape(1, *image.shape[:2], -1)).permute(0, 3, 1, 2)
         scaled = torch.nn.functional.interpolate(
             planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False
@@ -229,11 +229,11 @@ class Preprocess:
 
 @lru_cache(maxsize=1)
 def _torch() -> Any:
-    # Imported here: torch takes seconds to load, and other interpolations do without.
+    # Imported here since torch takes seconds to load and other interpolations do not need it.
     import torch
 
-    # It warns once, of the first tensor over read-only memory, which images of a message are. They
-    # are only read here; a copy of each would cost as much as resizing them.
+    # torch warns once about a tensor over read-only memory, such as a message's image. The memory
+    # is only read here; a copy would cost as much as resizing.
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.from_numpy(np.frombuffer(bytes(1), np.uint8))
@@ -263,11 +263,13 @@ def _typed(name: str, value: Any) -> Any:
             return tuple(float(v) for v in value)
     elif isinstance(value, wanted) and not isinstance(value, bool):
         return value
-    raise NavMonitorError(f'preprocessing: {name} is {value!r}, which is no {wanted.__name__}')
+    raise NavMonitorError(
+        f'preprocessing: {name} is {value!r}, which is not a valid {wanted.__name__}'
+    )
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value can be a float; whole numbers have no end."""
+    """Return whether a value can be a float; integers are unbounded."""
     return (
         isinstance(value, float)
         or isinstance(value, int) and not isinstance(value, bool)

@@ -18,7 +18,7 @@ class DigitsNet(nn.Module):
     """Handwritten digits: gray 28 x 28 to 10 classes, 128 penultimate ReLU features."""
 
     def __init__(self, classes: int = 10, width: int = 128, dropout: float = 0.3) -> None:
-        """Build it; ``width`` is the number of penultimate features."""
+        """Build the network; ``width`` is the number of penultimate features."""
         super().__init__()
         self.conv1 = _block(1, 24)
         self.conv2 = _block(24, 24)
@@ -45,7 +45,7 @@ class TrafficSignNet(nn.Module):
     """German traffic signs: RGB 32 x 32 to 43 classes, 192 penultimate ReLU features."""
 
     def __init__(self, classes: int = 43, width: int = 192, dropout: float = 0.3) -> None:
-        """Build it; ``width`` is the number of penultimate features."""
+        """Build the network; ``width`` is the number of penultimate features."""
         super().__init__()
         self.conv1 = _block(3, 32)
         self.conv2 = _block(32, 32)
@@ -94,12 +94,12 @@ class _Residual(nn.Module):
 class FashionResNet(nn.Module):
     """Clothes: gray 28 x 28 to 10 classes, 128 features after global average pooling.
 
-    Pooled ReLU maps are positive on every image, so that an on/off pattern at 0 says nothing: the
-    case of every ResNet.
+    Pooled ReLU maps are positive on every image, so that an on/off pattern at 0 carries no
+    information, as in every ResNet.
     """
 
     def __init__(self, classes: int = 10, width: int = 128) -> None:
-        """Build it; ``width`` is the number of penultimate features."""
+        """Build the network; ``width`` is the number of penultimate features."""
         super().__init__()
         self.stem = _block(1, 24)
         self.stage1 = _Residual(24, 48)

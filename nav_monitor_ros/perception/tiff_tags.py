@@ -1,4 +1,4 @@
-"""The tags of a TIFF file's first directory, read without decoding the picture."""
+"""Read the tags of a TIFF file's first directory without decoding the image."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import struct
 from dataclasses import dataclass
 
 BITS_PER_SAMPLE = 258
-PHOTOMETRIC = 262  # what the samples stand for
+PHOTOMETRIC = 262  # colour space of the samples
 ORIENTATION = 274
-EXTRA_SAMPLES = 338  # what the samples beyond the colours stand for
+EXTRA_SAMPLES = 338  # meaning of samples other than colours
 SAMPLE_FORMAT = 339
 
 _SHORT = 3  # type of the values of all tags above
-_MOST_ENTRIES = 4096  # of a directory
-_MOST_VALUES = 16  # of a tag: one for each sample of a pixel
+_MOST_ENTRIES = 4096  # largest number of entries of a directory
+_MOST_VALUES = 16  # largest number of values of a tag: one per sample of a pixel
 
 
 @dataclass(frozen=True)
 class TiffTag:
-    """The values of one tag and where they are."""
+    """Values of one tag and their location."""
 
     values: tuple[int, ...]  # unsigned 16-bit numbers
-    place: int  # of the first value, bytes from the start of the file
+    place: int  # offset of the first value, bytes from the start of the file
     order: str  # byte order, ``<`` or ``>``
 
     def replaced(self, tiff: bytes, value: int) -> bytes:
-        """Return the file with another first value."""
+        """Return the file with a different first value."""
         changed = struct.pack(f'{self.order}H', value)
         return tiff[: self.place] + changed + tiff[self.place + len(changed) :]
 
@@ -37,7 +37,7 @@ def read_tags(tiff: bytes) -> dict[int, TiffTag]:
         tiff: The whole file, classic or BigTIFF, or an EXIF block, which is laid out as one.
 
     Returns:
-        Tag number -> values. Empty where the data is no TIFF file; what is damaged is left out.
+        Tag number -> values. Empty if the data is not a TIFF file; damaged entries are left out.
     """
     order = {b'II': '<', b'MM': '>'}.get(tiff[:2])
     if order is None or len(tiff) < 16:

@@ -1,4 +1,4 @@
-"""Two runs over the same images, frame by frame: where their verdicts differ."""
+"""Compare the verdicts of two runs over the same images, frame by frame."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nav_monitor_ros.replay.verdict_log import Key, Run, RunFrame
 
 CLASS, FLAGGED, ALERT, REASON, P_VALUE, MISSING = (
     'class', 'flagged', 'alert', 'reason', 'p_value', 'missing')
-_ROUNDED = 1e-4  # powers of ten below which p-values differ by having been written down
+_ROUNDED = 1e-4  # powers of ten, differences of p-values due to rounding in files
 _CHANGES = {
-    CLASS: 'another class', FLAGGED: 'flagged by one run alone', ALERT: 'another alert',
+    CLASS: 'another class', FLAGGED: 'flagged by only one run', ALERT: 'another alert',
     REASON: 'another reason', MISSING: 'missing in one run',
 }
 _SIDES = ('alert', 'reason', 'class_name', 'confidence', 'p_value', 'flagged', 'evidence')
@@ -30,13 +30,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Difference:
-    """An image of which two runs do not say the same."""
+    """An image on which two runs differ."""
 
     key: Key
     seconds: float  # since the first image of either run
-    a: RunFrame | None  # None where the run has not got the image
+    a: RunFrame | None  # None if the run lacks the image
     b: RunFrame | None
-    kinds: tuple[str, ...]  # what differs, of the words above
+    kinds: tuple[str, ...]  # what differs, in the words above
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Comparison:
     a: Run
     b: Run
     begin_ns: int  # when the first image of either run was received
-    common: int  # images that both have
+    common: int  # images in both runs
     differences: tuple[Difference, ...]  # in the order of time
     farthest: tuple[float, float]  # the largest change of a p-value, in powers of ten, and seconds
 
     def count(self, kind: str) -> int:
-        """Return on how many images this differs."""
+        """Return the number of images with this difference."""
         return sum(kind in difference.kinds for difference in self.differences)
 
     def only(self, name: str, run: str) -> int:
-        """Return on how many images a fact holds in one run alone.
+        """Return the number of images for which a fact holds in only one run.
 
         Args:
             name: ``alert`` or ``flagged``.
@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def agreement(self) -> float:
-        """Return the share of the common images of which both runs say the same."""
+        """Return the share of common images on which both runs agree."""
         differ = len(self.differences) - self.count(MISSING)
         return 1.0 - differ / self.common
 
@@ -83,12 +83,12 @@ class Comparison:
 def compare_runs(a: Run, b: Run, *, tolerance: float = math.inf) -> Comparison:
     """Compare two runs, image by image.
 
-    Classes are compared by name. Two runs of one topic each are compared whatever it is called.
+    Classes are compared by name. Two runs with one topic each are compared whatever its name.
 
     Args:
-        a: The run that is compared with.
-        b: The run that is compared.
-        tolerance: Powers of ten by which a p-value may change before that is a difference.
+        a: Reference run.
+        b: Run to compare with it.
+        tolerance: Powers of ten by which a p-value may change without counting as a difference.
 
     Raises:
         NavMonitorError: They have no image in common.
@@ -122,11 +122,11 @@ def compare_runs(a: Run, b: Run, *, tolerance: float = math.inf) -> Comparison:
 
 
 def paired_topics(a: Run, b: Run) -> list[tuple[str, str]]:
-    """Return the topics of two runs that are called differently and have the same images.
+    """Return the topics of two runs that have different names and the same images.
 
-    A replay calls images by their topic, a recording of a live node by the camera's name or not at
-    all. Two runs of one topic each belong together. Of several, two topics do if they have stamps
-    in common with each other only, or else if the last part of one name is a part of the other.
+    A replay names images by their topic, a recording of a live node by the camera's name or not at
+    all. Two runs with one topic each belong together. Among several, two topics do if they share
+    stamps only with each other, or else if the last part of one name is a part of the other.
     """
     of_a = [topic for topic in a.topics if topic not in b.topics]
     of_b = [topic for topic in b.topics if topic not in a.topics]
@@ -150,7 +150,7 @@ def paired_topics(a: Run, b: Run) -> list[tuple[str, str]]:
 def _matched(
     of_a: Sequence[str], of_b: Sequence[str], belong: Callable[[str, str], bool]
 ) -> list[tuple[str, str]]:
-    """Return the pairs of names of which each belongs to the other and to no third one."""
+    """Return the pairs of names that belong only to each other."""
     found = [(one, other) for one in of_a for other in of_b if belong(one, other)]
     ones, others = Counter(one for one, _ in found), Counter(other for _, other in found)
     return [pair for pair in found if ones[pair[0]] == others[pair[1]] == 1]
@@ -163,7 +163,7 @@ def _renamed(run: Run, names: Mapping[str, str]) -> Run:
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """Return what a person reads."""
+    """Return a report for the terminal."""
     a, b = comparison.a, comparison.b
     table = Table(title='Two runs', title_justify='left')
     table.add_column('')
@@ -175,7 +175,7 @@ def summary_table(comparison: Comparison) -> Table:
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """Return what there is to say of both runs: a name, and what holds of A and of B."""
+    """Return the rows of a table of both runs: a heading, and the values of A and B."""
     a, b = comparison.a, comparison.b
 
     def row(name: str, count: Callable[[Run, str], int]) -> tuple[str, str, str]:
@@ -186,23 +186,23 @@ def facts(comparison: Comparison) -> list[tuple[str, str, str]]:
 
     return [
         row('images', lambda run, _: len(run.frames)),
-        row('images that only this run has', lambda _, side: comparison.alone(side)),
+        row('images only in this run', lambda _, side: comparison.alone(side)),
         row('judged', lambda run, _: run.judged),
         row('flagged', counted('flagged')),
-        row('flagged by this run alone', lambda _, side: comparison.only(FLAGGED, side)),
+        row('flagged only by this run', lambda _, side: comparison.only(FLAGGED, side)),
         row('alert True', counted('alert')),
-        row('alert True in this run alone', lambda _, side: comparison.only(ALERT, side)),
+        row('alert True only in this run', lambda _, side: comparison.only(ALERT, side)),
     ]
 
 
 def reasons(run: Run) -> str:
-    """Return what the images of a run were said to be, each reason with its number."""
+    """Return the reasons given for the images of a run, each with its count."""
     counts = Counter(frame.reason for frame in run.frames.values())
     return ', '.join(f'{count} {one_line(reason)}' for reason, count in counts.most_common())
 
 
 def lines(comparison: Comparison) -> list[str]:
-    """Return the outcome in sentences."""
+    """Return a summary in sentences."""
     same = comparison.common - len(comparison.differences) + comparison.count(MISSING)
     found = [
         f'{comparison.common} images in both runs, {same} of them with the same verdict and alert '
@@ -237,7 +237,7 @@ def lines(comparison: Comparison) -> list[str]:
 
 
 def _topic_line(comparison: Comparison, topic: str) -> str:
-    """Return how far the runs agree on the images of one topic."""
+    """Return the agreement of the runs on the images of one topic."""
     name = topic or 'an unnamed topic'
     for run, other in ((comparison.a, comparison.b), (comparison.b, comparison.a)):
         if topic not in other.topics:
@@ -249,7 +249,7 @@ def _topic_line(comparison: Comparison, topic: str) -> str:
 
 
 def difference_table(comparison: Comparison) -> str:
-    """Return one line of CSV for each image on which the runs differ, under ``COLUMNS``."""
+    """Return one CSV line per image on which the runs differ, with the header ``COLUMNS``."""
     content = io.StringIO()
     writer = csv.writer(content)
     writer.writerow(COLUMNS)
@@ -265,11 +265,11 @@ def difference_table(comparison: Comparison) -> str:
 
 
 def stretches(differences: Sequence[Difference], gap: float = 1.0) -> Iterator[list[Difference]]:
-    """Yield the differences of a camera that follow each other and are of one kind.
+    """Yield consecutive differences of a camera of the same kind.
 
     Args:
-        differences: Differences of one topic, in the order of time.
-        gap: Seconds that may lie between two of them.
+        differences: Differences of one topic, ordered by time.
+        gap: Largest gap between two of them, seconds.
     """
     stretch: list[Difference] = []
     for difference in differences:
@@ -305,7 +305,7 @@ def _kinds(a: RunFrame, b: RunFrame, change: float, tolerance: float) -> Iterato
 
 
 def _p_change(a: RunFrame, b: RunFrame) -> float:
-    """Return by how many powers of ten the p-value changed; 0 where one run has none."""
+    """Return by how many powers of ten the p-value changed; 0 if a run has none."""
     if math.isnan(a.p_value) or math.isnan(b.p_value):
         return 0.0
     return abs(math.log10(a.p_value) - math.log10(b.p_value))
@@ -322,7 +322,7 @@ def _description(comparison: Comparison, difference: Difference) -> str:
 
 
 def frame_text(frame: RunFrame) -> str:
-    """Return what a run said of an image, one line."""
+    """Return a run's verdict on an image, one line."""
     alert = f'alert {frame.alert}, {frame.reason}'
     if not frame.class_name:
         return alert

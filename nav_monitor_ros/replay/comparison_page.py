@@ -1,4 +1,4 @@
-"""Two runs as one page: both timelines, and the images on which they differ."""
+"""HTML page comparing two runs: both timelines, and the images on which they differ."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from nav_monitor_ros.views.pages.data_uris import photo_uri
 from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.pages.timeline import Mark, Tick, timeline
 
-MOST_PICTURES = 60  # stretches that are shown; later ones are counted
+MOST_PICTURES = 60  # stretches shown; later ones are only counted
 
 
 @dataclass(frozen=True)
 class _ShownStretch:
     number: int
-    anchor: str  # its place on the page
-    seconds: float  # of its first image, since the first image of either run
+    anchor: str  # its anchor on the page
+    seconds: float  # time of its first image since the first image of either run
     when: str
     kinds: str  # what differs
-    sides: tuple[tuple[str, str], ...]  # letter of the run, what it said of the first image
-    picture: str  # address that holds the first image, '' without one
+    sides: tuple[tuple[str, str], ...]  # letter of the run, its verdict on the first image
+    picture: str  # data URI of the first image, '' without one
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _ShownCamera:
 
 
 def shown_keys(comparison: Comparison) -> list[Key]:
-    """Return the images whose pictures the page shows, in the order of time."""
+    """Return the images that the page shows, ordered by time."""
     return [
         stretch[0].key
         for topic in _topics(comparison)
@@ -56,14 +56,15 @@ def shown_keys(comparison: Comparison) -> list[Key]:
 
 
 def pictures_of(bag: Bag, keys: list[Key]) -> dict[Key, str]:
-    """Return images of a bag as addresses that hold them.
+    """Return images of a bag as data URIs.
 
     Args:
-        bag: With the runs' images.
+        bag: Bag with the images of the runs.
         keys: Keys of the requested images; missing ones are left out.
     """
     topics = {topic.name for topic in bag.image_topics}
-    # The topic of a live monitor's recording is not known; a bag of one has no other.
+    # The topic of a live monitor's recording is unknown; a bag with a single topic has only that
+    # one.
     alias = next(iter(topics)) if len(topics) == 1 else ''
     wanted = {(topic if topic in topics else alias, stamp): (topic, stamp, again)
               for topic, stamp, again in reversed(keys)}
@@ -84,7 +85,7 @@ def comparison_page(comparison: Comparison, pictures: Mapping[Key, str]) -> str:
 
     Args:
         comparison: Comparison of two runs.
-        pictures: Pictures of images, as ``pictures_of`` finds them.
+        pictures: Data URIs of images, from ``pictures_of``.
     """
     runs = (('A', comparison.a), ('B', comparison.b))
     cameras = []
@@ -150,7 +151,7 @@ def _explanation(count: int) -> str:
         return ''
     shown = (
         'Each entry is a stretch of images on which the runs differ in the same way; the first '
-        'image is shown, with what each run said of it.'
+        'image is shown, with the verdict of each run.'
     )
     left = count - MOST_PICTURES
     return shown + f' The first {MOST_PICTURES} are shown, {left} more are not.' * (left > 0)

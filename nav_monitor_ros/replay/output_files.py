@@ -1,4 +1,4 @@
-"""What a replay leaves: a bag as the node would have filled it, and a table of all frames."""
+"""Output files of a replay: a bag with the node's topics, and a table of all frames."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ COLUMNS = (
     'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'detail', 'evidence', 'class',
     'class_index', 'confidence', 'p_value', 'threshold', 'flagged', 'fired_score',
 )
-_VERSION: Literal[8] = 8  # of rosbag2's metadata: the newest that Humble reads as well
+_VERSION: Literal[8] = 8  # rosbag2 metadata version, the newest that Humble can read
 
-# vision_msgs is not among ROS's own messages; https://github.com/ros-perception/vision_msgs, 4.x
+# vision_msgs is not one of the standard message packages;
+# https://github.com/ros-perception/vision_msgs, 4.x
 _VISION = {
     'vision_msgs/msg/ObjectHypothesis': 'string class_id\nfloat64 score\n',
     'vision_msgs/msg/Classification': (
@@ -43,10 +44,10 @@ _VISION = {
 
 
 class TableWriter:
-    """Writes one line of CSV for each event; the file is there once it is complete."""
+    """Writes one CSV line per event; the file appears when it is complete."""
 
     def __init__(self, path: Path, score_names: Sequence[str] = ()) -> None:
-        """Begin the file.
+        """Start the file.
 
         Args:
             path: Path of the file; an existing file is replaced at the end.
@@ -71,7 +72,7 @@ class TableWriter:
         ])
 
     def write(self, event: ReplayEvent) -> None:
-        """Add an event; fields that it does not have stay empty."""
+        """Add an event; missing fields stay empty."""
         alert, verdict = event.alert, event.verdict
         fields = self._verdict_fields(verdict) if verdict else [''] * (7 + 2 * len(self._names))
         with _naming_errors(self._path):
@@ -89,7 +90,7 @@ class TableWriter:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the file, or leave none after an error."""
+        """Finish the file, or remove it after an error."""
         with _naming_errors(self._path):
             self._resources.__exit__(kind, error, trace)
 
@@ -109,7 +110,7 @@ def _word(value: bool) -> str:
 
 @contextmanager
 def _naming_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file into one line that names it."""
+    """Convert a system error into one line that names the file."""
     try:
         yield
     except OSError as error:
@@ -117,10 +118,10 @@ def _naming_errors(path: Path) -> Iterator[None]:
 
 
 class BagWriter:
-    """Writes the node's topics into an MCAP bag, at the recorder's times and the images' stamps.
+    """Writes the node's topics to an MCAP bag, with the recorder's times and the images' stamps.
 
     With one camera the topics are those of the node, ``/ood_alert`` and ``/nav_monitor/...``; with
-    several each camera's stand below its own image topic.
+    several, each camera's topics are below its own image topic.
     """
 
     def __init__(
@@ -132,14 +133,14 @@ class BagWriter:
         overlay: bool = False,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        """Begin the bag.
+        """Start the bag.
 
         Args:
-            folder: Is there once it is complete; must not exist.
+            folder: Folder of the bag; it must not exist, and appears when it is complete.
             topics: Image topics.
             class_names: Class names of the network, for ``~/label_info``.
-            overlay: Whether to write the pictures too.
-            about: What the bag is of, for its metadata.
+            overlay: Whether to write the overlays too.
+            about: Description of the bag, for its metadata.
 
         Raises:
             NavMonitorError: The folder exists or cannot be written, or rosbags is not installed.
@@ -156,7 +157,7 @@ class BagWriter:
         self._folder = folder
         with _naming_errors(folder), ExitStack() as resources:
             scratch = resources.enter_context(atomic_folder(folder))
-            scratch.rmdir()  # the writer makes its folder itself, and names its file after it
+            scratch.rmdir()  # the writer creates its folder and names its file after it
             self._writer = Writer(scratch, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
             for key, value in {'topics': ' '.join(topics), **(about or {})}.items():
                 self._writer.set_custom_data(key, value)
@@ -169,7 +170,7 @@ class BagWriter:
         self._labelled: set[str] = set()
 
     def write(self, event: ReplayEvent) -> None:
-        """Add what the node would have published."""
+        """Add the messages that the node would have published."""
         connections, alert, verdict = self._topics[event.topic], event.alert, event.verdict
         at, header = event.time_ns, self._header(event)
         if event.topic not in self._labelled:
@@ -200,7 +201,7 @@ class BagWriter:
         self, kind: type[BaseException] | None, error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the bag, or leave none after an error."""
+        """Finish the bag, or remove it after an error."""
         with _naming_errors(self._folder):
             self._resources.__exit__(kind, error, trace)
 

@@ -1,4 +1,4 @@
-"""A replay as one page: a timeline for each camera, and what was seen at each alert."""
+"""HTML page of a replay: a timeline for each camera, and the image at each alert."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from nav_monitor_ros.views.pages.data_uris import photo_uri
 from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.pages.timeline import Mark, Tick, timeline
 
-MOST_PICTURES = 60  # alerts that are shown; later ones are counted
+MOST_PICTURES = 60  # alerts shown; later ones are only counted
 
 
 @dataclass(frozen=True)
 class _ShownAlert:
-    number: int  # on its topic, from 1
+    number: int  # number on its topic, from 1
     seconds: float  # since the first image
     reason: str
     detail: str
-    verdict: str  # what was said of the image, '' where nothing was
-    picture: str  # address that holds it, '' without an image
-    anchor: str  # its place on the page
+    verdict: str  # verdict on the image, '' without one
+    picture: str  # data URI, '' without an image
+    anchor: str  # its anchor on the page
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,27 @@ class _ShownCamera:
     timeline: Markup
     alert_count: int
     alerts: tuple[_ShownAlert, ...]
-    not_shown: str  # how many alerts have no picture, '' for none
+    not_shown: str  # note on alerts without a picture, '' if there are none
 
 
 class ReplaySummary:
-    """Collects what the page shows; a few numbers a frame and a bounded number of pictures."""
+    """Collects the contents of the page: a few numbers per frame and a bounded number of images."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._ticks: dict[str, list[Tick]] = {}
         self._alerts: dict[str, list[_ShownAlert]] = {}
         self._risen: dict[str, int] = {}
         self._begin_ns: int | None = None
         self._frames: Counter[str] = Counter()  # by topic
         self._unjudged: Counter[str] = Counter()  # by reason
-        self._details: dict[str, str] = {}  # of the first one of each reason
+        self._details: dict[str, str] = {}  # details of the first image of each reason
         self.frames = 0
         self.judged = 0
         self.flagged = 0
 
     def add(self, event: ReplayEvent) -> None:
-        """Take an event in."""
+        """Add an event."""
         if self._begin_ns is None:
             self._begin_ns = event.time_ns
         seconds = (event.time_ns - self._begin_ns) / 1e9
@@ -74,18 +74,18 @@ class ReplaySummary:
             verdict.p_value if verdict else math.nan, verdict.class_name if verdict else '',
             verdict.threshold if verdict else math.nan,
         ))
-        # To wait for clear frames is what follows an alert, or the start.
+        # Waiting for clear frames only follows an alert or the start.
         if event.changed and alert.value and alert.reason is not Reason.WARMING_UP:
             self._rise(event, seconds)
 
     @property
     def alerts(self) -> Mapping[str, int]:
-        """Return how many alerts there were, by topic: True for another reason than before."""
+        """Return the number of alerts by topic; a new reason counts as a new alert."""
         return {topic: self._risen.get(topic, 0) for topic in self._ticks}
 
     @property
     def unjudged(self) -> str:
-        """Return how many images could not be judged and why, '' where all could."""
+        """Return how many images could not be judged and why, '' if all could."""
         return ', '.join(
             f'{count} {reason} ({one_line(self._details[reason])})'
             for reason, count in self._unjudged.most_common()
@@ -95,8 +95,8 @@ class ReplaySummary:
         """Return the page.
 
         Args:
-            title: Its heading.
-            lines: Facts below it.
+            title: Title of the page.
+            lines: Facts below the title.
         """
         cameras = []
         for topic, ticks in self._ticks.items():
@@ -143,7 +143,8 @@ def _summary(ticks: list[Tick], frames: int) -> str:
     )
     return (
         f'{len(judged)} of {frames} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, '
-        f'{flagged} flagged one by one, perception trusted on {trusted}. Each dot is an image, or '
-        'the most unusual one of those that share its place, in vermillion if it is flagged; '
-        'p-values below 0.0001 are drawn there. The numbers are the alerts shown below.'
+        f'{flagged} flagged individually, perception trusted on {trusted}. Each dot is an image, '
+        'or the most unusual of several at the same position, vermillion if flagged; p-values '
+        'below 0.0001 are drawn at 0.0001. '
+        ' The numbers are the alerts shown below.'
     )

@@ -1,4 +1,4 @@
-"""Recorded images through the node's own core, without DDS, as fast as the network goes."""
+"""Run recorded images through the node's core without DDS, as fast as the network allows."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nav_monitor_ros.runtime.monitor import (
 )
 
 AHEAD = 8  # images in the pipeline
-_NOTICED = 1e-3  # seconds after which silence is noticed, once it is too long
+_NOTICED = 1e-3  # seconds between checks for silence
 
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """The node's parameters that a recording depends on."""
+    """The node's parameters that affect a replay."""
 
     rules: AlertRules = field(default_factory=AlertRules)
     roi: tuple[int, int, int, int] = (0, 0, 0, 0)  # x, y, width, height; pixels; 0 for all
@@ -40,21 +40,21 @@ class ReplaySettings:
 
 @dataclass(frozen=True, eq=False)
 class ReplayEvent:
-    """What the monitor would have said at one moment of the recording."""
+    """The monitor's output at one moment of the recording."""
 
     topic: str
     time_ns: int  # on the recorder's clock
     alert: Alert
-    evidence: float  # how far the stream is on its way to out-of-distribution, in [0, 1]
-    calibration_stale: str  # how the camera's world has left the calibration's, or nothing
-    changed: bool  # whether the alert is another one than before
-    image: BagImage | None = None  # None where the silence between images was noticed
-    pixels: DecodedImage | None = None  # None where the message is no image
-    verdict: Verdict | None = None  # None where the image could not be judged
+    evidence: float  # progress of the evidence towards out-of-distribution, in [0, 1]
+    calibration_stale: str  # description of drift from the calibration data, or ''
+    changed: bool  # whether the alert differs from the previous one
+    image: BagImage | None = None  # None if silence between images was noticed
+    pixels: DecodedImage | None = None  # None if the message is not an image
+    verdict: Verdict | None = None  # None if the image could not be judged
 
 
 class _Stream:
-    """One camera of the recording: its evidence, its alert."""
+    """One camera of the recording, with its evidence and alert."""
 
     def __init__(self, topic: str, monitor: Monitor, settings: ReplaySettings) -> None:
         self._topic = topic
@@ -64,10 +64,10 @@ class _Stream:
         self._machine.activate(True, 0.0)
         self._continuity = FrameContinuity()
         self._last: tuple[bool, str] | None = None
-        self._said = 0.0  # when something was said last, seconds
+        self._said = 0.0  # time of the last output, seconds
 
     def silence(self, now: float, origin_ns: int) -> Iterator[ReplayEvent]:
-        """Yield what the node would have said before ``now`` for want of an image."""
+        """Yield the node's outputs before ``now`` that are due to missing images."""
         for moment in self._machine.stale_from:
             noticed = moment + _NOTICED
             if self._said < noticed < now:
@@ -76,7 +76,7 @@ class _Stream:
                     yield event
 
     def image(self, frame: _Frame, origin_ns: int) -> ReplayEvent:
-        """Return what the node would have said of an image."""
+        """Return the node's output for an image."""
         now = (frame.image.received_ns - origin_ns) / 1e9
         self._machine.image_arrived(now)
         verdict = None
@@ -118,20 +118,19 @@ def replay(
     settings: ReplaySettings | None = None,
     report: Callable[[str], None] = lambda problem: None,
 ) -> Iterator[ReplayEvent]:
-    """Judge the images of a bag as the node does, each topic by itself.
+    """Judge the images of a bag as the node does, each topic independently.
 
-    Time is that at which the recorder received each image. Every frame gives the verdict of the
-    live node; the alert differs from it where frames took longer to travel or to judge than
-    between the recorder's clock ticks, and never by an image that the node would have dropped.
+    The clock is the receive time of the recorder. Every frame gives the verdict of the live node;
+    the alert may differ if transport or judging delayed frames, and no image is dropped.
 
     Args:
-        monitor: Judges; its network serves all topics.
-        bag: With the topics selected.
-        settings: The node's parameters.
-        report: Is called at the end with what of the bag could not be read, if anything.
+        monitor: Monitor; its network is shared by all topics.
+        bag: Bag with the topics selected.
+        settings: Parameters of the node.
+        report: Called at the end with a description of unreadable parts of the bag, if any.
 
     Yields:
-        One event for each image, and one wherever silence between images changes the alert.
+        One event per image, and one whenever silence between images changes the alert.
     """
     settings = settings or ReplaySettings()
     monitor.judge.forget()
@@ -157,10 +156,10 @@ class _Frame:
 
     image: BagImage
     pixels: DecodedImage | None = None
-    unusable: Exception | None = None  # why it is not looked at
+    unusable: Exception | None = None  # why it is skipped
     prepared: Prepared | None = None
     activations: Activations | None = None
-    failure: Exception | None = None  # why it was looked at in vain
+    failure: Exception | None = None  # why judging it failed
 
     @property
     def fingerprint(self) -> int:
@@ -168,13 +167,13 @@ class _Frame:
 
 
 class _Pipeline:
-    """Two threads before the judge: one reads, decodes and prepares, one runs the network.
+    """Two threads that feed the judge: one reads, decodes and preprocesses, one runs the network.
 
-    Every image goes through the network alone, as in the node, so that it gives the same numbers.
+    Every image is a batch of its own, as in the node, so that the numbers are the same.
     """
 
     def __init__(self, monitor: Monitor, bag: Bag, settings: ReplaySettings) -> None:
-        self.problem = ''  # what could not be read, known at the end
+        self.problem = ''  # unreadable parts of the bag, known at the end
         self._monitor = monitor
         self._bag = bag
         self._settings = settings
@@ -193,7 +192,7 @@ class _Pipeline:
             pool.shutdown(wait=True)
 
     def __iter__(self) -> Iterator[_Frame]:
-        """Yield images in their order, as far as they could be read."""
+        """Yield the readable images in order."""
         count = len(self._bag)
         waiting = deque(self._submit(index) for index in range(min(AHEAD, count)))
         lost, first = 0, ''

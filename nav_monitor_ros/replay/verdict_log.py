@@ -1,4 +1,4 @@
-"""What one run of a monitor said of each image: judged now, or read from what a run left."""
+"""Verdicts of one run of a monitor: from a replay, or read from a run's output files."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ _BAG_FILES = ('.mcap', '.db3')
 _NEEDED = {'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'class', 'p_value'}
 
 _LARGEST_TIME = (1 << 63) - 1  # nanoseconds
-Key = tuple[str, int, int]  # topic, stamp in nanoseconds, how often the topic had it before
+Key = tuple[str, int, int]  # topic, stamp in nanoseconds, earlier occurrences on the topic
 
 
 @dataclass(frozen=True)
 class RunFrame:
-    """What a run said of one image."""
+    """Verdict of a run on one image."""
 
-    time_ns: int  # when it was said, on the recorder's clock
+    time_ns: int  # time of the verdict, on the recorder's clock
     alert: bool
     state: State
     reason: str
-    class_name: str  # '' where the image could not be judged
-    confidence: float  # softmax probability; NaN where the image could not be judged
-    p_value: float  # NaN where the image could not be judged
-    threshold: float  # p-values at or below it are flagged
+    class_name: str  # '' if the image could not be judged
+    confidence: float  # softmax probability; NaN if the image could not be judged
+    p_value: float  # NaN if the image could not be judged
+    threshold: float  # threshold: p-values at or below it are flagged
     flagged: bool
     evidence: float  # in [0, 1]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its name, and its images in their order."""
+    """A run: its name, and its images in order."""
 
     name: str
     frames: Mapping[Key, RunFrame]
-    bag: str = ''  # whose images these are, where that is known
-    silences: Sequence[tuple[str, RunFrame]] = ()  # topic, and what was said between images
+    bag: str = ''  # bag of the images, if known
+    silences: Sequence[tuple[str, RunFrame]] = ()  # topic, and the output between images
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Return the topics of the images; '' for one that is not known."""
+        """Return the topics of the images; '' for an unknown one."""
         return tuple(dict.fromkeys(topic for topic, _, _ in self.frames))
 
     @property
     def judged(self) -> int:
-        """Return how many of the images could be judged."""
+        """Return the number of judged images."""
         return sum(bool(frame.class_name) for frame in self.frames.values())
 
     def of_topics(self, wanted: Collection[str]) -> Run:
-        """Return the run with the images of some topics only.
+        """Return the run restricted to some topics.
 
         Args:
             wanted: Names of topics; a leading slash may be left out. All topics if empty.
@@ -83,7 +83,7 @@ class Run:
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a path is meant as what a run left, and not as a bundle."""
+    """Return whether a path denotes output of a run rather than a bundle."""
     if reachable(path).is_dir():
         return reachable(path / METADATA).exists() or any(
             file.suffix in _BAG_FILES for file in listed(path))
@@ -91,12 +91,12 @@ def is_run(path: Path) -> bool:
 
 
 def run_of(name: str, events: Iterable[ReplayEvent], bag: str = '') -> Run:
-    """Return a run as it is judged.
+    """Return a run from the events of a replay.
 
     Args:
         name: Name of the run.
         events: Events of a replay.
-        bag: Whose images these are.
+        bag: Bag of the images.
     """
     return _collected(name, (
         (event.topic, None if event.image is None else event.image.stamp_ns, _frame_of(event))
@@ -109,10 +109,10 @@ def read_run(path: Path, report: Callable[[str], None] = lambda problem: None) -
 
     Args:
         path: Path of the table or the bag.
-        report: Is called with what of a damaged bag could not be read, if anything.
+        report: Called with a description of unreadable parts of a damaged bag, if any.
 
     Raises:
-        NavMonitorError: It is not there, cannot be read, or holds no verdicts.
+        NavMonitorError: It does not exist, cannot be read, or holds no verdicts.
     """
     if not reachable(path).exists():
         raise NavMonitorError(f'{path} does not exist')
@@ -125,7 +125,7 @@ def read_run(path: Path, report: Callable[[str], None] = lambda problem: None) -
 def _collected(
     name: str, frames: Iterable[tuple[str, int | None, RunFrame]], bag: str = ''
 ) -> Run:
-    """Return a run; stamps come again where a bag was looped, and silence has none."""
+    """Return a run; stamps repeat if a bag was looped, and silence has none."""
     seen: Counter[tuple[str, int]] = Counter()
     found, silences = {}, []
     for topic, stamp_ns, frame in frames:
@@ -148,7 +148,7 @@ def _frame_of(event: ReplayEvent) -> RunFrame:
 
 
 def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFrame:
-    """Return a frame from texts, under the keys of a replay's table."""
+    """Return a frame from strings, by the columns of a replay's table."""
     p_value = _number(values.get('p_value'))
     if values.get('p_value') and not 0 < p_value <= 1:
         raise ValueError(f"p_value is {one_line(values['p_value'], 40)}, not above 0 and at most 1")
@@ -165,7 +165,7 @@ def _number(text: str | None) -> float:
 
 
 def _truth(column: str, text: str) -> bool:
-    """Return a truth value, in the spelling of any program that a table was saved by."""
+    """Return a boolean in any spelling that spreadsheet programs save."""
     word = text.strip().lower()
     if word not in ('true', 'false'):
         raise ValueError(f'{column} is {one_line(text, 40)!r}, neither true nor false')
@@ -173,7 +173,7 @@ def _truth(column: str, text: str) -> bool:
 
 
 def _time(row: Mapping[str, str], column: str) -> int:
-    """Return a time of a table in nanoseconds, which ROS has 64 bits for."""
+    """Return a time of a table in nanoseconds, which must fit into 64 bits as in ROS."""
     text = row[column]
     value = int(text) if len(text) <= len(str(_LARGEST_TIME)) + 1 else _LARGEST_TIME + 1
     if not abs(value) <= _LARGEST_TIME:
@@ -188,7 +188,8 @@ def _read_table(path: Path) -> Run:
             missing = _NEEDED - set(reader.fieldnames or ())
             if missing:
                 raise NavMonitorError(
-                    f'{path} is no table of a replay: it has no column {", ".join(sorted(missing))}'
+                    f'{path} is not a table of a replay: it has no column '
+                    f'{", ".join(sorted(missing))}'
                 )
             for row in reader:
                 try:
@@ -201,7 +202,7 @@ def _read_table(path: Path) -> Run:
     try:
         return _collected(path.stem, frames())
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise NavMonitorError(f'{path} is no table of a replay: {one_line(error)}') from None
+        raise NavMonitorError(f'{path} is not a table of a replay: {one_line(error)}') from None
 
 
 def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
@@ -227,7 +228,7 @@ def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
                         values['threshold'] = values.get('p_threshold', '')
                         values['flagged'] = values.get('frame_is_ood', '')
                         if 'cameras' in values:
-                            continue  # the combined status of several cameras, each has its own
+                            continue  # the combined status; each camera has its own
                         of_an_image = _is_of_an_image(status.message, values)
                         yield topic, message.stamp_ns if of_an_image else None, _frame_from(
                             values, status.message, message.received_ns)
@@ -238,20 +239,21 @@ def _read_bag(path: Path, report: Callable[[str], None]) -> Run:
         return _collected(path.stem, frames(), about.get('bag', ''))
     except (KeyError, ValueError) as error:  # another node's status under the same name
         raise NavMonitorError(
-            f'bag {path} cannot be read: its {_STATUS} is not of this monitor: {one_line(error)}'
+            f'bag {path} cannot be read: its {_STATUS} was not written by this monitor: '
+            f'{one_line(error)}'
         ) from None
 
 
 def _image_topic(status: str, statuses: Collection[str], known: Sequence[str]) -> str:
-    """Return the name for the images that the messages of a status topic speak of.
+    """Return the name for the images of a status topic.
 
     A replay of several topics writes ``TOPIC/nav_monitor/ood_status``, a node with several cameras
     ``/NODE/CAMERA/ood_status``, one with a single camera ``/NAMESPACE/NODE/ood_status``.
 
     Args:
-        status: The topic.
-        statuses: All such topics of the bag.
-        known: Topics of the images, as a replay has noted them.
+        status: Status topic.
+        statuses: All status topics of the bag.
+        known: Image topics recorded by a replay.
     """
     place = status.removesuffix(f'/{_STATUS}')
     above, _, last = place.rpartition('/')
@@ -261,13 +263,13 @@ def _image_topic(status: str, statuses: Collection[str], known: Sequence[str]) -
 
 
 def _is_of_an_image(reason: str, values: Mapping[str, str]) -> bool:
-    """Return whether a status speaks of an image, and not of the silence after one."""
+    """Return whether a status refers to an image and not to silence after one."""
     return 'class' in values or reason in ('bad_image', 'inference_error') or (
         reason == 'stale_image' and 'stamp' in values.get('detail', ''))
 
 
 def _about(path: Path) -> dict[str, str]:
-    """Return what a replay said of its bag."""
+    """Return the metadata that a replay stored about its bag."""
     metadata = path / METADATA
     if not metadata.is_file():
         return {}

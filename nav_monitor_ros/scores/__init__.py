@@ -1,1 +1,1 @@
-"""Activations in, one number a frame out: larger is more unusual."""
+"""Scores: one number per frame from its activations; larger is more unusual."""

@@ -20,7 +20,7 @@ class AshOptions(ScaleOptions):
 
 
 class ActivationShaping(Scale):
-    """Free energy of the logits of the largest features alone, times ``exp(s1 / s2)``.
+    """Free energy of the logits of only the largest features, times ``exp(s1 / s2)``.
 
     The smallest features, a fraction ``percentile``, are set to 0; s1 is the sum of the features
     before that, s2 after. All features equal to the smallest kept one are kept.

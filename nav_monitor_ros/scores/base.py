@@ -76,7 +76,7 @@ class Score(ABC):
 
     @property
     def history(self) -> int:
-        """Return on how many earlier frames a score depends; 0 unless it is windowed."""
+        """Return the number of earlier frames on which a score depends; 0 unless it is windowed."""
         return 0
 
     @property
@@ -95,7 +95,7 @@ class Score(ABC):
         """
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose what has to be known before the stream, from a bounded sample of training images.
+        """Set the parameters needed before the stream, from a bounded sample of training images.
 
         Args:
             sample: N images.
@@ -117,11 +117,11 @@ class Score(ABC):
         """Add the images of ``other``, which was prepared with the same sample."""
 
     def sample_state(self) -> dict[str, np.ndarray]:
-        """Return what ``prepare`` has set; the same on every machine that takes part."""
+        """Return the state set by ``prepare``; the same on every machine that takes part."""
         return {path: np.asarray(attrgetter(path)(self)) for path in self._sample_attributes}
 
     def stream_state(self) -> dict[str, np.ndarray]:
-        """Return what ``update`` and ``merge`` have added so far."""
+        """Return the state accumulated by ``update`` and ``merge``."""
         return {path: np.asarray(attrgetter(path)(self)) for path in self._stream_attributes}
 
     def resume(

@@ -102,13 +102,13 @@ class Box(Score):
         self.high = np.maximum(self.high, other.high)
 
     def finish(self) -> None:
-        """Give classes without images a box, and compute the scale of the neurons."""
+        """Assign a box to classes without images, and compute the scale of the neurons."""
         if not self._moments.count.any():
             raise self._nothing_correct()
         empty = np.isinf(self.low[:, :, 0])
         alone = empty.all(axis=1)
         low, high = self.low.min(axis=(0, 1)), self.high.max(axis=(0, 1))
-        # Empty boxes repeat the first box of the class, so that all classes have equally many.
+        # Empty boxes repeat the first box of the class, so that all classes have the same number.
         for label in range(self.classes):
             if alone[label]:
                 self.low[label], self.high[label] = low, high
@@ -149,7 +149,7 @@ class Box(Score):
             raise self._inconsistent()
 
     def notes(self) -> list[str]:
-        """Name the classes that have no boxes of their own."""
+        """Name the classes without their own boxes."""
         if not len(self._without_images):
             return []
         return [

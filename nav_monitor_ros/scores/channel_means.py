@@ -71,7 +71,7 @@ class ChannelMeans(Score):
                 )
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums, near which they lose no digits."""
+        """Choose the origin of the sums, which preserves their precision."""
         if not self.options.layers:
             raise NotApplicableError(
                 'channel_means: the network has no layers with spatial extent; '

@@ -1,4 +1,4 @@
-"""What scores share that are fitted to the class means of correctly classified images."""
+"""Base class of scores fitted to the class means of correctly classified images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ClassMomentsScore(Score):
         self._moments = ClassMoments(classes, width)
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums, near which they lose no digits."""
+        """Choose the origin of the sums, which preserves their precision."""
         self._moments.centre(sample.features)
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:

@@ -16,7 +16,7 @@ class Decoy(Score):
     predicted class. Needs logits (N, C) and the background's logit (N,); O(C) per frame.
     Source: the reject class of Hendrycks, Mazeika and Dietterich, Deep Anomaly Detection with
     Outlier Exposure, ICLR 2019 (section 4); ``nav_monitor train --decoy`` makes background images
-    from the training images alone.
+    only from the training images.
     """
 
     name = 'decoy'

@@ -91,7 +91,7 @@ class Gaussian(ClassMomentsScore):
         self._precompute()
 
     def notes(self) -> list[str]:
-        """Name the classes that have no Gaussian of their own."""
+        """Name the classes without their own Gaussian."""
         few = np.flatnonzero(self.count < 2)
         if not len(few):
             return []

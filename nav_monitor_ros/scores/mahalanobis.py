@@ -62,7 +62,7 @@ class Mahalanobis(Score):
         self._precompute()
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
-        """Choose the origin of the sums, near which they lose no digits."""
+        """Choose the origin of the sums, which preserves their precision."""
         self._moments.centre(sample.features)
         self._scatter.centre(sample.features)
 

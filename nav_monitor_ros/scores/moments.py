@@ -26,12 +26,12 @@ class ClassMoments:
 
     @cached_property
     def origin(self) -> np.ndarray:
-        """What is subtracted from all features, float64 (D,)."""
+        """Origin subtracted from all features, float64 (D,)."""
         return np.zeros(self._shape[1])
 
     @cached_property
     def sum(self) -> np.ndarray:
-        """Sums of the features less the origin, float64 (C, D)."""
+        """Sums of the features minus the origin, float64 (C, D)."""
         return np.zeros(self._shape)
 
     @cached_property
@@ -40,7 +40,7 @@ class ClassMoments:
         return np.zeros(self._shape)
 
     def centre(self, features: np.ndarray) -> None:
-        """Take the mean of a sample (N, D) as the origin, so that squares lose no digits."""
+        """Take the mean of a sample (N, D) as the origin, so that squares keep their precision."""
         self.origin = features.mean(axis=0, dtype=np.float64)
 
     def add(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -89,12 +89,12 @@ class Scatter:
 
     @cached_property
     def origin(self) -> np.ndarray:
-        """What is subtracted from all features, float64 (D,)."""
+        """Origin subtracted from all features, float64 (D,)."""
         return np.zeros(self._width)
 
     @cached_property
     def sum(self) -> np.ndarray:
-        """Sum of the features less the origin, float64 (D,)."""
+        """Sum of the features minus the origin, float64 (D,)."""
         return np.zeros(self._width)
 
     @cached_property
@@ -103,7 +103,7 @@ class Scatter:
         return np.zeros((self._width, self._width))
 
     def centre(self, features: np.ndarray) -> None:
-        """Take the mean of a sample (N, D) as the origin, so that products lose no digits."""
+        """Take the mean of a sample (N, D) as the origin, so that products keep their precision."""
         self.origin = features.mean(axis=0, dtype=np.float64)
 
     def add(self, features: np.ndarray) -> None:
@@ -139,10 +139,10 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
 
     Args:
         covariance: float64 (D, D), symmetric, positive semi-definite.
-        shrinkage: In (0, 1).
+        shrinkage: Shrinkage towards the mean variance, in (0, 1).
     """
     values, vectors = np.linalg.eigh(covariance)
-    values = np.maximum(values, 0.0)  # some are negative by rounding where images repeat
+    values = np.maximum(values, 0.0)  # some are negative due to rounding if images repeat
     # Constant features have no scale; any deviation from them is large.
     variance = max(float(values.mean()), 1e-12)
     shrunk = (1 - shrinkage) * values + shrinkage * variance
@@ -153,12 +153,12 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
 def whitened(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Return ``deviation @ matrix``.
 
-    For one image the time to read the matrix from memory dominates; a symmetric matrix is read by
-    half.
+    For one image the time to read the matrix from memory dominates; only half of a symmetric matrix
+    is read.
 
     Args:
         deviation: float32 (N, D).
-        matrix: float32 (D, D), symmetric, as ``whitening`` makes it.
+        matrix: float32 (D, D), symmetric, as returned by ``whitening``.
 
     Returns:
         float32 (N, D).
@@ -170,7 +170,7 @@ def whitened(deviation: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def is_symmetric(matrix: np.ndarray) -> bool:
-    """Return whether a matrix is what ``whitening`` makes: symmetric, with a positive diagonal."""
+    """Return whether a matrix may come from ``whitening``: symmetric, with a positive diagonal."""
     scale = np.abs(matrix).max(initial=0.0)
     close = np.allclose(matrix, matrix.T, rtol=0.0, atol=1e-5 * scale)
     return bool(close and (np.diag(matrix) > 0).all())

@@ -7,7 +7,7 @@ import textwrap
 from nav_monitor_ros.scores.registry import SCORES
 from nav_monitor_ros.scores.score_options import OptionDescription, describe
 
-_WIDTH = 92  # of the plain text
+_WIDTH = 92  # width of the plain text
 
 
 def all_options() -> list[tuple[str, OptionDescription]]:
@@ -29,7 +29,7 @@ def markdown_table() -> str:
 
 
 def plain_text() -> str:
-    """Return all options as text for a terminal, each as ``fit --option`` takes it."""
+    """Return all options as text for a terminal, in the format of ``fit --option``."""
     lines = []
     for score, option in all_options():
         facts = ', '.join(filter(None, (option.type, option.range)))

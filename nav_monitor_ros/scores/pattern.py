@@ -19,7 +19,7 @@ from nav_monitor_ros.scores.score_options import option
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
 _CHUNK_WORDS = 1 << 22  # XOR table of one block of queries, 32 MiB
-MAX_PATTERNS = 10_000  # kept of a class unless another number is asked for
+MAX_PATTERNS = 10_000  # default number of patterns kept per class
 
 
 @dataclass(frozen=True)

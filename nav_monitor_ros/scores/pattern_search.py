@@ -147,7 +147,7 @@ def _faiss():
     try:
         import faiss
     except (ImportError, AttributeError):  # the latter where it was built for another numpy
-        _log.info('faiss is not installed; numpy compares patterns where all are compared')
+        _log.info('faiss is not installed; numpy compares patterns when all are compared')
         return None
     return faiss
 

@@ -21,8 +21,8 @@ class Reservoir:
         """Start empty.
 
         Args:
-            words: W, 64-bit words of a row.
-            capacity: Rows kept at most, 0 for all.
+            words: Number W of 64-bit words per row.
+            capacity: Largest number of rows kept, 0 for all.
             distinct: Keep equal rows once.
         """
         self._capacity = capacity
@@ -42,7 +42,7 @@ class Reservoir:
             rows = rows[len(taken) :]
 
     def merge(self, other: Reservoir) -> None:
-        """Add the rows of ``other``, which stays as it is."""
+        """Add the rows of ``other``, which is unchanged."""
         self.add(other._buffer[: other._count])
 
     def rows(self) -> np.ndarray:
@@ -58,12 +58,12 @@ class Reservoir:
         return rows[self._smallest(rows)]
 
     def restore(self, rows: np.ndarray) -> None:
-        """Continue with the rows that ``rows`` returned."""
+        """Continue with rows returned by ``rows``."""
         self._buffer, self._count, self._reduced = rows.copy(), len(rows), len(rows)
 
     @property
     def nbytes(self) -> int:
-        """Return the memory that the rows take, in bytes."""
+        """Return the memory of the rows, bytes."""
         return self._buffer.nbytes
 
     def _smallest(self, rows: np.ndarray) -> np.ndarray:

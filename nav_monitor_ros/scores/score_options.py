@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean, short_repr
 
-LARGEST_COUNT = 10**9  # of what a whole number counts, where no smaller limit is declared
+LARGEST_COUNT = 10**9  # largest integer, unless a smaller limit is declared
 
 _Options = TypeVar('_Options')
 _TYPE_NAMES = {int: 'int', float: 'float', str: 'string'}
@@ -18,7 +18,7 @@ _TYPE_NAMES = {int: 'int', float: 'float', str: 'string'}
 
 @dataclass(frozen=True)
 class NoOptions:
-    """The options of a score that has none."""
+    """Options of a score without options."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Bounds:
 
     low: float | None = None  # smallest value
     high: float | None = None  # largest value
-    above: float | None = None  # every value is larger
-    below: float | None = None  # every value is smaller
+    above: float | None = None  # exclusive lower bound
+    below: float | None = None  # exclusive upper bound
     choices: tuple[str, ...] = ()
 
     def hold(self, number: float) -> bool:
@@ -41,7 +41,7 @@ class Bounds:
         )
 
     def __str__(self) -> str:
-        """Return the bounds in words; empty where there are none."""
+        """Return the bounds in words; '' if there are none."""
         if self.choices:
             return f'one of {", ".join(self.choices)}'
         words = (
@@ -66,13 +66,13 @@ def option(
     The types are ``int``, ``float``, ``str`` (with ``choices``) and ``tuple[str, ...]``.
 
     Args:
-        default: Its value unless another one is given.
+        default: Default value.
         description: One sentence for the help and the documentation.
         low: Smallest value.
         high: Largest value.
-        above: Every value is larger.
-        below: Every value is smaller.
-        choices: All values of a text.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
+        choices: Allowed values of a string.
     """
     bounds = Bounds(low, high, above, below, choices)
     return field(default=default, metadata={'bounds': bounds, 'description': description})
@@ -80,17 +80,17 @@ def option(
 
 @dataclass(frozen=True)
 class OptionDescription:
-    """What a person has to know of one option."""
+    """Description of one option, for documentation."""
 
     name: str
     type: str  # int, float, string or list of names
     default: Any  # a plain YAML value
-    range: str  # the allowed values in words; empty where every value of the type is allowed
+    range: str  # the allowed values in words; '' if every value of the type is allowed
     description: str  # one sentence
 
 
 def describe(options_type: type) -> list[OptionDescription]:
-    """Return the descriptions of all options of a score, in their order."""
+    """Return the descriptions of all options of a score, in order."""
     hints = get_type_hints(options_type)
     defaults = plain(options_type())
     return [
@@ -106,12 +106,12 @@ def checked(score: str, options_type: type[_Options], given: Mapping[str, Any]) 
     """Return a score's options in their declared types.
 
     Args:
-        score: Its name, for messages.
-        options_type: Dataclass whose fields are made by ``option``.
-        given: Values that are not to be the defaults, by name.
+        score: Name of the score, for messages.
+        options_type: Dataclass with fields created by ``option``.
+        given: Values other than the defaults, by name.
 
     Raises:
-        NavMonitorError: There is no such option, or a value has another type or is out of range.
+        NavMonitorError: An option does not exist, or a value has another type or is out of range.
     """
     hints = get_type_hints(options_type)
     known = {f.name: f.metadata['bounds'] for f in fields(options_type)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""When a neuron counts as on."""
+"""Thresholds above which a neuron is on."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def choose_thresholds(
     if rule == 'zero' and np.median(on_rate) > ALWAYS_ON:
         raise NavMonitorError(
             f'{score}: {np.mean(on_rate > ALWAYS_ON):.0%} of the monitored neurons are above '
-            '0 on almost every training image, so a pattern at 0 says nothing (as after '
+            '0 on almost every training image, so a pattern at 0 carries no information (as after '
             'global average pooling); use threshold auto or quantile'
         )
     thresholds = np.zeros(features.shape[1], np.float32)
@@ -56,7 +56,8 @@ def describe_rule(thresholds: np.ndarray, rule: str, quantile: float) -> str:
         return 'on above 0'
     if rule == 'auto':
         return (
-            f'on above its {quantile:g} quantile in training (a pattern at 0 would say '
-            'little: most neurons are positive on most images)'
+            f'on above its {quantile:g} quantile in training (a pattern at 0 would carry little '
+            'information: most '
+            ' neurons are positive on most images)'
         )
     return f'on above its {quantile:g} quantile in training'

@@ -13,7 +13,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.gaussian import Gaussian, GaussianOptions
 from nav_monitor_ros.scores.score_options import option
 
-MAX_WINDOW = 1000  # frames that are kept of a class
+MAX_WINDOW = 1000  # largest number of frames kept per class
 
 _Recent = dict[int, 'deque[tuple[int, np.ndarray]]']  # class -> (frame's number, its features)
 

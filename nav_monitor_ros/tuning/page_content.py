@@ -1,4 +1,4 @@
-"""What the page of class tuning over training shows, packed for the script that draws it."""
+"""Contents of the class tuning page, packed for the script that draws it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from nav_monitor_ros.views.pages.data_uris import data_uri
 from nav_monitor_ros.views.pages.rendering import render
 
-# Okabe and Ito's colours first, then Tol's muted ones; told apart by colour-blind people as far as
-# twelve colours can be, and every component carries its class's letter besides.
+# Okabe and Ito's colours first, then Tol's muted ones; colour-blind people can distinguish them as
+# far as possible with twelve colours, and every component also has its class's letter.
 CLASS_COLORS = (
     '#e69f00', '#56b4e9', '#009e73', '#f0e442', '#0072b2', '#d55e00', '#cc79a7', '#332288',
     '#882255', '#999933', '#117733', '#aa4499',
@@ -21,7 +21,8 @@ CLASS_COLORS = (
 _TEXT = {
     'informedness': ('J', 'informedness J (Youden): share of the class minus share of the others '
                      'above the best threshold'),
-    'precision': ('precision@100', 'share of the class among the 100 images that drive it most'),
+    'precision': ('precision@100', 'share of the class among the 100 images with the strongest '
+    'response'),
     'csi': ('CSI', "class selectivity index (Morcos): the strongest class's mean against the mean "
             'of the others'),
     'nmi': ('NMI', 'normalised mutual information of response and class'),
@@ -30,27 +31,27 @@ _TEXT = {
 
 @dataclass(frozen=True, eq=False)
 class TuningContent:
-    """What the page shows: T checkpoints, K kinds of labels, n components of all layers."""
+    """Contents of the page: T checkpoints, K kinds of labels, n components of all layers."""
 
     network: str
     class_names: tuple[str, ...]
-    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, channels, those recorded
+    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, channels, recorded channels
     checkpoints: tuple[str, ...]
     accuracies: tuple[float | None, ...]
     kinds: tuple[str, ...]  # true, predicted
     measures: tuple[str, ...]
     mean_j: list[list[list[float]]]  # (T, K, layers)
-    bars: int  # classes of which a component keeps numbers
+    bars: int  # classes whose values are kept per component
     shown: int  # top images of a component
-    tiles: tuple[int, ...]  # numbers of the images in the sprite
+    tiles: tuple[int, ...]  # indices of the images in the sprite
     tile_side: int  # pixels
-    sprite: bytes  # JPEG, 32 tiles a row
+    sprite: bytes  # JPEG, 32 tiles per row
     arrays: Mapping[str, np.ndarray]
-    lines: tuple[str, ...]  # below the title
+    lines: tuple[str, ...]  # lines below the title
 
 
 def tuning_html(content: TuningContent) -> str:
-    """Return the page, a whole HTML file that asks nobody for anything."""
+    """Return the page, a self-contained HTML file."""
     packed, directory = [], {}
     start = 0
     for name, values in content.arrays.items():
@@ -94,7 +95,7 @@ def tuning_html(content: TuningContent) -> str:
 
 
 def marks(names: tuple[str, ...]) -> list[str]:
-    """Return what stands for each class in a cell: the name where all are short, else letters."""
+    """Return the symbol of each class in a cell: its name if all are short, else letters."""
     if all(len(name) <= 2 for name in names):
         return list(names)
     if len(names) <= 26:

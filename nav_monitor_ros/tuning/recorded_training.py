@@ -1,4 +1,4 @@
-"""Class tuning recorded while a network is trained."""
+"""Recording of class tuning during training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.tuning.recorder import TuningOptions, TuningRecorder
 from nav_monitor_ros.tuning.recording_files import INDEX, TuningRecording, require_unused
 
-_WEIGHTS = 'weights'  # folder in the recording's
-IMAGES = 3000  # of the training images at most, evenly chosen
+_WEIGHTS = 'weights'  # folder within the recording
+IMAGES = 3000  # largest number of training images, evenly chosen
 
 
 class RecordedTraining:
-    """Records the class tuning, and keeps the weights, of a network in training."""
+    """Records the class tuning of a network during training, and saves its weights."""
 
     def __init__(
         self,
@@ -39,11 +39,10 @@ class RecordedTraining:
         threads: int = 1,
         progress: Progress = lambda what, done, total: None,
     ) -> None:
-        """Prepare a recording; its files come with the first checkpoint.
+        """Prepare a recording; its files are created with the first checkpoint.
 
         Args:
-            folder: Folder of the recording. One that the same training has begun there is
-                continued.
+            folder: Folder of the recording; a recording of the same training is continued.
             network: Name of the network, for display.
             preprocess: Preprocessing of the network's input.
             class_names: Class names of the network.
@@ -54,7 +53,7 @@ class RecordedTraining:
             progress: Called with the stage, the number of images done and the total.
 
         Raises:
-            NavMonitorError: The folder holds something else than a recording.
+            NavMonitorError: The folder holds other files than a recording.
         """
         if not (folder / INDEX).exists():
             require_unused(folder)
@@ -74,7 +73,7 @@ class RecordedTraining:
 
         Args:
             name: Name of the checkpoint.
-            network: As it is now; it is left as it is.
+            network: Network in its current state; it is not modified.
             data: The training images, the same ones each time.
 
         Raises:
@@ -103,10 +102,10 @@ class RecordedTraining:
         return self._folder / _WEIGHTS / f'{checkpoint.replace(" ", "_")}.safetensors'
 
     def _require_same_training(self, name: str, classifier: Classifier) -> None:
-        """Check that a checkpoint that is recorded already had these weights.
+        """Check that a recorded checkpoint had these weights.
 
         Raises:
-            NavMonitorError: It had others.
+            NavMonitorError: It had other weights.
         """
         assert self._recorder is not None
         recording = self._recorder.recording

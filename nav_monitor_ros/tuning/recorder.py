@@ -1,4 +1,4 @@
-"""Class tuning over training: checkpoint by checkpoint, what each component answers to a class."""
+"""Record class tuning over training: the responses to each class, checkpoint by checkpoint."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from nav_monitor_ros.tuning.statistics import BINS, NO_IMAGE, CheckpointTuning, 
 
 OUTPUT = 'output'  # the logits
 COMPONENTS = 256
-SHOWN = 8  # top images of a component that get a thumbnail
+SHOWN = 8  # top images per component with a thumbnail
 _BATCH = 64
-_LARGEST = 2 << 30  # bytes of counts that a checkpoint may need
+_LARGEST = 2 << 30  # bytes, largest counts of a checkpoint
 
 
 @dataclass(frozen=True)
 class TuningOptions:
-    """What is recorded of each checkpoint."""
+    """Options for recording a checkpoint."""
 
-    layers: tuple[str, ...] = ()  # names or numbers; none: the early stages, penultimate, output
-    components: int = COMPONENTS  # of a layer at most, evenly chosen
-    response: str = 'max'  # of a channel over its positions: max or mean
+    # Names or numbers; if empty, the early stages, penultimate and output.
+    layers: tuple[str, ...] = ()
+    components: int = COMPONENTS  # largest number per layer, evenly chosen
+    response: str = 'max'  # response of a channel over its positions: max or mean
 
 
 class TuningRecorder:
@@ -51,20 +52,20 @@ class TuningRecorder:
         network: str,
         replace: bool = False,
     ) -> None:
-        """Begin a recording, or go on with one that was interrupted.
+        """Start a recording, or continue an interrupted one.
 
         Args:
             folder: Folder of the recording.
             classifier: The network, with the weights of any checkpoint.
-            source: Images; their labels, where there are any, are the true classes.
+            source: Images; their labels, if any, are the true classes.
             class_names: Class names of the network.
             options: Options of the recording.
             network: Name of the network, for display.
             replace: Start over if the folder holds a recording.
 
         Raises:
-            NavMonitorError: An option cannot be met, labels are none of the classes, or the folder
-                holds another recording.
+            NavMonitorError: An option cannot be satisfied, labels are not among the classes, or the
+                folder holds another recording.
         """
         source = source.oriented(classifier.preprocess.exif).numbered_for(class_names)
         self._classifier = classifier
@@ -92,7 +93,7 @@ class TuningRecorder:
         classifier: RunningNetwork | None = None,
         progress: Progress = lambda what, done, total: None,
     ) -> CheckpointTuning | None:
-        """Run all images through the network and write what was seen as the next checkpoint.
+        """Run all images through the network and write the responses as the next checkpoint.
 
         Args:
             name: Name of the checkpoint; None is returned if the recording has it already, of the
@@ -101,8 +102,8 @@ class TuningRecorder:
             progress: Called with the stage, the number of images done and the total.
 
         Raises:
-            NavMonitorError: An image cannot be read, a file not be written, or a checkpoint of this
-                name has other weights.
+            NavMonitorError: An image cannot be read, a file cannot be written, or a checkpoint of
+                this name has other weights.
         """
         classifier = self._classifier if classifier is None else classifier
         fingerprint = classifier.fingerprint()
@@ -121,7 +122,7 @@ class TuningRecorder:
                 activations = classifier(
                     np.stack([preprocess.apply(source.image(int(row))) for row in rows])
                 )
-                invalid.valid(source, rows, activations)  # goes on: the page shows it
+                invalid.valid(source, rows, activations)  # continue: the page shows it
                 seen.add(
                     {
                         layer: _responses(activations, layer, self._response)[:, components]
@@ -138,7 +139,7 @@ class TuningRecorder:
         return seen
 
     def _new_thumbnails(self, seen: CheckpointTuning) -> dict[int, np.ndarray]:
-        """Return pictures of the images that drive a component most and have none yet."""
+        """Return thumbnails of the top images of components that have none yet."""
         top = [layer.top_images[:, :SHOWN].ravel() for layer in seen.layers]
         wanted = set(np.concatenate(top).tolist()) - {NO_IMAGE} - set(self.recording.thumbnails())
         rows = {int(place): row for row, place in enumerate(self._source.places)}
@@ -153,25 +154,27 @@ def merge_recordings(
     """Merge recordings of the same checkpoints over disjoint parts of one source.
 
     Args:
-        folders: At least two.
-        output: The folder that the merged recording goes to.
+        folders: At least two recordings.
+        output: Folder of the merged recording.
         progress: Called with the stage, the number of images done and the total.
 
     Raises:
-        NavMonitorError: They were not recorded alike, share images, or cannot be read.
+        NavMonitorError: They were not recorded with the same options, share images, or cannot be
+            read.
     """
     parts = [TuningRecording.open(folder) for folder in folders]
     for before, after in pairwise(parts):
         if replace(before.about, images='') != replace(after.about, images=''):
             raise NavMonitorError(
-                f'{before.folder} and {after.folder} were not recorded alike: network, classes, '
+                f'{before.folder} and {after.folder} were not recorded with the same options: '
+                'network, classes, '
                 'layers and response must be the same'
             )
         if _location(before.about.images) != _location(after.about.images):
             raise NavMonitorError(
-                f'{before.folder} and {after.folder} are of different sources '
+                f'{before.folder} and {after.folder} have different sources '
                 f'({before.about.images} and {after.about.images}), whose images have the same '
-                'numbers; only parts of one source are merged'
+                'numbers; only parts of one source can be merged'
             )
         if before.fingerprints != after.fingerprints:
             raise NavMonitorError(
@@ -182,7 +185,7 @@ def merge_recordings(
                 f'{before.folder} and {after.folder} have different checkpoints'
             )
     if (output / 'tuning.json').exists():
-        raise NavMonitorError(f'{output} holds a recording already; name another folder')
+        raise NavMonitorError(f'{output} already holds a recording; name another folder')
     images = ' + '.join(part.about.images for part in parts)
     merged = TuningRecording.create(output, replace(parts[0].about, images=images))
     known: dict[int, np.ndarray] = {}
@@ -207,19 +210,19 @@ def record_checkpoints(
     checkpoints: Sequence[tuple[str, Callable[[], RunningNetwork]]],
     progress: Progress = lambda what, done, total: None,
 ) -> int:
-    """Record a list of checkpoints; those that the recording has already are passed over.
+    """Record a list of checkpoints; those already in the recording are skipped.
 
     Args:
         recorder: Recorder that writes the recording.
-        checkpoints: Name, and what makes the network with its weights, of each.
+        checkpoints: For each, its name and a function that loads the network with its weights.
         progress: Called with the stage, the number of images done and the total.
 
     Returns:
-        How many were recorded.
+        The number of recorded checkpoints.
 
     Raises:
-        NavMonitorError: A checkpoint cannot be loaded, a file not be written, or one of its name
-            has other weights.
+        NavMonitorError: A checkpoint cannot be loaded, a file cannot be written, or a checkpoint of
+            the same name has other weights.
     """
     return sum(
         recorder.record(name, load(), progress) is not None for name, load in checkpoints
@@ -227,7 +230,7 @@ def record_checkpoints(
 
 
 def _chosen(classifier: RunningNetwork, options: TuningOptions) -> list[tuple[str, np.ndarray]]:
-    """Return the layers that are recorded, and which of their components."""
+    """Return the recorded layers and their recorded components."""
     if options.components < 1:
         raise NavMonitorError(f'--components {options.components}: must be at least 1')
     if options.layers:
@@ -268,7 +271,7 @@ def _check_size(about: RecordingOf) -> None:
 
 
 def _responses(activations: Activations, layer: str, response: str) -> np.ndarray:
-    """Return one number for each image and component, float32 (N, channels)."""
+    """Return the response of each image and component, float32 (N, channels)."""
     if layer == OUTPUT:
         return activations.logits
     if layer == PENULTIMATE:

@@ -31,14 +31,17 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class RecordingOf:
-    """What is recorded; recordings merge, and continue, where all of it but ``images`` agrees."""
+    """Description of a recording.
+
+    Recordings can be merged and continued if all fields but ``images`` agree.
+    """
 
     network: str
     class_names: tuple[str, ...]
-    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, its channels, those recorded
-    response: str  # of a channel: max or mean over its positions
-    images: str  # the source, for people
-    preprocess: str = ''  # of the network's input, as JSON; '' where it was not noted
+    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, channels, recorded channels
+    response: str  # response of a channel: max or mean over its positions
+    images: str  # the source, for display
+    preprocess: str = ''  # preprocessing as JSON; '' if not recorded
 
 
 class TuningRecording:
@@ -53,18 +56,18 @@ class TuningRecording:
     ) -> None:
         self.folder = folder
         self.about = about
-        self.checkpoints = checkpoints  # names, in their order
+        self.checkpoints = checkpoints  # names, in order
         self.fingerprints = dict(fingerprints or {})  # checkpoint -> checksum of its weights
 
     @classmethod
     def create(
         cls, folder: Path, about: RecordingOf, *, replace: bool = False
     ) -> TuningRecording:
-        """Return a recording to add checkpoints to: a new one, or one that was interrupted.
+        """Return a recording to add checkpoints to: a new one, or an interrupted one.
 
         Args:
             folder: Folder of the recording.
-            about: What is recorded.
+            about: Description of the recording.
             replace: Start over if the folder holds a recording.
 
         Raises:
@@ -96,14 +99,14 @@ class TuningRecording:
         """Open a recording.
 
         Raises:
-            NavMonitorError: There is none, or it cannot be read.
+            NavMonitorError: It does not exist or cannot be read.
         """
         try:
             found = json.loads((folder / INDEX).read_text(encoding='utf-8'))
             if found['format'] != _FORMAT:
                 raise NavMonitorError(
                     f'{folder} is a recording of format {found["format"]}, not {_FORMAT}; record '
-                    'it anew'
+                    'it again'
                 )
             about = RecordingOf(
                 network=str(found['network']),
@@ -131,18 +134,18 @@ class TuningRecording:
         """Return whether a checkpoint is recorded.
 
         Args:
-            checkpoint: Its name.
+            checkpoint: Name of the checkpoint.
             fingerprint: Fingerprint of its weights.
 
         Raises:
-            NavMonitorError: One of this name is, with other weights.
+            NavMonitorError: A checkpoint of this name was recorded with other weights.
         """
         if checkpoint not in self.checkpoints:
             return False
         if self.fingerprints.get(checkpoint, fingerprint) != fingerprint:
             raise NavMonitorError(
-                f"{self.folder} has a checkpoint '{checkpoint}' of other weights; name another "
-                'folder, or the file otherwise'
+                f"{self.folder} has a checkpoint '{checkpoint}' of other weights; choose another "
+                "folder, or rename the file"
             )
         return True
 
@@ -152,18 +155,18 @@ class TuningRecording:
         thumbnails: Mapping[int, np.ndarray],
         fingerprint: str = '',
     ) -> None:
-        """Write a checkpoint, complete or not at all.
+        """Write a checkpoint atomically.
 
         Args:
-            checkpoint: After all images.
+            checkpoint: Statistics over all images.
             thumbnails: Number of an image -> uint8 (h, w, 3) RGB, ``THUMBNAIL`` pixels at most.
             fingerprint: Fingerprint of its weights; '' if unknown.
 
         Raises:
-            NavMonitorError: A file cannot be written, or such a checkpoint is there.
+            NavMonitorError: A file cannot be written, or the checkpoint already exists.
         """
         if checkpoint.name in self.checkpoints:
-            raise NavMonitorError(f"{self.folder} has a checkpoint '{checkpoint.name}' already")
+            raise NavMonitorError(f"{self.folder} already has a checkpoint '{checkpoint.name}'")
         arrays: dict[str, np.ndarray] = {'images': checkpoint.images, 'labels': checkpoint.labels}
         for place, layer in enumerate(checkpoint.layers):
             for field in fields(LayerTuning):
@@ -180,7 +183,7 @@ class TuningRecording:
         """Read a checkpoint.
 
         Args:
-            place: Its place among ``checkpoints``.
+            place: Index into ``checkpoints``.
 
         Raises:
             NavMonitorError: The file cannot be read, or does not belong to the recording.
@@ -211,7 +214,7 @@ class TuningRecording:
         return read
 
     def thumbnails(self) -> dict[int, np.ndarray]:
-        """Return small pictures of the top images: number -> uint8 (h, w, 3) RGB.
+        """Return thumbnails of the top images: number -> uint8 (h, w, 3) RGB.
 
         Raises:
             NavMonitorError: The file cannot be read.
@@ -233,10 +236,10 @@ class TuningRecording:
             raise NavMonitorError(f'{path} is unreadable: {_reason(error)}') from None
 
     def _clear(self) -> None:
-        """Remove all checkpoints; other files in the folder stay."""
+        """Remove all checkpoints; other files in the folder are kept."""
         files = [self._file(place) for place in range(len(self.checkpoints))]
         self.checkpoints, self.fingerprints = [], {}
-        self._write_index()  # first: what it does not list is overwritten if removing fails
+        self._write_index()  # first, so that unlisted files are overwritten if removal fails
         for path in (*files, self.folder / _THUMBNAILS):
             try:
                 path.unlink(missing_ok=True)
@@ -276,7 +279,7 @@ def require_unused(folder: Path) -> None:
     """Check that a new recording may be written to a folder.
 
     Raises:
-        NavMonitorError: Something else is there.
+        NavMonitorError: It holds other files.
     """
     if (folder.exists() or folder.is_symlink()) and not folder.is_dir():
         raise NavMonitorError(f'{folder} is not a folder; name another one')
@@ -285,7 +288,7 @@ def require_unused(folder: Path) -> None:
 
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Return a small picture of an image.
+    """Return a thumbnail of an image.
 
     Args:
         image: uint8 (H, W, 3) RGB or (H, W).

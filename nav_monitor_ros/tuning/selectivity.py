@@ -1,4 +1,4 @@
-"""How selective a component is for a class, from histograms of its responses."""
+"""Class selectivity of a component, from histograms of its responses."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from nav_monitor_ros.tuning.statistics import KEPT, LayerTuning, bin_centres
 
 MEASURES = ('informedness', 'precision', 'csi', 'nmi')
 PERMUTATIONS = 100
-FEWEST = 5  # images of a class that can be said to drive a component; one always lies somewhere
-LEVEL = 0.99  # of the permuted labels' selectivity, below which a component shows nothing
-_BLOCK = 1 << 22  # numbers that are worked on at a time
+FEWEST = 5  # fewest images of a class that may drive a component; one always has some extreme
+LEVEL = 0.99  # quantile of the permuted labels' selectivity, below which a component is grey
+_BLOCK = 1 << 22  # values processed at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Selectivity:
-    """The selectivity of each of n components, and for which class."""
+    """Selectivity of n components, and the classes for which they are selective."""
 
     values: np.ndarray  # float64 (4, n), in the order of MEASURES, 0 to 1
     classes: np.ndarray  # int64 (4, n), the class that drives the component most
-    floors: np.ndarray  # float64 (4, n), the level that permuted labels reach
+    floors: np.ndarray  # float64 (4, n), floor from permuted labels
     by_class: np.ndarray  # float64 (C, n), informedness of each class
 
 
 def informedness(counts: np.ndarray) -> np.ndarray:
-    """Return how well one threshold on the response tells each class from all others.
+    """Return how well one threshold on the response separates each class from all others.
 
     Youden's J (W. J. Youden, "Index for rating diagnostic tests", Cancer 3, 1950), the largest
     difference over thresholds between the share of the class and the share of the others that
-    respond at least so much. 1: the component responds more to every image of the class than to
-    any other. A component that falls silent for a class is not driven by it, so it gets 0.
+    respond at least that strongly. 1: the component responds more to every image of the class than
+    to any other. A component that responds less to a class is not driven by it and gets 0.
 
     Args:
-        counts: int (C, n, B), images of each class in each bin, bins rising.
+        counts: int (C, n, B), images of each class in each bin, bins ascending.
 
     Returns:
         float64 (C, n), 0 to 1; 0 for a class without images.
@@ -50,7 +50,7 @@ def informedness(counts: np.ndarray) -> np.ndarray:
 
 
 def class_selectivity_index(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much the strongest class's mean response stands above that of all others.
+    """Return how far the strongest class's mean response exceeds that of all others.
 
     (m_max - m_others) / (m_max + m_others), m_others the mean of the other classes' means (A. S.
     Morcos et al., "On the importance of single directions for generalization", ICLR 2018).
@@ -73,7 +73,7 @@ def class_selectivity_index(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def normalized_mutual_information(counts: np.ndarray) -> np.ndarray:
-    """Return how much the response's bin and the class tell of one another.
+    """Return the normalised mutual information of the response's bin and the class.
 
     I(bin; class) / ((H(bin) + H(class)) / 2) (A. Strehl and J. Ghosh, "Cluster ensembles", JMLR 3,
     2002, with the arithmetic mean, as scikit-learn has it).
@@ -95,17 +95,17 @@ def normalized_mutual_information(counts: np.ndarray) -> np.ndarray:
     shared = class_entropy + bin_entropy - (whole - joint)
     mean = (class_entropy + bin_entropy) / 2
     with np.errstate(divide='ignore', invalid='ignore'):
-        # Rounding leaves some 1e-16 of what cancels.
+        # Rounding leaves about 1e-16 where terms cancel.
         return np.where(mean > 1e-9, np.clip(shared / mean, 0, 1), 0.0)
 
 
 def precision(labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the share of the commonest class among the images that drive a component most.
+    """Return the share of the most frequent class among a component's top images.
 
     Precision at 100 (B. Zhou et al., "Object detectors emerge in deep scene CNNs", ICLR 2015).
 
     Args:
-        labels: int64 (n, K), the labels of the top images; -1 counts for nothing.
+        labels: int64 (n, K), the labels of the top images; -1 is ignored.
         classes: C.
 
     Returns:
@@ -121,14 +121,14 @@ def selectivity(
     layer: LayerTuning, kind: int, labels_of: np.ndarray, class_counts: np.ndarray,
     permutations: int = PERMUTATIONS, seed: int = 0,
 ) -> Selectivity:
-    """Return how selective the components of a layer are.
+    """Return the selectivity of the components of a layer.
 
-    Classes with fewer than ``FEWEST`` images are among the others only.
+    Classes with fewer than ``FEWEST`` images only count among the others.
 
     Args:
-        layer: Its responses.
-        kind: ``TRUE`` or ``PREDICTED``, which labels count.
-        labels_of: int64 (highest image number + 1,), the label of each image, -1 where unknown.
+        layer: Responses of the layer.
+        kind: Labels to use, ``TRUE`` or ``PREDICTED``.
+        labels_of: int64 (highest image number + 1,), the label of each image, -1 if unknown.
         class_counts: int64 (C,), images of each class.
         permutations: Number of permutations of the labels, for the floor; 0 for a floor of 0.
         seed: Random seed for the permutations.
@@ -180,11 +180,11 @@ def _permuted(class_counts: np.ndarray, permutations: int, seed: int) -> list[np
 def _floors(
     counts: np.ndarray, centres: np.ndarray, permuted: list[np.ndarray], enough: np.ndarray
 ) -> np.ndarray:
-    """Return what the components reach when labels mean nothing, float64 (4, n).
+    """Return the components' selectivity for meaningless labels, float64 (4, n).
 
-    Images in the order of their responses, with permuted labels, cut where the component's bins
-    end: for each component a draw from the multivariate hypergeometric distribution that its
-    pooled histogram gives, without the images themselves. All components share the permutations.
+    Images are sorted by response, given permuted labels and cut at the bin edges of the component:
+    for each component, this is a draw from the multivariate hypergeometric distribution of its
+    pooled histogram, without the images themselves. All components share the permutations.
     """
     classes, count, _ = counts.shape
     floors = np.zeros((len(MEASURES), count))
@@ -207,7 +207,7 @@ def _floors(
 
 
 def _precision_floor(class_counts: np.ndarray) -> float:
-    """Return the share that some class reaches among images drawn blindly with 1 % at most."""
+    """Return the share that any class reaches among random images with probability at most 1 %."""
     images = int(class_counts.sum())
     drawn = min(KEPT, images)
     for found in range(drawn + 1):

@@ -1,4 +1,4 @@
-"""What the components of a layer answer to the images of each class: sums that merge."""
+"""Responses of a layer's components to the images of each class, as mergeable sums."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 
-TRUE, PREDICTED = 0, 1  # which labels an image is counted under
+TRUE, PREDICTED = 0, 1  # kinds of labels
 KEPT = 100  # top images of a component
 
-# The bins are the same for every network, so that statistics merge without knowing any range:
-# eight to the octave from 2^-12 to 2^12 on either side of a bin for zero.
+# The bins are the same for every network, so that statistics can be merged without known ranges:
+# eight per octave from 2^-12 to 2^12 on either side of a bin for zero.
 _PER_OCTAVE, _OCTAVES = 8, 12
 _SIDE = 2 * _OCTAVES * _PER_OCTAVE
 BINS = 2 * _SIDE + 1
@@ -28,8 +28,8 @@ def bin_of(values: np.ndarray) -> np.ndarray:
         values: float, finite, of any shape.
 
     Returns:
-        int64 of that shape, 0 to ``BINS - 1``, rising with the response. ``ZERO_BIN`` holds what
-        is smaller than 2^-12 in absolute value; the outermost bins what is beyond 2^12.
+        int64 of that shape, 0 to ``BINS - 1``, increasing with the response. ``ZERO_BIN`` holds
+        absolute values below 2^-12, the outermost bins those beyond 2^12.
     """
     magnitude = np.abs(values).astype(np.float64)
     with np.errstate(divide='ignore'):
@@ -39,7 +39,7 @@ def bin_of(values: np.ndarray) -> np.ndarray:
 
 
 def bin_centres() -> np.ndarray:
-    """Return the geometric middle of each bin, float64 (BINS,)."""
+    """Return the geometric mean of each bin's edges, float64 (BINS,)."""
     steps = np.arange(1, _SIDE + 1)
     above = 2.0 ** ((steps - 0.5) / _PER_OCTAVE - _OCTAVES)
     return np.concatenate([-above[::-1], [0.0], above])
@@ -49,7 +49,7 @@ def bin_centres() -> np.ndarray:
 class LayerTuning:
     """The responses of some components of one layer, by class.
 
-    Responses that are no finite numbers are counted in ``broken`` and nowhere else.
+    Responses that are not finite are only counted in ``broken``.
     """
 
     name: str
@@ -61,8 +61,8 @@ class LayerTuning:
     broken: np.ndarray  # int64 (n,), responses that are NaN or infinite
     lowest: np.ndarray  # float64 (n,)
     highest: np.ndarray  # float64 (n,)
-    top_values: np.ndarray  # float32 (n, KEPT), falling; -inf where there are fewer images
-    top_images: np.ndarray  # int64 (n, KEPT), NO_IMAGE where there are fewer
+    top_values: np.ndarray  # float32 (n, KEPT), descending; -inf if there are fewer images
+    top_images: np.ndarray  # int64 (n, KEPT), NO_IMAGE if there are fewer
 
     @classmethod
     def empty(cls, name: str, components: np.ndarray, classes: int) -> LayerTuning:
@@ -70,7 +70,7 @@ class LayerTuning:
 
         Args:
             name: Name of the layer.
-            components: int64 (n,), which of its components are looked at.
+            components: int64 (n,), indices of the recorded components.
             classes: C.
         """
         count = len(components)
@@ -90,16 +90,16 @@ class LayerTuning:
 
     @property
     def dead(self) -> np.ndarray:
-        """Return which components answered every image alike, bool (n,)."""
+        """Return which components gave every image the same response, bool (n,)."""
         return ~(self.highest > self.lowest)
 
     def add(self, responses: np.ndarray, labels: np.ndarray, images: np.ndarray) -> None:
-        """Take in the responses to some images.
+        """Add the responses to some images.
 
         Args:
             responses: float32 (N, n).
             labels: int64 (2, N), true and predicted; -1 for an image without a true label.
-            images: int64 (N,), numbers that no other image has.
+            images: int64 (N,), unique numbers of the images.
         """
         finite = np.isfinite(responses)
         self.broken += (~finite).sum(0)
@@ -126,10 +126,10 @@ class LayerTuning:
         )
 
     def merge(self, other: LayerTuning) -> None:
-        """Take in the statistics of other images.
+        """Merge the statistics of other images.
 
         Raises:
-            NavMonitorError: They are of another layer, or of other components or classes.
+            NavMonitorError: They belong to another layer, or to other components or classes.
         """
         if (
             self.name != other.name
@@ -137,7 +137,8 @@ class LayerTuning:
             or self.counts.shape != other.counts.shape
         ):
             raise NavMonitorError(
-                f"layer '{self.name}' and layer '{other.name}' were not recorded alike"
+                f"layer '{self.name}' and layer '{other.name}' were not recorded with the same "
+                "options"
             )
         self.counts += other.counts
         self.sums += other.sums
@@ -149,10 +150,10 @@ class LayerTuning:
         self._keep_top(other.top_values, other.top_images)
 
     def _keep_top(self, values: np.ndarray, images: np.ndarray) -> None:
-        """Keep the largest of what is there and what comes, (n, M) each; of equals, the first."""
+        """Keep the largest of the existing and the new values, (n, M) each; in a tie, the first."""
         values = np.concatenate([self.top_values, values], axis=1)
         images = np.concatenate([self.top_images, images], axis=1)
-        # Places that hold no image come last, whatever their value.
+        # Empty entries come last, whatever their value.
         unnamed = np.where(images == NO_IMAGE, np.iinfo(np.int64).max, images)
         order = np.lexsort((unnamed, -values), axis=1)[:, :KEPT]
         self.top_values = np.take_along_axis(values, order, axis=1)
@@ -161,16 +162,16 @@ class LayerTuning:
 
 @dataclass(eq=False)
 class CheckpointTuning:
-    """All recorded layers of one checkpoint, and what the network said of each image."""
+    """All recorded layers of one checkpoint, and the network's predictions."""
 
     name: str
     layers: tuple[LayerTuning, ...]
     images: np.ndarray  # int64 (N,), their numbers
-    labels: np.ndarray  # int64 (2, N), true (-1 where unknown) and predicted
+    labels: np.ndarray  # int64 (2, N), true (-1 if unknown) and predicted
 
     @property
     def accuracy(self) -> float | None:
-        """Return the share of labelled images that are classified right; None without labels."""
+        """Return the accuracy on labelled images; None without labels."""
         known = self.labels[TRUE] >= 0
         if not known.any():
             return None
@@ -179,12 +180,12 @@ class CheckpointTuning:
     def add(
         self, responses: Mapping[str, np.ndarray], labels: np.ndarray, images: np.ndarray
     ) -> None:
-        """Take in the responses to some images.
+        """Add the responses to some images.
 
         Args:
             responses: Layer's name -> float32 (N, n).
             labels: int64 (2, N), true and predicted.
-            images: int64 (N,), numbers that no other image has.
+            images: int64 (N,), unique numbers of the images.
         """
         for layer in self.layers:
             layer.add(responses[layer.name], labels, images)
@@ -192,10 +193,10 @@ class CheckpointTuning:
         self.labels = np.concatenate([self.labels, labels], axis=1)
 
     def merge(self, other: CheckpointTuning) -> None:
-        """Take in the statistics of other images under the same checkpoint.
+        """Merge the statistics of other images for the same checkpoint.
 
         Raises:
-            NavMonitorError: They were not recorded alike, or an image is in both.
+            NavMonitorError: They were not recorded with the same options, or an image is in both.
         """
         if [layer.name for layer in self.layers] != [layer.name for layer in other.layers]:
             raise NavMonitorError('the recordings have different layers')
@@ -225,7 +226,7 @@ def empty_checkpoint(
 
     Args:
         name: Name of the checkpoint.
-        layers: Name, and components, int64 (n,), of each.
+        layers: Name and components, int64 (n,), of each layer.
         classes: C.
     """
     return CheckpointTuning(

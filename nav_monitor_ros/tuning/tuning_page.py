@@ -1,4 +1,4 @@
-"""A recording of class tuning as a page: numbers for each checkpoint, packed to be small."""
+"""A recording of class tuning as a page, with compactly packed values per checkpoint."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from nav_monitor_ros.tuning.selectivity import (
 )
 from nav_monitor_ros.tuning.statistics import PREDICTED, TRUE, CheckpointTuning
 
-_BARS = 10  # classes of a component whose numbers are kept, the most informed of
-_TILES = 1024  # top images that the page shows, those that stand in most lists
-_QUALITY = 75  # of their JPEG
+_BARS = 10  # classes per component whose values are kept, those with the highest J
+_TILES = 1024  # top images on the page, those in most lists
+_QUALITY = 75  # JPEG quality
 _NO_TILE = 0xFFFF
 
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """What the page shows of one checkpoint, all layers behind one another."""
+    """Values of one checkpoint on the page, all layers concatenated."""
 
     found: tuple[Selectivity, ...]  # for each kind of label
     dead: np.ndarray  # bool (n,)
@@ -46,7 +46,7 @@ def tuning_page(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> tuple[str, list[str]]:
-    """Return the page of a recording, and what a person should know of it.
+    """Return the page of a recording, and a summary.
 
     Args:
         recording: At least one checkpoint.
@@ -56,7 +56,7 @@ def tuning_page(
         progress: Called with the stage, the number of images done and the total.
 
     Returns:
-        HTML, and a sentence a line.
+        HTML, and one sentence per line.
 
     Raises:
         NavMonitorError: A file of the recording cannot be read, or there is no checkpoint.
@@ -164,7 +164,7 @@ def _joined(parts: list[Selectivity]) -> Selectivity:
 
 
 def _flags(found: Selectivity, point: _Checkpoint) -> np.ndarray:
-    """Return what is to be said of each component: bit m, above the floor of measure m."""
+    """Return flags of each component: bit m is set above the floor of measure m."""
     flags = point.dead * 16 + point.broken * 32
     for number in range(len(MEASURES)):
         above = (found.values[number] > found.floors[number]) & ~point.dead
@@ -175,11 +175,11 @@ def _flags(found: Selectivity, point: _Checkpoint) -> np.ndarray:
 def _bars(
     checkpoints: list[_Checkpoint], bars: int, label: type[np.unsignedinteger]
 ) -> dict[str, np.ndarray]:
-    """Return what the bars of a component show: classes, their informedness, their means."""
+    """Return the bars of a component: classes, their informedness, their means."""
     chosen, informed, means, lowest, highest = [], [], [], [], []
     for point in checkpoints:
         for found, mean in zip(point.found, point.means, strict=True):
-            # Most informed first to choose, in the order of the classes to show.
+            # Chosen by highest informedness, shown in the order of the classes.
             best = np.sort(np.argsort(-found.by_class, axis=0, kind='stable')[:bars], axis=0)
             own = np.nan_to_num(np.take_along_axis(mean, best, axis=0), nan=0.0)
             low, high = np.minimum(own.min(axis=0), 0), np.maximum(own.max(axis=0), 0)
@@ -205,7 +205,7 @@ def _bytes(shares: object) -> np.ndarray:
 def _sprite(
     recording: TuningRecording, checkpoints: list[_Checkpoint]
 ) -> tuple[list[int], bytes]:
-    """Return which images are shown, and one JPEG with them in rows of 32."""
+    """Return the indices of the images shown, and one JPEG of them in rows of 32."""
     thumbnails = recording.thumbnails()
     uses = Counter(
         image for point in checkpoints for image in point.top.ravel().tolist()

@@ -29,29 +29,29 @@ ORDERS = ('strongest', 'index')
 COLORMAPS = ('viridis', 'inferno')
 MIN_WIDTH = 320  # pixels
 MAX_WIDTH = 3840  # pixels
-PERCENTILES = (1.0, 99.0)  # of one image's values
+PERCENTILES = (1.0, 99.0)  # percentiles of one image's values
 SCALES = ('training', 'image')
 
-_SAMPLED = 1 << 14  # values that an image's own range is taken from
+_SAMPLED = 1 << 14  # number of values sampled for an image's own range
 _DESIGN_WIDTH = 640  # pixels; wider pictures have a larger legend
-_LEGEND = 64  # rows of the legend, pixels of the design
-_MARGIN = 12  # around the tiles, pixels
-_ASPECT = 0.75  # largest height of the tiles over their width, where that many can be fitted
-_GAP = 2  # between tiles, pixels
-_LABEL = 12  # rows above a tile that bear its channel's number, pixels
-_LABELLED = 30  # pixels of the narrowest tile that bears its number
-_LARGEST_CELL = 56  # pixels of one neuron of a layer without extent
-_ROW_LABEL = 44  # columns left of such a layer's rows for their first index, pixels
+_LEGEND = 64  # rows of the legend, design pixels
+_MARGIN = 12  # margin around the tiles, pixels
+_ASPECT = 0.75  # largest ratio of height to width of the tiles, if they fit
+_GAP = 2  # gap between tiles, pixels
+_LABEL = 12  # rows above a tile for its channel's number, pixels
+_LABELLED = 30  # pixels, narrowest tile with its number
+_LARGEST_CELL = 56  # pixels of one neuron of a layer without spatial extent
+_ROW_LABEL = 44  # columns to the left of such a layer's rows for their first index, pixels
 
 
 def image_scale(maps: np.ndarray) -> tuple[float, float]:
-    """Return the range of one image's values, for where the training's is not wanted or known.
+    """Return the range of one image's values, for use instead of that of training.
 
     Args:
-        maps: float32, of any shape; what is not finite does not count.
+        maps: float32, of any shape; values that are not finite are ignored.
 
     Returns:
-        The 1st and the 99th percentile, of a sample where there are many values; NaN without any.
+        The 1st and the 99th percentile, of a sample if there are many values; NaN without any.
     """
     values = np.asarray(maps, np.float32).ravel()
     # An odd step does not stay in one column.
@@ -65,29 +65,29 @@ def image_scale(maps: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Which value has which colour; the same in every frame."""
+    """Mapping of values to colours, the same in every frame."""
 
     low: float
     high: float
     colormap: str
-    note: str  # what the reader has to know of it
-    above: str  # what lies beyond it
+    note: str  # note on the scale
+    above: str  # note on values beyond it
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """How tiles are laid out; all lengths are pixels."""
+    """Layout of the tiles; all lengths are in pixels."""
 
     rows: int
     columns: int
     tile: tuple[int, int]  # height and width
-    label: int  # rows above each tile for its number; 0 where there are none
+    label: int  # rows above each tile for its number; 0 if there are none
     gap: int
-    gutter: int = 0  # columns left of all tiles for the rows' first indices
+    gutter: int = 0  # columns to the left of all tiles for the rows' first indices
 
     @property
     def places(self) -> int:
-        """Return how many tiles there is room for."""
+        """Return how many tiles fit."""
         return self.rows * self.columns
 
     @property
@@ -111,23 +111,22 @@ def draw_activations(
 ) -> np.ndarray:
     """Draw the maps of one layer for one image.
 
-    Colours mean the same in every frame: the scale is the range that the layer had in training,
-    from 0 up, or symmetric around 0 and diverging from near white where the layer is signed.
-    Values above the range are magenta, below it cyan; values that are no numbers are hatched.
-    Where the scale is another one, the legend says so.
+    Colours have the same meaning in every frame: the scale is the layer's range in training,
+    starting at 0, or symmetric around 0 and diverging from near white if the layer is signed.
+    Values above the range are magenta, values below it cyan; NaN and infinity are hatched. A
+    different scale is stated in the legend.
 
     Args:
         maps: float32 (C, h, w), or (D,) for a layer without spatial extent, whose neurons are
             drawn as one cell each, by index.
         scale: Low and high percentile of the layer's values in training, or of the image's.
         layer: Its name, for the legend.
-        channels: How many tiles at most.
+        channels: Largest number of tiles.
         order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
         colormap: ``viridis`` or ``inferno``, for layers without negative values.
         width: Width of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
-        given: int (C,), an order of the channels that takes the place of ``order``, which then
-            names it.
-        note: What to say of the scale, in the place of the usual note.
+        given: int (C,), an order of the channels that replaces ``order``, which then names it.
+        note: Note on the scale, replacing the default one.
         trained: Whether the scale is that of training rather than this image's own.
 
     Returns:
@@ -154,7 +153,7 @@ def draw_activations(
         if spatial
         else f'{count} of {len(tiles)} neurons, '
     ) + ('strongest first' if strongest else _order_text(order, given))
-    note = 'values that are no numbers: hatched' if invalid else note or limits.note
+    note = 'NaN or infinity: hatched' if invalid else note or limits.note
     legend = _legend(width, layer, facts, note, limits)
     picture, place = _framed(legend, grid)
     _draw_tiles(place, levels, grid, level_table(limits.colormap), hatched=invalid)
@@ -187,7 +186,7 @@ def _strongest(tiles: np.ndarray, count: int) -> np.ndarray:
     """Return the indices of the channels with the largest root mean square, int64 (count,)."""
     flat = tiles.reshape(len(tiles), -1)
     energy = np.einsum('ci,ci->c', flat, flat)
-    energy[np.isnan(energy)] = np.inf  # what is broken must be seen
+    energy[np.isnan(energy)] = np.inf  # invalid values must be visible
     return np.argsort(-energy, kind='stable')[:count]
 
 
@@ -208,16 +207,16 @@ def _scale(low: float, high: float, colormap: str, trained: bool) -> _Scale:
 
 
 def _reduced(tiles: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """Leave pixels out of maps that are much larger than their tiles."""
+    """Subsample maps that are much larger than their tiles."""
     steps = [max(1, size // (2 * side)) for size, side in zip(tiles.shape[1:], tile, strict=True)]
     return tiles[:, :: steps[0], :: steps[1]]
 
 
 def _levels(tiles: np.ndarray, scale: _Scale) -> tuple[np.ndarray, bool]:
-    """Return the level of every value, uint8, and whether any is no number."""
+    """Return the level of every value, uint8, and whether any is not finite."""
     gain = (HIGHEST - LOWEST) / (scale.high - scale.low)
-    offset = LOWEST + 0.5 - gain * scale.low  # 0.5: the conversion to uint8 cuts off
-    # The sum is finite only if all values are, and costs less than to look at each.
+    offset = LOWEST + 0.5 - gain * scale.low  # 0.5: the conversion to uint8 truncates
+    # The sum is finite only if all values are, and is cheaper than testing each.
     with np.errstate(over='ignore', invalid='ignore'):
         broken = not math.isfinite(float(tiles.sum()))
         scaled = tiles * np.float32(gain)
@@ -246,7 +245,7 @@ def _grid(count: int, shape: tuple[int, int], width: int, spatial: bool) -> _Gri
     ]
     if fitting:
         return max(fitting, key=lambda grid: (grid.tile[0] * grid.tile[1], -grid.columns))
-    # So many channels that no tile would be left of them: as many as can be seen.
+    # Too many channels for visible tiles: as many as can be shown.
     columns = max(1, min(count, room // 6))
     grid = _tiles_in(columns, count, shape, room)
     rows = max(1, min(grid.rows, int(_ASPECT * room) // grid.cell[0]))
@@ -254,19 +253,19 @@ def _grid(count: int, shape: tuple[int, int], width: int, spatial: bool) -> _Gri
 
 
 def _tiles_in(columns: int, count: int, shape: tuple[int, int], room: int) -> _Grid:
-    """Return the layout with so many columns."""
+    """Return the layout with the given number of columns."""
     gap = _GAP if room // columns >= 12 else 1 if room // columns >= 4 else 0
     side = room // columns - gap
     height, breadth = shape
     if side >= 3 * breadth:
-        side -= side % breadth  # pixels of one size
+        side -= side % breadth  # scale to equal pixels
     high = min(max(round(side * height / breadth), min(side, 10)), int(_ASPECT * room) - _LABEL)
     label = _LABEL if side >= _LABELLED else 0
     return _Grid(math.ceil(count / columns), columns, (max(1, high), side), label, gap)
 
 
 def _cells(count: int, width: int) -> _Grid:
-    """Return the layout of single neurons: square cells, a round number of them a row."""
+    """Return the layout of single neurons: square cells, a round number of them per row."""
     room = width - 2 * _MARGIN - _ROW_LABEL
     best = _Grid(1, 1, (1, 1), 0, 0, _ROW_LABEL)
     for columns in (count, 10, 16, 20, 32, 50, 64, 100, 128, 200, 256, room):
@@ -283,7 +282,7 @@ def _cells(count: int, width: int) -> _Grid:
 
 
 def _framed(legend: np.ndarray, grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return a picture with the legend, and the place in it where the tiles go."""
+    """Return a picture with the legend, and the area for the tiles."""
     top, width = legend.shape[:2]
     rows, columns = grid.rows * grid.cell[0], grid.columns * grid.cell[1]
     left = _MARGIN + grid.gutter
@@ -320,12 +319,12 @@ def _draw_tiles(
 
 
 def _cells_of(place: np.ndarray, grid: _Grid) -> np.ndarray:
-    """Return the tiles' place as (rows, cell height, columns, cell width, 3), not copied."""
+    """Return a view of the tiles' area as (rows, cell height, columns, cell width, 3)."""
     return place.reshape(grid.rows, grid.cell[0], grid.columns, grid.cell[1], 3)
 
 
 def _hatch(colored: np.ndarray, where: np.ndarray) -> None:
-    """Mark values that are no numbers with diagonal stripes."""
+    """Mark values that are not finite with diagonal stripes."""
     colored[where & _stripes(*where.shape)] = WHITE
 
 
@@ -336,7 +335,7 @@ def _stripes(rows: int, columns: int) -> np.ndarray:
 
 
 def _number_tiles(place: np.ndarray, grid: _Grid, chosen: np.ndarray) -> None:
-    """Write every tile's channel above it."""
+    """Write the channel number above every tile."""
     numbers = _numbers(1 << int(chosen.max()).bit_length(), grid.tile[1])
     labels = np.empty((grid.places, *numbers.shape[1:]), np.uint8)
     labels[: len(chosen)] = numbers[chosen]
@@ -348,7 +347,7 @@ def _number_tiles(place: np.ndarray, grid: _Grid, chosen: np.ndarray) -> None:
 
 @lru_cache(maxsize=8)
 def _numbers(count: int, room: int) -> np.ndarray:
-    """Return the numbers below ``count`` as they are written, uint8 (count, rows, columns, 3)."""
+    """Return pictures of the numbers below ``count``, uint8 (count, rows, columns, 3)."""
     height = 7
     columns = min(room, text_width(str(count - 1), height) + 2)
     written = np.empty((count, _LABEL, columns, 3), np.uint8)
@@ -359,7 +358,7 @@ def _numbers(count: int, room: int) -> np.ndarray:
 
 
 def _number_rows(picture: np.ndarray, grid: _Grid) -> None:
-    """Write the first index of the rows at their left, as many as are legible."""
+    """Write the first index to the left of the rows, as many as are legible."""
     pitch = grid.cell[0]
     step = math.ceil(14 / pitch)
     right = _MARGIN + grid.gutter - 8
@@ -371,7 +370,7 @@ def _number_rows(picture: np.ndarray, grid: _Grid) -> None:
 
 @lru_cache(maxsize=16)
 def _legend(width: int, layer: str, facts: str, note: str, scale: _Scale) -> np.ndarray:
-    """Return the rows above the tiles, uint8 (rows, width, 3), not to be written on."""
+    """Return the rows above the tiles, uint8 (rows, width, 3), read-only."""
     unit = max(1.0, width / _DESIGN_WIDTH)
     legend = np.empty((round(_LEGEND * unit), width, 3), np.uint8)
     paint(legend, BACKGROUND)
@@ -388,7 +387,7 @@ def _legend(width: int, layer: str, facts: str, note: str, scale: _Scale) -> np.
 
 
 def _color_bar(canvas: Canvas, left: float, right: float, scale: _Scale) -> None:
-    """Draw the colours from low to high, and at their ends what lies outside."""
+    """Draw the colours from low to high, with those of values outside at the ends."""
     table = level_table(scale.colormap)
     cap, gap = 12, 3
     ends = (left + cap + gap, right - cap - gap)

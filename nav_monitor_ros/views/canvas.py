@@ -1,4 +1,4 @@
-"""A part of a picture, addressed in pixels of the design, whatever the picture's size."""
+"""A part of a picture, addressed in design pixels, independent of the picture's size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nav_monitor_ros.views.text import put_text, text_width, wrapped
 
 @dataclass(frozen=True)
 class Canvas:
-    """Writes and fills; all lengths are in pixels of the design, ``unit`` real ones each."""
+    """Drawing area; all lengths are in design pixels of ``unit`` real pixels each."""
 
-    pixels: np.ndarray  # uint8 (H, W, 3), drawn on
+    pixels: np.ndarray  # uint8 (H, W, 3), modified in place
     unit: float = 1.0
 
     @property
     def width(self) -> int:
-        """Return the columns there are."""
+        """Return the number of columns."""
         return int(self.pixels.shape[1] / self.unit)
 
     @property
     def height(self) -> int:
-        """Return the rows there are."""
+        """Return the number of rows."""
         return int(self.pixels.shape[0] / self.unit)
 
     def real(self, length: float) -> int:
@@ -32,7 +32,7 @@ class Canvas:
         return max(0, round(length * self.unit))
 
     def area(self, left: float, top: float, right: float, bottom: float) -> Canvas:
-        """Return a part of this canvas, cut where it leaves it."""
+        """Return a part of this canvas, clipped to it."""
         rows = slice(self.real(top), self.real(bottom))
         return Canvas(self.pixels[rows, self.real(left) : self.real(right)], self.unit)
 
@@ -41,7 +41,7 @@ class Canvas:
         paint(self.area(left, top, right, bottom).pixels, color)
 
     def stamp(self, picture: np.ndarray, left: float, top: float) -> None:
-        """Put a picture, uint8 (h, w, 3) of real pixels, with its corner here; cut it off."""
+        """Paste a picture, uint8 (h, w, 3) of real pixels, with its corner here; clip it."""
         place = self.pixels[self.real(top) :, self.real(left) :]
         place = place[: picture.shape[0], : picture.shape[1]]
         place[:] = picture[: place.shape[0], : place.shape[1]]
@@ -49,7 +49,7 @@ class Canvas:
     def frame(
         self, left: float, top: float, right: float, bottom: float, stroke: float, color: Color
     ) -> None:
-        """Paint the edge of a rectangle, inwards."""
+        """Paint the border of a rectangle, inside it."""
         self.fill(left, top, right, top + stroke, color)
         self.fill(left, bottom - stroke, right, bottom, color)
         self.fill(left, top, left + stroke, bottom, color)
@@ -70,7 +70,7 @@ class Canvas:
         bold: bool = False,
         room: float | None = None,
     ) -> float:
-        """Write a line from ``left`` on and return its right end; see ``put_text``."""
+        """Write a line starting at ``left`` and return its right end; see ``put_text``."""
         space = self.width - left if room is None else room
         end = put_text(
             self.pixels,

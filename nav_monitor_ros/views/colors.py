@@ -1,4 +1,4 @@
-"""The colours of all pictures: few, told apart by colour-blind people, even to the eye."""
+"""Colours of all pictures: few, perceptually even, distinguishable by colour-blind people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Color = tuple[int, int, int]  # RGB, 0 .. 255
 
 # Okabe and Ito's palette.
 BLUE = (0, 114, 178)
-SKY = (86, 180, 233)  # blue that also stands out in small spots on dark ground
+SKY = (86, 180, 233)  # blue that is visible in small spots on a dark background
 VERMILLION = (213, 94, 0)
 ORANGE = (230, 159, 0)
 
@@ -33,7 +33,7 @@ OF_STATE: dict[State, Color] = {
     State.OOD: VERMILLION,
     State.INVALID: VERMILLION,
 }
-# What is written on a state's colour: whatever reads better on it.
+# Text colour on a state's colour, chosen for legibility.
 ON_STATE: dict[State, Color] = {
     State.OK: WHITE,
     State.SUSPECT: BLACK,
@@ -48,8 +48,8 @@ _DARKEST, _LIGHTEST = 25.0, 96.0  # CIE lightness L* of the diverging table's en
 
 
 def paint(pixels: np.ndarray, color: Color) -> None:
-    """Give all pixels, uint8 (H, W, 3), one colour."""
-    # Copying a painted row is ten times as fast as to repeat three numbers.
+    """Fill all pixels, uint8 (H, W, 3), with one colour."""
+    # Copying a painted row is ten times as fast as repeating three numbers.
     row = np.empty(pixels.shape[1:], np.uint8)
     row[:] = color
     pixels[:] = row
@@ -63,11 +63,10 @@ def level_table(colormap: str) -> np.ndarray:
         colormap: ``viridis``, ``inferno`` or ``diverging``.
 
     Returns:
-        uint8 (256, 3) RGB, not writable: CYAN, the colour map from LOWEST to HIGHEST, MAGENTA,
-        BLACK.
+        uint8 (256, 3) RGB, read-only: CYAN, the colour map from LOWEST to HIGHEST, MAGENTA, BLACK.
 
     Raises:
-        KeyError: There is no such colour map.
+        KeyError: The colour map does not exist.
     """
     ramp = _RAMPS[colormap]
     table = np.zeros((256, 3), np.uint8)
@@ -92,8 +91,8 @@ def _diverging_ramp() -> np.ndarray:
 def _tones(color: Color) -> np.ndarray:
     """Return a colour's tones from dark to near white in even steps, uint8 (127, 3) RGB.
 
-    In CIELAB, with the colour's own hue; the chroma falls off to both sides of it, to none at the
-    light end and no faster at the dark end than the screen can show.
+    In CIELAB, with the hue of the colour; the chroma decreases on both sides of it, to 0 at the
+    light end, and at the dark end within the gamut of the screen.
     """
     own, green_red, blue_yellow = cv2.cvtColor(
         np.array([[color]], np.float32) / 255, cv2.COLOR_RGB2Lab

@@ -1,4 +1,4 @@
-"""The parts of the overlay that say why: bit patterns, scores and neurons."""
+"""Explanatory parts of the overlay: bit patterns, scores and neurons."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _ON, _OFF, _UNMONITORED = (200, 204, 212), (66, 70, 79), (36, 39, 44)
 _TURNED_ON, _TURNED_OFF = VERMILLION, SKY
 _LARGEST_CELL, _SMALLEST_FRAMED = 14, 5  # pixels of a neuron's cell
 
-# What a cell of the bit grid shows.
+# Contents of a cell of the bit grid.
 _SPRITE_OFF, _SPRITE_ON, _SPRITE_UNMONITORED = 0, 1, 2
-_SPRITE_TURNED_ON, _SPRITE_TURNED_OFF = 3, 5  # and one more where the bit shown is on
+_SPRITE_TURNED_ON, _SPRITE_TURNED_OFF = 3, 5  # plus one if the bit shown is on
 
 
 def draw_patterns(canvas: Canvas, explanation: Explanation | None) -> None:
     """Draw the nearest stored pattern and this frame's, side by side.
 
-    A light cell is a neuron that is on, a dark one off. A neuron whose two bits differ has a
-    coloured frame in both grids: vermillion where it is on against expectation, blue where it is
-    off; its middle shows the bit.
+    A light cell is a neuron that is on, a dark cell one that is off. A neuron whose two bits differ
+    has a coloured frame in both grids: vermillion if it is unexpectedly on, blue if it is
+    unexpectedly off; its centre shows the bit.
 
     Args:
-        canvas: Drawn on.
-        explanation: None where the monitor keeps no patterns.
+        canvas: Canvas to draw on.
+        explanation: Explanation; None if the monitor stores no patterns.
     """
     if explanation is None or not len(explanation.pattern):
         canvas.text('No neuron patterns in this bundle', 0, 12, 9, MUTED)
@@ -76,11 +76,11 @@ def draw_patterns(canvas: Canvas, explanation: Explanation | None) -> None:
 
 
 def draw_scores(canvas: Canvas, verdict: Verdict) -> float:
-    """Draw one bar of -log10 p for each score, and where the decisive one raises the alarm.
+    """Draw one bar of -log10 p per score, and the alarm threshold of the decisive one.
 
     Args:
-        canvas: Drawn on.
-        verdict: The frame's.
+        canvas: Canvas to draw on.
+        verdict: Verdict on the frame.
 
     Returns:
         The row below the last one.
@@ -120,14 +120,14 @@ def draw_neurons(canvas: Canvas, explanation: Explanation | None) -> None:
     """List the neurons that deviate most, with their z-scores.
 
     Args:
-        canvas: Drawn on.
-        explanation: None where the monitor cannot tell.
+        canvas: Canvas to draw on.
+        explanation: Explanation; None if it is not available.
     """
     if explanation is None or not explanation.neurons:
         canvas.text('No deviating neurons to name', 0, 12, 9, MUTED)
         return
     canvas.text('Most deviating neurons', 0, 12, 9, MUTED)
-    columns = 18, 66, 116, canvas.width - 50  # of index, value, bar, z-score
+    columns = 18, 66, 116, canvas.width - 50  # columns of index, value, bar, z-score
     canvas.text('neuron', columns[0], 28, 8, MUTED)
     canvas.text('value', columns[1], 28, 8, MUTED)
     canvas.text_ending_at('z-score', canvas.width, 28, 8, MUTED)
@@ -148,7 +148,7 @@ def p_text(p_value: float) -> str:
 
 
 def _rows(room: float, count: int, pitch: int) -> tuple[float, int]:
-    """Return the distance of rows, wider where there is room, and how many of them fit."""
+    """Return the distance between rows, larger if there is room, and how many fit."""
     shown = max(1, min(count, int(room // pitch)))
     return min(1.25 * pitch, max(pitch, room / shown)), shown
 
@@ -180,7 +180,7 @@ def _z_text(z: float) -> str:
 
 
 def _surprise(p_value: float) -> float:
-    """Return -log10 p; infinite for 0, NaN where p is no probability."""
+    """Return -log10 p; infinite for 0, NaN if p is not a probability."""
     if math.isnan(p_value) or p_value < 0:
         return math.nan
     return -math.log10(p_value) if p_value > 0 else math.inf
@@ -192,7 +192,7 @@ def _share(value: float, whole: float) -> float:
 
 
 def _bar(canvas: Canvas, surprise: float, color: Color) -> None:
-    """Fill a bar from the left over decades; beyond the last one it ends in an arrow."""
+    """Fill a bar from the left over decades; beyond the last one, it ends in an arrow."""
     paint(canvas.pixels, PANEL)
     if math.isnan(surprise):
         paint(canvas.pixels[:, ::4], FAINT)
@@ -221,7 +221,7 @@ def _signed_bar(canvas: Canvas, z: float, color: Color) -> None:
 
 
 def _arrow(pixels: np.ndarray, *, pointing_right: bool) -> None:
-    """Cut the end of a bar to a point: it would go on."""
+    """Cut the end of a bar to a point, since its value is larger."""
     rows = pixels.shape[0]
     cut = np.abs(np.arange(rows) - (rows - 1) / 2).astype(int)
     outside = np.arange(rows // 2 + 1)[None] >= (rows // 2 + 1 - cut)[:, None]
@@ -236,7 +236,7 @@ def _arrow(pixels: np.ndarray, *, pointing_right: bool) -> None:
 def _pattern_key(
     canvas: Canvas, baseline: float, turned_on: int, turned_off: int, left_out: int
 ) -> None:
-    """Say what the marks of the grids mean."""
+    """Write the legend of the grids."""
     left = 0.0
     for sprite, meaning in (
         (_SPRITE_TURNED_ON + 1, f'{turned_on} on, expected off'),
@@ -250,7 +250,7 @@ def _pattern_key(
 
 @lru_cache(maxsize=64)
 def _grid_layout(count: int, height: int, width: int, largest: int) -> tuple[int, int]:
-    """Return the number of columns and the cells' side in pixels, as large as room allows."""
+    """Return the number of columns and the cells' side in pixels, as large as fits."""
     for cell in range(largest, 1, -1):
         columns = width // cell
         if columns and math.ceil(count / columns) * cell <= height:
@@ -259,7 +259,7 @@ def _grid_layout(count: int, height: int, width: int, largest: int) -> tuple[int
 
 
 def _left_out(count: int, columns: int, cell: int, room: np.ndarray) -> int:
-    """Return how many neurons lie below the room that there is."""
+    """Return how many neurons do not fit."""
     return max(0, count - columns * (room.shape[0] // cell))
 
 
@@ -270,7 +270,7 @@ def _sprite_number(neuron: Neuron) -> int:
 
 
 def _sprite_numbers(explanation: Explanation, bits: np.ndarray) -> np.ndarray:
-    """Return which sprite shows each neuron, int64 (D,)."""
+    """Return the sprite of each neuron, int64 (D,)."""
     here, expected = explanation.pattern, explanation.nearest
     numbers = np.where(explanation.monitored, bits.astype(np.int64), _SPRITE_UNMONITORED)
     for changed, sprite in (
@@ -293,10 +293,10 @@ def _bit_grid(numbers: np.ndarray, columns: int, cell: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def _sprites(cell: int) -> np.ndarray:
-    """Return what cells look like, uint8 (8, cell, cell, 3); the last one is empty."""
+    """Return the sprites of cells, uint8 (8, cell, cell, 3); the last one is empty."""
     sprites = np.empty((8, cell, cell, 3), np.uint8)
     sprites[:] = BACKGROUND
-    ink = cell - 1 if cell >= 3 else cell  # a gap tells neighbours apart
+    ink = cell - 1 if cell >= 3 else cell  # a gap separates neighbours
     sprites[_SPRITE_OFF, :ink, :ink] = _OFF
     sprites[_SPRITE_ON, :ink, :ink] = _ON
     sprites[_SPRITE_UNMONITORED, :ink, :ink] = _UNMONITORED

@@ -1,4 +1,4 @@
-"""The picture that explains the alarm: image, verdict, and what the neurons did."""
+"""Overlay that explains the alarm: image, verdict and neurons."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from nav_monitor_ros.views.text import drawn_class, placeholder
 
 MIN_WIDTH = 560  # pixels; narrower pictures would not be legible
 MAX_WIDTH = 3840  # pixels
-DESIGN_WIDTH = 640  # pixels; wider pictures are enlarged, narrower ones lose room
+DESIGN_WIDTH = 640  # pixels; wider pictures are enlarged, narrower ones have less room
 
-# Lengths in pixels of the design.
+# Lengths in design pixels.
 _BANNER = 64
 _MARGIN = 12
-_SIDE = 0.54  # of the width, an image beside the scores
+_SIDE = 0.54  # share of the width, for an image next to the scores
 _PATTERNS = 164
-_EVIDENCE = 310  # rows that scores and neurons need
-_WIDE = 1.85  # images wider than this, over their height, stand above the scores
-_LEAST_HEIGHT = 0.2  # of the width, of an image above the scores
+_EVIDENCE = 310  # rows for scores and neurons
+_WIDE = 1.85  # images with a larger ratio of width to height are above the scores
+_LEAST_HEIGHT = 0.2  # share of the width, for an image above the scores
 
 
 def draw_overlay(
@@ -44,15 +44,15 @@ def draw_overlay(
 ) -> np.ndarray:
     """Draw one frame with its verdict.
 
-    A banner in the state's colour names class, confidence, p-value, state and reason. Below it
-    stand the image, the pattern of the monitored neurons as training had it and as it is, every
-    score's p-value, and the neurons that deviate most. A frame without a verdict is shown grey
-    with the reason. The picture's size depends on the width and the image's shape only.
+    A banner in the state's colour shows class, confidence, p-value, state and reason. Below it are
+    the image, the expected and the actual pattern of the monitored neurons, the p-value of every
+    score, and the neurons that deviate most. A frame without a verdict is shown grey with the
+    reason. The picture's size depends only on the width and the image's shape.
 
     Args:
-        image: uint8 (H, W, 3) RGB, of any size; None where there is none.
-        verdict: The frame's; None where nothing could be judged.
-        alert: What ``ood_alert`` says at this frame.
+        image: uint8 (H, W, 3) RGB, of any size; None without an image.
+        verdict: Verdict on the frame; None if it could not be judged.
+        alert: State of ``ood_alert`` at this frame.
         width: Width of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
 
     Returns:
@@ -90,7 +90,7 @@ def draw_overlay(
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray | None:
-    """Return the image as uint8 (H, W, 3); None where it has no pixels."""
+    """Return the image as uint8 (H, W, 3); None if it has no pixels."""
     if image.ndim not in (2, 3) or not image.size:
         return None
     if image.dtype != np.uint8:
@@ -101,7 +101,7 @@ def _as_rgb(image: np.ndarray) -> np.ndarray | None:
 
 
 def _camera_size(width: float, rows: int, columns: int, beside: bool) -> tuple[int, int]:
-    """Return the width and height of the image's place, pixels of the design."""
+    """Return the width and height of the image area, design pixels."""
     if beside:
         side = int(_SIDE * width)
         return side, round(side * min(1.0, rows / columns))
@@ -128,7 +128,7 @@ def _banner(canvas: Canvas, verdict: Verdict | None, alert: Alert) -> None:
 
 
 def _headline(canvas: Canvas, verdict: Verdict, ink: Color) -> None:
-    """Write the class, and how sure the classifier is of it, as far as there is room."""
+    """Write the class and its confidence, as far as they fit."""
     name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
     known = math.isfinite(verdict.confidence)
     percent = f'{100 * verdict.confidence:.0f} %' if known else 'unknown'
@@ -176,7 +176,7 @@ def _camera(
     width: int,
     height: int,
 ) -> None:
-    """Put the image into its place, framed in the state's colour while it is not OK."""
+    """Draw the image, framed in the state's colour unless it is OK."""
     top = _BANNER + _MARGIN
     if alert.state is not State.OK:
         canvas.frame(
@@ -198,7 +198,7 @@ def _camera(
 
 
 def _fit(place: np.ndarray, pixels: np.ndarray) -> None:
-    """Put the image, enlarged or reduced in proportion, into the middle of its place."""
+    """Draw the image, scaled proportionally, in the centre of its area."""
     rows, columns = pixels.shape[:2]
     ratio = min(place.shape[1] / columns, place.shape[0] / rows)
     size = max(1, round(columns * ratio)), max(1, round(rows * ratio))
@@ -224,4 +224,4 @@ def _no_verdict(patterns: Canvas, evidence: Canvas, alert: Alert) -> None:
     end = evidence.paragraph(alert.detail, 0, 62, 9, MUTED, lines=8)
     evidence.fill(0, end, evidence.width, end + 1, FAINT)
     said = 'do not trust perception' if alert.value else 'perception may be trusted'
-    evidence.paragraph(f'ood_alert says {alert.value}: {said}.', 0, end + 24, 9, WHITE, lines=3)
+    evidence.paragraph(f'ood_alert is {alert.value}: {said}.', 0, end + 24, 9, WHITE, lines=3)

@@ -1,4 +1,4 @@
-"""Text in pictures: OpenCV's stroke font, drawn large, made small once, and kept by the letter."""
+"""Text in pictures: letters of OpenCV's stroke font, drawn large, downscaled and cached."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nav_monitor_ros.views.colors import PANEL, WHITE, Color, paint
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAP_HEIGHT = 21.0  # pixels of a capital letter at font scale 1
 _OVERSAMPLING = 8
-_STROKE, _BOLD_STROKE = 0.12, 0.19  # width of strokes over the height of capitals
-_WORD_SPACE = 0.75  # of the font's own, which is made for plotters
+_STROKE, _BOLD_STROKE = 0.12, 0.19  # ratio of stroke width to the height of capitals
+_WORD_SPACE = 0.75  # letter spacing relative to that of the font, which is made for plotters
 _ELLIPSIS = '...'
-# Letters without an accent to drop that robots' class names have nevertheless.
+# Letters of class names that are not decomposed into a base letter and an accent.
 _SPELLED_OUT = str.maketrans(
     {'ß': 'ss', 'ø': 'o', 'Ø': 'O', 'æ': 'ae', 'Æ': 'AE', 'ł': 'l', '–': '-', '—': '-', '’': "'"}
 )
@@ -40,17 +40,17 @@ def put_text(
     bold: bool = False,
     room: int | None = None,
 ) -> int:
-    """Write one line; what lies outside the picture is cut off.
+    """Write one line, clipped to the picture.
 
     Args:
-        picture: uint8 (H, W, 3), written on.
-        text: What to write. Accents are dropped, characters that the font lacks become ``?``.
+        picture: uint8 (H, W, 3), modified in place.
+        text: Text to write. Accents are dropped, and characters missing in the font become ``?``.
         left: First column, pixels.
-        baseline: Row of the letters' feet, pixels.
+        baseline: Row of the baseline, pixels.
         height: Height of capital letters, pixels.
         color: RGB.
         bold: Thicker strokes.
-        room: Columns there are; longer text ends in dots.
+        room: Available columns; longer text is cut and ends in dots.
 
     Returns:
         The first column right of the text.
@@ -75,7 +75,7 @@ def put_text(
 
 @lru_cache(maxsize=1024)
 def shortened(text: str, room: int, height: int, *, bold: bool = False) -> str:
-    """Return the text, cut and ended with dots where it is wider than ``room`` pixels."""
+    """Return the text, cut and ended with dots if it is wider than ``room`` pixels."""
     if text_width(text, height, bold=bold) <= room:
         return text
     for length in range(len(text) - 1, 0, -1):
@@ -90,10 +90,10 @@ def wrapped(text: str, room: int, height: int, lines: int) -> tuple[str, ...]:
     """Return the text in lines that fit.
 
     Args:
-        text: Words; a word that is wider than the room is cut.
-        room: Pixels of a line.
+        text: Words; a word wider than a line is cut.
+        room: Width of a line, pixels.
         height: Height of capital letters, pixels.
-        lines: How many there may be; the last one ends in dots if that is too few.
+        lines: Largest number of lines; the last one ends in dots if that is too few.
     """
     found: list[str] = []
     words = text.split()
@@ -108,13 +108,13 @@ def wrapped(text: str, room: int, height: int, lines: int) -> tuple[str, ...]:
 
 
 def drawn_class(name: str, index: int) -> str:
-    """Return the name of a class as pictures have it: by its number where the font lacks it."""
+    """Return the name of a class for pictures: its number if the font lacks characters."""
     drawn = _drawable(name)
     return f'class {index}' if drawn.count('?') > name.count('?') else name
 
 
 def placeholder(size: tuple[int, int], text: str) -> np.ndarray:
-    """Return a dark picture that says why there is nothing to see.
+    """Return a dark picture with the reason why there is nothing to show.
 
     Args:
         size: Height and width, pixels; less than 1 counts as 1.
@@ -140,7 +140,7 @@ def placeholder(size: tuple[int, int], text: str) -> np.ndarray:
 def _line(
     text: str, height: int, bold: bool, color: Color
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a line as what its ink adds to a picture and what it leaves of it.
+    """Return a line as the colour that its ink adds and the share of the picture that remains.
 
     Both are uint16 (rows, columns, 3), 256 times the colour and the share.
     """
@@ -169,7 +169,7 @@ def _glyph(character: str, height: int, bold: bool) -> np.ndarray:
     )
     share = _BOLD_STROKE if bold else _STROKE
     stroke = max(1.0, share * height) * _OVERSAMPLING
-    # The rounded advance may be narrower than the letter's own: it is centred on it.
+    # The letter is centred on the rounded advance, which may be narrower than its own.
     spare = _advance(character, height, bold) - _exact_advance(character, height, bold)
     origin = round((_padding(height) + spare / 2) * _OVERSAMPLING)
     cv2.putText(
@@ -188,13 +188,13 @@ def _glyph(character: str, height: int, bold: bool) -> np.ndarray:
 
 @lru_cache(maxsize=2048)
 def _advance(character: str, height: int, bold: bool) -> int:
-    """Return how many pixels a letter moves the pen, a whole number so that letters are kept."""
+    """Return the advance of a letter, pixels; an integer, so that letters can be cached."""
     return max(1, round(_exact_advance(character, height, bold)))
 
 
 def _exact_advance(character: str, height: int, bold: bool) -> float:
     scale = _OVERSAMPLING * height / _CAP_HEIGHT
-    # The difference is the pen's movement alone: the size of a text also counts its strokes.
+    # The difference is the advance alone: the size of a text also includes its stroke width.
     one, two = (
         cv2.getTextSize(character * count, _FONT, scale, 1)[0][0] for count in (1, 2)
     )
@@ -205,7 +205,7 @@ def _exact_advance(character: str, height: int, bold: bool) -> float:
 
 
 def _ascent(height: int) -> int:
-    """Return the rows above the baseline that a line may ink, pixels."""
+    """Return the height above the baseline that a line may use, pixels."""
     return math.ceil(1.3 * height) + 1
 
 
@@ -220,7 +220,7 @@ def _padding(height: int) -> int:
 
 @lru_cache(maxsize=2048)
 def _drawable(text: str) -> str:
-    """Return the text in the characters that the font has."""
+    """Return the text in the characters of the font."""
     decomposed = unicodedata.normalize('NFKD', text.translate(_SPELLED_OUT))
     return ''.join(
         character if ' ' <= character <= '~' else '?'

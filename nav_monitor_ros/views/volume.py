@@ -1,4 +1,4 @@
-"""A layer's output as a volume: columns, rows and channels, in eight bits or one."""
+"""A layer's output as a volume of columns, rows and channels, with 8 bits or 1 bit."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from nav_monitor_ros.views.colors import (
 from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.pages.slides import Slide, slider
 
-SHOWN = 0.05  # share of the scale that a voxel of a point cloud has to exceed
-_MOST_POINTS = 1 << 18  # of a point cloud; 5 MB
+SHOWN = 0.05  # share of the scale above which a voxel is in the point cloud
+_MOST_POINTS = 1 << 18  # largest number of points; 5 MB
 _FORMAT = 'nav_monitor volume 1'
-_LARGEST_SIDE = 512  # of a slice's picture, pixels
-_PAGE_SLICES = 128  # along an axis; more are thinned out
+_LARGEST_SIDE = 512  # side of a slice's picture, pixels
+_PAGE_SLICES = 128  # largest length of an axis; longer ones are subsampled
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels as they are written: uint8, or bits."""
+    """Voxels in file format: uint8, or bits."""
 
     voxels: np.ndarray  # uint8 (channels, rows, columns): 0 to 255, or 0 and 1
     bits: int  # 8 or 1
-    meaning: str  # of a voxel, one line
+    meaning: str  # meaning of a voxel, one line
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,9 +43,9 @@ class Volume:
         return channels, rows, columns
 
     def content(self) -> bytes:
-        """Return the ``.vox`` file: a byte a voxel, or eight voxels a byte, the first lowest.
+        """Return the ``.vox`` file: one byte per voxel, or eight voxels per byte, the first lowest.
 
-        The columns run fastest, then the rows, then the channels, without padding between them.
+        Columns vary fastest, then rows, then channels, without padding.
         """
         if self.bits == 8:
             return self.voxels.tobytes()
@@ -56,7 +56,7 @@ class Volume:
 
         Args:
             layer: Name of the layer.
-            order: The channels' indices in the layer, as they are stacked.
+            order: Indices of the channels in the layer, in stacking order.
         """
         channels, rows, columns = self.shape
         lines = {
@@ -77,7 +77,7 @@ class Volume:
 
 
 def as_stack(maps: np.ndarray) -> np.ndarray:
-    """Return float (channels, rows, columns) of any layer's output; one without extent is a strip.
+    """Return any layer's output as float (channels, rows, columns); without extent it is a strip.
 
     Args:
         maps: float (C, h, w), (tokens, D) or (D,).
@@ -94,7 +94,7 @@ def gray_volume(stack: np.ndarray) -> Volume:
     """Return ``rint((x - min) / (max - min) * 255)`` of each value; constant layers are 0.
 
     Args:
-        stack: float (channels, rows, columns); what is not finite is 0.
+        stack: float (channels, rows, columns); values that are not finite become 0.
     """
     finite = np.isfinite(stack)
     values = np.where(finite, stack, 0).astype(np.float64)
@@ -116,8 +116,8 @@ def binary_volume(stack: np.ndarray, thresholds: np.ndarray | float, rule: str) 
 
     Args:
         stack: float (channels, rows, columns).
-        thresholds: Thresholds of each value, of a shape that fits.
-        rule: Where they come from, for the header.
+        thresholds: Thresholds, broadcastable to the stack.
+        rule: Origin of the thresholds, for the header.
     """
     with np.errstate(invalid='ignore'):
         on = stack > thresholds
@@ -127,17 +127,17 @@ def binary_volume(stack: np.ndarray, thresholds: np.ndarray | float, rule: str) 
 def cloud(
     maps: np.ndarray, scale: tuple[float, float], *, channels: int, colormap: str
 ) -> np.ndarray:
-    """Return the voxels of a layer that are worth seeing as points.
+    """Return the relevant voxels of a layer as points.
 
-    The volume is one metre wide: columns along x, rows down along -y, channels away along z, each
-    channel as far from the next as the volume is deep by their number. Voxels at the low end of
-    the scale, most of a layer behind a ReLU, are left out, unless the whole layer is there; values
-    that are no numbers are white. Rows and columns of very large layers are thinned out.
+    The volume is one metre wide: columns along x, rows along -y, channels along z at equal
+    distances. Voxels at the low end of the scale, most of a layer after a ReLU, are left out unless
+    the whole layer is; values that are not finite are white. Rows and columns of very large layers
+    are subsampled.
 
     Args:
         maps: float32 (C, h, w), (tokens, D) or (D,).
         scale: Low and high percentile of the layer's values in training.
-        channels: Only so many channels, the first ones, are shown.
+        channels: Number of channels to show, starting with the first.
         colormap: ``viridis`` or ``inferno``, for layers without negative values; others diverge.
 
     Returns:
@@ -164,7 +164,8 @@ def cloud(
     points[:, :3] = _places(stack.shape, step)[places]
     points[:, 3] = values
     gain = (HIGHEST - LOWEST) / (2 * reach if signed else reach)
-    offset = 0.5 + ((LOWEST + HIGHEST) / 2 if signed else LOWEST)  # 0.5: uint8 cuts off
+    # 0.5: the conversion to uint8 truncates.
+    offset = 0.5 + ((LOWEST + HIGHEST) / 2 if signed else LOWEST)
     with np.errstate(over='ignore', invalid='ignore'):
         levels = np.clip(values * np.float32(gain) + np.float32(offset), LOWEST, HIGHEST + 0.5)
         levels[values > reach] = ABOVE
@@ -178,7 +179,7 @@ def cloud(
 
 @lru_cache(maxsize=4)
 def _places(shape: tuple[int, int, int], step: int) -> np.ndarray:
-    """Return where each voxel of a stack lies, float32 (N, 3), not to be written on."""
+    """Return the position of each voxel of a stack, float32 (N, 3), read-only."""
     channels, rows, columns = shape
     unit = 1 / max(rows, columns)
     z, y, x = np.meshgrid(
@@ -194,10 +195,10 @@ def _places(shape: tuple[int, int, int], step: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _packed(colormap: str) -> np.ndarray:
-    """Return the colour of each level as point clouds hold it, float32 (256,)."""
+    """Return the colour of each level in the format of point clouds, float32 (256,)."""
     packed = np.zeros((256, 4), np.uint8)
     packed[:, :3] = level_table(colormap)[:, ::-1]
-    packed[NOT_A_NUMBER, :3] = WHITE  # black would not be seen
+    packed[NOT_A_NUMBER, :3] = WHITE  # black would be invisible
     return packed.view('<f4')[:, 0]
 
 
@@ -208,7 +209,7 @@ def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequenc
         volume: What to show.
         title: Title of the page.
         lines: Facts, one sentence each.
-        order: The channels' indices in the layer, as they are stacked.
+        order: Indices of the channels in the layer, in stacking order.
     """
     levels = volume.voxels * (255 if volume.bits == 1 else 1)
     names = [f'channel {channel}' for channel in order]
@@ -238,9 +239,9 @@ def volume_page(volume: Volume, title: str, lines: Sequence[str], order: Sequenc
 
 
 def _colored(levels: np.ndarray) -> np.ndarray:
-    """Return a slice in colours, uint8 (h, w, 3) RGB, small ones enlarged without blur."""
+    """Return a coloured slice, uint8 (h, w, 3) RGB; small ones are enlarged without blur."""
     table = np.asarray(level_table('viridis')).reshape(-1, 3)
-    # The table's ends stand for values outside of the range.
+    # The ends of the table represent values outside the range.
     colored = table[1 + np.rint(levels.astype(np.float64) / 255 * 252).astype(int)]
     factor = max(1, min(8, _LARGEST_SIDE // max(levels.shape)))
     return colored.repeat(factor, axis=0).repeat(factor, axis=1).astype(np.uint8)

@@ -103,7 +103,7 @@ def test_a_person_sees_one_line_and_no_traceback(desk):
         ({'size': None}, '--size HxW'),
         ({'size': '12'}, '--size 12: write HEIGHTxWIDTH'),
         ({'size': '12x'}, 'HEIGHTxWIDTH'),
-        ({'size': '0x12'}, 'no usable input size'),
+        ({'size': '0x12'}, 'not a usable input size'),
         ({'size': '5x5'}, 'cannot take an image of shape (3, 5, 5)'),
         ({'color': 'gray'}, 'mean and std'),
         ({'mean': 'a,b,c'}, '--mean must be comma-separated numbers'),

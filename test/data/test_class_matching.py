@@ -426,7 +426,7 @@ def test_every_command_goes_by_the_names_of_folders(desk, monkeypatch, capsys):
     assert TuningRecording.open(desk / 'tuning').checkpoint(0).accuracy == 1.0
     assert main(['view', 'weight-gradient', *named, '--images', 'test', '--reference', 'cat',
                  '--output', 'filters.png']) == 0
-    assert 'asked for; missed 0 of' in capsys.readouterr().out
+    assert 'requested; missed 0 of' in capsys.readouterr().out
 
 
 def test_outputs_without_names_get_those_of_the_training_images_and_that_is_said(

@@ -143,7 +143,7 @@ def test_peers_need_labels_and_images_of_their_own(running, judge):
     unlabelled = from_arrays('unlabelled', tiny.images(1, 20)[0])
     with pytest.raises(NavMonitorError, match='unlabelled: the images need labels'):
         evaluate(running, judge, inside, {}, peers_training=unlabelled)
-    with pytest.raises(NavMonitorError, match='all of its images lie in --inside too'):
+    with pytest.raises(NavMonitorError, match='all of its images are also in --inside'):
         evaluate(running, judge, inside, {}, peers_training=inside)
 
 

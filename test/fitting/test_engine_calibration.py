@@ -76,7 +76,7 @@ def test_training_images_that_fit_left_out_are_left_out_again(tmp_path, seen, ca
     assert [engine for engine, _ in seen] == ['torch', 'onnxruntime_f32']
     assert len(seen[0][1]) == 400
     assert sorted(seen[1][1]) == sorted(fresh.digest(i) for i in range(200))
-    assert '200 of 400 images are not taken' in caplog.text
+    assert '200 of 400 images are not used' in caplog.text
     assert approvals['onnxruntime_f32'].flagged_by_reference == flagged_in(bundle)
 
 
@@ -150,7 +150,7 @@ def test_training_images_among_others_and_copies_are_not_taken(tmp_path, caplog)
     fresh = tiny.source(3, 150)
     given = joined(data.subset(np.arange(30)), fresh, fresh.subset(np.arange(20)))
     assert run(bundle, given, tmp_path).approvals['onnxruntime_f32'].images == 150
-    assert '30 of 200 images are not taken: the monitor was fitted to them' in caplog.text
+    assert '30 of 200 images are not used: the monitor was fitted to them' in caplog.text
     few = joined(*[fresh.subset(np.arange(40))] * 5)  # 200 images, but 40 different ones
     with pytest.raises(NavMonitorError, match='40 calibration images .* too few'):
         run(bundle, few, tmp_path)

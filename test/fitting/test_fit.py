@@ -298,7 +298,7 @@ def test_what_the_network_cannot_serve_is_left_out_with_its_reason():
 
 def test_too_few_calibration_images_are_answered_with_the_number_needed():
     needed = images_needed(0.01, 0.95)
-    said = f'80 calibration images .*are too few.*{needed} and half as many'
+    said = f'80 calibration images .*are too few.*{needed} plus half as many'
     with pytest.raises(NavMonitorError, match=said):
         fit_tiny(tiny.source(1, 60), options=FitOptions())
     enough = images_needed(0.1, 0.95)

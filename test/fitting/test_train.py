@@ -121,7 +121,7 @@ def test_test_images_that_are_trained_on_do_not_count(caplog):
 def test_a_device_that_is_not_there_is_refused_before_the_training(capsys, tmp_path, device):
     assert main(['train', 'digits', '--device', device, '--output', str(tmp_path / 'b')]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f'nav_monitor train: device {device} is not there')
+    assert said.startswith(f'nav_monitor train: device {device} does not exist')
     assert said.count('\n') == 1 and not (tmp_path / 'b').exists()
 
 

@@ -26,7 +26,7 @@ def test_classes_are_chosen_from_the_confusion_matrix():
     reference, similar, dissimilar = choose_classes(asked, tuple('abcd'))
     assert (reference.index, similar.index, dissimilar.index) == (0, 1, 3)
     assert reference.reason == 'missed most often, 4 of 10 times'
-    assert 'taken for the reference or the other way round, 4 times' in similar.reason
+    assert 'confused with the reference most often, 4 times' in similar.reason
     assert [chosen.index for chosen in choose_classes(asked, tuple('abcd'), 1)][:2] == [1, 0]
 
 

@@ -156,7 +156,7 @@ def test_zeroed_filters_are_those_whose_weights_and_bias_are_zero():
 
 def test_only_a_convolution_has_filters():
     differentiable = Differentiable(tiny.network(), SHAPE)
-    with pytest.raises(NavMonitorError, match=r"'fc1' is a Linear, no convolution; there are 1 c"):
+    with pytest.raises(NavMonitorError, match=r"'fc1' is a Linear, not a convolution; there are 1"):
         differentiable.weight_gradient(noise()[0], 0, 'fc1')
     with pytest.raises(NavMonitorError, match='no convolution'):
         Differentiable(Linear(), SHAPE).convolution()

@@ -271,5 +271,5 @@ def test_every_view_has_help_with_an_example():
 def test_a_file_is_one_image(tmp_path):
     cv2.imwrite(str(tmp_path / 'p.png'), np.zeros((4, 5, 3), np.uint8))
     assert read_image(str(tmp_path / 'p.png')).shape == (4, 5, 3)
-    with pytest.raises(NavMonitorError, match='one image'):
+    with pytest.raises(NavMonitorError, match='single image'):
         read_image(str(tmp_path / 'p.png'), 1)

@@ -110,7 +110,7 @@ def test_what_cannot_be_trained_is_refused():
         train(replace(QUICK, frames=1))
     with pytest.raises(NavMonitorError, match='labels from 0 to 7'):
         train(QUICK, labels=np.r_[np.zeros(59, int), 7])
-    with pytest.raises(NavMonitorError, match='no weights'):
+    with pytest.raises(NavMonitorError, match='no trainable weights'):
         train(QUICK, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     one_pixel = nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3)

@@ -142,7 +142,7 @@ def test_a_bundle_remembers_how_pictures_were_turned_in_training(tmp_path, monke
     assert TuningRecording.open(tmp_path / 'tuning').checkpoint(0).accuracy == 1.0
     assert main(['view', 'weight-gradient', 'upright', '--trust', 'tiny', '--images', 'test',
                  '--reference', 'left', '--output', 'f.png']) == 0
-    assert 'asked for; missed 0 of' in capsys.readouterr().out
+    assert 'requested; missed 0 of' in capsys.readouterr().out
 
 
 def upright_copy(bundle, folder):

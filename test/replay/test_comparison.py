@@ -162,7 +162,7 @@ def test_two_bundles_are_compared_with_pictures_and_a_table(
     outputs = ('--csv', tmp_path / 'd.csv', '--html', tmp_path / 'd.html')
     assert compare(tiny_folder, lenient, '--bag', recording, *outputs) == 0
     said = capsys.readouterr().out
-    assert 'flagged by this run alone' in said and 'the first difference is at' in said
+    assert 'flagged only by this run' in said and 'the first difference is at' in said
     with (tmp_path / 'd.csv').open(newline='') as stream:
         rows = list(csv.DictReader(stream))
     assert rows and all(row['topic'] == FRONT for row in rows)
@@ -260,11 +260,11 @@ def test_a_recording_whose_recorder_was_killed_is_compared_as_far_as_it_goes(
 
 
 @pytest.mark.parametrize(('text', 'said'), [
-    ('', 'no column'), ('a,b\n1,2\n', 'is no table of a replay'), ('\0', 'is no table'),
+    ('', 'no column'), ('a,b\n1,2\n', 'is not a table of a replay'), ('\0', 'is not a table'),
     ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\n', 'holds no verdict'),
     ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,x,1,true,OK,ood,a,1\n', 'is no'),
     ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,1,1,true,BAD,ood,a,1\n', 'is no'),
-    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,1\n', 'is no table'),
+    ('topic,stamp_ns,time_ns,alert,state,reason,class,p_value\nt,1\n', 'is not a table'),
 ])
 def test_a_table_of_something_else_is_refused(judged, tmp_path, capsys, text, said):
     (tmp_path / 'b.csv').write_text(text)
@@ -314,7 +314,7 @@ def test_a_value_that_no_replay_writes_is_named_with_its_line(
         writer.writerows(rows)
     said = refused(capsys, compare(
         judged / 'a.csv', tmp_path / 'b.csv', '--html', tmp_path / 'page.html'))
-    assert f'{tmp_path / "b.csv"} is no table of a replay: line 5: {column} is ' in said
+    assert f'{tmp_path / "b.csv"} is not a table of a replay: line 5: {column} is ' in said
     assert not (tmp_path / 'page.html').exists()
 
 

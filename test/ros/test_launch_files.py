@@ -211,7 +211,7 @@ def test_images_come_from_one_topic_or_from_one_for_each_camera(launch_file, giv
     given.update(image_topics='')
     assert launch_file.remappings(given) == []
     given.update(image_topics='/camera/image_raw')
-    with pytest.raises(RuntimeError, match=r'^image_topics is /camera/image_raw; it must hold'):
+    with pytest.raises(RuntimeError, match=r'^image_topics is /camera/image_raw; it must contain'):
         launch_file.remappings(given)
 
 

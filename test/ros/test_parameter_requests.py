@@ -289,7 +289,7 @@ def assert_malformed_are_refused(graph, node, name):
         SetParameters.Request(parameters=[bad, nameless, good, unheard]), START,
     ).results
     assert [result.successful for result in results] == [False, False, True, False]
-    assert f"parameter '{name}' cannot be read: its type is 99; ROS has 0 to 9" in (
+    assert f"parameter '{name}' cannot be read: its type is 99; ROS has types 0 to 9" in (
         results[0].reason)
     assert all(result.reason for result in results if not result.successful)
     request = SetParametersAtomically.Request(parameters=[good, bad])

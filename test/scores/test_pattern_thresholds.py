@@ -25,7 +25,7 @@ def test_a_vacuous_layer_gets_quantiles_and_a_note():
     np.testing.assert_allclose(
         score.thresholds, np.quantile(training.features, 0.5, axis=0), rtol=1e-6
     )
-    assert 'a pattern at 0 would say little' in score.notes()[0]
+    assert 'a pattern at 0 would carry little information' in score.notes()[0]
     on = (training.features > score.thresholds).mean(axis=0)
     np.testing.assert_allclose(on, 0.5, atol=0.01)
 

@@ -190,5 +190,5 @@ def test_recordings_of_two_sources_are_not_merged(tmp_path, tiny_classifier):
             tmp_path / name, tiny_classifier, from_arrays(name, *tiny.images(7, 30)), tiny.CLASSES,
             TuningOptions(), network='tiny',
         ).record('a')
-    with pytest.raises(NavMonitorError, match='of different sources'):
+    with pytest.raises(NavMonitorError, match='have different sources'):
         merge_recordings([tmp_path / 'first', tmp_path / 'second'], tmp_path / 'merged')

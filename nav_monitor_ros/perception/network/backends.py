@@ -19,24 +19,24 @@ OPENVINO = 'openvino'
 BACKENDS = (TORCH, ONNXRUNTIME, OPENVINO)
 F32 = 'f32'
 BF16 = 'bf16'
-TF32 = 'tf32'  # TensorFloat-32: factors of 10 bits, on GPUs
+TF32 = 'tf32'  # TensorFloat-32: 10-bit mantissas, on GPUs
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A backend at one precision. What it computes may differ from what torch computes."""
+    """A backend at one precision. Its results may differ from those of torch."""
 
     backend: str
     precision: str = F32
 
     def __str__(self) -> str:
-        """Return its name, as bundles have it: ``openvino_bf16``."""
+        """Return its name in bundles: ``openvino_bf16``."""
         plain = self == Engine(TORCH)
         return self.backend if plain else f'{self.backend}_{self.precision}'
 
 
-# The fastest first, as benchmarks/backends.py measures them (docs/backends.md).
-# TensorFloat-32 is for GPUs alone, where torch runs the network and nothing else does.
+# Fastest first, as measured by benchmarks/backends.py (docs/backends.md). TensorFloat-32 is for
+# GPUs, where only torch runs the network.
 ENGINES = (
     Engine(TORCH, TF32), Engine(OPENVINO, BF16), Engine(OPENVINO), Engine(ONNXRUNTIME),
     Engine(TORCH),
@@ -55,14 +55,14 @@ def check_backend(name: str) -> None:
     """Check a backend's name.
 
     Raises:
-        NavMonitorError: There is no such backend.
+        NavMonitorError: The backend does not exist.
     """
     if name not in {AUTO, *BACKENDS}:
         raise NavMonitorError(f"backend '{name}' is not {', '.join((AUTO, *BACKENDS))}")
 
 
 def installed(backend: str) -> bool:
-    """Return whether the packages that a backend needs are there, without importing them."""
+    """Return whether a backend's packages are installed, without importing them."""
     needed = ('torch',) if backend == TORCH else ('onnx', backend)
     return all(importlib.util.find_spec(name) is not None for name in needed)
 
@@ -90,7 +90,7 @@ def compiled(engine: Engine, model: bytes, threads: int) -> Runner:
     Args:
         engine: ``onnxruntime`` or ``openvino``, at a precision.
         model: A serialised ONNX model.
-        threads: On the CPU; 0 leaves the backend's choice.
+        threads: Number of threads on the CPU; 0 for the backend's default.
 
     Raises:
         NavMonitorError: The backend is not installed, or cannot run the graph.
@@ -101,9 +101,9 @@ def compiled(engine: Engine, model: bytes, threads: int) -> Runner:
         return _OpenVino(engine.precision, model, threads)
     except NavMonitorError:
         raise
-    except Exception as error:  # each backend raises classes of its own
+    except Exception as error:  # each backend has its own exception classes
         raise NavMonitorError(
-            f'{engine.backend} cannot run this network: {_line(error)}; take another backend'
+            f'{engine.backend} cannot run this network: {_line(error)}; choose another backend'
         ) from error
 
 
@@ -116,8 +116,8 @@ class _OnnxRuntime:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; what it optimises is of no interest here
-        # Threads that spin while they wait for the next image take cores from other processes.
+        options.log_severity_level = 3  # errors only, without notes on optimisations
+        # Threads that spin while waiting for the next image take cores from other processes.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
         self._session = runtime.InferenceSession(
             model, options, providers=['CPUExecutionProvider']
@@ -125,23 +125,24 @@ class _OnnxRuntime:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, batch: np.ndarray) -> Sequence[np.ndarray]:
-        """Run once."""
+        """Run the graph once."""
         return self._session.run(None, {self._input: batch})
 
 
 class _OpenVino:
-    """A graph that OpenVINO compiled for the CPU."""
+    """A graph compiled by OpenVINO for the CPU."""
 
     def __init__(self, precision: str, model: bytes, threads: int) -> None:
         """Compile."""
         openvino = _openvino()
         core = openvino.Core()
         options = {
-            # Without it bfloat16 is taken where the processor has it, and no result is reproduced.
+            # Otherwise bfloat16 is used if the processor supports it, and results are not
+            # reproducible.
             'INFERENCE_PRECISION_HINT': precision,
             'PERFORMANCE_HINT': 'LATENCY',
             'NUM_STREAMS': '1',
-            # Two nodes on one machine would be pinned to the same cores.
+            # Otherwise two nodes on one machine would be pinned to the same cores.
             'ENABLE_CPU_PINNING': False,
         }
         if threads:
@@ -152,7 +153,7 @@ class _OpenVino:
         self._outputs = list(self._request.model_outputs)
 
     def __call__(self, batch: np.ndarray) -> Sequence[np.ndarray]:
-        """Run once."""
+        """Run the graph once."""
         found = self._request.infer([batch], share_inputs=True)
         return [found[output] for output in self._outputs]
 
@@ -164,10 +165,10 @@ def _openvino() -> Any:
 def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # a package built for another numpy fails in its own way
+    except Exception as error:  # a package built for another numpy may raise anything
         raise NavMonitorError(
             f"the backend '{name}' cannot be loaded: {_line(error)}; pip install {name}, or "
-            'nav_monitor_ros[backends], or take another backend'
+            'nav_monitor_ros[backends], or choose another backend'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Names of classes: what can be one, and files that list them one a line."""
+"""Class names: validation, comparison, and files that list them one per line."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nav_monitor_ros.errors import NavMonitorError
 
 LONGEST_NAME = 500  # characters
 LARGEST_FILE = 1 << 26  # bytes
-_BYTE_ORDER_MARK = '\ufeff'  # that some editors put at the start of a file
+_BYTE_ORDER_MARK = '\ufeff'  # byte order mark that some editors write
 
 
 def problem_of(name: str) -> str:
-    """Return why a text can be no name in a bundle, '' if it can."""
+    """Return why a string cannot be a name in a bundle, '' if it can."""
     if len(name) > LONGEST_NAME:
         return f'({shown(name)}) has {len(name)} characters, more than {LONGEST_NAME}'
     if any('\udc80' <= character <= '\udcff' for character in name):
@@ -27,15 +27,15 @@ def problem_of(name: str) -> str:
 
 
 def require_names(names: Iterable[str], what: str, remedy: str) -> None:
-    """Check names before hours of work go into a bundle that has them.
+    """Check the names of a bundle in advance of hours of work.
 
     Args:
-        names: To be checked.
-        what: They are, for the message.
-        remedy: What to do about one that cannot be used.
+        names: Names to check.
+        what: Kind of name, for the message.
+        remedy: Advice for the message.
 
     Raises:
-        NavMonitorError: One has characters that cannot be shown, or is too long.
+        NavMonitorError: A name has characters that cannot be shown, or is too long.
     """
     for name in names:
         problem = problem_of(name)
@@ -44,27 +44,26 @@ def require_names(names: Iterable[str], what: str, remedy: str) -> None:
 
 
 def shown(name: str) -> str:
-    """Return a name in printable form for a message, in one line and not too long."""
+    """Return a name in printable form for a message, on one line and shortened."""
     text = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
     return text if len(text) <= 80 else f'{text[:80]}...'
 
 
 def comparable(name: str) -> str:
-    """Return a name in the form in which names are compared.
+    """Return the normalised form in which names are compared.
 
-    Accented letters may be one character or two, as macOS writes the names of folders; spaces
-    around a name do not count.
+    Accented letters may be one character or two, as in folder names on macOS; surrounding spaces
+    are ignored.
     """
     return unicodedata.normalize('NFC', name).strip()
 
 
 def alike(name: str) -> str:
-    """Return the form in which names are compared that a person may take for the same.
+    """Return the form in which names are compared that a person may consider the same.
 
-    Capitals, accents and what stands between words make no difference: ``Speed-limit 30`` is
-    ``speed_limit_30``. What tells numbers apart does: a sign before one (``Steer -30``, but not a
-    hyphen after a letter), whatever separates two (``1.5`` is ``1_5``, not ``15``), and symbols do
-    (``> 3``).
+    Case, accents and word separators are ignored: ``Speed-limit 30`` is ``speed_limit_30``.
+    Whatever distinguishes numbers is kept: a sign before one (``Steer -30``, but not a hyphen after
+    a letter), a separator between two (``1.5`` is ``1_5``, not ``15``), and symbols (``> 3``).
     """
     folded = _folded(name)
     kept = []
@@ -84,12 +83,12 @@ def alike(name: str) -> str:
 
 
 def letters_and_digits(name: str) -> str:
-    """Return the letters and digits of a name: what even names of different classes may share."""
+    """Return the letters and digits of a name, which names of different classes may share."""
     return ''.join(character for character in _folded(name) if character.isalnum())
 
 
 def _folded(name: str) -> str:
-    """Return a name without capitals and accents, and with one kind of minus sign and hyphen."""
+    """Return a name in lower case without accents, with one kind of minus sign and hyphen."""
     folded = unicodedata.normalize('NFKD', unicodedata.normalize('NFKD', name).casefold())
     dashes = (
         '-' if c == '\u2212' or unicodedata.category(c) == 'Pd' else c for c in folded
@@ -98,15 +97,16 @@ def _folded(name: str) -> str:
 
 
 def _counts(character: str) -> bool:
-    """Return whether a character is no mere separator: letters, digits, marks, symbols."""
+    """Return whether a character is a letter, digit, mark or symbol rather than a separator."""
     return character.isalnum() or unicodedata.category(character)[0] in 'MS'
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the class names of a file, one a line; empty lines and a byte order mark do not count.
+    """Return the class names of a file, one per line, without empty lines.
 
     Raises:
-        NavMonitorError: The file cannot be read, or a line can be no name; the message names it.
+        NavMonitorError: The file cannot be read, or a line cannot be a name; the message gives the
+            line.
     """
     names = []
     for number, line in enumerate(_text(path).split('\n'), start=1):
@@ -123,7 +123,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def read_listed(path: Path) -> tuple[str, ...]:
-    """Return the names that ``write_listed`` wrote.
+    """Return the names written by ``write_listed``.
 
     Raises:
         NavMonitorError: The file cannot be read.
@@ -132,7 +132,7 @@ def read_listed(path: Path) -> tuple[str, ...]:
 
 
 def write_listed(path: Path, names: Sequence[str]) -> None:
-    """Write names that can be ones, one a line.
+    """Write valid names, one per line.
 
     Raises:
         OSError: The file cannot be written.

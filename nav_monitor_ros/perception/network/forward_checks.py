@@ -1,7 +1,7 @@
-"""Whether a network gives an image the same scores every time, alone and among others.
+"""Check that a network gives an image the same scores every time, alone and in a batch.
 
-A monitor compares what a network does on one frame with what it did on batches of training images.
-A network that looks at the whole batch, or draws random numbers, cannot be monitored that way.
+A monitor compares activations on one frame with those on batches of training images. A network
+whose outputs depend on the whole batch or on random numbers cannot be monitored that way.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from nav_monitor_ros.perception.activations import Activations
     from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-# Largest difference, relative to the spread of the values, that other kernels for another number of
-# images may make.
+# Largest difference, relative to the spread of the values, due to other kernels for another batch
+# size.
 _TOLERANCE = 1e-3
-_ROUGH_TOLERANCE = 3e-2  # of 16-bit floating-point numbers, and of TensorFloat-32
+_ROUGH_TOLERANCE = 3e-2  # for 16-bit floating point and TensorFloat-32
 _ROUNDING = 1e-5  # likewise, relative to the values themselves
 
 
 def require_repeatable(network: RunningNetwork, *, rough: bool = False) -> None:
-    """Check that a network's logits and features depend on nothing but the image.
+    """Check that a network's logits and features depend only on the image.
 
-    Two images of noise, of different brightness and contrast, are shown together, together again,
-    and each alone. Six images pass through the network.
+    Two images of noise, of different brightness and contrast, are run together twice, and then each
+    alone: six images in total.
 
     Args:
-        network: In service.
+        network: Network in use.
         rough: Whether it computes with 16 bits.
 
     Raises:
@@ -46,23 +46,23 @@ def require_repeatable(network: RunningNetwork, *, rough: bool = False) -> None:
     together, again = network(images), network(images)
     if not _agree(together, again, tolerance):
         raise NavMonitorError(
-            'the network returns something else each time it sees the same image, as with '
+            'the network returns different values for the same image each time, as with '
             'torch.nn.functional.dropout without training=self.training; make it deterministic in '
             'evaluation mode'
         )
     for row in range(len(images)):
         try:
             alone = network(images[row : row + 1])
-        except Exception as error:  # of the network's own code
+        except Exception as error:  # raised by the network's own code
             raise NavMonitorError(
-                f'the network fails on an image alone, though not on two: {one_line(error)}; have '
-                'it treat each image of a batch alone in evaluation mode'
+                f'the network fails on a single image, though not on two: {one_line(error)}; make '
+                'it treat each image of a batch independently in evaluation mode'
             ) from error
         if not _agree(together[row : row + 1], alone, tolerance):
             raise NavMonitorError(
                 'what the network returns for an image depends on the other images of its batch, '
-                'as with batch norm in training mode, or attention or a softmax over axis 0; have '
-                'it treat each image alone in evaluation mode'
+                'as with batch norm in training mode, or attention or a softmax over axis 0; make '
+                'it treat each image independently in evaluation mode'
             )
 
 
@@ -73,7 +73,7 @@ def _agree(one: Activations, other: Activations, tolerance: float) -> bool:
 
 
 def _close(one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
-    """Return whether rows (N, values) agree; what is infinite or NaN has to be so in both."""
+    """Return whether rows (N, values) agree; infinity and NaN must be at the same positions."""
     finite = np.isfinite(one)
     if not np.array_equal(finite, np.isfinite(other)):
         return False

@@ -33,10 +33,10 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
     Args:
         layers: All layers of the network.
         wanted: ``'layer4.1'``, ``'17'`` or ``17``, or a negative number counted from the end. A
-            text that is a layer's name is that layer, also where the name is a number.
+            string that is a layer's name denotes that layer, even if the name is a number.
 
     Raises:
-        NavMonitorError: There is no such layer; the message lists those that exist.
+        NavMonitorError: The layer does not exist; the message lists those that do.
     """
     named = [layer for layer in layers if wanted == layer.name]
     if named:
@@ -63,7 +63,7 @@ def names_of(layers: Sequence[Layer], wanted: LayerId | Iterable[LayerId]) -> tu
         wanted: As for ``find_layer``; one name or number alone counts as a list of it.
 
     Raises:
-        NavMonitorError: One of them does not exist.
+        NavMonitorError: A layer does not exist.
     """
     if isinstance(wanted, (str, int)) or not isinstance(wanted, Iterable):
         wanted = (wanted,)
@@ -71,10 +71,10 @@ def names_of(layers: Sequence[Layer], wanted: LayerId | Iterable[LayerId]) -> tu
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
-    """Return the last layer of each spatial resolution but the last, the network's early stages.
+    """Return the last layer of each spatial resolution except the last: the early stages.
 
-    Resolutions are told apart by powers of two, since padding changes them by a few pixels. The
-    last stage is left out where there are others: the penultimate layer represents it.
+    Resolutions are distinguished by powers of two, since padding changes them by a few pixels. The
+    last stage is left out if there are others: the penultimate layer represents it.
     """
     stages: dict[int, str] = {}
     for layer in layers:
@@ -85,14 +85,14 @@ def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
 
 
 def background_output(wanted: int | None, outputs: int) -> int | None:
-    """Return the index of the background output, which represents no class, counted from 0.
+    """Return the 0-based index of the background output, which represents no class.
 
     Args:
-        wanted: Its number, negative from the end; None where there is none.
-        outputs: Outputs of the network.
+        wanted: Its number, negative from the end; None if there is none.
+        outputs: Number of outputs of the network.
 
     Raises:
-        NavMonitorError: There is no such output.
+        NavMonitorError: The output does not exist.
     """
     if wanted is None:
         return None

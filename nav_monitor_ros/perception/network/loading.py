@@ -1,4 +1,4 @@
-"""Start a network that the user names: code with weights, or an ONNX file."""
+"""Load a network that the user specifies: code with weights, or an ONNX file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
 
-ANY_LAYER = ''  # the head's input, or the last layer where there is no head
+ANY_LAYER = ''  # the head's input, or the last layer if there is no head
 
 
 def start_network(
@@ -35,16 +35,16 @@ def start_network(
     threads: int = 1,
     trusted_packages: Sequence[str] | None = None,
 ) -> RunningNetwork:
-    """Return a network in service.
+    """Return a network ready to run.
 
     Args:
-        spec: Names it; ``onnx`` for a network that is all in one file.
-        weights: Its weights, or the ONNX file.
+        spec: Specification of the network; ``onnx`` for an ONNX file.
+        weights: File of its weights, or the ONNX file.
         preprocess: Preprocessing of the network's input.
-        layer: The monitored one; ``ANY_LAYER`` where nothing is monitored.
-        background: Index of the output for everything that belongs to no class.
+        layer: The monitored layer; ``ANY_LAYER`` if nothing is monitored.
+        background: Index of the output for images of none of the classes.
         device: ``auto``, ``cpu`` or ``cuda:N``; ONNX files run on the CPU.
-        threads: On the CPU; 0 leaves the backend's choice.
+        threads: Number of threads on the CPU; 0 for the backend's default.
         trusted_packages: Packages whose network code may be imported; by default the spec's own,
             since typing a package's name on the command line means trusting it.
 
@@ -53,7 +53,7 @@ def start_network(
     """
     if spec.spec == ONNX:
         return _onnx(spec, weights, preprocess, layer, background, threads)
-    # Imported here: torch takes seconds to load, and ONNX files do without.
+    # Imported here since torch takes seconds to load and ONNX files do not need it.
     from nav_monitor_ros.perception.network.torch.classifier import Classifier
     from nav_monitor_ros.perception.network.torch.device import select_device
     from nav_monitor_ros.perception.network.torch.structure import probe_structure
@@ -70,12 +70,12 @@ def start_network(
 
 
 def onnx_engine() -> Engine:
-    """Return the engine for a network that comes as an ONNX file.
+    """Return the engine for a network in an ONNX file.
 
-    ONNX Runtime is the format's own; what it computes is what other engines are held against.
+    ONNX Runtime is the reference runtime of the format, with which other engines are compared.
 
     Raises:
-        NavMonitorError: Nothing is installed that does.
+        NavMonitorError: No suitable package is installed.
     """
     for backend in (ONNXRUNTIME, OPENVINO):
         if installed(backend):

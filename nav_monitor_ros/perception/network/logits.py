@@ -1,8 +1,7 @@
-"""The form of a network's outputs: logits, or the result of a softmax or sigmoid.
+"""Form of a network's outputs: logits, or the result of a softmax or sigmoid.
 
-The monitor works on logits. Where a network returns something else, the logits are taken before
-the last operation, or recovered from its result. A softmax loses a constant of each row, which has
-no meaning.
+The monitor uses logits. If a network returns something else, the logits are taken before the last
+operation or recovered from its result. A softmax loses a constant per row, which is irrelevant.
 """
 
 from __future__ import annotations
@@ -19,29 +18,29 @@ if TYPE_CHECKING:
     import torch
 
 LOGITS = 'logits'
-PROBABILITIES = 'probabilities'  # no value negative, each row adds up to 1
-LOG_PROBABILITIES = 'log_probabilities'  # their logarithms
-SIGMOIDS = 'sigmoids'  # each output for itself between 0 and 1
+PROBABILITIES = 'probabilities'  # non-negative, each row sums to 1
+LOG_PROBABILITIES = 'log_probabilities'  # logarithms of these
+SIGMOIDS = 'sigmoids'  # each output independently between 0 and 1
 FORMS = (LOGITS, PROBABILITIES, LOG_PROBABILITIES, SIGMOIDS)
 CLASSIFIERS = (
     'this monitors classifiers, which return one row of class scores for each image: '
     '(images, classes)'
 )
-OutputName = int | str  # of one of several outputs: its number from 0, or its name
+OutputName = int | str  # one of several outputs: 0-based number or name
 
-_SUM_ERROR = 1e-3  # by which a row of probabilities may miss 1
-_LEAST = 1e-37  # probability below which a float holds no more; its logit is that of this one
-_NEAREST = 2.0**-24  # to 1 that a sigmoid in float32 comes without reaching it
+_SUM_ERROR = 1e-3  # tolerance of a row's sum of probabilities
+_LEAST = 1e-37  # smallest probability; smaller ones get its logit
+_NEAREST = 2.0**-24  # closest to 1 that a float32 sigmoid comes without reaching it
 
 
 def form_of(outputs: np.ndarray) -> str:
-    """Return the form of outputs (N, C), as far as their values show it.
+    """Return the form of outputs (N, C), as far as their values tell.
 
     Args:
         outputs: For at least two images, float.
 
     Returns:
-        ``LOGITS`` where they are neither probabilities nor the logarithms of such.
+        The form; ``LOGITS`` if they are neither probabilities nor their logarithms.
     """
     if outputs.shape[1] < 2 or not np.isfinite(outputs).all():
         return LOGITS
@@ -69,7 +68,7 @@ def logits_of(outputs: np.ndarray, form: str) -> np.ndarray:
 
 
 def torch_logits_of(outputs: torch.Tensor, form: str) -> torch.Tensor:
-    """Return what ``logits_of`` returns, for a tensor, differentiably."""
+    """Return the result of ``logits_of`` for a tensor, differentiably."""
     if form == LOGITS:
         return outputs
     if form == SIGMOIDS:
@@ -83,7 +82,7 @@ def torch_logits_of(outputs: torch.Tensor, form: str) -> torch.Tensor:
 def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float | None:
     """Return the factor from a linear layer's output to the logits of a network's outputs.
 
-    It is 1 for most networks, and the inverse of the temperature where there is one.
+    It is 1 for most networks, and the inverse of the temperature if there is one.
 
     Args:
         linear: float (N, C).
@@ -91,7 +90,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
         form: One of ``FORMS``.
 
     Returns:
-        A positive factor; None where the outputs do not follow from this layer in that way.
+        A positive factor; None if the outputs do not follow from this layer in that way.
     """
     linear, outputs = linear.astype(np.float64), outputs.astype(np.float64)
     if not (np.isfinite(linear).all() and np.isfinite(outputs).all()):
@@ -100,7 +99,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
         return 1.0
     wanted, clear = _unbent(outputs, form)
     known = np.where(clear, linear, 0)
-    if form != SIGMOIDS:  # a constant of each row has no meaning
+    if form != SIGMOIDS:  # a constant per row is irrelevant
         count = np.maximum(clear.sum(1, keepdims=True), 1)
         wanted = np.where(clear, wanted - wanted.sum(1, keepdims=True) / count, 0)
         known = np.where(clear, known - known.sum(1, keepdims=True) / count, 0)
@@ -110,7 +109,7 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
 
 
 def _unbent(outputs: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits, and which of them float32 has preserved, bool; the others are 0."""
+    """Return logits, and which of them float32 preserves, bool; the others are 0."""
     if form == PROBABILITIES:
         clear = outputs > 1e-30
         return np.log(np.where(clear, outputs, 1)), clear
@@ -126,7 +125,7 @@ def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
     if form == LOGITS:
         centred = logits - logits.mean(1, keepdims=True)
         away = np.abs(outputs - outputs.mean(1, keepdims=True) - centred).max()
-        # What rounding leaves, and no more: a function that is bent a little is no factor.
+        # Only rounding is tolerated: a slightly nonlinear function is not a factor.
         return bool(away <= 4e-6 * max(np.abs(outputs).max(), np.abs(logits).max()))
     if form == SIGMOIDS:
         made = 0.5 * (1 + np.tanh(0.5 * logits))
@@ -136,7 +135,7 @@ def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
         if form == LOG_PROBABILITIES:
             return np.allclose(made, outputs, rtol=1e-4, atol=1e-4)
         made = np.exp(made)
-    # Relative to small ones as well: among thousands of classes all probabilities are small.
+    # Also relative to small values: with thousands of classes, all probabilities are small.
     return np.allclose(made, outputs, rtol=2e-3, atol=1e-5 / outputs.shape[1])
 
 
@@ -165,7 +164,7 @@ class SelectedOutput:
 
 
 def named_outputs(returned: Any) -> dict[str, Any]:
-    """Return what a network returned by name, or by number where there are no names."""
+    """Return a network's outputs by name, or by number if they have no names."""
     if isinstance(returned, Mapping):
         return {str(name): value for name, value in returned.items()}
     if hasattr(returned, '_asdict'):  # a named tuple
@@ -188,7 +187,7 @@ def shapes_of(named: Mapping[str, Any]) -> str:
 
 
 def refusal(returned: Any) -> NavMonitorError:
-    """Return why what a network returned for two images is no row of class scores for each."""
+    """Return why a network's result for two images is not one row of class scores for each."""
     if hasattr(returned, 'shape'):
         shape = tuple(returned.shape)
         what = (

@@ -1,4 +1,4 @@
-"""Files of weights and graphs: what was stored in place of one by mistake, and what is damaged."""
+"""Checks of weight and graph files: files stored by mistake, and damaged ones."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import reachable
 
-ZIP = b'PK\x03\x04'  # how an archive begins, as torch.save writes them
+ZIP = b'PK\x03\x04'  # signature of an archive written by torch.save
 
-_HEAD = 1024  # bytes that are looked at
+_HEAD = 1024  # bytes to examine
 _LFS = b'version https://git-lfs.github.com/spec/'
 _PAGES = (b'<!doctype', b'<html', b'<?xml', b'<head', b'<body')
 
 
 def require_model_file(path: Path, what: str) -> None:
-    """Check that a file can be read and holds what it should, not a stand-in for it.
+    """Check that a file can be read and is not a placeholder.
 
     Args:
         path: Path of the file.
-        what: It should hold, for the message: ``weights`` or ``network``.
+        what: Expected contents, for the message: ``weights`` or ``network``.
 
     Raises:
         NavMonitorError: It is missing, a folder, unreadable, empty, a Git LFS pointer or a web
@@ -50,7 +50,7 @@ def require_model_file(path: Path, what: str) -> None:
 
 
 def unreadable(path: Path, what: str, error: OSError) -> NavMonitorError:
-    """Return the error for a file that the system does not let be read."""
+    """Return the error for a file that the system cannot read."""
     remedy = '; check its permissions' if isinstance(error, PermissionError) else ''
     return NavMonitorError(
         f'{what} {path} cannot be read: {error.strerror or one_line(error)}{remedy}'
@@ -62,15 +62,15 @@ def require_whole_archive(path: Path, what: str) -> None:
 
     Args:
         path: Path of a file that begins like an archive.
-        what: It should hold, for the message.
+        what: Expected contents, for the message.
 
     Raises:
-        NavMonitorError: The archive is truncated, or a part of it was changed.
+        NavMonitorError: The archive is truncated, or part of it was changed.
     """
     again = 'copy or download it again'
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch.serialization.set_crc32_options(False) writes 0 for all of them.
+            # torch.serialization.set_crc32_options(False) writes 0 for all checksums.
             if not any(part.CRC for part in archive.infolist()):
                 return
             damaged = archive.testzip()

@@ -1,4 +1,4 @@
-"""The interface of a network in service, whichever backend runs it."""
+"""Interface of a running network, independent of the backend."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class RunningNetwork(Protocol):
-    """A network with its preprocessing: ``Classifier`` by torch, ``OnnxClassifier`` else."""
+    """A network with its preprocessing: ``Classifier`` for torch, else ``OnnxClassifier``."""
 
     preprocess: Preprocess
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
-    layer: str  # the monitored one
+    layer: str  # name of the monitored layer
     background: int | None
     classes: int
     width: int  # number of monitored neurons
@@ -35,23 +35,23 @@ class RunningNetwork(Protocol):
         ...
 
     def watch(self, layers: Iterable[LayerId]) -> None:
-        """Have every pass yield the channel means of more layers."""
+        """Yield the channel means of additional layers in every pass."""
         ...
 
     def sample_dropout(self, passes: int, seed: int = 0) -> None:
-        """Have every pass yield the logits of this number of passes with dropout on."""
+        """Yield the logits of the given number of passes with active dropout in every pass."""
         ...
 
     def tap(self, layers: Iterable[LayerId]) -> None:
-        """Choose the layers whose maps the next passes keep."""
+        """Set the layers whose maps are kept, starting with the next pass."""
         ...
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Use this number of threads on the CPU from the next pass on.
+        """Set the number of threads on the CPU, starting with the next pass.
 
         Args:
-            count: At least 1.
-            trying: Other numbers are going to be tried again.
+            count: Number of threads, at least 1.
+            trying: Whether other numbers will be tried again.
         """
         ...
 
@@ -80,10 +80,10 @@ class RunningNetwork(Protocol):
 
     @property
     def device(self) -> object:
-        """Return where it runs."""
+        """Return the device that it runs on."""
         ...
 
     @property
     def network(self) -> nn.Module:
-        """Return the torch network; raise ``NavMonitorError`` where there is none."""
+        """Return the torch network; raise ``NavMonitorError`` if there is none."""
         ...

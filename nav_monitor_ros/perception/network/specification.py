@@ -1,4 +1,4 @@
-"""A network's specification: what to build again, and with which weights."""
+"""Specification of a network: its code and arguments."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nav_monitor_ros.perception.network.logits import OutputName
 if TYPE_CHECKING:
     from torch import nn
 
-ONNX = 'onnx'  # specification of a network that comes as an ONNX file, without code
+ONNX = 'onnx'  # specification of a network in an ONNX file, without code
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Where a network's code comes from: ``torchvision:<name>`` or ``package.module:factory``."""
+    """Origin of a network's code: ``torchvision:<name>`` or ``package.module:factory``."""
 
     spec: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     output: OutputName | None = None
-    # which of several outputs has the class scores, number or name; None where there is one
+    # number or name of the output with the class scores; None if there is only one
 
     @property
     def package(self) -> str:
@@ -33,14 +33,14 @@ class NetworkSpec:
     def build(
         self, trusted_packages: Sequence[str] = (), weights: Path | None = None
     ) -> nn.Module:
-        """Return the network, in evaluation mode, with the weights given or fresh ones.
+        """Return the network in evaluation mode, with the given weights or new ones.
 
         Args:
             trusted_packages: Top-level packages, besides torchvision and this one, whose code may
                 be imported. A bundle is data; only its user can allow it to name code.
             weights: Weights of a bundle: a state dict with the network's own names. A network whose
-                package is not in ``trusted_packages`` may take no more memory than these fill: its
-                arguments, which came with them, may ask for more than there is.
+                package is not in ``trusted_packages`` must not use more memory than these: its
+                arguments, which come from the same source, could request more than is available.
 
         Returns:
             The network, on the CPU.
@@ -55,7 +55,7 @@ class NetworkSpec:
                 'this network is in ONNX form: there is no torch network to build, and gradient '
                 'views need one'
             )
-        # Imported here: torch takes seconds to load, and an exported network does without.
+        # Imported here since torch takes seconds to load and an exported network does not need it.
         from nav_monitor_ros.perception.network.torch.model_factory import build
 
         return build(self.spec, self.arguments, trusted_packages, weights, self.output)
@@ -65,12 +65,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """Load a state dict into ``network``.
 
     Args:
-        network: The network that the weights are for.
+        network: Network to load the weights into.
         path: ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.ckpt``, ...)
-            holding tensors only (read with ``weights_only=True``). The state dict may stand in
-            other dictionaries and under a prefix, as data-parallel training, ``torch.compile`` and
-            Lightning write it; under it all names and shapes must be the network's. What was
-            stripped or left out is logged.
+            holding tensors only (read with ``weights_only=True``). The state dict may be nested in
+            other dictionaries and have a prefix, as written by data-parallel training,
+            ``torch.compile`` and Lightning; apart from that, all names and shapes must match the
+            network's. Stripped prefixes and ignored entries are logged.
 
     Raises:
         NavMonitorError: The file is missing, unreadable, holds code, does not fit, or holds the

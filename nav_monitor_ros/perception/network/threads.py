@@ -1,4 +1,4 @@
-"""The number of threads that a network runs with: measured on the machine at hand."""
+"""Choice of the number of threads of a network, by measurement on this machine."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import numpy as np
 if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
-PASSES = 15  # timed with each number of threads
-SHORT = 0.004  # seconds: a pass up to this long keeps one thread, and no more are tried
-PAUSE = 0.02  # seconds before each: cores fall asleep between a camera's images, too
-SECONDS = 1.0  # limit on their sum, for each number; at least three are timed
-# Speed-up that more threads must give: they take cores from other processes, and where one of them
-# is preempted, the others wait for it.
+PASSES = 15  # passes timed with each number of threads
+SHORT = 0.004  # seconds, longest pass for which one thread is kept without trying more
+PAUSE = 0.02  # seconds before each pass, since cores also sleep between a camera's images
+SECONDS = 1.0  # seconds, limit on the total for each number; at least three passes are timed
+# Speed-up that more threads must give: they take cores from other processes, and if one of them is
+# preempted, the others wait for it.
 GAIN = 1.5
 
 _log = logging.getLogger(__name__)
 
 
 def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
-    """Have a network use one thread, or one for each core if that is faster by ``GAIN``.
+    """Set a network to one thread, or to one per core if that is faster by ``GAIN``.
 
     Passes over a black image are timed, alternating between the two, so that other load on the
-    machine affects both alike, with pauses as between a camera's images: without them the threads
-    are still awake, and seem faster than they will be in service. The medians are compared: with
-    more threads than idle cores single passes may be quick, but most are not. Passes of a few
+    machine affects both equally, with pauses as between a camera's images: without them the threads
+    would still be awake and seem faster than in operation. The medians are compared: with more
+    threads than idle cores single passes may be quick, but most are not. Passes of a few
     milliseconds keep one thread: they gain little from more.
 
     Args:
-        network: In service on the CPU, with the outputs that it will have in use.
+        network: Network on the CPU, with the outputs that it will have in operation.
         cores: Largest number of threads; None for the cores that this process may run on.
 
     Returns:
@@ -53,7 +53,7 @@ def choose_threads(network: RunningNetwork, cores: int | None = None) -> int:
             return 1
         if passed > 10 * SHORT:
             break
-    for count in times:  # not timed: what is compiled and allocated first
+    for count in times:  # not timed, because of initial compilation and allocation
         network.use_threads(count, trying=True)
         network(batch)
     while min(map(len, times.values())) < PASSES:
@@ -83,17 +83,17 @@ def limit_blas_threads() -> None:
     """Limit OpenBLAS, the matrix multiplication of numpy and scipy, to one thread in this process.
 
     Judging a frame takes a fraction of a millisecond. OpenBLAS's threads spin for a tenth of a
-    second afterwards, waiting for more work: at a camera's rate without a break, which takes a core
+    second afterwards, waiting for more work: at a camera's rate this never ends, which takes a core
     from the network and from other processes.
     """
-    # Imported here: only a running monitor needs it.
+    # Imported here since only a running monitor needs it.
     from threadpoolctl import ThreadpoolController
 
     ThreadpoolController().select(internal_api='openblas').limit(limits=1)
 
 
 def available_cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, 'sched_getaffinity'):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Code of a user's network: what it raises becomes the one error class, SystemExit included."""
+"""Run code of a user's network, converting exceptions such as SystemExit to NavMonitorError."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nav_monitor_ros.interrupt import Interrupted
 
 @contextmanager
 def foreign_code(where: str) -> Iterator[None]:
-    """Turn whatever is not an ``Exception`` into a ``NavMonitorError``.
+    """Convert whatever is not an ``Exception`` to a ``NavMonitorError``.
 
-    ``SystemExit`` would end the process or a thread without a word, and classes of a network's own
-    below ``BaseException`` would pass every handler.
+    ``SystemExit`` would silently end the process or a thread, and a network's own subclasses of
+    ``BaseException`` would pass every handler.
 
     Args:
-        where: What the code belongs to, the start of the message.
+        where: Owner of the code, the start of the message.
 
     Raises:
         NavMonitorError: The code raised ``SystemExit`` or the like.
@@ -35,14 +35,14 @@ def stopped(where: str, error: BaseException) -> BaseException:
     """Return the error to raise for one that is not an ``Exception``.
 
     Args:
-        where: What the code belongs to, the start of the message.
-        error: What it raised.
+        where: Owner of the code, the start of the message.
+        error: Exception that it raised.
 
     Returns:
-        A ``NavMonitorError``; an interrupt of the user as it is.
+        A ``NavMonitorError``; an interrupt by the user is returned unchanged.
     """
     if isinstance(error, Interrupted) or (
-        # Without the command line's handling of signals, Ctrl-C raises it anywhere.
+        # Without the command line's signal handlers, Ctrl-C raises it anywhere.
         isinstance(error, KeyboardInterrupt)
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     ):

@@ -1,8 +1,8 @@
-"""Where the code of a network is found besides the installed packages: in the current folder.
+"""Import the code of networks from the current folder, in addition to installed packages.
 
-For commands that a person types, and for packages that the person trusts by name; a node takes
-installed packages only. Installed packages go first, so that no file of the folder can take the
-place of one.
+For commands that a person types, and for packages that the person trusts by name; a node only uses
+installed packages. Installed packages take precedence, so that no file of the folder can replace
+one.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _folder: Path | None = None
 
 
 def look_in(folder: Path | None) -> None:
-    """Have network packages that are not installed be found in a folder from now on."""
-    global _folder  # noqa: PLW0603 - of the process, as sys.path is
+    """Set the folder in which network packages that are not installed are found."""
+    global _folder  # noqa: PLW0603 - of the process, like sys.path
     _folder = folder
 
 
 def folder_of(package: str) -> Path | None:
-    """Return the folder in which a package is found, None where it is installed or not there."""
+    """Return the folder in which a package is found, None if it is installed or missing."""
     if _folder is None or not _lies_in(_folder, package):
         return None
-    with suppress(ImportError, ValueError):  # a module without a specification is there
+    with suppress(ImportError, ValueError):  # a module without a specification exists
         if package in sys.modules:
             return _folder if _is_from(_folder, package) else None
         if importlib.util.find_spec(package) is not None:
@@ -36,7 +36,7 @@ def folder_of(package: str) -> Path | None:
 
 @contextmanager
 def findable(package: str) -> Iterator[None]:
-    """Let a package be imported from the folder, if it is there and not installed."""
+    """Allow importing a package from the folder, if it exists there and is not installed."""
     folder = folder_of(package)
     if folder is None:
         yield

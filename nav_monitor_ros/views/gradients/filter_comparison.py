@@ -1,4 +1,4 @@
-"""The gradients of a convolution's filters for several classes, and how much each filter counts."""
+"""Gradients of a convolution's filters for several classes, and the importance of each filter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nav_monitor_ros.views.gradients.line_charts import Line, draw_bars, draw_li
 from nav_monitor_ros.views.gradients.signed_colors import draw_signed_bar, reach_of
 from nav_monitor_ros.views.gradients.weight_volume import WeightVolume, draw_slice, draw_volume
 
-STRONG = 85.0  # percentile of the absolute values from which weights are drawn as cubes
+STRONG = 85.0  # percentile of the absolute values above which weights are drawn as cubes
 
 _COLUMN = 384  # pixels of a column
 _MARGIN = 14
@@ -33,7 +33,7 @@ _VOLUME = 270  # rows of a volume
 _NOTHING = 48  # rows of examples without any image
 _CHARTS = 250  # rows of the charts
 _THUMB = 64  # pixels of an input's picture
-_BARS = 60  # filters that the chart of importance names at most
+_BARS = 60  # largest number of filters named in the importance chart
 _STYLES: tuple[tuple[Color, str], ...] = (
     (VERMILLION, 'solid'), (SKY, 'dashed'), (ORANGE, 'dotted'),
 )
@@ -41,24 +41,24 @@ _STYLES: tuple[tuple[Color, str], ...] = (
 
 @dataclass(frozen=True)
 class Example:
-    """One image with the gradient that its class's logit has."""
+    """One image with the gradient of its class's logit."""
 
     heading: str  # role and name of the class
-    reason: str  # why this class
-    says: str  # what the network says of the image
-    figures: str = ''  # of the gradient
-    seen: np.ndarray | None = None  # what the network sees, uint8 (h, w, 3) RGB
-    volume: WeightVolume | None = None  # None where there is no such image
+    reason: str  # reason for the choice of the class
+    says: str  # prediction of the network for the image
+    figures: str = ''  # facts on the gradient
+    seen: np.ndarray | None = None  # input of the network, uint8 (h, w, 3) RGB
+    volume: WeightVolume | None = None  # None if there is no such image
 
     @property
     def weights(self) -> np.ndarray:
-        """Return the gradient's values, empty where there is no image."""
+        """Return the gradient's values, empty if there is no image."""
         return np.zeros(0) if self.volume is None else self.volume.values
 
 
 @dataclass(frozen=True)
 class Filters:
-    """How much each filter counts, and the accuracy without some of them."""
+    """Importance of each filter, and the accuracy without some of them."""
 
     importance: np.ndarray  # float64 (filters,)
     zeroed: np.ndarray  # int64 (points,)
@@ -67,7 +67,7 @@ class Filters:
 
 
 def common_reach(rows: Sequence[Sequence[Example]]) -> float:
-    """Return the magnitude at which the colours of all examples end."""
+    """Return the magnitude at the end of the colour scale of all examples."""
     return reach_of(*(example.weights for row in rows for example in row), percentile=99.9)
 
 
@@ -77,10 +77,10 @@ def draw_comparison(
     """Draw examples as volumes on one scale, the filters' importance and their ablation.
 
     Args:
-        rows: Correctly classified images and missed ones, a column for each class.
-        filters: None where they were not measured.
+        rows: Correctly classified and missed images, one column per class.
+        filters: Importance and ablation; None if not measured.
         title: Title of the picture.
-        subtitle: Below it.
+        subtitle: Line below the title.
 
     Returns:
         uint8 (H, W, 3) RGB.
@@ -109,12 +109,12 @@ def draw_comparison(
 def draw_slices(
     rows: Sequence[Sequence[Example]], position: int, reach: float
 ) -> list[np.ndarray]:
-    """Draw one place of the kernel for every example that has an image, a pixel for each weight.
+    """Draw one kernel position for every example that has an image, one pixel per weight.
 
     Args:
         rows: As for ``draw_comparison``.
-        position: Position of the kernel.
-        reach: Magnitude at which colours end.
+        position: Kernel position.
+        reach: Magnitude at the end of the colour scale.
 
     Returns:
         uint8 (inputs, filters, 3) RGB each.
@@ -188,7 +188,7 @@ def _draw_filters(canvas: Canvas, filters: Filters) -> None:
 
 
 def _draw_importance(canvas: Canvas, importance: np.ndarray) -> None:
-    """Draw a bar for each filter, the most important one first, as many as have room."""
+    """Draw a bar per filter, the most important one first, as many as fit."""
     ranked = np.argsort(-importance, kind='stable')[:_BARS]
     title = 'importance of the filters: mean |gradient x weight|'
     if len(ranked) < len(importance):

@@ -1,4 +1,4 @@
-"""Charts within a picture, drawn by matplotlib in the colours of all pictures."""
+"""Charts within a picture, drawn by matplotlib in the common colours."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from nav_monitor_ros.views.colors import (
 )
 
 _DPI = 100.0
-_LEAST = 64  # pixels of a side, below which there is no room for a chart
-_LARGEST = 1e15  # magnitudes beyond it are drawn at it: matplotlib's axes end there
+_LEAST = 64  # pixels, smallest side of a chart
+_LARGEST = 1e15  # larger magnitudes are clipped: the limit of matplotlib's axes
 _DASHES: dict[str, tuple[float, ...]] = {'solid': (), 'dashed': (5, 3), 'dotted': (1.2, 2)}
 
 
@@ -36,7 +36,7 @@ class Line:
 
     name: str
     x: np.ndarray  # float (N,)
-    y: np.ndarray  # float (N,); what is not finite interrupts the line
+    y: np.ndarray  # float (N,); values that are not finite interrupt the line
     color: Color
     style: str = 'solid'  # or dashed, dotted
 
@@ -55,14 +55,14 @@ def draw_lines(
     """Draw lines with axes, a title and, for several lines, a legend.
 
     Args:
-        canvas: All of it is used.
-        lines: At least one.
+        canvas: Canvas to fill.
+        lines: At least one line.
         title: Title of the chart.
-        x_label: Below the horizontal axis.
-        y_label: Beside the vertical axis.
+        x_label: Label of the horizontal axis.
+        y_label: Label of the vertical axis.
         y_range: Range of the vertical axis; by default that of the values.
-        percent: Write the vertical axis' numbers, shares of 1, in percent.
-        mark: Where a vertical line stands, with a dot on each line.
+        percent: Show the values of the vertical axis as percentages.
+        mark: Position of a vertical line, with a dot on each line.
     """
     with _chart(canvas, title, x_label, y_label) as axes:
         for line in lines:
@@ -97,14 +97,14 @@ def draw_lines(
 def draw_bars(
     canvas: Canvas, values: np.ndarray, names: Sequence[str], *, title: str, x_label: str
 ) -> None:
-    """Draw a bar for each value, from 0; one that is not finite is orange and as tall as any.
+    """Draw a bar for each value, from 0; one that is not finite is orange and has full height.
 
     Args:
-        canvas: All of it is used.
-        values: float (N,), none below 0.
-        names: Names of the bars, N; as many are written as there is room for.
+        canvas: Canvas to fill.
+        values: float (N,), non-negative.
+        names: Names of the N bars; as many are written as fit.
         title: Title of the chart.
-        x_label: Below the horizontal axis.
+        x_label: Label of the horizontal axis.
     """
     finite = np.isfinite(values)
     largest = float(values[finite].max()) if finite.any() else 0.0
@@ -124,7 +124,7 @@ def draw_bars(
 
 @contextmanager
 def _chart(canvas: Canvas, title: str, x_label: str, y_label: str) -> Iterator[Axes]:
-    """Yield axes to draw on, and put what was drawn onto the canvas."""
+    """Yield axes to draw on, then copy the drawing to the canvas."""
     canvas.fill(0, 0, canvas.width, canvas.height, PANEL)
     height, width = canvas.pixels.shape[:2]
     with matplotlib.rc_context():
@@ -157,7 +157,7 @@ def _chart(canvas: Canvas, title: str, x_label: str, y_label: str) -> Iterator[A
 
 
 def _bounded(values: np.ndarray) -> np.ndarray:
-    """Return values that matplotlib can draw; what is not finite is NaN, a gap."""
+    """Return values that matplotlib can draw; those that are not finite become NaN, a gap."""
     values = np.asarray(values, np.float64)
     return np.clip(np.where(np.isfinite(values), values, np.nan), -_LARGEST, _LARGEST)
 

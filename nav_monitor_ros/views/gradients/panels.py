@@ -1,4 +1,4 @@
-"""Pictures that explain one image, side by side: what the network sees, and what it looks at."""
+"""Panels that explain one image side by side: the network's input and its attribution."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from nav_monitor_ros.views.gradients.signed_colors import (
     signed_colors,
 )
 
-SALIENCY_PERCENTILE = 99.0  # at which saliency is clipped
-SIDE = 300  # of a panel's picture unless said otherwise, pixels
+SALIENCY_PERCENTILE = 99.0  # percentile at which saliency is clipped
+SIDE = 300  # default side of a panel's picture, pixels
 
 _MARGIN = 14
 _HEAD = 52  # rows of the title
@@ -38,31 +38,31 @@ _FOOT = 72  # rows below it
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture with what has to be said about it."""
+    """One picture with its title, legend and facts."""
 
     title: str
     pixels: np.ndarray  # uint8 (h, w, 3) RGB
     facts: str = ''
-    note: str = ''  # what is wrong with it, such as values that are no numbers
+    note: str = ''  # problem with it, such as NaN
     legend: str = ''  # signed, channels or magnitude; '' for none
-    reach: float = 0.0  # magnitude at which the colours end
+    reach: float = 0.0  # magnitude at the end of the colour scale
 
 
 def input_panel(pixels: np.ndarray, title: str, facts: str) -> Panel:
-    """Return what the network sees, uint8 (h, w, 3) RGB, as a panel."""
+    """Return the network's input, uint8 (h, w, 3) RGB, as a panel."""
     return Panel(title, pixels, facts)
 
 
 def gradient_panels(
     values: np.ndarray, title: str, facts: str, *, reach: float | None = None
 ) -> list[Panel]:
-    """Return a signed attribution as panels: in the image's colours, and summed over them.
+    """Return a signed attribution as panels: by colour, and summed over the colours.
 
     Args:
         values: float (1 or 3, h, w), of gray or of red, green and blue.
         title: Title of the panels.
         facts: Facts on how it was made.
-        reach: Magnitude at which colours end; by default a high percentile of the values.
+        reach: Magnitude at the end of the colour scale; by default a high percentile of the values.
 
     Returns:
         One panel for a gray image, else two.
@@ -104,11 +104,11 @@ def clipped_saliency(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the sum of absolute values over channels, clipped at its 99th percentile.
 
     Args:
-        values: float (channels, h, w); what is not finite counts as 0.
+        values: float (channels, h, w); values that are not finite count as 0.
 
     Returns:
-        float64 (h, w) from 0 to 1, as a share of the second, the clipping value. That is the
-        largest value where the percentile is 0, and 0 where all are.
+        float64 (h, w) from 0 to 1, as a share of the second, the clipping value. It is the largest
+        value if the percentile is 0, and 0 if all values are.
     """
     magnitudes = np.abs(np.where(np.isfinite(values), values, 0)).sum(0, dtype=np.float64)
     top = float(np.percentile(magnitudes, SALIENCY_PERCENTILE)) or float(magnitudes.max())
@@ -118,12 +118,12 @@ def clipped_saliency(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def blended(pixels: np.ndarray, panel: Panel, share: float = 0.6) -> Panel:
-    """Return a panel laid over the gray image that it belongs to.
+    """Return a panel blended with its image in gray.
 
     Args:
-        pixels: What the network sees, uint8 (h, w, 3) RGB.
+        pixels: Input of the network, uint8 (h, w, 3) RGB.
         panel: Panel of the same size.
-        share: Share of the panel's colours.
+        share: Opacity of the panel, 0 to 1.
     """
     gray = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[:, :, None]
     mixed = share * panel.pixels + (1 - share) * gray
@@ -190,7 +190,7 @@ def _draw_panel(canvas: Canvas, panel: Panel, height: int) -> None:
 
 
 def _shown_size(pixels: np.ndarray, side: int) -> tuple[int, int]:
-    """Return the rows and columns that a picture takes in its panel."""
+    """Return the rows and columns of a picture in its panel."""
     rows, columns = pixels.shape[:2]
     scale = side / max(rows, columns)
     return max(1, round(rows * scale)), max(1, round(columns * scale))

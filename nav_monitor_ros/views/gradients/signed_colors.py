@@ -9,20 +9,20 @@ import numpy as np
 from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.colors import BLUE, MUTED, ORANGE, VERMILLION, WHITE
 
-MID_GREY = 128  # of all three colours, for 0
+MID_GREY = 128  # value of all three colours for 0
 _STEPS = 127  # levels on either side of 0
-_STRIPE = 3  # pixels of the hatching's light stripes, and of the dark ones between
+_STRIPE = 3  # pixels, widths of the light and dark stripes of the hatching
 
 
 def reach_of(*arrays: np.ndarray, percentile: float = 99.5) -> float:
-    """Return the magnitude at which colours end: a percentile of all absolute values.
+    """Return the magnitude at the end of the colour scale: a percentile of all absolute values.
 
     Args:
         arrays: Arrays of any shape; values that are not finite are ignored.
-        percentile: 0 to 100; where it is 0 but not everything is, the largest magnitude counts.
+        percentile: 0 to 100; if the percentile is 0 but some value is not, the maximum is used.
 
     Returns:
-        Above 0; 0 where there is nothing but zeros.
+        A positive value; 0 if all values are 0.
     """
     parts = [np.abs(array[np.isfinite(array)], dtype=np.float64) for array in arrays]
     magnitudes = np.concatenate([part.ravel() for part in parts]) if parts else np.zeros(0)
@@ -36,17 +36,17 @@ def signed_colors(values: np.ndarray, reach: float) -> np.ndarray:
 
     Args:
         values: float (...).
-        reach: Magnitude that has the full colour, as larger ones have; 0 if all values are 0.
+        reach: Magnitude from which on the colour is full; 0 if all values are 0.
 
     Returns:
-        uint8 (..., 3) RGB; 0 is exactly mid-grey, what is no number is mid-grey too (see
+        uint8 (..., 3) RGB; 0 is exactly mid-grey, and so are values that are not finite (see
         ``hatched``).
     """
     return signed_table()[_levels(values, reach) + _STEPS]
 
 
 def channel_colors(values: np.ndarray, reach: float) -> np.ndarray:
-    """Return values of three colours as one picture: each colour is brighter above 0, darker below.
+    """Return values of three colours as one picture, each brighter above 0 and darker below.
 
     Args:
         values: float (H, W, 3), red, green and blue.
@@ -59,7 +59,7 @@ def channel_colors(values: np.ndarray, reach: float) -> np.ndarray:
 
 
 def hatched(pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Return a picture with stripes where there is nothing to show, such as values that are NaN.
+    """Return a picture with stripes where there is nothing to show, such as at NaN.
 
     Args:
         pixels: uint8 (H, W, 3).
@@ -77,7 +77,7 @@ def hatched(pixels: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def signed_table() -> np.ndarray:
-    """Return the colours from -1 to 1 in even steps, uint8 (255, 3) RGB, not writable."""
+    """Return the colours from -1 to 1 in even steps, uint8 (255, 3) RGB, read-only."""
     share = np.linspace(0, 1, _STEPS + 1)[:, None]
     down, up = (
         MID_GREY + share * (np.array(color) - MID_GREY) for color in (BLUE, VERMILLION)
@@ -88,11 +88,11 @@ def signed_table() -> np.ndarray:
 
 
 def draw_signed_bar(canvas: Canvas, left: float, right: float, top: float, reach: float) -> None:
-    """Draw the colours with three numbers below them; 30 pixels of the design tall.
+    """Draw the colour scale with three numbers below it, 30 design pixels high.
 
     Args:
         canvas: Drawn on.
-        left: First column, pixels of the design.
+        left: First column, design pixels.
         right: Last column.
         top: First row.
         reach: As for ``signed_colors``.
@@ -111,7 +111,7 @@ def draw_signed_bar(canvas: Canvas, left: float, right: float, top: float, reach
 
 
 def _levels(values: np.ndarray, reach: float) -> np.ndarray:
-    """Return whole numbers from -127 to 127, 0 for what is no number."""
+    """Return integers from -127 to 127, 0 for values that are not finite."""
     if not reach:
         return np.zeros(values.shape, np.int64)
     with np.errstate(invalid='ignore', over='ignore'):

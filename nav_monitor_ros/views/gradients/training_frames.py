@@ -1,4 +1,4 @@
-"""One moment of a training: the gradient of one image, with the loss and the logit so far."""
+"""Frames of a training: the gradient of one image, with the loss and the logit so far."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nav_monitor_ros.views.colors import BACKGROUND, ORANGE, SKY, paint
 from nav_monitor_ros.views.gradients.line_charts import Line, draw_lines
 from nav_monitor_ros.views.gradients.panels import Panel, draw_panels, gradient_panels
 
-SIDE = 250  # of a panel unless said otherwise, pixels
+SIDE = 250  # default side of a panel, pixels
 _CHARTS = 190  # rows of the charts
 _MARGIN = 14
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The network after some steps of training."""
+    """The network after some training steps."""
 
     step: int
     loss: float
@@ -39,15 +39,15 @@ def draw_moments(
 ) -> list[np.ndarray]:
     """Draw a training as pictures of one size.
 
-    Every picture has a colour scale of its own, whose ends are written below it: gradients grow
-    a thousandfold in training, and on one scale the early ones would be blank.
+    Every picture has its own colour scale, whose ends are written below it: gradients grow a
+    thousandfold in training, and on a common scale the early ones would be blank.
 
     Args:
-        moments: At least one.
-        seen: What the network sees, uint8 (h, w, 3) RGB.
+        moments: At least one moment.
+        seen: Input of the network, uint8 (h, w, 3) RGB.
         title: Title of every picture.
         target: Name of the class whose logit is differentiated.
-        note: What is wrong with the whole, for the last picture.
+        note: Problem with the training, for the last picture.
         side: Side of a panel, pixels.
 
     Returns:
@@ -57,7 +57,7 @@ def draw_moments(
     for number, moment in enumerate(moments):
         last = number == len(moments) - 1
         panels = [
-            Panel('what the network sees', seen, note='' if not last else note),
+            Panel('input of the network', seen, note='' if not last else note),
             *gradient_panels(moment.gradient, 'gradient', f'd logit {target} / d input'),
         ]
         figures = (
@@ -84,6 +84,6 @@ def _charts(moments: Sequence[Moment], now: Moment, width: int) -> np.ndarray:
         draw_lines(
             canvas.area(left, 0, left + half, _CHARTS),
             [Line(name, steps, np.array(values, float), color)],
-            title=name, x_label='steps of training', y_label=label, mark=float(now.step),
+            title=name, x_label='training steps', y_label=label, mark=float(now.step),
         )
     return pixels

@@ -1,4 +1,4 @@
-"""The gradient of a convolution's filters as a volume of cubes, and slice by slice."""
+"""Gradient of a convolution's filters as a volume of cubes, and slice by slice."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from nav_monitor_ros.views.canvas import Canvas
 from nav_monitor_ros.views.colors import BACKGROUND, FAINT, MUTED, ORANGE
 from nav_monitor_ros.views.gradients.signed_colors import signed_colors
 
-_MOST = 64  # cubes along an axis; longer axes are joined in blocks
-_FINE = 2  # the picture is drawn this many times larger
-_DEPTH = 0.30  # share of the picture that the kernel's axis takes, to the right and up
-_CUBE = 0.92  # edge of a cube: a gap is left, so that each can be seen
+_MOST = 64  # cubes along an axis; longer axes are pooled in blocks
+_FINE = 2  # oversampling of the picture
+_DEPTH = 0.30  # share of the picture for the kernel axis, to the right and up
+_CUBE = 0.92  # edge of a cube; the gap makes each one visible
 _TOP, _RIGHT = 1.3, 0.55  # brightness of a cube's top and right side
 _ROOM = 24  # pixels around the volume for the axes' names
 
 
 @dataclass(frozen=True)
 class WeightVolume:
-    """The weights of a convolution in space: a cuboid of one value each."""
+    """Weights of a convolution as a cuboid of values."""
 
     values: np.ndarray  # float (filters, input channels, kernel positions)
     kernel: tuple[int, ...]  # rows and columns of the kernel
@@ -33,26 +33,25 @@ class WeightVolume:
         return WeightVolume(weights.reshape(*weights.shape[:2], -1), weights.shape[2:])
 
     def slice(self, position: int) -> np.ndarray:
-        """Return all filters and inputs at one place of the kernel, (inputs, filters)."""
+        """Return all filters and inputs at one kernel position, (inputs, filters)."""
         return self.values[:, :, position].T
 
     def place(self, position: int) -> str:
-        """Return how a person calls a position of the kernel."""
+        """Return the name of a kernel position for display."""
         at = np.unravel_index(position, self.kernel) if self.kernel else ()
         words = ('plane', 'row', 'column')[-len(at):] if len(at) <= 3 else ('',) * len(at)
         return ', '.join(f'{word} {index + 1}' for word, index in zip(words, at, strict=True))
 
 
 def joined(values: np.ndarray, most: int = _MOST) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Join the values of long axes in blocks, of which the strongest value stands.
+    """Pool the values of long axes in blocks by their strongest value.
 
     Args:
         values: float (A, B, C).
-        most: Length that no axis exceeds.
+        most: Largest length of an axis.
 
     Returns:
-        The shorter array, values with their signs, NaN where a block holds one; and the sizes of
-        a block.
+        The shorter array of signed values, NaN if a block contains one; and the sizes of a block.
     """
     blocks = tuple(math.ceil(length / most) for length in values.shape)
     for axis, block in enumerate(blocks):
@@ -62,7 +61,7 @@ def joined(values: np.ndarray, most: int = _MOST) -> tuple[np.ndarray, tuple[int
         padding = [(0, spare if other == axis else 0) for other in range(values.ndim)]
         moved = np.moveaxis(np.pad(values, padding), axis, -1)
         grouped = moved.reshape(*moved.shape[:-1], -1, block)
-        # argmax takes the first NaN for the largest.
+        # argmax treats the first NaN as the largest.
         strongest = np.abs(grouped).argmax(axis=-1, keepdims=True)
         values = np.moveaxis(np.take_along_axis(grouped, strongest, -1)[..., 0], -1, axis)
     return values, blocks
@@ -75,10 +74,10 @@ def draw_volume(
 
     Args:
         volume: Volume to draw.
-        reach: Magnitude that has the full colour.
+        reach: Magnitude with the full colour.
         size: Height and width of the picture, pixels.
-        least: Magnitude from which a weight is drawn; those that are 0 never are, those that are
-            no numbers always are, in white.
+        least: Smallest magnitude of a weight that is drawn; 0 is never drawn, NaN and infinity
+            always, in white.
 
     Returns:
         uint8 (height, width, 3) RGB.
@@ -103,15 +102,15 @@ def draw_volume(
 
 
 def draw_slice(volume: WeightVolume, position: int, reach: float) -> np.ndarray:
-    """Draw all weights at one place of the kernel, a pixel each, filters to the right, inputs up.
+    """Draw all weights at one kernel position, one pixel each, filters to the right, inputs up.
 
     Args:
         volume: Volume to draw.
-        position: Position of the kernel.
-        reach: Magnitude that has the full colour.
+        position: Kernel position.
+        reach: Magnitude with the full colour.
 
     Returns:
-        uint8 (inputs, filters, 3) RGB; white where a value is no number.
+        uint8 (inputs, filters, 3) RGB; white if a value is not finite.
     """
     values = volume.slice(position)[::-1]
     colors = signed_colors(values, reach)
@@ -121,23 +120,23 @@ def draw_slice(volume: WeightVolume, position: int, reach: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where a volume lies in a picture, in its pixels."""
+    """Projection of a volume into a picture, in pixels."""
 
-    origin: np.ndarray  # (2,): column and row of the corner at the left, the bottom and the front
-    steps: np.ndarray  # (3, 2): one filter, one input channel, one kernel position further
+    origin: np.ndarray  # (2,): column and row of the left bottom front corner
+    steps: np.ndarray  # (3, 2): steps by one filter, one input channel, one kernel position
 
     def corners(self, places: np.ndarray) -> np.ndarray:
-        """Return columns and rows (..., 2) of places (..., 3)."""
+        """Return columns and rows (..., 2) of positions (..., 3)."""
         return self.origin + places @ self.steps
 
 
 def _frame(shape: tuple[int, ...], size: tuple[int, int]) -> _Frame:
-    """Return the frame in which a volume fills a picture, its cubes not too far from cubes."""
+    """Return the projection that fits a volume to a picture without distorting cubes too much."""
     filters, inputs, positions = shape
     room = np.array([size[1], size[0]]) - 2.0 * _ROOM * _FINE
     deep = room * _DEPTH / positions
     edge = (room - deep * positions) / (filters, inputs)
-    # A flat volume would fill the picture with posts or planks: at most four times the other edge.
+    # In a flat volume, an edge of a cube is at most four times the other one.
     edge = np.minimum(edge, 4 * edge[::-1])
     deep = np.minimum(deep, 2 * edge.min())
     steps = np.array([[edge[0], 0], [0, -edge[1]], [deep[0], -deep[1]]])
@@ -163,7 +162,7 @@ def _outline(picture: np.ndarray, points: np.ndarray) -> None:
 def _draw_cubes(
     picture: np.ndarray, frame: _Frame, values: np.ndarray, strong: np.ndarray, reach: float
 ) -> None:
-    """Draw cubes from the back to the front, so that near ones cover far ones."""
+    """Draw cubes from back to front, so that near ones cover far ones."""
     places = np.argwhere(strong)
     places = places[np.lexsort((places[:, 0], places[:, 1], -places[:, 2]))]
     chosen = values[tuple(places.T)]
@@ -184,7 +183,7 @@ def _draw_cubes(
 
 
 def _name_axes(picture: np.ndarray, volume: WeightVolume, blocks: tuple[int, ...]) -> None:
-    """Write below the volume what its axes are, and how many weights a cube stands for."""
+    """Write the axes and the number of weights per cube below the volume."""
     canvas = Canvas(picture)
     filters, inputs, positions = volume.values.shape
     kernel = ' x '.join(map(str, volume.kernel)) or str(positions)

@@ -1,1 +1,1 @@
-"""Pages that are one file each: templates, their styles and scripts, and what fills them."""
+"""Self-contained HTML pages: templates, styles, scripts and their contents."""

@@ -1,4 +1,4 @@
-"""Charts of pages: matplotlib figures as SVG in the page's own fonts and colours."""
+"""Charts of pages: matplotlib figures as SVG in the fonts and colours of the page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def color(name: str) -> str:
 
 @contextmanager
 def chart_style() -> Iterator[None]:
-    """Draw charts alike whatever a user has set for plots of their own."""
+    """Draw charts independently of the user's matplotlib settings."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({
@@ -81,7 +81,7 @@ def make_logarithmic(axes: Axes, axis: str, low: float, high: float) -> None:
 
 
 def draw_thresholds(axes: Axes, places: Sequence[float], order: int) -> None:
-    """Draw a vertical line at the threshold, or the range in which those of the classes lie."""
+    """Draw a vertical line at the threshold, or the range of the classes' thresholds."""
     for place in places:
         axes.axvline(place, color=color('ink'), linewidth=1.4, linestyle=(0, (5, 2)), zorder=order)
     if len(places) > 1:
@@ -93,8 +93,8 @@ def inline_svg(figure: Figure, title: str) -> Markup:
     """Return a figure as an SVG element of a page, in the page's own colours.
 
     Args:
-        figure: Drawn with ``color``, within ``chart_style``.
-        title: What it shows, for readers that do not see it.
+        figure: Figure drawn with ``color``, within ``chart_style``.
+        title: Text alternative for screen readers.
     """
     file = io.StringIO()
     figure.savefig(file, format='svg', metadata={'Date': None, 'Creator': None})
@@ -106,10 +106,10 @@ def inline_svg(figure: Figure, title: str) -> Markup:
     assert size is not None
     opening = Markup('<svg {} role="img" aria-label="{}">').format(Markup(size[0]), title)
     text = str(opening) + text[text.index('>') + 1:]
-    # Names are unique on the page, or stand for the same shape: they are hashes of it.
+    # Identifiers are hashes of a shape, so equal ones denote the same shape.
     text = re.sub(r'<g id="[^"]*"', '<g', text).replace('xlink:href', 'href')
     text = re.sub(r' d="[^"]*"', lambda d: re.sub(r'(\.\d\d)\d+', r'\1', d[0]), text)
-    text = re.sub(r'font-family: [^;"]*; ', '', text)  # the page's own
+    text = re.sub(r'font-family: [^;"]*; ', '', text)  # the fonts of the page
     names = {light: name for name, light in palette().items()}
     text = re.sub(
         r'(fill|stroke): (#[0-9a-f]{6})',

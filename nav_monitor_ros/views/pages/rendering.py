@@ -1,4 +1,4 @@
-"""Pages that are one file: rendered from templates, their styles and scripts written into them."""
+"""Render self-contained pages from templates, with styles and scripts inlined."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def render(template: str, *, templates: Path | None = None, **values: Any) -> st
     Args:
         template: File name of a template.
         templates: Another folder with templates, searched before the package's own; a style or
-            script beside them is found as the package's are.
-        values: What the template shows.
+            script next to them is found like the package's.
+        values: Values for the template.
 
     Raises:
-        jinja2.TemplateNotFound: There is no such template.
-        jinja2.UndefinedError: The template needs a value that is not given.
+        jinja2.TemplateNotFound: The template does not exist.
+        jinja2.UndefinedError: A value that the template needs is missing.
     """
     return _environment(templates).get_template(template).render(**values)
 
 
 def render_fragment(template: str, **values: Any) -> Markup:
-    """Return a rendered template as a part of another page, which is not escaped again."""
+    """Return a rendered template as part of another page, not escaped again."""
     return Markup(render(template, **values))
 
 
@@ -44,7 +44,7 @@ def _environment(templates: Path | None) -> Environment:
     )
 
     def asset(name: str) -> Markup:
-        # Not through the template engine: braces in CSS and JavaScript are their own.
+        # Not through the template engine, since CSS and JavaScript contain braces.
         for folder in (_ASSETS, *folders):
             if (folder / name).is_file():
                 return Markup((folder / name).read_text(encoding='utf-8'))

@@ -1,4 +1,4 @@
-"""Pictures that a slider on a page leads through, with a button that plays them."""
+"""Pictures with a slider and a play button."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nav_monitor_ros.views.pages.rendering import render_fragment
 
 @dataclass(frozen=True)
 class Slide:
-    """What one place of the slider shows."""
+    """Contents of one position of the slider."""
 
     label: str
-    pictures: tuple[np.ndarray, ...]  # uint8 (h, w, 3) RGB, one for each slot
+    pictures: tuple[np.ndarray, ...]  # uint8 (h, w, 3) RGB, one per slot
 
 
 def slider(
@@ -34,14 +34,14 @@ def slider(
     """Return a slider with pictures below it, for a page with ``slides.css`` and ``slides.js``.
 
     Args:
-        slides: At least one; all have as many pictures as there are captions.
-        captions: Above each slot, a line and a smaller one.
+        slides: At least one slide; all have as many pictures as there are captions.
+        captions: For each slot, a line above it and a smaller one.
         name: Name of the part, unique on the page, letters and digits.
-        what: The slider leads through, for readers that do not see it.
-        columns: Slots side by side where there is room.
-        start: The slide that is seen first, and the only one without JavaScript.
-        pause_ms: Between slides while they play, milliseconds.
-        enlarged: Show pictures, of few pixels, as wide as their slot.
+        what: Quantity along the slider, for screen readers.
+        columns: Slots side by side if they fit.
+        start: Index of the first slide shown, and the only one without JavaScript.
+        pause_ms: Time between slides while playing, milliseconds.
+        enlarged: Enlarge small pictures to the width of their slot.
     """
     return render_fragment(
         'slides.html',

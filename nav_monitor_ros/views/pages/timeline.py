@@ -1,4 +1,4 @@
-"""A recording at a glance: state, p-value and class over time, as a drawing on a page."""
+"""Timeline of a recording: state, p-value and class over time, as a drawing on a page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from markupsafe import Markup
 from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.views.pages.rendering import render_fragment
 
-COLUMNS = 1100  # of the drawing at most: longer recordings have several frames in one
-_LEFT, _RIGHT = 132, 16  # columns beside the plots
+COLUMNS = 1100  # largest number of columns; longer recordings have several frames per column
+_LEFT, _RIGHT = 132, 16  # columns next to the plots
 _STATE_ROWS, _P_ROWS, _CLASS_ROW = 26, 150, 15
 _MARK_ROWS = 30
-_APART = 22  # columns between the texts of two marks
+_APART = 22  # columns between the labels of two marks
 _CLASSES = 12  # rows of classes at most; the rest share one
-_NAME_LENGTH = 16  # letters of a class name that are drawn
-_FLOOR = 1e-4  # p-values below it are drawn at it
+_NAME_LENGTH = 16  # characters of a class name that are drawn
+_FLOOR = 1e-4  # smaller p-values are clipped
 _TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)  # seconds
 _ORDER = (State.OK, State.SUSPECT, State.INVALID, State.OOD)  # the worst one of a column is shown
 _WORDS = {
@@ -32,22 +32,22 @@ _WORDS = {
 class Tick:
     """One moment of a recording."""
 
-    seconds: float  # since its beginning
+    seconds: float  # seconds since the start
     state: State
     reason: str
-    p_value: float  # NaN where nothing was judged
-    class_name: str  # '' where nothing was judged
+    p_value: float  # NaN if the image was not judged
+    class_name: str  # '' if the image was not judged
     threshold: float = math.nan  # p-values at or below it are out-of-distribution
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment that stands out."""
+    """A marked moment."""
 
     seconds: float
-    title: str  # shown where the mouse rests
-    text: str = ''  # beside the mark
-    anchor: str = ''  # the id of an element of the page that tells more
+    title: str  # tooltip
+    text: str = ''  # label next to the mark
+    anchor: str = ''  # id of a page element with details
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Bar:
-    kind: str  # class of its colour
+    kind: str  # CSS class of its colour
     x: float
     y: float
     width: float
@@ -78,7 +78,7 @@ class _Bar:
 
 @dataclass(frozen=True)
 class _Dot:
-    kind: str  # class of its colour
+    kind: str  # CSS class of its colour
     x: float
     y: float
     title: str
@@ -95,9 +95,9 @@ class _DrawnMark:
 
 @dataclass
 class _Drawing:
-    """What the template draws, in the drawing's own pixels."""
+    """Elements that the template draws, in pixels of the drawing."""
 
-    end: float  # seconds at the right end
+    end: float  # time at the right end, seconds
     texts: list[_Text] = field(default_factory=list)
     lines: list[_Line] = field(default_factory=list)
     bars: list[_Bar] = field(default_factory=list)
@@ -109,7 +109,7 @@ class _Drawing:
         return round(_LEFT + COLUMNS * (seconds / self.end if self.end else 0.0), 1)
 
     def label(self, y: float, text: str) -> None:
-        """Write to the left of the plots."""
+        """Add a text to the left of the plots."""
         self.texts.append(_Text(_LEFT - 8, y, text))
 
 
@@ -119,10 +119,10 @@ def timeline(
     """Return a legend and a drawing of all moments, for a page with ``timeline.css``.
 
     Args:
-        ticks: In their order; without any, a sentence says so.
-        marks: Moments that stand out, drawn above the state.
-        label: What they are.
-        end: Seconds that are drawn at least, so that two drawings can be compared.
+        ticks: Moments in order; without any, a sentence is shown.
+        marks: Marked moments, drawn above the state.
+        label: Name of the marks, for the legend.
+        end: Smallest time span, seconds, so that two drawings can be compared.
     """
     if not ticks:
         return render_fragment('timeline.html', drawing=None)
@@ -152,7 +152,7 @@ def _kind(state: State) -> str:
 
 
 def _draw_marks(drawing: _Drawing, marks: Sequence[Mark], label: str, top: int) -> None:
-    """Draw marks, and above them the texts for which there is room."""
+    """Draw marks, and above them the labels that fit."""
     drawing.label(top + 23, label)
     last = -math.inf
     for mark in marks:

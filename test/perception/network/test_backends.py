@@ -254,7 +254,7 @@ def test_a_backend_that_disagrees_and_cannot_be_calibrated_is_refused(
 ):
     distort(lambda logits, features, others: [logits, features * np.nan, *others])
     found = exported_to(tmp_path / 'b', tiny_folder).approvals
-    assert 'cannot be calibrated anew' in found['openvino_f32'].refused
+    assert 'cannot be calibrated separately' in found['openvino_f32'].refused
     bundle = load_bundle(tmp_path / 'b')
     with pytest.raises(NavMonitorError, match='refused, .*not a finite number'):
         load_network(bundle, backend=OPENVINO)

@@ -16,7 +16,7 @@ from nav_monitor_ros.perception.network.loading import start_network
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 MIXES = 'depends on the other images of its batch'
-RANDOM = 'returns something else each time it sees the same image'
+RANDOM = 'returns different values for the same image each time'
 
 
 class Network(tiny.Bars):
@@ -134,7 +134,7 @@ def test_a_network_whose_answer_depends_on_the_rest_of_the_batch_is_refused(kind
 
 
 def test_a_network_that_cannot_take_one_image_is_refused():
-    with pytest.raises(NavMonitorError, match='fails on an image alone.*more than 1 value'):
+    with pytest.raises(NavMonitorError, match='fails on a single image.*more than 1 value'):
         Classifier(BatchNormOfFeatures(), tiny.PREPROCESS)
 
 

@@ -62,18 +62,18 @@ BOMB = [
 
 @pytest.mark.parametrize(('make', 'words'), [
     (lambda tmp_path: tmp_path / 'none.onnx', 'does not exist'),
-    (garbage(b'not a network'), 'is not an ONNX file|no valid ONNX model'),
+    (garbage(b'not a network'), 'is not an ONNX file|not a valid ONNX model'),
     (garbage(b''), 'the file is empty'),
     (outside, 'keeps its weights in another file'),
     (of(helper.make_node('Surprise', ['features'], ['logits'], domain='evil'), domain='evil'),
      'operators that are not of ONNX itself'),
-    (of(helper.make_node('Gemm', ['nowhere', 'w', 'b'], ['logits'])), 'no valid ONNX model'),
+    (of(helper.make_node('Gemm', ['nowhere', 'w', 'b'], ['logits'])), 'not a valid ONNX model'),
     (of(helper.make_node('Identity', ['positive'], ['logits']), result=(None, 5, 12, 12)),
      'not return one row of class scores.*this monitors classifiers'),
     (of(GEMM, helper.make_node('Cast', ['logits'], ['whole'], to=TensorProto.INT64),
         output=helper.make_tensor_value_info('whole', TensorProto.INT64, (None, 4))),
      'returns int64 numbers, which are no class scores'),
-    (of(GEMM, shape=('n', 3, 'h', 'w')), 'how many channels and pixels'),
+    (of(GEMM, shape=('n', 3, 'h', 'w')), 'the number of channels and pixels'),
     (of(GEMM, shape=('n', 3, 24, 24)), r'takes images of shape \(3, 24, 24\)'),
     (of(GEMM, shape=('n', 3)), 'does not take one float32 input'),
     (of(*BOMB), 'would be too large'),
@@ -91,7 +91,7 @@ def test_loops_are_refused(tmp_path):
         [helper.make_tensor_value_info('condition_out', TensorProto.BOOL, [])],
     )
     path = of(helper.make_node('Loop', ['', ''], [], body=body), GEMM)(tmp_path)
-    with pytest.raises(NavMonitorError, match='has loops|no valid ONNX model'):
+    with pytest.raises(NavMonitorError, match='has loops|not a valid ONNX model'):
         start_network(ONNX, path, tiny.PREPROCESS)
 
 

@@ -177,7 +177,7 @@ def test_the_same_weights_twice_are_no_question(tmp_path):
     (lambda s: {**s, 'model.fc.weight': torch.full((4, 6), np.nan)}, r'fc\.weight holds 24 values'),
     (lambda s: {**s, 'model.fc.bias': torch.tensor([0, np.inf, 0, 0])}, r'fc\.bias holds 1 values'),
     (lambda s: {**s, 'model.fc.bias': torch.full((4,), 1e300, dtype=torch.float64)},
-     r'fc\.bias holds 4 values that are not finite numbers in float32'),
+     r'fc\.bias holds 4 values that are not finite in float32'),
 ])
 def test_what_does_not_fit_exactly_under_a_prefix_is_refused(tmp_path, spoil, said):
     torch.save({'state_dict': spoil(prefixed('model.', Normed(seed=1).state_dict()))},

@@ -1,4 +1,4 @@
-"""A network in ONNX form in service: what ``Classifier`` does, without torch."""
+"""A network in ONNX form, with the interface of ``Classifier`` but without torch."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 if TYPE_CHECKING:
     from torch import nn
 
-_KEPT = 3  # compiled graphs: the live pictures switch between one with maps and one without
+_KEPT = 3  # compiled graphs: the live views switch between one with maps and one without
 
-Output = tuple[str, 'int | None']  # tensor, and the rank of which the mean over positions is taken
+Output = tuple[str, 'int | None']  # tensor, and the rank for taking the mean over positions
 
 
 class OnnxClassifier:
     """A network's graph with its preprocessing, whose layers can be tapped.
 
-    Logits, features, channel means and maps are those of ``Classifier``. Every choice of outputs is
-    a graph of its own, compiled when it is first run, so that the backend may fuse the operations
-    whose results are not requested.
+    Logits, features, channel means and maps are those of ``Classifier``. Every set of outputs has
+    its own graph, compiled on first use, so that the backend can fuse operations whose results are
+    not requested.
 
-    Not thread-safe: one thread runs it and sets its taps.
+    Not thread-safe: a single thread must run it and set its taps.
     """
 
     device: object = 'cpu'
@@ -56,19 +56,19 @@ class OnnxClassifier:
         background: int | None = None,
         threads: int = 1,
     ) -> None:
-        """Take a graph into service.
+        """Prepare a graph for running.
 
         Args:
-            graph: Exported by ``export_onnx``, or any image classifier's.
+            graph: Graph exported by ``export_onnx``, or that of any image classifier.
             preprocess: Preprocessing of the network's input.
-            engine: What runs it.
+            engine: Engine that runs it.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             background: Index of the output for everything that belongs to no class.
-            threads: Number of threads of the backend; 0 leaves its choice.
+            threads: Number of threads of the backend; 0 for its default.
 
         Raises:
-            NavMonitorError: The graph takes other images, has no such layer or output, is random,
-                or looks at the whole batch.
+            NavMonitorError: The graph takes other images, lacks the layer or output, is random, or
+                depends on the whole batch.
         """
         self.preprocess = preprocess
         self.engine = engine
@@ -97,12 +97,12 @@ class OnnxClassifier:
         self._taps: tuple[str, ...] = ()
         self._passes = 0
         self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
-        self._compiled_for = {threads: self._compiled}  # what each number of threads runs
+        self._compiled_for = {threads: self._compiled}  # compiled graphs by number of threads
         self._outputs = self._wanted()
         if graph.form is None:
             graph.note_form(self._seen_form())
         if not graph.described and graph.batch in (None, 1):
-            # Of other networks ``export`` has compared the graph with what torch computes.
+            # For other networks, ``export`` has compared the graph with torch.
             require_repeatable(self, rough=True)
 
     def __call__(self, batch: np.ndarray) -> Activations:
@@ -133,7 +133,7 @@ class OnnxClassifier:
         )
 
     def watch(self, layers: Iterable[LayerId]) -> None:
-        """Have every forward pass yield the channel means of more layers.
+        """Yield the channel means of additional layers in every forward pass.
 
         Args:
             layers: Names or 1-based numbers.
@@ -146,30 +146,30 @@ class OnnxClassifier:
         self._outputs = self._wanted()
 
     def sample_dropout(self, passes: int, seed: int = 0) -> None:
-        """Have every forward pass yield the logits of K passes with dropout on.
+        """Yield the logits of K passes with active dropout in every forward pass.
 
         Args:
             passes: K; 0 switches it off.
             seed: Random seed for the dropout masks, which are part of the graph.
 
         Raises:
-            NavMonitorError: The graph has no such passes, or another number of them.
+            NavMonitorError: The graph has no such passes, or a different number.
         """
         if passes and (passes != self._graph.passes or seed):
             has = f'has {self._graph.passes}' if self._graph.passes else 'has none'
             raise NavMonitorError(
-                f'mc_dropout: {passes} passes with dropout are wanted, and the network in ONNX '
+                f'mc_dropout: {passes} passes with dropout are requested, but the network in ONNX '
                 f'form {has}; export it again, or leave this score out (--scores)'
             )
         self._passes = passes
         self._outputs = self._wanted()
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Use this number of threads on the CPU from the next pass on.
+        """Set the number of threads on the CPU, starting with the next pass.
 
         Args:
-            count: At least 1.
-            trying: Keep what was compiled for other numbers, too.
+            count: Number of threads, at least 1.
+            trying: Also keep graphs compiled for other numbers.
         """
         self._threads = count
         self._compiled = self._compiled_for.setdefault(count, OrderedDict())
@@ -177,13 +177,13 @@ class OnnxClassifier:
             self._compiled_for = {count: self._compiled}
 
     def tap(self, layers: Iterable[LayerId]) -> None:
-        """Choose the layers whose maps the next forward passes keep.
+        """Set the layers whose maps are kept, starting with the next forward pass.
 
         Args:
             layers: Names or 1-based numbers; an empty iterable taps none.
 
         Raises:
-            NavMonitorError: A layer does not exist; the taps stay as they were.
+            NavMonitorError: A layer does not exist; the taps are unchanged.
         """
         self._taps = names_of(self.layers, layers)
         self._outputs = self._wanted()
@@ -193,7 +193,7 @@ class OnnxClassifier:
         return self._graph.fingerprint()
 
     def save(self, path: Path) -> None:
-        """Write the whole graph, as it was read.
+        """Write the whole graph, unchanged.
 
         Raises:
             OSError: The file cannot be written.
@@ -207,12 +207,12 @@ class OnnxClassifier:
 
     @property
     def columns(self) -> tuple[int, ...]:
-        """Return which of the network's outputs are the classes, in their order."""
+        """Return the network's outputs for the classes, in order."""
         return self._columns
 
     @property
     def network(self) -> nn.Module:
-        """Refuse: there is no torch network.
+        """Raise, since there is no torch network.
 
         Raises:
             NavMonitorError: Always.
@@ -244,14 +244,14 @@ class OnnxClassifier:
         return Head(weight, bias, rectified=not direct)
 
     def _seen_form(self) -> str:
-        """Return what form the outputs have, by their values: a softmax has many spellings."""
+        """Return the form of the outputs from their values; softmax has many spellings."""
         shape = (self._graph.batch or 4, *self.input_shape)
         probe = np.random.default_rng(0).random(shape, dtype=np.float32)
         (outputs,) = self._run(((self._graph.logits, None),), probe)
         return form_of(_rows(outputs))
 
     def _monitored(self, layer: LayerId) -> tuple[str, Output, int]:
-        """Return the monitored layer's name, its output, and how many neurons it has."""
+        """Return the monitored layer's name, its output, and its number of neurons."""
         if layer != PENULTIMATE:
             found = find_layer(self.layers, layer)
             output = (self._graph.tensor(found.name), 1 + len(found.shape))
@@ -266,7 +266,7 @@ class OnnxClassifier:
         return PENULTIMATE, (self._graph.entering, None), head.weight.shape[1]
 
     def _wanted(self) -> tuple[Output, ...]:
-        """Return the outputs in the order in which ``__call__`` takes them."""
+        """Return the outputs in the order in which ``__call__`` expects them."""
         shapes = {layer.name: layer.shape for layer in self.layers}
         samples = [(self._graph.samples, None)] if self._passes and self._graph.samples else []
         return (

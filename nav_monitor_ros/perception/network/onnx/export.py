@@ -1,4 +1,4 @@
-"""Write a torch network in ONNX form, with every layer among its outputs."""
+"""Export a torch network to ONNX, with every layer among its outputs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ OPSET = 18
 def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
     """Write a network as one ONNX file that ``OnnxGraph`` reads.
 
-    Its outputs are the logits, what enters the last linear layer, every layer's maps, and the
-    logits of passes with dropout on; ``OnnxGraph.select`` takes those that are wanted. The number
-    of images is left open, or 1 where the network cannot be traced with any number.
+    Its outputs are the logits, the input of the last linear layer, the maps of every layer, and the
+    logits of passes with active dropout; ``OnnxGraph.select`` selects the requested ones. The batch
+    size is dynamic, or 1 if the network cannot be traced with a dynamic one.
 
     Args:
-        classifier: On the CPU; its taps are empty afterwards.
-        path: The file.
-        passes: With dropout on, as ``sample_dropout`` takes them.
+        classifier: Network on the CPU; its taps are empty afterwards.
+        path: Path of the file.
+        passes: Number of passes with active dropout, as for ``sample_dropout``.
 
     Raises:
         NavMonitorError: The packages for it are missing, or torch cannot export the network.
@@ -42,7 +42,7 @@ def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
     try:
         example = torch.rand(2, *classifier.input_shape)
         with torch.no_grad():
-            found = classifier.tensors(example, names)  # draws the masks, too
+            found = classifier.tensors(example, names)  # also draws the masks
         roles = [role for role in ('logits', 'entering', 'samples') if found[role] is not None]
         module = _Outputs(classifier, roles, names)
         outputs = [*roles, *(f'layer/{name}' for name in names)]
@@ -72,7 +72,7 @@ class _Outputs(nn.Module):
     ) -> None:
         super().__init__()
         self.network = classifier.network
-        self._classifier = [classifier]  # in a list: it is no part of the module
+        self._classifier = [classifier]  # in a list, so that it is not a submodule
         self._roles, self._layers = roles, layers
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -81,7 +81,7 @@ class _Outputs(nn.Module):
 
 
 def _exported(module: nn.Module, example: torch.Tensor, outputs: list[str]) -> Any:
-    """Return the ONNX model, for any number of images if possible.
+    """Return the ONNX model, with a dynamic batch size if possible.
 
     Raises:
         NavMonitorError: torch cannot export it, not even for one image.
@@ -91,7 +91,7 @@ def _exported(module: nn.Module, example: torch.Tensor, outputs: list[str]) -> A
             return _trace(module, example, outputs, dynamic=True)
     except NavMonitorError:
         raise
-    except Exception as first:  # torch raises whatever its tracer stumbled over
+    except Exception as first:  # torch's tracer may raise anything
         try:
             with _quiet():
                 return _trace(module, example[:1], outputs, dynamic=False)
@@ -124,7 +124,7 @@ def _describe(model: Any, text: str) -> None:
     entry = model.metadata_props.add()
     entry.key, entry.value = DESCRIPTION, text
     for node in model.graph.node:
-        # Paths of the source code on this machine: large, and of no use.
+        # Paths of the source code on this machine are large and useless.
         del node.metadata_props[:]
         node.doc_string = ''
     for info in model.graph.value_info:
@@ -135,7 +135,7 @@ def _describe(model: Any, text: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the messages of torch's exporter to its developers off the user's terminal."""
+    """Suppress messages of torch's exporter that are meant for its developers."""
     loggers = [logging.getLogger(name) for name in ('torch.onnx', 'onnxscript', 'onnx_ir')]
     levels = [logger.level for logger in loggers]
     try:

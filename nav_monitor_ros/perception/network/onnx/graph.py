@@ -1,4 +1,4 @@
-"""The graph of a network in ONNX form, and the part of it that yields the requested outputs."""
+"""The graph of a network in ONNX form, and selection of the part that yields given outputs."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from nav_monitor_ros.perception.network.onnx.untrusted_model import DOMAINS, rea
 if TYPE_CHECKING:
     import onnx
 
-LARGEST_TENSOR = 1 << 28  # elements of one image's tensor
-DESCRIPTION = 'nav_monitor'  # key of the file's metadata under which ``export`` describes it
-FORM = 'nav_monitor_outputs'  # likewise: the form of the outputs of a network of other origin
+LARGEST_TENSOR = 1 << 28  # largest number of elements of one image's tensor
+DESCRIPTION = 'nav_monitor'  # metadata key for the description by ``export``
+FORM = 'nav_monitor_outputs'  # metadata key for the form of the outputs of other networks
 
 
 class OnnxGraph:
-    """A network's graph, with the names of the tensors that a monitor looks at."""
+    """A network's graph, with the names of the tensors that a monitor uses."""
 
     layers: tuple[Layer, ...]
-    logits: str  # what is taken for the logits: before a softmax, where that is seen
-    form: str | None  # of that tensor, of ``outputs.FORMS``; None where only its values tell
-    entering: str | None  # what enters that layer
-    samples: str | None  # logits of ``passes`` passes with dropout on, (N, passes, outputs)
+    logits: str  # tensor of the logits: before a softmax, if one is recognised
+    form: str | None  # its form, one of ``outputs.FORMS``; None if only its values tell
+    entering: str | None  # input of that layer
+    samples: str | None  # logits of ``passes`` passes with active dropout, (N, passes, outputs)
     passes: int
-    outputs: int  # of the network, a background class among them
+    outputs: int  # number of outputs, including a background class
     input_shape: tuple[int, ...]  # of one image
-    batch: int | None  # images that one pass takes; None for any number
-    described: bool  # by ``export_onnx``, whose torch network was checked
+    batch: int | None  # batch size; None for any number
+    described: bool  # exported by ``export_onnx``, whose torch network was checked
 
     def __init__(
         self, model: onnx.ModelProto, what: str, output: OutputName | None = None
@@ -48,9 +48,9 @@ class OnnxGraph:
         """Analyse the graph of a model.
 
         Args:
-            model: Checked, without data outside the file.
+            model: Validated model, without data outside the file.
             what: Name for messages.
-            output: Which of several outputs has the class scores.
+            output: Output with the class scores, if there are several.
 
         Raises:
             NavMonitorError: It is not the graph of an image classifier.
@@ -59,7 +59,7 @@ class OnnxGraph:
         self._what = what
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        # Of the operators; a file that has none has no nodes either.
+        # Versions of the operators; a file without any has no nodes either.
         self._version = max((o.version for o in model.opset_import if o.domain in DOMAINS),
                             default=1)
         self._input = self._find_input()
@@ -80,27 +80,28 @@ class OnnxGraph:
 
         Args:
             path: Path of the file.
-            output: Which of several outputs has the class scores, its number or name.
-            beside: Whether weights may lie in other files of its folder, as a user's own do; else
-                nothing but the file is opened.
+            output: Number or name of the output with the class scores, if there are several.
+            beside: Whether weights may be in other files of its folder, as for a user's own
+                network; otherwise only the file is opened.
 
         Raises:
-            NavMonitorError: It is missing, too large, no ONNX model, refers to other files, uses
-                operators of its own, or is not an image classifier.
+            NavMonitorError: It is missing, too large, not an ONNX model, refers to other files,
+                uses custom operators, or is not an image classifier.
         """
         model = read_model(path, beside=beside)
         try:
             return cls(model, str(path), output)
         except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
-            # Texts that are no UTF-8, arrays of another length than their shape, and the like.
+            # Strings that are not UTF-8, arrays whose length differs from their shape, and the
+            # like.
             raise NavMonitorError(f'network {path} is malformed: {_line(error)}') from None
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the model as it is written, hexadecimal."""
+        """Return the SHA-256 of the written model, hexadecimal."""
         return hashlib.sha256(self._model.SerializeToString(deterministic=True)).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the model as it was read.
+        """Write the model, unchanged.
 
         Raises:
             OSError: The file cannot be written.
@@ -112,22 +113,22 @@ class OnnxGraph:
         return self._tensors[layer]
 
     def head(self) -> LinearHead | None:
-        """Return the last linear layer, None where the network does not end in one."""
+        """Return the last linear layer, None if the network does not end in one."""
         found = self._tail.linear(self.logits)
         return None if found is None else found[1]
 
     def note_form(self, form: str) -> None:
-        """Store the form that the values of ``logits`` have in the model's metadata."""
+        """Store the form of the values of ``logits`` in the model's metadata."""
         self.form = form
         entry = self._model.metadata_props.add()
         entry.key, entry.value = FORM, form
 
     def select(self, outputs: Sequence[tuple[str, int | None]]) -> bytes:
-        """Return a model that computes these outputs, and nothing else.
+        """Return a model that computes only these outputs.
 
         Args:
-            outputs: Names of tensors, each with the rank of which the mean over positions is taken
-                (``Classifier``: channels first, tokens last), or None for the tensor as it is.
+            outputs: Names of tensors, each with the rank for taking the mean over positions
+                (``Classifier``: channels first, tokens last), or None for the unchanged tensor.
 
         Returns:
             The serialised model; its outputs are in this order.
@@ -143,7 +144,7 @@ class OnnxGraph:
         for number, (name, rank) in enumerate(outputs):
             result = f'selected_{number}'
             axes = None if rank is None or rank < 3 else [1] if rank == 3 else list(range(2, rank))
-            # Of float32, also what the network computes in float16: before a sum overflows there.
+            # In float32, even if the network computes in float16, where a sum would overflow.
             single = result if axes is None else f'{result}_single'
             nodes.append(helper.make_node('Cast', [name], [single], to=onnx.TensorProto.FLOAT))
             if axes is not None and self._version < 18:
@@ -179,14 +180,15 @@ class OnnxGraph:
     def _take_input(self, shape: Sequence[int | None], what: str) -> None:
         if len(shape) != 4 or any(not n or n < 0 for n in shape[1:]):
             raise NavMonitorError(
-                f'{what} does not say of how many channels and pixels its input is; export it with '
+                f'{what} does not state the number of channels and pixels of its input; export it '
+                'with '
                 'a fixed height and width'
             )
         self.batch = shape[0]
         self.input_shape = tuple(int(n or 0) for n in shape[1:])
 
     def _restore(self, described: str) -> None:
-        """Read what ``export`` wrote of the graph.
+        """Read the description written by ``export``.
 
         Raises:
             NavMonitorError: It is malformed.
@@ -204,7 +206,7 @@ class OnnxGraph:
             self._tensors = {one['name']: str(one['tensor']) for one in read['layers']}
             named = {self.logits, self.entering, self.samples, *self._tensors.values()} - {None}
             if not named <= names or self.passes < 0 or self.outputs < 1:
-                raise ValueError('it names outputs that are not there')
+                raise ValueError('it names outputs that do not exist')
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NavMonitorError(f'{self._what} is malformed: {_line(error)}; export it again'
                                   ) from None
@@ -213,10 +215,10 @@ class OnnxGraph:
         self._take_input(_shape(self._input), self._what)
 
     def _chosen(self, wanted: OutputName | None) -> Any:
-        """Return the output that has the class scores.
+        """Return the output with the class scores.
 
         Raises:
-            NavMonitorError: There are several and none is named, or there is none of that name.
+            NavMonitorError: There are several and none is named, or the name does not exist.
         """
         outputs = list(self._model.graph.output)
         listed = ', '.join(
@@ -239,14 +241,14 @@ class OnnxGraph:
         )
 
     def _dissect(self, output: Any, form: str | None) -> None:
-        """Find layers and head in a graph that ``export`` did not write.
+        """Find the layers and the head in a graph not written by ``export``.
 
         Args:
-            output: With the class scores.
-            form: As ``note_form`` noted it, None where it did not.
+            output: Output with the class scores.
+            form: Form stored by ``note_form``, None if it was not.
 
         Raises:
-            NavMonitorError: Shapes cannot be inferred, or the output is no row of class scores.
+            NavMonitorError: Shapes cannot be inferred, or the output is not a row of class scores.
         """
         import onnx
 
@@ -277,7 +279,7 @@ class OnnxGraph:
             if len(shape) < 2 or (self.batch and first != self.batch) or not all(shape[1:]):
                 continue
             if self.batch is None and first is not None:
-                continue  # a constant, not one row an image
+                continue  # a constant, not one row per image
             name = node.name if node.name and node.name not in taken else tensor
             if name in taken or not name.isprintable():
                 continue
@@ -339,7 +341,7 @@ def described(
     layers: Sequence[Layer], tensors: Mapping[str, str], *, logits: str, entering: str | None,
     samples: str | None, passes: int, outputs: int,
 ) -> str:
-    """Return the text under ``DESCRIPTION`` that names a graph's tensors, for ``OnnxGraph``."""
+    """Return the description of a graph's tensors for the metadata, as read by ``OnnxGraph``."""
     return json.dumps({
         'layers': [
             {'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name]}
@@ -351,7 +353,7 @@ def described(
 
 
 def _read_by(node: Any) -> list[str]:
-    """Return the names of all tensors that a node reads, those of its branches among them."""
+    """Return the names of all tensors that a node reads, including those of its branches."""
     names = [name for name in node.input if name]
     for attribute in node.attribute:
         for graph in [attribute.g, *attribute.graphs]:

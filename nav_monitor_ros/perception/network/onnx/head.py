@@ -1,4 +1,4 @@
-"""The last linear layer of an ONNX graph, and the logits among its tensors."""
+"""The last linear layer of an ONNX graph, and its logits."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 
 _SHAPING = {'Identity', 'Cast', 'Squeeze', 'Unsqueeze', 'Reshape', 'Flatten', 'Dropout'}
-_SQUASHING = {'Softmax', 'LogSoftmax', 'Sigmoid'}  # rows of logits to those that are returned
-# What may be done to a squashed row, by the operator that squashed it.
+_SQUASHING = {'Softmax', 'LogSoftmax', 'Sigmoid'}  # maps rows of logits to the returned rows
+# Operations allowed after a softmax or sigmoid, by its operator.
 _UNDONE = {'Log': 'Softmax', 'Exp': 'LogSoftmax'}
-_ONE_AXIS = 13  # version of the operators from which a softmax runs over its one axis alone
+_ONE_AXIS = 13  # operator version from which a softmax runs over a single axis
 
 
 def floating() -> frozenset[int]:
-    """Return ONNX's numbers of the types that a network computes in."""
+    """Return ONNX's numbers of the data types in which a network computes."""
     from onnx import TensorProto
 
     return frozenset(
@@ -28,11 +28,11 @@ def floating() -> frozenset[int]:
 
 
 def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: int) -> bool:
-    """Return whether a softmax or sigmoid treats the numbers of each image as one row of logits.
+    """Return whether a softmax or sigmoid treats the values of each image as one row of logits.
 
     Args:
         node: The softmax or sigmoid.
-        shape: Shape of its input, the images first; None for a length that is not known.
+        shape: Shape of its input, batch axis first; None for an unknown length.
         count: Number of values that the network returns per image.
         version: Version of the operators: a softmax before 13 runs over its axis and all that
             follow.
@@ -41,16 +41,16 @@ def runs_over_all(node: Any, shape: Sequence[int | None], count: int, version: i
         NavMonitorError: It is a softmax over the images of a batch.
     """
     if not shape or math.prod(length or 0 for length in shape[1:]) != count:
-        return False  # it runs at several positions, and the output summarises them
+        return False  # it runs at several positions, which the output summarises
     if node.op_type == 'Sigmoid':
-        return True  # each number for itself
+        return True  # element-wise
     default = -1 if version >= _ONE_AXIS else 1
     axis = next((a.i for a in node.attribute if a.name == 'axis'), default)
     axis += len(shape) if axis < 0 else 0
     together = shape[axis : axis + 1] if version >= _ONE_AXIS else shape[axis:]
     if axis == 0 and (version >= _ONE_AXIS or shape[0] != 1):
         raise NavMonitorError(
-            'the network ends in a softmax over the images of a batch (axis 0), so one image alone '
+            'the network ends in a softmax over the images of a batch (axis 0), so a single image '
             'has no class scores; export it with the softmax over the classes (axis 1)'
         )
     return math.prod(length or 0 for length in together) == count
@@ -65,22 +65,22 @@ class LinearHead:
 
 
 class GraphTail:
-    """The end of a graph, followed from its output backwards."""
+    """The end of a graph, traversed backwards from its output."""
 
     def __init__(self, producers: Mapping[str, Any], initializers: Mapping[str, Any]) -> None:
-        """Take what makes which tensor, node or constant, by the tensor's name."""
+        """Set the producer of each tensor, node or constant, by the tensor's name."""
         self._producers = producers
         self._initializers = initializers
 
     @staticmethod
     def _shapes(node: Any) -> bool:
-        """Return whether a node leaves numbers and their order as they are."""
+        """Return whether a node keeps the values and their order."""
         if node.op_type == 'Cast':
             return any(a.name == 'to' and a.i in floating() for a in node.attribute)
         return node.op_type in _SHAPING
 
     def squashing(self, output: str) -> Any | None:
-        """Return the node of the softmax or sigmoid that makes an output; None without one."""
+        """Return the softmax or sigmoid node that produces an output; None without one."""
         name, undoing = output, ''
         while (node := self._producers.get(name)) is not None:
             if node.op_type in _SQUASHING:
@@ -93,7 +93,7 @@ class GraphTail:
         return None
 
     def linear(self, logits: str) -> tuple[str, LinearHead] | None:
-        """Return what enters the linear layer that logits come from, and its weights.
+        """Return the input and the weights of the linear layer that produces logits.
 
         A temperature between the layer and the logits is part of the weights.
         """
@@ -115,7 +115,7 @@ class GraphTail:
             name, scale = scaled[0], scale * scaled[1]
 
     def _scaled(self, node: Any) -> tuple[str, np.float32] | None:
-        """Return what a node multiplies or divides by one number, and the factor."""
+        """Return the tensor that a node multiplies or divides by a scalar, and the factor."""
         if node.op_type not in {'Mul', 'Div'}:
             return None
         for one, other in ((1, 0), (0, 1))[: 1 if node.op_type == 'Div' else 2]:
@@ -126,7 +126,7 @@ class GraphTail:
         return None
 
     def _linear_before(self, name: str) -> tuple[str, LinearHead] | None:
-        """Return what enters the linear layer that yields a tensor, and its weights."""
+        """Return the input and the weights of the linear layer that produces a tensor."""
         node = self._producers.get(name)
         while node is not None and node.op_type == 'Identity':
             node = self._producers.get(node.input[0])

@@ -1,4 +1,4 @@
-"""ONNX files from untrusted sources: read whole, validated, and normalised."""
+"""Read, validate and normalise ONNX files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.model_files import require_model_file, unreadable
 
-LARGEST_FILE = 1 << 30  # bytes, data beside it included
-DOMAINS = {'', 'ai.onnx'}  # of the operators that every runtime has
+LARGEST_FILE = 1 << 30  # bytes, including external data
+DOMAINS = {'', 'ai.onnx'}  # domain of the operators that every runtime has
 _LOOPS = {'Loop', 'Scan'}
 _WITHIN = (
     'export it with its weights inside (torch.onnx.export(..., external_data=False); '
@@ -38,16 +38,16 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
 
     Args:
         path: Path of the file.
-        beside: Read weights that the file keeps in others of its folder, too; else nothing but the
-            file is opened.
+        beside: Also read weights stored in other files of its folder; otherwise only the file is
+            opened.
 
     Returns:
-        An ``onnx.ModelProto`` with all of its data, of any number of images where the file leaves
-        that open.
+        An ``onnx.ModelProto`` with all of its data, with a dynamic batch size if the file does not
+        fix it.
 
     Raises:
-        NavMonitorError: It is missing, too large, no ONNX model, lacks its data, has loops, or uses
-            operators of its own.
+        NavMonitorError: It is missing, too large, not an ONNX model, lacks its data, has loops, or
+            uses custom operators.
     """
     require_onnx()
     import onnx
@@ -56,7 +56,7 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
     content = _content(path, LARGEST_FILE, 'network')
     try:
         model = onnx.ModelProto.FromString(content)
-    except Exception:  # protobuf's own class, from whichever of its implementations is in use
+    except Exception:  # protobuf's own class, which depends on the implementation in use
         raise NavMonitorError(
             f'network {path} is not an ONNX file, or damaged; copy or download it again'
         ) from None
@@ -64,9 +64,9 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
     _leave_batch_open(model)
     try:
         onnx.checker.check_model(model)
-    except Exception as error:  # the checker raises what it likes
+    except Exception as error:  # the checker may raise anything
         raise NavMonitorError(
-            f'network {path} is no valid ONNX model: {one_line(error)}'
+            f'network {path} is not a valid ONNX model: {one_line(error)}'
         ) from None
     if any(node.op_type in _LOOPS for node in every_node(model.graph)):
         raise NavMonitorError(
@@ -84,7 +84,7 @@ def read_model(path: Path, *, beside: bool = False) -> Any:
 
 
 def every_node(graph: Any) -> Iterator[Any]:
-    """Yield all nodes of a graph, those of its branches among them."""
+    """Yield all nodes of a graph, including those of its branches."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -97,7 +97,7 @@ def _content(path: Path, most: int, what: str) -> bytes:
         size = path.stat().st_size
         if size > most:
             raise NavMonitorError(
-                f'{path} has {size} bytes; networks up to {LARGEST_FILE} are read'
+                f'{path} has {size} bytes; the largest network that is read has {LARGEST_FILE}'
             )
         return path.read_bytes()
     except OSError as error:
@@ -105,7 +105,7 @@ def _content(path: Path, most: int, what: str) -> bytes:
 
 
 def _bring_data(model: Any, path: Path, most: int, beside: bool) -> None:
-    """Put tensors whose values are in other files of the folder into the model.
+    """Load tensors whose values are in other files of the folder into the model.
 
     Raises:
         NavMonitorError: There are such tensors, and their files may not or cannot be read.
@@ -147,12 +147,13 @@ def _beside(path: Path, name: str, most: int) -> bytes:
     file = path.parent / name
     if not name or not name.isprintable() or not file.resolve().is_relative_to(inside):
         raise NavMonitorError(
-            f'network {path} keeps its weights in another file, outside of its folder '
+            f'network {path} keeps its weights in another file, outside its folder '
             f'({one_line(name)}); {_WITHIN}'
         )
     if not file.is_file():
         raise NavMonitorError(
-            f'network {path} keeps its weights in {file}, which is not there; copy both files, or '
+            f'network {path} keeps its weights in {file}, which does not exist; copy both files, '
+            'or '
             f'{_WITHIN}'
         )
     require_model_file(file, 'weights')
@@ -162,7 +163,7 @@ def _beside(path: Path, name: str, most: int) -> bytes:
 def _leave_batch_open(model: Any) -> None:
     """Remove lengths below 1 from the model's shapes: some exporters write -1 for any number.
 
-    A batch axis without a length is one of any.
+    A batch axis without a length is dynamic.
     """
     for info in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
         for place, dim in enumerate(info.type.tensor_type.shape.dim):

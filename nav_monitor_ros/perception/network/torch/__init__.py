@@ -1,1 +1,1 @@
-"""Networks that torch runs: built from code, loaded with weights, and put into service."""
+"""Networks run by torch: building, loading of weights, forward passes."""

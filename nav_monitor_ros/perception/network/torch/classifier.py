@@ -1,4 +1,4 @@
-"""A network in service: one forward pass yields everything that the monitor looks at."""
+"""A network run by torch; one forward pass yields everything that the monitor uses."""
 
 from __future__ import annotations
 
@@ -41,18 +41,17 @@ if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 
 _RECORDED = 8  # largest batch for which a CUDA graph is recorded: a robot's cameras
-_WANTED = 3  # choices of outputs recorded at a time: the live pictures switch between two
+_WANTED = 3  # sets of outputs recorded at a time: the live views switch between two
 
 
 class Classifier:
     """A network with its preprocessing, whose layers can be tapped.
 
-    Logits are the output of the last linear layer, also where the network ends in a softmax or
-    sigmoid, and divided by its temperature. Where no linear layer comes before that, they are
-    computed back from the probabilities (``outputs.logits_of``).
-    Features are the monitored layer's output: of a layer with spatial extent the mean over
-    positions of each channel, of a sequence the mean over its tokens. The penultimate layer is
-    the head's input.
+    Logits are the output of the last linear layer, even if the network ends in a softmax or
+    sigmoid, divided by its temperature. Without such a linear layer, they are recovered from the
+    probabilities (``outputs.logits_of``). Features are the monitored layer's output: for a layer
+    with spatial extent, the mean of each channel over positions; for a sequence, the mean over its
+    tokens. The penultimate layer is the head's input.
 
     Not thread-safe: one thread runs it and sets its taps.
     """
@@ -69,25 +68,24 @@ class Classifier:
         threads: int = 1,
         precision: str = F32,
     ) -> None:
-        """Take the network into service.
+        """Prepare the network for running.
 
         Args:
-            network: Returns (N, classes) for (N, channels, height, width).
+            network: Network that returns (N, classes) for (N, channels, height, width).
             preprocess: Preprocessing of the network's input.
             layer: The monitored layer: ``penultimate``, a name or a 1-based number.
             watch: Layers whose channel means every forward pass yields.
-            background: Index of the output for everything that belongs to no class, in a
-                network that was trained with one; -1 is the last output. It is not among the
-                classes.
-            device: Where to compute.
-            threads: Threads of torch on the CPU, for the whole process; 0 leaves torch's own
-                choice. More threads than idle cores make small networks very much slower.
+            background: Index of the output for images of none of the classes, in a network trained
+                with one; -1 is the last output. It is not among the classes.
+            device: Device to compute on.
+            threads: Number of threads of torch on the CPU, for the whole process; 0 for torch's
+                default. More threads than idle cores make small networks much slower.
             precision: ``f32``, or ``tf32`` for TensorFloat-32 on a GPU.
 
         Raises:
-            NavMonitorError: The network cannot take such images, is random or looks at the whole
+            NavMonitorError: The network cannot take such images, is random or depends on the whole
                 batch, the layer or the background output does not exist, or the penultimate layer
-                is asked of a network without a linear head.
+                is requested of a network without a linear head.
         """
         if threads:
             torch.set_num_threads(threads)
@@ -101,7 +99,7 @@ class Classifier:
         structure = probe_structure(self._network, self.input_shape)
         self.layers: tuple[Layer, ...] = structure.layers
         self.background = background_output(background, structure.classes)
-        # Columns of the classes proper among the network's outputs.
+        # Columns of the classes, without background, among the network's outputs.
         self._columns = [i for i in range(structure.classes) if i != self.background]
         self.classes: int = len(self._columns)
         self._modules = dict(self._network.named_modules())
@@ -111,7 +109,7 @@ class Classifier:
         self._means: dict[str, torch.Tensor] = {}
         self._watched: tuple[str, ...] = ()
         self._head_name = structure.head
-        # How the logits follow from the network's own output, or from the head's.
+        # Conversion of the network's own output, or of the head's, to logits.
         self._form = structure.form if structure.head is None else LOGITS
         self._scale = structure.scale
         self._feature: torch.Tensor | None = None
@@ -120,7 +118,8 @@ class Classifier:
         self._stochastic: StochasticHead | None = None
         self._passes = 0
         self._before_dropout: torch.Tensor | None = None
-        self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}  # by outputs, images
+        # By outputs and number of images.
+        self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -140,8 +139,8 @@ class Classifier:
             Logits, monitored features, the watched layers' channel means and the tapped maps.
 
         Raises:
-            NavMonitorError: The network's code raised ``SystemExit`` or the like. What else it
-                raises passes through.
+            NavMonitorError: The network's code raised ``SystemExit`` or the like. Its other
+                exceptions are propagated.
         """
         try:
             with torch.inference_mode():
@@ -182,8 +181,8 @@ class Classifier:
             seed: Random seed for the dropout masks, which are the same for every image.
 
         Raises:
-            NavMonitorError: The network has no dropout layer, or what follows it cannot be repeated
-                alone.
+            NavMonitorError: The network has no dropout layer, or the layers after it cannot be
+                repeated separately.
         """
         if self._stochastic is None and passes:
             probe = torch.rand(2, *self.input_shape, generator=torch.Generator().manual_seed(0))
@@ -193,17 +192,17 @@ class Classifier:
             self._stochastic = stochastic
 
             def hook(_module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-                # A later layer that works in place would change it, a linear one does not.
+                # A later in-place layer would change it; a linear one does not.
                 self._before_dropout = inputs[0] if stochastic.is_linear else inputs[0].clone()
 
             self._modules[stochastic.first].register_forward_pre_hook(hook)
         self._passes = passes
         if self._stochastic is not None:
             self._stochastic.draw(passes, seed)
-        self._graphs.clear()  # they have the masks of before
+        self._graphs.clear()  # they have the old masks
 
     def use_threads(self, count: int, *, trying: bool = False) -> None:
-        """Use this number of threads on the CPU from now on, in all of torch in this process."""
+        """Set the number of threads on the CPU, for all of torch in this process."""
         torch.set_num_threads(count)
 
     def tap(self, layers: Iterable[LayerId]) -> None:
@@ -223,7 +222,7 @@ class Classifier:
                          for name in names]
 
     def tensors(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor | None]:
-        """Run one forward pass as torch would be traced through it, for ``export_onnx``.
+        """Run one traceable forward pass, for ``export_onnx``.
 
         Args:
             batch: float32 (N, channels, height, width).
@@ -231,7 +230,7 @@ class Classifier:
 
         Returns:
             ``logits`` (of all outputs), ``entering`` (the last linear layer), ``samples`` (of the
-            passes with dropout), and the maps by layer; None for what the network has not.
+            passes with dropout), and the maps by layer; None for outputs that the network lacks.
         """
         result = self._network(batch)
         found = {
@@ -239,7 +238,7 @@ class Classifier:
             'entering': self._head_input,
             **{name: self._tapped[name] for name in layers},
         }
-        # Last, since it runs layers that are tapped once more.
+        # Last, since it runs tapped layers again.
         samples = None
         if self._stochastic is not None and self._passes and self._before_dropout is not None:
             samples = self._as_logits(self._stochastic.run(self._before_dropout))
@@ -281,7 +280,7 @@ class Classifier:
         write_weights(self.state_dict(), path)
 
     def _found(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-        """Run a pass; return what ``_pass`` does, on the CPU."""
+        """Run a pass and return the result of ``_pass`` on the CPU."""
         if self.device.type == 'cuda' and len(batch) <= _RECORDED:
             graph = self._recorded(len(batch))
             if graph is not None:
@@ -291,7 +290,7 @@ class Classifier:
         return {name: to_numpy(tensor) for name, tensor in found.items()}
 
     def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Run the network, whose hooks keep what they see; return all that is wanted of it."""
+        """Run the network, whose hooks record outputs; return all requested ones."""
         self._tapped.clear()
         set_precision(self.device, self.engine.precision)
         result = self._network(images)
@@ -308,13 +307,13 @@ class Classifier:
         return found
 
     def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Return the logits of what the head, or the network without one, has given."""
+        """Return the logits from the output of the head, or of the network without one."""
         logits = torch_logits_of(outputs, self._form)
         return logits if self._scale == 1 else logits * self._scale
 
     def _recorded(self, images: int) -> CudaGraph | None:
-        """Return the recorded pass for what is wanted now; what is wanted changes seldom."""
-        # Imported here: only GPUs need it.
+        """Return the recorded pass for the requested outputs, which change seldom."""
+        # Imported here since only GPUs need it.
         from nav_monitor_ros.perception.network.torch.cuda_graph import recorded
 
         wanted = (self._taps, self._watched)
@@ -350,7 +349,7 @@ class Classifier:
             return
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-            # Of a sequence of one token, its row. Cloned, since the network may go on in place.
+            # The row of a one-token sequence. Cloned, since later layers may work in place.
             self._head_input, self._logits = as_rows(inputs[0]), as_rows(output).clone()
 
         self._modules[self._head_name].register_forward_hook(hook)

@@ -1,4 +1,4 @@
-"""One forward pass on a GPU, recorded once and played again without Python."""
+"""One forward pass on a GPU, recorded once and replayed without Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from nav_monitor_ros.errors import one_line
 
 _log = logging.getLogger(__name__)
-_WARM_UP = 3  # passes before the recording, in which libraries choose their kernels
+_WARM_UP = 3  # warm-up passes, in which libraries choose their kernels
 Pass = Callable[[torch.Tensor], Mapping[str, torch.Tensor]]
 
 
@@ -24,16 +24,16 @@ class CudaGraph:
         """Record a pass.
 
         Args:
-            run: Returns outputs by name, on the device.
+            run: Function that returns outputs by name, on the device.
             shape: Shape of the input, (N, channels, height, width).
             device: A CUDA device.
-            layout: Layout of the images in memory, as ``run`` takes them.
+            layout: Memory format of the images for ``run``.
 
         Raises:
-            RuntimeError: The network does something that cannot be recorded, or does not do the
-                same for every image.
+            RuntimeError: The network runs operations that cannot be recorded, or does not treat
+                every image alike.
         """
-        # Transfers from and to pinned memory need no other copy, and do not wait for pages.
+        # Transfers from and to pinned memory need no additional copy and no paging.
         self._host = torch.empty(tuple(shape), pin_memory=True)
         self._images = torch.zeros(tuple(shape), device=device)
         self._stream = torch.cuda.Stream(device)
@@ -51,26 +51,26 @@ class CudaGraph:
         self._verify(run, layout)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Play the pass again.
+        """Replay the pass.
 
         Args:
-            images: float32, of the shape that was recorded.
+            images: float32, of the recorded shape.
 
         Returns:
-            What the pass returns, float32, on the CPU.
+            The outputs of the pass, float32, on the CPU.
         """
         self._play(images)
         values = self._back.numpy()
         found, start = {}, 0
         for name, shape in self._shapes.items():
             end = start + int(np.prod(shape))
-            # Copied, since the next pass writes there; each for itself, since one may be kept.
+            # Copied, since the next pass overwrites them; separately, since one may be kept.
             found[name] = values[start:end].reshape(shape).copy()
             start = end
         return found
 
     def _play(self, images: np.ndarray) -> None:
-        """Run the recorded pass; its outputs come into pinned memory."""
+        """Run the recorded pass; its outputs go to pinned memory."""
         self._host.copy_(torch.from_numpy(images))
         with torch.cuda.stream(self._stream):
             self._images.copy_(self._host, non_blocking=True)
@@ -79,7 +79,7 @@ class CudaGraph:
         self._stream.synchronize()
 
     def _verify(self, run: Pass, layout: torch.memory_format) -> None:
-        """Compare with passes that are not recorded: a network may branch on what it sees."""
+        """Compare with passes that are not recorded, since a network may branch on its input."""
         rng = np.random.default_rng(0)
         for scale in (0.5, 2.0):
             images = (scale * rng.standard_normal(self._host.shape)).astype(np.float32)
@@ -88,19 +88,19 @@ class CudaGraph:
                 torch.from_numpy(images).to(self._images.device).contiguous(memory_format=layout)
             )
             for name, tensor in expected.items():
-                # Libraries may choose another kernel while they record.
+                # Libraries may choose another kernel while recording.
                 wanted = tensor.float().cpu().numpy()
                 if not np.abs(replayed[name] - wanted).max() <= 1e-3 * np.abs(wanted).max():
-                    raise RuntimeError('the recorded pass gives something else')
+                    raise RuntimeError('the recorded pass gives different results')
 
 
 def recorded(
     run: Pass, shape: Sequence[int], device: torch.device, layout: torch.memory_format
 ) -> CudaGraph | None:
-    """Return a recorded pass; log a warning and return None where it cannot be recorded."""
+    """Return a recorded pass; log a warning and return None if it cannot be recorded."""
     try:
         return CudaGraph(run, shape, device, layout)
-    except Exception as error:  # CUDA and libraries have classes of their own
+    except Exception as error:  # CUDA and libraries have their own exception classes
         _log.warning(
             'this network runs without a CUDA graph, a little slower: %s', one_line(error)
         )

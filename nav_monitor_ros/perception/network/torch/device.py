@@ -1,4 +1,4 @@
-"""The device that torch computes on, and how precisely."""
+"""Device and precision of torch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _log = logging.getLogger(__name__)
 
 
 def require_device(name: str) -> torch.device:
-    """Return the device to compute on, as ``select_device`` does, but never another one.
+    """Return the device to compute on like ``select_device``, but without a fallback.
 
-    For work that takes hours on the CPU and minutes on the GPU that was asked for.
+    For work that takes hours on the CPU and minutes on the requested GPU.
 
     Raises:
-        NavMonitorError: ``name`` is no device, or that device does not exist.
+        NavMonitorError: ``name`` is not a device, or the device does not exist.
     """
     if name == 'cuda' or name.removeprefix('cuda:').isdecimal():
         count = torch.cuda.device_count()
         if int(name.partition(':')[2] or 0) >= count:
             raise NavMonitorError(
-                f'device {name} is not there ({count} CUDA devices); choose auto or cpu'
+                f'device {name} does not exist ({count} CUDA devices); choose auto or cpu'
             )
     return select_device(name)
 
@@ -36,7 +36,7 @@ def select_device(name: str) -> torch.device:
         name: ``auto`` (the first CUDA device if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns:
-        The device; the CPU, with a warning, where the wanted CUDA device does not exist.
+        The device; the CPU, with a warning, if the requested CUDA device does not exist.
 
     Raises:
         NavMonitorError: ``name`` is none of these.
@@ -51,20 +51,20 @@ def select_device(name: str) -> torch.device:
     elif index < available:
         device = torch.device('cuda', index)
     else:
-        _log.warning('device %s is not there (%d CUDA devices); using the CPU', name, available)
+        _log.warning('device %s does not exist (%d CUDA devices); using the CPU', name, available)
         return torch.device('cpu')
     _log.info('computing on %s (device: %s)', device, name)
     return device
 
 
 def set_precision(device: torch.device, precision: str) -> None:
-    """Set how torch multiplies on a GPU, for the whole process; call it before each pass.
+    """Set the precision of torch on a GPU, for the whole process; call it before each pass.
 
-    torch's own default lets convolutions, not linear layers, use TensorFloat-32: scores would
-    differ from those that the monitor was calibrated with on a processor.
+    By default, torch uses TensorFloat-32 in convolutions but not in linear layers: scores would
+    differ from those of a calibration on a CPU.
 
     Args:
-        device: On the CPU nothing is set.
+        device: Device; on the CPU nothing is set.
         precision: ``f32`` or ``tf32``.
     """
     if device.type == 'cuda':

@@ -23,7 +23,7 @@ from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 from nav_monitor_ros.perception.network.working_folder import findable
 
 OWN_PACKAGE = __name__.split('.', maxsplit=1)[0]
-_SCRATCH = 1 << 22  # elements that a constructor may need besides, to draw weights with
+_SCRATCH = 1 << 22  # additional elements that a constructor may need to initialise weights
 OWN_NETWORKS = f'{OWN_PACKAGE}.perception.reference_networks'
 _FORMER_NAME = f'{OWN_PACKAGE}.perception.reference'  # in bundles written before 0.2
 
@@ -48,7 +48,7 @@ def build(
             f"network '{spec}' would run code of the package '{package}'; if you "
             f"trust it, add it to trusted_packages (--trust {package} on the command line)"
         )
-    # Some import more when they are called.
+    # Some import more modules when they are called.
     with findable(package) if package in trusted_packages else nullcontext():
         return _built(spec, arguments, package in trusted_packages, weights, output)
 
@@ -78,7 +78,7 @@ def _built(
 
 
 def _with_output(network: nn.Module, output: OutputName | None) -> nn.Module:
-    """Have a network return one of its outputs alone."""
+    """Make a network return only one of its outputs."""
     if output is not None:
         network.register_forward_hook(SelectedOutput(output))
     return network
@@ -102,22 +102,22 @@ def _make(spec: str, arguments: Mapping[str, Any], factory: Any) -> nn.Module:
 
 
 class _Allowance(TorchDispatchMode):
-    """Stops a constructor that asks for more memory than the weights it is made for could fill."""
+    """Stops a constructor that allocates more memory than its weights require."""
 
     def __init__(self, elements: int) -> None:
-        """Allow this number of tensor elements in total."""
+        """Set the total number of tensor elements allowed."""
         super().__init__()
         self._left = elements
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Keep torch from importing its compiler, seconds of a node's start, to switch it off."""
+        """Prevent torch from importing its compiler just to disable it; that takes seconds."""
         return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        """Count what an operation makes from nothing but a size, and then do it."""
+        """Count the elements that an operation creates from a size, then run it."""
         parameters = func._schema.arguments
         if parameters and parameters[0].name == 'size' and args:
             self._left -= math.prod(max(0, int(length)) for length in args[0])
@@ -127,7 +127,7 @@ class _Allowance(TorchDispatchMode):
 
 
 def _torchvision_factory(name: str) -> Any:
-    # Imported here: torchvision takes a second to load, and only its own networks need it.
+    # Imported here since torchvision takes a second to load and only its own networks need it.
     from torchvision import models
 
     # Networks of its other modules, such as detectors, download weights when they are built.
@@ -150,9 +150,9 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
     except ModuleNotFoundError as error:
         raise NavMonitorError(
             f"network package '{module_name}' cannot be imported: {one_line(error)}; install it, "
-            'or name the folder that it lies in in PYTHONPATH'
+            "or add its folder to PYTHONPATH"
         ) from error
-    except Exception as error:  # raised by foreign code
+    except Exception as error:  # raised by third-party code
         raise NavMonitorError(
             f"network package '{module_name}' cannot be imported: {type(error).__name__}: "
             f'{one_line(error, 300)}'
@@ -172,10 +172,10 @@ def _imported_factory(module_name: str, factory_name: str) -> Any:
 
 
 def _leads_elsewhere(found: Any, module_name: str) -> bool:
-    """Return whether code reached through a module cannot be meant as a network's.
+    """Return whether code reached through a module cannot be that of a network.
 
-    A module's imports are its attributes too: ``package:os.system`` would run commands. Of this
-    package, which needs no trust, only what the module itself defines counts.
+    A module's imports are its attributes too: ``package:os.system`` would run commands. In this
+    package, which needs no trust, only names that the module itself defines are allowed.
     """
     home = str(getattr(found, '__module__', None))
     if module_name == OWN_NETWORKS:

@@ -1,4 +1,4 @@
-"""The stochastic end of a network: what runs from its first dropout layer on."""
+"""The stochastic part of a network, from its first dropout layer on."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from nav_monitor_ros.errors import NavMonitorError
 _DROPOUTS = (
     nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 )
-_ROWS = 4096  # images times passes that run at once
+_ROWS = 4096  # images times passes per batch
 
 
 class StochasticHead:
-    """Runs the layers from the first dropout on many times over, with dropout on.
+    """Runs the layers from the first dropout layer on repeatedly, with active dropout.
 
-    The features that enter the first dropout layer do not depend on chance and are computed once;
-    only what follows is repeated, all passes in one batch. The masks are drawn once, from a seed:
+    The features that enter the first dropout layer are deterministic and computed once; only the
+    layers after it are repeated, all passes in one batch. The masks are drawn once, from a seed:
     the same image gives the same result, alone or in a batch, live or replayed.
     """
 
     def __init__(self, network: nn.Module, probe: torch.Tensor, head: str | None) -> None:
-        """Find the layers and check that running them one after the other is what the network does.
+        """Find the layers and check that running them in sequence gives the network's result.
 
         Args:
-            network: In evaluation mode.
-            probe: Images that it can take, (2 or more, channels, height, width).
-            head: Name of the layer whose output are the logits; None for the network's own output.
+            network: Network in evaluation mode.
+            probe: Valid input images, (2 or more, channels, height, width).
+            head: Name of the layer whose output is the logits; None for the network's own output.
 
         Raises:
-            NavMonitorError: The network has no dropout layer, or what follows the first one is not
-                a chain of layers.
+            NavMonitorError: The network has no dropout layer, or the part after the first one is
+                not a chain of layers.
         """
         names, entering, result = _trace(network, probe, head)
         modules = dict(network.named_modules())
@@ -51,14 +51,15 @@ class StochasticHead:
         plain = not any(isinstance(module, _DROPOUTS[1:]) for module in self._chain)
         if not plain or not self._repeats(entering, result):
             raise NavMonitorError(
-                f'mc_dropout: what follows the dropout layer {self.first} is not a plain chain of '
-                'layers with ordinary dropout; leave this score out (--scores)'
+                f'mc_dropout: the part after the dropout layer {self.first} is not a plain chain '
+                'of layers '
+                ' with ordinary dropout; leave this score out (--scores)'
             )
         self._masks: list[torch.Tensor | None] = []
         self._passes = 0
 
     def _repeats(self, entering: Mapping[str, torch.Tensor], result: torch.Tensor) -> bool:
-        """Return whether the chain, run alone, gives what the network gave."""
+        """Return whether the chain, run separately, gives the network's result."""
         try:
             with torch.inference_mode():
                 output = entering[self.first]
@@ -67,7 +68,7 @@ class StochasticHead:
             return output.shape == result.shape and torch.allclose(
                 output, result, rtol=1e-3, atol=1e-4
             )
-        except Exception:  # layers that were not meant to be chained may raise anything
+        except Exception:  # layers that cannot be chained may raise anything
             return False
 
     @property
@@ -79,7 +80,7 @@ class StochasticHead:
         """Draw the masks of K passes.
 
         Args:
-            passes: K.
+            passes: Number K of passes.
             seed: Random seed for the masks.
         """
         self._passes, self._seed = passes, seed
@@ -90,7 +91,7 @@ class StochasticHead:
         """Return the outputs of K passes.
 
         Args:
-            entering: What enters the first dropout layer, float32 (N, ...).
+            entering: Input of the first dropout layer, float32 (N, ...).
 
         Returns:
             float32 (N, K, outputs).
@@ -103,13 +104,13 @@ class StochasticHead:
         )
 
     def run(self, entering: torch.Tensor) -> torch.Tensor:
-        """Return what a call returns, all passes of all images at once."""
+        """Return the outputs of all passes of all images in one batch."""
         if not self._masks:
             self._draw_for(entering)
         # `len` would fix the number of images when torch traces this for export.
         images, passes = entering.shape[0], self._passes
         if self._linear is not None and self._masks[0] is not None:
-            # Most heads: without going through the layers' hooks and reshaping, twice as fast.
+            # For most heads, bypassing the layers' hooks and reshaping is twice as fast.
             spread = entering.unsqueeze(1) * self._masks[0]
             return functional.linear(spread, self._linear.weight, self._linear.bias)
         rows = entering
@@ -140,7 +141,7 @@ class StochasticHead:
 def _trace(
     network: nn.Module, probe: torch.Tensor, head: str | None
 ) -> tuple[Sequence[str], Mapping[str, torch.Tensor], torch.Tensor]:
-    """Return the leaf modules in the order in which they run, what enters them, and the logits."""
+    """Return the leaf modules in the order of execution, their inputs, and the logits."""
     names: list[str] = []
     entering: dict[str, torch.Tensor] = {}
     outputs: dict[str, torch.Tensor] = {}

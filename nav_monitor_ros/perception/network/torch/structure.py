@@ -1,4 +1,4 @@
-"""What one probing forward pass of torch shows of a network: its layers, its head, its outputs."""
+"""Structure of a network from one probing forward pass: its layers, head and outputs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
 @dataclass(frozen=True)
 class NetworkStructure:
-    """What one probing forward pass shows of a network."""
+    """Structure of a network, from one probing forward pass."""
 
     layers: tuple[Layer, ...]
-    head: str | None  # name of the linear layer whose output are the logits, None without one
+    head: str | None  # name of the linear layer whose output is the logits, None without one
     classes: int
-    form: str = LOGITS  # of the network's own outputs, one of ``outputs.FORMS``
-    scale: float = 1.0  # by which the head's output becomes the logits: one over a temperature
+    form: str = LOGITS  # form of the network's own outputs, one of ``outputs.FORMS``
+    scale: float = 1.0  # factor from the head's output to the logits: the inverse of a temperature
 
 
 def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkStructure:
-    """Run one image of noise through the network and note what happens.
+    """Run one image of noise through the network and record its structure.
 
     Args:
-        network: In evaluation mode, on any device.
+        network: Network in evaluation mode, on any device.
         input_shape: (channels, height, width) of one preprocessed image.
 
     Returns:
         Layers, the classification head, the number of classes, and the form of the outputs. The
-        head is the last linear layer to run whose output is the network's output, or from which a
-        softmax, log-softmax or sigmoid makes it, at any temperature.
+        head is the last executed linear layer whose output is the network's output, possibly
+        through a softmax, log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
@@ -54,7 +54,7 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     def note(name: str):
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if torch.is_tensor(output) and output.ndim >= 2 and output.shape[0] == len(probe):
-                outputs.pop(name, None)  # a module that runs twice counts where it last ran
+                outputs.pop(name, None)  # a module that runs twice counts at its last run
                 outputs[name] = output.detach().clone()
 
         return hook
@@ -97,7 +97,7 @@ def _find_head(
     for name in reversed(outputs):
         if not isinstance(modules[name], nn.Linear):
             continue
-        output = outputs[name].flatten(1)  # of a sequence of one token, too
+        output = outputs[name].flatten(1)  # also of a sequence of one token
         if output.shape != result.shape:
             continue
         values = output.float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""Tensors of a network: their layout in memory, and the shapes that a monitor takes."""
+"""Tensors of a network: memory format and conversion to the shapes of the monitor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 def arrange_weights(
     network: nn.Module, input_shape: Sequence[int], device: torch.device
 ) -> torch.memory_format:
-    """Arrange a network's weights with the channels last in memory, where it can bear that.
+    """Set a network's weights to channels-last memory format, if it supports that.
 
-    Convolutions are up to twice as fast so. Networks that flatten their maps with ``view`` refuse.
+    This makes convolutions up to twice as fast. Networks that flatten their maps with ``view``
+    fail.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     probe = torch.zeros(2, *input_shape, device=device)
     try:
         with foreign_code('the network'), torch.inference_mode():
             network(probe.contiguous(memory_format=torch.channels_last))
-    except Exception:  # an error with another cause is reported by the next pass
+    except Exception:  # errors with another cause are reported by the next pass
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return torch.contiguous_format
     return torch.channels_last
@@ -42,7 +43,7 @@ def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
 
 
 def to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
-    """Return a tensor as float32 on the CPU, with memory of its own size."""
+    """Return a tensor as float32 on the CPU, in memory of exactly its size."""
     assert tensor is not None  # the hooks have run
     found = tensor.detach().float().cpu()
     if found.untyped_storage().nbytes() > found.nbytes:

@@ -1,4 +1,4 @@
-"""Files of weights, written as safetensors and read as tensors only: no code of a file is run."""
+"""Weight files, written as safetensors and read as tensors only, without running code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from nav_monitor_ros.perception.network.model_files import (
     unreadable,
 )
 
-SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')  # of what torch.save writes
-SAVE = 'save the tensors alone: torch.save(network.state_dict(), FILE)'
+# Suffixes of files written by torch.save.
+SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')
+SAVE = 'save only the tensors: torch.save(network.state_dict(), FILE)'
 State = Mapping[str, torch.Tensor]
 
-# How torch's unpickler names what it refuses to make.
+# How torch's unpickler names objects that it refuses to create.
 _REFUSED = re.compile(
     r'(?:GLOBAL|[Uu]nsupported (?:global|class)|Trying to (?:instantiate unsafe|call)[^.]*?class)'
     r":?\s+(?:GLOBAL )?'?([A-Za-z_][\w]*(?:\.\w+)+)"
@@ -37,7 +38,7 @@ _REFUSED = re.compile(
 
 
 def read_weights(path: Path) -> object:
-    """Return what a file of weights holds: tensors by name, perhaps in other dictionaries.
+    """Return the contents of a weight file: tensors by name, possibly in nested dictionaries.
 
     Raises:
         NavMonitorError: The file is missing, unreadable, damaged, or holds Python objects other
@@ -62,18 +63,19 @@ def read_weights(path: Path) -> object:
         require_whole_archive(path, 'weights')
         if _is_torchscript(path):
             raise NavMonitorError(
-                f'weights {path} are a TorchScript program, which is not run; save the tensors '
-                'alone: torch.save(torch.jit.load(FILE).state_dict(), OTHER)'
+                f'weights {path} are a TorchScript program, which is not run; save only the '
+                'tensors: torch.save(torch.jit'
+                '.load(FILE).state_dict(), OTHER)'
             )
     try:
-        # torch warns of files that it did not write; that they cannot be read is said below.
-        # Training scripts keep their command line beside the weights; a Namespace runs no code.
+        # torch warns about files that it did not write; the error below reports unreadable ones.
+        # Training scripts store their command line with the weights; a Namespace runs no code.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter('ignore')
             return torch.load(path, map_location='cpu', weights_only=True)
     except PermissionError as error:
         raise unreadable(path, 'weights', error) from None
-    except Exception as error:  # torch raises what its readers stumble over
+    except Exception as error:  # torch's readers may raise anything
         raise _refusal(path, error, archive) from error
 
 
@@ -85,7 +87,7 @@ def write_weights(state: State, path: Path) -> None:
     """
     try:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
-    except SafetensorError as error:  # its text holds the system's error number
+    except SafetensorError as error:  # its message contains the system's error number
         found = re.search(r'os error (\d+)', str(error))
         number = int(found[1]) if found else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from error
@@ -97,7 +99,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _refusal(path: Path, error: Exception, archive: bool) -> NavMonitorError:
-    """Return the error for a file that torch cannot read; torch advises to run its code."""
+    """Return the error for a file that torch cannot read; torch would advise running its code."""
     found = _REFUSED.search(str(error))
     if found is not None:
         return NavMonitorError(

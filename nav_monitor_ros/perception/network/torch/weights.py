@@ -1,4 +1,4 @@
-"""Weights from a file, however training wrapped them, matched to a network's own names."""
+"""Weights from a file, with any wrapping by training code, matched to a network's names."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch import nn
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.torch.weight_files import SAVE, State, read_weights
 
-# What training scripts call the network that they train, in a checkpoint or as an attribute. Where
-# a file holds the network twice, as a checkpoint with averaged weights does, such a name decides.
+# Names that training scripts use for the network, in a checkpoint or as an attribute. If a file
+# holds the network twice, as a checkpoint with averaged weights does, such a name decides.
 _USUAL = {'state_dict', 'model_state_dict', 'model', 'net', 'network', 'module', '_orig_mod'}
-# Put between a network's names by torch.compile, DataParallel, FSDP and DeepSpeed.
+# Inserted into a network's names by torch.compile, DataParallel, FSDP and DeepSpeed.
 _WRAPPERS = {'_orig_mod', 'module', '_fsdp_wrapped_module', '_forward_module'}
-_DEEPEST = 4  # dictionaries inside each other
-_ANCHORS = 8  # of the network's names, by which prefixes are found
-_COUNTER = 'num_batches_tracked'  # of batch norm; older files lack it, and only training reads it
+_DEEPEST = 4  # largest nesting depth of dictionaries
+_ANCHORS = 8  # number of the network's names for finding prefixes
+_COUNTER = 'num_batches_tracked'  # of batch norm; older files lack it, and only training uses it
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Match:
-    """One way to read a network's weights out of a file."""
+    """One way to read a network's weights from a file."""
 
-    place: tuple[str, ...]  # keys of the dictionaries around them
-    prefix: str  # of their names
+    place: tuple[str, ...]  # keys of the enclosing dictionaries
+    prefix: str  # prefix of their names
     state: State  # by the file's names
     names: Mapping[str, str]  # the network's name -> the file's name
     missing: tuple[str, ...]  # of the network
-    unexpected: tuple[str, ...]  # of the file, under the prefix
-    besides: tuple[str, ...]  # of the file, not under the prefix
+    unexpected: tuple[str, ...]  # of the file, with the prefix
+    besides: tuple[str, ...]  # of the file, without the prefix
 
     @property
     def complete(self) -> bool:
@@ -44,11 +44,11 @@ class _Match:
 
     @property
     def usual(self) -> bool:
-        """Return whether it stands where training scripts put the network itself."""
+        """Return whether it is where training scripts store the network itself."""
         return {*self.place, *self.prefix.rstrip('.').split('.')} <= {'', *_USUAL}
 
     def __str__(self) -> str:
-        """Return where in the file it is."""
+        """Return its location in the file."""
         return '.'.join((*self.place, self.prefix.rstrip('.'))).strip('.') or 'the top level'
 
 
@@ -77,10 +77,10 @@ def load_exactly(network: nn.Module, state: State, path: Path) -> None:
 
 
 def _matched(read: object, own: State, path: Path) -> _Match:
-    """Return where in a file a network's weights are, and say what is left out.
+    """Return the location of a network's weights in a file, and log what is left out.
 
     Raises:
-        NavMonitorError: There are none that fit exactly, or several that differ.
+        NavMonitorError: None fit exactly, or several differ.
     """
     states = list(_states(read))
     if not states:
@@ -98,7 +98,7 @@ def _matched(read: object, own: State, path: Path) -> _Match:
             listed = ', '.join(str(match) for match in (chosen, *others))
             raise NavMonitorError(
                 f'weights {path} hold this network several times with different values '
-                f'({one_line(listed, 300)}); save the state_dict of the one to be used alone'
+                f'({one_line(listed, 300)}); save only the state_dict of the one to use'
             )
         (chosen,) = usual
         others = [match for match in complete if not _equal(chosen, match)]
@@ -108,7 +108,7 @@ def _matched(read: object, own: State, path: Path) -> _Match:
 
 
 def _states(read: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
-    """Yield every dictionary of tensors in what a file holds, with the keys that lead to it."""
+    """Yield every dictionary of tensors in the contents of a file, with the keys leading to it."""
     if not isinstance(read, Mapping) or len(place) > _DEEPEST:
         return
     named = {name: value for name, value in read.items() if isinstance(name, str)}
@@ -120,10 +120,10 @@ def _states(read: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _matches(place: tuple[str, ...], state: State, own: State) -> Iterator[_Match]:
-    """Yield the ways to read a network's weights out of one dictionary of tensors."""
+    """Yield the ways to read a network's weights from one dictionary of tensors."""
     plain = {name: name for name in own}
     yield from _under_prefixes(place, state, plain, {key: key for key in state})
-    # Wrappers in the middle of names: of one block that was compiled, or of the network itself.
+    # Wrappers inside names: of a single compiled block, or of the network itself.
     mine, theirs = _unwrapped(own), _unwrapped(state)
     if mine is not None and theirs is not None and (mine, theirs) != (plain, {k: k for k in state}):
         yield from _under_prefixes(place, state, mine, theirs)
@@ -132,13 +132,13 @@ def _matches(place: tuple[str, ...], state: State, own: State) -> Iterator[_Matc
 def _under_prefixes(
     place: tuple[str, ...], state: State, own: Mapping[str, str], keys: Mapping[str, str]
 ) -> Iterator[_Match]:
-    """Yield a match for each prefix under which the network may stand.
+    """Yield a match for each possible prefix of the network.
 
     Args:
         place: Position of the dictionary.
         state: The dictionary.
         own: Names to look for -> the network's names.
-        keys: Names in the dictionary as they are compared -> its own.
+        keys: Normalised names in the dictionary -> its own names.
     """
     required = [name for name in own if not _optional(name)]
     some = required[:: max(1, len(required) // _ANCHORS)]
@@ -161,7 +161,7 @@ def _optional(name: str) -> bool:
 
 
 def _unwrapped(state: State) -> dict[str, str] | None:
-    """Return names without the wrappers in them -> names; None where two would be the same."""
+    """Return names without wrappers -> names; None if two would be the same."""
     names = {
         '.'.join(part for part in name.split('.') if part not in _WRAPPERS): name for name in state
     }
@@ -169,7 +169,7 @@ def _unwrapped(state: State) -> dict[str, str] | None:
 
 
 def _equal(one: _Match, other: _Match) -> bool:
-    """Return whether two matches are of the same values."""
+    """Return whether two matches have the same values."""
     return all(
         not _form(one.state[key]) and not _form(other.state[other.names[name]])
         and one.state[key].shape == other.state[other.names[name]].shape
@@ -179,7 +179,7 @@ def _equal(one: _Match, other: _Match) -> bool:
 
 
 def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
-    """Return what a person should know of how the weights were read."""
+    """Return notes on how the weights were read."""
     notes = []
     if chosen.prefix:
         notes.append(f"the prefix '{one_line(chosen.prefix, 300)}' of the names was stripped")
@@ -188,23 +188,23 @@ def _notes(chosen: _Match, others: list[_Match], own: State) -> list[str]:
                        & _WRAPPERS)
         notes.append(f'{", ".join(inner) or "wrappers"} in the names was ignored')
     if chosen.besides:
-        notes.append(f'{_some("left out, as no part of the network:", chosen.besides)}'[:-2])
+        notes.append(f'{_some("left out, not part of the network:", chosen.besides)}'[:-2])
     counters = [name for name in own if name not in chosen.names]
     if counters:
         notes.append(
-            f'the {len(counters)} batch-norm counters {_COUNTER} are not there; they are for '
-            'training only'
+            f'the {len(counters)} batch-norm counters {_COUNTER} are missing; they are only for '
+            'training'
         )
     if others:
         listed = ', '.join(str(match) for match in others)
-        notes.append(f'those at {chosen} were taken; others are at {one_line(listed, 300)}')
+        notes.append(f'those at {chosen} were used; others are at {one_line(listed, 300)}')
     return notes
 
 
 def _form(tensor: torch.Tensor) -> str:
-    """Return why a tensor is no plain array of numbers; empty if it is."""
+    """Return why a tensor is not a plain array of numbers; '' if it is."""
     if tensor.is_meta:
-        return 'has no values (it is of the device meta)'
+        return 'has no values (its device is meta)'
     if tensor.layout is not torch.strided:
         return f'is sparse ({str(tensor.layout).removeprefix("torch.")})'
     return 'holds complex numbers' if tensor.is_complex() else ''
@@ -232,14 +232,14 @@ def _check_values(state: State, own: State, path: Path) -> None:
                 'quantised'
             )
         if own[name].is_floating_point():
-            value = tensor.to(own[name].dtype)  # float64 may hold what is infinite in float32
-            # Masks of attention hold infinity as the network is built.
+            value = tensor.to(own[name].dtype)  # finite float64 values may be infinite in float32
+            # Attention masks contain infinity in a newly built network.
             strange = ~torch.isfinite(value) & (value != own[name].to(value.device))
             if strange.any():
                 raise NavMonitorError(
                     f'weights {path} cannot be used: {one_line(name)} holds {int(strange.sum())} '
-                    f'values that are not finite numbers in '
-                    f'{str(value.dtype).removeprefix("torch.")}; take an earlier checkpoint'
+                    f'values that are not finite in '
+                    f'{str(value.dtype).removeprefix("torch.")}; use an earlier checkpoint'
                 )
 
 
@@ -249,7 +249,7 @@ def _misfit(
     return NavMonitorError(
         f'weights {path} do not fit the network: '
         f'{_some("missing", missing)}{_some("unexpected", unexpected)}'
-        'give the weights of this very architecture (and its arguments)'
+        'give the weights of exactly this architecture (and its arguments)'
     )
 
 
