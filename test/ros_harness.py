@@ -16,6 +16,7 @@ import rclpy
 from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import with_default_signals
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -236,10 +237,14 @@ class Graph:
         self.domain.close()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
+        while True:
+            try:
+                self._executor.spin()
+            except ExternalShutdownException:
+                pass
+            except InvalidHandle:
+                continue  # a callback used a publisher that the test destroyed meanwhile
+            return
 
 
 def values(status: Any) -> dict[str, str]:

@@ -194,7 +194,10 @@ def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
     )
     try:
         link.wait_ready(240)
-        feed = link.feed(2.0, 2.0)
+        for _ in range(20):  # a busy machine may answer nothing within two seconds
+            feed = link.feed(2.0, 2.0)
+            if feed.raw:
+                break
     finally:
         link.close()
     answers = [deserialize_message(raw, Classification) for raw in feed.raw]
