@@ -153,7 +153,7 @@ def test_a_layer_that_the_network_lacks_is_answered_with_those_that_it_has(bundl
     described['monitor']['layer'] = 'avgpool'
     write(bundle_copy, described)
     said = refused(bundle_copy)
-    assert "no layer 'avgpool'" in said and '5 fc1, 6 relu2, 7 fc2' in said
+    assert "no layer 'avgpool'" in said and "5 'fc1', 6 'relu2', 7 'fc2'" in said
 
 
 def test_another_layer_of_another_width_is_noticed(bundle_copy):

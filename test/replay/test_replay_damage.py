@@ -81,7 +81,7 @@ def test_places_that_cannot_be_written_are_named(judge, recording, tmp_path, cap
     (tmp_path / 'there').mkdir()
     (tmp_path / 'file').write_text('')
     for arguments, wanted in (
-        (['--output', tmp_path / 'there'], f'{tmp_path / "there"} exists'),
+        (['--output', tmp_path / 'there'], f'{tmp_path / "there"} already exists'),
         (['--output', tmp_path / 'file' / 'o'], 'cannot write'),
         (['--csv', tmp_path / 'there'], 'it is a folder'),
         (['--csv', tmp_path / 'file' / 't.csv'], 'cannot write'),

@@ -150,7 +150,7 @@ BAD = [
     (['train', 'digits', '--record-tuning', 'x', '--record-every', '0', '--output', 'y'],
      '--record-every'),
     (['train', 'digits', '--record-tuning', 'x', '--weights', 'w.pth', '--output', 'y'],
-     'there is none'),
+     'skips it'),
 ]
 
 

@@ -22,7 +22,7 @@ def test_a_layer_has_a_name_and_a_number(tiny_classifier, wanted):
 
 @pytest.mark.parametrize('wanted', [0, 8, -8, True, 3.0, None, float('nan'), ['pool']])
 def test_what_is_neither_is_refused_with_the_layers_that_exist(tiny_classifier, wanted):
-    with pytest.raises(NavMonitorError, match='penultimate, 1 conv, 2 relu1'):
+    with pytest.raises(NavMonitorError, match="penultimate, 1 'conv', 2 'relu1'"):
         find_layer(tiny_classifier.layers, wanted)
 
 
