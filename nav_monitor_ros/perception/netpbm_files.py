@@ -94,11 +94,11 @@ def _text_samples(
     words = re.findall(rb'[01]', content) if kind in _BITMAPS else content.split()
     if len(words) < needed:
         raise ImageError(f'Netpbm data is truncated: {needed} samples are needed, got {len(words)}')
-    try:
-        samples = np.array(words[:needed]).astype(np.uint32)
-    except (ValueError, OverflowError) as error:
-        raise ImageError('Netpbm data is corrupt: a sample is not a number') from error
-    return samples.reshape(shape)
+    words = words[:needed]
+    # Not left to the conversion: numpy 1 wraps negative numbers.
+    if not all(word.isdigit() and len(word) < 10 for word in words):
+        raise ImageError('Netpbm data is corrupt: a sample is not a number')
+    return np.array(words).astype(np.uint32).reshape(shape)
 
 
 def _scaled(samples: np.ndarray, maxval: int) -> np.ndarray:
