@@ -27,10 +27,9 @@ from nav_monitor_ros.data.bags.bag_folder import files_of, miscounts
 from nav_monitor_ros.data.bags.open_storage import TemporaryCopies, open_storage
 from nav_monitor_ros.data.bags.storage import ENTRY, IMAGE_TYPES, BagDamagedError, Storage, Topic
 from nav_monitor_ros.errors import NavMonitorError, one_line
-from nav_monitor_ros.perception.compressed_images import decode_compressed
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.perception.exif_orientation import IGNORE
-from nav_monitor_ros.perception.image_encodings import decode
+from nav_monitor_ros.perception.image_messages import decode_message
 
 MAX_PIXELS = 50_000_000  # fields of an image message, before it is decoded
 _COMPRESSED = 'sensor_msgs/msg/CompressedImage'
@@ -68,19 +67,8 @@ class BagImage:
         Raises:
             ImageError: The message cannot be used.
         """
-        message = self.message
-        if self.type == _COMPRESSED:
-            return decode_compressed(
-                message.format, message.data, max_pixels=max_pixels, exif=exif
-            )
-        return decode(
-            message.encoding,
-            message.height,
-            message.width,
-            message.step,
-            bool(message.is_bigendian),
-            message.data,
-            max_pixels=max_pixels,
+        return decode_message(
+            self.message, compressed=self.type == _COMPRESSED, max_pixels=max_pixels, exif=exif
         )
 
 

@@ -17,9 +17,8 @@ from vision_msgs.msg import Classification
 
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.verdict import Verdict
-from nav_monitor_ros.perception.compressed_images import decode_compressed
 from nav_monitor_ros.perception.decoded_image import DecodedImage
-from nav_monitor_ros.perception.image_encodings import decode
+from nav_monitor_ros.perception.image_messages import decode_message
 from nav_monitor_ros.ros.messages import prediction_message
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
 from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
@@ -123,7 +122,10 @@ class CameraPipeline:
         """
         values, message = self.values, frame.message
         require_fresh(frame.stamp_age, values['stamp_tolerance'], "node's", self._clock_remedy)
-        image = _decode(message, values['max_pixels'], self.monitor.bundle.preprocess.exif)
+        image = decode_message(
+            message, compressed=isinstance(message, CompressedImage),
+            max_pixels=values['max_pixels'], exif=self.monitor.bundle.preprocess.exif,
+        )
         self.last_size = f'{image.width}x{image.height}'
         x, y, width, height = values['roi']
         region = image.crop(x, y, width, height) if width else image
@@ -202,17 +204,3 @@ class CameraPipeline:
 def _stamp_ns(message: Image | CompressedImage) -> int:
     stamp = message.header.stamp
     return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def _decode(message: Image | CompressedImage, max_pixels: int, exif: str) -> DecodedImage:
-    if isinstance(message, CompressedImage):
-        return decode_compressed(message.format, message.data, max_pixels=max_pixels, exif=exif)
-    return decode(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        bool(message.is_bigendian),
-        message.data,
-        max_pixels=max_pixels,
-    )

@@ -366,11 +366,12 @@ class MonitorNode(RelatedParameters, LifecycleNode):
     def completed(self, parameter: RosParameter) -> RosParameter:
         """Return a parameter of a request; an empty list stands for the default."""
         definition = BY_NAME.get(parameter.name.rpartition('.')[2])
-        if definition is None or not definition.type.endswith('[]') or parameter.value is None:
+        if definition is None or plain(parameter.value) != []:
             return parameter
-        if len(parameter.value):
-            return parameter
-        return RosParameter(parameter.name, value=list(definition.default))
+        try:
+            return RosParameter(parameter.name, value=definition.check([]))
+        except NavMonitorError:
+            return parameter  # not a list: refused with the request
 
     def declare_again(self, name: str) -> None:
         """Declare a deleted parameter of a camera, so that it can be set again."""

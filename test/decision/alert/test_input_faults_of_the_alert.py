@@ -7,14 +7,6 @@ from alert_stream import PERIOD, Stream, frame
 from nav_monitor_ros.decision.alert.reason import Reason, State
 
 
-@pytest.fixture
-def trusted():
-    stream = Stream()
-    stream.play([False] * 5)
-    assert stream.look().value is False
-    return stream
-
-
 def test_silence_is_stale_after_the_timeout_and_not_before(trusted):
     assert trusted.look(0.49).value is False
     assert trusted.look(0.02).reason is Reason.STALE_IMAGE

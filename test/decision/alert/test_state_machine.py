@@ -12,14 +12,6 @@ from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.errors import NavMonitorError
 
 
-@pytest.fixture
-def trusted():
-    stream = Stream()
-    stream.play([False] * 5)
-    assert stream.look().value is False
-    return stream
-
-
 def test_it_starts_true_and_inactive():
     machine = AlertMachine(AlertRules(), 0.0)
     assert machine.alert(0.0).value is True

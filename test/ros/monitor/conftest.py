@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from fleet import Fleet
     from ros_harness import Graph
 
 
@@ -21,3 +23,27 @@ def trusted(graph: Graph, moody_bundle: Path) -> Graph:
     graph.feed = Feed(graph)
     graph.wait_alert(False, START)
     return graph
+
+
+@pytest.fixture(scope='module')
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Yield several cameras and the node that monitors them."""
+    import moody
+    from fleet import Fleet
+    from ros_harness import Graph
+
+    folder = tmp_path_factory.mktemp('fleet')
+    graph = Graph(folder)
+    try:
+        yield Fleet(graph, moody.make_bundle(folder / 'moody'), folder)
+    finally:
+        graph.stop()
+
+
+@pytest.fixture
+def trusted_fleet(fleet: Fleet) -> Fleet:
+    """Have all cameras send normal images, and wait until they are trusted."""
+    for feed in fleet.feeds.values():
+        feed.play(feed.normal)
+    fleet.trusted()
+    return fleet

@@ -8,32 +8,14 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from fleet import NAMES, SLACK, Fleet  # noqa: E402
+from fleet import NAMES, SLACK  # noqa: E402
 from moody_feed import set_parameters  # noqa: E402
 from rclpy.qos import LivelinessPolicy  # noqa: E402
-from ros_harness import Graph  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 from vision_msgs.msg import Classification  # noqa: E402
 
-pytestmark = pytest.mark.ros
-
-
-@pytest.fixture(scope='module')
-def fleet(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('fleet')
-    graph = Graph(folder)
-    try:
-        yield Fleet(graph, moody.make_bundle(folder / 'moody'), folder)
-    finally:
-        graph.stop()
-
-
-@pytest.fixture(autouse=True)
-def begin(fleet):
-    for feed in fleet.feeds.values():
-        feed.play(feed.normal)
-    fleet.trusted()
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('trusted_fleet')]
 
 
 def test_every_alert_is_true_until_its_camera_is_judged(fleet):

@@ -3,12 +3,11 @@
 import json
 import os
 
-import moody
 import pytest
 
 pytest.importorskip('rclpy')
 
-from fleet import DEAF, NAMES, Fleet  # noqa: E402
+from fleet import DEAF, NAMES  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
@@ -17,24 +16,7 @@ from ros_harness import Graph, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
-pytestmark = pytest.mark.ros
-
-
-@pytest.fixture(scope='module')
-def fleet(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('fleet')
-    graph = Graph(folder)
-    try:
-        yield Fleet(graph, moody.make_bundle(folder / 'moody'), folder)
-    finally:
-        graph.stop()
-
-
-@pytest.fixture(autouse=True)
-def begin(fleet):
-    for feed in fleet.feeds.values():
-        feed.play(feed.normal)
-    fleet.trusted()
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('trusted_fleet')]
 
 
 @pytest.mark.parametrize('service', ['left/reset_alert', 'reset_alert'])
