@@ -30,13 +30,15 @@ setup:
 demo: setup
 	@. ./env.sh && python tools/demo.py
 
-# On every core; a file's tests stay together, for what they share.
+# On every core; a file's tests stay together, for what they share. Those of ROS wait for half of
+# their time, so two of them share a core.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+PARALLEL_ROS := -n $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)) --dist loadfile
 
 test:
 	@tools/setup.sh --tests
 	@. ./env.sh && python -m pytest $(PARALLEL) -m 'not ros' test
-	@. ./env.sh && python -m pytest $(PARALLEL) -m ros test
+	@. ./env.sh && python -m pytest $(PARALLEL_ROS) -m ros test
 	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory lint
 

@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / 'pictures.npy'
         np.save(pictures, usual_pictures(options.source, options.bundle))
-        graph = Graph(Path(folder))
+        graph = Graph(Path(folder), warm=False)
         bench = Bench(graph, pictures, options)
         try:
             measured = bench.run()

@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument('--output', type=Path, default=ROOT / 'docs' / 'measured')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as logs:
-        graph = Graph(Path(logs))
+        graph = Graph(Path(logs), warm=False)
         try:
             result = run(graph, options.minutes, options.seed)
         finally:

@@ -47,7 +47,7 @@ def main() -> None:
     options = parser.parse_args()
     busy = [multiprocessing.Process(target=spin, daemon=True) for _ in range(options.busy)]
     with tempfile.TemporaryDirectory() as folder:
-        graph = Graph(Path(folder))
+        graph = Graph(Path(folder), warm=False)
         try:
             result = measure(graph, options, busy)
         finally:

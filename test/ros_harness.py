@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
+from warm_start import Starter
 
 from nav_monitor_ros.ros.process.domain import take_domain
 
@@ -37,10 +39,24 @@ def executable(name: str) -> str:
     return str(Path(get_package_prefix('nav_monitor_ros')) / 'lib' / 'nav_monitor_ros' / name)
 
 
+@cache
+def starter() -> Starter:
+    """Return the process of which this one's nodes are forks."""
+    return Starter()
+
+
 class Graph:
     """Processes with a ROS domain of their own, and a node that listens to them."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, warm: bool = True) -> None:
+        """Start the listener.
+
+        Args:
+            logs: Folder of the processes' output.
+            warm: Whether nodes may be forks of a process that is running; where times are
+                measured, they are not.
+        """
+        self._warm = warm and 'NAV_MONITOR_FAULTS' not in os.environ
         self.domain = take_domain()
         self._logs = logs
         self._processes: list[subprocess.Popen] = []
@@ -72,19 +88,21 @@ class Graph:
         """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
-        command = (executable(name), '--ros-args', *arguments)
-        if output == CLOSED:
-            command = ('sh', '-c', 'exec "$0" "$@" >&-', *command)
-        process = subprocess.Popen(
-            with_default_signals(*command),
-            stdin=subprocess.DEVNULL,
-            stdout=log if output in (None, CLOSED) else output,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
-                **(env or {}),
-            },
-        )
+        environment = {
+            **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1', **(env or {}),
+        }
+        program, options = executable(name), ('--ros-args', *arguments)
+        written = log.fileno() if output in (None, CLOSED) else output
+        if self._warm and output != CLOSED and starter().can_start(program, environment):
+            process = starter().start(program, options, environment, written)
+        else:
+            command = (program, *options)
+            if output == CLOSED:
+                command = ('sh', '-c', 'exec "$0" "$@" >&-', *command)
+            process = subprocess.Popen(
+                with_default_signals(*command), stdin=subprocess.DEVNULL, stdout=written,
+                stderr=subprocess.STDOUT, env=environment,
+            )
         process.log = Path(log.name)
         log.close()
         self._processes.append(process)
