@@ -277,7 +277,7 @@ def existing(argument: str, value: str) -> str:
     """
     path = Path(value).expanduser()
     if not path.is_file():
-        raise RuntimeError(f'{argument}: there is no file {path}; give the path of an existing file')
+        raise RuntimeError(f'{argument}: there is no file {path}; pass the path of an existing one')
     return str(path)
 
 
