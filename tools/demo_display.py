@@ -119,7 +119,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column('segment')
-    for heading in ('frames', 'flagged', 'ood_alert', 'wrong after', 'latency'):
+    for heading in ('frames', 'flagged', 'ood_alert', 'relapses', 'latency'):
         table.add_column(heading, justify='left' if heading == 'ood_alert' else 'right')
     for segment in summary.segments:
         table.add_row(*_summary_row(segment))
@@ -127,7 +127,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print()
     console.print(
         f'{summary.judged} of {summary.received} images judged, {summary.dropped} dropped, '
-        f'{summary.lost} lost on the way; {summary.false_alarms} false alarms on digits',
+        f'{summary.lost} lost in transport; {summary.false_alarms} false alarms on digits',
         highlight=False,
     )
     for expectation in summary.expectations:

@@ -42,7 +42,7 @@ def head_logits(head, entering):
 
 
 def gaussians(training, labels, classes=CLASSES, floor=0.01):
-    """Return mean and variance of each class; those of all correct images if it has no own ones."""
+    """Return mean and variance of each class; if undefined, those of all correct images."""
     correct = double(training.features[training.predicted == labels])
     mean = np.tile(correct.mean(axis=0), (classes, 1))
     variance = np.tile(correct.var(axis=0), (classes, 1))
