@@ -336,8 +336,8 @@ REAL_PYTHON = f'exec {getattr(sys, "_base_executable", sys.executable)} "$@"'
 @pytest.mark.parametrize(
     ('python', 'lacking', 'message'),
     [
-        ('', (), 'no Python 3.10 to 3.13 here'),
-        ('exit 1', (), 'no Python 3.10 to 3.13 here'),
+        ('', (), 'no Python 3.10 to 3.13 found'),
+        ('exit 1', (), 'no Python 3.10 to 3.13 found'),
         (f'case "$*" in *ensurepip*) exit 1;; esac; {REAL_PYTHON}', (), 'python3-venv'),
         (REAL_PYTHON, ('cc', 'c++'), 'needs a C++ compiler'),
     ],

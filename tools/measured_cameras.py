@@ -1,4 +1,4 @@
-"""What was measured of several cameras (docs/measured/), as Markdown tables."""
+"""Measurements of several cameras (docs/measured/) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from measured import read, table
 
 
 def cameras() -> str:
-    """Return how often each camera is judged, and what the death of one does."""
+    """Return the rate of each camera, and the effect of the loss of one camera."""
     content = read('cameras')
     settings, machine = content['settings'], content['machine']
     rows = []

@@ -1,4 +1,4 @@
-"""Measurements of the alert (docs/measured/), as Markdown tables."""
+"""Measurements of the alert (docs/measured/) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from measured import percent, read, table
 
 
 def faults() -> str:
-    """Return every fault with its reason, its times and its recovery."""
+    """Return each fault with its reason, its times and its recovery."""
     return table(
         ['fault', 'reason', 'True after', 'limit', 'wheels stopped after', 'recovery', 'after'],
         [
@@ -27,7 +27,7 @@ def faults() -> str:
 
 
 def streams() -> str:
-    """Return false alarms and delays of every way to add frames up, on digits."""
+    """Return false alarms and delays of each way to combine frames, on digits."""
     measured = read('streams')
     hours = measured['hours']
     return table(
@@ -48,7 +48,7 @@ def streams() -> str:
 
 
 def tracks() -> str:
-    """Return the same of the signs: alarms for each 100 tracks."""
+    """Return the same for the signs: alarms per 100 tracks."""
     measured = read('streams')
     per_hour = 3600 / measured['track_seconds']
     return table(
@@ -66,7 +66,7 @@ def tracks() -> str:
 
 
 def machine() -> str:
-    """Return what the whole state machine made of the streams of digits."""
+    """Return the false alarms of the complete state machine on the streams of digits."""
     measured = read('streams')
     return '; '.join(
         f'{name}: {count} in {measured["hours"][name]:.1f} h'
@@ -75,7 +75,7 @@ def machine() -> str:
 
 
 def brightness() -> str:
-    """Return which share of dimmed digits raise the alert."""
+    """Return the share of dimmed digits that raise the alert."""
     measured = read('streams')['brightness']
     return table(
         ['light', *(f'{light} %' for light in measured)],
@@ -94,7 +94,7 @@ def brightness() -> str:
 
 
 def soak() -> str:
-    """Return what the soak saw of each kind of fault."""
+    """Return the results of the soak test for each kind of fault."""
     measured = read('soak')
     rows = [
         (
@@ -121,7 +121,7 @@ def soak() -> str:
 
 
 def garbage() -> str:
-    """Return what random bytes did to the running node."""
+    """Return the effect of random bytes on the running node."""
     seen = read('garbage')
     return (
         f'In {seen["minutes"]:.0f} minutes the running node was sent {seen["images"]} images whose '
@@ -134,7 +134,7 @@ def garbage() -> str:
 
 
 def fuzz() -> str:
-    """Return what the fuzzers did."""
+    """Return the executions and findings of each fuzzer."""
     return table(
         ['target', 'minutes', 'executions', 'findings left'],
         [
