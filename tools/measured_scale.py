@@ -30,7 +30,7 @@ def workers_machine() -> str:
     return (
         f'ResNet-18 at {found["size"]} x {found["size"]}, JPEGs of 640 x 480, on '
         f'{found["machine"]["cores"]} cores (`{found["machine"]["cpu"]}`) whose load was '
-        f'{found["machine"]["load_1_min"]:.1f} over the last minute of it.'
+        f'{found["machine"]["load_1_min"]:.1f} in the last minute of the measurement.'
     )
 
 
