@@ -33,8 +33,8 @@ def streams() -> str:
     return table(
         [
             'evidence', 'rate', 'level',
-            *(f'{name}, 1/h' for name in hours),
-            'another triangle each frame', 'one triangle',
+            *(f'{_stream(name)}, 1/h' for name in hours),
+            'a new triangle every frame', 'one triangle',
         ],
         [
             (
@@ -52,7 +52,7 @@ def tracks() -> str:
     measured = read('streams')
     per_hour = 3600 / measured['track_seconds']
     return table(
-        ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'another photograph each frame'],
+        ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'a new photograph every frame'],
         [
             (
                 *_scheme(row, 'threshold'),
@@ -69,7 +69,7 @@ def machine() -> str:
     """Return what the whole state machine made of the streams of digits."""
     measured = read('streams')
     return '; '.join(
-        f'{name}: {count} in {measured["hours"][name]:.1f} h'
+        f'{_stream(name)}: {count} in {measured["hours"][name]:.1f} h'
         for name, count in measured['false_alarms_of_the_state_machine'].items()
     )
 
@@ -147,6 +147,11 @@ def fuzz() -> str:
             if isinstance(run, dict) and 'executions' in run
         ],
     )
+
+
+def _stream(name: str) -> str:
+    return name.replace('another', 'a new').replace('each 1 s', 'every second').replace(
+        'each', 'every')
 
 
 def _scheme(row: dict[str, Any], shown: str = '0.001') -> tuple[str, str, str]:

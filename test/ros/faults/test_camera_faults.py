@@ -147,7 +147,7 @@ def test_images_of_eight_megapixels_are_judged(graph, moody_bundle):
     assert spread(0).height * spread(0).width == large[0] * large[1]
     feed.play(spread)
     robot.stands(
-        'out-of-distribution images of 8 megapixels, 3 a second', ['ood'], 3.0,
+        'out-of-distribution images of 8 megapixels, 3 per second', ['ood'], 3.0,
         lambda: feed.play(enlarge(feed.strange)),
     )
     robot.recovers('normal images', lambda: feed.play(spread))
