@@ -20,9 +20,9 @@ PACKAGE = ROOT / 'nav_monitor_ros'
 EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 # The subpackages in the order in which a frame passes them: each may import from those before it.
 SUBPACKAGES = (
-    'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle', 'runtime',
-    'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning', 'benchmark', 'cluster', 'ros',
-    'cli',
+    'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
+    'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning', 'benchmark',
+    'cluster', 'ros', 'cli',
 )
 # What the other subpackages use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}

@@ -129,8 +129,8 @@ def garbage() -> str:
     before, after = (f'{seen[key]:.0f}' for key in ('mb_settled', 'mb_at_the_end'))
     memory = f'stayed at {after} MB' if before == after else f'went from {before} to {after} MB'
     return (
-        f'In {seen["minutes"]:.0f} minutes, the running node was sent {seen["images"]} images whose '
-        f'every field was random and {seen["parameter_sets"]} sets of random parameters '
+        f'In {seen["minutes"]:.0f} minutes, the running node was sent {seen["images"]} images '
+        f'whose every field was random and {seen["parameter_sets"]} sets of random parameters '
         f'({seen["parameter_sets_accepted"]} of them valid). It '
         f'{"kept running" if seen["alive"] else "DIED"} and {said}; its memory {memory}, and a '
         f'camera started afterwards was {"" if seen["judges_again"] else "NOT "}trusted as usual.'

@@ -74,9 +74,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'camera_rate', 'float', 60.0,
-        'With several cameras, maximum number of images per second that are judged for each camera, '
-        'always the newest, so that a camera that publishes too fast does not use up the time of '
-        'the others.',
+        'With several cameras, maximum number of images per second that are judged for each '
+        'camera, always the newest, so that a camera that publishes too fast does not use up the '
+        'time of the others.',
         low=10.0, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
