@@ -229,7 +229,7 @@ def change_state(graph, transition):
 
 
 class starved:  # noqa: N801
-    """Run two busy processes per core for a while."""
+    """Keep every core busy twice over for a while."""
 
     def __enter__(self):
         context = multiprocessing.get_context('spawn')
