@@ -110,7 +110,7 @@ class Soak:
             Fault('monitor stopped', lambda: self._monitor.send_signal(signal.SIGSTOP),
                   lambda: self._monitor.send_signal(signal.SIGCONT), 0.6),
             Fault('monitor killed', self._kill_monitor, self._start_monitor, 0.6, 0.3),
-            Fault('switched off', lambda: self._enable(False), lambda: self._enable(True), 0.1),
+            Fault('disabled', lambda: self._enable(False), lambda: self._enable(True), 0.1),
             Fault('deactivated',
                   lambda: self._change(Transition.TRANSITION_DEACTIVATE),
                   lambda: self._change(Transition.TRANSITION_ACTIVATE), 0.1),

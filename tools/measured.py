@@ -86,7 +86,7 @@ def overview() -> str:
         for network in NETWORKS
     ]
     rows.append([
-        'the best single score or peer on each source, with hindsight',
+        'the best single score or detector on each source, with hindsight',
         *(cell(aurocs, fprs) for aurocs, fprs in best),
         cell([a for aurocs, _ in best for a in aurocs], [f for _, fprs in best for f in fprs]),
     ])

@@ -24,7 +24,7 @@ def backend_scores() -> str:
                 percent(figures['budget'], 0), found['calibration'],
             ))
     return table(
-        ['bundle', 'engine', 'AUROC of `fused`, %', 'changes by', 'of any score by at most',
+        ['bundle', 'engine', 'AUROC of `fused`, %', 'its change', 'largest change, any score',
          'images reclassified', 'false alarms, %', 'budget, %', 'calibration'],
         rows,
     )

@@ -20,9 +20,10 @@ def picture(folder: str) -> str:
     if not PICTURE.exists():
         return ''
     return (
-        f'![Rates and times of the node, the peer and the bare node]({folder}/performance.png)\n\n'
-        '*Drawn by `python tools/plot_performance.py` from what `nav_monitor benchmark node` '
-        'measured.*'
+        '![Rates and times of the monitor, a hand-written peer node and a bare node]'
+        f'({folder}/performance.png)\n\n'
+        '*Drawn by `python tools/plot_performance.py` from the results of `nav_monitor benchmark '
+        'node`.*'
     )
 
 

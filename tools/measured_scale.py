@@ -30,7 +30,7 @@ def workers_machine() -> str:
     return (
         f'ResNet-18 at {found["size"]} x {found["size"]}, JPEGs of 640 x 480, on '
         f'{found["machine"]["cores"]} cores (`{found["machine"]["cpu"]}`) whose load was '
-        f'{found["machine"]["load_1_min"]:.1f} over the last minute of it.'
+        f'{found["machine"]["load_1_min"]:.1f} in the last minute of the measurement.'
     )
 
 
@@ -46,7 +46,7 @@ def merging() -> str:
             ('one merge, median', f'{1e3 * found["merge_seconds"]:.0f} ms'),
             ('one merge, the slowest', f'{1e3 * found["merge_seconds_largest"]:.0f} ms'),
             ('all merges, on one core', f'{found["merge_seconds_in_all"]:.0f} s'),
-            ('updating all scores, an image', f'{1e6 * found["update_seconds_an_image"]:.0f} us'),
+            ('updating all scores, per image', f'{1e6 * found["update_seconds_an_image"]:.0f} us'),
         ],
     )
 
