@@ -43,6 +43,7 @@ RECOVERY = 60.0  # longest time until the wheels turn again, seconds
 HEALTHY = (3.0, 12.0)  # seconds between faults
 LASTING = (1.0, 5.0)  # duration of a fault after its detection, seconds
 NOTICED = 15.0  # longest time until the reason is published, including a camera's start, seconds
+LISTENING = 0.25  # time until this program's own subscriber has received a zero, seconds
 SAMPLE = 1.0  # seconds between samples of memory and latency
 
 
@@ -188,7 +189,7 @@ class Soak:
         tally.count += 1
         start = time.monotonic()
         fault.begin()
-        stopped = self._wait(lambda: self._zero_since(start), fault.within + 2.0)
+        stopped = self._wait(lambda: self._zero_since(start), fault.within + LISTENING)
         if stopped is None:
             tally.missed += 1
         else:
