@@ -104,12 +104,15 @@ class Calibration:
         """Return the fused score of many images, float64 (N,), from the scores of its members."""
         return fuse(self.fusion_p_values, scores, self.fusion_members)
 
-    def fused_score_of_frame(self, scores: Mapping[str, float]) -> float:
-        """Return ``fused_scores`` for one image, fast enough for every frame."""
-        return sum(
-            self.fusion_p_values[name].neg_log_p_value(scores[name])
+    def fusion_terms_of_frame(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Return each member's -log p for one image, fast enough for every frame.
+
+        Their sum is the image's fused score.
+        """
+        return {
+            name: self.fusion_p_values[name].neg_log_p_value(scores[name])
             for name in self.fusion_members
-        )
+        }
 
     def e_values(self, name: str, level: float = DEFAULT_EVIDENCE_LEVEL) -> EValues:
         """Return the e-values of the p-values of a score that has thresholds.

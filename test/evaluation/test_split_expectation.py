@@ -83,7 +83,7 @@ def test_random_splits_of_one_pool_hold_the_bound_as_often_as_expected(least):
     wanted = np.mean(expected)
     assert abs(held / splits - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / splits)
     # A bound with 95 % confidence is not met in 95 % of finite splits.
-    assert wanted < 0.93
+    assert wanted < (0.93 if least > 600 else 0.95)
 
 
 def test_ties_can_only_make_the_bound_hold_more_often():
