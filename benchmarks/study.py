@@ -179,7 +179,7 @@ def compare(
 def described(normal: np.ndarray, strange: np.ndarray) -> dict[str, float]:
     """Return AUROC and FPR at 95 % recall."""
     separation = separate(normal, strange)
-    return {'auroc': separation.auroc, 'fpr95': separation.fpr_at_95_ood}
+    return {'auroc': separation.auroc, 'fpr95': separation.fpr_at_95_recall}
 
 
 def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:

@@ -75,14 +75,14 @@ def overview() -> str:
     rows = []
     for score in order:
         cells = [
-            cell(_pairs(score, 'auroc', [network]), _pairs(score, 'fpr_at_95_ood', [network]))
+            cell(_pairs(score, 'auroc', [network]), _pairs(score, 'fpr_at_95_recall', [network]))
             for network in NETWORKS
         ]
-        whole = cell(_pairs(score, 'auroc'), _pairs(score, 'fpr_at_95_ood'))
+        whole = cell(_pairs(score, 'auroc'), _pairs(score, 'fpr_at_95_recall'))
         name = f'**`{score}`**' if score == 'fused' else f'`{score}`'
         rows.append([name, *cells, f'**{whole}**' if score == 'fused' else whole])
     best = [
-        (_hindsight(network, 'auroc'), _hindsight(network, 'fpr_at_95_ood'))
+        (_hindsight(network, 'auroc'), _hindsight(network, 'fpr_at_95_recall'))
         for network in NETWORKS
     ]
     rows.append([
@@ -110,12 +110,12 @@ def evaluation(network: str) -> str:
     rows = []
     for score in order:
         cells = [
-            f'{percent(s[score]["auroc"])} / {percent(s[score]["fpr_at_95_ood"])}'
+            f'{percent(s[score]["auroc"])} / {percent(s[score]["fpr_at_95_recall"])}'
             for s in separation.values()
         ]
         average = (
             f'{percent(mean(s[score]["auroc"] for s in separation.values()))} / '
-            f'{percent(mean(s[score]["fpr_at_95_ood"] for s in separation.values()))}'
+            f'{percent(mean(s[score]["fpr_at_95_recall"] for s in separation.values()))}'
         )
         cost = f'{read(network)["microseconds"][score]:.0f}'
         name = f'**`{score}`**' if score == 'fused' else f'`{score}`'

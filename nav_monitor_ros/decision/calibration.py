@@ -80,6 +80,10 @@ class Calibration:
     effective_size: int  # effective sample size of the fused score's calibration images
     class_images: int | None = None  # as in CalibrationOptions
 
+    def p_values_of(self, name: str) -> ClassConditionalPValues:
+        """Return the calibration of ``fused`` or of a single score."""
+        return self.fused if name == FUSED else self.scores[name]
+
     def p_values(
         self, scores: Mapping[str, np.ndarray], labels: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -124,7 +128,7 @@ class Calibration:
         Raises:
             NavMonitorError: ``level`` is not in (0, 1).
         """
-        p_values = self.fused if name == FUSED else self.scores[name]
+        p_values = self.p_values_of(name)
         limits = self.thresholds[name]
         sizes = [len(p_values.cell(label)) for label in range(len(limits))]
         # The design effect of the fused score is used for every score.

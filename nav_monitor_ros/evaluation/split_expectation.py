@@ -49,7 +49,7 @@ def share_of_splits_within(cells: Iterable[SplitCell], alpha: float) -> float:
     cells = list(cells)
     most = math.floor(alpha * sum(cell.tested for cell in cells) + _ROUNDING)
     # P(F = j) for j up to ``most``: larger numbers exceed the bound whatever the other cells do.
-    total = np.ones(1)
+    total: np.ndarray = np.ones(1)
     for cell in cells:
         if cell.above >= 0 and cell.tested:
             counts = np.arange(min(most, cell.tested) + 1)

@@ -1,0 +1,61 @@
+"""What the flagged images of a source are unusual in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nav_monitor_ros.decision.judge import Judge
+from nav_monitor_ros.evaluation.results import FlaggedKinds
+from nav_monitor_ros.evaluation.scored_images import JudgedImages
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
+
+
+def strongest_members(judge: Judge, images: JudgedImages) -> np.ndarray:
+    """Return the member of the deciding score with the strongest evidence, for each image.
+
+    As ``Verdict.strongest_member``: the one with the smallest p-value; among equal p-values, the
+    one that contributes most to the fused score.
+
+    Returns:
+        int64 (N,): indices into ``judge.members``.
+    """
+    p_values = np.array([images.p_values[name] for name in judge.members])
+    terms = np.array([
+        judge.calibration.fusion_p_values[name].neg_log_p_values(images.scores[name])
+        if judge.fuses else np.zeros(len(images)) for name in judge.members
+    ])
+    return np.where(p_values == p_values.min(axis=0), terms, -np.inf).argmax(axis=0)
+
+
+def kinds_alone(judge: Judge, images: JudgedImages) -> dict[EvidenceKind, np.ndarray]:
+    """Return for each kind of evidence which images it would flag alone, bool (N,).
+
+    As ``Verdict.flagged_kinds``, also for images that are not flagged.
+    """
+    thresholds = judge.thresholds[images.predicted]
+    alone: dict[EvidenceKind, np.ndarray] = {}
+    for name, kind in judge.member_kinds.items():
+        small = images.p_values[name] <= thresholds
+        alone[kind] = alone[kind] | small if kind in alone else small
+    return {kind: alone[kind] for kind in EvidenceKind if kind in alone}
+
+
+def evidence_kinds(judge: Judge, images: JudgedImages) -> np.ndarray:
+    """Return the kind of each image's strongest evidence, as text (N,); '' if it is not flagged."""
+    kinds = np.array([judge.member_kinds[name].value for name in judge.members])
+    flagged = images.p_values[judge.decisive] <= judge.thresholds[images.predicted]
+    return np.where(flagged, kinds[strongest_members(judge, images)], '')
+
+
+def flagged_kinds(judge: Judge, images: JudgedImages) -> FlaggedKinds:
+    """Count what the flagged images of a source are unusual in."""
+    strongest = evidence_kinds(judge, images)
+    flagged = strongest != ''
+    alone = kinds_alone(judge, images)
+    any_alone = np.any(list(alone.values()), axis=0)
+    return FlaggedKinds(
+        flagged=int(flagged.sum()),
+        strongest={kind.value: int((strongest == kind.value).sum()) for kind in alone},
+        alone={kind.value: int((flagged & images_of).sum()) for kind, images_of in alone.items()},
+        none_alone=int((flagged & ~any_alone).sum()),
+    )
