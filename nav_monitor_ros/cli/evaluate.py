@@ -50,6 +50,9 @@ def add_evaluate(commands: Any) -> None:
                           'undetected (default: 3)')
     evaluate.add_argument('--output', type=Path, metavar='DIR',
                           help='folder for metrics.json and report.html')
+    evaluate.add_argument('--image-scores', type=Path, metavar='FILE',
+                          help='file for the scores of every image, .npz or .parquet: source, '
+                          'image, label, class, flag, kind of evidence, scores and p-values')
     add_trust(evaluate)
     add_running(evaluate)
     add_ray(evaluate, parts='images')
@@ -64,14 +67,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate
+    from nav_monitor_ros.evaluation.image_scores import ImageTable, require_format
     from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
     from nav_monitor_ros.evaluation.report_page import write_report
     from nav_monitor_ros.evaluation.streams import StreamPlan
     from nav_monitor_ros.evaluation.tables import tables, term_lines
 
-    if options.output is not None:
-        written = [options.output / name for name in ('metrics.json', 'report.html')]
-        check_outputs(options, {'--output': written})
+    written = [] if options.output is None else [
+        options.output / name for name in ('metrics.json', 'report.html')
+    ]
+    check_outputs(options, {'--output': written, '--image-scores': options.image_scores})
+    if options.image_scores is not None:
+        require_format(options.image_scores)
     outside = {}
     for text in options.ood:
         name, equals, source = text.partition('=')
@@ -122,8 +129,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         for line in term_lines():
             console.print(line)
         console.print()
-    for table in tables(result):
-        console.print(table)
+    for shown in tables(result):
+        console.print(shown)
     if options.output is not None:
         metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
         write_json(options.output / 'metrics.json', metrics)
@@ -131,3 +138,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
         say(f'wrote {options.output / "report.html"}')
+    if options.image_scores is not None:
+        with ProgressBars() as progress:
+            table = ImageTable(judge, {inside.name: inside, **outside}, judged)
+            table.write(options.image_scores, progress)
+        say(f'wrote {options.image_scores}')
