@@ -255,19 +255,21 @@ def columns() -> str:
 
 
 def budget() -> str:
-    """Return how often the promised bound held."""
+    """Return how often the promised bound held, and how often it should have."""
     rows = []
     for name, result in read('study')['budget'].items():
         for way, figures in result.items():
+            expected = figures['expected_to_hold']
             rows.append([
                 f'{name.replace("_", " ")}, {way}',
                 f'{figures["calibrated_on"]} / {figures["tested_on"]}',
                 f'{percent(figures["budget"], 0)} %',
-                f'{percent(figures["bound_held"], 1)} %', f'{percent(figures["mean_rate"])} %',
-                f'{percent(figures["largest_rate"])} %',
+                f'{percent(figures["bound_held"], 1)} %',
+                'unknown' if expected is None else f'{percent(expected, 1)} %',
+                f'{percent(figures["mean_rate"])} %', f'{percent(figures["largest_rate"])} %',
             ])
     headings = [
-        'calibrated', 'images to calibrate / to count', 'budget', 'splits within', 'mean rate',
-        'largest rate',
+        'calibrated', 'images to calibrate / to count', 'budget', 'splits within',
+        'expected of independent images', 'mean rate', 'largest rate',
     ]
     return table(headings, rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import betabinom, nhypergeom
+from scipy.stats import betabinom, binom, nhypergeom
 
 from nav_monitor_ros.decision.class_conditional_p_values import ClassConditionalPValues
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
@@ -84,6 +86,22 @@ def test_random_splits_of_one_pool_hold_the_bound_as_often_as_expected(least):
     assert abs(held / splits - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / splits)
     # A bound with 95 % confidence is not met in 95 % of finite splits.
     assert wanted < (0.93 if least > 600 else 0.95)
+
+
+def test_the_study_expects_what_the_formula_gives():
+    path = Path(__file__).parents[2] / 'docs' / 'measured' / 'study.json'
+    for name, ways in json.loads(path.read_text())['budget'].items():
+        figures = ways['one cell, images as independent']
+        n, m, alpha = (figures[key] for key in ('calibrated_on', 'tested_on', 'budget'))
+        k = round(p_value_threshold(n, alpha, 0.95) * (n + 1)) - 1
+        wanted = share_of_splits_within([SplitCell(n, k, m)], alpha)
+        assert figures['expected_to_hold'] == pytest.approx(wanted, abs=1e-6), name
+        if name == 'digits':
+            # Within the 1 % quantiles of the splits; those of tracks are not independent images.
+            low, high = binom.ppf([0.005, 0.995], figures['splits'], wanted) / figures['splits']
+            assert low <= figures['bound_held'] <= high
+        else:
+            assert ways['one cell, tracks as they are']['expected_to_hold'] is None
 
 
 def test_ties_can_only_make_the_bound_hold_more_often():
