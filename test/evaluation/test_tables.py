@@ -165,8 +165,10 @@ def test_for_tracks_no_share_of_splits_is_given_and_the_reason_is(tiny_bundle):
     grouped = tiny_bundle.judge(also=['all'])
     grouped.calibration = dataclasses.replace(
         judge.calibration, effective_size=judge.calibration.effective_size - 20)
-    assert evaluate(running, grouped, single, {})[0].grouped == 'calibration'
-    assert evaluate(running, grouped, tracks, {})[0].grouped == 'calibration and the in-distribution'
+    for source, told in (
+        (single, 'calibration'), (tracks, 'calibration and the in-distribution'),
+    ):
+        assert evaluate(running, grouped, source, {})[0].grouped == told
 
 
 def test_the_length_of_the_stream_and_its_seed_are_told(evaluation):
