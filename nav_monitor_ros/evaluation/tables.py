@@ -14,7 +14,9 @@ from nav_monitor_ros.evaluation.results import Coverage, Evaluation
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.registry import SCORES
 
+_SOURCE = 'source'  # heading of a column with the names of sources
 _SOURCES_PER_TABLE = 6
+_WIDEST_WORD = 12  # of a heading; longer ones, such as names of sources, are folded
 
 Row = list[str]
 TextTable = tuple[str, list[str], list[Row]]  # caption, headings, rows
@@ -63,11 +65,12 @@ def tables(evaluation: Evaluation) -> list[Table]:
             title=caption, title_justify='left', title_style='italic', box=SIMPLE_HEAD,
             pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True,
         )
-        for heading in headings:
-            first = heading == headings[0]
+        for place, heading in enumerate(headings):
+            # Names of scores are short; those of sources may be long paths, which are folded.
             table.add_column(
-                heading, justify='left' if first else 'right', no_wrap=first, overflow='fold',
-                vertical='bottom',
+                heading, justify='right' if place else 'left',
+                no_wrap=not place and heading != _SOURCE, overflow='fold', vertical='bottom',
+                min_width=_widest(heading, [row[place] for row in rows]) if place else None,
             )
         for row in rows:
             fused = row[0].split(',')[0] == FUSED
@@ -131,7 +134,7 @@ def _kinds(evaluation: Evaluation) -> TextTable:
     return (
         f'Kind of the strongest evidence on the images that {FUSED} flags, in % of them. '
         f'{meanings}. None alone: no kind of evidence would flag the image by itself',
-        ['source', 'flagged', *(EvidenceKind(kind).label for kind in kinds), 'none alone'],
+        [_SOURCE, 'flagged', *(EvidenceKind(kind).label for kind in kinds), 'none alone'],
         rows,
     )
 
@@ -231,6 +234,12 @@ def _delays(evaluation: Evaluation) -> list[TextTable]:
             ],
         ))
     return found
+
+
+def _widest(heading: str, cells: Sequence[str]) -> int:
+    """Return the width at which neither a number nor a word of the heading is broken."""
+    words = [min(len(word), _WIDEST_WORD) for word in heading.split()]
+    return max([*words, *map(len, cells)])
 
 
 def _windowed_note(scores: Sequence[str]) -> str:

@@ -104,11 +104,25 @@ def test_the_terms_are_explained_in_the_documentation_by_the_same_names():
         assert f'**{term}**: {meaning}' in text
 
 
+def with_long_names(evaluation):
+    """Return the evaluation with the path of a data set as the name of the in-distribution one."""
+    name = '/home/robot/datasets/traffic_signs_2024/held_out/gtsrb.npz?is_val=1&group=y,track'
+    def renamed(by_source):
+        first, *others = by_source.items()
+        return {name: first[1], **dict(others)}
+
+    return dataclasses.replace(
+        evaluation, images=renamed(evaluation.images),
+        evidence_kinds=renamed(evaluation.evidence_kinds),
+    )
+
+
+@pytest.mark.parametrize('change', [lambda same: same, with_long_names])
 @pytest.mark.parametrize('width', [80, 120])
-def test_tables_fit_the_terminal_without_broken_numbers_or_names(evaluation, width):
+def test_tables_fit_the_terminal_without_broken_numbers_or_names(evaluation, width, change):
     out = io.StringIO()
     console = Console(file=out, width=width)
-    for table in tables(with_peer(evaluation)):
+    for table in tables(with_peer(change(evaluation))):
         console.print(table)
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= width
@@ -118,6 +132,12 @@ def test_tables_fit_the_terminal_without_broken_numbers_or_names(evaluation, wid
         assert len(re.findall(r'\d+\.\d\d\b', line)) >= 4
     # A number that was folded would leave a line with a single cell of digits.
     assert not re.search(r'^\s+\d{1,2}\s*$', text, re.MULTILINE)
+    for heading in ('flagged', 'early layers', 'features', 'logits', 'recall', 'missed'):
+        for word in heading.split():
+            assert word in text
+    kinds = evaluation.evidence_kinds['lying']
+    [line] = [line for line in text.splitlines() if line.startswith(' lying ')]
+    assert line.split()[:2] == ['lying', str(kinds.flagged)] and len(line.split()) == 6
     for caption, headings, rows in text_tables(with_peer(evaluation)):
         assert rows and all(len(row) == len(headings) for row in rows), caption
 
