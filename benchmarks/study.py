@@ -1,17 +1,19 @@
-"""The old question again: can a monitor tell triangles from digits? And is the budget kept?
+"""Measure how well each method separates triangles from digits, and whether the budget holds.
 
-Writes docs/measured/study.json, from which tools/write_docs.py makes the tables of docs/study.md.
+Writes docs/measured/study.json, from which tools/write_docs.py generates the tables of
+docs/study.md.
 
-- triangles: three networks (seeds) with dropout and three with a background class as well, each
-  with its monitor fitted anew; every method on the same 5,000 digits and 5,000 triangles.
+- triangles: three networks (seeds) with dropout, and three that also have a background class, each
+  with a newly fitted monitor; every method on the same 5,000 digits and 5,000 triangles.
 - patterns: the two columns of Cheng et al. (DATE 2019), gamma 0 to 3, on MNIST's test digits for
   the three networks and on the held-out tracks of traffic signs for the shipped one.
-- budget: how often the promised false-alarm bound holds, over many random splits into calibration
-  and test images, and how often it should hold on so many of them.
+- budget: how often the false-alarm bound holds, over many random splits into calibration and test
+  images, and how often it should hold on so many of them.
 
     python benchmarks/study.py --data DIR [--work DIR]
 
-DIR holds mnist.npz and gtsrb.npz. Networks that --work lacks are trained (five epochs each).
+DIR contains mnist.npz and gtsrb.npz. Networks that are missing in --work are trained (five epochs
+each).
 """
 
 from __future__ import annotations
@@ -50,8 +52,8 @@ from nav_monitor_ros.scores.pattern import Pattern
 SEEDS = (0, 1, 2)
 EPOCHS = 5
 GAMMAS = (0, 1, 2, 3)
-SPLITS = 200  # of the budget's part
-STORED = 300  # raw feature vectors a class
+SPLITS = 200  # random splits for the budget
+STORED = 300  # raw feature vectors per class
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def main() -> None:
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'study')
-    parser.add_argument('--budget-only', action='store_true', help='measure that part anew')
+    parser.add_argument('--budget-only', action='store_true', help='repeat only the budget')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -99,7 +101,7 @@ def main() -> None:
 
 
 def budgets(mnist: str, tracks: str) -> dict[str, Any]:
-    """Return how often the bound holds for both shipped bundles."""
+    """Return how often the bound holds, for both shipped bundles."""
     return {
         'digits': budget(
             'digits', ['sample:digits', f'{mnist}?split=test'], f'{mnist}?split=train'
@@ -111,7 +113,7 @@ def budgets(mnist: str, tracks: str) -> dict[str, Any]:
 def network(
     kind: str, seed: int, mnist: str, work: Path
 ) -> tuple[Bundle, Classifier, tuple[Activations, np.ndarray]]:
-    """Return a network with its monitor, and training images with their labels."""
+    """Return a network with its monitor, and activations of training images with their labels."""
     folder = work / f'digits_{kind}_{seed}'
     decoy = kind == 'decoy'
     if not (folder / 'model.safetensors').exists():
@@ -140,7 +142,7 @@ def network(
 def compare(
     bundle: Bundle, classifier: Classifier, training: tuple[Activations, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Return what each method makes of triangles among digits."""
+    """Return how well each method separates triangles from digits."""
     judge = bundle.judge(also=['all'])
     digits = run(classifier, open_source('sample:digits'))
     triangles = run(classifier, open_source('sample:triangles?count=5000'))
@@ -184,9 +186,9 @@ def described(normal: np.ndarray, strange: np.ndarray) -> dict[str, float]:
 
 
 def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
-    """Return how many neurons differ at all from the nearest stored feature vector of the class.
+    """Return the number of neurons that differ from the class's nearest stored feature vector.
 
-    Two floats are hardly ever equal, unless both are 0.
+    Two floats are almost never equal, unless both are 0.
     """
     stored, labels = training
     distances = np.empty(len(batch))
@@ -199,7 +201,7 @@ def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) ->
 
 
 def layer_divergence(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
-    """Return the KL divergence of a frame's mean and variance over all neurons from its class's."""
+    """Return the KL divergence between a frame's Gaussian over all neurons and its class's."""
     stored, labels = training
     mean, variance = stored.features.mean(axis=1), stored.features.var(axis=1)
     classes = range(batch.logits.shape[1])
@@ -215,7 +217,7 @@ def layer_divergence(training: tuple[Activations, np.ndarray], batch: Activation
 
 
 def columns(bundle: Bundle, batch: Activations, labels: np.ndarray | None) -> dict[int, dict]:
-    """Return for each gamma the share out of pattern, and of misclassified images among them."""
+    """Return, for each gamma, the share out of pattern and of misclassified images among them."""
     pattern = bundle.scores['pattern']
     assert isinstance(pattern, Pattern) and labels is not None
     distances, wrong = pattern.score(batch), batch.predicted != labels
@@ -234,15 +236,14 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     """Return how often the false-alarm bound holds over random splits, and how often it should.
 
     The held-out calibration images and the test images, none of which the network or the scores
-    were fitted to, are thrown together and divided anew, whole groups where there are groups. As
-    many as were held out are calibrated with, the others count the false alarms.
+    were fitted to, are combined and split at random, by whole groups if there are groups. The
+    calibration uses as many images as were held out; the others yield the false-alarm rate.
 
-    Where the images are divided one by one, F, the number of flagged ones among the m that count,
-    is beta-binomial with parameters m, k + 1 and n - k, if a frame is flagged above the (k + 1)-th
-    largest of n calibration scores (``share_of_splits_within`` has the formula and its source). It
-    is the law of a random split, whatever the images are. Where whole tracks are divided, it
-    is only what would be expected of independent images; the expectation for tracks depends on how
-    alike their frames are, which no formula knows, and is left out.
+    If single images are split, the number of flagged ones among m test images is beta-binomial with
+    the parameters m, k + 1 and n - k, where a frame is flagged above the (k + 1)-th largest of n
+    calibration scores (``share_of_splits_within`` has the formula and its source). If whole tracks
+    are split, this is only what would be expected of independent images; the expectation for tracks
+    depends on how similar their frames are and is left out.
     """
     bundle = load_bundle(bundle_name)
     fuse = bundle.calibration.fusion_members
@@ -265,7 +266,7 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     unique = np.unique(groups)
     share = len(np.unique(groups[: len(held_out)])) / len(unique)
     parts = np.cumsum([round(len(unique) * share / 3), round(len(unique) * share * 2 / 3)])
-    ways: dict[str, tuple[int, bool]] = {  # images of a class of its own, whether groups count
+    ways: dict[str, tuple[int, bool]] = {  # images for a class's own cell, whether groups count
         'one cell, images as independent': (len(batch), False),
         **({'one cell, tracks as they are': (len(batch), True)} if grouped else
            {'cells of 299 images': (299, False)}),
@@ -318,7 +319,7 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Return mean and half width of the 95 % confidence interval (Student's t) of each figure."""
+    """Return the mean and half width of the 95 % confidence interval (Student's t) per figure."""
     result = {}
     for key in runs[0]:
         values = np.array([run_[key] for run_ in runs])

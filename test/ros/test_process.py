@@ -45,7 +45,7 @@ def every(*cases):
     ('name', 'variables', 'said'),
     every(
         ({'HOME': '/proc/nowhere', 'ROS_LOG_DIR': None},
-         'set ROS_LOG_DIR to a folder that can be written'),
+         'set ROS_LOG_DIR to a writable folder'),
         ({'HOME': None, 'ROS_LOG_DIR': None}, 'set ROS_LOG_DIR to a folder'),
         ({'ROS_LOG_DIR': '/proc/logs'}, 'set ROS_LOG_DIR (now /proc/logs) to a folder'),
         ({'ROS_LOG_DIR': __file__}, f'set ROS_LOG_DIR (now {__file__}) to a folder'),
