@@ -112,10 +112,10 @@ class Verdict:
 
     @property
     def flagged_kinds(self) -> tuple[EvidenceKind, ...]:
-        """Kinds of evidence that would flag a flagged frame alone.
+        """Kinds of evidence that are at or below a flagged frame's threshold by themselves.
 
-        A kind does if the p-value of one of its members is at or below the frame's threshold. There
-        is none if the frame is flagged because several moderately small p-values add up.
+        A kind is if the p-value of one of its members is. None is if the frame is flagged because
+        several moderately small p-values add up.
         """
         found = {
             kind for name, kind in self.member_kinds.items()

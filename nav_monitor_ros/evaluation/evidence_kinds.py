@@ -27,8 +27,8 @@ def strongest_members(judge: Judge, images: JudgedImages) -> np.ndarray:
     return np.where(p_values == p_values.min(axis=0), terms, -np.inf).argmax(axis=0)
 
 
-def kinds_alone(judge: Judge, images: JudgedImages) -> dict[EvidenceKind, np.ndarray]:
-    """Return for each kind of evidence which images it would flag alone, bool (N,).
+def kinds_at_threshold(judge: Judge, images: JudgedImages) -> dict[EvidenceKind, np.ndarray]:
+    """Return on which images each kind of evidence is at or below the threshold, bool (N,).
 
     As ``Verdict.flagged_kinds``, also for images that are not flagged.
     """
@@ -51,11 +51,11 @@ def flagged_kinds(judge: Judge, images: JudgedImages) -> FlaggedKinds:
     """Count what the flagged images of a source are unusual in."""
     strongest = evidence_kinds(judge, images)
     flagged = strongest != ''
-    alone = kinds_alone(judge, images)
+    alone = kinds_at_threshold(judge, images)
     any_alone = np.any(list(alone.values()), axis=0)
     return FlaggedKinds(
         flagged=int(flagged.sum()),
         strongest={kind.value: int((strongest == kind.value).sum()) for kind in alone},
-        alone={kind.value: int((flagged & images_of).sum()) for kind, images_of in alone.items()},
-        none_alone=int((flagged & ~any_alone).sum()),
+        at_threshold={kind.value: int((flagged & images_of).sum()) for kind, images_of in alone.items()},
+        none_at_threshold=int((flagged & ~any_alone).sum()),
     )

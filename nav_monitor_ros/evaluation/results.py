@@ -59,8 +59,8 @@ class FlaggedKinds:
 
     flagged: int
     strongest: dict[str, int]  # kind of evidence -> images on which it is the strongest
-    alone: dict[str, int]  # kind of evidence -> images that it would flag alone
-    none_alone: int  # images that no kind would flag alone
+    at_threshold: dict[str, int]  # kind of evidence -> images on which it is at or below it
+    none_at_threshold: int  # images on which no kind is
 
 
 @dataclass(frozen=True)

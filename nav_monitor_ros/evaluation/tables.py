@@ -125,7 +125,7 @@ def _kinds(evaluation: Evaluation) -> TextTable:
     kinds = list(next(iter(evaluation.evidence_kinds.values())).strongest)
     rows = []
     for name, found in evaluation.evidence_kinds.items():
-        shares = [*found.strongest.values(), found.none_alone]
+        shares = [*found.strongest.values(), found.none_at_threshold]
         rows.append([
             name, str(found.flagged),
             *(_percent(count / found.flagged if found.flagged else None) for count in shares),
@@ -133,7 +133,7 @@ def _kinds(evaluation: Evaluation) -> TextTable:
     meanings = '; '.join(EvidenceKind(kind).sentence_part for kind in kinds)
     return (
         f'Kind of the strongest evidence on the images that {FUSED} flags, in % of them. '
-        f'{meanings}. None alone: no kind of evidence would flag the image by itself',
+        f'{meanings}. None alone: no kind of evidence is at or below the threshold by itself',
         [_SOURCE, 'flagged', *(EvidenceKind(kind).label for kind in kinds), 'none alone'],
         rows,
     )

@@ -48,10 +48,10 @@ def test_kinds_of_a_batch_are_those_of_the_verdicts(tiny_bundle, running, decisi
         assert kinds == [v.evidence_kind.value if v.evidence_kind else '' for v in verdicts]
         counted = flagged_kinds(judge, images)
         assert counted.flagged == sum(verdict.is_ood for verdict in verdicts)
-        assert counted.none_alone == sum(v.is_ood and not v.flagged_kinds for v in verdicts)
+        assert counted.none_at_threshold == sum(v.is_ood and not v.flagged_kinds for v in verdicts)
         for kind in {*judge.member_kinds.values()}:
             assert counted.strongest[kind.value] == kinds.count(kind.value)
-            assert counted.alone[kind.value] == sum(kind in v.flagged_kinds for v in verdicts)
+            assert counted.at_threshold[kind.value] == sum(kind in v.flagged_kinds for v in verdicts)
         assert sum(counted.strongest.values()) == counted.flagged
         seen |= {*kinds} - {''}
     assert len(seen) > 1 if decisive == 'fused' else len(seen) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def test_every_score_declares_the_kind_of_its_evidence():
     assert {name for name, kind in kinds.items() if kind is EvidenceKind.LOGITS} == {
         'msp', 'max_logit', 'energy', 'gen', 'fdbd', 'react', 'ash', 'scale', 'mc_dropout', 'decoy'}
     assert set(kinds.values()) == set(EvidenceKind)
+
+
+def test_the_documentation_lists_the_scores_of_each_kind_of_evidence():
+    text = (Path(__file__).parents[2] / 'docs' / 'judging.md').read_text()
+    section = text[text.index('## Kinds of evidence'):text.index('## From scores to p-values')]
+    listed = {
+        cells[1].strip(' `'): re.findall(r'`(\w+)`', cells[3])
+        for cells in (line.split('|') for line in section.splitlines() if line.startswith('| `'))
+    }
+    assert listed == {
+        kind.value: [name for name, score in SCORES.items() if score.evidence_kind is kind]
+        for kind in EvidenceKind
+    }
 
 
 def test_kinds_of_evidence_have_a_value_and_a_meaning():
