@@ -33,11 +33,11 @@ def kinds_at_threshold(judge: Judge, images: JudgedImages) -> dict[EvidenceKind,
     As ``Verdict.flagged_kinds``, also for images that are not flagged.
     """
     thresholds = judge.thresholds[images.predicted]
-    alone: dict[EvidenceKind, np.ndarray] = {}
+    found: dict[EvidenceKind, np.ndarray] = {}
     for name, kind in judge.member_kinds.items():
         small = images.p_values[name] <= thresholds
-        alone[kind] = alone[kind] | small if kind in alone else small
-    return {kind: alone[kind] for kind in EvidenceKind if kind in alone}
+        found[kind] = found[kind] | small if kind in found else small
+    return {kind: found[kind] for kind in EvidenceKind if kind in found}
 
 
 def evidence_kinds(judge: Judge, images: JudgedImages) -> np.ndarray:
@@ -51,11 +51,11 @@ def flagged_kinds(judge: Judge, images: JudgedImages) -> FlaggedKinds:
     """Count what the flagged images of a source are unusual in."""
     strongest = evidence_kinds(judge, images)
     flagged = strongest != ''
-    alone = kinds_at_threshold(judge, images)
-    any_alone = np.any(list(alone.values()), axis=0)
+    unusual = kinds_at_threshold(judge, images)
+    any_unusual = np.any(list(unusual.values()), axis=0)
     return FlaggedKinds(
         flagged=int(flagged.sum()),
-        strongest={kind.value: int((strongest == kind.value).sum()) for kind in alone},
-        at_threshold={kind.value: int((flagged & images_of).sum()) for kind, images_of in alone.items()},
-        none_at_threshold=int((flagged & ~any_alone).sum()),
+        strongest={kind.value: int((strongest == kind.value).sum()) for kind in unusual},
+        at_threshold={kind.value: int((flagged & of).sum()) for kind, of in unusual.items()},
+        none_at_threshold=int((flagged & ~any_unusual).sum()),
     )

@@ -59,7 +59,8 @@ class FlaggedKinds:
 
     flagged: int
     strongest: dict[str, int]  # kind of evidence -> images on which it is the strongest
-    at_threshold: dict[str, int]  # kind of evidence -> images on which it is at or below it
+    # kind of evidence -> images on which it is at or below the threshold by itself
+    at_threshold: dict[str, int]
     none_at_threshold: int  # images on which no kind is
 
 

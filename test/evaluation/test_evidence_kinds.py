@@ -51,7 +51,8 @@ def test_kinds_of_a_batch_are_those_of_the_verdicts(tiny_bundle, running, decisi
         assert counted.none_at_threshold == sum(v.is_ood and not v.flagged_kinds for v in verdicts)
         for kind in {*judge.member_kinds.values()}:
             assert counted.strongest[kind.value] == kinds.count(kind.value)
-            assert counted.at_threshold[kind.value] == sum(kind in v.flagged_kinds for v in verdicts)
+            flagged = [kind in verdict.flagged_kinds for verdict in verdicts]
+            assert counted.at_threshold[kind.value] == sum(flagged)
         assert sum(counted.strongest.values()) == counted.flagged
         seen |= {*kinds} - {''}
     assert len(seen) > 1 if decisive == 'fused' else len(seen) == 1
