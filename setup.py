@@ -67,6 +67,7 @@ setup(
         'bags': ['backports-zstd>=1', 'lz4>=4', 'rosbags>=0.11,<0.12'],  # sources PATH:TOPIC
         'demo': ['mlxtend>=0.22', 'scikit-image>=0.20'],
         'gradients': ['captum>=0.8', 'pillow>=9'],  # nav_monitor view backprop|saliency --method
+        'parquet': ['pyarrow>=14'],  # nav_monitor evaluate --image-scores FILE.parquet
         # search among very many patterns; dd for comparison in nav_monitor benchmark patterns
         'patterns': ['dd>=0.5.7', 'faiss-cpu>=1.7'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers

@@ -118,6 +118,9 @@ def run(name: str, data: Path, work: Path) -> None:
     # Paths of the measuring machine are not published.
     first, *others = metrics['images'].items()
     metrics['images'] = {'inside': first[1], **dict(others)}
+    metrics['evidence_kinds'] = {
+        'inside': metrics['evidence_kinds'].pop(first[0]), **metrics['evidence_kinds']
+    }
     metrics['inside'] = what['inside'].replace(f'{data}/', '')
     metrics['bundle'] = name
     del metrics['out_of_pattern_of_class']

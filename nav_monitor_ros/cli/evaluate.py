@@ -42,8 +42,17 @@ def add_evaluate(commands: Any) -> None:
                           'labelled training images')
     evaluate.add_argument('--rate', type=float, default=30.0, metavar='HZ',
                           help='frames per second when sources are played as video (default: 30)')
+    evaluate.add_argument('--hours', type=float, metavar='H',
+                          help='play H hours of in-distribution video, of images drawn at random '
+                          '(default: each image once, in order)')
+    evaluate.add_argument('--ood-seconds', type=float, default=3.0, metavar='S',
+                          help='duration after which out-of-distribution video counts as '
+                          'undetected (default: 3)')
     evaluate.add_argument('--output', type=Path, metavar='DIR',
                           help='folder for metrics.json and report.html')
+    evaluate.add_argument('--image-scores', type=Path, metavar='FILE',
+                          help='file for the scores of every image, .npz or .parquet: source, '
+                          'image, label, class, flag, kind of evidence, scores and p-values')
     add_trust(evaluate)
     add_running(evaluate)
     add_ray(evaluate, parts='images')
@@ -58,13 +67,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate
+    from nav_monitor_ros.evaluation.image_scores import ImageTable, require_format
     from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
     from nav_monitor_ros.evaluation.report_page import write_report
-    from nav_monitor_ros.evaluation.tables import tables
+    from nav_monitor_ros.evaluation.streams import StreamPlan
+    from nav_monitor_ros.evaluation.tables import tables, term_lines
 
-    if options.output is not None:
-        written = [options.output / name for name in ('metrics.json', 'report.html')]
-        check_outputs(options, {'--output': written})
+    written = [] if options.output is None else [
+        options.output / name for name in ('metrics.json', 'report.html')
+    ]
+    check_outputs(options, {'--output': written, '--image-scores': options.image_scores})
+    if options.image_scores is not None:
+        require_format(options.image_scores)
     outside = {}
     for text in options.ood:
         name, equals, source = text.partition('=')
@@ -73,8 +87,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         if name in outside or name == options.inside:
             raise NavMonitorError(f"--ood {text}: the name '{name}' is taken; choose another one")
         outside[name] = opened(source)
-    if options.rate <= 0:
-        raise NavMonitorError(f'--rate {options.rate}: must be above 0')
+    streams = StreamPlan(options.rate, options.hours, options.seed, options.ood_seconds)
     if options.peers and not outside:
         raise NavMonitorError('--peers needs out-of-distribution images; give --ood')
     if options.peers and options.ray:
@@ -102,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 part=options.ray_part, progress=progress,
             )
         result, judged = evaluate(
-            classifier, judge, inside, outside, peers_training=peers, rate=options.rate,
+            classifier, judge, inside, outside, peers_training=peers, streams=streams,
             workers=options.workers or None, remote=remote, progress=progress,
         )
     warning = reuse_warning(bundle, inside.name, judged)
@@ -112,8 +125,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     if result.accuracy is not None:
         console.print(f'accuracy on {inside.name}: {result.accuracy:.2%}')
         say_how_matched(inside, bundle.class_names)
-    for table in tables(result):
-        console.print(table)
+    if outside:
+        for line in term_lines():
+            console.print(line)
+        console.print()
+    for shown in tables(result):
+        console.print(shown)
     if options.output is not None:
         metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
         write_json(options.output / 'metrics.json', metrics)
@@ -121,3 +138,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
             write_report(options.output / 'report.html', report)
         say(f'wrote {options.output / "report.html"}')
+    if options.image_scores is not None:
+        with ProgressBars() as progress:
+            table = ImageTable(judge, {inside.name: inside, **outside}, judged)
+            table.write(options.image_scores, progress)
+        say(f'wrote {options.image_scores}')

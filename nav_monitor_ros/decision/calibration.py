@@ -80,6 +80,10 @@ class Calibration:
     effective_size: int  # effective sample size of the fused score's calibration images
     class_images: int | None = None  # as in CalibrationOptions
 
+    def p_values_of(self, name: str) -> ClassConditionalPValues:
+        """Return the calibration of ``fused`` or of a single score."""
+        return self.fused if name == FUSED else self.scores[name]
+
     def p_values(
         self, scores: Mapping[str, np.ndarray], labels: np.ndarray
     ) -> dict[str, np.ndarray]:
@@ -104,12 +108,15 @@ class Calibration:
         """Return the fused score of many images, float64 (N,), from the scores of its members."""
         return fuse(self.fusion_p_values, scores, self.fusion_members)
 
-    def fused_score_of_frame(self, scores: Mapping[str, float]) -> float:
-        """Return ``fused_scores`` for one image, fast enough for every frame."""
-        return sum(
-            self.fusion_p_values[name].neg_log_p_value(scores[name])
+    def fusion_terms_of_frame(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Return each member's -log p for one image, fast enough for every frame.
+
+        Their sum is the image's fused score.
+        """
+        return {
+            name: self.fusion_p_values[name].neg_log_p_value(scores[name])
             for name in self.fusion_members
-        )
+        }
 
     def e_values(self, name: str, level: float = DEFAULT_EVIDENCE_LEVEL) -> EValues:
         """Return the e-values of the p-values of a score that has thresholds.
@@ -121,7 +128,7 @@ class Calibration:
         Raises:
             NavMonitorError: ``level`` is not in (0, 1).
         """
-        p_values = self.fused if name == FUSED else self.scores[name]
+        p_values = self.p_values_of(name)
         limits = self.thresholds[name]
         sizes = [len(p_values.cell(label)) for label in range(len(limits))]
         # The design effect of the fused score is used for every score.

@@ -127,6 +127,14 @@ class Evidence(ABC):
         self.clear_run = self.flagged_run = 0
 
     @property
+    def is_at_rest(self) -> bool:
+        """Return whether frames that are not flagged, with e-values of at most 1, change nothing.
+
+        A simulation may then skip them. A scheme that cannot tell returns False.
+        """
+        return False
+
+    @property
     def is_suspect(self) -> bool:
         """Return whether unusual frames accumulate, but do not suffice for an alert."""
         return not self.is_ood and (self.flagged_run > 0 or self.level >= SUSPECT_LEVEL)
@@ -161,6 +169,11 @@ class ECusum(Evidence):
         """Return W / h, at most 1."""
         return min(1.0, self._sum / math.log(self.rules.frames_between_alarms))
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether W is 0 and the frames before were clear."""
+        return self._sum == 0.0 and self.is_clear and not self.is_ood
+
     def _add(self, frame: FrameEvidence, elapsed: float) -> None:
         weight = min(1.0, elapsed * self.rules.evidence_rate)
         # Bounded, so that a long alarm cannot raise the next one.
@@ -186,6 +199,11 @@ class KOfN(Evidence):
     def level(self) -> float:
         """Return the flagged frames in the window as a share of ``enter_count``, at most 1."""
         return min(1.0, sum(self._flags) / self.rules.enter_count)
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Return whether no frame in the window is flagged, and those before it were clear."""
+        return not any(self._flags) and self.is_clear and not self.is_ood
 
     def _add(self, frame: FrameEvidence, elapsed: float) -> None:
         self._flags.append(frame.flagged)

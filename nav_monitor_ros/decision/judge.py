@@ -76,6 +76,7 @@ class Judge:
                 f"the score '{decisive}' cannot decide: the bundle has too few independent "
                 'calibration images for it; choose another score or fit with more images'
             )
+        self.member_kinds = {name: self.scores[name].evidence_kind for name in self.members}
         self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
         self.e_values = calibration.e_values(decisive, evidence_level)
         self.top = min(top, len(self.class_names))
@@ -109,10 +110,12 @@ class Judge:
                 raise InvalidActivationsError(f"the score '{name}' of this frame is {score}")
             p_value = self.calibration.scores[name].p_value(score, predicted)
             values[name] = ScoreValue(score, p_value)
+        terms: dict[str, float] = {}
         if self.fuses:
-            fused = self.calibration.fused_score_of_frame(
+            terms = self.calibration.fusion_terms_of_frame(
                 {name: value.score for name, value in values.items()}
             )
+            fused = sum(terms.values())
             p_value = self.calibration.fused.p_value(fused, predicted)
             values[FUSED] = ScoreValue(fused, p_value)
         probabilities = _softmax(frame.logits[0])
@@ -125,6 +128,8 @@ class Judge:
             scores=values,
             decisive=self.decisive,
             members=self.members,
+            member_kinds=self.member_kinds,
+            fusion_terms=terms,
             threshold=float(self.thresholds[predicted]),
             e_value=self.e_values.e_value(values[self.decisive].p_value, predicted),
             explanation=explanation,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from nav_monitor_ros.decision.evidence import FrameEvidence
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 EXPLAINED_NEURONS = 8
 
@@ -69,6 +70,9 @@ class Verdict:
     threshold: float  # decisive p-values at or below it are out-of-distribution
     e_value: float = 1.0  # evidence that the stream is out-of-distribution
     members: tuple[str, ...] = ()  # members of the decisive score; itself if it is not fused
+    member_kinds: Mapping[str, EvidenceKind] = field(default_factory=dict)
+    # -log p of the members, which the fused score sums; above the calibration scores extrapolated
+    fusion_terms: Mapping[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None
 
     @property
@@ -88,15 +92,44 @@ class Verdict:
 
     @property
     def strongest_member(self) -> str:
-        """Name of the member score with the smallest p-value, for the reason text."""
+        """Name of the member score with the smallest p-value.
+
+        Members that score above all calibration images have the same p-value. Of these, it is the
+        one that contributes most to the fused score.
+        """
         members = self.members or (self.decisive,)
-        return min(members, key=lambda name: self.scores[name].p_value)
+        return min(members, key=lambda name: (
+            self.scores[name].p_value, -self.fusion_terms.get(name, 0.0)
+        ))
+
+    @property
+    def evidence_kind(self) -> EvidenceKind | None:
+        """What a flagged frame is unusual in: the kind of evidence of ``strongest_member``.
+
+        None for a frame that is not flagged, or if the kinds are unknown.
+        """
+        return self.member_kinds.get(self.strongest_member) if self.is_ood else None
+
+    @property
+    def flagged_kinds(self) -> tuple[EvidenceKind, ...]:
+        """Kinds of evidence that are at or below a flagged frame's threshold by themselves.
+
+        A kind is if the p-value of one of its members is. None is if the frame is flagged because
+        several moderately small p-values add up.
+        """
+        found = {
+            kind for name, kind in self.member_kinds.items()
+            if self.is_ood and self.scores[name].p_value <= self.threshold
+        }
+        return tuple(kind for kind in EvidenceKind if kind in found)
 
     @property
     def why(self) -> str:
         """Explanation in one line: the score that fired, and the deviating neurons."""
         fired = self.scores[self.strongest_member]
         parts = [f'{self.strongest_member} {fired.score:.4g} (p {fired.p_value:.2g})']
+        if self.evidence_kind is not None:
+            parts.append(self.evidence_kind.sentence_part)
         if self.explanation is not None:
             monitored = int(self.explanation.monitored.sum())
             if self.explanation.distance > monitored:

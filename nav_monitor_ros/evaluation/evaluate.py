@@ -10,21 +10,23 @@ import numpy as np
 
 from nav_monitor_ros.data.batches import Progress, run
 from nav_monitor_ros.data.image_source import ImageSource, without
-from nav_monitor_ros.decision.evidence import FrameEvidence
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.evaluation.evidence_kinds import flagged_kinds
 from nav_monitor_ros.evaluation.metrics import (
     coverage_of,
     false_alarms_of,
+    mean_separations,
     out_of_pattern,
     separate,
-    stream_of,
+    streams_of,
 )
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer, fit_peers
 from nav_monitor_ros.evaluation.results import Evaluation, JudgedSources
 from nav_monitor_ros.evaluation.scored_images import JudgedImages, judge_images
-from nav_monitor_ros.evaluation.streams import frames_of
+from nav_monitor_ros.evaluation.split_expectation import share_of_splits_within, split_cells
+from nav_monitor_ros.evaluation.streams import ImageEvidence, StreamPlan, evidence_of
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 
@@ -41,7 +43,7 @@ def evaluate(
     outside: Mapping[str, ImageSource],
     *,
     peers_training: ImageSource | None = None,
-    rate: float = 30.0,
+    streams: StreamPlan | None = None,
     workers: int | None = None,
     remote: Callable[[str, ImageSource], JudgedImages] | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -57,7 +59,7 @@ def evaluate(
         outside: Out-of-distribution sources by name.
         peers_training: Labelled training images for the detectors of pytorch-ood, which are then
             also compared; images that are also in ``inside`` are left out.
-        rate: Frames per second when sources are played as video.
+        streams: How sources are played as video; None for the defaults.
         workers: Threads that read and decode images; None for one fewer than there are cores.
         remote: Judges a source on other machines, given the name of the stage; without peers.
         progress: Called with the stage, the number of images done and the total.
@@ -93,7 +95,7 @@ def evaluate(
     })
     timed = run(classifier, inside.subset(np.arange(min(TIMED, len(inside)))), workers=workers)
     costs = _costs(judge, peers, timed)
-    return _figures(judge, inside.name, labels, judged, costs, rate), judged
+    return _figures(judge, inside, labels, judged, costs, streams or StreamPlan(), progress), judged
 
 
 def _fitted_peers(
@@ -124,34 +126,46 @@ def _fitted_peers(
 
 def _figures(
     judge: Judge,
-    inside: str,
+    source: ImageSource,
     labels: np.ndarray | None,
     judged: JudgedSources,
     costs: dict[str, float],
-    rate: float,
+    plan: StreamPlan,
+    progress: Progress,
 ) -> Evaluation:
+    inside = source.name
     normal = judged.sources[inside]
     flagged = {name: _flags(judge, judged, name) for name in judged.sources}
     names = list(normal.scores)
     outside = [name for name in judged.sources if name != inside]
     wrong = None if labels is None else normal.predicted != labels
+    grouped = _grouped(judge, source)
+    separation = {
+        name: {
+            score: separate(
+                normal.scores[score],
+                judged.sources[name].scores[score],
+                detected=float(flagged[name][score].mean()) if score in flagged[name] else None,
+            )
+            for score in names
+        }
+        for name in outside
+    }
     return Evaluation(
         images={name: len(images) for name, images in judged.sources.items()},
         accuracy=None if wrong is None else float(1 - wrong.mean()),
         false_alarms={
-            score: false_alarms_of(flags, judge.calibration.alpha)
+            score: false_alarms_of(
+                flags, judge.calibration, score,
+                None if grouped else _expected_within(judge, score, normal.predicted),
+            )
             for score, flags in flagged[inside].items()
         },
-        separation={
-            name: {
-                score: separate(
-                    normal.scores[score],
-                    judged.sources[name].scores[score],
-                    detected=float(flagged[name][score].mean()) if score in flagged[name] else None,
-                )
-                for score in names
-            }
-            for name in outside
+        grouped=grouped,
+        separation=separation,
+        means=mean_separations(separation),
+        evidence_kinds={
+            name: flagged_kinds(judge, images) for name, images in judged.sources.items()
         },
         coverage={} if wrong is None else {
             score: coverage_of(flags, wrong) for score, flags in flagged[inside].items()
@@ -164,17 +178,39 @@ def _figures(
             for label in np.unique(normal.predicted)
             for rows in [np.flatnonzero(normal.predicted == label)]
         },
-        streams={
-            score: stream_of(
-                _frames(judge, judged, inside, score),
-                {name: _frames(judge, judged, name, score) for name in outside},
-                rate,
-            )
-            for score in flagged[inside]
-        },
+        streams=streams_of(
+            lambda score, name: _evidence(judge, judged, name, score),
+            list(flagged[inside]), inside, outside, plan, groups=source.groups, progress=progress,
+        ),
+        stream_seed=None if plan.hours is None else plan.seed,
+        ood_seconds=plan.ood_seconds,
         microseconds=costs,
         fused=judge.calibration.fusion_members,
     )
+
+
+def _grouped(judge: Judge, source: ImageSource) -> str:
+    """Return which images come in groups, whose images are not exchangeable; '' if none do."""
+    grouped = []
+    if judge.calibration.effective_size < len(judge.calibration.fused):
+        grouped.append('calibration')
+    if source.groups is not None and len(np.unique(source.groups)) < len(source):
+        grouped.append('in-distribution')
+    return ' and the '.join(grouped)
+
+
+def _expected_within(judge: Judge, score: str, predicted: np.ndarray) -> float | None:
+    """Return the share of splits in which the budget should hold on so many images.
+
+    None for scores over several frames, whose values are not exchangeable.
+    """
+    calibration = judge.calibration
+    if score in judge.scores and judge.scores[score].windowed:
+        return None
+    cells = split_cells(
+        calibration.p_values_of(score), calibration.thresholds[score], predicted
+    )
+    return share_of_splits_within(cells, calibration.alpha)
 
 
 def _distinct_name(class_names: Sequence[str], label: int) -> str:
@@ -183,10 +219,10 @@ def _distinct_name(class_names: Sequence[str], label: int) -> str:
     return name if class_names.count(name) == 1 else f'{name} ({label})'
 
 
-def _frames(judge: Judge, judged: JudgedSources, source: str, score: str) -> list[FrameEvidence]:
-    """Return the images of a source as a stream of frames, by one score."""
+def _evidence(judge: Judge, judged: JudgedSources, source: str, score: str) -> ImageEvidence:
+    """Return the evidence of a source's images by one score."""
     images = judged.sources[source]
-    return frames_of(judge.calibration, score, images.p_values[score], images.predicted)
+    return evidence_of(judge.calibration, score, images.p_values[score], images.predicted)
 
 
 def _flags(judge: Judge, judged: JudgedSources, source: str) -> dict[str, np.ndarray]:

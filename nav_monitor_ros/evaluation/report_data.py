@@ -12,7 +12,7 @@ from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.results import Evaluation, JudgedSources
-from nav_monitor_ros.evaluation.tables import text_tables
+from nav_monitor_ros.evaluation.tables import bound_sentence, text_tables
 
 PICTURES = 24  # misses shown over all sources, and as many false alarms
 
@@ -48,6 +48,7 @@ class ReportData:
     # (caption, headings, rows of text); the first column names the row
     missed: tuple[Picture, ...]  # out-of-distribution images that were not flagged
     false_alarms: tuple[Picture, ...]  # in-distribution images that were flagged
+    bound: str = ''  # what is to be expected of the default's budget on so many images
 
 
 def evaluation_report(
@@ -117,6 +118,7 @@ def evaluation_report(
         false_alarms=tuple(
             _pictures(judge, judged, inside.name, inside, PICTURES, flagged=True)
         ),
+        bound=bound_sentence(evaluation),
     )
 
 

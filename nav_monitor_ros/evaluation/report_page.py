@@ -25,6 +25,7 @@ from nav_monitor_ros.evaluation.report_figures import (
     roc_legend,
 )
 from nav_monitor_ros.evaluation.roc_curves import Curve, roc_curve
+from nav_monitor_ros.evaluation.tables import TERMS
 from nav_monitor_ros.files.atomic_file import atomic_file
 from nav_monitor_ros.views.pages.charts import chart_style
 from nav_monitor_ros.views.pages.data_uris import data_uri
@@ -92,7 +93,7 @@ def _page(data: ReportData) -> str:
     return render(
         'evaluation.html', title=f'{data.title}: evaluation', name=data.title, lines=data.lines,
         inside=data.inside, default=data.default, tables=data.tables,
-        calibration=_calibration(data, styles),
+        terms=TERMS, bound=data.bound, calibration=_calibration(data, styles),
         separations=[_separation(data, name, styles) for name in outside],
         missed=_thumbnails(data.missed), false_alarms=_thumbnails(data.false_alarms),
     )

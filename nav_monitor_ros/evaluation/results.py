@@ -19,10 +19,23 @@ class Separation:
 
     auroc: float  # probability that an OOD image scores higher than an in-distribution one
     aupr: float  # average precision with OOD as the positive class
-    fpr_at_95_ood: float  # share of in-distribution images flagged when 95 % of the OOD images are
-    fpr_at_95_id: float  # share of OOD images accepted when 95 % of the in-distribution images are
+    fpr_at_95_recall: float
+    # share of in-distribution images flagged at the threshold that flags 95 % of the OOD images
+    ood_missed_at_95_id_kept: float
+    # share of OOD images not flagged at the threshold that keeps 95 % of the in-distribution images
     # Share of OOD images flagged at the calibrated threshold; None without one.
     detected: float | None
+
+
+@dataclass(frozen=True)
+class MeanSeparation:
+    """Means of one score over all OOD sources, each with the same weight."""
+
+    auroc: float
+    aupr: float
+    fpr_at_95_recall: float
+    ood_missed_at_95_id_kept: float
+    detected: float | None  # None without a calibrated threshold
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,22 @@ class FalseAlarms:
     low: float  # exact 95 % confidence interval (Clopper and Pearson)
     high: float
     budget: float
+    confidence: float  # with which the budget holds over the population of all frames
+    calibrated: int  # number of calibration images
+    expected_within: float | None
+    # Share of random splits into as many calibration and test images in which at most ``budget`` is
+    # flagged; None where images are not exchangeable.
+
+
+@dataclass(frozen=True)
+class FlaggedKinds:
+    """What the flagged images of a source are unusual in, by the fused score's members."""
+
+    flagged: int
+    strongest: dict[str, int]  # kind of evidence -> images on which it is the strongest
+    # kind of evidence -> images on which it is at or below the threshold by itself
+    at_threshold: dict[str, int]
+    none_at_threshold: int  # images on which no kind is
 
 
 @dataclass(frozen=True)
@@ -49,12 +78,15 @@ class Coverage:
 class Stream:
     """Alerts by the node's default evidence rules when sources are played as video."""
 
-    false_alarms_per_hour: float  # on the in-distribution source, in order
+    false_alarms: int  # on the in-distribution stream
+    false_alarms_per_hour: float
     at_most_per_hour: float  # exact upper 95 % bound, if alarms are independent (Garwood)
-    hours: float  # duration of the source at that rate
+    hours: float  # duration of the in-distribution stream
+    share_alerted: float  # share of its frames with the alert raised
     # OOD source -> median; None if most streams never alert.
     frames_to_alert: dict[str, float | None]
     frames_to_alert_p95: dict[str, float | None]
+    never_alerted: dict[str, float]  # OOD source -> share of the streams without an alert
 
 
 @dataclass(frozen=True)
@@ -64,11 +96,16 @@ class Evaluation:
     images: dict[str, int]  # source name -> number of images; the in-distribution one is first
     accuracy: float | None  # on the in-distribution source, None without labels
     false_alarms: dict[str, FalseAlarms]  # by score
+    grouped: str  # which images come in groups, so that ``expected_within`` is unknown; '' if none
     separation: dict[str, dict[str, Separation]]  # OOD source -> score -> metrics
+    means: dict[str, MeanSeparation]  # by score, over all OOD sources; empty without any
+    evidence_kinds: dict[str, FlaggedKinds]  # by source; empty if the fused score was not computed
     coverage: dict[str, Coverage]  # by score, at its threshold; empty without labels
     out_of_pattern: dict[int, Coverage]  # by gamma, of the score ``pattern``; empty without labels
     out_of_pattern_of_class: dict[str, dict[int, Coverage]]  # the same, by predicted class
     streams: dict[str, Stream]  # by score
+    stream_seed: int | None  # of the in-distribution stream; None: each image once, in order
+    ood_seconds: float  # duration of each OOD stream
     microseconds: dict[str, float]  # by score, median per frame, given its activations
     fused: tuple[str, ...]  # members of the fused score
 

@@ -21,7 +21,8 @@ _CHANGES = {
     CLASS: 'another class', FLAGGED: 'flagged by only one run', ALERT: 'another alert',
     REASON: 'another reason', MISSING: 'missing in one run',
 }
-_SIDES = ('alert', 'reason', 'class_name', 'confidence', 'p_value', 'flagged', 'evidence')
+_SIDES = ('alert', 'reason', 'class_name', 'confidence', 'p_value', 'flagged',
+          'evidence_kind', 'evidence')
 COLUMNS = (
     'topic', 'stamp_ns', 'seconds', 'differs',
     *(f'{side}_{name}' for name in _SIDES for side in ('a', 'b')),
@@ -326,9 +327,11 @@ def frame_text(frame: RunFrame) -> str:
     alert = f'alert {frame.alert}, {frame.reason}'
     if not frame.class_name:
         return alert
+    kind = frame.evidence_kind.replace('_', ' ')
+    flagged = f', flagged ({kind})' if kind else ', flagged'
     return (
         f'{frame.class_name} at {frame.confidence:.0%}, p = {frame.p_value:.2g}'
-        f'{", flagged" * frame.flagged}; {alert}'
+        f'{flagged * frame.flagged}; {alert}'
     )
 
 

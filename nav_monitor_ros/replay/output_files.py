@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.alert.ood_status import status_level, status_values
+from nav_monitor_ros.decision.alert.ood_status import kind_text, status_level, status_values
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_file import atomic_file
@@ -26,6 +26,7 @@ from nav_monitor_ros.views.overlay import draw_overlay
 COLUMNS = (
     'topic', 'stamp_ns', 'time_ns', 'alert', 'state', 'reason', 'detail', 'evidence', 'class',
     'class_index', 'confidence', 'p_value', 'threshold', 'flagged', 'fired_score',
+    'evidence_kind', 'flagged_kinds',
 )
 _VERSION: Literal[8] = 8  # rosbag2 metadata version, the newest that Humble can read
 
@@ -74,7 +75,7 @@ class TableWriter:
     def write(self, event: ReplayEvent) -> None:
         """Add an event; missing fields stay empty."""
         alert, verdict = event.alert, event.verdict
-        fields = self._verdict_fields(verdict) if verdict else [''] * (7 + 2 * len(self._names))
+        fields = self._verdict_fields(verdict) if verdict else [''] * (9 + 2 * len(self._names))
         with _naming_errors(self._path):
             self._writer.writerow([
                 event.topic, event.image.stamp_ns if event.image else '', event.time_ns,
@@ -99,7 +100,8 @@ class TableWriter:
         return [
             verdict.class_name, verdict.class_index, repr(verdict.confidence),
             repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood),
-            verdict.strongest_member,
+            verdict.strongest_member, kind_text(verdict.evidence_kind),
+            ' '.join(map(kind_text, verdict.flagged_kinds)),
             *(repr(number) for value in values for number in (value.score, value.p_value)),
         ]
 

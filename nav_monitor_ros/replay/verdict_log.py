@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nav_monitor_ros.data.bags.bag import BagDamagedError, open_bag
 from nav_monitor_ros.data.bags.bag_folder import METADATA
+from nav_monitor_ros.decision.alert.ood_status import kind_text
 from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.paths import listed, reachable
@@ -41,6 +42,7 @@ class RunFrame:
     threshold: float  # threshold: p-values at or below it are flagged
     flagged: bool
     evidence: float  # in [0, 1]
+    evidence_kind: str = ''  # '' unless the image is flagged, and in runs of older versions
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ def _frame_of(event: ReplayEvent) -> RunFrame:
         verdict.class_name if verdict else '', verdict.confidence if verdict else math.nan,
         verdict.p_value if verdict else math.nan, verdict.threshold if verdict else math.nan,
         verdict is not None and verdict.is_ood, event.evidence,
+        '' if verdict is None else kind_text(verdict.evidence_kind),
     )
 
 
@@ -157,6 +160,7 @@ def _frame_from(values: Mapping[str, str], reason: str, time_ns: int) -> RunFram
         values.get('class', ''), _number(values.get('confidence')), p_value,
         _number(values.get('threshold')),
         _truth('flagged', values.get('flagged') or 'false'), _number(values.get('evidence')),
+        values.get('evidence_kind') or '',
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from nav_monitor_ros.decision.alert.ood_status import kind_text
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.atomic_folder import atomic_folder
@@ -240,6 +241,8 @@ def _described(frame: RecordedFrame) -> dict[str, Any]:
         'flagged': verdict.is_ood,
         'decisive_score': verdict.decisive,
         'fired_score': verdict.strongest_member,
+        'evidence_kind': kind_text(verdict.evidence_kind),
+        'flagged_kinds': list(map(kind_text, verdict.flagged_kinds)),
         'why': verdict.why,
         'scores': {
             name: {'score': value.score, 'p_value': value.p_value}

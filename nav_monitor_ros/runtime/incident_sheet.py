@@ -27,7 +27,7 @@ def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
     """
     width, height = _TILE
     line, gap = 18, 8
-    caption = 4 * line + 4
+    caption = 5 * line + 4
     columns = min(_COLUMNS, len(frames))
     rows = math.ceil(len(frames) / columns)
     sheet_width = columns * (width + gap) + gap
@@ -77,11 +77,13 @@ def _heading(last: RecordedFrame, raised: datetime) -> tuple[str, ...]:
 
 
 def _captions(frame: RecordedFrame, seconds: float) -> tuple[str, ...]:
-    """Return the lines below a thumbnail; the first two always fit."""
+    """Return the lines below a thumbnail; those above the class name always fit."""
     verdict = frame.verdict
+    kind = verdict.evidence_kind
     name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
     return (
         f'{seconds:+.2f} s, p {verdict.p_value:.2g}',
         f'{"flagged" if verdict.is_ood else "usual"}, {frame.alert.state.value}',
+        *([] if kind is None else [f'unusual: {kind.label}']),
         *wrapped(name, _TILE[0], _LETTERS, 2),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.scale import Scale, ScaleOptions
 from nav_monitor_ros.scores.score_options import option
 
@@ -30,6 +31,7 @@ class ActivationShaping(Scale):
     """
 
     name = 'ash'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = AshOptions
     options: AshOptions
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import NoOptions, checked, plain
 
 
@@ -36,6 +37,7 @@ class Score(ABC):
     """
 
     name: ClassVar[str]
+    evidence_kind: ClassVar[EvidenceKind]  # what an image with a high score is unusual in
     options_type: ClassVar[type] = NoOptions  # dataclass of the score's options
     options: Any  # an instance of ``options_type``
     windowed: ClassVar[bool] = False

@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import ClassMoments
 from nav_monitor_ros.scores.score_options import option
 
@@ -38,6 +39,7 @@ class Box(Score):
     """
 
     name = 'box'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = BoxOptions
     options: BoxOptions
     _sample_attributes = ('_moments.origin', '_centres')

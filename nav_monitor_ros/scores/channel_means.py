@@ -11,6 +11,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import Scatter, is_symmetric, whitened, whitening
 from nav_monitor_ros.scores.score_options import option
 
@@ -44,6 +45,7 @@ class ChannelMeans(Score):
     """
 
     name = 'channel_means'
+    evidence_kind = EvidenceKind.EARLY_LAYERS
     options_type = ChannelMeansOptions
     options: ChannelMeansOptions
 

@@ -7,6 +7,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 
 class Decoy(Score):
@@ -20,6 +21,7 @@ class Decoy(Score):
     """
 
     name = 'decoy'
+    evidence_kind = EvidenceKind.LOGITS
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Check that the network has a background class."""

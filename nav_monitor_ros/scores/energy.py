@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 
@@ -25,6 +26,7 @@ class Energy(Score):
     """
 
     name = 'energy'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = EnergyOptions
     options: EnergyOptions
 

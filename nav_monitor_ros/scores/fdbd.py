@@ -10,6 +10,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 MAX_CLASSES = 8192  # 512 MiB of distances
 
@@ -24,6 +25,7 @@ class DecisionBoundaryDistance(Score):
     """
 
     name = 'fdbd'
+    evidence_kind = EvidenceKind.LOGITS
     _stream_attributes = ('_count', '_sum')
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:

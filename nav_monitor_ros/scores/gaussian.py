@@ -11,6 +11,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import first_few
 from nav_monitor_ros.scores.class_moments_score import ClassMomentsScore
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 
@@ -36,6 +37,7 @@ class Gaussian(ClassMomentsScore):
     """
 
     name = 'gaussian'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = GaussianOptions
     options: GaussianOptions
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 
@@ -27,6 +28,7 @@ class GeneralisedEntropy(Score):
     """
 
     name = 'gen'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = GenOptions
     options: GenOptions
 

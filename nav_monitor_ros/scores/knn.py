@@ -11,6 +11,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.score_options import option
 
@@ -38,6 +39,7 @@ class NearestNeighbours(Score):
     """
 
     name = 'knn'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = KnnOptions
     options: KnnOptions
 

@@ -11,6 +11,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import (
     ClassMoments,
     Scatter,
@@ -40,6 +41,7 @@ class Mahalanobis(Score):
     """
 
     name = 'mahalanobis'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = MahalanobisOptions
     options: MahalanobisOptions
     _sample_attributes = ('_moments.origin', '_scatter.origin')

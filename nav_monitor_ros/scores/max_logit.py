@@ -6,6 +6,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 
 class MaximumLogit(Score):
@@ -16,6 +17,7 @@ class MaximumLogit(Score):
     """
 
     name = 'max_logit'
+    evidence_kind = EvidenceKind.LOGITS
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""

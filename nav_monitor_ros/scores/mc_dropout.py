@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 MAX_PASSES = 1000
@@ -36,6 +37,7 @@ class MonteCarloDropout(Score):
     """
 
     name = 'mc_dropout'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = McDropoutOptions
     options: McDropoutOptions
 

@@ -13,6 +13,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bit_packing
 from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.pattern_search import MIN_INDEXED, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.score_options import option
@@ -67,6 +68,7 @@ class Pattern(Score):
     """
 
     name = 'pattern'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = PatternOptions
     options: PatternOptions
     _sample_attributes = ('thresholds', '_on_rate')

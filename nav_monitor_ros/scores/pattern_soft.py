@@ -11,6 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score, correctly_classified
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 from nav_monitor_ros.scores.thresholds import RULES, choose_thresholds, describe_rule
 
@@ -37,6 +38,7 @@ class SoftPattern(Score):
     """
 
     name = 'pattern_soft'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = SoftPatternOptions
     options: SoftPatternOptions
     _sample_attributes = ('thresholds',)

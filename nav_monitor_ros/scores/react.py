@@ -11,6 +11,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 
@@ -34,6 +35,7 @@ class React(Score):
     """
 
     name = 'react'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = ReactOptions
     options: ReactOptions
     _sample_attributes = ('clip',)

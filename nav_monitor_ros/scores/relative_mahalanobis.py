@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.mahalanobis import Mahalanobis
 from nav_monitor_ros.scores.moments import is_symmetric, whitened, whitening
 
@@ -22,6 +23,7 @@ class RelativeMahalanobis(Mahalanobis):
     """
 
     name = 'relative_mahalanobis'
+    evidence_kind = EvidenceKind.FEATURES
 
     def __init__(
         self, *, classes: int, width: int, head: Head | None, **options: Any

@@ -9,6 +9,7 @@ import numpy as np
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
 
 _LARGEST = 50.0  # exponent at which the scale is cut, for features without a positive sum
@@ -34,6 +35,7 @@ class Scale(Score):
     """
 
     name = 'scale'
+    evidence_kind = EvidenceKind.LOGITS
     options_type = ScaleOptions
     options: ScaleOptions
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.class_moments_score import ClassMomentsScore
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 
 class SimplifiedHopfieldEnergy(ClassMomentsScore):
@@ -18,6 +19,7 @@ class SimplifiedHopfieldEnergy(ClassMomentsScore):
     """
 
     name = 'she'
+    evidence_kind = EvidenceKind.FEATURES
 
     def __init__(self, *, classes: int, width: int, head: Head | None) -> None:
         """Start without images."""

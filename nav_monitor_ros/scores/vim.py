@@ -12,6 +12,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import Scatter
 from nav_monitor_ros.scores.score_options import option
 
@@ -39,6 +40,7 @@ class VirtualLogitMatching(Score):
     """
 
     name = 'vim'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = VimOptions
     options: VimOptions
     _sample_attributes = ('_scatter.origin', '_sample_entering', '_sample_largest')

@@ -10,6 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.gaussian import Gaussian, GaussianOptions
 from nav_monitor_ros.scores.score_options import option
 
@@ -48,6 +49,7 @@ class WindowDivergence(Gaussian):
     """
 
     name = 'window_kl'
+    evidence_kind = EvidenceKind.FEATURES
     options_type = WindowOptions
     options: WindowOptions
     windowed = True

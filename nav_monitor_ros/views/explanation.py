@@ -27,6 +27,7 @@ LARGEST_Z = 15.0  # range of the z-score bars, standard deviations
 
 _ON, _OFF, _UNMONITORED = (200, 204, 212), (66, 70, 79), (36, 39, 44)
 _TURNED_ON, _TURNED_OFF = VERMILLION, SKY
+_KIND_ROWS = 56.0  # rows of the kind of evidence
 _LARGEST_CELL, _SMALLEST_FRAMED = 14, 5  # pixels of a neuron's cell
 
 # Contents of a cell of the bit grid.
@@ -73,6 +74,29 @@ def draw_patterns(canvas: Canvas, explanation: Explanation | None) -> None:
     below = top + min(math.ceil(len(here) / columns) * cell / canvas.unit, bottom - top)
     left_out = _left_out(len(here), columns, cell, rooms[0])
     _pattern_key(canvas, below + 15, turned_on, turned_off, left_out)
+
+
+def draw_evidence_kind(canvas: Canvas, verdict: Verdict) -> float:
+    """Write what a flagged frame is unusual in: the kind of its strongest evidence, and others.
+
+    Args:
+        canvas: Canvas to draw on.
+        verdict: Verdict on the frame.
+
+    Returns:
+        The row below, the same for every frame.
+    """
+    kind = verdict.evidence_kind
+    if kind is None:
+        text = 'This frame is flagged' if verdict.is_ood else 'This frame is not flagged'
+        canvas.text(text, 0, 12, 9, MUTED)
+        return _KIND_ROWS
+    left = canvas.text('Unusual in  ', 0, 12, 9, MUTED)
+    canvas.text(kind.label, left, 12, 9, WHITE, bold=True)
+    canvas.text(f'({kind.meaning})', 0, 28, 8, WHITE)
+    also = ', '.join(other.label for other in verdict.flagged_kinds if other is not kind)
+    canvas.text(f'also in {also}' if also else '', 0, 42, 8, WHITE)
+    return _KIND_ROWS
 
 
 def draw_scores(canvas: Canvas, verdict: Verdict) -> float:

@@ -22,7 +22,13 @@ from nav_monitor_ros.views.colors import (
     Color,
     paint,
 )
-from nav_monitor_ros.views.explanation import draw_neurons, draw_patterns, draw_scores, p_text
+from nav_monitor_ros.views.explanation import (
+    draw_evidence_kind,
+    draw_neurons,
+    draw_patterns,
+    draw_scores,
+    p_text,
+)
 from nav_monitor_ros.views.text import drawn_class, placeholder
 
 MIN_WIDTH = 560  # pixels; narrower pictures would not be legible
@@ -34,7 +40,7 @@ _BANNER = 64
 _MARGIN = 12
 _SIDE = 0.54  # share of the width, for an image next to the scores
 _PATTERNS = 164
-_EVIDENCE = 310  # rows for scores and neurons
+_EVIDENCE = 372  # rows for the kind of evidence, scores and neurons
 _WIDE = 1.85  # images with a larger ratio of width to height are above the scores
 _LEAST_HEIGHT = 0.2  # share of the width, for an image above the scores
 
@@ -45,9 +51,10 @@ def draw_overlay(
     """Draw one frame with its verdict.
 
     A banner in the state's colour shows class, confidence, p-value, state and reason. Below it are
-    the image, the expected and the actual pattern of the monitored neurons, the p-value of every
-    score, and the neurons that deviate most. A frame without a verdict is shown grey with the
-    reason. The picture's size depends only on the width and the image's shape.
+    the image, the expected and the actual pattern of the monitored neurons, what a flagged frame is
+    unusual in, the p-value of every score, and the neurons that deviate most. A frame without a
+    verdict is shown grey with the reason. The picture's size depends only on the width and the
+    image's shape.
 
     Args:
         image: uint8 (H, W, 3) RGB, of any size; None without an image.
@@ -82,7 +89,9 @@ def draw_overlay(
         _no_verdict(patterns, evidence, alert)
         return picture
     draw_patterns(patterns, verdict.explanation)
-    end = draw_scores(evidence.area(0, 0, evidence.width, 0.52 * evidence.height), verdict)
+    end = draw_evidence_kind(evidence, verdict)
+    scores = evidence.area(0, end, evidence.width, 0.54 * evidence.height)
+    end += draw_scores(scores, verdict)
     draw_neurons(
         evidence.area(0, end + 10, evidence.width, evidence.height), verdict.explanation
     )

@@ -91,6 +91,7 @@ def test_evaluate_writes_its_figures(desk, run):
     ended = run(
         'evaluate', 'fitted', '--trust', 'tiny', '--inside', 'test.npz', '--ood',
         'lying=strange.npz', '--ood', 'noise=sample:noise?count=30', '--output', 'report',
+        '--hours', '0.1', '--seed', '3', '--ood-seconds', '1', '--image-scores', 'scores.npz',
         cwd=desk,
     )
     assert ended.status == 0, ended.err
@@ -100,6 +101,19 @@ def test_evaluate_writes_its_figures(desk, run):
     assert metrics['separation']['lying']['fused']['auroc'] > 0.95
     assert 'accuracy on test.npz: 100.00%' in ended.out
     assert 'AUROC' in ended.out and 'False alarms on test.npz' in ended.out
+    for term in ('FPR at 95 % recall: ', 'OOD missed at 95 % ID kept: ', 'should be met in'):
+        assert term in ended.out
+    means = metrics['means']['fused']
+    each = [metrics['separation'][name]['fused'] for name in ('lying', 'noise')]
+    for name in ('auroc', 'fpr_at_95_recall', 'ood_missed_at_95_id_kept'):
+        assert means[name] == pytest.approx(sum(one[name] for one in each) / 2)
+    assert metrics['streams']['fused']['hours'] == pytest.approx(0.1)
+    assert (metrics['stream_seed'], metrics['ood_seconds']) == (3, 1.0)
+    assert set(metrics['evidence_kinds']) == {'test.npz', 'lying', 'noise'}
+    assert 0 < metrics['false_alarms']['fused']['expected_within'] < 1
+    assert ended.out.endswith('wrote scores.npz\n')
+    with np.load(desk / 'scores.npz') as scores:
+        assert len(scores['score/fused']) == 150 and scores['source'][149] == 'noise'
     assert sorted(path.name for path in (desk / 'report').iterdir()) == [
         'metrics.json', 'report.html'
     ]

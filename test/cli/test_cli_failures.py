@@ -55,6 +55,7 @@ def test_a_disk_that_is_full_is_told_in_one_line_and_leaves_nothing(tmp_path, ti
          '--data', 'data.npz', '--calibration', 'held_out.npz', '--device', 'cpu', '--scores',
          'energy', '--fuse', 'energy', '--false-alarm-rate', '0.1', '--output', 'new'],
         ['evaluate', 'bundle', '--inside', 'held_out.npz', *trusted, '--output', 'new'],
+        ['evaluate', 'bundle', '--inside', 'held_out.npz', *trusted, '--image-scores', 'new.npz'],
         [*replay, '--csv', 'new.csv'], [*replay, '--html', 'new.html'],
         [*replay, '--output', 'new'],
         ['compare', 'a.csv', 'b.csv', '--csv', 'new.csv'],

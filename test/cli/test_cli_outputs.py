@@ -65,6 +65,8 @@ OVER_INPUTS = [
     ([*FIT, '--output', 'data.npz'], 'data.npz'),
     ([*FIT, '--output', 'new', '--checkpoint', 'held_out.npz'], 'held_out.npz'),
     ([*EVALUATE[:3], 'inside', '--output', 'inside/report'], 'inside'),
+    ([*EVALUATE, '--image-scores', 'strange.npz'], 'strange.npz'),
+    ([*EVALUATE, '--image-scores', 'inside/test.npz'], 'inside/test.npz'),
     (['export', 'bundle', '--calibration', 'inside', '--output', 'inside/new', '--trust', 'tiny'],
      'inside'),
     (['export', 'bundle', '--calibration', 'data.npz', '--output', 'bundle/new', '--trust', 'tiny'],
@@ -107,6 +109,7 @@ def test_the_same_file_is_known_by_links_and_hard_links(desk, capsys):
 
 UNWRITABLE = [
     ([*EVALUATE, '--output'], 'folder'),
+    ([*EVALUATE, '--image-scores'], 'file'),
     (['benchmark', 'judge', '--json'], 'file'),
     ([*REPLAY, '--csv'], 'file'),
     ([*REPLAY, '--html'], 'file'),
@@ -129,7 +132,8 @@ PLACES = {'file': ('below a file', 'a folder', 'read-only'), 'folder': ('below a
     for command, kind in UNWRITABLE for place in PLACES[kind]
 ])
 def test_what_cannot_be_written_is_found_before_the_work(desk, capsys, command, place):
-    ending = '.html' if command[:2] == ['view', 'tuning'] else '.png'
+    endings = {'tuning': '.html', 'bundle': '.npz'}  # where a command accepts no other
+    ending = endings.get(command[1], '.png')
     path = {'below a file': f'file/x{ending}', 'a folder': f'taken{ending}',
             'read-only': f'read_only{ending}', 'a file': 'classes.txt'}[place]
     if place == 'a folder':

@@ -152,6 +152,13 @@ def test_a_fit_that_cannot_be_done_ends_with_status_2_and_one_line(desk, run, ch
              '--output', 'classes.txt'],
             'cannot write classes.txt',
         ),
+        (
+            ['fitted', '--inside', 'test.npz', '--trust', 'tiny', '--image-scores', 'a.csv'],
+            'per-image scores are written as .npz or .parquet',
+        ),
+        (['fitted', '--inside', 'test.npz', '--hours', '0'], '--hours 0: the stream must have'),
+        (['fitted', '--inside', 'test.npz', '--rate', '0'], '--rate 0: must be above 0'),
+        (['fitted', '--inside', 'test.npz', '--ood-seconds', '-1'], '--ood-seconds -1: must be'),
     ],
 )
 def test_an_evaluation_that_cannot_be_done_is_refused(desk, run, arguments, said):

@@ -13,10 +13,13 @@ from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.decision.judge import InvalidActivationsError, Judge
 from nav_monitor_ros.decision.score_fusion import FUSED
+from nav_monitor_ros.decision.verdict import ScoreValue
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
+from nav_monitor_ros.scores.registry import SCORES
 
 
 @pytest.fixture(scope='module')
@@ -123,6 +126,89 @@ def test_the_score_that_fired_is_the_member_with_the_smallest_p_value(judge, unu
         verdict = judge.judge(frame)
         members = {n: v.p_value for n, v in verdict.scores.items() if n != FUSED}
         assert members[verdict.strongest_member] == min(members.values())
+
+
+def test_of_equal_p_values_the_member_fired_that_adds_most_to_the_fused_score(judge, unusual):
+    ties = 0
+    for frame in frames(unusual):
+        verdict = judge.judge(frame)
+        smallest = min(verdict.scores[name].p_value for name in verdict.members)
+        tied = [n for n in verdict.members if verdict.scores[n].p_value == smallest]
+        ties += len(tied) > 1
+        assert verdict.strongest_member == max(tied, key=lambda name: verdict.fusion_terms[name])
+    assert ties  # beyond all calibration images, p-values do not tell the members apart
+
+
+def test_the_fused_score_is_the_sum_of_its_terms(judge, normal, unusual):
+    for batch in (normal[:20], unusual[:20]):
+        fused = judge.scores_of(batch)[FUSED]
+        for index, frame in enumerate(frames(batch)):
+            verdict = judge.judge(frame)
+            assert set(verdict.fusion_terms) == set(verdict.members)
+            assert sum(verdict.fusion_terms.values()) == verdict.scores[FUSED].score
+            assert verdict.scores[FUSED].score == pytest.approx(fused[index], rel=1e-5)
+
+
+def test_a_flagged_frame_is_unusual_in_the_kind_of_the_score_that_fired(judge, unusual):
+    seen = set()
+    for frame in frames(unusual):
+        verdict = judge.judge(frame)
+        if not verdict.is_ood:
+            continue
+        assert verdict.evidence_kind is judge.scores[verdict.strongest_member].evidence_kind
+        assert set(verdict.flagged_kinds) == {
+            judge.scores[name].evidence_kind for name in verdict.members
+            if verdict.scores[name].p_value <= verdict.threshold
+        }
+        assert verdict.evidence_kind.sentence_part in verdict.why
+        seen.add(verdict.evidence_kind)
+    assert seen
+
+
+def test_a_frame_that_is_not_flagged_is_unusual_in_nothing(judge, normal):
+    verdicts = [judge.judge(frame) for frame in frames(normal)]
+    kinds = [kind.sentence_part for kind in EvidenceKind]
+    usual = [verdict for verdict in verdicts if not verdict.is_ood]
+    assert usual
+    for verdict in usual:
+        assert verdict.evidence_kind is None and verdict.flagged_kinds == ()
+        assert not any(kind in verdict.why for kind in kinds)
+
+
+def verdict_of(judge, unusual, p_values, *, threshold=0.01):
+    """Return a flagged verdict whose members have these p-values."""
+    verdict = judge.judge(unusual[:1])
+    scores = {name: ScoreValue(1.0, p_value) for name, p_value in p_values.items()}
+    return dataclasses.replace(
+        verdict, scores={**scores, FUSED: ScoreValue(9.0, 0.0001)}, members=tuple(p_values),
+        member_kinds={name: SCORES[name].evidence_kind for name in p_values},
+        threshold=threshold, fusion_terms={},
+    )
+
+
+def test_kinds_at_the_threshold_are_named_once_and_in_the_order_of_the_layers(judge, unusual):
+    verdict = verdict_of(judge, unusual, {
+        'energy': 0.01, 'vim': 0.003, 'pattern': 0.002, 'channel_means': 0.0101})
+    assert verdict.evidence_kind is EvidenceKind.FEATURES
+    assert verdict.flagged_kinds == (EvidenceKind.FEATURES, EvidenceKind.LOGITS)
+
+
+def test_moderate_evidence_of_several_kinds_flags_a_frame_that_none_would_flag_alone(
+    judge, unusual
+):
+    verdict = verdict_of(judge, unusual, {'energy': 0.03, 'vim': 0.02, 'channel_means': 0.015})
+    assert verdict.is_ood and verdict.evidence_kind is EvidenceKind.EARLY_LAYERS
+    assert verdict.flagged_kinds == ()
+
+
+def test_a_single_deciding_score_gives_its_own_kind(tiny_bundle, unusual):
+    for decisive, kind in (
+        ('msp', EvidenceKind.LOGITS), ('knn', EvidenceKind.FEATURES),
+        ('channel_means', EvidenceKind.EARLY_LAYERS),
+    ):
+        judge = tiny_bundle.judge(decisive=decisive)
+        verdict = dataclasses.replace(judge.judge(unusual[:1]), threshold=1.0)
+        assert verdict.evidence_kind is kind and verdict.flagged_kinds == (kind,)
 
 
 # It is what the scores say.

@@ -21,6 +21,7 @@ from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.evaluation.metrics import out_of_pattern
 from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
 from nav_monitor_ros.evaluation.report_page import write_report
+from nav_monitor_ros.evaluation.streams import ImageEvidence, StreamPlan
 from nav_monitor_ros.evaluation.tables import text_tables
 
 
@@ -99,24 +100,40 @@ def said(flags):
     ]
 
 
+def evidence(frames):
+    columns = [np.array(column) for column in zip(*frames, strict=True)]
+    return ImageEvidence(*columns)
+
+
 def test_alarms_of_a_stream_are_counted_as_the_node_raises_them():
     flags = np.zeros(1000, bool)
     flags[[10, 11]] = True  # two in a row: no alarm
     flags[100:103] = True  # three: one alarm
     flags[104] = True  # not yet cleared: the same alarm
     flags[500:510] = True  # one alarm
-    strange = {'always': said([True] * 50), 'never': said([False] * 50)}
-    stream = metrics.stream_of(said(flags), strange, 10.0)
+    images = {
+        'usual': evidence(said(flags)), 'always': evidence(said([True] * 50)),
+        'never': evidence(said([False] * 50)),
+    }
+    stream = metrics.streams_of(
+        lambda score, source: images[source], ['fused'], 'usual', ['always', 'never'],
+        StreamPlan(rate=10.0, ood_seconds=9.0),
+    )['fused']
+    assert stream.false_alarms == 2
+    # Raised from the third flagged frame to the fifth clear one.
+    assert stream.share_alerted == pytest.approx(((109 - 102) + (514 - 502)) / 1000)
     assert stream.hours == pytest.approx(100 / 3600)
     assert stream.false_alarms_per_hour == pytest.approx(2 * 36)
     # Two events: the exact 95 % upper bound of a Poisson mean is 6.296.
     assert stream.at_most_per_hour == pytest.approx(6.2958 * 36, rel=1e-4)
     assert stream.frames_to_alert == {'always': 3.0, 'never': None}
     assert stream.frames_to_alert_p95 == {'always': 3.0, 'never': None}
+    assert stream.never_alerted == {'always': 0.0, 'never': 1.0}
 
 
 def test_the_delay_is_that_of_every_starting_place():
-    delays = metrics._delays(said([True, True, True, False] * 20), metrics.EvidenceRules(), 10.0)
+    plan = StreamPlan(rate=10.0, ood_seconds=9.0)
+    delays = metrics._delays(said([True, True, True, False] * 20), metrics.EvidenceRules(), plan)
     # From the first flag of three 3 frames; from all others 4, with the gap among them.
     assert sorted(set(delays.tolist())) == [3.0, 4.0]
     assert (delays == 3).sum() == 20
@@ -187,17 +204,18 @@ def test_the_reports_figures_are_those_of_the_tables_where_each_class_has_its_th
         for row in rows if row[0] == 'fused'}
     seen = 0
     for caption, headings, rows in text_tables(evaluation):
-        if 'detected' in headings:
+        if headings[-1] == 'flagged':
             [row] = [row for row in rows if row[0] == 'fused']
-            assert f'{false}, {row[-1]}</span>' in page
-            assert f'AUROC {row[1]}</span>' in page
+            assert f'{false} %, {row[-1]} %</span>' in page
+            assert f'AUROC {row[1]} %</span>' in page
             assert re.search(
-                f'flagged: {false}</span>.*?flagged: {row[-1]}</span>', page, re.DOTALL), caption
+                f'flagged: {false} %</span>.*?flagged: {row[-1]} %</span>', page, re.DOTALL
+            ), caption
             seen += 1
     assert seen == 2 and 'thresholds by class' in page
     # Not those of the median of the thresholds.
     p_values = judged.p_values['inside']['fused']
-    assert false != f'{100 * (p_values <= 0.05).mean():.2f} %'
+    assert false != f'{100 * (p_values <= 0.05).mean():.2f}'
     assert any('at most 3.40%' in line for line in data.lines)
     assert len(data.false_alarms) == min(24, round(300 * evaluation.false_alarms['fused'].rate))
 

@@ -82,14 +82,18 @@ def test_separation_of_a_known_case():
         np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), np.array([8.5, 9.5, 10, 11]), detected=0.5
     )
     assert figures.auroc == pytest.approx(39 / 40)
-    assert figures.fpr_at_95_ood == 0.1  # all four are caught from 8.5 on, where 9 is flagged too
-    assert figures.fpr_at_95_id == 0.25  # to keep 95 % of ten images all ten have to pass, and 8.5
+    # All four are caught from 8.5 on, where 9 is flagged too.
+    assert figures.fpr_at_95_recall == 0.1
+    # To keep 95 % of ten images all ten have to pass, and 8.5.
+    assert figures.ood_missed_at_95_id_kept == 0.25
     perfect = separate(np.zeros(5), np.ones(3), detected=1.0)
     assert asdict(perfect) == {
-        'auroc': 1.0, 'aupr': 1.0, 'fpr_at_95_ood': 0.0, 'fpr_at_95_id': 0.0, 'detected': 1.0
+        'auroc': 1.0, 'aupr': 1.0, 'fpr_at_95_recall': 0.0, 'ood_missed_at_95_id_kept': 0.0,
+        'detected': 1.0,
     }
     tied = separate(np.zeros(5), np.zeros(3), detected=0.0)
-    assert tied.auroc == 0.5 and tied.fpr_at_95_ood == 1.0 and tied.fpr_at_95_id == 1.0
+    assert tied.auroc == 0.5
+    assert tied.fpr_at_95_recall == 1.0 and tied.ood_missed_at_95_id_kept == 1.0
 
 
 def test_results_are_plain_values_and_tables(evaluated):
@@ -101,7 +105,7 @@ def test_results_are_plain_values_and_tables(evaluated):
         console.print(table)
     text = out.getvalue()
     assert 'lying (100 images) against tiny-5 (300)' in text
-    assert 'False alarms on tiny-5' in text and '5.00 %' in text
+    assert 'False alarms on tiny-5' in text and '5.00' in text
 
 
 def test_without_labels_there_is_no_accuracy(tiny_bundle, tiny_classifier):

@@ -22,6 +22,7 @@ from report_samples import (
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.report_data import Picture, ReportData
 from nav_monitor_ros.evaluation.report_page import write_report
+from nav_monitor_ros.evaluation.tables import TERMS
 
 
 @pytest.fixture(scope='module')
@@ -43,8 +44,8 @@ def test_page_says_every_fact_source_score_and_table(page):
 
 def test_words_of_the_tables_are_explained_before_the_first_table(page):
     before = page.text[:page.text.index('score mean AUROC')]
-    assert 'AUROC is the probability' in before
-    assert 'FPR95 is the share of in-distribution images that are flagged' in before
+    for term, meaning in TERMS.items():
+        assert f'{term} {meaning}' in before
 
 
 def test_legends_say_what_every_line_of_the_figures_is(page):

@@ -22,7 +22,7 @@ from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.decision.alert.reason import State
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.replay.comparison import compare_runs, lines, stretches
+from nav_monitor_ros.replay.comparison import compare_runs, frame_text, lines, stretches
 from nav_monitor_ros.replay.verdict_log import Run, RunFrame, read_run
 
 pytest.importorskip('rosbags')
@@ -54,6 +54,13 @@ def test_equal_runs_have_no_difference():
     found = compare_runs(run('a', {}, {}), run('b', {}, {}))
     assert found.common == 2 and found.differences == () and found.agreement == 1.0
     assert lines(found)[-1] == 'no difference'
+
+
+def test_a_flagged_image_is_described_with_its_kind_of_evidence_if_that_is_known():
+    assert 'flagged' not in frame_text(frame(0))
+    assert ', flagged (early layers); alert' in frame_text(
+        frame(0, flagged=True, evidence_kind='early_layers'))
+    assert ', flagged; alert' in frame_text(frame(0, flagged=True))  # of an older run
 
 
 def test_each_kind_of_difference_is_counted_for_the_run_that_has_it():

@@ -17,6 +17,8 @@ from replayed import FRONT, REAR, drive, messages_of, rows_of, table_of
 
 from nav_monitor_ros.cli import replay
 from nav_monitor_ros.cli.main import main
+from nav_monitor_ros.replay.verdict_log import read_run
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 pytest.importorskip('rosbags')
 pytest.importorskip('backports.zstd')
@@ -63,6 +65,10 @@ def test_bag_and_table_say_the_same(judged):
         assert (row['alert'] == 'true') == messages['/ood_alert'][number][1].data
         assert row['class'] == said['class'] and row['class_index'] == said['class_index']
         assert row['flagged'] == said['frame_is_ood'] and row['fired_score'] == said['fired_score']
+        assert row['evidence_kind'] == said['evidence_kind']
+        assert row['flagged_kinds'] == said['flagged_kinds']
+        assert (row['evidence_kind'] in [kind.value for kind in EvidenceKind]) == (
+            row['flagged'] == 'true')
         for column, key in (('p_value', 'p_value'), ('evidence', 'evidence'),
                             ('confidence', 'confidence'), ('score/fused', 'score/fused')):
             assert f'{float(row[column]):.6g}' == said[key]
@@ -70,6 +76,14 @@ def test_bag_and_table_say_the_same(judged):
         assert score == pytest.approx(-np.log10(float(row['p_value'])), rel=1e-6)
         best = messages['/nav_monitor/prediction'][number][1].results[0]
         assert best.class_id == row['class_index'] and best.score == float(row['confidence'])
+
+
+def test_the_kind_of_evidence_is_read_again_from_the_bag_and_from_the_table(judged):
+    bag, table = (read_run(judged / name) for name in ('bag', 'table.csv'))
+    kinds = [frame.evidence_kind for frame in bag.frames.values()]
+    assert kinds == [frame.evidence_kind for frame in table.frames.values()]
+    assert [bool(kind) for kind in kinds] == [frame.flagged for frame in bag.frames.values()]
+    assert any(kinds)
 
 
 def test_strange_pictures_raise_the_alert_and_familiar_ones_lower_it(judged):

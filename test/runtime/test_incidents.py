@@ -33,6 +33,7 @@ from nav_monitor_ros.runtime.incident_frames import (
 )
 from nav_monitor_ros.runtime.incident_sheet import _captions, _heading, draw_sheet
 from nav_monitor_ros.runtime.incidents import IncidentRecorder
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.views.text import drawn_class, text_width
 
 OOD = Alert(True, State.OOD, Reason.OOD, 'unlike the training images')
@@ -45,7 +46,8 @@ def moment(number, *, flagged=False, side=32):
     pixels[number % side] = 255
     p = 0.0002 if flagged else 0.6
     verdict = Verdict(
-        3, 'three', 0.9, ((3, 0.9),), {'energy': ScoreValue(-7.0, p)}, 'energy', 0.01
+        3, 'three', 0.9, ((3, 0.9),), {'energy': ScoreValue(-7.0, p)}, 'energy', 0.01,
+        member_kinds={'energy': EvidenceKind.LOGITS},
     )
     alert = OOD if flagged else Alert(False, State.OK, Reason.IN_DISTRIBUTION)
     image = DecodedImage(pixels, 'rgb')
@@ -103,6 +105,9 @@ def test_an_incident_tells_everything_of_its_frames(tmp_path):
     assert [f['flagged'] for f in told['frames']] == [False] * 3 + [True] * 2
     assert told['frames'][4]['stamp_ns'] == 10**18 + 4
     assert told['frames'][4]['scores']['energy'] == {'score': -7.0, 'p_value': 0.0002}
+    assert told['frames'][4]['evidence_kind'] == 'logits'
+    assert told['frames'][4]['flagged_kinds'] == ['logits']
+    assert told['frames'][0]['evidence_kind'] == '' and told['frames'][0]['flagged_kinds'] == []
     for frame, m in zip(told['frames'], moments, strict=True):
         picture = cv2.imread(str(folder / frame['picture']))
         assert np.array_equal(picture[..., ::-1], m.image.pixels)  # lossless
@@ -411,8 +416,12 @@ def test_every_caption_of_the_sheet_says_its_p_value():
                 one.verdict, scores={'energy': ScoreValue(-7.0, p_value)},
                 class_name='a very long class name that goes on and on without any end')
             lines = _captions(replace(one, verdict=verdict), -1234.56)
-            assert f'p {p_value:.2g}' in lines[0] and len(lines) == 4
+            assert f'p {p_value:.2g}' in lines[0]
+            assert len(lines) == 4 + verdict.is_ood
+            assert ('unusual: logits' in lines) == verdict.is_ood
             assert all(text_width(line, 9) <= 160 for line in lines)
+    for kind in EvidenceKind:
+        assert text_width(f'unusual: {kind.label}', 9) <= 160
     assert drawn_class('straße', 3) == 'straße' and drawn_class('数字', 3) == 'class 3'
 
 

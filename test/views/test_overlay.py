@@ -24,9 +24,16 @@ from view_samples import (
 
 from nav_monitor_ros.decision.alert.reason import Reason, State
 from nav_monitor_ros.decision.verdict import ScoreValue, Verdict
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.views import colors
 from nav_monitor_ros.views.canvas import Canvas
-from nav_monitor_ros.views.explanation import _sprites, draw_patterns, draw_scores, p_text
+from nav_monitor_ros.views.explanation import (
+    _sprites,
+    draw_evidence_kind,
+    draw_patterns,
+    draw_scores,
+    p_text,
+)
 from nav_monitor_ros.views.overlay import MAX_WIDTH, MIN_WIDTH, draw_overlay
 
 
@@ -218,6 +225,68 @@ def test_p_values_are_written_short(p_value, text):
     assert p_text(p_value) == text
 
 
+def kind_panel(width: int = 250, **changes) -> np.ndarray:
+    pixels = np.zeros((80, width, 3), np.uint8)
+    below = draw_evidence_kind(Canvas(pixels), kind_verdict(**changes))
+    assert below == 56
+    assert not pixels[56:].any()  # the scores follow
+    return pixels
+
+
+def kind_verdict(p_value=0.001, pattern=0.02, energy=0.0005) -> Verdict:
+    scores = {
+        'pattern': ScoreValue(3.0, pattern), 'energy': ScoreValue(1.0, energy),
+        'fused': ScoreValue(9.0, p_value),
+    }
+    kinds = {'pattern': EvidenceKind.FEATURES, 'energy': EvidenceKind.LOGITS}
+    return verdict(scores=scores, p_value=p_value, members=('pattern', 'energy'),
+                   member_kinds=kinds)
+
+
+def test_a_flagged_frame_shows_the_kind_of_its_strongest_evidence_and_others_at_the_threshold():
+    logits = kind_panel()
+    assert (logits != kind_panel(pattern=0.0001)).any()  # features
+    assert (logits != kind_panel(pattern=0.009)).any()  # logits; also features
+    np.testing.assert_array_equal(logits, kind_panel(pattern=0.3))
+    usual = kind_panel(p_value=0.5)
+    assert (usual != logits).any()
+    np.testing.assert_array_equal(usual, kind_panel(p_value=0.4, pattern=0.0001))
+
+
+@pytest.mark.parametrize('kind', EvidenceKind)
+def test_the_kind_of_evidence_fits_the_narrowest_overlay(kind):
+    left_column = int(0.54 * MIN_WIDTH) + 2.5 * 12
+    room = MIN_WIDTH - left_column - 12
+    also = ', '.join(other.label for other in EvidenceKind if other is not kind)
+    canvas = Canvas(np.zeros((20, 20, 3), np.uint8))
+    for line in (f'({kind.meaning})', f'also in {also}'):
+        assert canvas.text_width(line, 8) <= room
+    heading = canvas.text_width('Unusual in  ', 9) + canvas.text_width(kind.label, 9, bold=True)
+    assert heading <= room
+
+
+def test_all_default_scores_and_neurons_are_listed_beside_a_wide_image():
+    names = ('fused', 'pattern', 'relative_mahalanobis', 'channel_means', 'vim', 'energy')
+    scores = {name: ScoreValue(1.0, 0.5) for name in names}
+    pictures = [
+        draw_overlay(
+            photograph(30, 120), verdict(scores={**scores, 'energy': ScoreValue(1.0, energy)}), OK
+        ) for energy in (0.5, 0.01)
+    ]
+    assert (pictures[0] != pictures[1]).any()  # the last score is there
+    z = np.zeros(128)
+    z[:8] = np.arange(9, 1, -1)
+    last = z.copy()
+    last[7] = 1.5
+    pictures = [
+        draw_overlay(
+            photograph(30, 120),
+            verdict(scores=scores, explanation=replace(explanation(128), z=deviations)), OK,
+        ) for deviations in (z, last)
+    ]
+    assert (pictures[0] != pictures[1]).any()  # the eighth neuron is there
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -228,14 +297,22 @@ def test_p_values_are_written_short(p_value, text):
     alert=st.sampled_from([OK, SUSPECT, OOD, replace(STALE, detail='ä\n\0')]),
     width=st.integers(-5, 1400),
     bare=st.booleans(),
+    kind=st.sampled_from(EvidenceKind),
 )
-@example((1, 3000), 2048, 'x' * 500, (1e30, np.inf, 1e-30, 1e-30, 1.0), 1, OOD, 640, False)
-@example((3000, 1), 2047, '信号', (-1e30, -np.inf, 0.0, 0.0, 0.0), 20, OK, 320, False)
-def test_overlay_is_drawn_whatever_comes(shape, size, name, numbers, count, alert, width, bare):
+@example((1, 3000), 2048, 'x' * 500, (1e30, np.inf, 1e-30, 1e-30, 1.0), 1, OOD, 640, False,
+         EvidenceKind.LOGITS)
+@example((3000, 1), 2047, '信号', (-1e30, -np.inf, 0.0, 0.0, 0.0), 20, OK, 320, False,
+         EvidenceKind.EARLY_LAYERS)
+def test_overlay_is_drawn_whatever_comes(
+    shape, size, name, numbers, count, alert, width, bare, kind
+):
     why = explanation(size)
     why = replace(why, values=np.full(size, numbers[0]), z=np.full(size, numbers[1]))
     scores = {f'score_{i}': ScoreValue(numbers[2], numbers[3]) for i in range(count)}
-    said = Verdict(0, name, numbers[4], (), scores, 'score_0', numbers[2], why)
+    said = Verdict(
+        0, name, numbers[4], (), scores, 'score_0', numbers[2], explanation=why,
+        member_kinds={'score_0': kind},
+    )
     for image in (photograph(*shape), photograph(*shape)[::-1, ::2], photograph(*shape)[:, :, 0]):
         picture = draw_overlay(image, None if bare else said, alert, width=width)
         assert picture.dtype == np.uint8 and picture.flags.c_contiguous

@@ -36,7 +36,7 @@ def verdict(*, p_value: float = 0.001, size: int = 128, **changes) -> Verdict:
     scores = {'pattern': ScoreValue(3.0, 0.02), 'fused': ScoreValue(9.0, p_value)}
     whole = Verdict(
         3, 'stop', 0.91, ((3, 0.91), (1, 0.05)), scores, 'fused', 0.01,
-        explanation(size, on=(3,), off=(8,)),
+        explanation=explanation(size, on=(3,), off=(8,)),
     )
     return replace(whole, **changes)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.decision.alert.reason import Alert, State
 from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus
 LEVELS = {State.OK: OK, State.SUSPECT: WARN, State.OOD: ERROR, State.INVALID: ERROR}
@@ -46,6 +47,11 @@ def value_text(value: object) -> str:
     return f'{value:.6g}' if isinstance(value, float) else str(value)
 
 
+def kind_text(kind: EvidenceKind | None) -> str:
+    """Return a kind of evidence as a value; '' if it is unknown."""
+    return '' if kind is None else kind.value
+
+
 def _verdict_values(verdict: Verdict) -> dict[str, object]:
     values: dict[str, object] = {
         'class': verdict.class_name,
@@ -56,6 +62,8 @@ def _verdict_values(verdict: Verdict) -> dict[str, object]:
         'decisive_score': verdict.decisive,
         'frame_is_ood': verdict.is_ood,
         'fired_score': verdict.strongest_member,
+        'evidence_kind': kind_text(verdict.evidence_kind),
+        'flagged_kinds': ' '.join(map(kind_text, verdict.flagged_kinds)),
         'why': verdict.why,
     }
     for name, value in verdict.scores.items():

@@ -19,6 +19,7 @@ from std_msgs.msg import Float32  # noqa: E402
 from vision_msgs.msg import Classification, LabelInfo  # noqa: E402
 
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS  # noqa: E402
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -142,6 +143,13 @@ def test_strange_images_alert_with_the_explanation(trusted):
     assert float(told['p_value']) <= float(told['p_threshold'])
     assert told['fired_score'] in FUSED_MEMBERS and told['why'].startswith(told['fired_score'])
     assert 'neurons differ from the nearest pattern' in told['why']
+    kind = EvidenceKind(told['evidence_kind'])
+    assert kind is SCORES[told['fired_score']].evidence_kind
+    assert kind.sentence_part in told['why']
+    assert set(told['flagged_kinds'].split()) == {
+        SCORES[name].evidence_kind.value for name in {*FUSED_MEMBERS} - {'channel_means'}
+        if float(told[f'p_value/{name}']) <= float(told['p_threshold'])
+    }
     # Scores that nobody asked for are not computed.
     assert {key for key in told if key.startswith('score/')} == {
         f'score/{name}' for name in ({*FUSED_MEMBERS, 'fused'} - {'channel_means'})
