@@ -10,7 +10,7 @@ from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.layers import early_layers, names_of
+from nav_monitor_ros.perception.network.layers import early_layers, names_of, watched_inputs
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
@@ -23,7 +23,8 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
     Raises:
         NavMonitorError: A score or option does not exist.
     """
-    early = early_layers(classifier.layers)
+    # A network whose weights are not in modules has no known inputs.
+    watched = watched_inputs(classifier.inputs) or early_layers(classifier.layers)
     # All by default; those that do not apply to the network are removed later.
     wanted = {name: {} for name in SCORES} if options.scores is None else options.scores
     scores = {}
@@ -31,8 +32,8 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
         chosen = dict(settings)
         if SCORES.get(name) is ChannelMeans:
             # The score reads the means by the names of their layers.
-            named = names_of(classifier.layers, chosen.get('layers') or ())
-            chosen['layers'] = named or early
+            named = names_of(classifier.layers, chosen.get('layers') or (), classifier.inputs)
+            chosen['layers'] = named or watched
         scores[name] = make_score(
             name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
         )

@@ -117,8 +117,9 @@ class Box(Score):
                 self.low[label, empty[label]] = self.low[label, first]
                 self.high[label, empty[label]] = self.high[label, first]
         _, variance = self._moments.variance()
-        floor = 1e-4 * max(float(variance.mean()), 1e-12)
-        self.scale = np.sqrt(np.maximum(variance, floor)).astype(np.float32)
+        # Constant features have no scale: the unit is then that of the features.
+        typical = float(variance.mean()) or 1.0
+        self.scale = np.sqrt(np.maximum(variance, 1e-4 * typical)).astype(np.float32)
         self._without_images = np.flatnonzero(alone)
 
     def score(self, batch: Activations) -> np.ndarray:

@@ -68,7 +68,9 @@ class DecisionBoundaryDistance(Score):
         norm = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
         lead = logits.max(axis=1, keepdims=True) - logits
         boundaries = (lead / self._gaps[batch.predicted]).sum(axis=1) / (self.classes - 1)
-        return -boundaries / np.maximum(norm, 1e-8)
+        # Features equal to the mean have no distance to it, apart from rounding.
+        rounding = np.finfo(np.float32).eps * np.linalg.norm(self.mean.astype(np.float64))
+        return -boundaries / np.maximum(norm, rounding or 1.0)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the mean."""

@@ -117,7 +117,7 @@ class NearestNeighbours(Score):
 def _unit(features: np.ndarray) -> np.ndarray:
     """Return features (N, D) scaled to length 1, float32; zero stays zero."""
     norm = np.sqrt(np.square(features, dtype=np.float64).sum(axis=1, keepdims=True))
-    return (features / np.maximum(norm, 1e-12)).astype(np.float32)
+    return (features / np.where(norm > 0, norm, 1.0)).astype(np.float32)
 
 
 def _words(rows: np.ndarray) -> np.ndarray:

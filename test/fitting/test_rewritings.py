@@ -169,7 +169,7 @@ def test_a_factor_moved_between_the_layers_of_a_transformer_changes_nothing(fact
 
 def exported(network: nn.Module, path) -> OnnxClassifier:
     """Return a network as ``nav_monitor export`` writes it."""
-    export_onnx(Classifier(network, tiny.PREPROCESS), path, passes=0)
+    export_onnx(Classifier(copy.deepcopy(network), tiny.PREPROCESS), path, passes=0)
     return OnnxClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME))
 
 
@@ -195,7 +195,7 @@ def test_a_network_in_onnx_form_is_judged_as_in_torch(kind, form, tmp_path):
 
 
 def test_very_negative_logits_do_not_turn_vim_into_energy():
-    plan = PLANS[0]
+    plan = Plan(seed=0)
     shifted = copy.deepcopy(layers(plan))
     with torch.no_grad():
         shifted['head'].bias -= 82
