@@ -47,6 +47,8 @@ class Activations:
     background: np.ndarray | None = None
     # float32 (N,), the logit of the background class, if the network has one; shifted by the same
     # number as the other logits
+    image_ids: np.ndarray | None = None
+    # uint64 (N,), equal for images of equal pixels, if these are known
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -66,6 +68,7 @@ class Activations:
             {name: maps[index] for name, maps in self.maps.items()},
             None if self.samples is None else self.samples[index],
             None if self.background is None else self.background[index],
+            None if self.image_ids is None else self.image_ids[index],
         )
 
     @staticmethod
@@ -77,6 +80,7 @@ class Activations:
             {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
             samples=_joined([part.samples for part in parts]),
             background=_joined([part.background for part in parts]),
+            image_ids=_joined([part.image_ids for part in parts]),
         )
 
 

@@ -34,6 +34,7 @@ class React(Score):
     """
 
     name = 'react'
+    extends = 'energy'
     options_type = ReactOptions
     options: ReactOptions
     _sample_attributes = ('clip',)

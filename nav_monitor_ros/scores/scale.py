@@ -34,6 +34,7 @@ class Scale(Score):
     """
 
     name = 'scale'
+    extends = 'energy'
     options_type = ScaleOptions
     options: ScaleOptions
 

@@ -309,7 +309,7 @@ class Vit(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         tokens = self.patches(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.token.expand(len(images), -1, -1), tokens], 1) + self.position
+        tokens = torch.cat([self.token.expand(images.shape[0], -1, -1), tokens], 1) + self.position
         for block in self.blocks:
             tokens = block(tokens)
         return self.head(self.norm(tokens)[:, 0])
