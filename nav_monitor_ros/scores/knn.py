@@ -136,5 +136,7 @@ def _kth_distance(
     points: np.ndarray, bank: np.ndarray, bank_squares: np.ndarray, k: int
 ) -> np.ndarray:
     squares = bank_squares - 2 * (points @ bank.T)
-    kth = np.partition(squares, k - 1, axis=1)[:, k - 1].astype(np.float64)
-    return np.sqrt(np.maximum(kth + np.square(points, dtype=np.float64).sum(axis=1), 0.0))
+    nearest = np.argpartition(squares, k - 1, axis=1)[:, :k]
+    # Again as a difference: nearby points lose their digits in the difference of squares.
+    away = points[:, None] - bank[nearest]
+    return np.sqrt(np.square(away, dtype=np.float64).sum(axis=2).max(axis=1))

@@ -76,25 +76,36 @@ def layers_of(plan: Plan) -> Layers:
         layers['hidden'] = nn.Linear(width, plan.hidden, bias=plan.bias)
         width = plan.hidden
     layers['head'] = nn.Linear(width, CLASSES, bias=plan.bias)
+    if plan.normalised:
+        _measure_norms(Blocks(plan, layers))
     layers = {name: layer.eval() for name, layer in layers.items()}
     _train_head(Blocks(plan, layers), layers['head'])
     return layers
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels)
+    norm = nn.BatchNorm2d(channels, momentum=None)
     with torch.no_grad():
-        norm.running_mean.normal_(0, 0.2)
-        norm.running_var.uniform_(0.2, 1)
         norm.weight.uniform_(0.5, 1.5)
         norm.bias.normal_(0, 0.3)
     return norm
 
 
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, labels = tiny.images(100, 300)
+    batch = np.stack([tiny.PREPROCESS.apply(image) for image in pixels])
+    return torch.from_numpy(batch), torch.from_numpy(labels)
+
+
+def _measure_norms(network: nn.Module) -> None:
+    """Set the means and variances of the batch norms."""
+    with torch.no_grad():
+        network.train()(_batch()[0])
+
+
 def _train_head(network: nn.Module, head: nn.Module) -> None:
     """Set a head by least squares, without an optimiser."""
-    pixels, labels = tiny.images(100, 300)
-    batch = torch.from_numpy(np.stack([tiny.PREPROCESS.apply(image) for image in pixels]))
+    batch, labels = _batch()
     entering = []
     with head.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0])):
         with torch.no_grad():
@@ -105,7 +116,7 @@ def _train_head(network: nn.Module, head: nn.Module) -> None:
         columns.append(torch.ones(len(features), 1))
     extended = torch.cat(columns, 1)
     ridge = 1e-3 * extended.square().mean() * len(features) * torch.eye(extended.shape[1])
-    targets = 8 * torch.eye(CLASSES, dtype=torch.float64)[torch.from_numpy(labels)]
+    targets = 8 * torch.eye(CLASSES, dtype=torch.float64)[labels]
     solution = torch.linalg.solve(extended.T @ extended + ridge, extended.T @ targets)
     with torch.no_grad():
         head.weight.copy_(solution[: features.shape[1]].T)

@@ -99,9 +99,10 @@ def differences(one: Judged, other: Judged) -> list[str]:
         ranked = one.calibration_scores(name)
         # A score near 0 has the size of its spread.
         band = TOLERANCE * np.maximum(np.abs(expected), ranked.std())
-        away = np.abs(other.scores[name] - expected) / band
-        if not away.max() <= 1:
-            found.append(f'{name} by {TOLERANCE * away.max():.1e}')
+        away = np.abs(other.scores[name] - expected)
+        if not (away <= band).all():
+            worst = np.max(away / np.maximum(band, 1e-30))
+            found.append(f'{name} by {TOLERANCE * worst:.1e}')
         nearest = np.abs(ranked[None] - expected[:, None]).min(axis=1)
         changed = (one.flagged(name) != other.flagged(name)) & (nearest > band)
         if changed.any():

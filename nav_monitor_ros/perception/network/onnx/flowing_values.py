@@ -18,6 +18,7 @@ _MIXED = 2  # a product of two such tensors, as in attention, without weights af
 _CONVOLUTIONS = {'Conv', 'ConvTranspose'}
 _PRODUCTS = {'MatMul', 'Gemm', 'Einsum', 'Attention'}
 _SAME = {'Identity', 'Cast', 'Dropout'}
+_LENGTHS = {'Shape', 'Size'}  # do not depend on the pixels
 _RESHAPING = {'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Transpose'}
 
 Shape = Sequence[int | None]
@@ -45,15 +46,18 @@ def flowing_values(
     taken: set[str] = set()
     for node in nodes:
         given = [name for name in node.input if name in kinds]
-        if not given:
+        if not given or node.op_type in _LENGTHS:
             continue
         kind = max(kinds[name] for name in given)
         convolves = node.op_type in _CONVOLUTIONS
         if convolves or (node.op_type in _PRODUCTS and len(given) == 1):
             if kind == _WEIGHTED:
                 tensor = _source(given[0], convolves, producers, shapes, batch)
-                name = next((names[output] for output in node.output if output in names), '')
-                if tensor is not None and tensor not in found and name and name not in taken:
+                name = names.get(node.output[0], node.name or node.output[0])
+                if (
+                    tensor is not None and tensor not in found and name not in taken
+                    and name.isprintable()
+                ):
                     taken.add(name)
                     shape = tuple(int(length or 0) for length in shapes[tensor][1:])
                     found[tensor] = Layer(
