@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -40,12 +40,23 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
     return scores
 
 
-def fusion_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
-    """Return the names of the fused scores."""
+def fusion_members(
+    scores: Mapping[str, Score], options: FitOptions, degenerate: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the names of the fused scores.
+
+    Args:
+        scores: Scores that are fitted.
+        options: Options of the fit; members that are named there are fused in any case.
+        degenerate: Names of scores that carry no information.
+    """
     if options.fuse is not None:
         return options.fuse
-    members = tuple(name for name in FUSED_MEMBERS if name in scores)
-    return members or tuple(name for name, score in scores.items() if not score.windowed)
+    informative = [
+        name for name, score in scores.items() if not score.windowed and name not in degenerate
+    ]
+    members = tuple(name for name in FUSED_MEMBERS if name in informative)
+    return members or tuple(informative)
 
 
 def require_fusion_members(

