@@ -18,7 +18,6 @@ from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 
-
 # Parts of the provenance that the notes tell.
 NOTED = ('left_out', 'degenerate')
 

@@ -15,7 +15,6 @@ from nav_monitor_ros.scores.energy import free_energy
 from nav_monitor_ros.scores.moments import Scatter
 from nav_monitor_ros.scores.score_options import option
 
-
 _ROUNDING = 1e-6  # of single precision, relative to the length of the features
 
 

@@ -2,8 +2,8 @@
 
 A network can be written in many ways without changing its function. A number added to all logits
 changes no probability, and a positive factor can be moved from the features into the weights of the
-head. The monitor must not depend on either, so logits have the mean 0, and features have the unit in
-which the rows of the head's centred weights have the root mean square length 1.
+head. The monitor must not depend on either. Therefore logits have the mean 0, and features have the
+unit in which the rows of the head's centred weights have the root mean square length 1.
 """
 
 from __future__ import annotations

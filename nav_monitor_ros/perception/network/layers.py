@@ -128,9 +128,8 @@ def watched_inputs(inputs: Sequence[Layer]) -> tuple[str, ...]:
             stages.setdefault(round(math.log2(layer.size)), []).append(layer)
     if stages:
         return tuple(_narrow(stage)[-1].name for stage in stages.values())
-    tokens = [layer for layer in inputs if len(layer.shape) == 2]
+    tokens = _narrow([layer for layer in inputs if len(layer.shape) == 2])
     if tokens:
-        tokens = _narrow(tokens)
         places = [round(depth * (len(tokens) - 1)) for depth in DEPTHS]
         return tuple(dict.fromkeys(tokens[place].name for place in places))
     return tuple(layer.name for layer in inputs[-2:-1] or inputs[-1:])
@@ -138,7 +137,7 @@ def watched_inputs(inputs: Sequence[Layer]) -> tuple[str, ...]:
 
 def _narrow(layers: Sequence[Layer]) -> Sequence[Layer]:
     """Return the layers with few channels."""
-    most = max(WIDEST, min(layer.channels for layer in layers))
+    most = max(WIDEST, min((layer.channels for layer in layers), default=0))
     return [layer for layer in layers if layer.channels <= most]
 
 

@@ -41,9 +41,9 @@ Output = tuple[str, 'tuple[int, ...]']  # tensor, and the axes over which the me
 class OnnxClassifier:
     """A network's graph with its preprocessing, whose layers can be tapped.
 
-    Logits, features, head, channel means and maps are those of ``Classifier``. Every set of outputs has
-    its own graph, compiled on first use, so that the backend can fuse operations whose results are
-    not requested.
+    Logits, features, head, channel means and maps are those of ``Classifier``. Every set of outputs
+    has its own graph, compiled on first use, so that the backend can fuse operations whose results
+    are not requested.
 
     Not thread-safe: a single thread must run it and set its taps.
     """

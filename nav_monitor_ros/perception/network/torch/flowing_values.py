@@ -47,7 +47,7 @@ class ModuleInput:
     batch_axis: int  # 0, or 1 for tokens that come first
 
     def taken(self, value: torch.Tensor) -> torch.Tensor:
-        """Return a module's input as (N, *shape): batch axis first, windows of an image together."""
+        """Return a module's input as (N, *shape), batch axis first, windows put together."""
         value = value.movedim(self.batch_axis, 0) if self.batch_axis else value
         shape = self.layer.shape
         return value if value.shape[1:] == shape else value.reshape(-1, *shape)

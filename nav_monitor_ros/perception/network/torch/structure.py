@@ -43,9 +43,9 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
         input_shape: (channels, height, width) of one preprocessed image.
 
     Returns:
-        Layers, the values between them, the classification head, the number of classes, and the form of the outputs. The
-        head is the last executed linear layer whose output is the network's output, possibly
-        through a softmax, log-softmax or sigmoid at any temperature.
+        Layers, the values that enter them, the classification head, the number of classes, and the
+        form of the outputs. The head is the last executed linear layer whose output is the
+        network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
