@@ -189,8 +189,8 @@ class FlowingValues(TorchFunctionMode):
         if len(value) != count:
             return None
         layer = Layer(0, '', '', tuple(value.shape[1:]), channels_last)
-        exact = value.detach().double()
-        means = exact.mean(layer.position_axes) if layer.position_axes else exact
+        value = value.detach().float()
+        means = (value.mean(layer.position_axes) if layer.position_axes else value).double()
         length = float(means.norm())
         if not 0 < length < math.inf:
             return None
