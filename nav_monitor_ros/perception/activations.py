@@ -12,8 +12,8 @@ import numpy as np
 class Head:
     """The last linear layer: ``logits = entering(features) @ weight.T + bias``.
 
-    In canonical form: the mean over the classes is 0, and the rows of the weights have the root
-    mean square length 1.
+    Scores get it in canonical form: the mean over the classes is 0, and the rows of the weights
+    have the root mean square length 1.
     """
 
     weight: np.ndarray  # float32 (C, D)
@@ -47,6 +47,8 @@ class Activations:
     background: np.ndarray | None = None
     # float32 (N,), the logit of the background class, if the network has one; shifted by the same
     # number as the other logits
+    shift: np.ndarray | None = None
+    # float64 (N,), the mean that was subtracted from the network's own logits, if known
     image_ids: np.ndarray | None = None
     # uint64 (N,), equal for images of equal pixels, if these are known
 
@@ -68,6 +70,7 @@ class Activations:
             {name: maps[index] for name, maps in self.maps.items()},
             None if self.samples is None else self.samples[index],
             None if self.background is None else self.background[index],
+            None if self.shift is None else self.shift[index],
             None if self.image_ids is None else self.image_ids[index],
         )
 
@@ -80,6 +83,7 @@ class Activations:
             {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
             samples=_joined([part.samples for part in parts]),
             background=_joined([part.background for part in parts]),
+            shift=_joined([part.shift for part in parts]),
             image_ids=_joined([part.image_ids for part in parts]),
         )
 

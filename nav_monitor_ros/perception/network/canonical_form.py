@@ -8,9 +8,11 @@ unit in which the rows of the head's centred weights have the root mean square l
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from nav_monitor_ros.perception.activations import Head
+from nav_monitor_ros.perception.activations import Activations, Head
 
 
 def centred(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,8 +33,8 @@ def centred(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def class_logits(
     outputs: np.ndarray, columns: list[int], background: int | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the centred logits of the classes, and the logit of the background class.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the centred logits of the classes, their means, and the background class's logit.
 
     Args:
         outputs: float32 (..., outputs), logits of all outputs of a network.
@@ -40,38 +42,50 @@ def class_logits(
         background: Output of the background class; None without one.
 
     Returns:
-        float32 (..., C), and float32 (...,), which is shifted by the same number; None without a
-        background class.
+        float32 (..., C); float64 (...,); and float32 (...,), which is shifted by the same number,
+        None without a background class.
     """
     if background is None:
-        return centred(outputs)[0], None
+        return *centred(outputs), None
     logits, mean = centred(outputs[..., columns])
     with np.errstate(invalid='ignore'):
-        return logits, (outputs[..., background] - mean).astype(np.float32)
+        return logits, mean, (outputs[..., background] - mean).astype(np.float32)
 
 
-def canonical_head(
-    weight: np.ndarray, bias: np.ndarray, *, rectified: bool = False
-) -> tuple[Head, float]:
+def canonical_head(own: Head) -> tuple[Head, float]:
     """Return the head in canonical form, and the unit of its features.
 
     Args:
-        weight: float (C, D), of the network's last linear layer.
-        bias: float (C,).
-        rectified: Whether a ReLU lies between the monitored features and the layer.
+        own: The last linear layer as the network has it.
 
     Returns:
         The head, which gives centred logits from features times the unit; and this unit, the root
         mean square length of the rows of the centred weights (1 if they are 0 or not finite).
     """
-    weight = weight.astype(np.float64) - weight.mean(axis=0, dtype=np.float64)
-    bias = bias.astype(np.float64) - bias.mean(dtype=np.float64)
+    weight = own.weight.astype(np.float64) - own.weight.mean(axis=0, dtype=np.float64)
+    bias = own.bias.astype(np.float64) - own.bias.mean(dtype=np.float64)
     unit = float(np.sqrt(np.square(weight).sum() / len(weight)))
     if not (np.isfinite(unit) and unit > 0):
         unit = 1.0
-    return Head(
-        (weight / unit).astype(np.float32), bias.astype(np.float32), rectified=rectified
+    return replace(
+        own, weight=(weight / unit).astype(np.float32), bias=bias.astype(np.float32)
     ), unit
+
+
+def own_form(activations: Activations, unit: float) -> Activations:
+    """Return activations as the network itself gives them, for methods that depend on it.
+
+    Args:
+        activations: As a running network hands them out.
+        unit: Unit of their features.
+    """
+    logits, shift = activations.logits, activations.shift
+    return replace(
+        activations,
+        logits=logits if shift is None else (logits + shift[:, None]).astype(np.float32),
+        features=activations.features / np.float32(unit),
+        shift=None,
+    )
 
 
 def agree(features: np.ndarray, entering: np.ndarray) -> bool:

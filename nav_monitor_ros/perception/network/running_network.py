@@ -31,6 +31,8 @@ class RunningNetwork(Protocol):
     width: int  # number of monitored neurons
     engine: Engine
     head: Head | None  # the last layer's weights if they act on the monitored features
+    own_head: Head | None  # the same as the network has them, not in canonical form
+    unit: float  # factor on the network's own features
 
     def __call__(self, batch: np.ndarray) -> Activations:
         """Run one forward pass over float32 (N, channels, height, width)."""

@@ -104,8 +104,11 @@ class OnnxClassifier:
         self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
         self._compiled_for = {threads: self._compiled}  # compiled graphs by number of threads
         self._outputs = self._wanted()
-        # Weights of the last layer if they act on the monitored features, and the features' unit.
-        self.head, self._unit = self._head_of_monitored()
+        self.unit = 1.0  # factor on the features
+        self.head: Head | None = None
+        self.own_head = self._head_of_monitored()
+        if self.own_head is not None:
+            self.head, self.unit = canonical_head(self.own_head)
         if graph.form is None:
             graph.note_form(self._seen_form())
         if not graph.described and graph.batch in (None, 1):
@@ -126,17 +129,17 @@ class OnnxClassifier:
         logits, features = _rows(next(values)), next(values)
         if self.layer == PENULTIMATE:
             features = _rows(features)
-        if self._unit is not None:
-            features = features * self._unit
+        if self.unit != 1:
+            features = features * np.float32(self.unit)
         if self._graph.form is not None:
             logits = logits_of(logits, self._graph.form)
-        logits, background = class_logits(logits, self._columns, self.background)
+        logits, shift, background = class_logits(logits, self._columns, self.background)
         means = {name: next(values) for name in self._watched}
         samples = next(values) if self._passes else None
         maps = {name: next(values) for name in self._taps}
         if samples is not None:
             samples = class_logits(samples, self._columns, self.background)[0]
-        return Activations(logits, features, means, maps, samples, background)
+        return Activations(logits, features, means, maps, samples, background, shift)
 
     def watch(self, layers: Iterable[LayerId]) -> None:
         """Yield the channel means of additional layers in every forward pass.
@@ -228,28 +231,25 @@ class OnnxClassifier:
             'torchvision:NAME or package.module:factory, with its weights'
         )
 
-    def _head_of_monitored(self) -> tuple[Head | None, np.float32 | None]:
-        """Return the head if it acts on the monitored features (or their ReLU), and their unit."""
+    def _head_of_monitored(self) -> Head | None:
+        """Return the network's own head if it acts on the monitored features (or their ReLU)."""
         found, entering = self._graph.head(), self._graph.entering
         if found is None or entering is None:
-            return None, None
+            return None
         rectified = False
         if self.layer != PENULTIMATE:
             if self.width != found.weight.shape[1]:
-                return None, None
+                return None
             shape = (1 if self._graph.batch else 4, *self.input_shape)
             probe = np.random.default_rng(0).random(shape, dtype=np.float32)
             features, before = self._run((self._features, (entering, ())), probe)
             before = _rows(before)
             if features.shape != before.shape:
-                return None, None
+                return None
             rectified = not agree(features, before)
             if rectified and not agree(np.maximum(features, 0), before):
-                return None, None
-        head, unit = canonical_head(
-            found.weight[self._columns], found.bias[self._columns], rectified=rectified
-        )
-        return head, np.float32(unit)
+                return None
+        return Head(found.weight[self._columns], found.bias[self._columns], rectified=rectified)
 
     def _seen_form(self) -> str:
         """Return the form of the outputs from their values; softmax has many spellings."""

@@ -130,7 +130,8 @@ class Classifier:
         self._before_dropout: torch.Tensor | None = None
         # By outputs and number of images.
         self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}
-        self._unit: np.float32 | None = None  # factor on the features; None for 1
+        self.unit = 1.0  # factor on the features
+        self.own_head: Head | None = None  # the head in the network's own form
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -160,16 +161,17 @@ class Classifier:
             raise
         except BaseException as error:
             raise stopped(f'the network {type(self._network).__qualname__}', error) from error
-        logits, background = class_logits(found['logits'], self._columns, self.background)
+        logits, shift, background = class_logits(found['logits'], self._columns, self.background)
         features, samples = found['features'], found.get('samples')
         return Activations(
             logits,
-            features if self._unit is None else features * self._unit,
+            features if self.unit == 1 else features * np.float32(self.unit),
             {name: found[f'mean/{name}'] for name in self._watched},
             {name: found[f'map/{name}'] for name in self._taps},
             None if samples is None
             else class_logits(samples, self._columns, self.background)[0],
             background,
+            shift,
         )
 
     def watch(self, layers: Iterable[LayerId]) -> None:
@@ -413,9 +415,9 @@ class Classifier:
         linear = self._modules[self._head_name]
         weight = to_numpy(linear.weight)
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else to_numpy(linear.bias)
-        scale = np.float64(self._scale)
-        head, unit = canonical_head(
+        scale = np.float32(self._scale)
+        self.own_head = Head(
             scale * weight[self._columns], scale * bias[self._columns], rectified=not direct
         )
-        self._unit = np.float32(unit)
+        head, self.unit = canonical_head(self.own_head)
         return head
