@@ -95,13 +95,14 @@ def test_channels_may_come_last():
 class Attending(nn.Module):
     """Attention over 16 tokens, by a module of torch or by functions on a module's weights."""
 
-    def __init__(self, *, batch_first=True, functions=False, windows=1):
+    def __init__(self, *, batch_first=True, functions=False, windows=1, named=False):
         super().__init__()
         torch.manual_seed(0)
         self.patches, self.norm = nn.Conv2d(3, 8, 3, stride=3), nn.LayerNorm(8)
         self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
         self.mlp, self.head = nn.Linear(8, 12), nn.Linear(12, 3)
         self.functions, self.windows, self.batch_first = functions, windows, batch_first
+        self.named = named
 
     def forward(self, images):
         tokens = self.patches(images).flatten(2).transpose(1, 2)
@@ -112,9 +113,12 @@ class Attending(nn.Module):
             parts = normed.reshape(-1, normed.shape[1] // self.windows, 8)
             packed = functional.linear(
                 parts, self.attention.in_proj_weight, self.attention.in_proj_bias)
-            mixed = functional.scaled_dot_product_attention(*packed.chunk(3, -1))
+            query, key, value = packed.chunk(3, -1)
+            mixed = (query @ key.mT).softmax(-1) @ value
             out = self.attention.out_proj
             attended = functional.linear(mixed, out.weight, out.bias).reshape(normed.shape)
+        elif self.named:
+            attended = self.attention(query=normed, key=normed, value=normed)[0]
         else:
             attended = self.attention(normed, normed, normed, need_weights=False)[0]
         hidden = torch.relu(self.mlp(tokens + attended))
@@ -123,6 +127,7 @@ class Attending(nn.Module):
 
 @pytest.mark.parametrize(('options', 'first'), [
     ({}, 'attention:input'), ({'batch_first': False}, 'attention:input'),
+    ({'named': True}, 'attention:input'),
 ])
 def test_attention_is_a_layer_with_weights(options, first):
     classifier = running(Attending(**options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from nav_monitor_ros.perception.network.layers import (
 )
 from nav_monitor_ros.perception.network.logits import LOGITS, torch_logits_of
 from nav_monitor_ros.perception.network.torch.device import set_precision
+from nav_monitor_ros.perception.network.torch.flowing_values import first_tensor
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.network.torch.tensors import (
@@ -353,10 +354,14 @@ class Classifier:
             )
         place = self._inputs[name]
 
-        def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            keep(place.taken(inputs[0]))
+        def hook(
+            _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        ) -> None:
+            value = first_tensor(inputs, named)
+            assert value is not None  # as in the probing pass
+            keep(place.taken(value))
 
-        return self._modules[place.module].register_forward_pre_hook(hook)
+        return self._modules[place.module].register_forward_pre_hook(hook, with_kwargs=True)
 
     def _keep(self, name: str) -> Keep:
         def keep(value: torch.Tensor) -> None:

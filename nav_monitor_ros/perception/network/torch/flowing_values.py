@@ -82,7 +82,7 @@ class FlowingValues(TorchFunctionMode):
         self._kinds[images] = _IMAGE
         self._flowing: list[tuple[str, _Value]] = []  # module ('' if unknown), value
         self._entered: dict[str, list[_Value]] = {}  # module -> its input, in possible layouts
-        self._inside = 0  # number of running layers with weights
+        self._running: list[bool] = []  # layers with weights: whether they take such a value
 
     def watch(self, modules: Mapping[str, nn.Module]) -> list[torch.utils.hooks.RemovableHandle]:
         """Record the inputs of modules; return the hooks, to be removed after the pass."""
@@ -91,7 +91,9 @@ class FlowingValues(TorchFunctionMode):
             if not name:
                 continue
             weighted = isinstance(module, _WEIGHTS)
-            handles.append(module.register_forward_pre_hook(self._before(name, module, weighted)))
+            handles.append(module.register_forward_pre_hook(
+                self._before(name, module, weighted), with_kwargs=True
+            ))
             if weighted:
                 handles.append(module.register_forward_hook(self._after))
         return handles
@@ -141,31 +143,32 @@ class FlowingValues(TorchFunctionMode):
         return returned
 
     def _before(self, name: str, module: nn.Module, weighted: bool):
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            value = next(_tensors(inputs), None)
-            if value is None or value not in self._kinds:
-                self._inside += weighted
+        convolves = isinstance(module, _ConvNd)
+        layouts = (False,) if convolves else (True,) if weighted else (False, True)
+
+        def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            value = first_tensor(inputs, named)
+            kind = None if value is None else self._kinds.get(value)
+            if weighted:
+                self._running.append(kind is not None)
+            if value is None or kind is None:
                 return
-            first = isinstance(module, _ConvNd)
-            layouts = (False,) if first else (True,) if weighted else (False, True)
             self._entered[name] = [
                 found for last in layouts if (found := self._value(value, last)) is not None
             ]
-            if weighted:
-                self._inside += 1
-                if self._kinds[value] == _WEIGHTED and self._entered[name]:
-                    self._flowing.append((name, self._entered[name][0]))
+            if weighted and kind == _WEIGHTED and self._entered[name]:
+                self._flowing.append((name, self._entered[name][0]))
 
         return hook
 
     def _after(self, _module: nn.Module, _inputs: object, output: object) -> None:
-        self._inside -= 1
-        for tensor in _tensors((output,)):
-            self._kinds[tensor] = _WEIGHTED
+        if self._running.pop():
+            for tensor in _tensors((output,)):
+                self._kinds[tensor] = _WEIGHTED
 
     def _note_function(self, func: Callable[..., Any], value: torch.Tensor, kind: int) -> None:
         """Record the input of a function with weights, unless it is that of a recorded module."""
-        if self._inside or kind != _WEIGHTED:
+        if self._running or kind != _WEIGHTED:
             return
         found = self._value(value, func not in _CONVOLUTIONS)
         if found is not None:
@@ -204,6 +207,11 @@ class FlowingValues(TorchFunctionMode):
                 if entered.same(value):
                     return name, entered
         return None
+
+
+def first_tensor(inputs: Sequence[Any], named: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return the first tensor that a module gets, by position or by name; None without one."""
+    return next(_tensors((*inputs, *named.values())), None)
 
 
 def _tensors(values: Any) -> Iterator[torch.Tensor]:
