@@ -34,7 +34,7 @@ from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.perception.network.backends import ENGINES, TORCH, Engine, usable_here
-from nav_monitor_ros.perception.network.layers import early_layers
+from nav_monitor_ros.perception.network.layers import watched_inputs
 from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.export import export_onnx
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
@@ -188,7 +188,7 @@ def resnet18() -> dict[str, RunningNetwork]:
         if engine.backend != TORCH and usable_here(engine):
             networks[str(engine)] = OnnxClassifier(graph, preprocess, engine=engine)
     for one in networks.values():
-        one.watch(early_layers(network.layers))
+        one.watch(watched_inputs(network.inputs))
     return networks
 
 

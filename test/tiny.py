@@ -60,6 +60,18 @@ def strange(seed: int, count: int) -> np.ndarray:
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
+def centred(logits) -> np.ndarray:
+    """Return logits (..., C) as they are handed out: their mean is 0."""
+    logits = np.asarray(logits, np.float64)
+    return logits - logits.mean(axis=-1, keepdims=True)
+
+
+def unit_of(weight) -> float:
+    """Return the factor on the features of a network with these weights of the head, (C, D)."""
+    rows = centred(np.asarray(weight).T).T
+    return float(np.sqrt(np.square(rows).sum(axis=1).mean()))
+
+
 def source(seed: int, count: int, **options) -> ImageSource:
     return from_arrays(f'tiny-{seed}', *images(seed, count), **options)
 

@@ -67,7 +67,7 @@ class BundleTarget(Target):
         ]
         self._place = folder / 'bundle'
         self._outside = folder.parent / f'{folder.name}-outside'
-        self._outside.write_text('schema: 2\n')
+        self._outside.write_text('schema: 3\n')
 
     def fresh(self, chance: random.Random) -> BundleCase:
         """Return an unchanged bundle; more often the tiny one."""

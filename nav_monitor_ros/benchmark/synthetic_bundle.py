@@ -18,6 +18,7 @@ from nav_monitor_ros.fitting.engine_export import export
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.network.backends import BACKENDS, TORCH, installed
+from nav_monitor_ros.perception.network.canonical_form import own_form
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
@@ -53,7 +54,7 @@ def write_bundle(
     classifier = Classifier(network, Preprocess(SIDE, SIDE), threads=1)
     pictures = camera_images(classes, seed=0)
     batch = np.stack([classifier.preprocess.apply(picture) for picture in pictures])
-    means = classifier(batch).features
+    means = own_form(classifier(batch), classifier.unit).features
     centred = torch.from_numpy(means - means.mean(0))
     head = network.get_submodule('fc')
     assert isinstance(head, torch.nn.Linear)

@@ -18,6 +18,9 @@ from nav_monitor_ros.perception.network.specification import NetworkSpec
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 
+# Parts of the provenance that the notes tell.
+NOTED = ('left_out', 'degenerate')
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -40,6 +43,12 @@ class Bundle:
     calibration_images: CalibrationImages | None = None
     training_images: TrainingImages | None = None
 
+    @property
+    def degenerate(self) -> Mapping[str, str]:
+        """Return the scores that carry no information of their own, with the reason."""
+        found = self.provenance.get('degenerate')
+        return found if isinstance(found, dict) else {}
+
     def calibrated_for(self, engine: Engine) -> Bundle:
         """Return this bundle with the calibration that is valid for an engine.
 
@@ -54,9 +63,15 @@ class Bundle:
     def notes(self) -> list[str]:
         """Return notes on the fitted monitor, one line each."""
         left_out = self.provenance.get('left_out') or {}
+        fused = self.calibration.fusion_members
         return [
             *(note for score in self.scores.values() for note in score.notes()),
             *(f'{name} is left out: {reason}' for name, reason in left_out.items()),
+            *(
+                f'warning: {name} is fused as requested, but it is degenerate: {reason}'
+                if name in fused else f'{name} is degenerate and not fused: {reason}'
+                for name, reason in self.degenerate.items()
+            ),
         ]
 
     def judge(

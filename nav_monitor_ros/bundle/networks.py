@@ -157,6 +157,8 @@ def configure_for_scores(classifier: RunningNetwork, scores: Iterable[Score]) ->
     """
     scores = list(scores)
     for score in scores:
-        score.check_layers({layer.name: layer.channels for layer in classifier.layers})
+        score.check_layers({
+            layer.name: layer.channels for layer in (*classifier.inputs, *classifier.layers)
+        })
     classifier.watch(layer for score in scores for layer in score.channel_mean_layers)
     classifier.sample_dropout(max((score.dropout_passes for score in scores), default=0))

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nav_monitor_ros.bundle.bundle import Bundle
+from nav_monitor_ros.bundle.bundle import NOTED, Bundle
 from nav_monitor_ros.bundle.bundle_files import size_of
 
 LISTED_CLASSES = 50  # class names that are listed
@@ -49,7 +49,7 @@ def show(bundle: Bundle, console: Console) -> None:
             ),
             *(
                 (key.replace('_', ' '), _line(value))
-                for key, value in bundle.provenance.items() if key != 'left_out'
+                for key, value in bundle.provenance.items() if key not in NOTED
             ),
         ],
     )
@@ -100,11 +100,16 @@ def _print_scores(bundle: Bundle, console: Console) -> None:
         table.add_row(
             name,
             ', '.join(f'{key} {value}' for key, value in settings.items()),
-            'member' if name in calibration.fusion_members else '',
+            _part_in_fusion(bundle, name),
             str(len(conformal)),
             _threshold(calibration.thresholds.get(name)),
         )
     console.print(table)
+
+
+def _part_in_fusion(bundle: Bundle, name: str) -> str:
+    member = 'member' if name in bundle.calibration.fusion_members else ''
+    return ', '.join(filter(None, (member, 'degenerate' if name in bundle.degenerate else '')))
 
 
 def _threshold(per_class: np.ndarray | None) -> str:

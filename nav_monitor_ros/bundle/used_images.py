@@ -20,7 +20,7 @@ class TrainingImages:
     @staticmethod
     def of(digests: Sequence[bytes]) -> TrainingImages:
         """Create from the checksums of images."""
-        return TrainingImages.joined([_shortened(digests)])
+        return TrainingImages.joined([image_ids(digests)])
 
     @staticmethod
     def joined(parts: Iterable[np.ndarray]) -> TrainingImages:
@@ -54,10 +54,10 @@ class TrainingImages:
 
     def contain(self, digests: Sequence[bytes]) -> np.ndarray:
         """Return which images are among these, bool (M,), by their checksums."""
-        return np.isin(_shortened(digests), self.digests)
+        return np.isin(image_ids(digests), self.digests)
 
 
-def _shortened(digests: Sequence[bytes]) -> np.ndarray:
+def image_ids(digests: Sequence[bytes]) -> np.ndarray:
     """Return the first bytes of checksums as integers, uint64 (N,)."""
     short = b''.join(digest[:KEPT] for digest in digests)
     return np.frombuffer(short, '>u8').astype(np.uint64)
@@ -159,7 +159,7 @@ def reused_images(
         calibration: ``Bundle.calibration_images``.
         digests: Checksums of the images in question.
     """
-    short = _shortened(digests)
+    short = image_ids(digests)
     found = None
     if calibration is not None:
         kept = np.ascontiguousarray(calibration.digests).view('>u8').reshape(-1)

@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TypeVar
 
 import numpy as np
 
+from nav_monitor_ros.bundle.used_images import image_ids
 from nav_monitor_ros.data.image_source import ImageSource, digest_of
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.perception.activations import Activations
@@ -104,6 +105,8 @@ def batches(
         places = np.arange(decoded.places.start, decoded.places.stop)
         found, left_out = tuple(decoded.digests), 0
         kept = invalid.valid(source, places, activations)
+        if digests:
+            activations = replace(activations, image_ids=image_ids(found))
         if not kept.all():
             activations, left_out = activations[kept], int((~kept).sum())
             places, found = places[kept], tuple(compress(found, kept))

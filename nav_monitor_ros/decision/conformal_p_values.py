@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 
@@ -43,8 +43,10 @@ class ConformalPValues:
         self._tail_start = float(self.scores[min(n - 1, math.floor(n * (1 - TAIL)))])
         excess = self.scores[self.scores > self._tail_start] - self._tail_start
         self._tail_scale, self._tail_shape = _generalised_pareto(excess)
-        above = float(np.nextafter(self._tail_start, np.inf))
-        self._tail_neg_log_p = -math.log(self.p_value(above))
+        distinct = np.unique(self.scores)
+        self._distinct = array('d', distinct)
+        self._neg_log_p = array('d', -np.log(self.p_values(distinct)))
+        self._tail_neg_log_p = -math.log(self.p_value(self._tail_start))
 
     def __len__(self) -> int:
         """Return n."""
@@ -64,25 +66,35 @@ class ConformalPValues:
         """Return ``neg_log_p_values`` of one score, fast enough for every frame."""
         excess = (score - self._tail_start) / self._tail_scale
         if not excess > 0:
-            return -math.log(self.p_value(score))
+            place = bisect_right(self._distinct, score)
+            if place == 0:
+                return 0.0
+            low, value = self._distinct[place - 1], self._neg_log_p[place - 1]
+            if score == low:
+                return value
+            share = (score - low) / (self._distinct[place] - low)
+            return value + share * (self._neg_log_p[place] - value)
         shape = self._tail_shape
         growth = math.log1p(shape * excess) / shape if shape else excess
         return self._tail_neg_log_p + growth
 
     def neg_log_p_values(self, scores: np.ndarray) -> np.ndarray:
-        """Return -log p of each score, extrapolated beyond the calibration scores, float64 (N,).
+        """Return -log p of each score, continuous and without an upper limit, float64 (N,).
 
-        A p-value is at least 1 / (n + 1), so it does not tell a score just above all calibration
-        scores from one a hundred times larger. Above the upper ``TAIL`` of the calibration scores,
-        -log p therefore follows a generalised Pareto distribution with the mean and variance of the
-        excesses (peaks over threshold; Pickands, 1975). The result is not a valid p-value: whatever
-        is computed from it has to be calibrated again.
+        Between two calibration scores -log p is interpolated, so that rounding in the network does
+        not change it by a whole rank. A p-value is at least 1 / (n + 1), so it does not tell a
+        score just above all calibration scores from one a hundred times larger. Above the upper
+        ``TAIL`` of the calibration scores, -log p therefore follows a generalised Pareto
+        distribution with the mean and variance of the excesses (peaks over threshold; Pickands,
+        1975). The result is not a valid p-value: whatever is computed from it has to be calibrated
+        again.
         """
         excess = (np.asarray(scores, np.float64) - self._tail_start) / self._tail_scale
         shape = self._tail_shape
         beyond = np.maximum(excess, 0.0)
         growth = np.log1p(shape * beyond) / shape if shape else beyond
-        return np.where(excess > 0, self._tail_neg_log_p + growth, -np.log(self.p_values(scores)))
+        ranked = np.interp(scores, self._distinct, self._neg_log_p)
+        return np.where(excess > 0, self._tail_neg_log_p + growth, ranked)
 
 
 def _generalised_pareto(excess: np.ndarray) -> tuple[float, float]:

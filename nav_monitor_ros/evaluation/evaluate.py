@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +30,11 @@ from nav_monitor_ros.evaluation.scored_images import JudgedImages, judge_images
 from nav_monitor_ros.evaluation.split_expectation import share_of_splits_within, split_cells
 from nav_monitor_ros.evaluation.streams import ImageEvidence, StreamPlan, evidence_of
 from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.network.canonical_form import own_form
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
+
+if TYPE_CHECKING:
+    import torch
 
 TIMED = 300  # frames judged individually to measure the cost
 
@@ -121,7 +127,18 @@ def _fitted_peers(
             100 * accuracy,
         )
     progress('fitting the peers', 0, 1)
-    return fit_peers(batch, kept.labels, classifier.head)
+    # They are run on the network as it is, as their users would.
+    unit = classifier.unit
+    return [
+        replace(peer, predict=_on_own_form(peer.predict, unit))
+        for peer in fit_peers(own_form(batch, unit), kept.labels, classifier.own_head)
+    ]
+
+
+def _on_own_form(
+    predict: Callable[[Activations], torch.Tensor], unit: float
+) -> Callable[[Activations], torch.Tensor]:
+    return lambda batch: predict(own_form(batch, unit))
 
 
 def _figures(

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nav_monitor_ros.bundle.used_images import CalibrationImages, TrainingImages
-from nav_monitor_ros.data.batches import Progress, score_images
+from nav_monitor_ros.data.batches import Progress, ScoredImages, score_images
 from nav_monitor_ros.data.distinct_images import first_occurrences
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
 from nav_monitor_ros.decision.calibration import Calibration, CalibrationOptions, calibrate
+from nav_monitor_ros.decision.degenerate_scores import degenerate_scores, duplicates
 from nav_monitor_ros.decision.score_fusion import require_single_frames
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.fitting.calibration_split import check_calibration_size, split_calibration
+from nav_monitor_ros.fitting.calibration_split import (
+    CalibrationSplit,
+    check_calibration_size,
+    split_calibration,
+)
 from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.provenance import describe_images
 from nav_monitor_ros.fitting.score_selection import fusion_members
@@ -37,6 +42,8 @@ class CalibrationResult:
     invalid: int  # images left out since the network gives NaN or infinity
     shared: int  # images left out since the scores were fitted to them
     copies: int  # images left out since they are duplicates
+    left_out: Mapping[str, str]  # scores without calibration, with the reason
+    degenerate: Mapping[str, str]  # scores that carry no information of their own, with the reason
 
 
 def check_calibration_source(
@@ -100,7 +107,17 @@ def calibrate_on_images(
             'calibrate on images held out from training'
         )
     images, scored = source.subset(scored.places[kept]), scored[kept]
-    members = fusion_members(scores, options)
+    scores, scored, undefined = _defined(scores, scored, options)
+    degenerate = _degenerate(
+        scores, scored, split_calibration(images, len(fusion_members(scores, options)),
+                                          options.seed), options)
+    members = fusion_members(scores, options, degenerate)
+    if not members:
+        raise NavMonitorError(
+            'no score of this network tells images apart ('
+            + '; '.join(f'{name}: {reason}' for name, reason in degenerate.items())
+            + '); check weights and preprocessing'
+        )
     split = split_calibration(images, len(members), options.seed)
     check_calibration_size(
         source.name, len(source), _left_out(len(source) - len(shared), int(shared.sum()), copies),
@@ -120,8 +137,47 @@ def calibrate_on_images(
     return CalibrationResult(
         calibration, CalibrationImages.of(scored.digests, fuses),
         describe_images(images, scored.digests), len(source) - len(shared), int(shared.sum()),
-        copies,
+        copies, undefined, degenerate,
     )
+
+
+def _defined(
+    scores: Mapping[str, Score], scored: ScoredImages, options: FitOptions
+) -> tuple[dict[str, Score], ScoredImages, dict[str, str]]:
+    """Return the scores that are finite on all images, their values, and why others are not.
+
+    A score that the user named stays, so that ``calibrate`` refuses it.
+    """
+    named = {*(options.scores or ()), *(options.fuse or ())}
+    left_out = {}
+    for name, values in scored.scores.items():
+        infinite = int((~np.isfinite(values)).sum())
+        if infinite and name not in named:
+            left_out[name] = f'it is not a finite number for {infinite} calibration images'
+    kept = {name: values for name, values in scored.scores.items() if name not in left_out}
+    return (
+        {name: scores[name] for name in kept}, replace(scored, scores=kept), left_out
+    )
+
+
+def _degenerate(
+    scores: Mapping[str, Score], scored: ScoredImages, split: CalibrationSplit, options: FitOptions
+) -> dict[str, str]:
+    """Return the scores that carry no information of their own, with the reason.
+
+    By the images that fit the fusion: choosing its members by them leaves the calibration valid.
+    """
+    places = split.calibration if split.fusion is None else split.fusion
+    values = {
+        name: found for name, every in scored.scores.items()
+        if np.isfinite(found := every[places]).all() and len(found)
+    }
+    degenerate = degenerate_scores(scores, values)
+    members = [
+        name for name in fusion_members(scores, options)
+        if name in values and name not in degenerate
+    ]
+    return {**degenerate, **duplicates(members, scores, values)}
 
 
 def _left_out(invalid: int, shared: int, copies: int) -> str:

@@ -130,6 +130,8 @@ def fit(
         classifier, scores, calibration, training, options, workers=workers, progress=progress,
         invalid=invalid,
     )
+    for name in calibrated.left_out:
+        del scores[name]
     images_left_out = partial.left_out + calibrated.invalid
     invalid.report('left out, as they give NaN or infinity:')
     return Bundle(
@@ -158,7 +160,8 @@ def fit(
             **({'calibration_images_shared_with_data': calibrated.shared}
                if calibrated.shared else {}),
             **({'calibration_images_copied': calibrated.copies} if calibrated.copies else {}),
-            'left_out': {**left_out, **more},
+            'left_out': {**left_out, **more, **calibrated.left_out},
+            **({'degenerate': dict(calibrated.degenerate)} if calibrated.degenerate else {}),
             'versions': versions(),
             **(provenance or {}),
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.layers import early_layers, names_of
+from nav_monitor_ros.perception.network.layers import early_layers, names_of, watched_inputs
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.channel_means import ChannelMeans
@@ -23,7 +23,8 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
     Raises:
         NavMonitorError: A score or option does not exist.
     """
-    early = early_layers(classifier.layers)
+    # A network whose weights are not in modules has no known inputs.
+    watched = watched_inputs(classifier.inputs) or early_layers(classifier.layers)
     # All by default; those that do not apply to the network are removed later.
     wanted = {name: {} for name in SCORES} if options.scores is None else options.scores
     scores = {}
@@ -31,20 +32,31 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
         chosen = dict(settings)
         if SCORES.get(name) is ChannelMeans:
             # The score reads the means by the names of their layers.
-            named = names_of(classifier.layers, chosen.get('layers') or ())
-            chosen['layers'] = named or early
+            named = names_of(classifier.layers, chosen.get('layers') or (), classifier.inputs)
+            chosen['layers'] = named or watched
         scores[name] = make_score(
             name, chosen, classes=classifier.classes, width=classifier.width, head=classifier.head
         )
     return scores
 
 
-def fusion_members(scores: Mapping[str, Score], options: FitOptions) -> tuple[str, ...]:
-    """Return the names of the fused scores."""
+def fusion_members(
+    scores: Mapping[str, Score], options: FitOptions, degenerate: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the names of the fused scores.
+
+    Args:
+        scores: Scores that are fitted.
+        options: Options of the fit; members that are named there are fused in any case.
+        degenerate: Names of scores that carry no information.
+    """
     if options.fuse is not None:
         return options.fuse
-    members = tuple(name for name in FUSED_MEMBERS if name in scores)
-    return members or tuple(name for name, score in scores.items() if not score.windowed)
+    informative = [
+        name for name, score in scores.items() if not score.windowed and name not in degenerate
+    ]
+    members = tuple(name for name in FUSED_MEMBERS if name in informative)
+    return members or tuple(informative)
 
 
 def require_fusion_members(

@@ -10,7 +10,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Head:
-    """The last linear layer: ``logits = entering(features) @ weight.T + bias``."""
+    """The last linear layer: ``logits = entering(features) @ weight.T + bias``.
+
+    Scores get it in canonical form: the mean over the classes is 0, and the rows of the weights
+    have the root mean square length 1.
+    """
 
     weight: np.ndarray  # float32 (C, D)
     bias: np.ndarray  # float32 (C,)
@@ -29,8 +33,11 @@ class Head:
 class Activations:
     """The outputs of one forward pass over N images, on the CPU."""
 
-    logits: np.ndarray  # float32 (N, C), before any softmax, without the background class
-    features: np.ndarray  # float32 (N, D), the monitored layer, penultimate unless chosen otherwise
+    logits: np.ndarray
+    # float32 (N, C), before any softmax, without the background class; the mean of a row is 0
+    features: np.ndarray
+    # float32 (N, D), the monitored layer, penultimate unless chosen otherwise; in the unit of the
+    # head if that acts on them
     means: Mapping[str, np.ndarray] = field(default_factory=dict)
     # watched layer's name -> float32 (N, channels), the mean over positions of each channel
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -38,7 +45,12 @@ class Activations:
     samples: np.ndarray | None = None
     # float32 (N, K, C), logits of K passes with active dropout, if requested
     background: np.ndarray | None = None
-    # float32 (N,), the logit of the background class, if the network has one
+    # float32 (N,), the logit of the background class, if the network has one; shifted by the same
+    # number as the other logits
+    shift: np.ndarray | None = None
+    # float64 (N,), the mean that was subtracted from the network's own logits, if known
+    image_ids: np.ndarray | None = None
+    # uint64 (N,), equal for images of equal pixels, if these are known
 
     def __len__(self) -> int:
         """Return N, the number of images."""
@@ -58,6 +70,8 @@ class Activations:
             {name: maps[index] for name, maps in self.maps.items()},
             None if self.samples is None else self.samples[index],
             None if self.background is None else self.background[index],
+            None if self.shift is None else self.shift[index],
+            None if self.image_ids is None else self.image_ids[index],
         )
 
     @staticmethod
@@ -69,6 +83,8 @@ class Activations:
             {name: np.concatenate([part.means[name] for part in parts]) for name in parts[0].means},
             samples=_joined([part.samples for part in parts]),
             background=_joined([part.background for part in parts]),
+            shift=_joined([part.shift for part in parts]),
+            image_ids=_joined([part.image_ids for part in parts]),
         )
 
 

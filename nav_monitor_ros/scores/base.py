@@ -41,6 +41,7 @@ class Score(ABC):
     options_type: ClassVar[type] = NoOptions  # dataclass of the score's options
     options: Any  # an instance of ``options_type``
     windowed: ClassVar[bool] = False
+    extends: ClassVar[str] = ''  # a score that ranks images as this one does if this adds nothing
     # Dotted names of the attributes that ``prepare`` sets, and of those that ``update`` changes.
     _sample_attributes: ClassVar[tuple[str, ...]] = ()
     _stream_attributes: ClassVar[tuple[str, ...]] = ()
@@ -175,6 +176,10 @@ class Score(ABC):
         Raises:
             NavMonitorError: An array is missing or has another shape.
         """
+
+    def degeneracy(self) -> str:
+        """Return why the score as it was just fitted carries no information; '' if it may."""
+        return ''
 
     def notes(self) -> list[str]:
         """Return remarks on the fit for the user, one line each."""

@@ -78,8 +78,7 @@ class Box(Score):
         self._centres[:, 0] = sample.features.mean(axis=0)  # for classes missing in the sample
         keep = correctly_classified(sample, labels)
         for label in np.unique(labels[keep]):
-            # Sorted and distinct, so that neither order nor repetition of the images matters.
-            rows = np.unique(sample.features[keep & (labels == label)], axis=0)
+            rows = _distinct(sample[keep & (labels == label)])
             count = min(self.options.clusters, len(rows))
             means = KMeans(count, n_init=2, random_state=0).fit(rows).cluster_centers_
             self._centres[label, :count] = means
@@ -119,8 +118,9 @@ class Box(Score):
                 self.low[label, empty[label]] = self.low[label, first]
                 self.high[label, empty[label]] = self.high[label, first]
         _, variance = self._moments.variance()
-        floor = 1e-4 * max(float(variance.mean()), 1e-12)
-        self.scale = np.sqrt(np.maximum(variance, floor)).astype(np.float32)
+        # Constant features have no scale: the unit is then that of the features.
+        typical = float(variance.mean()) or 1.0
+        self.scale = np.sqrt(np.maximum(variance, 1e-4 * typical)).astype(np.float32)
         self._without_images = np.flatnonzero(alone)
 
     def score(self, batch: Activations) -> np.ndarray:
@@ -158,3 +158,13 @@ class Box(Score):
             f'box: classes {first_few(self._without_images)} have no correctly classified image '
             'and one box around all images'
         ]
+
+
+def _distinct(images: Activations) -> np.ndarray:
+    """Return the features of images, each once, (M, D), in an order that is not theirs.
+
+    By the images if these are known: rounding in the network must not change the order.
+    """
+    if images.image_ids is None:
+        return np.unique(images.features, axis=0)
+    return images.features[np.unique(images.image_ids, return_index=True)[1]]

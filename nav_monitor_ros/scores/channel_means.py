@@ -23,7 +23,8 @@ class ChannelMeansOptions:
     """Options of ``channel_means``."""
 
     layers: tuple[str, ...] = option(
-        (), 'Layers whose channel means are compared; if empty, `fit` chooses them.'
+        (), 'Layers, or values that enter layers (`NAME:input`), whose channel means are compared; '
+        'if empty, `fit` chooses values.'
     )
     shrinkage: float = option(
         0.01, 'Weight of the mean variance in the covariance.', above=0, below=1
@@ -33,7 +34,8 @@ class ChannelMeansOptions:
 class ChannelMeans(Score):
     """Mahalanobis distance of the early layers' channel means to those of training.
 
-    For each watched layer l with C_l channels, m_l is the mean over positions of each channel;
+    For each watched value l with C_l channels, a layer's output or input, m_l is the mean over
+    positions of each channel;
     ``score = sum_l (m_l - mu_l)^T S_l^-1 (m_l - mu_l) / C_l`` with the mean and covariance of all
     training images, whatever their class. The penultimate layer has lost much of what distinguishes
     a photograph from a digit; the first layers have not, and the same forward pass yields their
@@ -163,5 +165,5 @@ class ChannelMeans(Score):
                 raise self._inconsistent()
 
     def notes(self) -> list[str]:
-        """Name the layers."""
+        """Name the layers and values."""
         return [f'channel_means: watches {", ".join(self.options.layers)}']

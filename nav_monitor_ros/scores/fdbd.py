@@ -34,6 +34,7 @@ class DecisionBoundaryDistance(Score):
         self._count = 0
         self._sum = np.zeros(width)
         self.mean: np.ndarray = np.zeros(width, np.float32)
+        self._least = 1.0  # norm below which features equal the mean, apart from rounding
 
     @cached_property
     def _gaps(self) -> np.ndarray:
@@ -62,6 +63,7 @@ class DecisionBoundaryDistance(Score):
         if not self._count:
             raise NavMonitorError('fdbd: no training image was seen')
         self.mean = (self._sum / self._count).astype(np.float32)
+        self._precompute()
 
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
@@ -70,7 +72,7 @@ class DecisionBoundaryDistance(Score):
         norm = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
         lead = logits.max(axis=1, keepdims=True) - logits
         boundaries = (lead / self._gaps[batch.predicted]).sum(axis=1) / (self.classes - 1)
-        return -boundaries / np.maximum(norm, 1e-8)
+        return -boundaries / np.maximum(norm, self._least)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the mean."""
@@ -80,6 +82,11 @@ class DecisionBoundaryDistance(Score):
         """Load the mean."""
         self._require_boundaries()
         self.mean = self._checked_array(tensors, 'mean', (self.width,))
+        self._precompute()
+
+    def _precompute(self) -> None:
+        length = float(np.linalg.norm(self.mean.astype(np.float64)))
+        self._least = float(np.finfo(np.float32).eps) * length or 1.0
 
     def _require_boundaries(self) -> None:
         if self.classes < 2:

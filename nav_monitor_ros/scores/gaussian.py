@@ -27,11 +27,13 @@ class GaussianOptions:
 class Gaussian(ClassMomentsScore):
     """Negative log-likelihood of the features under the predicted class's Gaussians.
 
-    ``sum_i 0.5 * ((f_i - mean_ci)^2 / var_ci + log(2 pi var_ci))`` with c the predicted class and
-    neurons taken as independent. Means and variances are those of the correctly classified
-    training images; a variance below ``floor`` times the mean variance of all neurons is raised to
-    that, so that a neuron that was constant in training has a large but finite weight. Classes
-    without a correctly classified image use the Gaussian of all of them.
+    ``sum_i 0.5 * ((f_i - mean_ci)^2 / var_ci + log(2 pi var_ci / v))`` with c the predicted class
+    and neurons taken as independent. Means and variances are those of the correctly classified
+    training images; v, the mean over classes and neurons of the variances, is the unit, so that the
+    score does not depend on that of the features. A variance below ``floor`` times the mean
+    variance of all neurons is raised to that, so that a neuron that was constant in training has a
+    large but finite weight. Classes without a correctly classified image use the Gaussian of all of
+    them.
 
     Needs features (N, D); O(D) per frame. Source: the Gaussian naive Bayes likelihood.
     """
@@ -58,7 +60,8 @@ class Gaussian(ClassMomentsScore):
         if not self.count.any():
             raise self._nothing_correct()
         variance, pooled = self._moments.variance()
-        lowest = max(self.options.floor * float(pooled.mean()), float(np.finfo(np.float32).tiny))
+        # Constant features have no scale: the unit is then that of the features.
+        lowest = self.options.floor * (float(pooled.mean()) or 1.0)
         self.mean = self._moments.mean().astype(np.float32).astype(np.float64)
         self.variance = np.maximum(variance, lowest).astype(np.float32).astype(np.float64)
         self._precompute()
@@ -104,4 +107,5 @@ class Gaussian(ClassMomentsScore):
 
     def _precompute(self) -> None:
         self._half_precision = 0.5 / self.variance
-        self._log_norm = 0.5 * np.log(2 * np.pi * self.variance).sum(axis=1)
+        unit = self.variance.mean()
+        self._log_norm = 0.5 * np.log(2 * np.pi * self.variance / unit).sum(axis=1)

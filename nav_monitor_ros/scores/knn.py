@@ -10,13 +10,14 @@ import numpy as np
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores import bit_packing
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.reservoir import Reservoir
 from nav_monitor_ros.scores.score_options import option
 
 _BLOCK = 1 << 24  # similarities per block
-_HALVES = 4  # numbers of half precision in a word
+_SINGLES = 2  # numbers of single precision in a word
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class NearestNeighbours(Score):
     """Distance to the k-th nearest training image, features scaled to unit length.
 
     ``|f / |f| - f_(k) / |f_(k)||`` over a bank of training images: all of them, or the ``bank``
-    images with the smallest hashes of their features, a uniform sample that depends neither on the
-    order of the images nor on their distribution over machines. The bank has half precision.
+    images with the smallest hashes of their pixels (of their features, if the pixels are unknown),
+    a uniform sample that depends neither on the order of the images nor on their distribution over
+    machines, nor on rounding in the network.
 
     Needs features (N, D); O(M D) per frame for a bank of M images.
     Source: Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022.
@@ -48,14 +50,18 @@ class NearestNeighbours(Score):
     ) -> None:
         """Start without images."""
         super().__init__(classes=classes, width=width, head=head, **options)
-        words = -(-width // _HALVES)
-        self._reservoir = Reservoir(words, capacity=self.options.bank, distinct=False)
-        self.bank: np.ndarray = np.zeros((0, width), np.float16)
+        # A row is the image's identity, by which the sample is chosen, and its features.
+        self._reservoir = Reservoir(
+            1 + -(-width // _SINGLES), capacity=self.options.bank, distinct=False, hashed=1
+        )
+        self.bank: np.ndarray = np.zeros((0, width), np.float32)
         self._precompute()
 
     def update(self, batch: Activations, labels: np.ndarray) -> None:
         """Add all images, correctly classified or not."""
-        self._reservoir.add(_words(_unit(batch.features).astype(np.float16)))
+        words = _words(_unit(batch.features))
+        ids = bit_packing.hashes(words) if batch.image_ids is None else batch.image_ids
+        self._reservoir.add(np.column_stack([ids, words]))
 
     def merge(self, other: Score) -> None:
         """Add the images of ``other``."""
@@ -75,8 +81,8 @@ class NearestNeighbours(Score):
 
     def finish(self) -> None:
         """Close the bank."""
-        halves = self._reservoir.rows().view(np.float16)
-        self.bank = np.ascontiguousarray(halves[:, : self.width])
+        words = np.ascontiguousarray(self._reservoir.rows()[:, 1:])
+        self.bank = np.ascontiguousarray(words.view(np.float32)[:, : self.width])
         if not len(self.bank):
             raise NavMonitorError('knn: no training image was seen')
         self._precompute()
@@ -84,12 +90,12 @@ class NearestNeighbours(Score):
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
         points = _unit(batch.features)
-        k = min(self.options.neighbours, len(self._rows))
-        block = max(1, _BLOCK // len(self._rows))
+        k = min(self.options.neighbours, len(self.bank))
+        block = max(1, _BLOCK // len(self.bank))
         return np.concatenate(
             [np.zeros(0)]
             + [
-                _kth_distance(points[i : i + block], self._rows, self._squares, k)
+                _kth_distance(points[i : i + block], self.bank, self._squares, k)
                 for i in range(0, len(points), block)
             ]
         )
@@ -112,19 +118,18 @@ class NearestNeighbours(Score):
         return [f'knn: distance to neighbour {min(asked, kept)} of {kept} images{fewer}']
 
     def _precompute(self) -> None:
-        self._rows = self.bank.astype(np.float32)
-        self._squares = np.square(self._rows).sum(axis=1)
+        self._squares = np.square(self.bank).sum(axis=1)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
     """Return features (N, D) scaled to length 1, float32; zero stays zero."""
     norm = np.sqrt(np.square(features, dtype=np.float64).sum(axis=1, keepdims=True))
-    return (features / np.maximum(norm, 1e-12)).astype(np.float32)
+    return (features / np.where(norm > 0, norm, 1.0)).astype(np.float32)
 
 
 def _words(rows: np.ndarray) -> np.ndarray:
-    """Return the bits of rows (N, D) of half precision as words, uint64 (N, W)."""
-    padded = np.zeros((len(rows), -(-rows.shape[1] // _HALVES) * _HALVES), np.float16)
+    """Return the bits of float32 rows (N, D) as words, uint64 (N, W)."""
+    padded = np.zeros((len(rows), -(-rows.shape[1] // _SINGLES) * _SINGLES), np.float32)
     padded[:, : rows.shape[1]] = rows
     return padded.view(np.uint64)
 
@@ -133,5 +138,7 @@ def _kth_distance(
     points: np.ndarray, bank: np.ndarray, bank_squares: np.ndarray, k: int
 ) -> np.ndarray:
     squares = bank_squares - 2 * (points @ bank.T)
-    kth = np.partition(squares, k - 1, axis=1)[:, k - 1].astype(np.float64)
-    return np.sqrt(np.maximum(kth + np.square(points, dtype=np.float64).sum(axis=1), 0.0))
+    nearest = np.argpartition(squares, k - 1, axis=1)[:, :k]
+    # Again as a difference: nearby points lose their digits in the difference of squares.
+    away = points[:, None] - bank[nearest]
+    return np.sqrt(np.square(away, dtype=np.float64).sum(axis=2).max(axis=1))

@@ -143,8 +143,8 @@ def whitening(covariance: np.ndarray, shrinkage: float) -> np.ndarray:
     """
     values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, 0.0)  # some are negative due to rounding if images repeat
-    # Constant features have no scale; any deviation from them is large.
-    variance = max(float(values.mean()), 1e-12)
+    # Constant features have no scale: the unit is then that of the features.
+    variance = float(values.mean()) or 1.0
     shrunk = (1 - shrinkage) * values + shrinkage * variance
     # The symmetric square root does not depend on signs and order of the eigenvectors.
     return ((vectors / np.sqrt(shrunk)) @ vectors.T).astype(np.float32)

@@ -36,6 +36,7 @@ class React(Score):
 
     name = 'react'
     evidence_kind = EvidenceKind.LOGITS
+    extends = 'energy'
     options_type = ReactOptions
     options: ReactOptions
     _sample_attributes = ('clip',)

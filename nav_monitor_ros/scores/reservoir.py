@@ -17,16 +17,20 @@ class Reservoir:
     twice the capacity.
     """
 
-    def __init__(self, words: int, *, capacity: int, distinct: bool) -> None:
+    def __init__(
+        self, words: int, *, capacity: int, distinct: bool, hashed: int | None = None
+    ) -> None:
         """Start empty.
 
         Args:
             words: Number W of 64-bit words per row.
             capacity: Largest number of rows kept, 0 for all.
             distinct: Keep equal rows once.
+            hashed: Number of leading words that are hashed; None for all.
         """
         self._capacity = capacity
         self._distinct = distinct
+        self._hashed = hashed
         self._buffer = np.zeros((0, words), np.uint64)
         self._count = 0
         self._reduced = 0  # number of leading rows that ``rows`` returned
@@ -68,7 +72,7 @@ class Reservoir:
 
     def _smallest(self, rows: np.ndarray) -> np.ndarray:
         """Return the indices of the rows that are kept, by increasing hash."""
-        order = np.argsort(bit_packing.hashes(rows), kind='stable')
+        order = np.argsort(bit_packing.hashes(rows[:, : self._hashed]), kind='stable')
         return order[: self._capacity or None]
 
     def _make_room(self) -> None:

@@ -36,6 +36,7 @@ class Scale(Score):
 
     name = 'scale'
     evidence_kind = EvidenceKind.LOGITS
+    extends = 'energy'
     options_type = ScaleOptions
     options: ScaleOptions
 
@@ -54,10 +55,9 @@ class Scale(Score):
         count = entering.shape[1] - round(entering.shape[1] * self.options.percentile)
         largest = np.partition(entering, -count, axis=1)[:, -count:] if count else entering[:, :0]
         shaped, kept = self._shape(entering, largest)
-        ratio = entering.sum(axis=1) / np.maximum(kept, 1e-12)
-        return free_energy(
-            head.logits(shaped * np.exp(np.minimum(ratio, _LARGEST))[:, None].astype(np.float32))
-        )
+        total = entering.sum(axis=1)
+        ratio = np.where(total < _LARGEST * kept, total / np.where(kept > 0, kept, 1.0), _LARGEST)
+        return free_energy(head.logits(shaped * np.exp(ratio)[:, None].astype(np.float32)))
 
     def _shape(
         self, entering: np.ndarray, largest: np.ndarray

@@ -16,6 +16,8 @@ from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import Scatter
 from nav_monitor_ros.scores.score_options import option
 
+_ROUNDING = 1e-6  # of single precision, relative to the length of the features
+
 
 @dataclass(frozen=True)
 class VimOptions:
@@ -32,8 +34,9 @@ class VirtualLogitMatching(Score):
 
     ``alpha * |R^T (f - u)| - log sum_c exp(logit_c)``: u is the origin ``-pinv(W) b``, the columns
     of R span the complement of the ``subspace`` leading eigenvectors of the second moments of the
-    training features about u, and alpha scales the residual to the mean of the largest logit over
-    the sample that ``prepare`` gets (1 where that sample has no residual; always positive).
+    training features about u (of all that are not 0, if there are fewer), and alpha scales the
+    residual to the mean of the largest centred logit over the sample that ``prepare`` gets (1 where
+    that sample has no residual).
 
     Needs features (N, D), logits (N, C) and the head's weights; O(D^2) per frame.
     Source: Wang et al., ViM, CVPR 2022.
@@ -41,6 +44,7 @@ class VirtualLogitMatching(Score):
 
     name = 'vim'
     evidence_kind = EvidenceKind.FEATURES
+    extends = 'energy'
     options_type = VimOptions
     options: VimOptions
     _sample_attributes = ('_scatter.origin', '_sample_entering', '_sample_largest')
@@ -67,9 +71,13 @@ class VirtualLogitMatching(Score):
                 'monitored neurons'
             )
         self._scatter = Scatter(width)
-        self.origin: np.ndarray = np.zeros(0, np.float32)  # u, (D,)
+        # R^T (f - u) as R^T (f - centre) + offset, where the centre, the mean of the training
+        # features, is nearer to f: less is lost in single precision.
+        self.centre: np.ndarray = np.zeros(0, np.float32)  # (D,)
         self.residual: np.ndarray = np.zeros((width, 0), np.float32)  # R
+        self.offset: np.ndarray = np.zeros(0, np.float32)
         self.alpha = np.ones(1)
+        self._degenerate = ''
         # of the S images of the sample: input of the head, (S, D), and largest logits, (S,)
         self._sample_entering: np.ndarray = np.zeros((0, width), np.float32)
         self._sample_largest: np.ndarray = np.zeros(0, np.float32)
@@ -98,17 +106,25 @@ class VirtualLogitMatching(Score):
         # Weights have 24 bits: smaller singular values are rounding, with huge inverses.
         rounding = max(head.weight.shape) * float(np.finfo(np.float32).eps)
         inverse = np.linalg.pinv(head.weight.astype(np.float64), rcond=rounding)
-        self.origin = -(inverse @ head.bias).astype(np.float32)
-        _, vectors = np.linalg.eigh(self._scatter.about(self.origin.astype(np.float64)))
+        origin = -(inverse @ head.bias)
+        values, vectors = np.linalg.eigh(self._scatter.about(origin))
+        # Directions in which the features do not vary have no order: all are in the residual.
+        varying = int((values > _ROUNDING**2 * values[-1]).sum())
         # eigh sorts by rising eigenvalue: the residual comes first.
-        self.residual = vectors[:, : self.width - self._dimension()].astype(np.float32)
-        norm = self._residual_norm(self._sample_entering)
-        largest = self._sample_largest.astype(np.float64)
-        deviation = self._sample_entering - self.origin
-        length = np.sqrt(np.square(deviation, dtype=np.float64).sum(axis=1))
+        residual = vectors[:, : self.width - min(self._dimension(), varying)]
+        centre = self._scatter.mean()
+        self.centre, self.residual = centre.astype(np.float32), residual.astype(np.float32)
+        self.offset = ((self.centre - origin) @ residual).astype(np.float32)
+        norm = self._residual_norm(self._sample_entering).sum()
+        largest = self._sample_largest.sum(dtype=np.float64)
+        deviation = self._sample_entering - origin
+        length = np.sqrt(np.square(deviation).sum(axis=1)).sum()
         # Without a residual above rounding its scale is unknown.
-        alpha = largest.sum() / norm.sum() if norm.sum() > 1e-5 * length.sum() else 1.0
-        self.alpha = np.array([max(alpha, 1e-9)])  # positive even where all logits are negative
+        if not norm > 10 * _ROUNDING * length:
+            self._degenerate = 'no training image has a residual, so that it is the energy'
+        elif not largest > 0:
+            self._degenerate = 'the logits are constant, so that the residual has no scale'
+        self.alpha = np.array([1.0 if self._degenerate else largest / norm])
         self._sample_entering, self._sample_largest = np.zeros((0, self.width)), np.zeros(0)
 
     def score(self, batch: Activations) -> np.ndarray:
@@ -117,18 +133,24 @@ class VirtualLogitMatching(Score):
         return self.alpha[0] * self._residual_norm(entering) + free_energy(batch.logits)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return origin, residual space and alpha."""
-        return {'origin': self.origin, 'residual': self.residual, 'alpha': self.alpha}
+        """Return centre, residual space, offset and alpha."""
+        return {
+            'centre': self.centre, 'residual': self.residual, 'offset': self.offset,
+            'alpha': self.alpha,
+        }
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Load origin, residual space and alpha."""
-        self.origin = self._checked_array(tensors, 'origin', (self.width,))
-        self.residual = self._checked_array(
-            tensors, 'residual', (self.width, self.width - self._dimension())
-        )
+        """Load centre, residual space, offset and alpha."""
+        self.centre = self._checked_array(tensors, 'centre', (self.width,))
+        self.residual = self._checked_array(tensors, 'residual', (self.width, None))
+        self.offset = self._checked_array(tensors, 'offset', (self.residual.shape[1],))
         self.alpha = self._checked_array(tensors, 'alpha', (1,))
         if not self.alpha[0] > 0 or (self.residual.size and not self.residual.any()):
             raise self._inconsistent()
+
+    def degeneracy(self) -> str:
+        """Return why the residual adds nothing to the energy; '' if it does."""
+        return self._degenerate
 
     def _dimension(self) -> int:
         if self.options.subspace:
@@ -136,5 +158,5 @@ class VirtualLogitMatching(Score):
         return 1000 if self.width >= 2048 else 512 if self.width >= 768 else self.width // 2
 
     def _residual_norm(self, entering: np.ndarray) -> np.ndarray:
-        deviation = entering - self.origin
-        return np.sqrt(np.square(deviation @ self.residual, dtype=np.float64).sum(axis=1))
+        outside = (entering - self.centre) @ self.residual + self.offset
+        return np.sqrt(np.square(outside, dtype=np.float64).sum(axis=1))

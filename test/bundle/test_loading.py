@@ -46,7 +46,7 @@ def test_a_bundle_saved_again_is_the_same(tiny_bundle, tiny_folder, tiny_classif
 
 def test_a_person_can_read_it(tiny_folder):
     described = read(tiny_folder)
-    assert described['schema'] == 2
+    assert described['schema'] == 3
     assert described['network'] == {
         'spec': 'tiny:Bars', 'arguments': {}, 'background': None
     }
@@ -99,10 +99,10 @@ def test_a_bundle_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
         load_bundle('')
 
 
-@pytest.mark.parametrize('schema', [0, 1, '2', None, [2]])
+@pytest.mark.parametrize('schema', [0, 1, 2, '3', None, [3]])
 def test_an_unknown_schema_is_refused(bundle_copy, schema):
     write(bundle_copy, {**read(bundle_copy), 'schema': schema})
-    assert f'has schema {schema!r}, but this version reads 2' in refused(bundle_copy)
+    assert f'has schema {schema!r}, but this version reads 3' in refused(bundle_copy)
 
 
 def test_the_weights_of_another_network_are_refused(bundle_copy):

@@ -56,13 +56,26 @@ def test_nan_and_nothing_are_refused():
 def test_minus_log_p_is_that_of_the_p_value_up_to_the_tail_and_grows_beyond_it():
     conformal = ConformalPValues(np.arange(1000.0))
     body = np.linspace(-5, 949, 50)
-    np.testing.assert_allclose(conformal.neg_log_p_values(body), -np.log(conformal.p_values(body)))
+    known = np.round(body)  # calibration scores, or below all
+    np.testing.assert_allclose(
+        conformal.neg_log_p_values(known), -np.log(conformal.p_values(known)), atol=1e-12)
     beyond = conformal.neg_log_p_values(np.array([950.0, 951.0, 2000.0, 20_000.0]))
     assert (np.diff(beyond) > 0).all()
     # The excess over the tail's start is even, with mean 25: no heavier than an exponential's, so
     # 1000 more are 40 more.
     far = conformal.neg_log_p_values(np.array([2000.0, 3000.0]))
     np.testing.assert_allclose(np.diff(far), 40.0)
+
+
+def test_minus_log_p_is_continuous():
+    rng = np.random.default_rng(0)
+    conformal = ConformalPValues(np.concatenate([rng.normal(size=200), [0.5, 0.5, 0.5]]))
+    for at in (*conformal.scores, 0.1, -9.0):
+        near = conformal.neg_log_p_values(np.array([at - 1e-9, at, at + 1e-9]))
+        assert np.ptp(near) < 1e-5
+        np.testing.assert_allclose(conformal.neg_log_p_value(at), near[1], atol=1e-12)
+    grid = np.linspace(-4, 6, 500)
+    assert (np.diff(conformal.neg_log_p_values(grid)) >= 0).all()
 
 
 def test_a_heavy_tail_makes_far_scores_less_unusual():

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.batches import run
@@ -19,10 +20,12 @@ from nav_monitor_ros.evaluation import evaluate as evaluation_module
 from nav_monitor_ros.evaluation import metrics
 from nav_monitor_ros.evaluation.evaluate import evaluate
 from nav_monitor_ros.evaluation.metrics import out_of_pattern
+from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
 from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
 from nav_monitor_ros.evaluation.report_page import write_report
 from nav_monitor_ros.evaluation.streams import ImageEvidence, StreamPlan
 from nav_monitor_ros.evaluation.tables import text_tables
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 
 @pytest.fixture(scope='module')
@@ -272,3 +275,26 @@ def test_images_that_the_monitor_was_made_of_are_warned_of(running, judge, tiny_
     assert wanted in reuse_warning(trained, fresh.name, judged)
     report = evaluation_report(trained, judge, fresh, outside, evaluation, judged)
     assert [line for line in report.lines if line.startswith(f'Warning: {wanted}')]
+
+
+def test_peers_see_the_network_as_it_is(monkeypatch):
+    network = tiny.network()
+    with torch.no_grad():
+        network.fc2.bias -= 82
+        network.fc2.weight *= 3
+    running = Classifier(network, tiny.PREPROCESS)
+    judge = tiny.fitted(running).judge()
+    seen = []
+
+    def fit_peers(training, labels, head):
+        seen.append((training, head))
+        return [Peer('peer', lambda batch: seen.append((batch, head)) or torch.zeros(len(batch)))]
+
+    monkeypatch.setattr(evaluation_module, 'fit_peers', fit_peers)
+    evaluate(running, judge, tiny.source(8, 20), {}, peers_training=tiny.source(7, 40))
+    assert len(seen) > 2
+    for batch, head in seen:
+        np.testing.assert_array_equal(head.weight, network.fc2.weight.detach())
+        np.testing.assert_allclose(
+            head.logits(head.entering(batch.features)), batch.logits, rtol=1e-5, atol=1e-4)
+        assert batch.logits.mean() < -70

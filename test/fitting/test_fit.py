@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from rich.console import Console
 
+from nav_monitor_ros.bundle.loading import load_bundle
+from nav_monitor_ros.bundle.model_card import model_card
+from nav_monitor_ros.bundle.saving import save_bundle
+from nav_monitor_ros.bundle.show import show
 from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import from_arrays, split
@@ -19,6 +24,8 @@ from nav_monitor_ros.decision.false_alarm_budget import images_needed, p_value_t
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FitOptions
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
+from nav_monitor_ros.scores.registry import SCORES
 
 SMALL = FitOptions(false_alarm_rate=0.1)
 
@@ -351,3 +358,72 @@ def test_an_image_that_cannot_be_read_ends_the_fit(tmp_path):
     (tmp_path / '3.png').write_bytes(b'nothing')
     with pytest.raises(NavMonitorError, match=r'3\.png'):
         fit_tiny(open_source(str(tmp_path)))
+
+
+# Scores that carry no information.
+
+
+def narrow_classifier():
+    """Return the tiny network with four living neurons, fewer than ViM's principal subspace has."""
+    network = tiny.network()
+    with torch.no_grad():
+        network.fc1.weight[4:] = 0
+        network.fc1.bias[4:] = 0
+    return Classifier(network, tiny.PREPROCESS)
+
+
+def test_a_degenerate_member_is_named_and_left_out_of_the_fusion(tmp_path, capsys):
+    classifier = narrow_classifier()
+    bundle = fit(classifier, tiny.SPEC, tiny.source(1, 300), tiny.source(2, 200), SMALL)
+    assert 'vim' in bundle.scores and 'vim' not in bundle.calibration.fusion_members
+    reason = 'no training image has a residual, so that it is the energy'
+    assert bundle.degenerate['vim'] == reason
+    assert f'vim is degenerate and not fused: {reason}' in bundle.notes()
+    assert f'- vim is degenerate and not fused: {reason}' in model_card(bundle)
+    save_bundle(bundle, classifier, tmp_path / 'bundle', card=model_card(bundle))
+    read = load_bundle(tmp_path / 'bundle')
+    assert read.degenerate == bundle.degenerate
+    assert read.calibration.fusion_members == bundle.calibration.fusion_members
+    show(read, Console(width=200))
+    assert 'vim is degenerate and not fused' in capsys.readouterr().out
+
+
+def test_a_degenerate_member_that_is_asked_for_is_fused_with_a_warning():
+    options = FitOptions(false_alarm_rate=0.1, fuse=('energy', 'vim'))
+    bundle = fit(
+        narrow_classifier(), tiny.SPEC, tiny.source(1, 300), tiny.source(2, 200), options)
+    assert bundle.calibration.fusion_members == ('energy', 'vim')
+    assert any(
+        note.startswith('warning: vim is fused as requested, but it is degenerate: ')
+        for note in bundle.notes()
+    )
+
+
+def test_a_member_equal_in_rank_to_another_is_named():
+    options = FitOptions(
+        false_alarm_rate=0.1, scores={'react': {'quantile': 1.0}, 'energy': {}},
+        fuse=('react', 'energy'),
+    )
+    bundle = fit_tiny(tiny.source(1, 300), options=options)
+    assert bundle.degenerate['react'].startswith('it ranks images as energy does')
+
+
+def test_a_score_that_is_not_finite_is_left_out_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(SCORES['msp'], 'score', lambda _, batch: np.full(len(batch), np.nan))
+    bundle = fit_tiny(tiny.source(1, 150))
+    assert 'msp' not in bundle.scores
+    assert bundle.provenance['left_out']['msp'] == (
+        'it is not a finite number for 80 calibration images')
+    options = FitOptions(false_alarm_rate=0.1, scores={'msp': {}, 'energy': {}})
+    with pytest.raises(NavMonitorError, match="'msp' of a calibration image is not a finite"):
+        fit_tiny(tiny.source(1, 150), options=options)
+
+
+def test_a_network_that_tells_no_images_apart_is_refused():
+    network = tiny.network()
+    with torch.no_grad():
+        network.fc2.weight.zero_()
+    options = FitOptions(false_alarm_rate=0.1, scores={'energy': {}, 'max_logit': {}})
+    with pytest.raises(NavMonitorError, match='no score of this network tells images apart'):
+        fit(Classifier(network, tiny.PREPROCESS), tiny.SPEC, tiny.source(1, 150),
+            tiny.source(2, 80), options)

@@ -220,6 +220,7 @@ def assert_close(score, test, ours, theirs):
         whole = (test.features - score.centre) @ score.background.T
         size += np.square(whole).sum(axis=1).max(initial=0)
     if score.name == 'vim':  # a short projection of a long vector
-        deviation = score.head.entering(test.features) - score.origin
-        size += score.alpha[0] * np.linalg.norm(deviation, axis=1).max(initial=0)
+        deviation = score.head.entering(test.features) - score.centre
+        length = np.linalg.norm(deviation, axis=1).max(initial=0) + np.linalg.norm(score.offset)
+        size += score.alpha[0] * length
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * size)

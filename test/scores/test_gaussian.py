@@ -25,7 +25,12 @@ def formula(training, labels, test, head, floor=0.01):
     return np.array([
         -norm.logpdf(double(feature), mean[label], np.sqrt(variance[label])).sum()
         for feature, label in zip(test.features, test.predicted, strict=True)
-    ])
+    ]) - in_unit_of(variance)
+
+
+def in_unit_of(variance):
+    """Return what the likelihood gains in the unit of the mean variance (C, D)."""
+    return 0.5 * variance.shape[1] * np.log(variance.mean())
 
 
 @pytest.mark.parametrize('rectified', [False, True])
@@ -44,10 +49,11 @@ def test_equals_the_likelihood_under_the_predicted_class():
     score = fitted('gaussian', training, labels, head, floor=1e-9)
     correct = training.predicted == labels
     expected = []
+    unit = in_unit_of(gaussians(training, labels, classes=4, floor=1e-9)[1])
     for feature, predicted in zip(test.features, test.predicted, strict=True):
         own = training.features[correct & (labels == predicted)].astype(np.float64)
         mean, std = own.mean(axis=0), own.std(axis=0)
-        expected.append(-norm.logpdf(feature, mean, std).sum())
+        expected.append(-norm.logpdf(feature, mean, std).sum() - unit)
     np.testing.assert_allclose(score.score(test), expected, rtol=1e-4)
     np.testing.assert_allclose(
         score.z_scores(test.features[0], int(test.predicted[0])),

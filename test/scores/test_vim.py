@@ -15,14 +15,17 @@ from formulas import (
     free_energy,
 )
 from pytorch_ood_case import make_case, ours
-from training_data import WIDTH, empty, fitted, make_head
+from training_data import WIDTH, empty, fitted, make_data, make_head
 
 from nav_monitor_ros.errors import NavMonitorError
 
 
+def origin_of(head):
+    return np.linalg.lstsq(double(head.weight), -double(head.bias), rcond=None)[0]
+
+
 def formula(training, labels, test, head, subspace=WIDTH // 2):
-    weight, bias = double(head.weight), double(head.bias)
-    origin = np.linalg.lstsq(weight, -bias, rcond=None)[0]
+    origin = origin_of(head)
     deviation = entering(head, training.features) - origin
     residual = np.linalg.svd(deviation)[2][subspace:]
     alpha = double(training.logits).max(axis=1).mean() / np.linalg.norm(
@@ -63,8 +66,21 @@ def test_does_not_take_rounding_for_a_residual(what, subspace):
     training, labels, head = degenerate(what)
     score = fitted('vim', training, labels, head, subspace=subspace)
     # All training images lie in the principal subspace.
-    assert np.linalg.matrix_rank(training.features - score.origin) <= subspace
+    assert np.linalg.matrix_rank(training.features - origin_of(head)) <= subspace
     assert score.alpha[0] == 1
+    assert 'no training image has a residual' in score.degeneracy()
+
+
+def test_directions_in_which_nothing_varies_are_all_in_the_residual():
+    training, labels, head = degenerate('dead neurons')
+    rank = np.linalg.matrix_rank(training.features - origin_of(head))
+    score = fitted('vim', training, labels, head, subspace=training.features.shape[1] - 1)
+    assert score.residual.shape[1] == training.features.shape[1] - rank
+
+
+def test_a_residual_that_varies_is_not_degenerate():
+    training, labels, head = make_data(0, 300)
+    assert fitted('vim', training, labels, head).degeneracy() == ''
 
 
 def test_a_network_that_lacks_what_it_needs_is_refused():

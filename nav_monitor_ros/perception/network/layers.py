@@ -9,22 +9,42 @@ from dataclasses import dataclass
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean, one_line
 
 PENULTIMATE = 'penultimate'
+INPUT = ':input'  # ends the name of a value that enters a layer
 LayerId = str | int  # a layer's name, or its 1-based number
+WIDEST = 512  # channels above which a narrower value is preferred: a covariance has their square
+DEPTHS = (0.25, 0.5, 0.75)  # where a transformer, which has no stages, is watched
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One module of a network that yields a tensor for each image."""
+    """One module of a network that yields a tensor for each image, or a value that enters one."""
 
-    number: int  # 1-based, in the order in which modules finish
-    name: str  # as in ``network.named_modules()``
+    number: int  # 1-based, in the order in which modules finish, or take the value
+    name: str  # as in ``network.named_modules()``; followed by ``INPUT`` for a value that enters
     kind: str  # class name of the module
-    shape: tuple[int, ...]  # of the output for one image, without the batch axis
+    shape: tuple[int, ...]  # of the tensor for one image, without the batch axis
+    channels_last: bool = False  # whether maps have their channels last, as tokens always have
 
     @property
     def channels(self) -> int:
         """Return the number of channels: maps have them first, a transformer's tokens last."""
-        return self.shape[0] if len(self.shape) > 2 else self.shape[-1]
+        return self.shape[-1] if self._last else self.shape[0]
+
+    @property
+    def position_axes(self) -> tuple[int, ...]:
+        """Return the axes of the positions in a batch (N, ...); none for (N, channels)."""
+        axes = len(self.shape) + 1
+        return tuple(range(1, axes - 1) if self._last else range(2, axes))
+
+    @property
+    def size(self) -> int:
+        """Return the shorter side of the maps; 1 for tokens and vectors."""
+        sides = self.shape[:-1] if self._last else self.shape[1:]
+        return min(sides) if len(sides) == 2 else 1
+
+    @property
+    def _last(self) -> bool:
+        return self.channels_last or len(self.shape) < 3
 
 
 def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
@@ -55,19 +75,25 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
     )
 
 
-def names_of(layers: Sequence[Layer], wanted: LayerId | Iterable[LayerId]) -> tuple[str, ...]:
+def names_of(
+    layers: Sequence[Layer], wanted: LayerId | Iterable[LayerId], inputs: Sequence[Layer] = ()
+) -> tuple[str, ...]:
     """Return the names of the layers with these names or 1-based numbers, each once.
 
     Args:
         layers: All layers of the network.
         wanted: As for ``find_layer``; one name or number alone counts as a list of it.
+        inputs: Values that enter layers, which may also be named.
 
     Raises:
         NavMonitorError: A layer does not exist.
     """
     if isinstance(wanted, (str, int)) or not isinstance(wanted, Iterable):
         wanted = (wanted,)
-    return tuple(dict.fromkeys(find_layer(layers, one).name for one in wanted))
+    entering = {layer.name for layer in inputs}
+    return tuple(dict.fromkeys(
+        one if one in entering else find_layer(layers, one).name for one in wanted
+    ))
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -82,6 +108,37 @@ def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
             stages[round(math.log2(min(layer.shape[1:])))] = layer.name
     names = tuple(stages.values())
     return names[:-1] or names
+
+
+def watched_inputs(inputs: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the flowing values whose channel means represent the stages of a network.
+
+    Of each spatial resolution (in powers of two, since padding changes it by a few pixels) the last
+    value; without maps, the tokens at equal fractions of the depth; without tokens, the last vector
+    before the penultimate one. Values of more than ``WIDEST`` channels only if there are none with
+    fewer, and then the narrowest.
+
+    Args:
+        inputs: Distinct values that enter layers with weights, in the order of execution, besides
+            the image.
+    """
+    stages: dict[int, list[Layer]] = {}
+    for layer in inputs:
+        if layer.size > 1:
+            stages.setdefault(round(math.log2(layer.size)), []).append(layer)
+    if stages:
+        return tuple(_narrow(stage)[-1].name for stage in stages.values())
+    tokens = _narrow([layer for layer in inputs if len(layer.shape) == 2])
+    if tokens:
+        places = [round(depth * (len(tokens) - 1)) for depth in DEPTHS]
+        return tuple(dict.fromkeys(tokens[place].name for place in places))
+    return tuple(layer.name for layer in inputs[-2:-1] or inputs[-1:])
+
+
+def _narrow(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """Return the layers with few channels."""
+    most = max(WIDEST, min((layer.channels for layer in layers), default=0))
+    return [layer for layer in layers if layer.channels <= most]
 
 
 def background_output(wanted: int | None, outputs: int) -> int | None:

@@ -24,11 +24,15 @@ class RunningNetwork(Protocol):
     preprocess: Preprocess
     input_shape: tuple[int, ...]
     layers: tuple[Layer, ...]
+    inputs: tuple[Layer, ...]  # distinct values that enter layers with weights
     layer: str  # name of the monitored layer
     background: int | None
     classes: int
     width: int  # number of monitored neurons
     engine: Engine
+    head: Head | None  # the last layer's weights if they act on the monitored features
+    own_head: Head | None  # the same as the network has them, not in canonical form
+    unit: float  # factor on the network's own features
 
     def __call__(self, batch: np.ndarray) -> Activations:
         """Run one forward pass over float32 (N, channels, height, width)."""
@@ -61,11 +65,6 @@ class RunningNetwork(Protocol):
 
     def fingerprint(self) -> str:
         """Return a checksum of the weights, hexadecimal."""
-        ...
-
-    @property
-    def head(self) -> Head | None:
-        """Return the last layer's weights if they act on the monitored features."""
         ...
 
     @property

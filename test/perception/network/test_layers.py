@@ -9,7 +9,12 @@ import tiny
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.fitting.score_selection import empty_scores
-from nav_monitor_ros.perception.network.layers import find_layer, names_of
+from nav_monitor_ros.perception.network.layers import (
+    Layer,
+    find_layer,
+    names_of,
+    watched_inputs,
+)
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
 BATCH = np.random.default_rng(0).random((2, 3, tiny.SIDE, tiny.SIDE), dtype=np.float32)
@@ -58,3 +63,39 @@ def test_the_layers_of_a_score_may_be_numbers(tiny_classifier, layers):
     options = FitOptions(scores={'channel_means': {'layers': layers}})
     (score,) = empty_scores(tiny_classifier, options).values()
     assert score.options.layers == ('relu1', 'pool')
+
+
+# The values that represent the stages of a network.
+
+
+def values(*shapes, last=False):
+    return [
+        Layer(number, f'{number}:input', 'Conv2d', shape, channels_last=last)
+        for number, shape in enumerate(shapes)
+    ]
+
+
+def test_the_last_value_of_each_resolution_represents_it():
+    inputs = values((8, 32, 32), (9, 30, 30), (16, 16, 16), (20, 7, 9), (22, 8, 8), (7, 1, 1), (7,))
+    assert watched_inputs(inputs) == ('1:input', '2:input', '4:input')
+
+
+def test_a_value_of_few_channels_is_preferred():
+    inputs = values((256, 14, 14), (1024, 14, 14), (2048, 7, 7), (1024, 7, 7), (4096, 7, 7))
+    assert watched_inputs(inputs) == ('0:input', '3:input')
+
+
+def test_maps_may_have_their_channels_last():
+    assert watched_inputs(values((32, 32, 8), (16, 16, 9), last=True)) == ('0:input', '1:input')
+
+
+def test_tokens_are_watched_at_several_depths():
+    inputs = values(*[(197, 64)] * 13, (64,), last=True)
+    assert watched_inputs(inputs) == ('3:input', '6:input', '9:input')
+    assert watched_inputs(values((5, 8), (5, 8), last=True)) == ('0:input', '1:input')
+
+
+def test_without_positions_the_vector_before_the_last_is_watched():
+    assert watched_inputs(values((10,), (8,))) == ('0:input',)
+    assert watched_inputs(values((8,))) == ('0:input',)
+    assert watched_inputs([]) == ()

@@ -18,6 +18,8 @@ from nav_monitor_ros.perception.network.loading import start_network
 from nav_monitor_ros.perception.network.onnx.classifier import OnnxClassifier
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 
+UNIT = tiny.unit_of(WEIGHT.T)  # of the features
+
 
 @pytest.mark.parametrize('ending', [
     [helper.make_node('MatMul', ['features', 'w'], ['product']),
@@ -43,10 +45,11 @@ def test_the_last_linear_layer_is_found_however_it_is_written(tmp_path, ending, 
     features = np.maximum(convolved, 0).mean((2, 3))
     assert (running.layer, running.width, running.classes) == (PENULTIMATE, 5, 4)
     for value, expected in [
-        (found.logits, features @ WEIGHT + BIAS), (found.features, features),
+        (found.logits, tiny.centred(features @ WEIGHT + BIAS)), (found.features, UNIT * features),
         (found.means['conv'], convolved.mean((2, 3))),
         (found.maps['relu'], np.maximum(convolved, 0)),
-        (running.head.weight, WEIGHT.T), (running.head.bias, BIAS),
+        (running.head.weight, tiny.centred(WEIGHT).T / UNIT),
+        (running.head.bias, tiny.centred(BIAS)),
     ]:
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
     assert [(layer.name, layer.kind) for layer in running.layers[:2]] == [
@@ -82,9 +85,8 @@ def test_a_softmax_over_some_of_the_classes_is_none_over_all(
     running = start_network(ONNX, path, tiny.PREPROCESS, layer='conv')
     batch = np.random.default_rng(1).normal(size=(5, 3, 12, 12)).astype(np.float32)
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=['CPUExecutionProvider'])
-    np.testing.assert_allclose(
-        running(batch).logits, session.run(None, {'images': batch})[0], rtol=1e-5, atol=1e-6
-    )
+    (returned,) = session.run(None, {'images': batch})
+    np.testing.assert_allclose(running(batch).logits, tiny.centred(returned), rtol=1e-5, atol=1e-6)
     assert running.head is None
 
 
@@ -101,7 +103,8 @@ def test_a_softmax_over_all_classes_is_seen_in_any_shape(
                             tiny.PREPROCESS)
     found = running(np.random.default_rng(1).normal(size=(3, 3, 12, 12)).astype(np.float32))
     assert running.layer == PENULTIMATE
-    np.testing.assert_allclose(found.logits, found.features @ WEIGHT + BIAS, rtol=1e-4, atol=1e-4)
+    wanted = tiny.centred(found.features / UNIT @ WEIGHT + BIAS)
+    np.testing.assert_allclose(found.logits, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(('version', 'batch'), [(12, 'n'), (13, 'n'), (13, 1)])
@@ -161,10 +164,11 @@ def test_a_network_that_computes_in_another_precision_inside_is_run(
         torch.from_numpy(batch), torch.from_numpy(KERNELS), padding=1
     ).numpy()
     features = np.maximum(convolved, 0).mean((2, 3))
+    logits = tiny.centred(features @ WEIGHT + BIAS)
     assert (running.layer, running.width, running.classes) == (PENULTIMATE, 5, 4)
     for value, expected in [
-        (found.logits, features @ WEIGHT + BIAS), (found.features, features),
-        (running.head.logits(found.features), features @ WEIGHT + BIAS),
+        (found.logits, logits), (found.features, UNIT * features),
+        (running.head.logits(found.features), logits),
         (found.means['conv'], convolved.mean((2, 3))), (found.means['relu'], features),
         (found.maps['relu'], np.maximum(convolved, 0)),
     ]:

@@ -177,7 +177,8 @@ def test_a_tap_keeps_what_a_later_operation_in_place_overwrites():
     found = classifier(batch_for(classifier, 20))
     assert (found.maps['0'] < 0).any()
     assert np.array_equal(np.maximum(found.maps['0'], 0), found.maps['1'])
-    assert np.allclose(found.features, found.maps['0'].mean(axis=(2, 3)))
+    unit = tiny.unit_of(network[3].weight.detach().numpy())
+    assert np.allclose(found.features, unit * found.maps['0'].mean(axis=(2, 3)))
 
 
 # The device.

@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from dropout_networks import (
     NETWORKS,
@@ -36,7 +37,7 @@ def test_samples_equal_the_whole_network_run_with_the_same_masks(make):
     for _ in range(2):
         samples = classifier(batch).samples
         assert (samples.shape, samples.dtype) == ((3, 6, 4), np.float32)
-        close(samples, slow_samples(network, classifier, batch))
+        close(samples, tiny.centred(slow_samples(network, classifier, batch)))
 
 
 @pytest.mark.parametrize('p', [0.1, 0.5, 0.8])
@@ -48,10 +49,11 @@ def test_every_subset_of_the_neurons_is_left_as_often_as_it_should(p):
     passes, batch = 4000, batch_of(2)
     activations = in_service(network, passes)(batch)
     weight, bias = network[3].weight.detach().numpy(), network[3].bias.detach().numpy()
+    unit = tiny.unit_of(weight)
     for features, samples in zip(activations.features, activations.samples, strict=True):
         found = np.zeros(passes, int)
         for kept in itertools.product([0, 1], repeat=3):
-            logits = weight @ (features * kept / (1 - p)) + bias
+            logits = tiny.centred(weight @ (features / unit * kept / (1 - p)) + bias)
             hits = (np.abs(samples - logits) < 1e-4).all(axis=1)
             share = np.prod(np.where(kept, 1 - p, p))
             assert abs(hits.mean() - share) < 5 * np.sqrt(share * (1 - share) / passes)
@@ -73,7 +75,8 @@ def test_the_two_extremes_of_dropout_are_the_bias_and_the_logits():
     batch = batch_of(3)
     network = built(lambda: one_dropout(1.0))
     samples = in_service(network, 4)(batch).samples
-    close(samples, np.broadcast_to(network[4].bias.detach().numpy(), samples.shape))
+    bias = tiny.centred(network[4].bias.detach().numpy())
+    close(samples, np.broadcast_to(bias, samples.shape))
     activations = in_service(lambda: one_dropout(0.0), 4)(batch)
     close(activations.samples, np.repeat(activations.logits[:, None], 4, axis=1))
 

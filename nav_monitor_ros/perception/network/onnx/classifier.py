@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,11 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import Engine, Runner, compiled
+from nav_monitor_ros.perception.network.canonical_form import (
+    agree,
+    canonical_head,
+    class_logits,
+)
 from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
@@ -31,15 +35,15 @@ if TYPE_CHECKING:
 
 _KEPT = 3  # compiled graphs: the live views switch between one with maps and one without
 
-Output = tuple[str, 'int | None']  # tensor, and the rank for taking the mean over positions
+Output = tuple[str, 'tuple[int, ...]']  # tensor, and the axes over which the mean is taken
 
 
 class OnnxClassifier:
     """A network's graph with its preprocessing, whose layers can be tapped.
 
-    Logits, features, channel means and maps are those of ``Classifier``. Every set of outputs has
-    its own graph, compiled on first use, so that the backend can fuse operations whose results are
-    not requested.
+    Logits, features, head, channel means and maps are those of ``Classifier``. Every set of outputs
+    has its own graph, compiled on first use, so that the backend can fuse operations whose results
+    are not requested.
 
     Not thread-safe: a single thread must run it and set its taps.
     """
@@ -89,8 +93,9 @@ class OnnxClassifier:
         self._graph = graph
         self._threads = threads
         self.layers: tuple[Layer, ...] = graph.layers
+        self.inputs: tuple[Layer, ...] = graph.inputs
         self.background = background_output(background, graph.outputs)
-        self._columns = tuple(i for i in range(graph.outputs) if i != self.background)
+        self._columns = [i for i in range(graph.outputs) if i != self.background]
         self.classes = len(self._columns)
         self.layer, self._features, self.width = self._monitored(layer)
         self._watched: tuple[str, ...] = ()
@@ -99,6 +104,11 @@ class OnnxClassifier:
         self._compiled: OrderedDict[tuple[Output, ...], Runner] = OrderedDict()
         self._compiled_for = {threads: self._compiled}  # compiled graphs by number of threads
         self._outputs = self._wanted()
+        self.unit = 1.0  # factor on the features
+        self.head: Head | None = None
+        self.own_head = self._head_of_monitored()
+        if self.own_head is not None:
+            self.head, self.unit = canonical_head(self.own_head)
         if graph.form is None:
             graph.note_form(self._seen_form())
         if not graph.described and graph.batch in (None, 1):
@@ -119,29 +129,28 @@ class OnnxClassifier:
         logits, features = _rows(next(values)), next(values)
         if self.layer == PENULTIMATE:
             features = _rows(features)
+        if self.unit != 1:
+            features = features * np.float32(self.unit)
         if self._graph.form is not None:
             logits = logits_of(logits, self._graph.form)
+        logits, shift, background = class_logits(logits, self._columns, self.background)
         means = {name: next(values) for name in self._watched}
         samples = next(values) if self._passes else None
         maps = {name: next(values) for name in self._taps}
-        if self.background is None:
-            return Activations(logits, features, means, maps, samples, None)
-        columns = list(self._columns)
-        return Activations(
-            logits[:, columns], features, means, maps,
-            None if samples is None else samples[..., columns], logits[:, self.background],
-        )
+        if samples is not None:
+            samples = class_logits(samples, self._columns, self.background)[0]
+        return Activations(logits, features, means, maps, samples, background, shift)
 
     def watch(self, layers: Iterable[LayerId]) -> None:
         """Yield the channel means of additional layers in every forward pass.
 
         Args:
-            layers: Names or 1-based numbers.
+            layers: Names or 1-based numbers, or names of values that enter layers.
 
         Raises:
             NavMonitorError: A layer does not exist.
         """
-        found = names_of(self.layers, layers)
+        found = names_of(self.layers, layers, self.inputs)
         self._watched = tuple(dict.fromkeys((*self._watched, *found)))
         self._outputs = self._wanted()
 
@@ -185,7 +194,7 @@ class OnnxClassifier:
         Raises:
             NavMonitorError: A layer does not exist; the taps are unchanged.
         """
-        self._taps = names_of(self.layers, layers)
+        self._taps = names_of(self.layers, layers, self.inputs)
         self._outputs = self._wanted()
 
     def fingerprint(self) -> str:
@@ -208,7 +217,7 @@ class OnnxClassifier:
     @property
     def columns(self) -> tuple[int, ...]:
         """Return the network's outputs for the classes, in order."""
-        return self._columns
+        return tuple(self._columns)
 
     @property
     def network(self) -> nn.Module:
@@ -222,39 +231,38 @@ class OnnxClassifier:
             'torchvision:NAME or package.module:factory, with its weights'
         )
 
-    @cached_property
-    def head(self) -> Head | None:
-        """Return the last layer's weights if they act on the monitored features (or their ReLU)."""
+    def _head_of_monitored(self) -> Head | None:
+        """Return the network's own head if it acts on the monitored features (or their ReLU)."""
         found, entering = self._graph.head(), self._graph.entering
         if found is None or entering is None:
             return None
-        columns = list(self._columns)
-        weight, bias = found.weight[columns], found.bias[columns]
-        if self.layer == PENULTIMATE:
-            return Head(weight, bias)
-        shape = (1 if self._graph.batch else 4, *self.input_shape)
-        probe = np.random.default_rng(0).random(shape, dtype=np.float32)
-        features, before = self._run((self._features, (entering, None)), probe)
-        before = _rows(before)
-        if features.shape != before.shape:
-            return None
-        direct = np.allclose(features, before, atol=1e-5)
-        if not direct and not np.allclose(np.maximum(features, 0), before, atol=1e-5):
-            return None
-        return Head(weight, bias, rectified=not direct)
+        rectified = False
+        if self.layer != PENULTIMATE:
+            if self.width != found.weight.shape[1]:
+                return None
+            shape = (1 if self._graph.batch else 4, *self.input_shape)
+            probe = np.random.default_rng(0).random(shape, dtype=np.float32)
+            features, before = self._run((self._features, (entering, ())), probe)
+            before = _rows(before)
+            if features.shape != before.shape:
+                return None
+            rectified = not agree(features, before)
+            if rectified and not agree(np.maximum(features, 0), before):
+                return None
+        return Head(found.weight[self._columns], found.bias[self._columns], rectified=rectified)
 
     def _seen_form(self) -> str:
         """Return the form of the outputs from their values; softmax has many spellings."""
         shape = (self._graph.batch or 4, *self.input_shape)
         probe = np.random.default_rng(0).random(shape, dtype=np.float32)
-        (outputs,) = self._run(((self._graph.logits, None),), probe)
+        (outputs,) = self._run(((self._graph.logits, ()),), probe)
         return form_of(_rows(outputs))
 
     def _monitored(self, layer: LayerId) -> tuple[str, Output, int]:
         """Return the monitored layer's name, its output, and its number of neurons."""
         if layer != PENULTIMATE:
             found = find_layer(self.layers, layer)
-            output = (self._graph.tensor(found.name), 1 + len(found.shape))
+            output = (self._graph.tensor(found.name), found.position_axes)
             return found.name, output, found.channels
         head = self._graph.head()
         if self._graph.entering is None or head is None:
@@ -263,18 +271,18 @@ class OnnxClassifier:
                 'name the layer to monitor (--layer), one of '
                 + ', '.join(f'{known.number} {known.name}' for known in self.layers)
             )
-        return PENULTIMATE, (self._graph.entering, None), head.weight.shape[1]
+        return PENULTIMATE, (self._graph.entering, ()), head.weight.shape[1]
 
     def _wanted(self) -> tuple[Output, ...]:
         """Return the outputs in the order in which ``__call__`` expects them."""
-        shapes = {layer.name: layer.shape for layer in self.layers}
-        samples = [(self._graph.samples, None)] if self._passes and self._graph.samples else []
+        known = {layer.name: layer for layer in (*self.inputs, *self.layers)}
+        samples = [(self._graph.samples, ())] if self._passes and self._graph.samples else []
         return (
-            (self._graph.logits, None),
+            (self._graph.logits, ()),
             self._features,
-            *((self._graph.tensor(name), 1 + len(shapes[name])) for name in self._watched),
+            *((self._graph.tensor(name), known[name].position_axes) for name in self._watched),
             *samples,
-            *((self._graph.tensor(name), None) for name in self._taps),
+            *((self._graph.tensor(name), ()) for name in self._taps),
         )
 
     def _run(self, outputs: tuple[Output, ...], batch: np.ndarray) -> Sequence[np.ndarray]:

@@ -23,8 +23,9 @@ OPSET = 18
 def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
     """Write a network as one ONNX file that ``OnnxGraph`` reads.
 
-    Its outputs are the logits, the input of the last linear layer, the maps of every layer, and the
-    logits of passes with active dropout; ``OnnxGraph.select`` selects the requested ones. The batch
+    Its outputs are the logits, the input of the last linear layer, the maps of every layer, the
+    values that enter layers with weights, and the logits of passes with active dropout;
+    ``OnnxGraph.select`` selects the requested ones. The batch
     size is dynamic, or 1 if the network cannot be traced with a dynamic one.
 
     Args:
@@ -36,7 +37,11 @@ def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
         NavMonitorError: The packages for it are missing, or torch cannot export the network.
     """
     require_onnx()
-    names = [layer.name for layer in classifier.layers]
+    tensors = {
+        **{layer.name: f'layer/{layer.name}' for layer in classifier.layers},
+        **{layer.name: f'input/{layer.name}' for layer in classifier.inputs},
+    }
+    names = list(tensors)
     classifier.sample_dropout(passes)
     classifier.tap(names)
     try:
@@ -45,14 +50,14 @@ def export_onnx(classifier: Classifier, path: Path, *, passes: int = 0) -> None:
             found = classifier.tensors(example, names)  # also draws the masks
         roles = [role for role in ('logits', 'entering', 'samples') if found[role] is not None]
         module = _Outputs(classifier, roles, names)
-        outputs = [*roles, *(f'layer/{name}' for name in names)]
+        outputs = [*roles, *tensors.values()]
         model = _exported(module, example, outputs)
     finally:
         classifier.tap(())
     logits = found['logits']
     assert logits is not None
     _describe(model, described(
-        classifier.layers, {name: f'layer/{name}' for name in names},
+        classifier.layers, classifier.inputs, tensors,
         logits='logits',
         entering='entering' if 'entering' in roles else None,
         samples='samples' if 'samples' in roles else None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.perception.network.logits import CLASSIFIERS, FORMS, LOGITS, OutputName
+from nav_monitor_ros.perception.network.onnx.flowing_values import flowing_values
 from nav_monitor_ros.perception.network.onnx.head import (
     GraphTail,
     LinearHead,
@@ -32,6 +33,7 @@ class OnnxGraph:
     """A network's graph, with the names of the tensors that a monitor uses."""
 
     layers: tuple[Layer, ...]
+    inputs: tuple[Layer, ...]  # distinct values that enter layers with weights
     logits: str  # tensor of the logits: before a softmax, if one is recognised
     form: str | None  # its form, one of ``outputs.FORMS``; None if only its values tell
     entering: str | None  # input of that layer
@@ -109,7 +111,7 @@ class OnnxGraph:
         path.write_bytes(self._model.SerializeToString())
 
     def tensor(self, layer: str) -> str:
-        """Return the name of a layer's output."""
+        """Return the name of a layer's output, or of a value that enters a layer."""
         return self._tensors[layer]
 
     def head(self) -> LinearHead | None:
@@ -123,12 +125,12 @@ class OnnxGraph:
         entry = self._model.metadata_props.add()
         entry.key, entry.value = FORM, form
 
-    def select(self, outputs: Sequence[tuple[str, int | None]]) -> bytes:
+    def select(self, outputs: Sequence[tuple[str, tuple[int, ...]]]) -> bytes:
         """Return a model that computes only these outputs.
 
         Args:
-            outputs: Names of tensors, each with the rank for taking the mean over positions
-                (``Classifier``: channels first, tokens last), or None for the unchanged tensor.
+            outputs: Names of tensors, each with the axes over which the mean is taken; none for the
+                unchanged tensor.
 
         Returns:
             The serialised model; its outputs are in this order.
@@ -141,17 +143,16 @@ class OnnxGraph:
         nodes = [node for index, node in enumerate(graph.node) if index in keep]
         constants = [self._initializers[name] for name in initializers]
         results = []
-        for number, (name, rank) in enumerate(outputs):
+        for number, (name, axes) in enumerate(outputs):
             result = f'selected_{number}'
-            axes = None if rank is None or rank < 3 else [1] if rank == 3 else list(range(2, rank))
             # In float32, even if the network computes in float16, where a sum would overflow.
-            single = result if axes is None else f'{result}_single'
+            single = f'{result}_single' if axes else result
             nodes.append(helper.make_node('Cast', [name], [single], to=onnx.TensorProto.FLOAT))
-            if axes is not None and self._version < 18:
+            if axes and self._version < 18:
                 nodes.append(
                     helper.make_node('ReduceMean', [single], [result], axes=axes, keepdims=0)
                 )
-            elif axes is not None:
+            elif axes:
                 constants.append(
                     helper.make_tensor(f'{result}_axes', onnx.TensorProto.INT64, [len(axes)], axes)
                 )
@@ -199,18 +200,25 @@ class OnnxGraph:
             self.logits, self.entering = str(read['logits']), read['entering']
             self.samples, self.passes = read['samples'], int(read['passes'])
             self.outputs = int(read['outputs'])
-            layers = [
-                Layer(number, str(one['name']), str(one['kind']), tuple(map(int, one['shape'])))
-                for number, one in enumerate(read['layers'], start=1)
-            ]
-            self._tensors = {one['name']: str(one['tensor']) for one in read['layers']}
+            self.layers, self.inputs = (
+                tuple(
+                    Layer(
+                        number, str(one['name']), str(one['kind']), tuple(map(int, one['shape'])),
+                        bool(one.get('channels_last')),
+                    )
+                    for number, one in enumerate(read[part], start=1)
+                )
+                for part in ('layers', 'inputs')
+            )
+            self._tensors = {
+                one['name']: str(one['tensor']) for one in (*read['inputs'], *read['layers'])
+            }
             named = {self.logits, self.entering, self.samples, *self._tensors.values()} - {None}
             if not named <= names or self.passes < 0 or self.outputs < 1:
                 raise ValueError('it names outputs that do not exist')
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise NavMonitorError(f'{self._what} is malformed: {_line(error)}; export it again'
                                   ) from None
-        self.layers = tuple(layers)
         self.form = LOGITS
         self._take_input(_shape(self._input), self._what)
 
@@ -289,6 +297,7 @@ class OnnxGraph:
                 Layer(len(layers) + 1, name, node.op_type, tuple(int(n or 0) for n in shape[1:]))
             )
         self.layers = tuple(layers)
+        self._find_inputs(infos)
         self.samples, self.passes = None, 0
         shape = _shape(infos.get(output.name, output))
         if len(shape) != 2 or not shape[1]:
@@ -319,6 +328,19 @@ class OnnxGraph:
         if self.form not in (None, *FORMS):
             raise ValueError(f'{FORM} is {_line(self.form)}')
 
+    def _find_inputs(self, infos: Mapping[str, Any]) -> None:
+        """Find the values that enter nodes with weights."""
+        known = {
+            name: _shape(info) for name, info in infos.items()
+            if info.type.tensor_type.elem_type in floating()
+        }
+        names = {tensor: name for name, tensor in self._tensors.items()}
+        found = flowing_values(
+            self._model.graph.node, self._input.name, known, names, self.batch
+        )
+        self.inputs = tuple(layer for layer, _ in found)
+        self._tensors |= {layer.name: tensor for layer, tensor in found}
+
     def _needed(self, names: Iterable[str]) -> tuple[set[int], list[str]]:
         """Return the nodes and initializers that some tensors depend on."""
         places = {
@@ -338,14 +360,21 @@ class OnnxGraph:
 
 
 def described(
-    layers: Sequence[Layer], tensors: Mapping[str, str], *, logits: str, entering: str | None,
-    samples: str | None, passes: int, outputs: int,
+    layers: Sequence[Layer], inputs: Sequence[Layer], tensors: Mapping[str, str], *, logits: str,
+    entering: str | None, samples: str | None, passes: int, outputs: int,
 ) -> str:
     """Return the description of a graph's tensors for the metadata, as read by ``OnnxGraph``."""
     return json.dumps({
         'layers': [
             {'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name]}
             for one in layers
+        ],
+        'inputs': [
+            {
+                'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name],
+                'channels_last': one.channels_last,
+            }
+            for one in inputs
         ],
         'logits': logits, 'entering': entering, 'samples': samples, 'passes': passes,
         'outputs': outputs,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from torch import nn
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.backends import F32, TORCH, Engine
+from nav_monitor_ros.perception.network.canonical_form import (
+    agree,
+    canonical_head,
+    class_logits,
+)
 from nav_monitor_ros.perception.network.forward_checks import require_repeatable
 from nav_monitor_ros.perception.network.layers import (
     PENULTIMATE,
@@ -25,6 +30,7 @@ from nav_monitor_ros.perception.network.layers import (
 )
 from nav_monitor_ros.perception.network.logits import LOGITS, torch_logits_of
 from nav_monitor_ros.perception.network.torch.device import set_precision
+from nav_monitor_ros.perception.network.torch.flowing_values import first_tensor
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.network.torch.tensors import (
@@ -40,6 +46,8 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 if TYPE_CHECKING:
     from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
 
+Keep = Callable[[torch.Tensor], None]
+
 _RECORDED = 8  # largest batch for which a CUDA graph is recorded: a robot's cameras
 _WANTED = 3  # sets of outputs recorded at a time: the live views switch between two
 
@@ -49,9 +57,10 @@ class Classifier:
 
     Logits are the output of the last linear layer, even if the network ends in a softmax or
     sigmoid, divided by its temperature. Without such a linear layer, they are recovered from the
-    probabilities (``outputs.logits_of``). Features are the monitored layer's output: for a layer
+    probabilities (``logits.logits_of``). Features are the monitored layer's output: for a layer
     with spatial extent, the mean of each channel over positions; for a sequence, the mean over its
-    tokens. The penultimate layer is the head's input.
+    tokens. The penultimate layer is the head's input. Logits, head, and features on which the head
+    acts are in canonical form (``canonical_form``).
 
     Not thread-safe: one thread runs it and sets its taps.
     """
@@ -98,6 +107,8 @@ class Classifier:
         self._layout = arrange_weights(self._network, self.input_shape, self.device)
         structure = probe_structure(self._network, self.input_shape)
         self.layers: tuple[Layer, ...] = structure.layers
+        self.inputs: tuple[Layer, ...] = tuple(one.layer for one in structure.inputs)
+        self._inputs = {one.layer.name: one for one in structure.inputs}
         self.background = background_output(background, structure.classes)
         # Columns of the classes, without background, among the network's outputs.
         self._columns = [i for i in range(structure.classes) if i != self.background]
@@ -120,6 +131,8 @@ class Classifier:
         self._before_dropout: torch.Tensor | None = None
         # By outputs and number of images.
         self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}
+        self.unit = 1.0  # factor on the features
+        self.own_head: Head | None = None  # the head in the network's own form
         self._watch_head()
         self.layer = self._watch_monitored(layer)
         self.watch(watch)
@@ -127,7 +140,7 @@ class Classifier:
         require_repeatable(self, rough=weights is not None and weights.dtype.itemsize < 4)
         probe = self(np.random.default_rng(0).random((4, *self.input_shape), dtype=np.float32))
         self.width: int = probe.features.shape[1]  # number of monitored neurons
-        self.head: Head | None = self._head_of_monitored(probe)
+        self.head: Head | None = self._head_of_monitored(probe.features)
 
     def __call__(self, batch: np.ndarray) -> Activations:
         """Run one forward pass.
@@ -149,29 +162,33 @@ class Classifier:
             raise
         except BaseException as error:
             raise stopped(f'the network {type(self._network).__qualname__}', error) from error
-        outputs, samples = found['logits'], found.get('samples')
+        logits, shift, background = class_logits(found['logits'], self._columns, self.background)
+        features, samples = found['features'], found.get('samples')
         return Activations(
-            self._classes_of(outputs),
-            found['features'],
+            logits,
+            features if self.unit == 1 else features * np.float32(self.unit),
             {name: found[f'mean/{name}'] for name in self._watched},
             {name: found[f'map/{name}'] for name in self._taps},
-            None if samples is None else self._classes_of(samples),
-            None if self.background is None else outputs[:, self.background],
+            None if samples is None
+            else class_logits(samples, self._columns, self.background)[0],
+            background,
+            shift,
         )
 
     def watch(self, layers: Iterable[LayerId]) -> None:
         """Have every forward pass yield the channel means of more layers.
 
         Args:
-            layers: Names or 1-based numbers.
+            layers: Names or 1-based numbers, or names of values that enter layers.
 
         Raises:
             NavMonitorError: A layer does not exist.
         """
-        for name in names_of(self.layers, layers):
+        known = {layer.name: layer for layer in (*self.inputs, *self.layers)}
+        for name in names_of(self.layers, layers, self.inputs):
             if name not in self._watched:
                 self._watched += (name,)
-                self._modules[name].register_forward_hook(self._keep_means(name))
+                self._on(name, self._keep_means(known[name]))
 
     def sample_dropout(self, passes: int, seed: int = 0) -> None:
         """Have every forward pass yield the logits of K passes with dropout on.
@@ -214,12 +231,11 @@ class Classifier:
         Raises:
             NavMonitorError: A layer does not exist; the taps stay as they were.
         """
-        names = names_of(self.layers, layers)
+        names = names_of(self.layers, layers, self.inputs)
         for handle in self._handles:
             handle.remove()
         self._taps = names
-        self._handles = [self._modules[name].register_forward_hook(self._keep(name))
-                         for name in names]
+        self._handles = [self._on(name, self._keep(name)) for name in names]
 
     def tensors(self, batch: torch.Tensor, layers: Sequence[str]) -> dict[str, torch.Tensor | None]:
         """Run one traceable forward pass, for ``export_onnx``.
@@ -327,22 +343,37 @@ class Classifier:
             graphs[images] = recorded(self._pass, shape, self.device, self._layout)
         return graphs[images]
 
-    def _classes_of(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the outputs without the background class, along the last axis."""
-        return outputs if self.background is None else outputs[..., self._columns]
+    def _on(self, name: str, keep: Keep) -> torch.utils.hooks.RemovableHandle:
+        """Call a function with a layer's output, or with the value that enters it, in every pass.
 
-    def _keep(self, name: str):
-        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            # Cloned, because a later in-place operation (`out += identity`) would change it.
-            self._tapped[name] = output.clone()
+        Immediately, because a later operation in place (`out += identity`) may change the value.
+        """
+        if name not in self._inputs or name in self._modules:
+            return self._modules[name].register_forward_hook(
+                lambda _module, _inputs, output: keep(output)
+            )
+        place = self._inputs[name]
 
-        return hook
+        def hook(
+            _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+        ) -> None:
+            value = first_tensor(inputs, named)
+            assert value is not None  # as in the probing pass
+            keep(place.taken(value))
 
-    def _keep_means(self, name: str):
-        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            self._means[name] = mean_over_positions(output)
+        return self._modules[place.module].register_forward_pre_hook(hook, with_kwargs=True)
 
-        return hook
+    def _keep(self, name: str) -> Keep:
+        def keep(value: torch.Tensor) -> None:
+            self._tapped[name] = value.clone()
+
+        return keep
+
+    def _keep_means(self, layer: Layer) -> Keep:
+        def keep(value: torch.Tensor) -> None:
+            self._means[layer.name] = mean_over_positions(value, layer)
+
+        return keep
 
     def _watch_head(self) -> None:
         if self._head_name is None:
@@ -366,25 +397,32 @@ class Classifier:
         found = find_layer(self.layers, layer)
 
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            self._feature = mean_over_positions(output)
+            self._feature = mean_over_positions(output, found)
 
         self._modules[found.name].register_forward_hook(hook)
         return found.name
 
-    def _head_of_monitored(self, probe: Activations) -> Head | None:
-        """Return the head's weights if they act on the monitored features (or on their ReLU)."""
+    def _head_of_monitored(self, features: np.ndarray) -> Head | None:
+        """Return the head if it acts on the monitored features (or on their ReLU).
+
+        Args:
+            features: float32 (N, D), the monitored features of the last pass, in the network's own
+                unit; all later ones are in that of the head.
+        """
         if self._head_name is None:
             return None
         entering = to_numpy(self._head_input)
-        if probe.features.shape != entering.shape:
+        if features.shape != entering.shape:
             return None
-        direct = np.allclose(probe.features, entering, atol=1e-5)
-        if not direct and not np.allclose(np.maximum(probe.features, 0), entering, atol=1e-5):
+        direct = agree(features, entering)
+        if not direct and not agree(np.maximum(features, 0), entering):
             return None
         linear = self._modules[self._head_name]
         weight = to_numpy(linear.weight)
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else to_numpy(linear.bias)
         scale = np.float32(self._scale)
-        return Head(
+        self.own_head = Head(
             scale * weight[self._columns], scale * bias[self._columns], rectified=not direct
         )
+        head, self.unit = canonical_head(self.own_head)
+        return head

@@ -18,6 +18,7 @@ from nav_monitor_ros.perception.network.logits import (
     refusal,
     scale_between,
 )
+from nav_monitor_ros.perception.network.torch.flowing_values import FlowingValues, ModuleInput
 from nav_monitor_ros.perception.network.torch.sigmoids import Sigmoids
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
@@ -27,6 +28,7 @@ class NetworkStructure:
     """Structure of a network, from one probing forward pass."""
 
     layers: tuple[Layer, ...]
+    inputs: tuple[ModuleInput, ...]  # distinct values that enter layers with weights
     head: str | None  # name of the linear layer whose output is the logits, None without one
     classes: int
     form: str = LOGITS  # form of the network's own outputs, one of ``outputs.FORMS``
@@ -41,9 +43,9 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
         input_shape: (channels, height, width) of one preprocessed image.
 
     Returns:
-        Layers, the classification head, the number of classes, and the form of the outputs. The
-        head is the last executed linear layer whose output is the network's output, possibly
-        through a softmax, log-softmax or sigmoid at any temperature.
+        Layers, the values that enter them, the classification head, the number of classes, and the
+        form of the outputs. The head is the last executed linear layer whose output is the
+        network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
@@ -62,10 +64,12 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     device = next((p.device for p in network.parameters()), torch.device('cpu'))
     probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     modules = dict(network.named_modules())
+    flowing = FlowingValues(probe)
     handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
+    handles += flowing.watch(modules)
     try:
         with foreign_code(f'the network {type(network).__qualname__}'), \
-                torch.inference_mode(), Sigmoids() as sigmoids:
+                torch.inference_mode(), Sigmoids() as sigmoids, flowing:
             result = network(probe)
     except NavMonitorError:
         raise
@@ -87,7 +91,8 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     values = result.float().cpu().numpy()
     form = SIGMOIDS if sigmoids.made(result) else form_of(values)
     head, scale = _find_head(modules, outputs, values, form)
-    return NetworkStructure(layers, head, result.shape[1], form, scale)
+    inputs = flowing.inputs(modules)
+    return NetworkStructure(layers, inputs, head, result.shape[1], form, scale)
 
 
 def _find_head(

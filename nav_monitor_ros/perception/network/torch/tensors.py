@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
 
@@ -35,11 +36,9 @@ def as_rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.ndim == 2 else tensor.flatten(1)
 
 
-def mean_over_positions(output: torch.Tensor) -> torch.Tensor:
-    """Return each channel's mean, (N, channels), of maps (N, channels, ...) or tokens (N, T, C)."""
-    if output.ndim == 2:
-        return output.clone()
-    return output.mean(1) if output.ndim == 3 else output.flatten(2).mean(2)
+def mean_over_positions(output: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """Return each channel's mean, (N, channels), of a layer's maps, tokens or rows (N, ...)."""
+    return output.mean(layer.position_axes) if layer.position_axes else output.clone()
 
 
 def to_numpy(tensor: torch.Tensor | None) -> np.ndarray:
