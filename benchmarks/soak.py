@@ -360,7 +360,7 @@ def main() -> int:
     parser.add_argument('--output', type=Path, default=ROOT / 'docs')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as logs:
-        graph = Graph(Path(logs), warm=False)
+        graph = Graph(Path(logs), warm=False, udp_only=True)
         try:
             soak = Soak(graph, options.seed)
             soak.run(options.minutes)

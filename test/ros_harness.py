@@ -8,7 +8,8 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from std_msgs.msg import Bool
 from warm_start import Starter
 
 from nav_monitor_ros.ros.process.domain import take_domain
+from nav_monitor_ros.ros.process.transport import use_udp_only
 
 CLOSED = -1  # used instead of a file descriptor
 LATCHED = QoSProfile(
@@ -39,6 +41,18 @@ def executable(name: str) -> str:
     return str(Path(get_package_prefix('nav_monitor_ros')) / 'lib' / 'nav_monitor_ros' / name)
 
 
+@contextmanager
+def transport_chosen() -> Iterator[None]:
+    """Have participants use UDP only; processes that are started later are not affected."""
+    before = dict(os.environ)
+    use_udp_only()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @cache
 def starter() -> Starter:
     """Return the process of which this one's nodes are forks."""
@@ -48,13 +62,15 @@ def starter() -> Starter:
 class Graph:
     """Processes in an exclusive ROS domain, and a node that records their messages."""
 
-    def __init__(self, logs: Path, *, warm: bool = True) -> None:
+    def __init__(self, logs: Path, *, warm: bool = True, udp_only: bool = False) -> None:
         """Start the listener.
 
         Args:
             logs: Folder of the processes' output.
             warm: Whether nodes may be forks of a process that is running; where times are
                 measured, they are not.
+            udp_only: Whether the listener uses no shared memory, so that a process that is stopped
+                or killed cannot block it.
         """
         self._warm = warm and 'NAV_MONITOR_FAULTS' not in os.environ
         self.domain = take_domain()
@@ -62,8 +78,9 @@ class Graph:
         self._processes: list[subprocess.Popen] = []
         self._clients: dict[str, Any] = {}
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=self.domain.number)
-        self.node = rclpy.create_node('listener', context=self.context)
+        with transport_chosen() if udp_only else nullcontext():
+            rclpy.init(context=self.context, domain_id=self.domain.number)
+            self.node = rclpy.create_node('listener', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         # Publishes commands. A node that also subscribed to the gate's output would form a loop.

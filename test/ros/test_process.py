@@ -46,9 +46,9 @@ def every(*cases):
     every(
         ({'HOME': '/proc/nowhere', 'ROS_LOG_DIR': None},
          'set ROS_LOG_DIR to a writable folder'),
-        ({'HOME': None, 'ROS_LOG_DIR': None}, 'set ROS_LOG_DIR to a folder'),
-        ({'ROS_LOG_DIR': '/proc/logs'}, 'set ROS_LOG_DIR (now /proc/logs) to a folder'),
-        ({'ROS_LOG_DIR': __file__}, f'set ROS_LOG_DIR (now {__file__}) to a folder'),
+        ({'HOME': None, 'ROS_LOG_DIR': None}, 'set ROS_LOG_DIR to a writable folder'),
+        ({'ROS_LOG_DIR': '/proc/logs'}, 'set ROS_LOG_DIR (now /proc/logs) to a writable folder'),
+        ({'ROS_LOG_DIR': __file__}, f'set ROS_LOG_DIR (now {__file__}) to a writable folder'),
         ({'ROS_DOMAIN_ID': 'abc'}, 'ROS_DOMAIN_ID is not an integral number'),
         ({'ROS_DOMAIN_ID': '300'}, 'ROS_DOMAIN_ID is 300; it must be 0 to 232'),
         ({'RCUTILS_COLORIZED_OUTPUT': 'maybe'},

@@ -27,7 +27,7 @@ def shared(tmp_path_factory, moody_bundle):
     from fault_robot import Robot
     from ros_harness import Graph
 
-    graph = Graph(tmp_path_factory.mktemp('logs'))
+    graph = Graph(tmp_path_factory.mktemp('logs'), udp_only=True)
     robot = Robot(graph, moody_bundle)
     yield robot
     graph.stop()
