@@ -64,7 +64,7 @@ class Judged:
 
     def __init__(self, running: RunningNetwork) -> None:
         self.bundle: Bundle = fit(
-            running, tiny.SPEC, tiny.source(1, 300), tiny.source(2, 200), OPTIONS)
+            running, tiny.SPEC, tiny.source(1, 200), tiny.source(2, 150), OPTIONS)
         batch = np.stack([tiny.PREPROCESS.apply(image) for image in IMAGES])
         judge = self.bundle.judge(also='all')
         self.activations: Activations = running(batch)
