@@ -115,6 +115,6 @@ def test_the_demos_page_tells_the_rule_and_how_many_images_were_played(tmp_path,
         tmp_path / 'index.html', record=record, summary=summary, pictures=[], camera='a camera',
         bundle='digits', rule=EvidenceRules().sentence)
     page = ' '.join((tmp_path / 'index.html').read_text(encoding='utf-8').split())
-    assert 'played 33 images to the monitor, which judged 28 of them' in page
+    assert 'sent 33 images over ROS 2 to the monitor, which judged 28 of them' in page
     assert EvidenceRules().sentence in page
     assert 'images in a row raise' not in page

@@ -94,7 +94,7 @@ def billion() -> str:
         ('states sent, in total', _size(parts * merging_['state_bytes'])),
         ('merging, in total', f'{parts * each / 3600:.1f} core hours'),
         ('depth of the tree', str((parts - 1).bit_length())),
-        ('held at the end', _size(merging_['root_bytes'])),
+        ('state at the end', _size(merging_['root_bytes'])),
     ]
     return table([f'{FRAMES:,} frames', ''], rows)
 
