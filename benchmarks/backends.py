@@ -152,10 +152,10 @@ def calibration_of(bundle: Bundle, name: str) -> dict[str, Any]:
         if str(one.engine) == name:
             own = bundle.stored.own_calibration(one.engine)
             return {
-                'calibration': 'its own' if own else "torch's", 'flagged': one.flagged,
+                'calibration': 'its own' if own else 'made at fit', 'flagged': one.flagged,
                 'flagged_by_torch': one.flagged_by_reference, 'calibration_images': one.images,
             }
-    return {'calibration': "torch's"}
+    return {'calibration': 'made at fit'}
 
 
 def opened(spec: str, limit: int) -> ImageSource:

@@ -208,7 +208,7 @@ def main() -> None:
         'sum (Fisher)': judge(worlds, chosen, fisher),
         'largest (Tippett)': judge(worlds, chosen, tippett),
         'decorrelated sum (Stouffer)': judge(worlds, chosen, decorrelated),
-        'learned weights, other kinds of proxies': judge(worlds, chosen, learned),
+        'learned weights, other kinds of corruption': judge(worlds, chosen, learned),
         'sum of all scores': judge(worlds, common, fisher),
         'learned weights of all scores': judge(worlds, common, learned),
     }

@@ -1,4 +1,4 @@
-r"""Typical hand-written node, with which the monitor is compared.
+r"""Baseline node: a typical hand-written node, with which the monitor is compared.
 
     python benchmarks/peer_node.py --ros-args \
         -p weights:=model.safetensors -p training:=training.npz

@@ -266,10 +266,13 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     unique = np.unique(groups)
     share = len(np.unique(groups[: len(held_out)])) / len(unique)
     parts = np.cumsum([round(len(unique) * share / 3), round(len(unique) * share * 2 / 3)])
-    ways: dict[str, tuple[int, bool]] = {  # images for a class's own cell, whether groups count
-        'one cell, images as independent': (len(batch), False),
-        **({'one cell, tracks as they are': (len(batch), True)} if grouped else
-           {'cells of 299 images': (299, False)}),
+    # Images that a class needs for its own threshold, and whether groups count.
+    ways: dict[str, tuple[int, bool]] = {
+        'one threshold, images counted as independent': (len(batch), False),
+        **(
+            {'one threshold, tracks counted by their effective sample size': (len(batch), True)}
+            if grouped else {'a threshold for each class from 299 images on': (299, False)}
+        ),
     }
     result = {}
     for way, (class_images, by_group) in ways.items():

@@ -41,7 +41,8 @@ def backend_times() -> str:
                 f'{found["p99"]:.2f}', f'{torch / found["median"]:.1f}',
             ))
     return table(
-        ['network', 'engine', 'least, ms', 'median, ms', 'p99, ms', 'times as fast as torch'], rows
+        ['network', 'engine', 'minimum, ms', 'median, ms', 'p99, ms', 'times as fast as torch'],
+        rows,
     )
 
 

@@ -20,11 +20,16 @@ def picture(folder: str) -> str:
     if not PICTURE.exists():
         return ''
     return (
-        '![Rates and times of the monitor, a hand-written peer node and a bare node]'
+        '![Rates and times of the monitor, a hand-written baseline node and a bare node]'
         f'({folder}/performance.png)\n\n'
         '*Drawn by `python tools/plot_performance.py` from the results of `nav_monitor benchmark '
         'node`.*'
     )
+
+
+def node_label(name: str) -> str:
+    """Return the label of a node, which the names of figures call ``peer``."""
+    return name.replace('peer', 'baseline node')
 
 
 def machine() -> str:
@@ -58,7 +63,7 @@ def times(name: str) -> str:
         return _MISSING
     content = read(name)
     rows = [
-        [what, _time(t['median_ms']), _time(t['p99_ms']), f'{t["ratio"]:.3g}']
+        [node_label(what), _time(t['median_ms']), _time(t['p99_ms']), f'{t["ratio"]:.3g}']
         for what, t in content['timed'].items()
     ]
     return table([content['title'], 'median', 'p99', f'median / {content["reference"]}'], rows)
@@ -91,11 +96,11 @@ def rates() -> str:
     content = read('node')
     peer = content['rate_peer']
     rows = [
-        [what.removeprefix('rate_').replace('_', ' '), f'{figure["value"]:.1f} Hz',
+        [node_label(what.removeprefix('rate_').replace('_', ' ')), f'{figure["value"]:.1f} Hz',
          f'{figure["value"] / peer:.2f}']
         for what, figure in content['figures'].items() if figure['unit'] == 'Hz'
     ]
-    return table(['node', 'maximum rate', 'of the peer'], rows)
+    return table(['node', 'maximum rate', 'of the baseline node'], rows)
 
 
 def gpu_scores() -> str:

@@ -114,8 +114,8 @@ def soak() -> str:
         f'**{measured["missed_alerts"]} missed alerts, {len(measured["crashes"])} crashes, '
         f'{len(measured["false_alarms"])} false alarms**. In the {len(lives)} monitor processes '
         f'that ran for two minutes or longer, memory grew by at most {growth:.1f} MB between the '
-        f'first minute and the end (in the first of them to '
-        f'{lives[0]["mb_at_the_end"]:.0f} MB). Latency from image to alert: median '
+        f'first minute and the end; the first of them ended at '
+        f'{lives[0]["mb_at_the_end"]:.0f} MB. Latency from image to alert: median '
         f'{measured["latency_ms_median"]:.1f} ms, p99 {measured["latency_ms_p99_median"]:.1f} ms '
         f'(the worst p99 over ten seconds: {measured["latency_ms_p99_worst"]:.0f} ms).',
     ])
@@ -130,7 +130,7 @@ def garbage() -> str:
     memory = f'stayed at {after} MB' if before == after else f'went from {before} to {after} MB'
     return (
         f'In {seen["minutes"]:.0f} minutes, the running node was sent {seen["images"]} images '
-        f'whose every field was random and {seen["parameter_sets"]} sets of random parameters '
+        f'with random values in every field and {seen["parameter_sets"]} sets of random parameters '
         f'({seen["parameter_sets_accepted"]} of them valid). It '
         f'{"kept running" if seen["alive"] else "DIED"} and {said}; its memory {memory}, and a '
         f'camera started afterwards was {"" if seen["judges_again"] else "NOT "}trusted as usual.'

@@ -41,7 +41,7 @@ def merging() -> str:
         [f'{found["states"]} states of {found["images_a_state"]} images each', ''],
         [
             ('one state, as a worker reports it', _size(found['state_bytes'])),
-            ('all merged, as it is finished', _size(found['root_bytes'])),
+            ('the final state, after all merges', _size(found['root_bytes'])),
             ('what every worker is sent at the start', _size(found['prepared_bytes'])),
             ('one merge, median', f'{1e3 * found["merge_seconds"]:.0f} ms'),
             ('one merge, the slowest', f'{1e3 * found["merge_seconds_largest"]:.0f} ms'),
@@ -64,7 +64,7 @@ def levels() -> str:
     """Return the size of the state at each level of the tree."""
     found = read('scale')['merging']
     return table(
-        ['images in a state', 'merges', 'its size'],
+        ['images in a state', 'merges', 'size of one state'],
         [
             (f'{found["images_a_state"] << int(level):,}', str(row['merges']), _size(row['bytes']))
             for level, row in found['levels'].items()
@@ -91,10 +91,10 @@ def billion() -> str:
             f'{FRAMES * merging_["update_seconds_an_image"] / 3600:,.0f} h',
         ),
         ('parts, and merges', f'{parts:,}'),
-        ('states sent, all together', _size(parts * merging_['state_bytes'])),
-        ('merging, all together', f'{parts * each / 3600:.1f} core hours'),
+        ('states sent, in total', _size(parts * merging_['state_bytes'])),
+        ('merging, in total', f'{parts * each / 3600:.1f} core hours'),
         ('depth of the tree', str((parts - 1).bit_length())),
-        ('held at the end', _size(merging_['root_bytes'])),
+        ('state at the end', _size(merging_['root_bytes'])),
     ]
     return table([f'{FRAMES:,} frames', ''], rows)
 
@@ -107,8 +107,8 @@ def memory() -> str:
         for count, run in found['runs'].items()
     ]
     return (
-        table(['digits fitted to', 'largest resident set before', 'at the end'], rows)
-        + f'\n\nThe two differ by {percent(found["growth"], 1)} %.'
+        table(['digits fitted to', 'largest resident set before the fit', 'at its end'], rows)
+        + f'\n\nThe two peaks (last column) differ by {percent(found["growth"], 1)} %.'
     )
 
 

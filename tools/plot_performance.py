@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools'))
 
 from measured import read  # noqa: E402
+from measured_performance import node_label  # noqa: E402
 
 PICTURE = ROOT / 'docs' / 'images' / 'performance.png'
 OURS, BARE, THEIRS, REST = '#0072B2', '#999999', '#D55E00', '#E69F00'
@@ -40,11 +41,11 @@ def main() -> None:
 def _rates(axes: plt.Axes, content: dict) -> None:
     """Draw the maximum rate of each node."""
     bars = [
-        (what.removeprefix('rate_').replace('_', ' '), figure['value'])
+        (node_label(what.removeprefix('rate_').replace('_', ' ')), figure['value'])
         for what, figure in content['figures'].items() if figure['unit'] == 'Hz'
     ][::-1]
     colors = [
-        THEIRS if name.startswith('peer') else BARE if name.startswith('bare') else OURS
+        THEIRS if name.startswith('baseline') else BARE if name.startswith('bare') else OURS
         for name, _ in bars
     ]
     drawn = axes.barh([name for name, _ in bars], [rate for _, rate in bars], color=colors)
@@ -59,7 +60,7 @@ def _latencies(axes: plt.Axes, content: dict) -> None:
     timed = content['timed']
     names = [name for name in timed if ':' not in name][::-1]
     for place, name in enumerate(names):
-        color = THEIRS if name == 'peer' else BARE if name.startswith('bare') else OURS
+        color = THEIRS if name.startswith('baseline') else BARE if name.startswith('bare') else OURS
         median, p99 = timed[name]['median_ms'], timed[name]['p99_ms']
         axes.barh(place, median, color=color)
         axes.plot([median, p99], [place, place], color='black', linewidth=1)

@@ -47,7 +47,7 @@ class Approval:
     flagged: int  # images flagged by the fused score, with the calibration in use
     flagged_by_reference: int  # images flagged with the network's own engine
     refused: str = ''  # reason for refusing it; empty if it was approved
-    # Its own calibration; None if the network's is valid for it.
+    # Its own calibration; None if the one made at fit is valid for it.
     calibration: Calibration | None = None
 
 
@@ -77,7 +77,7 @@ class Engines:
                 'flagged': approval.flagged,
                 'flagged_by_reference': approval.flagged_by_reference,
                 'refused': approval.refused,
-                # Calibration that ranks its scores: the network's, or this one.
+                # Calibration that ranks its scores: the one made at fit, or this one.
                 'calibration': 'network' if own is None else describe_calibration(own),
             }
         return described

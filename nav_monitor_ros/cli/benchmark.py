@@ -63,7 +63,7 @@ _NODE_OPTIONS = (
     Option('threads', 0, 'threads of the monitor and the bare node; 0: the monitor measures '
            'which number is fastest'),
     Option('grid', 1, '1: measure with subscribed activation maps as well'),
-    Option('peer', '', "the peer node's script (default: the one in the checkout)"),
+    Option('peer', '', "the baseline node's script (default: the one in the checkout)"),
 )
 
 BENCHMARKS: Mapping[str, Benchmark] = {

@@ -38,7 +38,7 @@ def add_fit(commands: Any) -> None:
         '  nav_monitor fit --model torchvision:resnet18 --model-arg num_classes=12 \\\n'
         '      --weights resnet18.pth --data photos/train --calibration photos/held_out \\\n'
         '      --size 224x224 --fit center_crop --resize-to 256 --output bundles/resnet18\n'
-        '  and from a recording, labelled by a CSV with lines such as 12.5,31,crossing:\n'
+        '  and from a bag, labelled by a CSV with lines such as 12.5,31,crossing:\n'
         "      --data 'drive:/camera/image_raw?labels=drive.csv' \\\n"
         "      --calibration 'other_drive:/camera/image_raw?labels=other.csv&group=5'",
     )

@@ -15,7 +15,7 @@ SAMPLE_PERIOD = 1.0  # seconds between kept p-values: neighbouring frames are re
 
 
 class Drift:
-    """Tests the p-values of a long window for being too small as a whole.
+    """Tests whether the p-values of a long window are systematically too small.
 
     P-values of in-distribution frames are uniform, or larger. ``D+ = max_u F(u) - u``, with F their
     empirical distribution, exceeds ``sqrt(log(1 / SIGNIFICANCE) / 2 n)`` with probability

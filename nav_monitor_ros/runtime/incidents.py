@@ -1,4 +1,4 @@
-"""Incidents: the frames around a rising alert, written without blocking the monitor."""
+"""Incidents: the frames before an alert is raised, written without blocking the monitor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class IncidentRecorder:
-    """Recorder that keeps the latest frames and writes them in a thread when the alert rises.
+    """Recorder that keeps the latest frames and writes them in a thread when the alert is raised.
 
     All disk failures occur in that thread: they are counted and logged once, and the thread that
     judges frames never waits. Thread-safe.

@@ -22,7 +22,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         'backend', 'string', 'auto',
         'Backend that runs the network: `torch`, or `onnxruntime` or `openvino` if the bundle was '
         'exported for it (`nav_monitor export`); `auto` selects the fastest that is installed and '
-        'agrees with the fitted one.',
+        'approved for the bundle.',
         choices=('auto', 'torch', 'onnxruntime', 'openvino'), at_configure=True,
     ),
     Parameter(
@@ -98,8 +98,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'evidence', 'string', 'e_cusum',
-        'How unusual frames accumulate to an alert: `e_cusum` (e-values, with a budget of false '
-        'alarms) or `k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
+        'How unusual frames are combined into an alert: `e_cusum` (e-values, with a budget of '
+        'false alarms) or `k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
         choices=SCHEMES, per_camera=True,
     ),
     Parameter(
@@ -111,14 +111,15 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'evidence_rate', 'float', 15.0,
         'Number of frames per second that count as independent in `e_cusum`; at higher frame rates '
-        'each frame counts less. Use a lower value for slowly changing scenes: fewer false alarms, '
-        'later alerts.',
+        'each frame counts less. A lower value gives fewer false alarms and later alerts; scenes '
+        'that change every second need one (docs/safety.md).',
         low=0.001, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
         'evidence_level', 'float', DEFAULT_EVIDENCE_LEVEL,
         'P-value at or below which a frame is evidence in `e_cusum`; raised if the bundle has too '
-        "few calibration images for it, and lowered to the bundle's threshold.",
+        'few calibration images to bound the rate of such frames, but never above the threshold of '
+        'the bundle.',
         low=1e-6, high=0.5, at_configure=True,
     ),
     Parameter(
@@ -144,10 +145,10 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'image_timeout', 'float', 0.5,
-        'Maximum age of the newest judged image while `ood_alert` is False, since its arrival and, '
-        'unless `stamp_tolerance` is 0, since its stamp; beyond it, or without an image for this '
-        'time, the input is stale. Must exceed the sum of camera period, transport time and '
-        'judging time.',
+        'Maximum age of the newest judged image while `ood_alert` is False, measured from its '
+        'arrival and, unless `stamp_tolerance` is 0, from its stamp; beyond it, or without an '
+        'image for this time, the input is stale. Must exceed the sum of camera period, transport '
+        'time and judging time.',
         low=0.01, high=60.0, unit='s', per_camera=True,
     ),
     Parameter(
@@ -177,14 +178,14 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'drift_window', 'float', 600.0,
-        'Time over which p-values are tested for being too small as a whole, which `/diagnostics` '
-        'reports as a stale calibration; 0 switches the test off.',
+        'Time over which the p-values are tested for being systematically too small; if they are, '
+        '`/diagnostics` reports a stale calibration. 0 switches the test off.',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
         'incident_folder', 'string', '',
-        'Folder to which the frames before a rising alert are written, with their verdicts; empty: '
-        'none are written.',
+        'Folder to which the frames before an alert is raised are written, with their verdicts; '
+        'empty: none are written.',
     ),
     Parameter(
         'incident_seconds', 'float', 5.0,
@@ -210,7 +211,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'snapshot_service', 'string', '',
         'Snapshot service of a rosbag2 recorder (`/rosbag2_recorder/snapshot` of `ros2 bag record '
-        '--snapshot-mode`) to call when the alert rises; empty: none.',
+        '--snapshot-mode`) to call when the alert is raised; empty: none.',
         at_configure=True,
     ),
     Parameter(

@@ -17,7 +17,7 @@ class GenOptions:
     """Options of ``gen``."""
 
     gamma: float = option(0.1, 'Exponent of the entropy.', above=0, high=1)
-    top: int = option(100, 'Number of most probable classes that count.', low=1)
+    top: int = option(100, 'Number of the most probable classes that are used.', low=1)
 
 
 class GeneralisedEntropy(Score):

@@ -24,7 +24,9 @@ _SINGLES = 2  # numbers of single precision in a word
 class KnnOptions:
     """Options of ``knn``."""
 
-    neighbours: int = option(10, 'Which nearest image the distance is taken to (k).', low=1)
+    neighbours: int = option(
+        10, 'Rank k of the nearest training image to which the distance is measured.', low=1
+    )
     bank: int = option(4096, 'Largest number of stored training images; 0 stores all.', low=0)
 
 

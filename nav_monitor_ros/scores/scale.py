@@ -20,7 +20,8 @@ class ScaleOptions:
     """Options of ``scale``."""
 
     percentile: float = option(
-        0.85, 'Fraction of the features, the smallest ones, that s2 leaves out.', low=0, below=1
+        0.85, 'Fraction of the features, the smallest ones, that is left out of the sum by which '
+        'the sum of all features is divided.', low=0, below=1,
     )
 
 

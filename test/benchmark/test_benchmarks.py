@@ -170,8 +170,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys, content, said):
 
 
 @pytest.mark.ros
-def test_the_harness_measures_the_peer_node_over_dds(tmp_path):
-    """The peer that is compared with really classifies and judges what it is sent."""
+def test_the_harness_measures_the_baseline_node_over_dds(tmp_path):
+    """The baseline node really classifies and judges what it is sent."""
     pytest.importorskip('pytorch_ood')
     pytest.importorskip('cv_bridge')
     import torch

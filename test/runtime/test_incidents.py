@@ -1,4 +1,4 @@
-"""What is kept of a rising alert: bounded in memory and on disk, and never in the way."""
+"""What is kept of a raised alert: bounded in memory and on disk, and never in the way."""
 
 import array
 import json

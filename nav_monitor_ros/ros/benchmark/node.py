@@ -57,14 +57,14 @@ def node_benchmark(
     peer: str = '',
     progress: Progress = lambda what, done, total: None,
 ) -> Result:
-    """Measure the monitor with each backend, the peer node and a minimal node.
+    """Measure the monitor with each backend, the baseline node and a minimal node.
 
     All nodes run one ResNet-18 with random weights on 640 x 480 bgr8 images that a camera in this
     process sends reliably, and all use the middleware profile that the package ships. The monitor
-    uses its default scores. The peer (``benchmarks/peer_node.py``) is a typical hand-written node.
-    With ``grid``, the peer and the monitor are also measured with a subscriber to their activation
-    maps. The bare node receives the image, runs the network on a fixed input, and sends the header
-    back.
+    uses its default scores. The baseline node (``benchmarks/peer_node.py``) is a typical
+    hand-written node. With ``grid``, the baseline node and the monitor are also measured with a
+    subscriber to their activation maps. The bare node receives the image, runs the network on a
+    fixed input, and sends the header back.
 
     Args:
         seconds: Duration of the test of each rate; the camera's rate is tested four times as long.
@@ -72,10 +72,10 @@ def node_benchmark(
         backends: Comma-separated backends of the monitor; ``all`` for every installed one, empty
             for torch and the one of the others that is expected to be the fastest.
         threads: ``torch_threads`` of the monitor; with 0, the default, it measures which number is
-            faster. The bare node uses the number of the fastest monitor; the peer uses torch's
-            default, as hand-written nodes do.
+            faster. The bare node uses the number of the fastest monitor; the baseline node uses
+            torch's default, as hand-written nodes do.
         grid: 1 to measure with subscribed activation maps as well, otherwise 0.
-        peer: Script of the peer node; '' for the one in the checkout.
+        peer: Script of the baseline node; '' for the one in the checkout.
         progress: Callback for the progress of the work.
 
     Returns:
@@ -84,14 +84,14 @@ def node_benchmark(
         node with the monitor's fastest backend.
 
     Raises:
-        NavMonitorError: A process does not start or does not reply, or the peer's script does not
-            exist.
+        NavMonitorError: A process does not start or does not reply, or the script of the baseline
+            node does not exist.
     """
     script = Path(peer) if peer else PEER
     if not script.is_file():
         raise NavMonitorError(
-            f'{script} does not exist: the peer node is in the source repository; run this command '
-            'in a checkout, or pass the path of the script (--peer)'
+            f'{script} does not exist: the baseline node is in the source repository; run this '
+            'command in a checkout, or pass the path of the script (--peer)'
         )
     with scratch_folder() as scratch:
         stage = _Stage(scratch, seconds, threads, script, progress, bool(grid))
@@ -162,14 +162,14 @@ class _Stage:
         )
 
     def peer(self, *, grid: bool = False) -> _Measured:
-        """Measure the peer."""
+        """Measure the baseline node."""
         arguments = [
             f'weights:={self._folder / BUNDLE / "model.safetensors"}',
             f'training:={self._folder / "training.npz"}',
         ]
         command = [sys.executable, str(self._peer), '--ros-args', *_parameters(arguments)]
         return self._measure(
-            f'peer{", maps watched" if grid else ""}', command, Classification,
+            f'baseline node{", maps watched" if grid else ""}', command, Classification,
             '/peer/prediction', '/peer/activations' if grid else '', first=15.0,
         )
 
@@ -240,12 +240,12 @@ def _result(
         timed[f'monitor, {backend}: forward pass'] = Timing.of(told[:, 1], alone)
         timed[f'monitor, {backend}: the rest'] = Timing.of(told[:, 0] - told[:, 1], alone)
         rates[f'monitor, {backend}'] = measured.fastest.rate
-    timed['peer'] = Timing.of(peer.steady.latencies, alone)
+    timed['baseline node'] = Timing.of(peer.steady.latencies, alone)
     rates['peer'] = peer.fastest.rate
     figures = {
         'rate_ratio_to_peer': Figure(
             monitors[best].fastest.rate / peer.fastest.rate, 'higher', 'x', 5.0,
-            'frames per second, monitor / peer'),
+            'frames per second, monitor / baseline node'),
         'ms_outside_forward': Figure(
             timed[f'monitor, {best}: the rest'].median_ms, 'lower', 'ms', 2.0),
         'p99_ratio_to_bare': Figure(
@@ -262,7 +262,7 @@ def _result(
         rates['peer, maps watched'] = theirs.fastest.rate
         figures['rate_ratio_to_peer_maps_watched'] = Figure(
             ours.fastest.rate / theirs.fastest.rate, 'higher', 'x',
-            ratio_of='frames per second with activation maps, monitor / peer')
+            ratio_of='frames per second with activation maps, monitor / baseline node')
     figures.update({
         f'rate_{name.replace(", ", "_").replace(" ", "_")}': Figure(rate, 'higher', 'Hz')
         for name, rate in rates.items()

@@ -73,7 +73,7 @@ def startup_benchmark(
         'importing rclpy and torch',
         {
             'a process that imports rclpy and torch': Timing.of(imports),
-            'monitor: the first ood_alert is heard': Timing.of(heard, reference),
+            'monitor: the first `ood_alert` is received': Timing.of(heard, reference),
             'monitor: active': Timing.of(active, reference),
         },
         {

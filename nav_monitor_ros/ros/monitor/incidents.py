@@ -1,4 +1,4 @@
-"""Records of a rising alert: images with their verdicts, and a rosbag2 snapshot."""
+"""Records of a raised alert: images with their verdicts, and a rosbag2 snapshot."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Snapshots:
 
 
 class Incidents:
-    """Records of one camera's rising alerts, according to the parameters."""
+    """Records of one camera's raised alerts, according to the parameters."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Incidents:
         Args:
             bundle: Bundle to describe in each incident.
             values: Function that returns the current parameters.
-            snapshots: Snapshots, which are requested whenever this alert rises.
+            snapshots: Snapshots, which are requested whenever this alert is raised.
             camera: Name of the camera, and of its subfolder of the incident folder; '' if the node
                 has only one camera.
             cameras: Number of cameras that share the memory and disk space for incidents.
@@ -166,7 +166,7 @@ class Incidents:
         )
 
     def alert_rose(self, alert: Alert) -> None:
-        """Handle a rising alert; fast, because the lock of the alerts is held."""
+        """Handle a raised alert; fast, because the lock of the alerts is held."""
         self._recorder.alert_rose(alert)
         self._snapshots.want()
 
