@@ -1,18 +1,18 @@
-# Everything sets itself up first (tools/setup.sh), into folders that git ignores:
+# Each target first runs the set-up (tools/setup.sh), which writes to folders that git ignores:
 #   .venv          the packages of requirements/, a ROS 2 from wheels, vision_msgs
-#   .venv-oldest   the oldest numpy and OpenCV, laid over .venv
+#   .venv-oldest   the oldest numpy and OpenCV, over .venv
 #   .ros           colcon's build, install and log of this package, and setup.log
-# `. ./env.sh` then gives a shell with all of it.
+# Afterwards, `. ./env.sh` activates the environment in a shell.
 #
 #   make PYTHON=/path/to/python3        another interpreter (3.10 to 3.13)
-#   make NAV_MONITOR_ROS=wheels         not the ROS 2 under /opt/ros, if there is one
+#   make NAV_MONITOR_ROS=wheels         ROS 2 from wheels, even if there is one under /opt/ros
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-oldest lint pins clean
 
 export PYTHON NAV_MONITOR_ROS
-# What the caller's shell has sourced must not decide what is run here.
+# The targets must not depend on setup files that the caller's shell has sourced.
 unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 
 help:
@@ -20,9 +20,9 @@ help:
 	@echo 'make test         all tests, then test-oldest and lint'
 	@echo 'make test-oldest  the tests without ROS, under the oldest numpy and OpenCV of robots'
 	@echo 'make lint         ruff and mypy'
-	@echo 'make setup        what the others do first; then: . ./env.sh'
+	@echo 'make setup        the set-up that the other targets run first; then: . ./env.sh'
 	@echo 'make pins         write requirements/constraints.txt from .venv'
-	@echo 'make clean        remove what set-up and runs have made'
+	@echo 'make clean        remove the files of the set-up and of test runs'
 
 setup:
 	@tools/setup.sh
@@ -30,18 +30,20 @@ setup:
 demo: setup
 	@. ./env.sh && python tools/demo.py
 
-# On every core; a file's tests stay together, for what they share.
+# On every core; the tests of a file run in one process, because they share fixtures. Tests of ROS
+# wait for half of their time, so two processes share a core.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+PARALLEL_ROS := -n $$((2 * $$(nproc) < 8 ? 2 * $$(nproc) : 8)) --dist loadfile
 
 test:
 	@tools/setup.sh --tests
 	@. ./env.sh && python -m pytest $(PARALLEL) -m 'not ros' test
-	@. ./env.sh && python -m pytest $(PARALLEL) -m ros test
+	@. ./env.sh && python -m pytest $(PARALLEL_ROS) -m ros test
 	@$(MAKE) --no-print-directory test-oldest
 	@$(MAKE) --no-print-directory lint
 
-# rclpy can be imported here too (the libraries are on the loader's path), so that a module with
-# both kinds of tests is collected. Without .venv-oldest set-up has said why there is none.
+# rclpy can be imported here too (its libraries are on the loader's path), so that modules with both
+# kinds of tests can be collected. If .venv-oldest is missing, the set-up has printed the reason.
 test-oldest:
 	@tools/setup.sh --oldest
 	@[ ! -e .venv-oldest ] || { . ./env.sh && \

@@ -1,10 +1,10 @@
-# Sourced, from bash or zsh and from any directory: `. path/to/env.sh`. It gives a shell in which
-# python, ros executables and `nav_monitor` are those of this checkout. `make setup` comes first.
+# Activates this checkout's python, ROS executables and `nav_monitor` in a shell. To be sourced from
+# bash or zsh, from any directory: `. path/to/env.sh`. Run `make setup` first.
 #
-# Which Fast DDS profile to use stays the user's choice: nothing here sets
-# FASTDDS_DEFAULT_PROFILES_FILE or FASTRTPS_DEFAULT_PROFILES_FILE.
+# The Fast DDS profile remains the user's choice: this file sets neither
+# FASTDDS_DEFAULT_PROFILES_FILE nor FASTRTPS_DEFAULT_PROFILES_FILE.
 
-# Puts a folder in front of a path-like variable, once.
+# Prepends a folder to a path-like variable, unless it is already in it.
 _nav_monitor_prepend() {
   eval "_nav_monitor_old=\${$1:-}"
   case ":$_nav_monitor_old:" in
@@ -19,7 +19,7 @@ _nav_monitor_environment() {
     echo "env.sh: this checkout is not set up yet: run 'make -C $1 setup'" >&2
     return 1
   fi
-  # A distribution's ROS 2, where set-up found one; else the wheels inside .venv are the prefix.
+  # A distribution's ROS 2, if the set-up found one; otherwise the prefix is .venv with the wheels.
   _nav_monitor_ros="$(cat "$1/.venv/.nav_monitor/ros_setup" 2>/dev/null)"
   _nav_monitor_shell=bash
   [ -z "${ZSH_VERSION:-}" ] || _nav_monitor_shell=zsh
@@ -29,7 +29,7 @@ _nav_monitor_environment() {
       *) . "${_nav_monitor_ros%.*}.$_nav_monitor_shell" ;;
     esac
   fi
-  # Without a distribution there is no `ros2 run`: the nodes are commands.
+  # Without a distribution there is no `ros2 run`, so that the nodes are available as commands.
   _nav_monitor_prepend PATH "$1/.ros/install/nav_monitor_ros/lib/nav_monitor_ros"
   . "$1/.venv/bin/activate"
   _nav_monitor_prepend AMENT_PREFIX_PATH "$1/.venv"
@@ -55,5 +55,5 @@ _nav_monitor_environment "$_nav_monitor_root" || _nav_monitor_status=1
 unset -f _nav_monitor_environment _nav_monitor_prepend
 set "$_nav_monitor_option"
 unset _nav_monitor_file _nav_monitor_root _nav_monitor_option
-# The last command decides the status of the `.` that sourced this file.
+# The last command determines the exit status of the `.` command that sourced this file.
 [ "$_nav_monitor_status" -eq 0 ]

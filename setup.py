@@ -1,4 +1,4 @@
-"""Install nav_monitor_ros where ROS 2 looks for a package's parts."""
+"""Installation of nav_monitor_ros as an ament_python package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ HERE = Path(__file__).parent
 
 
 def share_files() -> list[tuple[str, list[str]]]:
-    """List what goes into share/, each folder's files under the folder's own path.
+    """Return the files to install into share/, in the layout of the repository.
 
     Returns:
-        (folder to install into, files relative to this one) pairs, as setuptools' data_files.
+        Pairs of target folder and files relative to this folder, as for setuptools' data_files.
     """
     share = Path('share') / PACKAGE
     folders = [
@@ -44,8 +44,8 @@ setup(
     package_data={PACKAGE: ['py.typed', 'views/pages/templates/*', 'views/pages/assets/*']},
     data_files=share_files(),
     python_requires='>=3.10',
-    # For `pip install`. colcon does not read them: there package.xml and rosdep bring the same,
-    # OpenCV as the distribution's python3-opencv.
+    # For `pip install`. colcon ignores them: with it, package.xml and rosdep provide the same
+    # packages, with OpenCV as the distribution's python3-opencv.
     install_requires=[
         'Jinja2>=3.0',
         'MarkupSafe>=2.0',
@@ -62,12 +62,12 @@ setup(
         'torchvision>=0.16',
     ],
     extras_require={
-        # nav_monitor export, and running what it wrote; onnxscript for exporting alone
+        # nav_monitor export, and running its output; onnxscript only for exporting
         'backends': ['onnx>=1.15', 'onnxruntime>=1.16', 'onnxscript>=0.3', 'openvino>=2024.0'],
         'bags': ['backports-zstd>=1', 'lz4>=4', 'rosbags>=0.11,<0.12'],  # sources PATH:TOPIC
         'demo': ['mlxtend>=0.22', 'scikit-image>=0.20'],
         'gradients': ['captum>=0.8', 'pillow>=9'],  # nav_monitor view backprop|saliency --method
-        # searching among very many patterns; dd to compare with, nav_monitor benchmark patterns
+        # search among very many patterns; dd for comparison in nav_monitor benchmark patterns
         'patterns': ['dd>=0.5.7', 'faiss-cpu>=1.7'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
         'ray': ['ray>=2.9'],  # nav_monitor fit|evaluate|replay --ray

@@ -1,12 +1,12 @@
-"""Hold the backends against torch: scores, false alarms and speed, all in one run.
+"""Compare the backends with torch in scores, false alarms and speed.
 
 Runs the sources of docs/evaluation.md through each engine that the shipped bundles were exported
 for, and times their networks and ResNet-18 (43 classes, random weights), one frame at a time on one
-thread. Writes docs/measured/backends.json, from which tools/write_docs.py makes the tables.
+thread. Writes docs/measured/backends.json, from which tools/write_docs.py generates the tables.
 
     python benchmarks/backends.py --data DIR [--work DIR] [--limit N]
 
-DIR holds mnist.npz, gtsrb.npz, cifar10/ and images/, as docs/evaluation.md lists them.
+DIR contains mnist.npz, gtsrb.npz, cifar10/ and images/, as listed in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 BUNDLES = ('digits', 'traffic_signs')
-ROUNDS = 30  # in which the engines take turns, if they last no longer than
-SECONDS = 20.0
-A_ROUND = 10  # passes of each, after as many that do not count
+ROUNDS = 30  # largest number of rounds in which the engines take turns
+SECONDS = 20.0  # no round starts later than this
+A_ROUND = 10  # timed passes of each engine per round, after as many for warming up
 
 
 def main() -> None:
-    """Run all of it."""
+    """Run all measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'evaluate')
     parser.add_argument('--output', type=Path, default=MEASURED / 'backends.json')
-    parser.add_argument('--limit', type=int, default=0, help='images of each source; 0 for all')
+    parser.add_argument('--limit', type=int, default=0, help='images per source; 0 for all')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     unpack_cifar10(options.data / 'cifar10', options.work / 'cifar10.npz')
@@ -87,12 +87,12 @@ def engines_of(bundle: Bundle) -> dict[str, RunningNetwork]:
 
 
 def compare(name: str, what: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """Return how a bundle's figures differ from torch's, engine by engine.
+    """Return how a bundle's figures differ from torch's, for each engine.
 
     Args:
-        name: Of the bundle.
-        what: Its sources, as ``evaluations`` names them.
-        limit: Images of each source; 0 for all.
+        name: Name of the bundle.
+        what: Sources, as returned by ``evaluations``.
+        limit: Images per source; 0 for all.
     """
     bundle = load_bundle(name)
     sources = {'inside': opened(what['inside'], limit)}
@@ -146,7 +146,7 @@ def compare(name: str, what: Mapping[str, Any], limit: int) -> dict[str, Any]:
 
 
 def calibration_of(bundle: Bundle, name: str) -> dict[str, Any]:
-    """Return what the bundle says of the calibration images on an engine."""
+    """Return the bundle's figures for the calibration images on an engine."""
     assert bundle.stored is not None
     for one in bundle.stored.summaries():
         if str(one.engine) == name:
@@ -159,7 +159,7 @@ def calibration_of(bundle: Bundle, name: str) -> dict[str, Any]:
 
 
 def opened(spec: str, limit: int) -> ImageSource:
-    """Return a source, or the first images of it in an order of chance."""
+    """Return a source, or a random subset of its images."""
     source = open_source(spec)
     if not limit or len(source) <= limit:
         return source
@@ -167,7 +167,7 @@ def opened(spec: str, limit: int) -> ImageSource:
 
 
 def auroc(normal: np.ndarray, strange: np.ndarray) -> float:
-    """Return how well scores separate."""
+    """Return the AUROC of normal and strange scores."""
     truth = np.concatenate([np.zeros(len(normal)), np.ones(len(strange))])
     return float(roc_auc_score(truth, np.concatenate([normal, strange])))
 
@@ -216,7 +216,7 @@ def times(networks: Mapping[str, RunningNetwork]) -> dict[str, dict[str, float]]
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Return how many seconds a call takes."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start

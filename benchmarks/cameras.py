@@ -1,11 +1,11 @@
-"""Four cameras at one node: how often each is judged, and what the flood or death of one does.
+"""Measure one node with four cameras: the rate of each, and the effect of a flood or a crash.
 
     python benchmarks/cameras.py --source 'gtsrb.npz?is_val=1' [--seconds 30] [--kills 5]
 
-The monitor is one process. Three cameras are another one, which sends messages that were made
-before; the fourth, rear, is a third one, which then floods its topic, and is killed. Besides, this
-process listens to alerts and scores. The images are those of the source that the network finds
-usual, so that the alerts are False until something dies. Writes docs/measured/cameras.json.
+The monitor is one process. A second one publishes prepared messages of three cameras; a third one
+publishes those of the fourth camera, rear. It later floods its topic and is killed. This process
+subscribes to alerts and scores. Only images of the source whose p-value is above 0.05 are used, so
+that the alerts are False until a process is killed. Writes docs/measured/cameras.json.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from std_msgs.msg import Bool, Float32  # noqa: E402
 
 NAMES = ('front', 'left', 'right', 'rear')
 VICTIM = NAMES[-1]
-START = 120.0  # seconds that everything may take to come up
-SETTLING = 5.0  # seconds before counting begins
-WATCHED = 3.0  # seconds that are looked at after a kill
-USUAL = 0.05  # p-value from which an image is taken
-PICTURES = 24  # for each camera
+START = 120.0  # longest time for all processes to start, seconds
+SETTLING = 5.0  # time before counting begins, seconds
+WATCHED = 3.0  # time observed after a kill, seconds
+USUAL = 0.05  # p-value above which an image is used
+PICTURES = 24  # images per camera
 PROFILE = ROOT / 'config' / 'fastdds.xml'
 
 
 def main() -> None:
-    """Run the benchmark, or be one of its processes."""
+    """Run the benchmark, or one of its camera processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--source', required=True, help="such as 'gtsrb.npz?is_val=1'")
     parser.add_argument('--bundle', default='traffic_signs')
@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / 'pictures.npy'
         np.save(pictures, usual_pictures(options.source, options.bundle))
-        graph = Graph(Path(folder))
+        graph = Graph(Path(folder), warm=False)
         bench = Bench(graph, pictures, options)
         try:
             measured = bench.run()
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def usual_pictures(source: str, bundle: str) -> np.ndarray:
-    """Return images of 640x480 that the network finds usual, uint8 (N, 480, 640, 3) RGB."""
+    """Return in-distribution images of 640x480, uint8 (N, 480, 640, 3) RGB."""
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.data.sources import open_source
     from nav_monitor_ros.perception.decoded_image import DecodedImage
@@ -100,7 +100,7 @@ def usual_pictures(source: str, bundle: str) -> np.ndarray:
 
 
 def play(pictures: str, names: list[str], rate: float) -> None:
-    """Publish the pictures on NAME/image, at one rate and evenly spread in time; until killed."""
+    """Publish the pictures on NAME/image at equal intervals, until the process is killed."""
     import rclpy
     from sensor_msgs.msg import Image
 
@@ -128,15 +128,15 @@ def play(pictures: str, names: list[str], rate: float) -> None:
 
 
 class Bench:
-    """The processes, and what is heard of them."""
+    """Processes of the benchmark, and the messages received from them."""
 
     def __init__(self, graph: Graph, pictures: Path, options: argparse.Namespace) -> None:
-        """Start nothing yet."""
+        """Prepare the benchmark without starting a process."""
         self._graph, self._pictures, self._options = graph, pictures, options
         self._players: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> dict[str, Any]:
-        """Return what was measured."""
+        """Run all measurements and return them."""
         graph, options = self._graph, self._options
         for name in NAMES:
             graph.listen(Bool, f'/{name}/ood_alert', LATCHED)
@@ -185,14 +185,14 @@ class Bench:
         }
 
     def stop(self) -> None:
-        """End all processes."""
+        """Stop all processes."""
         for player in self._players:
             player.kill()
             player.wait()
         self._graph.stop()
 
     def result(self, measured: dict[str, Any]) -> Any:
-        """Return what was measured in the form of all benchmarks."""
+        """Return the measurements in the common form of all benchmarks."""
         from nav_monitor_ros.benchmark.result import Figure, Result
 
         steady, kills = measured['steady'], measured['kills']
@@ -272,7 +272,7 @@ class Bench:
             )
 
     def _frames(self, name: str, begin: float, end: float) -> dict[str, float]:
-        """Return how often a camera was judged, and the longest gap between two verdicts."""
+        """Return the rate of a camera's verdicts, and the longest gap between two of them."""
         times = [
             at for at in self._graph.times[f'/nav_monitor/{name}/ood_score'] if begin <= at <= end
         ]
@@ -280,14 +280,14 @@ class Bench:
         return {'hz': len(times) / (end - begin), 'longest_gap_ms': 1e3 * max(gaps)}
 
     def _received(self, name: str) -> int:
-        """Return how many images of a camera the node has received, by its diagnostics."""
+        """Return how many images of a camera the node has received, from its diagnostics."""
         for status in self._graph.heard['/diagnostics'][-1].status:
             if status.name.endswith(f': {name}: input'):
                 return int(values(status).get('received', 0))
         return 0
 
     def _told(self) -> dict[str, dict[str, float]]:
-        """Return the latencies by the node's own diagnostics."""
+        """Return the latencies from the node's own diagnostics."""
         found = {}
         for status in self._graph.heard['/diagnostics'][-1].status:
             said = values(status)
@@ -332,7 +332,7 @@ class Bench:
 
 
 def processor_time(process: int) -> float:
-    """Return the seconds of processor time that a process has used."""
+    """Return the CPU time of a process in seconds."""
     fields = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 

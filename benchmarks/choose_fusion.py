@@ -1,14 +1,14 @@
-"""Choose what the default score is made of, from in-distribution images alone.
+"""Choose the members of the default score from in-distribution images alone.
 
-For four networks: the scores are fitted to the training images; of the held-out calibration images
-one third gives the members' p-values, the rest stand for normal frames, and corruptions of
-calibration images (benchmarks/proxies.py) stand for strange ones. No other image is opened.
-Printed and written to docs/measured/fusion.json: every single score, scores added one by one where
-they help most, and other ways to combine the chosen ones.
+For each of four networks, the scores are fitted to the training images. One third of the held-out
+calibration images yields the members' p-values, the others represent normal frames, and corruptions
+of calibration images (benchmarks/proxies.py) represent strange ones. No other image is read. The
+results are printed and written to docs/measured/fusion.json: each single score, a greedy selection
+of scores, and other ways to combine the selected ones.
 
     python benchmarks/choose_fusion.py --data DIR [--work DIR]
 
-DIR holds mnist.npz and gtsrb.npz. Networks that are not shipped are taken from --work, where
+DIR contains mnist.npz and gtsrb.npz. Networks that are not shipped are read from --work, where
 benchmarks/evaluate.py trains them.
 """
 
@@ -41,14 +41,14 @@ from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
 COUNT = 1500  # proxies of each kind
-SPLITS = 3  # of the calibration images, with other proxies each
-GAIN = 0.1  # per cent of mean AUROC that a further member has to add
+SPLITS = 3  # splits of the calibration images, each with other proxies
+GAIN = 0.1  # smallest increase of the mean AUROC by a further member, percentage points
 
 Scores = Mapping[str, Score]
 
 
 class World:
-    """One network and one split: -log p of normal and of unusual images by each score."""
+    """One network and one split: -log p of normal and strange images for each score."""
 
     def __init__(
         self, scores: Scores, classifier: Classifier, held_out: ImageSource, seed: int
@@ -75,7 +75,7 @@ class World:
 
 
 def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> list[World]:
-    """Fit the scores to one network and judge its proxies over several splits."""
+    """Fit the scores to one network and score its proxies in several splits."""
     trained = train(
         task, open_source(data), exclude=open_source(exclude) if exclude else None,
         weights=weights,
@@ -86,7 +86,7 @@ def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> l
         for score, empty in empty_scores(classifier, FitOptions()).items()
         if not empty.windowed
     }
-    # Not candidates: shown for what they say of where a neuron is on.
+    # Not candidates: they only compare thresholds above which a neuron is on.
     for rule in ('zero', 'quantile'):
         scores[f'pattern {rule}'] = make_score(
             'pattern', {'threshold': rule}, classes=classifier.classes, width=classifier.width,
@@ -100,28 +100,28 @@ def worlds_of(name: str, task: str, data: str, exclude: str, weights: Path) -> l
 
 
 Combine = Callable[[World, Sequence[str], str, str], np.ndarray]
-# (world, members, kind of images, kind of proxies that may not be learnt from) -> float (N,)
+# (world, members, kind of images, kind of proxies excluded from learning) -> float (N,)
 
 
 def columns(world: World, members: Sequence[str], kind: str) -> np.ndarray:
-    """Return -log p of the members, float64 (N, members); a score that is missing is left out."""
+    """Return -log p of the members, float64 (N, members); missing scores are omitted."""
     return np.stack(
         [world.neg_log_p_values[kind][m] for m in members if m in world.marginals], axis=1
     )
 
 
 def fisher(world: World, members: Sequence[str], kind: str, _held_out: str) -> np.ndarray:
-    """Sum."""
+    """Return the sum."""
     return columns(world, members, kind).sum(axis=1)
 
 
 def tippett(world: World, members: Sequence[str], kind: str, _held_out: str) -> np.ndarray:
-    """Largest."""
+    """Return the maximum."""
     return columns(world, members, kind).max(axis=1)
 
 
 def decorrelated(world: World, members: Sequence[str], kind: str, _held_out: str) -> np.ndarray:
-    """Sum of the normal quantiles, weighed by the inverse of their correlation."""
+    """Return the sum of the normal quantiles, weighted by the inverse of their correlation."""
     calibration = np.stack([world.marginals[m] for m in members if m in world.marginals], axis=1)
     z_calibration, z = (
         norm.isf(np.clip(np.exp(-values), 1e-15, 1 - 1e-6))
@@ -132,7 +132,7 @@ def decorrelated(world: World, members: Sequence[str], kind: str, _held_out: str
 
 
 def learned(world: World, members: Sequence[str], kind: str, held_out: str) -> np.ndarray:
-    """Sum with weights by logistic regression on all kinds of proxies but the one judged."""
+    """Return a sum weighted by logistic regression on all kinds of proxies except one."""
     normal = np.stack([world.marginals[m] for m in members if m in world.marginals], axis=1)
     strange = np.concatenate([
         columns(world, members, other) for other in proxies.MAKERS if other != held_out
@@ -144,7 +144,7 @@ def learned(world: World, members: Sequence[str], kind: str, held_out: str) -> n
 
 
 def judge(worlds: Sequence[World], members: Sequence[str], combine: Combine) -> dict[str, float]:
-    """Return mean AUROC and mean FPR at 95 % recall over all networks and proxies, in per cent."""
+    """Return mean AUROC and mean FPR at 95 % recall over all networks and proxies, in percent."""
     aurocs, fprs = [], []
     for world in worlds:
         if not set(members) & set(world.marginals):
@@ -159,7 +159,7 @@ def judge(worlds: Sequence[World], members: Sequence[str], combine: Combine) -> 
 
 
 def spread(worlds: Sequence[World], score: str) -> list[float]:
-    """Return the smallest and the largest AUROC of one score over kinds of proxies, in per cent."""
+    """Return the smallest and largest AUROC of one score over all kinds of proxies, in percent."""
     aurocs = [
         100 * roc_auc_score(
             np.r_[np.zeros(len(world.neg_log_p_values['normal'][score])), np.ones(COUNT)],
@@ -172,7 +172,7 @@ def spread(worlds: Sequence[World], score: str) -> list[float]:
 
 
 def main() -> None:
-    """Choose, print and write."""
+    """Choose the members, and print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -192,7 +192,7 @@ def main() -> None:
         *worlds_of('fashion', 'fashion', 'sample:fashion_mnist?split=train', '',
                    options.work / 'fashion' / weights),
     ]
-    # Only what every network can give may be a default.
+    # The default score may only contain scores that all networks support.
     common = [s for s in SCORES if all(s in world.marginals for world in worlds)]
     singles = {score: judge(worlds, [score], fisher) for score in common}
     chosen: list[str] = []

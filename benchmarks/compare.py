@@ -1,10 +1,10 @@
-"""Compare two results of `nav_monitor benchmark ... --json`, so that a slower commit shows.
+"""Compare two results of `nav_monitor benchmark ... --json` to detect regressions.
 
     python benchmarks/compare.py before.json after.json [--tolerance 0.15]
 
-Compared are medians and the figures that have a better side. Times of two machines, or of a busy
-and an idle one, say nothing of the code; `--relative` compares what each run measured in units of
-its own reference. Ends with status 1 if anything is worse by more than the tolerance, 2 if the
+Compares the medians, and the figures for which lower or higher is better. Times of two machines, or
+of a busy and an idle one, are not comparable; `--relative` compares the ratios to each run's own
+reference instead. Exits with status 1 if a number is worse by more than the tolerance, 2 if the
 files cannot be compared.
 """
 
@@ -18,21 +18,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NOISE_MS = 0.005  # differences below are the clock's
+NOISE_MS = 0.005  # smaller differences are noise of the clock
 
 
 @dataclass(frozen=True)
 class Change:
-    """One number of two runs."""
+    """One number in two runs."""
 
     name: str
     before: float
     after: float
-    worse_by: float  # share; below 0 where it became better
+    worse_by: float  # relative change; negative if the number improved
 
 
 class NotComparableError(Exception):
-    """The files hold nothing that can be compared."""
+    """The files cannot be compared."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('before', type=Path)
     parser.add_argument('after', type=Path)
     parser.add_argument('--tolerance', type=float, default=0.15, metavar='SHARE',
-                        help='by which a number may be worse (default: 0.15)')
+                        help='allowed relative change for the worse (default: 0.15)')
     parser.add_argument('--relative', action='store_true',
                         help="compare ratios to each run's reference, not times")
     options = parser.parse_args(arguments)
@@ -61,10 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the results in a file by benchmark.
+    """Return the results in a file, by benchmark.
 
     Raises:
-        NotComparableError: There are none.
+        NotComparableError: The file cannot be read or contains no results.
     """
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
@@ -80,15 +80,16 @@ def read(path: Path) -> dict[str, Any]:
 def changes(
     before: Mapping[str, Any], after: Mapping[str, Any], relative: bool
 ) -> Iterator[Change]:
-    """Yield what two runs have in common.
+    """Yield the numbers that two runs have in common.
 
     Args:
-        before: Results by benchmark.
-        after: Likewise.
-        relative: Take ratios to the run's reference instead of times, and no figures but ratios.
+        before: Results of the first run, by benchmark.
+        after: Results of the second run, by benchmark.
+        relative: Compare ratios to the run's reference instead of times, and only figures that are
+            ratios.
 
     Raises:
-        NotComparableError: They have nothing in common, or were measured with other settings.
+        NotComparableError: The runs have no benchmark in common, or their settings differ.
     """
     common = [name for name in before if name in after]
     if not common:

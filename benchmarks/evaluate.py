@@ -1,11 +1,12 @@
 """Evaluate the shipped bundles and two more networks on all pairs of sources, with all peers.
 
-Trains what is not shipped (into --work, once), runs `nav_monitor evaluate` for each network, and
-writes the metrics.json of each to docs/measured/, from which tools/write_docs.py makes the tables.
+Trains the networks that are not shipped (once, into --work), runs `nav_monitor evaluate` for each
+network, and writes the metrics.json of each to docs/measured/, from which tools/write_docs.py
+generates the tables.
 
     python benchmarks/evaluate.py --data DIR [--work DIR] [--only digits,...]
 
-DIR holds mnist.npz, gtsrb.npz, cifar10/ and images/, as docs/evaluation.md lists them.
+DIR contains mnist.npz, gtsrb.npz, cifar10/ and images/, as listed in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ROOT / 'docs' / 'measured'
-# Signs that one network never saw: of every colour and shape, and none of one family alone.
+# Signs excluded from the training of one network: of every colour and shape, no whole family.
 LEFT_OUT = '0,6,16,19,21,24,27,32,39,41'
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'evaluate')
-    parser.add_argument('--only', default='', help='names with commas between; default: all')
+    parser.add_argument('--only', default='', help='comma-separated names; default: all')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     known = evaluations(options.data, options.work)
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def evaluations(data: Path, work: Path) -> dict[str, dict]:
-    """Return what is evaluated on what."""
+    """Return the bundle and the sources of each evaluation."""
     signs = data / 'gtsrb.npz'
     images = data / 'images'
     far = {
@@ -100,7 +101,7 @@ def evaluations(data: Path, work: Path) -> dict[str, dict]:
 
 
 def run(name: str, data: Path, work: Path) -> None:
-    """Run one evaluation and keep its metrics."""
+    """Run one evaluation and store its metrics."""
     what = evaluations(data, work)[name]
     if 'train' in what and not (Path(what['bundle']) / 'bundle.yaml').exists():
         nav_monitor('train', *what['train'], '--output', what['bundle'])
@@ -114,7 +115,7 @@ def run(name: str, data: Path, work: Path) -> None:
     )
     MEASURED.mkdir(parents=True, exist_ok=True)
     metrics = json.loads((output / 'metrics.json').read_text())
-    # Folders of the machine that measured are nobody's business.
+    # Paths of the measuring machine are not published.
     first, *others = metrics['images'].items()
     metrics['images'] = {'inside': first[1], **dict(others)}
     metrics['inside'] = what['inside'].replace(f'{data}/', '')
@@ -124,7 +125,7 @@ def run(name: str, data: Path, work: Path) -> None:
 
 
 def rounded(value: object) -> object:
-    """Return plain values with floats cut to six digits."""
+    """Return the value with floats rounded to six significant digits."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -133,7 +134,7 @@ def rounded(value: object) -> object:
 
 
 def unpack_cifar10(folder: Path, target: Path) -> None:
-    """Write CIFAR-10 images, kept one a row of 1024 pixels in PNG files, as an .npz."""
+    """Write CIFAR-10 images, stored in PNG files with one image per row, as an .npz."""
     if target.exists():
         return
     rows = [cv2.imread(str(file)) for file in sorted(folder.glob('cifar10_batch_*.png'))]
@@ -141,7 +142,7 @@ def unpack_cifar10(folder: Path, target: Path) -> None:
 
 
 def nav_monitor(*arguments: str) -> None:
-    """Run one command of the product, visibly."""
+    """Print and run one command of the package."""
     command = [shutil.which('nav_monitor') or sys.exit('source env.sh first'), *arguments]
     print('+', shlex.join(['nav_monitor', *arguments]), flush=True)
     subprocess.run(command, check=True)

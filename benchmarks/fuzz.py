@@ -1,17 +1,17 @@
-"""Feed what reads foreign data with what an attacker might send, and look for what must not happen.
+"""Fuzz the code that reads untrusted data.
 
     python benchmarks/fuzz.py TARGET [--minutes 10] [--seed 0] [--json FILE] [--keep FOLDER]
 
-TARGET is image, compressed, bundle, bag or parameters. Inputs are valid ones, spoiled: in their
-structure, where a target has one, and byte by byte. An input that is answered in a way not seen
-before is spoiled further, so that the search goes deeper than chance. Every input has to be used,
-or refused with a NavMonitorError of one line; within bounds of time and memory; without running a
+TARGET is image, compressed, bundle, bag or parameters. Inputs are mutations of valid ones: of their
+structure, if the target has one, and of single bytes. An input with a new outcome is mutated
+further, so that the search reaches deeper than random mutations alone. Each input must be used, or
+refused with a one-line NavMonitorError, within limits of time and memory, and without running a
 command, opening a network connection, unpickling, or opening a file outside the input's folder.
-Anything else is a finding: it is printed, kept in FOLDER, and makes the exit status 1.
+Anything else is a finding, which is printed, stored in FOLDER, and results in exit status 1.
 
-Memory is watched through the peak (VmHWM) in /proc, so that bound holds only where the kernel
-tells it. SQLite and safetensors open files by themselves, unseen; what is opened by Python is
-seen.
+The memory limit is checked with the peak (VmHWM) in /proc, so that it applies only if the kernel
+reports that value. Files that SQLite and safetensors open themselves are not detected; those that
+Python opens are.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 import cv2
 
 ROOT = Path(__file__).resolve().parent.parent
-# The targets, and the tests' small network and writer of bags.
+# For the targets, and for the tests' small network and bag writer.
 sys.path[:0] = [str(ROOT / 'benchmarks'), str(ROOT / 'test')]
 
 from fuzzing.bags import BagTarget  # noqa: E402
@@ -49,9 +49,9 @@ from fuzzing.target import LARGEST_CASE, Finding, Target, TooSlowError, outcome_
 from fuzzing.watching import bounded_memory, bounded_time, memory  # noqa: E402
 
 LONGEST_MESSAGE = 4000  # characters
-MOST_SECONDS = 20.0  # of the processor, for one input
-KEPT = 400  # inputs that are spoiled further
-ADDRESS_SPACE = 24 << 30  # bytes beyond what the libraries have mapped
+MOST_SECONDS = 20.0  # largest CPU time for one input, seconds
+KEPT = 400  # number of inputs kept for further mutation
+ADDRESS_SPACE = 24 << 30  # bytes in addition to those that the libraries have mapped
 TARGETS: dict[str, type[Target]] = {
     'image': ImageTarget, 'compressed': CompressedTarget, 'bundle': BundleTarget, 'bag': BagTarget,
     'parameters': ParametersTarget,
@@ -63,26 +63,26 @@ TARGETS: dict[str, type[Target]] = {
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """Result of a run."""
 
     target: str
     seed: int
     executions: int = 0
     used: int = 0  # inputs that were not refused
-    outcomes: int = 0  # different ones
+    outcomes: int = 0  # number of different outcomes
     seconds: float = 0.0
-    slowest: float = 0.0  # seconds, one input
+    slowest: float = 0.0  # CPU time of the slowest input, seconds
     findings: list[str] = field(default_factory=list)
 
 
 def feed(target: Target, case: Any) -> tuple[object, bool]:
-    """Give one input to a target.
+    """Feed one input to a target.
 
     Returns:
-        What tells its outcome apart, and whether it was used rather than refused.
+        Outcome, and whether the input was used instead of refused.
 
     Raises:
-        Finding: Something happened that must not.
+        Finding: The target misbehaved.
     """
     try:
         with bounded_memory(target.most_memory), bounded_time(MOST_SECONDS):
@@ -108,14 +108,14 @@ def run(
     executions: float = float('inf'),
     tell: Callable[[str, Any], None] = lambda what, case: None,
 ) -> Report:
-    """Feed a target until the time is up or enough inputs were fed.
+    """Feed a target until a limit is reached.
 
     Args:
         name: One of ``TARGETS``.
-        seed: Equal seeds give equal inputs.
-        seconds: At most.
-        executions: At most.
-        tell: Is called with each finding and its input.
+        seed: Seed of the inputs.
+        seconds: Maximum duration.
+        executions: Maximum number of inputs.
+        tell: Callback for each finding and its input.
     """
     chance, report = random.Random(seed), Report(name, seed)
     with tempfile.TemporaryDirectory(prefix='fuzz-') as folder:
@@ -149,7 +149,7 @@ def run(
 
 
 def _size(case: Any) -> int:
-    """Return the bytes of an input's parts."""
+    """Return the size of an input in bytes."""
     if isinstance(case, (bytes, bytearray, memoryview, str)):
         return len(case)
     parts = vars(case).values() if hasattr(case, '__dict__') else case
@@ -159,7 +159,7 @@ def _size(case: Any) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what reads the inputs."""
+    """Return the versions of the libraries that read the inputs."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {'python': platform.python_version(), 'sqlite3': sqlite3.sqlite_version}
@@ -171,7 +171,7 @@ def versions() -> dict[str, str]:
 
 
 def _record(path: Path, report: Report) -> None:
-    """Put a run among those that a file tells of."""
+    """Add a run to the results in a file."""
     results = json.loads(path.read_text()) if path.exists() else {}
     results[report.target] = {
         'minutes': round(report.seconds / 60, 1),
@@ -195,7 +195,7 @@ def main() -> int:
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, help='merge the result into this file')
-    parser.add_argument('--keep', type=Path, help='write what causes findings into this folder')
+    parser.add_argument('--keep', type=Path, help='folder for inputs that cause findings')
     options = parser.parse_args()
     cv2.setNumThreads(1)
     os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -209,7 +209,7 @@ def main() -> int:
         if options.keep and what not in known:
             options.keep.mkdir(parents=True, exist_ok=True)
             with io.BytesIO() as stream, suppress(Exception):
-                pickle.dump(case, stream)  # written and read by this program's user alone
+                pickle.dump(case, stream)  # only this program's user writes and reads it
                 name = f'{options.target}-{options.seed}-{len(known)}.pickle'
                 (options.keep / name).write_bytes(stream.getvalue())
         known.add(what)

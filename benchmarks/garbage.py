@@ -2,9 +2,9 @@
 
     python benchmarks/garbage.py --minutes 10 [--seed 0]
 
-Images whose every field is random, at 100 a second, and parameter sets of random names, types and
-values, at 20 a second. The node has to live on, to keep its memory, never to say False, and to
-judge proper images at once when they come again. Writes docs/measured/garbage.json.
+Sends images with random fields at 100 per second, and parameter sets with random names, types and
+values at 20 per second. The node must keep running, must not leak memory, must never publish
+False, and must judge valid images as soon as they arrive again. Writes docs/measured/garbage.json.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BYTES = (0, 1, 7, 64, 784, 2352, 12288, 100_000)
 
 
 def random_image(rng: random.Random) -> Image:
-    """Return an image of which nothing needs to fit."""
+    """Return an image whose fields need not be consistent."""
     message = Image(
         encoding=rng.choice(ENCODINGS), height=rng.choice(SIZES), width=rng.choice(SIZES),
         step=rng.choice(SIZES), is_bigendian=rng.randrange(256),
     )
-    if rng.random() < 0.5:  # half of them nearly fit, so that they get further
+    if rng.random() < 0.5:  # half of them are nearly consistent, so that they reach more code
         message.height, message.width = rng.choice((8, 28, 64)), rng.choice((8, 28, 64))
         message.step = message.width * rng.choice((1, 2, 3, 4))
     stamp = time.time_ns() if rng.random() < 0.8 else rng.randrange(2**60)
@@ -55,7 +55,7 @@ def random_image(rng: random.Random) -> Image:
 
 
 def random_parameter(rng: random.Random) -> Parameter:
-    """Return a parameter, mostly one that the node has, with a value of any type."""
+    """Return a parameter, usually one of the node's, with a value of any type."""
     name = rng.choice(PARAMETERS).name if rng.random() < 0.9 else rng.choice(
         ('', 'x', '..', 'bundle.x', 'a' * 1000, 'use_sim_time2')
     )
@@ -77,7 +77,7 @@ def random_parameter(rng: random.Random) -> Parameter:
 
 
 def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process."""
+    """Return the resident memory of a process in MB."""
     for line in Path(f'/proc/{pid}/status').read_text().splitlines():
         if line.startswith('VmRSS:'):
             return int(line.split()[1]) / 1024
@@ -85,7 +85,7 @@ def memory_mb(pid: int) -> float:
 
 
 def run(graph: Graph, minutes: float, seed: int) -> dict[str, Any]:
-    """Send garbage; return what was seen."""
+    """Send garbage and return the measurements."""
     rng = random.Random(seed)
     monitor = graph.start_monitor('-p', 'bundle:=digits')
     publisher = graph.node.create_publisher(Image, 'image', 1)
@@ -126,7 +126,7 @@ def run(graph: Graph, minutes: float, seed: int) -> dict[str, Any]:
 
 
 def judges_again(graph: Graph, client: Any) -> bool:
-    """Set the parameters back and start a camera; return whether it is trusted."""
+    """Reset the parameters and start a camera; return whether it is trusted."""
     defaults = []
     for parameter in PARAMETERS:
         if parameter.read_only or parameter.type not in ('float', 'int', 'bool', 'string'):
@@ -147,7 +147,7 @@ def judges_again(graph: Graph, client: Any) -> bool:
 
 
 def main() -> int:
-    """Send garbage and write what was seen."""
+    """Send garbage and write the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -156,7 +156,7 @@ def main() -> int:
     parser.add_argument('--output', type=Path, default=ROOT / 'docs' / 'measured')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as logs:
-        graph = Graph(Path(logs))
+        graph = Graph(Path(logs), warm=False)
         try:
             result = run(graph, options.minutes, options.seed)
         finally:

@@ -1,15 +1,15 @@
-"""Interrupt long commands at random moments; each has to end in time, with nothing half written.
+"""Interrupt long commands at random moments; each must end in time without partial output.
 
     python benchmarks/interrupts.py --count 200 [--command fit,train] [--cold 10] [--seed 0]
 
 Each command is interrupted ``--count`` times by SIGINT, SIGTERM or two SIGINTs, at a moment drawn
-evenly from its duration, with openvino, onnxruntime and faiss loaded. It has to end within 3 s with
-status 130 (0 where it was done before the signal came), leave what was there before or complete
-output, and nothing in its folder and the temporary one besides.
+uniformly from its duration, with openvino, onnxruntime and faiss loaded. It must end within 3 s
+with status 130 (0 if it finished before the signal), leave either the previous or complete output,
+and leave no other files in its folder and in the temporary folder.
 
-Importing torch takes seconds, so most runs are forks of a process that has imported everything and
-has run nothing; ``--cold`` runs of each command start the interpreter anew, and are interrupted
-during imports too. Writes docs/measured/interrupts.json.
+Importing torch takes seconds, so that most runs are forks of a process that has imported all
+modules and has not run any command; ``--cold`` runs of each command start a new interpreter, and
+are interrupted during imports, too. Writes docs/measured/interrupts.json.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ sys.path.insert(0, str(ROOT))
 
 LIMIT = 3.0  # seconds from the first signal to the end
 STATUS = 130
-# What onnxruntime and torch leave in the temporary folder, also undisturbed.
+# Files that onnxruntime and torch leave in the temporary folder even without an interrupt.
 FOREIGN = ('.ses', 'torchinductor_')
 HUNG = 30.0  # seconds after which a process is killed
-NO_END = 300.0  # seconds that an undisturbed command may take
-FRAMES = 300  # of the bag that is replayed
+NO_END = 300.0  # longest duration of an uninterrupted command, seconds
+FRAMES = 300  # frames of the replayed bag
 LOADED = 'import faiss, onnxruntime, openvino'
 COLD = f'{LOADED}; from nav_monitor_ros.cli.command import main; main()'
 KINDS = {
@@ -53,12 +53,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Command:
-    """A command to be interrupted."""
+    """Command to interrupt."""
 
     arguments: str
-    outputs: tuple[str, ...]  # that it leaves, relative to its folder
+    outputs: tuple[str, ...]  # paths of the outputs, relative to the command's folder
     inputs: Callable[[Path], None] = lambda folder: None
-    replaces: str = ''  # an output that is there before, in half of the runs
+    replaces: str = ''  # output that already exists in half of the runs
 
 
 def _prepare_replay(folder: Path) -> None:
@@ -66,7 +66,7 @@ def _prepare_replay(folder: Path) -> None:
 
 
 def _prepare_tuning(folder: Path) -> None:
-    """Make two checkpoints: the network's, and that of half of each weight."""
+    """Write two checkpoints: the network's weights, and the same weights halved."""
     from safetensors.numpy import load_file, save_file
 
     weights = load_file(ROOT / 'bundles/digits/model.safetensors')
@@ -111,14 +111,14 @@ _shared = Path()
 
 @dataclass
 class Seen:
-    """What was seen of a command's interrupts."""
+    """Results of a command's interrupts."""
 
     seconds: list[float] = field(default_factory=list)  # from the first signal to the end
     faults: list[dict[str, Any]] = field(default_factory=list)
     ended: Counter[str] = field(default_factory=Counter)
 
     def row(self, duration: float) -> dict[str, Any]:
-        """Return it for the file of figures."""
+        """Return the results as a row of the output file."""
         ordered = sorted(self.seconds)
         return {
             'duration_s': round(duration, 2), 'interrupts': len(ordered), 'ended': dict(self.ended),
@@ -128,12 +128,12 @@ class Seen:
 
 
 def main() -> int:
-    """Interrupt, print a table and write the figures."""
+    """Interrupt the commands, print a table and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--count', type=int, default=200)
-    parser.add_argument('--cold', type=int, default=10, help='of them that start anew')
+    parser.add_argument('--cold', type=int, default=10, help='interrupts of a new interpreter')
     parser.add_argument('--command', default=','.join(COMMANDS), help='(default: all)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--json', type=Path, default=ROOT / 'docs' / 'measured' / 'interrupts.json')
@@ -141,7 +141,7 @@ def main() -> int:
     wanted = options.command.split(',')
     rows = {}
     global _shared
-    # Not a TemporaryDirectory, which the forks would remove at their end.
+    # Not a TemporaryDirectory, which the forks would remove when they exit.
     _shared = Path(tempfile.mkdtemp(prefix='interrupts_'))
     try:
         _import_everything()
@@ -164,7 +164,7 @@ def main() -> int:
 
 
 def interrupted(what: str, count: int, cold: int, seed: int) -> dict[str, Any]:
-    """Interrupt a command so many times."""
+    """Interrupt a command ``count`` times, ``cold`` of them in a new interpreter."""
     command = COMMANDS[what]
     rng = random.Random(f'{seed} {what}')
     durations = {}
@@ -188,7 +188,7 @@ def interrupted(what: str, count: int, cold: int, seed: int) -> dict[str, Any]:
         number += 1
         run = _Run(command, folder, start, replaced)
         ended = run.interrupted(KINDS[kind], moment, pause)
-        if ended is None:  # before the signal
+        if ended is None:  # it ended before the signal
             run.remove()
             continue
         seconds, status = ended
@@ -206,7 +206,7 @@ def interrupted(what: str, count: int, cold: int, seed: int) -> dict[str, Any]:
 
 
 class _Run:
-    """One run of a command, in a folder of its own."""
+    """One run of a command, in its own folder."""
 
     def __init__(
         self, command: Command, folder: Path, start: Callable[..., int], replaced: Path | None
@@ -226,7 +226,7 @@ class _Run:
             self._before.add(replaced.name)
 
     def undisturbed(self) -> tuple[float, int]:
-        """Return the seconds that it takes once it listens, and its status."""
+        """Run the command without interrupts; return its duration in seconds and its status."""
         pid = self._begin()
         begin = time.monotonic()
         return _ended(pid, NO_END) - begin, _status
@@ -234,12 +234,16 @@ class _Run:
     def interrupted(
         self, numbers: tuple[int, ...], moment: float, pause: float
     ) -> tuple[float, int] | None:
-        """Return the seconds from the first signal to the end, and the status; None if it is over.
+        """Interrupt the command.
 
         Args:
-            numbers: Signals.
-            moment: Seconds from when it listens to the first of them.
-            pause: Seconds between them.
+            numbers: Signals to send.
+            moment: Seconds from the installation of the handlers to the first signal.
+            pause: Seconds between the signals.
+
+        Returns:
+            Seconds from the first signal to the end, and the status; None if the command ended
+            before the first signal.
         """
         pid = self._begin()
         if _ended(pid, moment, kill=False):
@@ -256,7 +260,7 @@ class _Run:
         return (end or _ended(pid, HUNG)) - begin, _status
 
     def judge(self, status: int, seconds: float = 0.0) -> None:
-        """Note what is not as it should be."""
+        """Record all faults of the finished run."""
         if status not in (STATUS, 0):
             self.wrong.append(f'status {status}')
         if seconds > LIMIT:
@@ -274,7 +278,7 @@ class _Run:
         for name in sorted(there & set(self._command.outputs)):
             try:
                 _read(self._work / name)
-            except Exception as error:  # whatever reading finds
+            except Exception as error:  # any error shows that the output is incomplete
                 self.wrong.append(f'{name} is not whole: {type(error).__name__}: {error}')
 
     def said(self) -> str:
@@ -282,13 +286,13 @@ class _Run:
         return self._log.read_text(errors='replace')
 
     def remove(self) -> None:
-        """Remove its folders."""
+        """Remove the folders and the log of the run."""
         shutil.rmtree(self._work)
         shutil.rmtree(self._temporary)
         self._log.unlink(missing_ok=True)
 
     def _begin(self) -> int:
-        """Start it, and wait until it listens to signals; return its number."""
+        """Start the command and wait until it handles signals; return its process ID."""
         pid = self._start(self._arguments, self._work, self._temporary, self._log)
         status = Path(f'/proc/{pid}/status')
         while True:
@@ -328,7 +332,7 @@ def _cold(arguments: list[str], work: Path, temporary: Path, log: Path) -> int:
 
 
 def _become(work: Path, temporary: Path, log: Path) -> None:
-    """Make this process what a shell would have started."""
+    """Set up this process as a shell would start it."""
     os.setpgid(0, 0)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else
@@ -344,7 +348,7 @@ _status = 0
 
 
 def _ended(pid: int, seconds: float, *, kill: bool = True) -> float:
-    """Wait so long for the end of a process; return when it was, 0.0 if it lives."""
+    """Wait for the end of a process; return its time, or 0.0 if the process still runs."""
     global _status
     limit = time.monotonic() + seconds
     while True:
@@ -365,7 +369,7 @@ def _ended(pid: int, seconds: float, *, kill: bool = True) -> float:
 
 
 def _read(path: Path) -> None:
-    """Read an output as those who use it do; raise if it is not whole."""
+    """Read an output as its users would; raise an exception if it is incomplete."""
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.tuning.recording_files import TuningRecording
 
@@ -398,7 +402,7 @@ def _read(path: Path) -> None:
 
 
 def _import_everything() -> None:
-    """Import what the commands import, and run nothing: threads do not live through a fork."""
+    """Import the modules of all commands without starting threads, which a fork does not copy."""
     import faiss  # noqa: F401
     import onnx  # noqa: F401
     import onnxruntime

@@ -1,10 +1,10 @@
-"""Measure the live pictures: a 30 Hz camera, all of them watched, and one core kept busy.
+"""Measure the live views with a 30 Hz camera, subscribers to all of them, and one busy core.
 
     python benchmarks/live_views.py [--seconds 30] [--bundle traffic_signs] [--json FILE]
 
-Camera, monitor and the watching process are three processes, a fourth one does nothing but use up a
-core. Told are the rate of each picture's messages as they arrive, the rate of verdicts, and how
-long drawing takes in the node by its own diagnostics.
+Camera, monitor and subscriber are three processes; a fourth process keeps one core busy. Reports
+the rate of each picture as received, the rate of verdicts, and the drawing time from the node's
+diagnostics.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ros_harness import Graph, values  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 
-START = 120.0  # seconds that everything may take to come up
-SETTLING = 5.0  # seconds before counting begins
+START = 120.0  # longest time for all processes to start, seconds
+SETTLING = 5.0  # time before counting begins, seconds
 PICTURES = ('/nav_monitor/overlay', '/nav_monitor/activations')
 VERDICTS = '/nav_monitor/ood_score'
 
@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument('--bundle', default='traffic_signs')
     parser.add_argument('--source', default='sample:photos?count=300')
     parser.add_argument('--rate', type=float, default=30.0, help='of the camera, Hz')
-    parser.add_argument('--busy', type=int, default=1, help='cores that are kept busy')
-    parser.add_argument('--json', type=Path, help='write the figures there')
+    parser.add_argument('--busy', type=int, default=1, help='number of cores to keep busy')
+    parser.add_argument('--json', type=Path, help='write the results to this file')
     options = parser.parse_args()
     busy = [multiprocessing.Process(target=spin, daemon=True) for _ in range(options.busy)]
     with tempfile.TemporaryDirectory() as folder:
-        graph = Graph(Path(folder))
+        graph = Graph(Path(folder), warm=False)
         try:
             result = measure(graph, options, busy)
         finally:
@@ -65,9 +65,9 @@ def measure(
     """Return rates in Hz and times in milliseconds.
 
     Args:
-        graph: Without processes.
-        options: The command line's.
-        busy: Are started before counting begins.
+        graph: Graph without processes.
+        options: Options of the command line.
+        busy: Processes to start before counting begins.
     """
     quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
     graph.listen(Float32, VERDICTS)
@@ -88,7 +88,7 @@ def measure(
     while time.monotonic() - begin < options.seconds:
         time.sleep(0.2)
         for topic in PICTURES:
-            graph.heard[topic].clear()  # the times count; pictures would fill the memory
+            graph.heard[topic].clear()  # only the times are needed; pictures would fill the memory
     seconds = time.monotonic() - begin
     told = told_by(graph)
     return {
@@ -110,7 +110,7 @@ def measure(
 
 
 def forget(graph: Graph) -> None:
-    """Begin to count anew."""
+    """Reset the counts."""
     for topic in (*PICTURES, VERDICTS):
         graph.heard[topic].clear()
         graph.times[topic].clear()
@@ -126,7 +126,7 @@ def told_by(graph: Graph) -> dict[str, str]:
 
 
 def spin() -> None:
-    """Use up a core."""
+    """Keep a core busy."""
     while True:
         pass
 

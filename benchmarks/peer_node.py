@@ -1,11 +1,12 @@
-r"""What the monitor is compared with: the node that one writes by hand in an afternoon.
+r"""Typical hand-written node, with which the monitor is compared.
 
     python benchmarks/peer_node.py --ros-args \
         -p weights:=model.safetensors -p training:=training.npz
 
-cv_bridge decodes, torchvision's transforms resize and normalise, torch runs a ResNet-18 as it
-comes, a detector of pytorch-ood judges its features, and matplotlib draws the activation maps as a
-grid if somebody looks. `nav_monitor benchmark node` runs it as it runs the monitor.
+cv_bridge decodes the image, torchvision's transforms resize and normalise it, torch runs an
+unmodified ResNet-18, a detector of pytorch-ood scores its features, and matplotlib draws the
+activation maps as a grid if there is a subscriber. `nav_monitor benchmark node` runs this node in
+the same way as the monitor.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ TRANSFORM = transforms.Compose([
     transforms.ToTensor(),
     transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
 ])
-QUANTILE = 0.95  # of the training images' scores; above it a frame is strange
+QUANTILE = 0.95  # quantile of the training images' scores that is the threshold
 SHOWN_MAPS = 64
 
 
 class PeerNode(Node):
-    """Classifies and judges in the image callback."""
+    """Node that classifies and scores each image in the callback."""
 
     def __init__(self) -> None:
         """Load the network and fit the detector."""

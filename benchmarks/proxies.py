@@ -1,8 +1,8 @@
 """Images that are out-of-distribution by construction, made from in-distribution images alone.
 
-They stand in for out-of-distribution images where those may not be looked at: in choosing what the
-default score is made of. None of them is among the sources that benchmarks/evaluate.py evaluates on
-(inverted and rotated images and noise are, and are left out here for that reason).
+They represent out-of-distribution images in the choice of the default score's members, for which
+real ones must not be used. None of them is among the sources of benchmarks/evaluate.py, which
+include inverted and rotated images and noise; these are omitted here for that reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Maker = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
 
 
 def occluded(image: np.ndarray, _other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cover a tenth to a third of the image with a grey rectangle."""
+    """Cover a tenth to a third of the image with a rectangle."""
     result = image.copy()
     height, width = image.shape[:2]
     side = rng.uniform(0.35, 0.55)
@@ -29,7 +29,7 @@ def occluded(image: np.ndarray, _other: np.ndarray, rng: np.random.Generator) ->
 
 
 def warped(image: np.ndarray, _other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Bend the image by a smooth random field, a sixth of its height on average."""
+    """Warp the image by a smooth random field, by a sixth of its height on average."""
     height, width = image.shape[:2]
     dx, dy = (
         cv2.GaussianBlur(rng.normal(size=(height, width)).astype(np.float32), (0, 0), height / 9)
@@ -47,7 +47,7 @@ def warped(image: np.ndarray, _other: np.ndarray, rng: np.random.Generator) -> n
 
 
 def blurred(image: np.ndarray, _other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur the image by a tenth of its height."""
+    """Blur the image by about a tenth of its height."""
     sigma = image.shape[0] * rng.uniform(0.07, 0.12)
     return cv2.GaussianBlur(image, (0, 0), sigma).reshape(image.shape)
 
@@ -77,10 +77,10 @@ def make(
 
     Args:
         name: One of ``MAKERS``.
-        images: uint8 (N, h, w, channels), in-distribution.
-        labels: int64 (N,); two images that are mixed are of different classes.
-        count: How many.
-        rng: Source of chance.
+        images: In-distribution images, uint8 (N, h, w, channels).
+        labels: int64 (N,); only images of different classes are mixed.
+        count: Number of images to return.
+        rng: Random generator.
     """
     made = []
     for first in rng.integers(len(images), size=count):

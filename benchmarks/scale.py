@@ -1,8 +1,8 @@
-"""What fitting to very many images costs: on one and two Ray workers, and merging 1,000 states.
+"""Measure the cost of fitting to very many images: Ray workers, and merging 1,000 states.
 
     python benchmarks/scale.py [--images 512] [--size 128] [--states 1000]
 
-Writes docs/measured/scale.json, from which docs/scale.md takes its figures.
+Writes docs/measured/scale.json, from which the figures in docs/scale.md are generated.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from nav_monitor_ros.perception.preprocess import Preprocess  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES, make_score  # noqa: E402
 
 MEASURED = ROOT / 'docs' / 'measured' / 'scale.json'
-FEATURES, CLASSES = 512, 43  # of the states that are merged: a ResNet-18 for traffic signs
-MADE = 1  # states made of images; the others have their sums, and patterns and images of their own
+FEATURES, CLASSES = 512, 43  # as in a ResNet-18 for traffic signs
+MADE = 1  # states computed from images; the others copy their sums, with random patterns and banks
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--images', type=int, default=512, help='JPEGs fitted to (default: 512)')
     parser.add_argument('--size', type=int, default=128, help="the network's input (default: 128)")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def workers(images: int, size: int) -> dict[str, Any]:
-    """Fit ResNet-18 to JPEGs by one and by two workers, after all have started."""
+    """Measure fits of ResNet-18 to JPEGs on one and on two workers, after all have started."""
     spec = NetworkSpec('torchvision:resnet18', {'num_classes': CLASSES})
     torch.manual_seed(0)
     network = spec.build([])
@@ -95,12 +95,12 @@ def workers(images: int, size: int) -> dict[str, Any]:
                 ends: list[float] = []
 
                 def note(_what: str, done: int, total: int, ends: list[float] = ends) -> None:
-                    if done > BATCH:  # a part has ended
+                    if done > BATCH:  # a part is complete
                         ends.append(time.perf_counter())
 
                 names = [f'class_{i}' for i in range(CLASSES)]
                 spread(partial, names, [], BATCH, images, 0, note)
-                # Once every worker has come to its second part, all have started.
+                # All workers have started once each is at its second part.
                 warm = 2 * count
                 rest = len(ends) - warm
                 found['seconds_an_image'][str(count)] = (ends[-1] - ends[warm - 1]) / rest / BATCH
@@ -110,7 +110,7 @@ def workers(images: int, size: int) -> dict[str, Any]:
 
 
 def merging(count: int) -> dict[str, Any]:
-    """Merge the states of so many workers along a tree, each of a part of the images."""
+    """Merge ``count`` states along a tree, each of one part of the images."""
     world = World(FEATURES, CLASSES)
     scores = {
         name: make_score(
@@ -149,7 +149,7 @@ def merging(count: int) -> dict[str, Any]:
 
     leaf = size(made[0])
     levels: dict[int, list[tuple[float, int]]] = {}
-    # As a counter counts in binary: no more states are held than the tree is deep.
+    # As in a binary counter, at most as many states are held as the tree is deep.
     held: list[tuple[int, dict[str, np.ndarray]]] = []
 
     def merge_last() -> None:

@@ -2,9 +2,9 @@
 
     python benchmarks/soak.py --minutes 30 [--seed 0]
 
-Every fault has to stop the wheels in time and to keep them stopped, every recovery has to let them
-turn again, and between faults nothing may stop them. Writes docs/measured/soak.json and the plot
-docs/images/soak.png; ends with status 1 if an alert was missed or a process crashed.
+Each fault must stop the wheels in time and keep them stopped, they must turn again after each
+recovery, and must not stop between faults. Writes docs/measured/soak.json and the plot
+docs/images/soak.png; exits with status 1 if an alert was missed or a process crashed.
 """
 
 from __future__ import annotations
@@ -39,37 +39,38 @@ from ros_harness import Graph, values  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 
-RECOVERY = 60.0  # seconds in which the wheels must turn again
+RECOVERY = 60.0  # longest time until the wheels turn again, seconds
 HEALTHY = (3.0, 12.0)  # seconds between faults
-LASTING = (1.0, 5.0)  # seconds that a fault lasts, beyond the time in which it has to be noticed
-NOTICED = 15.0  # seconds in which a reason must be given, the start of another camera included
+LASTING = (1.0, 5.0)  # duration of a fault after its detection, seconds
+NOTICED = 15.0  # longest time until the reason is published, including a camera's start, seconds
+LISTENING = 0.25  # time until this program's own subscriber has received a zero, seconds
 SAMPLE = 1.0  # seconds between samples of memory and latency
 
 
 @dataclass
 class Fault:
-    """One way to break the robot."""
+    """Fault of the robot."""
 
     name: str
     begin: Callable[[], None]
     end: Callable[[], None]
-    within: float  # seconds in which the wheels must stand still
+    within: float  # longest time until the wheels stop, seconds
     weight: float = 1.0
-    reason: str = ''  # is waited for: a camera that is exchanged for a frozen one moves at first
+    reason: str = ''  # reason to wait for: a new camera moves before it freezes
 
 
 @dataclass
 class Tally:
-    """What came of one kind of fault."""
+    """Results of one kind of fault."""
 
     count: int = 0
     missed: int = 0
-    stops: list[float] = field(default_factory=list)  # seconds until the wheels stood still
+    stops: list[float] = field(default_factory=list)  # seconds until the wheels stopped
     recoveries: list[float] = field(default_factory=list)  # seconds until they turned again
 
 
 class Soak:
-    """A robot, its faults, and what is expected of it."""
+    """Robot with its faults and the expectations about it."""
 
     def __init__(self, graph: Graph, seed: int) -> None:
         self._graph = graph
@@ -83,7 +84,7 @@ class Soak:
         self.marks: list[tuple[float, float, str]] = []  # begin, end, fault
         self.started = time.monotonic()
         self.frames = 0
-        self.totals: dict[str, int] = defaultdict(int)  # over all activations of all processes
+        self.totals: dict[str, int] = defaultdict(int)  # sums over all activations
         self._counted: dict[str, int] = defaultdict(int)
         self._terminal = Terminal('terminal')
         threading.Thread(target=self._read_terminal, daemon=True).start()
@@ -92,7 +93,7 @@ class Soak:
         self._start_monitor()
         graph.start('safety_stop', output=self._terminal.writer)
         self._start_camera()
-        # A node of its own: one that also listened to cmd_vel would be a loop of commands.
+        # A separate node: a node that also subscribed to cmd_vel would form a loop of commands.
         wheel = graph.driver.create_publisher(Twist, 'cmd_vel_in', QoSProfile(depth=1))
         command = Twist()
         command.linear.x = 1.0
@@ -110,14 +111,14 @@ class Soak:
             Fault('monitor stopped', lambda: self._monitor.send_signal(signal.SIGSTOP),
                   lambda: self._monitor.send_signal(signal.SIGCONT), 0.6),
             Fault('monitor killed', self._kill_monitor, self._start_monitor, 0.6, 0.3),
-            Fault('switched off', lambda: self._enable(False), lambda: self._enable(True), 0.1),
+            Fault('disabled', lambda: self._enable(False), lambda: self._enable(True), 0.1),
             Fault('deactivated',
                   lambda: self._change(Transition.TRANSITION_DEACTIVATE),
                   lambda: self._change(Transition.TRANSITION_ACTIVATE), 0.1),
             Fault('cleaned up', self._clean_up, self._set_up, 0.1, 0.5),
         ]
 
-    # What can be done to the robot.
+    # Faults.
 
     def _start_camera(self, source: str = 'sample:digits', hold: int = 1) -> None:
         self._camera = self._graph.start_camera(source, '-p', f'hold:={hold}')
@@ -171,10 +172,10 @@ class Soak:
         self._change(Transition.TRANSITION_CONFIGURE)
         self._change(Transition.TRANSITION_ACTIVATE)
 
-    # What is expected of it.
+    # Expectations.
 
     def run(self, minutes: float) -> None:
-        """Break it and mend it until the time is over."""
+        """Cause faults and recover from them until the time is over."""
         end = time.monotonic() + 60 * minutes
         self._recover('start')
         while time.monotonic() < end:
@@ -188,7 +189,7 @@ class Soak:
         tally.count += 1
         start = time.monotonic()
         fault.begin()
-        stopped = self._wait(lambda: self._zero_since(start), fault.within + 2.0)
+        stopped = self._wait(lambda: self._zero_since(start), fault.within + LISTENING)
         if stopped is None:
             tally.missed += 1
         else:
@@ -196,7 +197,7 @@ class Soak:
         if fault.reason and not self._wait(lambda: self._graph.reason == fault.reason, NOTICED):
             tally.missed += 1
         lasting = time.monotonic() + self._random.uniform(*LASTING)
-        # While a camera is exchanged its last images may still count for a moment.
+        # After a camera has been replaced, its last images may still count for a moment.
         settled = max(time.monotonic(), start + fault.within)
         while time.monotonic() < lasting:
             time.sleep(0.05)
@@ -263,8 +264,8 @@ class Soak:
             sample['memory_mb'] = int(lines['VmRSS'].split()[0]) / 1024
             sample['threads'] = float(lines['Threads'])
         except (OSError, KeyError):
-            pass  # between two processes
-        for message in self._graph.heard['/diagnostics'][-3:]:  # safety_stop speaks there too
+            pass  # the monitor is being restarted
+        for message in self._graph.heard['/diagnostics'][-3:]:  # safety_stop publishes there too
             told = {k: v for s in message.status for k, v in values(s).items()}
             for key in ('latency_ms_median', 'latency_ms_p99', 'rate_hz'):
                 if key in told:
@@ -276,20 +277,20 @@ class Soak:
         self._forget()
 
     def _count(self, key: str, value: int) -> None:
-        """Add up a counter that begins again with each activation."""
+        """Add up a counter that restarts at 0 with each activation."""
         before = self._counted[key]
         self.totals[key] += value - before if value >= before else value
         self._counted[key] = value
 
     def _forget(self) -> None:
-        """Keep the listener's own memory small."""
+        """Discard old messages to limit this process's memory."""
         self.frames += max(0, len(self._graph.heard['/nav_monitor/ood_score']) - 50)
         for topic in list(self._graph.heard):
             for kept in (self._graph.heard[topic], self._graph.times[topic]):
                 del kept[:-50]
 
     def result(self, seed: int) -> dict[str, Any]:
-        """Return everything that was seen."""
+        """Return all measurements."""
         lives = defaultdict(list)
         for sample in self.samples:
             if 'memory_mb' in sample:
@@ -297,7 +298,7 @@ class Soak:
         memory = [
             {
                 'minutes': (life[-1]['time'] - life[0]['time']) / 60,
-                # After a minute everything has been loaded once.
+                # After a minute, all modules have been loaded.
                 'mb_after_a_minute': next(
                     s['memory_mb'] for s in life if s['time'] - life[0]['time'] >= 60
                 ),
@@ -350,7 +351,7 @@ class Soak:
 
 
 def main() -> int:
-    """Run the soak and write what was seen."""
+    """Run the soak test and write the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -359,7 +360,7 @@ def main() -> int:
     parser.add_argument('--output', type=Path, default=ROOT / 'docs')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as logs:
-        graph = Graph(Path(logs))
+        graph = Graph(Path(logs), warm=False, udp_only=True)
         try:
             soak = Soak(graph, options.seed)
             soak.run(options.minutes)

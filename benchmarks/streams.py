@@ -1,15 +1,15 @@
-"""Play correlated streams through the monitor: false alarms an hour, and frames until the alert.
+"""Measure false alarms per hour and frames until the alert on correlated streams.
 
     python benchmarks/streams.py --data DIR [--hours 3]
 
-DIR holds gtsrb.npz and images/tiny_imagenet/, as docs/evaluation.md lists them. Everything else is
-made of the 5000 digits that nothing was fitted on, and of drawn triangles. Writes
-docs/measured/streams.json, from which tools/write_docs.py makes the tables of docs/safety.md.
+DIR contains gtsrb.npz and images/tiny_imagenet/, as listed in docs/evaluation.md. All other streams
+are made of the 5000 digits that were held out from fitting, and of drawn triangles. Writes
+docs/measured/streams.json, from which tools/write_docs.py generates the tables in docs/safety.md.
 
-A digit "jitters" as a printed one does before a camera that is held by hand: it drifts, turns,
-breathes and brightens a little, each as a first-order autoregression over half a second to a
-second, under fresh pixel noise. Signs are whole held-out tracks; of the three frames between two
-that the data set has, straight blends stand in for the two that are missing.
+A digit "jitters" like a printed one in front of a hand-held camera: its position, angle, size and
+brightness vary slightly, each as a first-order autoregression with a memory of half a second to a
+second, with new pixel noise in each frame. Signs are whole held-out tracks; between two frames of
+the data set, two linear blends represent the missing frames.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from nav_monitor_ros.evaluation.streams import alarms, delay, frames_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / 'docs' / 'measured' / 'streams.json'
-RATE = 30  # frames a second
+RATE = 30  # frames per second
 BATCH = 512
 DEFAULT = AlertRules()
 DEFAULT_LEVEL = DEFAULT_EVIDENCE_LEVEL
-# What is compared: scheme, evidence_rate, evidence_level (None: the bundle's frame threshold).
+# Compared settings: evidence_rate, evidence_level (None: the bundle's frame threshold).
 E_CUSUMS: list[tuple[float, float | str | None]] = [
     *itertools.product((30.0, 15.0, 5.0, 1.0), (None, 0.003, 0.001)), (15.0, 'power'),
 ]
 COUNTS = ((3, 3), (4, 5), (8, 10))
-KAPPA = 0.1  # of the usual e-value, kappa p^(kappa - 1)
+KAPPA = 0.1  # parameter of the usual e-value, kappa p^(kappa - 1)
 
 
 def wander(count: int, spread: float, frames: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a first-order autoregression, float64 (count,), with this spread and memory."""
+    """Return a first-order autoregression, float64 (count,), with the given spread and memory."""
     from scipy.signal import lfilter
 
     keep = math.exp(-1 / frames)
@@ -64,7 +64,7 @@ def wander(count: int, spread: float, frames: float, rng: np.random.Generator) -
 
 
 def jitter(image: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield ``count`` frames, uint8 (H, W), of one object before a hand-held camera."""
+    """Yield ``count`` frames, uint8 (H, W), of one object in front of a hand-held camera."""
     height, width = image.shape
     x, y = (wander(count, 0.25, 15, rng) for _ in range(2))
     turn = wander(count, 1.0, 30, rng)
@@ -82,7 +82,7 @@ def jitter(image: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[
 
 
 class Core:
-    """A shipped bundle, many frames at a time."""
+    """Shipped bundle that judges many frames at a time."""
 
     def __init__(self, name: str) -> None:
         bundle = load_bundle(name)
@@ -110,12 +110,12 @@ class Core:
     def frames(
         self, stream: tuple[np.ndarray, np.ndarray], level: float | str | None
     ) -> list[FrameEvidence]:
-        """Return what a stream's frames say.
+        """Return the evidence of a stream's frames.
 
         Args:
             stream: P-values and classes.
-            level: That of strange frames; None is the bundle's own threshold, ``power`` gives each
-                p-value the usual e-value, which has no level.
+            level: Level of strange frames; None for the bundle's own threshold, ``power`` for the
+                usual e-value of each p-value, which has no level.
         """
         if level == 'power':
             return [FrameEvidence(p, False, KAPPA * p ** (KAPPA - 1)) for p in stream[0].tolist()]
@@ -123,7 +123,7 @@ class Core:
 
 
 def alarms_of_machine(frames: list[FrameEvidence]) -> int:
-    """Play frames at 30 Hz through the whole state machine; count how often the alert rises."""
+    """Return how often the complete state machine raises the alert for frames at 30 Hz."""
     machine = AlertMachine(DEFAULT, 0.0)
     machine.activate(True, 0.0)
     now, rises, before = 0.0, 0, True
@@ -139,7 +139,7 @@ def alarms_of_machine(frames: list[FrameEvidence]) -> int:
 
 
 def digits_streams(core: Core, hours: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return in-distribution streams of the digits, each of so many hours."""
+    """Return in-distribution streams of digits, each with the given duration."""
     digits = open_source('sample:digits')
     rng = np.random.default_rng(0)
     frames = round(hours * 3600 * RATE)
@@ -162,7 +162,7 @@ def digits_streams(core: Core, hours: float) -> dict[str, tuple[np.ndarray, np.n
 
 
 def triangle_streams(core: Core, count: int = 300) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
-    """Return so many streams of triangles, one after the other, with the frames of each."""
+    """Return ``count`` consecutive streams of triangles, with the number of frames of each."""
     triangles = open_source('sample:triangles?count=2000')
     rng = np.random.default_rng(1)
     order = np.concatenate([rng.permutation(len(triangles))[:90] for _ in range(count)])
@@ -196,11 +196,12 @@ def tracks(data: Path) -> list[list[np.ndarray]]:
 
 
 def brightness(core: Core) -> dict[str, dict[str, float | None]]:
-    """Dim the light in steps.
+    """Measure the effect of dimmed light.
 
     Returns:
-        For each per cent of the light, which share of 200 digits raises the alert within a second,
-        and after how many seconds of another digit each second the calibration is called stale.
+        For each percentage of the light: the share of 200 digits that raise the alert within a
+        second, and the seconds until the calibration is reported as stale, with another digit each
+        second.
     """
     digits = open_source('sample:digits')
     chosen = np.random.default_rng(4).permutation(len(digits))[:200]
@@ -233,7 +234,7 @@ def compare(
     normal: dict[str, tuple[np.ndarray, np.ndarray]],
     strange: dict[str, tuple[np.ndarray, np.ndarray, int]],
 ) -> list[dict]:
-    """Return false alarms and delays of every way to add frames up."""
+    """Return false alarms and delays of each way to combine frames."""
     rows = []
     schemes = [
         *(({'evidence': 'e_cusum', 'evidence_rate': rate}, level) for rate, level in E_CUSUMS),
@@ -260,7 +261,7 @@ def compare(
 
 
 def summary(delays: np.ndarray) -> dict[str, float | None]:
-    """Return median, 95th percentile (None: not reached by so many) and the share never reached."""
+    """Return the median, the 95th percentile (None if infinite) and the share never reached."""
     p95 = float(np.quantile(delays, 0.95, method='higher'))
     median = float(np.quantile(delays, 0.5, method='higher'))
     return {
@@ -271,14 +272,14 @@ def summary(delays: np.ndarray) -> dict[str, float | None]:
 
 
 def main() -> None:
-    """Play all streams and write what came of them."""
+    """Play all streams and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--data', type=Path, required=True)
-    parser.add_argument('--hours', type=float, default=3.0, help='of each stream of digits')
+    parser.add_argument('--hours', type=float, default=3.0, help='hours per stream of digits')
     parser.add_argument(
-        '--brightness', action='store_true', help='measure that alone, and keep the rest as it is'
+        '--brightness', action='store_true', help='repeat only the measurement of dimmed light'
     )
     options = parser.parse_args()
     if options.brightness:
@@ -318,7 +319,7 @@ def main() -> None:
 
 
 def write(result: dict) -> None:
-    """Write what was measured."""
+    """Write the results."""
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
 

@@ -1,17 +1,19 @@
-"""The old question again: can a monitor tell triangles from digits? And is the budget kept?
+"""Measure how well each method separates triangles from digits, and whether the budget holds.
 
-Writes docs/measured/study.json, from which tools/write_docs.py makes the tables of docs/study.md.
+Writes docs/measured/study.json, from which tools/write_docs.py generates the tables of
+docs/study.md.
 
-- triangles: three networks (seeds) with dropout and three with a background class as well, each
-  with its monitor fitted anew; every method on the same 5,000 digits and 5,000 triangles.
+- triangles: three networks (seeds) with dropout, and three that also have a background class, each
+  with a newly fitted monitor; every method on the same 5,000 digits and 5,000 triangles.
 - patterns: the two columns of Cheng et al. (DATE 2019), gamma 0 to 3, on MNIST's test digits for
   the three networks and on the held-out tracks of traffic signs for the shipped one.
-- budget: how often the promised false-alarm bound holds, over many random splits into calibration
-  and test images.
+- budget: how often the false-alarm bound holds, over many random splits into calibration and test
+  images.
 
     python benchmarks/study.py --data DIR [--work DIR]
 
-DIR holds mnist.npz and gtsrb.npz. Networks that --work lacks are trained (five epochs each).
+DIR contains mnist.npz and gtsrb.npz. Networks that are missing in --work are trained (five epochs
+each).
 """
 
 from __future__ import annotations
@@ -49,8 +51,8 @@ from nav_monitor_ros.scores.pattern import Pattern
 SEEDS = (0, 1, 2)
 EPOCHS = 5
 GAMMAS = (0, 1, 2, 3)
-SPLITS = 200  # of the budget's part
-STORED = 300  # raw feature vectors a class
+SPLITS = 200  # random splits for the budget
+STORED = 300  # raw feature vectors per class
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument('--data', type=Path, required=True)
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'study')
-    parser.add_argument('--budget-only', action='store_true', help='measure that part anew')
+    parser.add_argument('--budget-only', action='store_true', help='repeat only the budget')
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -98,7 +100,7 @@ def main() -> None:
 
 
 def budgets(mnist: str, tracks: str) -> dict[str, Any]:
-    """Return how often the bound holds for both shipped bundles."""
+    """Return how often the bound holds, for both shipped bundles."""
     return {
         'digits': budget(
             'digits', ['sample:digits', f'{mnist}?split=test'], f'{mnist}?split=train'
@@ -110,7 +112,7 @@ def budgets(mnist: str, tracks: str) -> dict[str, Any]:
 def network(
     kind: str, seed: int, mnist: str, work: Path
 ) -> tuple[Bundle, Classifier, tuple[Activations, np.ndarray]]:
-    """Return a network with its monitor, and training images with their labels."""
+    """Return a network with its monitor, and activations of training images with their labels."""
     folder = work / f'digits_{kind}_{seed}'
     decoy = kind == 'decoy'
     if not (folder / 'model.safetensors').exists():
@@ -139,7 +141,7 @@ def network(
 def compare(
     bundle: Bundle, classifier: Classifier, training: tuple[Activations, np.ndarray]
 ) -> dict[str, dict[str, float]]:
-    """Return what each method makes of triangles among digits."""
+    """Return how well each method separates triangles from digits."""
     judge = bundle.judge(also=['all'])
     digits = run(classifier, open_source('sample:digits'))
     triangles = run(classifier, open_source('sample:triangles?count=5000'))
@@ -183,9 +185,9 @@ def described(normal: np.ndarray, strange: np.ndarray) -> dict[str, float]:
 
 
 def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
-    """Return how many neurons differ at all from the nearest stored feature vector of the class.
+    """Return the number of neurons that differ from the class's nearest stored feature vector.
 
-    Two floats are hardly ever equal, unless both are 0.
+    Two floats are almost never equal, unless both are 0.
     """
     stored, labels = training
     distances = np.empty(len(batch))
@@ -198,7 +200,7 @@ def raw_hamming(training: tuple[Activations, np.ndarray], batch: Activations) ->
 
 
 def layer_divergence(training: tuple[Activations, np.ndarray], batch: Activations) -> np.ndarray:
-    """Return the KL divergence of a frame's mean and variance over all neurons from its class's."""
+    """Return the KL divergence between a frame's Gaussian over all neurons and its class's."""
     stored, labels = training
     mean, variance = stored.features.mean(axis=1), stored.features.var(axis=1)
     classes = range(batch.logits.shape[1])
@@ -214,7 +216,7 @@ def layer_divergence(training: tuple[Activations, np.ndarray], batch: Activation
 
 
 def columns(bundle: Bundle, batch: Activations, labels: np.ndarray | None) -> dict[int, dict]:
-    """Return for each gamma the share out of pattern, and of misclassified images among them."""
+    """Return, for each gamma, the share out of pattern and of misclassified images among them."""
     pattern = bundle.scores['pattern']
     assert isinstance(pattern, Pattern) and labels is not None
     distances, wrong = pattern.score(batch), batch.predicted != labels
@@ -233,8 +235,8 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     """Return how often the false-alarm bound holds over random splits.
 
     The held-out calibration images and the test images, none of which the network or the scores
-    were fitted to, are thrown together and divided anew, whole groups where there are groups. As
-    many as were held out are calibrated with, the others count the false alarms.
+    were fitted to, are combined and split at random, by whole groups if there are groups. The
+    calibration uses as many images as were held out; the others yield the false-alarm rate.
     """
     bundle = load_bundle(bundle_name)
     fuse = bundle.calibration.fusion_members
@@ -257,7 +259,7 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
     unique = np.unique(groups)
     share = len(np.unique(groups[: len(held_out)])) / len(unique)
     parts = np.cumsum([round(len(unique) * share / 3), round(len(unique) * share * 2 / 3)])
-    ways: dict[str, tuple[int, bool]] = {  # images of a class of its own, whether groups count
+    ways: dict[str, tuple[int, bool]] = {  # images for a class's own cell, whether groups count
         'one cell, images as independent': (len(batch), False),
         **({'one cell, tracks as they are': (len(batch), True)} if grouped else
            {'cells of 299 images': (299, False)}),
@@ -302,7 +304,7 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Return mean and half width of the 95 % confidence interval (Student's t) of each figure."""
+    """Return the mean and half width of the 95 % confidence interval (Student's t) per figure."""
     result = {}
     for key in runs[0]:
         values = np.array([run_[key] for run_ in runs])

@@ -1,8 +1,8 @@
-"""How large a page of class tuning is, and how fast it reacts in headless Chromium.
+"""Measure the size of a class-tuning page and its reaction time in headless Chromium.
 
-Twenty checkpoints of 2,000 components whose answers look like a network's in training: each
-component comes to prefer a class, more and more. Needs Debian's chromium and chromium-driver
-(`make test` installs them).
+The page has twenty checkpoints of 2,000 components whose responses resemble those of a network in
+training: each component develops a preference for one class. Needs Debian's chromium and
+chromium-driver (`make test` installs them).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LAYERS = (('early', 400), ('middle', 600), ('late', 990), ('output', 10))  # 2,0
 
 
 def recording(folder: Path, checkpoints: int) -> TuningRecording:
-    """Write a recording of made-up answers."""
+    """Write a recording of synthetic responses."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, IMAGES)
     layers = [(name, np.arange(count)) for name, count in LAYERS]
@@ -59,7 +59,7 @@ def recording(folder: Path, checkpoints: int) -> TuningRecording:
 
 
 def main() -> None:
-    """Make the page, use it, print the figures."""
+    """Create the page, use it and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--checkpoints', type=int, default=20)
     parser.add_argument('--json', type=Path, metavar='FILE')
@@ -74,7 +74,7 @@ def main() -> None:
         try:
             browser.open(path)
             browser.wait('return window.tuning && window.tuning.ready', 'the page')
-            # From the event to the end of the frame in which what it changed has been painted.
+            # From the event to the end of the frame in which its effect is painted.
             reacted = [browser.driver.execute_async_script("""
                 const [place, done] = arguments;
                 const slider = document.querySelector('#time');

@@ -50,23 +50,23 @@ ARGUMENTS = (
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; the nodes follow once their values are known.
+    """Declare the arguments, and start the nodes once their values are known.
 
     Returns:
-        What ``ros2 launch`` runs.
+        Launch description for ``ros2 launch``.
     """
     declared = launch_files.declare_arguments(ARGUMENTS)
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Choose what to run.
+    """Create the actions for the given arguments.
 
     Args:
-        context: Holds the arguments given.
+        context: Context with the values of the arguments.
 
     Returns:
-        The monitor, and RViz or why there is none.
+        The monitor and, if requested, RViz or a message that it is not installed.
 
     Raises:
         RuntimeError: An argument cannot be used.
@@ -91,10 +91,10 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         given: Values of the arguments, by name.
 
     Returns:
-        The parameter file if there is one, and the arguments that are not empty.
+        Parameter file, if one is given, and the arguments that are not empty.
 
     Raises:
-        RuntimeError: The file does not exist, or a camera's name cannot be used.
+        RuntimeError: The file does not exist, or the name of a camera is invalid.
     """
     return launch_files.node_parameters(
         given,
@@ -114,17 +114,17 @@ def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
         given: Values of the arguments, by name.
 
     Returns:
-        Pairs of the name in code and the one given.
+        Pairs of the name in the code and the new name.
 
     Raises:
-        RuntimeError: Several cameras would have one topic.
+        RuntimeError: Several cameras would have the same topic.
     """
     names, topics = camera_names(given['cameras']), given['image_topics']
     if not names:
         return [('image', given['image_topic'])] if given['image_topic'] else []
     if topics and '{camera}' not in topics:
         raise RuntimeError(
-            f'image_topics is {topics}; it must contain {{camera}}, which stands for each name'
+            f'image_topics is {topics}; it must contain {{camera}}, which stands for the name'
         )
     return [(f'{name}/image', topics.replace('{camera}', name)) for name in names if topics]
 
@@ -134,10 +134,10 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
 
     Args:
         given: Values of the arguments, by name.
-        outer: Namespace that a launch file around this one has pushed.
+        outer: Namespace pushed by an including launch file.
 
     Returns:
-        RViz; a line that says so where it is not installed; nothing where it is not wanted.
+        RViz if it is requested, or a message that it is not installed; otherwise nothing.
     """
     if not launch_files.is_true(given['rviz']):
         return []
@@ -147,10 +147,10 @@ def rviz(given: dict[str, str], outer: str) -> list[LaunchDescriptionEntity]:
         return [LogInfo(msg='rviz2 is not installed: apt install ros-$ROS_DISTRO-rviz2')]
     namespace = absolute_name(given['namespace'], outer)
     node, images = absolute_name(given['node_name'], namespace), given['image_topic'] or 'image'
-    if names := camera_names(given['cameras']):  # RViz shows the first of them
+    if names := camera_names(given['cameras']):  # RViz shows the first camera
         images = (given['image_topics'] or '{camera}/image').replace('{camera}', names[0])
         node = f'{node}/{names[0]}'
-    # The configuration names the topics as they are without any argument.
+    # The configuration has the names of the topics without any arguments.
     shown = {
         '/nav_monitor/overlay': f'{node}/overlay',
         '/nav_monitor/activations': f'{node}/activations',

@@ -3,8 +3,8 @@
 Usage:
     ros2 launch nav_monitor_ros replay.launch.py bag:=drive topic:=/camera/image_raw loop:=true
 
-The bag starts once the monitor is active, so that its first images are judged too. Where every
-image has to be judged, however slow the machine, use ``nav_monitor replay``.
+The bag starts once the monitor is active, so that its first images are judged, too. To judge every
+image, even on a slow machine, use ``nav_monitor replay``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from nav_monitor_ros.ros import launch_files
 from nav_monitor_ros.ros.launch_files import BOOLEANS, Argument, is_true, number
 
-CLOCK_RATE = 100  # Hz, of /clock
-# What the monitor logs, as a warning, when it has become active.
+CLOCK_RATE = 100  # rate of /clock, Hz
+# Part of the warning that the monitor logs when it has become active.
 ACTIVE = b'no_image'
 COMPRESSED = '/compressed'
-# Passed on to monitor.launch.py, which is to log that it is active.
+# Passed on to monitor.launch.py; the log levels include that warning.
 MONITOR_ARGUMENTS = launch_files.monitor_arguments(log_levels=('debug', 'info', 'warn'))
 ARGUMENTS = (
     Argument('bag', None, 'Bag to play: its folder or one of its files.'),
@@ -56,26 +56,26 @@ ARGUMENTS = (
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; what runs follows once their values are known.
+    """Declare the arguments, and start the processes once their values are known.
 
     Returns:
-        What ``ros2 launch`` runs.
+        Launch description for ``ros2 launch``.
     """
     declared = launch_files.declare_arguments(ARGUMENTS)
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Choose what to run.
+    """Create the actions for the given arguments.
 
     Args:
-        context: Holds the arguments given.
+        context: Context with the values of the arguments.
 
     Returns:
-        The monitor, and what starts the player once the monitor is active.
+        The monitor, and the handler that starts the player once the monitor is active.
 
     Raises:
-        RuntimeError: The bag is not there, a number is none, or nothing can play bags.
+        RuntimeError: The bag does not exist, a number is invalid, or ros2 bag is not installed.
     """
     given = launch_files.values_of(ARGUMENTS, context)
     require_player()
@@ -98,7 +98,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def command(given: dict[str, str]) -> list[str]:
-    """Compose the player's command line.
+    """Return the player's command line.
 
     Args:
         given: Values of the arguments, by name.
@@ -107,14 +107,14 @@ def command(given: dict[str, str]) -> list[str]:
         ``ros2 bag play`` with its arguments.
 
     Raises:
-        RuntimeError: The bag is not there, or a number is none.
+        RuntimeError: The bag does not exist, or a number is invalid.
     """
     bag = Path(given['bag']).expanduser()
     if not bag.exists():
         raise RuntimeError(f'bag: there is no {bag}; give the folder of a bag, or a file of it')
     topics = [] if is_true(given['everything']) else ['--topics', given['topic']]
     return [
-        # The bag comes first: --topics takes all words that follow it.
+        # The bag comes first, because --topics consumes all words that follow it.
         'ros2', 'bag', 'play', str(bag),
         '--clock', str(CLOCK_RATE),
         '--rate', number(given, 'rate', least=1e-6),
@@ -127,7 +127,7 @@ def command(given: dict[str, str]) -> list[str]:
 
 
 def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
-    """Return the arguments with which the monitor is launched.
+    """Return the arguments of the monitor's launch file.
 
     Args:
         given: Values of the arguments, by name.
@@ -142,7 +142,7 @@ def monitor_arguments(given: dict[str, str]) -> dict[str, str]:
         'image_topic': topic[: -len(COMPRESSED)] if compressed else topic,
         'image_transport': 'compressed' if compressed else 'raw',
         'use_sim_time': 'true',
-        'respawn': 'false',  # the bag would not start over with it
+        'respawn': 'false',  # the bag would not restart with it
     }
 
 
@@ -152,14 +152,14 @@ def player_starter(
     """Return the handler that starts the player once the monitor is active.
 
     Args:
-        player: Is started once.
+        player: Action to start once.
     """
     waiting = [player]
     heard = b''
 
     def listen(event: ProcessIO) -> list[LaunchDescriptionEntity] | None:
         nonlocal heard
-        heard = (heard + event.text)[-1000:]  # a line may come in parts
+        heard = (heard + event.text)[-1000:]  # a line may arrive in parts
         if ACTIVE not in heard or not waiting:
             return None
         return [waiting.pop()]

@@ -32,26 +32,26 @@ ARGUMENTS = (
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; the node follows once their values are known.
+    """Declare the arguments, and start the node once their values are known.
 
     Returns:
-        What ``ros2 launch`` runs.
+        Launch description for ``ros2 launch``.
     """
     declared = launch_files.declare_arguments(ARGUMENTS)
     return LaunchDescription([*declared, OpaqueFunction(function=start)])
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Start the node.
+    """Create the actions for the given arguments.
 
     Args:
-        context: Holds the arguments given.
+        context: Context with the values of the arguments.
 
     Returns:
-        The node, and what keeps it from being started again in vain.
+        The node, and the handler that cancels a useless respawn.
 
     Raises:
-        RuntimeError: The parameter file does not exist, or both topics are one.
+        RuntimeError: The parameter file does not exist, or both topics are the same.
     """
     given = launch_files.values_of(ARGUMENTS, context)
     launch_files.check_names(given, 'namespace')
@@ -72,7 +72,7 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
         given: Values of the arguments, by name.
 
     Returns:
-        The parameter file if there is one, and the arguments that are not empty.
+        Parameter file, if one is given, and the arguments that are not empty.
 
     Raises:
         RuntimeError: The file does not exist.
@@ -81,16 +81,16 @@ def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:
 
 
 def remappings(given: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the remappings of the topics of commands.
+    """Return the remappings of the command topics.
 
     Args:
         given: Values of the arguments, by name.
 
     Returns:
-        Pairs of the name in code and the one given.
+        Pairs of the name in the code and the new name.
 
     Raises:
-        RuntimeError: Both are the same, so that the node would receive its own commands.
+        RuntimeError: Both topics are the same, so that the node would receive its own commands.
     """
     incoming, outgoing = given['cmd_vel_in'] or 'cmd_vel_in', given['cmd_vel_out'] or 'cmd_vel'
     if incoming == outgoing:

@@ -1,14 +1,14 @@
 """Ctrl-C, SIGTERM and SIGHUP as a request that long work checks for between its steps.
 
-An exception from a signal handler may be raised anywhere: in a destructor, in a callback, in the
-middle of foreign code, which then hangs or crashes. So no handler raises here. A thread notes the
-signal, and the work ends where it next calls ``raise_if_requested``. The thread ends the process
-itself if the work does not get there in time (a single long call, an import), or when a second
-signal arrives.
+An exception from a signal handler may be raised anywhere: in a destructor, in a callback or in
+third-party code, which then hangs or crashes. Therefore no handler in this module raises. A thread
+records the signal, and the work ends at its next call of ``raise_if_requested``. The thread ends
+the process itself if the work does not reach such a call in time (during a single long call or an
+import), or when a second signal arrives.
 
-A signal that the caller has set to be ignored stays ignored, as it is for every well-behaved
-program: a shell without job control starts its background jobs so that a Ctrl-C meant for the
-foreground does not end them, and ``nohup`` does it with SIGHUP.
+A signal that the caller has set to be ignored stays ignored, as in every well-behaved program: a
+shell without job control sets SIGINT to be ignored in its background jobs, so that a Ctrl-C meant
+for the foreground does not end them, and ``nohup`` does the same with SIGHUP.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import NoReturn
 
 from nav_monitor_ros.errors import printable
 
-EXIT_STATUS = 130  # with which an interrupted process ends
-GRACE = 1.5  # seconds in which the work has to come to a check
-_PATIENCE = 0.7  # seconds that an end at once waits for output that is being put in its place
+EXIT_STATUS = 130  # exit status of an interrupted process
+GRACE = 1.5  # time for the work to reach its next check, seconds
+_PATIENCE = 0.7  # time that an immediate exit waits for output that is being moved into place, s
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MOST_NAMED = 3
 
@@ -43,22 +43,23 @@ _explain: Callable[[], str] | None = None
 
 
 class Interrupted(KeyboardInterrupt):
-    """The work was asked to end; raised by ``raise_if_requested`` and by nothing else."""
+    """The process was interrupted; only ``raise_if_requested`` raises this."""
 
 
 class UndoOnInterrupt:
-    """What has to be undone if the process ends before it is complete: a file, a child process."""
+    """Step to undo if the process is interrupted before it is complete: a file, a child process."""
 
     def __init__(self, undo: Callable[[], None]) -> None:
-        """Begin.
+        """Register the step.
 
         Args:
-            undo: Is called, perhaps by another thread, only if the process is interrupted.
+            undo: Function that undoes the step; called, possibly from another thread, only if the
+                process is interrupted.
         """
         _unfinished[id(self)] = undo
 
     def close(self) -> None:
-        """Say that it is complete, or has been undone."""
+        """Unregister the step, because it is complete or has been undone."""
         _unfinished.pop(id(self), None)
 
     def __enter__(self) -> UndoOnInterrupt:
@@ -69,15 +70,15 @@ class UndoOnInterrupt:
 
 
 def requested() -> bool:
-    """Tell whether the process was asked to end."""
+    """Return whether the process was interrupted."""
     return _requested
 
 
 def raise_if_requested() -> None:
-    """Let long work end here if it was asked to.
+    """End long work if the process was interrupted.
 
     Raises:
-        Interrupted: It was.
+        Interrupted: The process was interrupted.
     """
     if _requested:
         raise Interrupted
@@ -85,13 +86,13 @@ def raise_if_requested() -> None:
 
 @contextmanager
 def finish_uninterrupted(path: Path) -> Iterator[None]:
-    """Put complete output in its place: what is begun within is not cut short by a signal.
+    """Protect the step that moves complete output into place from being cut short by a signal.
 
     Args:
-        path: Of the output; is told as written.
+        path: Path of the output, which the exit message reports as written.
 
     Raises:
-        Interrupted: Before anything is done, if the process was asked to end.
+        Interrupted: The process was interrupted before the step began.
     """
     with _committing:
         raise_if_requested()
@@ -101,7 +102,7 @@ def finish_uninterrupted(path: Path) -> Iterator[None]:
 
 
 def written_message() -> str:
-    """Return what an interrupted command has to say of its output."""
+    """Return an interrupted command's message about its output."""
     if not _written:
         return 'interrupted; nothing was written'
     named = ', '.join(map(str, _written[:_MOST_NAMED]))
@@ -110,7 +111,7 @@ def written_message() -> str:
 
 
 def handle_signals() -> None:
-    """Take signals as requests from now on; for the main thread of a command."""
+    """Treat signals as requests from now on; must be called from a command's main thread."""
     global _listening
     if not _listening:
         _listening = True
@@ -124,22 +125,22 @@ def handle_signals() -> None:
 
 
 def handle_signals_again() -> None:
-    """Take signals back from a library that has set handlers of its own."""
+    """Restore this module's handlers after a library has set its own."""
     if _listening:
         handle_signals()
 
 
 def set_exit_message(text: Callable[[], str]) -> None:
-    """Say what an interrupted command prints; by default, what it has written."""
+    """Set the message that an interrupted command prints; by default ``written_message``."""
     global _explain
     _explain = text
 
 
 def exit_process(status: int) -> NoReturn:
-    """End the process of a command that has come to its end by itself.
+    """End the process of a command that has finished.
 
-    The interpreter is not taken down: that costs seconds, in which nothing listens to signals, and
-    runs the destructors of foreign libraries.
+    The interpreter is not shut down: that takes seconds, during which nothing handles signals, and
+    runs the destructors of third-party libraries.
     """
     if _requested:
         exit_now()
@@ -152,18 +153,19 @@ def exit_process(status: int) -> NoReturn:
 
 
 def exit_now(*, tell: bool = False) -> NoReturn:
-    """End the process at once: undo what is unfinished, with the status of an interrupt.
+    """Undo unfinished steps and end the process at once with ``EXIT_STATUS``.
 
     Args:
-        tell: Say on standard error what was written.
+        tell: Whether to print the exit message on standard error.
     """
-    _ending.acquire(timeout=_PATIENCE)  # two threads would undo each other's work
+    _ending.acquire(timeout=_PATIENCE)  # two threads must not undo the same steps
     if _committing.acquire(timeout=_PATIENCE):
         _committing.release()
     for undo in list(_unfinished.values())[::-1]:
         with suppress(Exception):
             undo()
-    # Not through Python's streams, whose locks others may hold; and not to a blocked terminal.
+    # Python's streams are avoided, because other threads may hold their locks; a blocked terminal
+    # is skipped.
     if tell:
         with suppress(OSError, ValueError):
             if select.select([], [2], [], 0)[1]:
@@ -177,11 +179,11 @@ def exit_now(*, tell: bool = False) -> NoReturn:
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """Do nothing: the interpreter has told the thread that watches."""
+    """Do nothing: the interpreter has already notified the watching thread."""
 
 
 def _watch(heard: int) -> None:
-    """Note signals, and end the process where the work does not."""
+    """Record signals, and end the process if the work does not end in time."""
     global _requested
     deadline = None
     while True:
@@ -200,5 +202,5 @@ def _watch(heard: int) -> None:
 def _last_words() -> str:
     try:
         return _explain() if _explain else written_message()
-    except Exception:  # the end must not fail for it
+    except Exception:  # a failing message must not prevent the exit
         return 'interrupted'

@@ -1,4 +1,4 @@
-"""Headless Chromium that opens pages of the product: offline, and watched for errors."""
+"""Headless Chromium that opens pages of the package offline and records errors."""
 
 import base64
 import json
@@ -13,19 +13,19 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-# No sandbox, so that it runs as root in a container as well; nothing foreign is opened. The others
-# keep it from looking for its maker's servers.
+# No sandbox, so that it also runs as root in a container; only local pages are opened. The other
+# flags prevent it from contacting its vendor's servers.
 FLAGS = (
     '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
     '--disable-background-networking', '--disable-component-update', '--disable-sync',
     '--disable-dev-shm-usage', '--enable-unsafe-swiftshader', '--force-device-scale-factor=1',
 )
 LOCAL = ('file:', 'data:', 'blob:', 'chrome:', 'about:', 'devtools:')
-PATIENCE = 60.0  # seconds that a busy machine may take
+PATIENCE = 60.0  # timeout on a busy machine, seconds
 
 
 class Browser:
-    """One window, without a network."""
+    """One browser window without network access."""
 
     def __init__(self, profile, width=1200, height=1000, flags=()):
         options = Options()
@@ -34,7 +34,7 @@ class Browser:
         for flag in (*FLAGS, *flags, *window):
             options.add_argument(flag)
         options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-        # Named, so that selenium does not look for one to download.
+        # With a path, selenium does not try to download a driver.
         self.driver = webdriver.Chrome(options, Service(shutil.which('chromedriver')))
         self.driver.set_page_load_timeout(PATIENCE)
         self.driver.set_script_timeout(PATIENCE)
@@ -48,13 +48,13 @@ class Browser:
         self.driver.quit()
 
     def open(self, path):
-        """Open a file, and forget what was asked and complained of before."""
+        """Open a file, and discard earlier requests and messages."""
         self._collect()
         self.asked, self.complaints = [], []
         self.driver.get(path.resolve().as_uri())
 
     def assert_well(self):
-        """Assert that no page asked the network for anything or complained since ``open``."""
+        """Assert that there were no network requests, warnings or errors since ``open``."""
         self._collect()
         assert [url for url in self.asked if not url.startswith(LOCAL)] == []
         assert self.complaints == []
@@ -73,7 +73,7 @@ class Browser:
         return self.driver.execute_script(body, *arguments)
 
     def wait(self, body, what, *arguments):
-        """Wait until a script returns something true; return it."""
+        """Wait until a script returns a true value, and return it."""
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(
             lambda driver: driver.execute_script(body, *arguments), what
         )
@@ -89,7 +89,7 @@ class Browser:
         self.find(selector).send_keys(*keys)
 
     def slide(self, selector, value):
-        """Move a slider as a hand does: its value changes and it says so."""
+        """Move a slider as a user does: change its value and dispatch the events."""
         self.script(
             'const s = document.querySelector(arguments[0]); s.value = arguments[1];'
             's.dispatchEvent(new Event("input", {bubbles: true}));'
@@ -98,7 +98,7 @@ class Browser:
         )
 
     def click_at(self, element, x, y):
-        """Click at a place of an element, pixels from its upper left corner."""
+        """Click at a position in an element, in pixels from its upper left corner."""
         self.script('arguments[0].scrollIntoView({block: "center"})', element)
         size = element.size
         ActionChains(self.driver).move_to_element_with_offset(
@@ -106,7 +106,7 @@ class Browser:
         ).click().perform()
 
     def picture(self, selector=None):
-        """Return what is seen, of the window or of an element, uint8 (H, W, 3) RGB."""
+        """Return a screenshot of the window or of an element, uint8 (H, W, 3) RGB."""
         if selector is None:
             png = self.driver.get_screenshot_as_png()
         else:
@@ -118,13 +118,13 @@ class Browser:
         )
 
     def resize(self, width, height=1000):
-        """Give the window's inside another size, also one narrower than a window can be."""
+        """Set the size of the viewport, which may be narrower than the narrowest window."""
         self.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', {
             'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False,
         })
 
     def overflow(self):
-        """Return by how many pixels the page is wider than the window."""
+        """Return the number of pixels by which the page is wider than the window."""
         return self.script(
             'return document.documentElement.scrollWidth - document.documentElement.clientWidth'
         )

@@ -1,4 +1,4 @@
-"""What several tests share: a tiny fitted monitor, in memory and on disk."""
+"""Shared fixtures: a tiny fitted monitor, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from nav_monitor_ros.ros.process.domain import take_domain
 
 @pytest.fixture(scope='session', autouse=True)
 def _one_thread() -> None:
-    # Two threads on busy cores make networks as small as these very much slower.
+    # Two threads on busy cores make such small networks much slower.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope='session', autouse=True)
 def _own_domain() -> Iterator[None]:
-    # For nodes that a test starts without a `Graph`, which takes a domain for itself.
+    # For nodes that a test starts without a `Graph`, which takes its own domain.
     with take_domain() as domain, pytest.MonkeyPatch.context() as patch:
         for name, value in domain.environment.items():
             patch.setenv(name, value)
@@ -35,13 +35,13 @@ def _own_domain() -> Iterator[None]:
 
 @pytest.fixture(scope='session')
 def tiny_classifier() -> Classifier:
-    """Return the tiny network in service; tests leave its taps empty."""
+    """Return the tiny network as a classifier; tests must leave its taps empty."""
     return tiny.classifier()
 
 
 @pytest.fixture(scope='session')
 def tiny_folder(tiny_classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a fitted bundle that no test may change."""
+    """Return the folder of a fitted bundle, which tests must not change."""
     folder = tmp_path_factory.mktemp('bundles') / 'tiny'
     bundle = tiny.fitted(tiny_classifier)
     save_bundle(bundle, tiny_classifier, folder, card=model_card(bundle))
@@ -50,11 +50,11 @@ def tiny_folder(tiny_classifier: Classifier, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope='session')
 def tiny_bundle(tiny_folder: Path) -> Bundle:
-    """Return the fitted bundle as it was read back."""
+    """Return the fitted bundle, read back from its folder."""
     return load_bundle(tiny_folder)
 
 
 @pytest.fixture
 def bundle_copy(tiny_folder: Path, tmp_path: Path) -> Path:
-    """Return a folder with a bundle of the test's own to spoil."""
+    """Return the folder of a copy of the bundle, which the test may damage."""
     return Path(shutil.copytree(tiny_folder, tmp_path / 'copy'))

@@ -1,4 +1,4 @@
-"""A terminal or a pipe that a test can hold, as a person holds a terminal with Ctrl-S."""
+"""Terminal or pipe that a test can block, as Ctrl-S blocks a terminal."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ import pytest
 
 
 class Terminal:
-    """A terminal or a pipe that can be held, so that whoever writes to it waits for ever."""
+    """Terminal or pipe that can be held, so that writing to it blocks indefinitely."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -17,7 +17,7 @@ class Terminal:
         os.set_blocking(self.reader, False)
 
     def hold(self):
-        """Press Ctrl-S, or leave the pipe full."""
+        """Block the terminal as Ctrl-S does, or fill the pipe."""
         if self.kind == 'terminal':
             termios.tcflow(self.writer, termios.TCOOFF)
             return

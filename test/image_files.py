@@ -1,4 +1,4 @@
-"""Images on disk for tests of sources, and how tests read them."""
+"""Image files for tests of sources, and functions to read them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def all_images(source):
 
 
 def refused(spec):
-    """Return the one line with which a source is refused."""
+    """Return the one-line error with which a source is refused."""
     with pytest.raises(NavMonitorError) as caught:
         all_images(open_source(str(spec)))
     assert '\n' not in str(caught.value)

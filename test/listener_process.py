@@ -1,6 +1,6 @@
-"""A subscriber in a process of its own, to be stopped: ``listener_process.py TYPE TOPIC ...``.
+"""Subscriber in a separate process, for tests to stop: ``listener_process.py TYPE TOPIC ...``.
 
-Prints a line as soon as it has heard something on every topic.
+Prints a line once it has received a message on every topic.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""A network that misbehaves when it is shown certain images, for tests of the node."""
+"""Network that fails on certain images, for tests of the node."""
 
 import builtins
 import ctypes
@@ -19,18 +19,18 @@ from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 SIDE = 8
-# The colour of a plain image that makes it misbehave.
+# Gray levels of uniform images that cause a failure.
 DIE, EXIT, NAN, RAISE, HANG = 249, 250, 251, 252, 253
 HANG_SECONDS = 3.0
-SLOW = 'MOODY_SECONDS'  # environment variable: how long every pass over a few images takes
-RAISES = 'MOODY_RAISES'  # environment variable: what every pass over a few images raises
-MOODY_BATCH = 16  # images in the largest batch whose colours matter
+SLOW = 'MOODY_SECONDS'  # environment variable: duration of every pass over a small batch
+RAISES = 'MOODY_RAISES'  # environment variable: exception of every pass over a small batch
+MOODY_BATCH = 16  # largest number of images in a small batch, which may cause a failure
 TWO_THREADS = 'two threads run one network'
-INSIDE = {}  # by the number of each network, a lock that is held while it computes
+INSIDE = {}  # id of a network -> lock that is held while the network computes
 
 
 class Moody(nn.Module):
-    """Two classes: images that are brighter on the left, and on the right."""
+    """Network with two classes: images that are brighter on the left or on the right."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ class Moody(nn.Module):
             self.fc2.weight.copy_(torch.tensor([[-1.0, 1.0] * 8, [1.0, -1.0] * 8]))
 
     def forward(self, images):
-        # Whole data sets are fitted in peace; a batch of several cameras' images is not.
+        # Only small batches can fail: fitting uses larger ones, several cameras do not.
         few = len(images) <= MOODY_BATCH
         inside = INSIDE.setdefault(id(self), threading.Lock())
         if few and not inside.acquire(blocking=False):
@@ -81,8 +81,8 @@ class Moody(nn.Module):
 
 
 def end_thread(thread):
-    """Raise SystemExit in a thread, wherever it is."""
-    # The number of a thread that has ended may be another one's by now.
+    """Raise SystemExit in a thread, at its current position."""
+    # The id of a thread that has ended may belong to another one by now.
     if thread.is_alive():
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
@@ -100,7 +100,7 @@ def images(seed, count):
 
 
 def make_bundle(folder):
-    """Fit a monitor to it and write the bundle."""
+    """Fit a monitor to the network and write the bundle."""
     spec = NetworkSpec('moody:Moody')
     preprocess = Preprocess(
         SIDE, SIDE, color='gray', mean=(0.0,), std=(1.0,), interpolation='area'

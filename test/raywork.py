@@ -1,4 +1,4 @@
-"""Work for a Ray cluster that needs no network; imported by its workers in a moment."""
+"""Work for a Ray cluster without a network, which workers can import quickly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nav_monitor_ros.errors import NavMonitorError
 
 
 class Work:
-    """Squares numbers; its job may name one at which the worker dies, or another failure."""
+    """Work that squares numbers; its job may specify a number that kills the worker or fails."""
 
     def __init__(self, job):
         self.job = job

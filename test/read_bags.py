@@ -1,4 +1,4 @@
-"""Bags read as tests read them: all images that there are, and what is said of the others."""
+"""Functions to read bags in tests: all readable images, and the error about the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = [
 
 
 def read_all(path, topics=()):
-    """Return the images that can be read, and what the bag says about the others."""
+    """Return the readable images, and the bag's error about the others."""
     images = []
     with open_bag(path, topics) as bag:
         try:
@@ -38,7 +38,7 @@ def refused(path, topics=()):
 
 
 def describe(bag, change):
-    """Change the description in a bag's metadata."""
+    """Change a bag's metadata with a function."""
     path = bag / 'metadata.yaml'
     described = yaml.safe_load(path.read_text())
     change(described['rosbag2_bagfile_information'])

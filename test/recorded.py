@@ -1,4 +1,4 @@
-"""Bags of a few frames, written without ROS; what damages them stands with the tests."""
+"""Bags of a few frames, written without ROS; the tests contain the code that damages them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ PERIOD = 33_333_333
 
 
 def frame(number: int) -> np.ndarray:
-    """Return a picture that tells its number, uint8 (16, 16, 3) RGB."""
+    """Return a picture that is unique for its number, uint8 (16, 16, 3) RGB."""
     return np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 
 
 def write_bag(
     folder: Path, storage: str, *, compression: str = '', frames: int = 12, chunks: int = 1
 ) -> Path:
-    """Write a bag: raw frames, every third one as a PNG too, and a topic without images.
+    """Write a bag with raw frames, every third one also as a PNG, and a topic without images.
 
     Args:
-        folder: Is made.
+        folder: Folder to create.
         storage: ``mcap`` or ``sqlite3``.
         compression: ``file``, ``message``, ``storage`` (MCAP's chunks) or ''.
-        frames: How many.
-        chunks: Of an MCAP file, by padding between frames.
+        frames: Number of frames.
+        chunks: Number of chunks of an MCAP file, created by padding between frames.
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
@@ -60,7 +60,7 @@ def write_bag(
                 png = cv2.imencode('.png', pixels[:, :, ::-1])[1].reshape(-1)
                 message = types[packed_type](header, 'png', png)
                 writer.write(packed, received + 1, store.serialize_cdr(message, packed_type))
-            # MCAP's writer begins another chunk after 1 MiB.
+            # The MCAP writer starts a new chunk after 1 MiB.
             padding = 'x' * ((1 << 20) if number % max(1, frames // chunks) == 0 else 8)
             message = types['std_msgs/msg/String'](padding if chunks > 1 else 'nothing to see')
             writer.write(text, received, store.serialize_cdr(message, 'std_msgs/msg/String'))
@@ -75,15 +75,15 @@ def write_images(
     """Write a bag of pictures.
 
     Args:
-        folder: Is made.
-        topics: Topic -> pictures, uint8 (H, W, 3) RGB or (H, W), one each period; None for a
-            camera that misses one; with ``packed`` also encoded ones.
-        rate: Of each topic, Hz.
+        folder: Folder to create.
+        topics: Topic -> pictures, uint8 (H, W, 3) RGB or (H, W), one per period; None for a missing
+            picture; with ``packed`` also encoded pictures.
+        rate: Rate of each topic, Hz.
         storage: ``mcap`` or ``sqlite3``.
-        lag_ns: The recorder has a picture so long after its stamp.
-        packed: Write PNGs, as compressed images.
-        forms: Formats that compressed images claim in turn.
-        stale: Number of a picture that the recorder has five seconds after its stamp.
+        lag_ns: Time from a picture's stamp to its recording, nanoseconds.
+        packed: Whether to write compressed images (PNG).
+        forms: Values of the format field of compressed images, used in turn.
+        stale: Number of a picture that is recorded five seconds after its stamp.
     """
     from rosbags.rosbag2 import StoragePlugin, Writer
     from rosbags.typesys import Stores, get_typestore
@@ -129,7 +129,7 @@ def write_images(
 
 
 def file_of(bag: Path) -> Path:
-    """Return the one file of a bag that holds its messages."""
+    """Return the file of a bag that contains its messages."""
     return next(path for path in bag.iterdir() if path.name != 'metadata.yaml')
 
 
@@ -139,18 +139,18 @@ def mcap_record(kind: int, content: bytes) -> bytes:
 
 
 def mcap_text(text: str) -> bytes:
-    """Return a text as MCAP has it."""
+    """Return a text in MCAP's encoding."""
     return struct.pack('<I', len(text.encode())) + text.encode()
 
 
 def mcap_chunk(records: bytes, size: int, compression: str, checksum: int = 0) -> bytes:
-    """Return a chunk record that claims a size, a compression and a checksum, 0 for none."""
+    """Return a chunk record with the given size, compression and checksum (0 for none)."""
     return mcap_record(6, struct.pack('<QQQI', 0, 0, size, checksum) + mcap_text(compression)
                        + struct.pack('<Q', len(records)) + records)
 
 
 def mcap_records(whole: bytes) -> list[tuple[int, bytes]]:
-    """Return the kinds of an MCAP file's records, and the records whole."""
+    """Return the records of an MCAP file, each with its kind."""
     found, place = [], 8
     while place < len(whole) - 8:
         kind, length = struct.unpack_from('<BQ', whole, place)
@@ -167,10 +167,10 @@ def unindexed(whole: bytes) -> bytes:
 
 
 def rewrite_chunk(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Put something else in the place of the one chunk of an MCAP file, and drop the indexes."""
+    """Replace the single chunk of an MCAP file, and drop the indexes."""
     whole = path.read_bytes()
     records = mcap_records(whole)
     (chunk,) = (record for kind, record in records if kind == 6)
     footer = mcap_record(2, bytes(20))
-    # Behind the chunk's header, of 49 bytes where its compression has no name.
+    # The header of an uncompressed chunk has 49 bytes.
     path.write_bytes(whole[:8] + records[0][1] + change(chunk[49:]) + footer + whole[:8])

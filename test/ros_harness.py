@@ -1,4 +1,4 @@
-"""Real processes over DDS for the tests, and a plain rclpy node that listens to them."""
+"""Real processes over DDS for the tests, and a plain rclpy node that records their messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import subprocess
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
+from warm_start import Starter
 
 from nav_monitor_ros.ros.process.domain import take_domain
+from nav_monitor_ros.ros.process.transport import use_udp_only
 
-CLOSED = -1  # in place of a file descriptor
+CLOSED = -1  # used instead of a file descriptor
 LATCHED = QoSProfile(
     depth=1,
     reliability=ReliabilityPolicy.RELIABLE,
@@ -37,20 +41,49 @@ def executable(name: str) -> str:
     return str(Path(get_package_prefix('nav_monitor_ros')) / 'lib' / 'nav_monitor_ros' / name)
 
 
-class Graph:
-    """Processes with a ROS domain of their own, and a node that listens to them."""
+@contextmanager
+def transport_chosen() -> Iterator[None]:
+    """Have participants use UDP only; processes that are started later are not affected."""
+    before = dict(os.environ)
+    use_udp_only()
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
-    def __init__(self, logs: Path) -> None:
+
+@cache
+def starter() -> Starter:
+    """Return the process of which this one's nodes are forks."""
+    return Starter()
+
+
+class Graph:
+    """Processes in an exclusive ROS domain, and a node that records their messages."""
+
+    def __init__(self, logs: Path, *, warm: bool = True, udp_only: bool = False) -> None:
+        """Start the listener.
+
+        Args:
+            logs: Folder of the processes' output.
+            warm: Whether nodes may be forks of a process that is running; where times are
+                measured, they are not.
+            udp_only: Whether the listener uses no shared memory, so that a process that is stopped
+                or killed cannot block it.
+        """
+        self._warm = warm and 'NAV_MONITOR_FAULTS' not in os.environ
         self.domain = take_domain()
         self._logs = logs
         self._processes: list[subprocess.Popen] = []
         self._clients: dict[str, Any] = {}
         self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=self.domain.number)
-        self.node = rclpy.create_node('listener', context=self.context)
+        with transport_chosen() if udp_only else nullcontext():
+            rclpy.init(context=self.context, domain_id=self.domain.number)
+            self.node = rclpy.create_node('listener', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
-        # Publishes commands. A node that also listened to the gate would be a loop of commands.
+        # Publishes commands. A node that also subscribed to the gate's output would form a loop.
         self.driver = rclpy.create_node('driver', context=self.context)
         self._executor.add_node(self.driver)
         self.heard: dict[str, list[Any]] = defaultdict(list)
@@ -65,26 +98,28 @@ class Graph:
         env: dict[str, str] | None = None,
         output: int | None = None,
     ):
-        """Start an executable of the package with ``--ros-args`` and these arguments.
+        """Start an executable of the package with ``--ros-args`` and the given arguments.
 
-        Its output goes to the file descriptor ``output``, by default to a log of its own; with
-        ``CLOSED`` it begins with its standard output closed.
+        Its output is written to the file descriptor ``output``, by default to its own log; with
+        ``CLOSED``, it starts with its standard output closed.
         """
         number = len(self._processes)
         log = (self._logs / f'{number}_{name}.log').open('wb')
-        command = (executable(name), '--ros-args', *arguments)
-        if output == CLOSED:
-            command = ('sh', '-c', 'exec "$0" "$@" >&-', *command)
-        process = subprocess.Popen(
-            with_default_signals(*command),
-            stdin=subprocess.DEVNULL,
-            stdout=log if output in (None, CLOSED) else output,
-            stderr=subprocess.STDOUT,
-            env={
-                **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1',
-                **(env or {}),
-            },
-        )
+        environment = {
+            **os.environ, **self.domain.environment, 'OMP_NUM_THREADS': '1', **(env or {}),
+        }
+        program, options = executable(name), ('--ros-args', *arguments)
+        written = log.fileno() if output in (None, CLOSED) else output
+        if self._warm and output != CLOSED and starter().can_start(program, environment):
+            process = starter().start(program, options, environment, written)
+        else:
+            command = (program, *options)
+            if output == CLOSED:
+                command = ('sh', '-c', 'exec "$0" "$@" >&-', *command)
+            process = subprocess.Popen(
+                with_default_signals(*command), stdin=subprocess.DEVNULL, stdout=written,
+                stderr=subprocess.STDOUT, env=environment,
+            )
         process.log = Path(log.name)
         log.close()
         self._processes.append(process)
@@ -93,7 +128,7 @@ class Graph:
     def start_monitor(
         self, *arguments: str, env: dict[str, str] | None = None, output: int | None = None
     ):
-        """Start the monitor and listen to what it says."""
+        """Start the monitor and record its messages."""
         self.listen(Bool, '/ood_alert', LATCHED)
         self.listen(DiagnosticArray, '/nav_monitor/ood_status', LATCHED)
         self.listen(DiagnosticArray, '/diagnostics', QoSProfile(depth=10))
@@ -104,7 +139,7 @@ class Graph:
         return self.start('camera', '-p', f'source:={source}', *arguments)
 
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> None:
-        """Keep every message of a topic, with the time at which it came."""
+        """Record every message of a topic, with its time of arrival."""
 
         def keep(message: Any) -> None:
             self.heard[topic].append(message)
@@ -113,10 +148,10 @@ class Graph:
         self.node.create_subscription(kind, topic, keep, qos)
 
     def client(self, kind: type, service: str, timeout: float = 10.0) -> Any:
-        """Return the client of a service once the service is there.
+        """Return the client of a service once the service is available.
 
-        What times a call asks for the client before: to find a service takes some tenths of a
-        second, which are not the service's.
+        Tests that time a call request the client first, because discovering a service takes some
+        tenths of a second.
         """
         if service not in self._clients:
             self._clients[service] = self.node.create_client(kind, service)
@@ -125,7 +160,7 @@ class Graph:
         return client
 
     def call(self, kind: type, service: str, request: Any, timeout: float = 10.0) -> Any:
-        """Call a service and return its answer."""
+        """Call a service and return its response."""
         future = self.client(kind, service, timeout).call_async(request)
         self.wait(future.done, timeout, f'an answer of {service}')
         return future.result()
@@ -141,7 +176,7 @@ class Graph:
         raise AssertionError(f'waited {timeout} s for {what}\n{self.describe()}')
 
     def wait_alert(self, value: bool, timeout: float) -> float:
-        """Wait until the newest alert is ``value``; return the time at which it came."""
+        """Wait until the newest alert is ``value``; return its time of arrival."""
         self.wait(
             lambda: self.alerts and self.alerts[-1] is value, timeout, f'ood_alert {value}'
         )
@@ -159,7 +194,7 @@ class Graph:
     def wait_judged(self, timeout: float = 10.0) -> dict[str, str]:
         """Wait until the newest status is about a judged frame; return its values.
 
-        A status comes on another topic than the alert, so it may arrive later.
+        Status and alert are published on different topics, so that the status may arrive later.
         """
 
         def look() -> dict[str, str] | None:
@@ -169,7 +204,7 @@ class Graph:
         return self.wait(look, timeout, 'the status of a judged frame')
 
     def wait_trusted(self, timeout: float = 10.0) -> None:
-        """Wait until alert and reason both say that frames are judged in-distribution."""
+        """Wait until both alert and reason report that frames are judged in-distribution."""
         self.wait(
             lambda: self.alerts and self.alerts[-1] is False
             and self.reason in ('in_distribution', 'suspect'),
@@ -177,7 +212,7 @@ class Graph:
         )
 
     def wait_diagnostic(self, part: str, text: str, timeout: float) -> Any:
-        """Wait until the newest /diagnostics of a part holds a text; return that status."""
+        """Wait until the newest /diagnostics of a part contains a text; return that status."""
 
         def look() -> Any:
             for message in reversed(self.heard['/diagnostics'][-2:]):
@@ -190,21 +225,21 @@ class Graph:
 
     @property
     def alerts(self) -> list[bool]:
-        """Return every alert heard, oldest first."""
+        """Return all received alerts, oldest first."""
         return [message.data for message in self.heard['/ood_alert']]
 
     @property
     def statuses(self) -> list[DiagnosticArray]:
-        """Return every status heard, oldest first."""
+        """Return all received statuses, oldest first."""
         return self.heard['/nav_monitor/ood_status']
 
     @property
     def reason(self) -> str:
-        """Return the newest status's reason, or nothing."""
+        """Return the reason of the newest status, or ''."""
         return self.statuses[-1].status[0].message if self.statuses else ''
 
     def describe(self) -> str:
-        """Return what a person needs to understand a failure."""
+        """Return the newest messages and logs, for the message of a failed test."""
         lines = [f'alerts: {self.alerts[-5:]}']
         lines += [
             f'{s.status[0].message}: {values(s.status[0]).get("detail", "")}'
@@ -218,7 +253,7 @@ class Graph:
         return '\n'.join(lines)
 
     def stop(self) -> None:
-        """End all processes and the listener."""
+        """Stop all processes and the listener."""
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
@@ -243,7 +278,7 @@ class Graph:
             except ExternalShutdownException:
                 pass
             except InvalidHandle:
-                continue  # a callback used a publisher that the test destroyed meanwhile
+                continue  # a callback used a publisher that the test has destroyed
             return
 
 

@@ -1,10 +1,10 @@
-"""A recorder that writes frames into an SQLite bag until it is told to stop, or killed.
+"""Recorder that writes frames into an SQLite bag until it ends or is killed.
 
     python sqlite_recorder.py FOLDER JOURNAL FRAMES BATCH END
 
-JOURNAL is SQLite's journal mode; END says what happens after FRAMES frames, a transaction each
-BATCH: ``kill`` (by its own hand, nothing is closed), ``kill-inside`` (within a transaction of which
-a part is in the file), ``close``, or ``run`` (goes on until killed).
+JOURNAL is SQLite's journal mode. Each transaction has BATCH frames. END is the action after FRAMES
+frames: ``kill`` (the process kills itself without closing the bag), ``kill-inside`` (the same
+during a transaction that is partly in the file), ``close``, or ``run`` (continue until killed).
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -71,13 +75,13 @@ def test_the_readme_is_short():
 
 def test_modules_that_the_documentation_names_exist():
     """A file of the package that a page names in back quotes is there."""
-    rooms = {path.name for path in (ROOT / 'nav_monitor_ros').iterdir() if path.is_dir()}
-    rooms |= {'nav_monitor_ros', 'test', 'tools', 'benchmarks', 'launch', 'config'}
+    folders = {path.name for path in (ROOT / 'nav_monitor_ros').iterdir() if path.is_dir()}
+    folders |= {'nav_monitor_ros', 'test', 'tools', 'benchmarks', 'launch', 'config'}
     seen = 0
     for page in (ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')):
         text = page.read_text(encoding='utf-8')
         for name in re.findall(r'`([\w./-]+?/[\w./-]*\w\.(?:py|yaml|xml|sh))`', text):
-            if name.split('/')[0] in rooms:
+            if name.split('/')[0] in folders:
                 seen += 1
                 places = (ROOT / name, ROOT / 'nav_monitor_ros' / name)
                 assert any(place.exists() for place in places), f'{page.name}: {name}'

@@ -15,14 +15,18 @@ import pytest
 
 import nav_monitor_ros
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'nav_monitor_ros'
 EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
-# The rooms in the order in which a frame passes them: each may import from those before it.
-ROOMS = ('errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
-         'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning',
-         'benchmark', 'cluster', 'ros', 'cli')
-# What the other rooms use where ROS 2 provides it, and do without elsewhere.
+# The subpackages in the order in which a frame passes them: each may import from those before it.
+SUBPACKAGES = (
+    'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
+    'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning', 'benchmark',
+    'cluster', 'ros', 'cli',
+)
+# What the other subpackages use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}
 needs_set_up = pytest.mark.skipif(
     not (ROOT / '.venv/.nav_monitor/ready').exists(),
@@ -98,7 +102,7 @@ def sources() -> list[Path]:
     return sorted(PACKAGE.rglob('*.py'))
 
 
-def room_of(path: Path) -> str:
+def subpackage_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
 
 
@@ -129,13 +133,13 @@ def test_changelog_says_what_comes_next_or_this_version():
 
 
 def test_every_imported_python_package_is_required_by_setup_py():
-    rooms_without_ros = [path for path in sources() if room_of(path) != 'ros']
+    sources_without_ros = [path for path in sources() if subpackage_of(path) != 'ros']
     declared = required_names() | names_of(
         [line for extra in ast.literal_eval(call_keywords('setup')['extras_require']).values()
          for line in extra]
     )
     missing = {
-        module for module in foreign_modules(rooms_without_ros) - USED_WHERE_ROS_IS
+        module for module in foreign_modules(sources_without_ros) - USED_WHERE_ROS_IS
         if DISTRIBUTIONS.get(module, module).replace('_', '-').lower() not in declared
     }
     assert not missing
@@ -143,7 +147,7 @@ def test_every_imported_python_package_is_required_by_setup_py():
 
 def test_every_imported_ros_package_is_a_dependency_of_package_xml():
     declared = {dependency.name for dependency in read_manifest().exec_depends}
-    nodes = [path for path in sources() if room_of(path) == 'ros']
+    nodes = [path for path in sources() if subpackage_of(path) == 'ros']
     launches = sorted((ROOT / 'launch').glob('*.py'))
     python_names = {*DISTRIBUTIONS, *required_names()}
     missing = {
@@ -178,26 +182,26 @@ def test_every_requirement_has_exactly_one_pin():
 # ------------------------------------------------------------------ architecture
 
 
-def test_only_the_ros_room_imports_ros():
+def test_only_the_ros_subpackage_imports_ros():
     ros = {dependency.name for dependency in read_manifest().exec_depends} - {
         *USED_WHERE_ROS_IS, *ROSDEP_KEYS.values()}
     offenders = {
         f'{path.relative_to(ROOT)} imports {name}'
-        for path in sources() if room_of(path) != 'ros'
+        for path in sources() if subpackage_of(path) != 'ros'
         for name in imports_of(path) if name.split('.')[0] in ros
     }
     assert not offenders
 
 
-def test_rooms_import_only_from_rooms_before_them():
+def test_subpackages_import_only_from_those_before_them():
     offenders = set()
     for path in sources():
         if path == PACKAGE / '__init__.py':
             continue
-        here = ROOMS.index(room_of(path))
+        here = SUBPACKAGES.index(subpackage_of(path))
         for name in imports_of(path):
             parts = name.split('.')
-            if parts[0] == 'nav_monitor_ros' and parts[1:] and parts[1] in ROOMS[here + 1:]:
+            if parts[0] == 'nav_monitor_ros' and parts[1:] and parts[1] in SUBPACKAGES[here + 1:]:
                 offenders.add(f'{path.relative_to(ROOT)} imports {name}')
     assert not offenders
 
@@ -334,8 +338,8 @@ REAL_PYTHON = f'exec {getattr(sys, "_base_executable", sys.executable)} "$@"'
 @pytest.mark.parametrize(
     ('python', 'lacking', 'message'),
     [
-        ('', (), 'no Python 3.10 to 3.13 here'),
-        ('exit 1', (), 'no Python 3.10 to 3.13 here'),
+        ('', (), 'no Python 3.10 to 3.13 found'),
+        ('exit 1', (), 'no Python 3.10 to 3.13 found'),
         (f'case "$*" in *ensurepip*) exit 1;; esac; {REAL_PYTHON}', (), 'python3-venv'),
         (REAL_PYTHON, ('cc', 'c++'), 'needs a C++ compiler'),
     ],

@@ -18,6 +18,8 @@ from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 
 

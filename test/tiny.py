@@ -1,4 +1,4 @@
-"""A network so small that it is fitted in a moment, and images that it tells apart."""
+"""Network that is small enough to be fitted quickly, and images that it classifies."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 SIDE = 12  # pixels
-CLASSES = ('left', 'middle', 'right')  # where the bright bar stands
+CLASSES = ('left', 'middle', 'right')  # position of the bright bar
 WIDTH = 24  # neurons of the penultimate layer
 SPEC = NetworkSpec('tiny:Bars')
 PREPROCESS = Preprocess(SIDE, SIDE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 
 
 class Bars(nn.Module):
-    """Three classes of RGB images of 12 x 12 pixels: a bright bar on the left, middle or right."""
+    """Network for RGB images of 12 x 12 pixels: a bright bar on the left, middle or right."""
 
     def __init__(self, classes: int = 3, width: int = WIDTH) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def images(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def strange(seed: int, count: int) -> np.ndarray:
-    """Return images of no class: bright bars that lie instead of standing."""
+    """Return images of no class: horizontal instead of vertical bright bars."""
     rng = np.random.default_rng(seed)
     pixels = rng.normal(70, 20, (count, SIDE, SIDE, 3))
     pixels[:, 4:8] += 110
@@ -78,7 +78,7 @@ def source(seed: int, count: int, **options) -> ImageSource:
 
 @lru_cache(maxsize=1)
 def _weights() -> dict[str, torch.Tensor]:
-    """Return random features with a least-squares head: trained without an optimiser."""
+    """Return random features with a least-squares head, which needs no optimiser."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = Bars().eval()
@@ -105,6 +105,6 @@ def classifier(layer: str = 'penultimate') -> Classifier:
 
 
 def fitted(running: RunningNetwork, network: NetworkSpec = SPEC, **options) -> Bundle:
-    """Fit a monitor in a moment: 400 training images and 200 for calibration."""
+    """Fit a monitor quickly: 400 training images and 200 calibration images."""
     options = {'name': 'tiny', 'false_alarm_rate': 0.05, 'class_names': CLASSES, **options}
     return fit(running, network, source(1, 400), source(2, 200), FitOptions(**options))

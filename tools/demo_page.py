@@ -1,4 +1,4 @@
-"""The page that shows a run of the demo: one file, which needs nothing else."""
+"""Page that shows a run of the demo: one self-contained file."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ COMMANDS = (
         'ros2 launch nav_monitor_ros monitor.launch.py bundle:=digits '
         'image_topic:=/camera/image_raw',
     ),
-    ('The contents of the bundle that was used here', 'nav_monitor show {bundle}'),
+    ('The contents of the bundle used here', 'nav_monitor show {bundle}'),
     (
         'How well it separates other images, in numbers',
         'nav_monitor evaluate {bundle} --inside sample:digits --ood triangles=sample:triangles \\\n'
         '    --ood photographs=sample:photos --ood textures=sample:textures',
     ),
     ('A monitor for your own network', 'nav_monitor fit --help'),
-    ('This demo again, longer', 'python tools/demo.py --seconds-per-segment 15'),
+    ('A longer run of this demo', 'python tools/demo.py --seconds-per-segment 15'),
 )
 
 
 @dataclass(frozen=True)
 class CapturedPicture:
-    """A picture of the run, on disk."""
+    """Picture of the run, on disk."""
 
     path: Path  # PNG
     view: str  # overlay or activations
     segment: int  # position in the record
-    moment: str  # what is special about it, or nothing
-    frame: Frame | None  # what was said of the image it shows; None where nothing could be judged
+    moment: str  # moment that it shows, such as 'first alert'; '' for a typical one
+    frame: Frame | None  # verdict on the image in it; None if that was not judged
 
 
 def write_page(
@@ -52,24 +52,24 @@ def write_page(
     bundle: str,
     rule: str,
 ) -> None:
-    """Write the page; its chart is written beside it too, as ``timeline.svg``.
+    """Write the page, and its chart beside it as ``timeline.svg``.
 
     Args:
-        path: The page.
-        record: A finished run.
-        summary: Of that run.
-        pictures: To embed, in this order.
-        camera: Its size and rate, for people.
-        bundle: Name of the bundle that judged.
-        rule: How images raise the alert, a sentence for people.
+        path: Path of the page.
+        record: Record of a finished run.
+        summary: Summary of that run.
+        pictures: Pictures to embed, in this order.
+        camera: Human-readable size and rate of the camera.
+        bundle: Name of the bundle used.
+        rule: Sentence that describes how images raise the alert.
     """
     (path.parent / 'timeline.svg').write_bytes(timeline_file(record, summary))
     page = render(
         'demo.html', templates=TEMPLATES,
         headline=_headline(summary),
-        lead=f'A camera process ({camera}) played {summary.received + summary.lost} images to the '
-        f'monitor, which judged {summary.judged} of them, over ROS 2; the bundle '
-        f"'{bundle}' knows handwritten digits and nothing else.",
+        lead=f'A camera process ({camera}) sent {summary.received + summary.lost} images over ROS '
+        f"2 to the monitor, which judged {summary.judged} of them. The bundle '{bundle}' was "
+        'fitted to handwritten digits only.',
         tiles=list(_tiles(summary)),
         rule=rule,
         chart=inline_timeline(record, summary),
@@ -78,10 +78,10 @@ def write_page(
         overlays=list(_shown(record, pictures, 'overlay')),
         activations=list(_shown(record, pictures, 'activations')),
         commands=[(title, command.format(bundle=bundle)) for title, command in COMMANDS],
-        footer=f'{summary.received} images reached the monitor: {summary.judged} were judged, '
-        f'{summary.dropped} were replaced by a newer one before that; {summary.lost} were lost on '
-        'the way. Everything on this page was received by a plain ROS 2 node; the numbers are '
-        'in summary.json.',
+        footer=f'{summary.received} images reached the monitor: {summary.judged} were judged and '
+        f'{summary.dropped} were replaced by a newer one before that. {summary.lost} were lost in '
+        'transport. A plain ROS 2 node received everything on this page; the numbers are in '
+        'summary.json.',
     )
     path.write_text(page, encoding='utf-8')
 
@@ -172,7 +172,7 @@ def _shown(
 
 
 def _is_repetition(record: Record, number: int) -> bool:
-    """Return whether a segment is known images again, with more strange ones to come."""
+    """Return whether a segment repeats known images between two segments of strange ones."""
     around = record.segments[max(0, number - 1) : number + 2 : 2]
     return (
         record.segments[number].kind is Kind.KNOWN
@@ -186,13 +186,13 @@ def _caption(record: Record, picture: CapturedPicture) -> tuple[str, str]:
     segment, frame = record.segments[picture.segment], picture.frame
     title = f'{segment.name}: {picture.moment}' if picture.moment else segment.name
     if frame is None:
-        return title, 'The last image received, and the notice that nothing can be judged any more.'
+        return title, 'The last image received, with the notice that no new image can be judged.'
     if picture.view == 'activations':
         return title, f'Activations for an image that is classified as “{frame.class_name}”.'
     after = (frame.stamp_ns - segment.start_ns) / 1e6
     verdict = 'not trusted' if frame.alert else 'trusted'
     text = f'Classified as “{frame.class_name}”, p = {frame.p_value:.2g}: {verdict}.'
     if picture.moment:
-        # Pictures are drawn at a limited rate, so that this one may be a little after the alert.
-        text += f' The first picture under the alert, {after:.0f} ms into the segment.'
+        # Pictures are drawn at a limited rate, so that this one may be slightly after the alert.
+        text += f' First picture during the alert, {after:.0f} ms into the segment.'
     return title, text

@@ -1,4 +1,4 @@
-"""The package's executables as processes of the demo, and how they exchange images."""
+"""Processes of the demo, which run the package's executables, and their shared memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SHARED_MEMORY = 256 << 20  # bytes; three processes take 32 MB each
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text says in one line why, and what to do."""
+    """The demo cannot continue; the text states in one line why, and how to fix it."""
 
 
 class Processes:
-    """The executables of the package, run as ROS would run them."""
+    """Processes of the package's executables, run as ROS would run them."""
 
     def __init__(self, logs: Path) -> None:
         """Find the executables.
 
         Raises:
-            DemoError: They are not there.
+            DemoError: The executables were not found.
         """
         self._folder = _executables()
         self._logs = logs
@@ -32,7 +32,7 @@ class Processes:
         self._unfinished: dict[str, interrupt.UndoOnInterrupt] = {}
 
     def start(self, name: str, parameters: Mapping[str, str]) -> None:
-        """Start an executable; its log goes on where it was."""
+        """Start an executable; its output is appended to its log."""
         arguments = [text for p in parameters.items() for text in ('-p', f'{p[0]}:={p[1]}')]
         with self._log(name).open('ab') as log:
             process = subprocess.Popen(
@@ -46,24 +46,28 @@ class Processes:
         self._unfinished[name] = interrupt.UndoOnInterrupt(process.kill)
 
     def kill(self, name: str) -> None:
-        """End an executable as a crash would."""
+        """Kill an executable, as in a crash."""
         process = self._running.pop(name)
         process.kill()
         process.wait()
         self._unfinished.pop(name).close()
 
     def check(self) -> None:
-        """Raise DemoError if one of them has ended by itself."""
+        """Check that all processes are running.
+
+        Raises:
+            DemoError: A process has ended.
+        """
         for name, process in self._running.items():
             if process.poll() is not None:
                 lines = self._log(name).read_text(errors='replace').strip().splitlines()
                 raise DemoError(
-                    f'{name} has ended with status {process.returncode}: '
-                    f'{lines[-1] if lines else "it said nothing"}'
+                    f'{name} ended with status {process.returncode}: '
+                    f'{lines[-1] if lines else "it printed nothing"}'
                 )
 
     def stop(self) -> None:
-        """End them all."""
+        """Stop all processes."""
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():
@@ -95,15 +99,15 @@ def _executables() -> Path:
 
 
 def use_large_shared_memory() -> None:
-    """Have images go through shared memory that they fit into, unless the user chose otherwise.
+    """Use shared memory that is large enough for images, unless the user chose another profile.
 
-    Through Fast DDS's own segments of 512 kB a busy machine has lost whole seconds of overlays.
+    With Fast DDS's default segments of 512 kB, a busy machine lost whole seconds of overlays.
     """
     profile = _executables().parents[1] / 'share/nav_monitor_ros/config/fastdds.xml'
     shared = Path('/dev/shm')
     if not shared.is_dir() or shutil.disk_usage(shared).free < SHARED_MEMORY:
         return
-    # One of the names alone: Fast DDS 3 reads the older one too, and complains of a second reading.
+    # Only one of the names is set: Fast DDS 3 also reads the older one, and warns about the second.
     older = os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')
     names = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
     if not any(name in os.environ for name in names):

@@ -1,7 +1,7 @@
 """Export the shipped bundles' networks for other backends: python tools/export_bundles.py DATA.
 
-DATA is the folder with mnist.npz and gtsrb.npz, of which the bundles were made. The calibration
-images are those of the fit, held out in the same way; their fingerprint is compared.
+DATA is the folder with mnist.npz and gtsrb.npz, from which the bundles were fitted. The calibration
+images are held out as in the fit, and their fingerprint is compared with that in the bundle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BUNDLES = Path(__file__).resolve().parents[1] / 'bundles'
 
 
 def main() -> None:
-    """Export all of them in their places."""
+    """Export the networks of all shipped bundles into their folders."""
     data = Path(sys.argv[1])
     for folder in sorted(path.parent for path in BUNDLES.glob('*/bundle.yaml')):
         export_bundle(
@@ -32,11 +32,11 @@ def held_out(folder: Path, data: Path) -> ImageSource:
     """Return the images that a shipped bundle was calibrated on.
 
     Args:
-        folder: The bundle.
-        data: Where the archives lie.
+        folder: Folder of the bundle.
+        data: Folder with the archives.
 
     Raises:
-        SystemExit: They are not the same.
+        SystemExit: The images in ``data`` differ from those of the calibration.
     """
     provenance = load_bundle(folder).provenance
     images = open_source(str(data / provenance['data']['source']))
@@ -44,7 +44,7 @@ def held_out(folder: Path, data: Path) -> ImageSource:
         images = without(images, open_source(provenance['excluded']))
     _, calibration = split(images, TASKS[folder.name].held_out, int(provenance['seed']))
     if calibration.fingerprint() != provenance['calibration']['sha256']:
-        raise SystemExit(f'{folder.name} was calibrated on other images than are in {data}')
+        raise SystemExit(f'{folder.name} was not calibrated on the images in {data}')
     return calibration
 
 

@@ -1,4 +1,4 @@
-"""What was measured (docs/measured/), as Markdown tables."""
+"""Measurements (docs/measured/) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ NETWORKS = {
     'signs_left_out': 'signs, classes left out',
     'fashion': 'Fashion-MNIST, ResNet',
 }
-WINDOWED = ('window_kl',)  # sees ten frames where the others see one
-SHOWN = 8  # scores besides the default in the README
+WINDOWED = ('window_kl',)  # scores computed over ten frames instead of one
+SHOWN = 8  # number of scores in the README besides the default
 
 
 @lru_cache
@@ -34,12 +34,12 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """Return a share as per cent."""
+    """Return a share as a percentage."""
     return f'{100 * share:.{digits}f}'
 
 
 def _pairs(score: str, key: str, networks: Iterable[str] = NETWORKS) -> list[float]:
-    """Return a figure of one score over all pairs of networks and sources; [] if it lacks one."""
+    """Return one figure of a score for all pairs of network and source; [] if one is missing."""
     values = []
     for network in networks:
         for scores in read(network)['separation'].values():
@@ -54,7 +54,7 @@ def _scores(network: str) -> list[str]:
 
 
 def _hindsight(network: str, key: str) -> list[float]:
-    """Return for each source the figure of whichever single score or peer is best on it."""
+    """Return the figure of the best single score or peer on each source."""
     best = max if key == 'auroc' else min
     return [
         best(f[key] for score, f in scores.items() if score not in ('fused', *WINDOWED))
@@ -63,7 +63,7 @@ def _hindsight(network: str, key: str) -> list[float]:
 
 
 def overview() -> str:
-    """Return the default score next to the best others over all pairs."""
+    """Return the default score beside the best other scores over all pairs."""
     common = [s for s in _scores('digits') if s not in WINDOWED and _pairs(s, 'auroc')]
     order = sorted(common, key=lambda score: -mean(_pairs(score, 'auroc')))
     order = ['fused', *[score for score in order if score != 'fused'][:SHOWN]]
@@ -86,7 +86,7 @@ def overview() -> str:
         for network in NETWORKS
     ]
     rows.append([
-        'the best single score or peer on each source, with hindsight',
+        'the best single score or detector on each source, with hindsight',
         *(cell(aurocs, fprs) for aurocs, fprs in best),
         cell([a for aurocs, _ in best for a in aurocs], [f for _, fprs in best for f in fprs]),
     ])
@@ -150,7 +150,7 @@ def alarms(network: str) -> str:
 
 
 def fusion_path() -> str:
-    """Return which scores were added one after the other."""
+    """Return the order in which scores were added to the fusion."""
     path, singles = read('fusion')['path'], read('fusion')['singles']
     rows = [
         [
@@ -164,7 +164,7 @@ def fusion_path() -> str:
 
 
 def pooled_patterns() -> str:
-    """Return what patterns at 0 and at the median say of corrupted images, on pooled features."""
+    """Return the AUROCs of patterns at 0 and at the median on pooled features."""
     spread = read('fusion')['thresholds_on_pooled_features']
     rows = [
         [f'`pattern.threshold={rule}`', *(f'{auroc:.1f}' for auroc in spread[f'pattern {rule}'])]
@@ -174,7 +174,7 @@ def pooled_patterns() -> str:
 
 
 def cost() -> str:
-    """Return what judging one frame costs."""
+    """Return the cost of judging one frame."""
     result = read('judge')
     rows = [
         [
@@ -204,7 +204,7 @@ def _interval(figure: dict[str, float], digits: int = 2) -> str:
 
 
 def triangles() -> str:
-    """Return what each method makes of triangles among digits."""
+    """Return how well each method separates triangles from digits."""
     rows = []
     for method, figures in read('study')['triangles'].items():
         kind, _, name = method.partition(': ')
@@ -225,7 +225,7 @@ def triangles() -> str:
 
 
 def gammas() -> str:
-    """Return the paper's decision, distance > gamma, on triangles and digits."""
+    """Return the results of the paper's decision, distance > gamma, on triangles and digits."""
     rows = []
     for method, figures in read('study')['triangles'].items():
         if method.startswith('plain: pattern, gamma'):
@@ -255,7 +255,7 @@ def columns() -> str:
 
 
 def budget() -> str:
-    """Return how often the promised bound held."""
+    """Return how often the false-alarm bound held."""
     rows = []
     for name, result in read('study')['budget'].items():
         for way, figures in result.items():

@@ -1,4 +1,4 @@
-"""What was measured of the backends (docs/measured/backends.json), as Markdown tables."""
+"""Measurements of the backends (docs/measured/backends.json) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NETWORKS = {
 
 
 def backend_scores() -> str:
-    """Return how far each engine is from torch, and what it flags."""
+    """Return how much each engine differs from torch, and its false alarms."""
     rows = []
     for name, figures in read('backends')['scores'].items():
         for engine, found in figures['engines'].items():
@@ -24,14 +24,14 @@ def backend_scores() -> str:
                 percent(figures['budget'], 0), found['calibration'],
             ))
     return table(
-        ['bundle', 'engine', 'AUROC of `fused`, %', 'changes by', 'of any score by at most',
+        ['bundle', 'engine', 'AUROC of `fused`, %', 'its change', 'largest change, any score',
          'images reclassified', 'false alarms, %', 'budget, %', 'calibration'],
         rows,
     )
 
 
 def backend_times() -> str:
-    """Return how long one pass over one frame takes."""
+    """Return the duration of a forward pass of one frame."""
     rows = []
     for name, engines in read('backends')['milliseconds'].items():
         torch = engines['torch']['median']
@@ -46,7 +46,7 @@ def backend_times() -> str:
 
 
 def backend_machine() -> str:
-    """Return on what it was measured."""
+    """Return the machine and the settings of the measurement."""
     machine = read('backends')['machine']
     versions = ', '.join(
         f'{name} {machine["versions"][name]}' for name in ('torch', 'onnxruntime', 'openvino')

@@ -1,4 +1,4 @@
-"""What benchmarks measured (docs/measured/), as Markdown tables."""
+"""Results of the benchmarks (docs/measured/) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ _MISSING = '*not measured yet*'
 
 
 def picture(folder: str) -> str:
-    """Return the picture with its caption, where tools/plot_performance.py has drawn it.
+    """Return the picture with its caption, or '' if it has not been drawn.
 
     Args:
-        folder: Of pictures, as seen from the page.
+        folder: Folder of the pictures, relative to the page.
     """
     if not PICTURE.exists():
         return ''
     return (
-        f'![Rates and times of the node, the peer and the bare node]({folder}/performance.png)\n\n'
-        '*Drawn by `python tools/plot_performance.py` from what `nav_monitor benchmark node` '
-        'measured.*'
+        '![Rates and times of the monitor, a hand-written peer node and a bare node]'
+        f'({folder}/performance.png)\n\n'
+        '*Drawn by `python tools/plot_performance.py` from the results of `nav_monitor benchmark '
+        'node`.*'
     )
 
 
 def machine() -> str:
-    """Return where each benchmark ran, and when."""
+    """Return the machine and the date of each benchmark."""
     rows = []
     for name in filter(_measured, NAMES):
         facts: dict[str, Any] = read(name).get('machine', {})
         if not facts:
-            continue  # measured before benchmarks told it
+            continue  # measured before benchmarks recorded the machine
         versions = facts.get('versions', {})
         rows.append([
             f'`{name}`', facts.get('date', '')[:10], str(facts.get('commit') or ''),
@@ -52,7 +53,7 @@ def machine() -> str:
 
 
 def times(name: str) -> str:
-    """Return median, 99th percentile and ratio of everything that a benchmark timed."""
+    """Return the median, 99th percentile and ratio of each timing of a benchmark."""
     if not _measured(name):
         return _MISSING
     content = read(name)
@@ -64,7 +65,7 @@ def times(name: str) -> str:
 
 
 def figures(name: str) -> str:
-    """Return what a benchmark comes to, with its targets."""
+    """Return the figures of a benchmark, with their targets."""
     if not _measured(name):
         return _MISSING
     rows = []
@@ -84,7 +85,7 @@ def figures(name: str) -> str:
 
 
 def rates() -> str:
-    """Return the rates, in images per second, that each node sustains."""
+    """Return the maximum rate of each node, images per second."""
     if not _measured('node'):
         return _MISSING
     content = read('node')
@@ -98,7 +99,7 @@ def rates() -> str:
 
 
 def gpu_scores() -> str:
-    """Return how the verdicts of a GPU differ from those of the processor beside it."""
+    """Return how the verdicts of a GPU differ from those of the same machine's CPU."""
     if not _measured('gpu'):
         return _MISSING
     rows = [
@@ -117,7 +118,7 @@ def gpu_scores() -> str:
 
 
 def bdds() -> str:
-    """Return what BDDs of random patterns cost."""
+    """Return the cost of BDDs of random patterns."""
     if not _measured('patterns'):
         return _MISSING
     rows = [

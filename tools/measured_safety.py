@@ -1,4 +1,4 @@
-"""Measurements of the alert (docs/measured/), as Markdown tables."""
+"""Measurements of the alert (docs/measured/) as Markdown tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from measured import percent, read, table
 
 
 def faults() -> str:
-    """Return every fault with its reason, its times and its recovery."""
+    """Return each fault with its reason, its times and its recovery."""
     return table(
         ['fault', 'reason', 'True after', 'limit', 'wheels stopped after', 'recovery', 'after'],
         [
@@ -27,14 +27,14 @@ def faults() -> str:
 
 
 def streams() -> str:
-    """Return false alarms and delays of every way to add frames up, on digits."""
+    """Return false alarms and delays of each way to combine frames, on digits."""
     measured = read('streams')
     hours = measured['hours']
     return table(
         [
             'evidence', 'rate', 'level',
-            *(f'{name}, 1/h' for name in hours),
-            'another triangle each frame', 'one triangle',
+            *(f'{_stream(name)}, 1/h' for name in hours),
+            'a new triangle every frame', 'one triangle',
         ],
         [
             (
@@ -48,11 +48,11 @@ def streams() -> str:
 
 
 def tracks() -> str:
-    """Return the same of the signs: alarms for each 100 tracks."""
+    """Return the same for the signs: alarms per 100 tracks."""
     measured = read('streams')
     per_hour = 3600 / measured['track_seconds']
     return table(
-        ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'another photograph each frame'],
+        ['evidence', 'rate', 'level', 'alarms in 100 tracks', 'a new photograph every frame'],
         [
             (
                 *_scheme(row, 'threshold'),
@@ -66,16 +66,16 @@ def tracks() -> str:
 
 
 def machine() -> str:
-    """Return what the whole state machine made of the streams of digits."""
+    """Return the false alarms of the complete state machine on the streams of digits."""
     measured = read('streams')
     return '; '.join(
-        f'{name}: {count} in {measured["hours"][name]:.1f} h'
+        f'{_stream(name)}: {count} in {measured["hours"][name]:.1f} h'
         for name, count in measured['false_alarms_of_the_state_machine'].items()
     )
 
 
 def brightness() -> str:
-    """Return which share of dimmed digits raise the alert."""
+    """Return the share of dimmed digits that raise the alert."""
     measured = read('streams')['brightness']
     return table(
         ['light', *(f'{light} %' for light in measured)],
@@ -94,7 +94,7 @@ def brightness() -> str:
 
 
 def soak() -> str:
-    """Return what the soak saw of each kind of fault."""
+    """Return the results of the soak test for each kind of fault."""
     measured = read('soak')
     rows = [
         (
@@ -112,29 +112,33 @@ def soak() -> str:
         f'({measured.get("dropped_unjudged", 0)} dropped unjudged, '
         f'{measured.get("lost_in_transport", 0)} lost in transport), {count} faults: '
         f'**{measured["missed_alerts"]} missed alerts, {len(measured["crashes"])} crashes, '
-        f'{len(measured["false_alarms"])} false alarms**. Over {len(lives)} lives of the monitor '
-        f'of two minutes and more, memory grew by at most {growth:.1f} MB from its first minute to '
-        f'its end ({lives[0]["mb_at_the_end"]:.0f} MB). Latency from image to alert: median '
+        f'{len(measured["false_alarms"])} false alarms**. In the {len(lives)} monitor processes '
+        f'that ran for two minutes or longer, memory grew by at most {growth:.1f} MB between the '
+        f'first minute and the end (in the first of them to '
+        f'{lives[0]["mb_at_the_end"]:.0f} MB). Latency from image to alert: median '
         f'{measured["latency_ms_median"]:.1f} ms, p99 {measured["latency_ms_p99_median"]:.1f} ms '
         f'(the worst p99 over ten seconds: {measured["latency_ms_p99_worst"]:.0f} ms).',
     ])
 
 
 def garbage() -> str:
-    """Return what random bytes did to the running node."""
+    """Return the effect of random bytes on the running node."""
     seen = read('garbage')
+    count = seen['false_said']
+    said = f'published False {count} times' if count else 'never published False'
+    before, after = (f'{seen[key]:.0f}' for key in ('mb_settled', 'mb_at_the_end'))
+    memory = f'stayed at {after} MB' if before == after else f'went from {before} to {after} MB'
     return (
-        f'In {seen["minutes"]:.0f} minutes the running node was sent {seen["images"]} images whose '
-        f'every field was random and {seen["parameter_sets"]} sets of random parameters '
+        f'In {seen["minutes"]:.0f} minutes, the running node was sent {seen["images"]} images '
+        f'whose every field was random and {seen["parameter_sets"]} sets of random parameters '
         f'({seen["parameter_sets_accepted"]} of them valid). It '
-        f'{"lived on" if seen["alive"] else "DIED"}, said False {seen["false_said"]} times, its '
-        f'memory went from {seen["mb_settled"]:.0f} to {seen["mb_at_the_end"]:.0f} MB, and a '
-        f'camera that came afterwards was {"" if seen["judges_again"] else "NOT "}trusted as usual.'
+        f'{"kept running" if seen["alive"] else "DIED"} and {said}; its memory {memory}, and a '
+        f'camera started afterwards was {"" if seen["judges_again"] else "NOT "}trusted as usual.'
     )
 
 
 def fuzz() -> str:
-    """Return what the fuzzers did."""
+    """Return the executions and findings of each fuzzer."""
     return table(
         ['target', 'minutes', 'executions', 'findings left'],
         [
@@ -143,6 +147,11 @@ def fuzz() -> str:
             if isinstance(run, dict) and 'executions' in run
         ],
     )
+
+
+def _stream(name: str) -> str:
+    return name.replace('another', 'a new').replace('each 1 s', 'every second').replace(
+        'each', 'every')
 
 
 def _scheme(row: dict[str, Any], shown: str = '0.001') -> tuple[str, str, str]:

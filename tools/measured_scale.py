@@ -1,4 +1,4 @@
-"""What fitting to very many images costs (docs/measured/scale.json, fit_memory.json), as tables."""
+"""Cost of fitting to very many images (docs/measured/scale.json, fit_memory.json) as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RATES = (1_000, 3_000, 10_000)  # assumed images per second on one GPU
 
 
 def workers() -> str:
-    """Return how fast one and two workers of one machine are."""
+    """Return the rates of one and two workers on one machine."""
     found = _workers()
     each = found['seconds_an_image']
     return table(
@@ -25,17 +25,17 @@ def workers() -> str:
 
 
 def workers_machine() -> str:
-    """Return on what that was measured."""
+    """Return the machine and the settings of that measurement."""
     found = _workers()
     return (
         f'ResNet-18 at {found["size"]} x {found["size"]}, JPEGs of 640 x 480, on '
         f'{found["machine"]["cores"]} cores (`{found["machine"]["cpu"]}`) whose load was '
-        f'{found["machine"]["load_1_min"]:.1f} over the last minute of it.'
+        f'{found["machine"]["load_1_min"]:.1f} in the last minute of the measurement.'
     )
 
 
 def merging() -> str:
-    """Return what merging the states came to."""
+    """Return the size of the states and the cost of merging them."""
     found = read('scale')['merging']
     return table(
         [f'{found["states"]} states of {found["images_a_state"]} images each', ''],
@@ -46,13 +46,13 @@ def merging() -> str:
             ('one merge, median', f'{1e3 * found["merge_seconds"]:.0f} ms'),
             ('one merge, the slowest', f'{1e3 * found["merge_seconds_largest"]:.0f} ms'),
             ('all merges, on one core', f'{found["merge_seconds_in_all"]:.0f} s'),
-            ('updating all scores, an image', f'{1e6 * found["update_seconds_an_image"]:.0f} us'),
+            ('updating all scores, per image', f'{1e6 * found["update_seconds_an_image"]:.0f} us'),
         ],
     )
 
 
 def by_score() -> str:
-    """Return which scores the state is made of."""
+    """Return the share of each score in the state."""
     found = read('scale')['merging']
     shares = sorted(found['bytes_by_score'].items(), key=lambda item: -item[1])
     rows = [(f'`{name}`', _size(size)) for name, size in shares if size > 1e5]
@@ -61,7 +61,7 @@ def by_score() -> str:
 
 
 def levels() -> str:
-    """Return how the state grows along the tree."""
+    """Return the size of the state at each level of the tree."""
     found = read('scale')['merging']
     return table(
         ['images in a state', 'merges', 'its size'],
@@ -73,11 +73,11 @@ def levels() -> str:
 
 
 def billion() -> str:
-    """Return what 10^9 frames come to."""
+    """Return the estimated cost of 10^9 frames."""
     merging_, workers_ = read('scale')['merging'], _workers()
     parts = -(-FRAMES // merging_['images_a_state'])
     jpeg = workers_['bytes_an_image']
-    # The mean: merges far up in the tree take longer, and there are as many of them in proportion.
+    # The mean is used: merges higher up in the tree take longer, and their share is the same.
     each = merging_['merge_seconds_in_all'] / (merging_['states'] - 1)
     rows: list[tuple[str, str]] = [
         (f'read, JPEGs of {jpeg / 1e3:.0f} kB', _size(FRAMES * jpeg)),
@@ -100,7 +100,7 @@ def billion() -> str:
 
 
 def memory() -> str:
-    """Return what fits to few and to many images held."""
+    """Return the memory use of fits to few and to many images."""
     found = read('fit_memory')
     rows = [
         (f'{int(count):,}', f'{run["before_mb"]:.0f} MB', f'{run["peak_mb"]:.0f} MB')

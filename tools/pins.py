@@ -1,7 +1,7 @@
-"""Write requirements/constraints.txt: the versions in the environment that runs this (`make pins`).
+"""Write requirements/constraints.txt: package versions of the current environment (`make pins`).
 
-A package that no longer supports the oldest Python of the project gets a marker; there pip takes
-the newest release that still does, which no longer changes.
+A package that no longer supports the project's oldest Python gets a marker; on that Python, pip
+installs the newest release that still supports it, which no longer changes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def main() -> None:
 
 
 def is_pinned(distribution: Distribution) -> bool:
-    """Tell whether an installed package gets a line.
+    """Return whether an installed package gets a line.
 
     Args:
-        distribution: The package, as importlib.metadata sees it.
+        distribution: The package, as importlib.metadata reports it.
 
     Returns:
-        True for what pip installed from a wheel, other than pip itself: the ROS packages that a
-        wheel lays out under their own names, and what set-up builds here, have no WHEEL file.
+        True for packages that pip installed from a wheel, except pip itself. ROS packages inside
+        another package's wheel, and packages that the set-up builds, have no WHEEL file.
     """
     return distribution.read_text('WHEEL') is not None and distribution.name != 'pip'
 
@@ -53,14 +53,14 @@ def pin(distribution: Distribution) -> str:
     """Return the constraint line of one installed package.
 
     Args:
-        distribution: The package, as importlib.metadata sees it.
+        distribution: The package, as importlib.metadata reports it.
 
     Returns:
-        `name==version` without a local part, with a marker where an older Python lacks it.
+        `name==version` without a local part, with a marker if an older Python lacks it.
     """
     line = f'{canonicalize_name(distribution.name)}=={Version(distribution.version).public}'
     supported = SpecifierSet(distribution.metadata['Requires-Python'] or '')
-    # A late patch release stands for each Python: '>=3.10.1' has to accept 3.10.
+    # Each Python is represented by a late patch release, so that '>=3.10.1' accepts 3.10.
     pythons = [python for python in PYTHONS if f'{python}.20' in supported]
     if pythons and pythons[0] != PYTHONS[0]:
         line += f"; python_version >= '{pythons[0]}'"

@@ -23,7 +23,7 @@ OURS, BARE, THEIRS, REST = '#0072B2', '#999999', '#D55E00', '#E69F00'
 
 
 def main() -> None:
-    """Draw."""
+    """Draw the picture."""
     content = read('node')
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.0, 3.4), layout='constrained')
     _rates(left, content)
@@ -55,7 +55,7 @@ def _rates(axes: plt.Axes, content: dict) -> None:
 
 
 def _latencies(axes: plt.Axes, content: dict) -> None:
-    """Draw median and 99th percentile at 30 Hz, of the monitor also what is no forward pass."""
+    """Draw the median and 99th percentile at 30 Hz, and the monitor's time outside the network."""
     timed = content['timed']
     names = [name for name in timed if ':' not in name][::-1]
     for place, name in enumerate(names):

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Sets this checkout up; run again, it does only what has changed since.
+# Sets up this checkout; later runs redo only the steps whose inputs have changed.
 #
-#   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs where ROS 2
+#   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs if ROS 2
 #                             lacks it, this package built by colcon into .ros/
-#   tools/setup.sh --tests    that, and the Debian packages that tests use
-#   tools/setup.sh --oldest   that, and .venv-oldest: the oldest numpy and OpenCV laid over .venv
+#   tools/setup.sh --tests    the same, and the Debian packages that the tests need
+#   tools/setup.sh --oldest   the same, and .venv-oldest with the oldest numpy and OpenCV over .venv
 #
-# ROS 2 is the distribution's where one stands under /opt/ros (ROS_DISTRO chooses among several),
-# else it comes from wheels. NAV_MONITOR_ROS=/path/to/setup.bash names another one,
-# NAV_MONITOR_ROS=wheels asks for the wheels. PYTHON=python3.12 chooses the interpreter.
+# A ROS 2 under /opt/ros is used if there is one (ROS_DISTRO selects one of several); otherwise
+# ROS 2 is installed from wheels. NAV_MONITOR_ROS=/path/to/setup.bash selects another ROS 2,
+# NAV_MONITOR_ROS=wheels the wheels. PYTHON=python3.12 selects the interpreter.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -24,10 +24,11 @@ fail() {
   exit 1
 }
 
-# ---------------------------------------------------------------- what the machine has to offer
+# ---------------------------------------------------------------- system packages
 
-# Runs apt-get as the array become_root says, again while another process holds one of apt's locks:
-# a fresh machine's own updates do for a while, and DPkg::Lock::Timeout waits for one of them only.
+# Runs apt-get with the prefix in the array become_root, and repeats it while another process holds
+# one of apt's locks: a new machine's automatic updates hold them for a while, and
+# DPkg::Lock::Timeout waits for only one of them.
 apt_get() { # arguments of apt-get
   local attempt before
   for attempt in {1..30}; do
@@ -41,22 +42,22 @@ apt_get() { # arguments of apt-get
   return 1
 }
 
-# Installs Debian packages as root, or says in one line who has to.
+# Installs Debian packages as root, or fails with one line that states the command to run.
 install_debian() { # reason, packages...
   local reason=$1
   shift
   local become_root=()
-  command -v apt-get >/dev/null || fail "$reason: install what Debian calls $*"
+  command -v apt-get >/dev/null || fail "$reason: install the equivalents of the Debian packages $*"
   if [ "$(id -u)" -ne 0 ]; then
     sudo -n true 2>/dev/null || fail "$reason: run 'sudo apt-get install $*' and try again"
     become_root=(sudo -n)
   fi
   say "$reason: installing the Debian packages $*"
   {
-    apt_get update || true # the packages may be known already
+    apt_get update || true # the package lists may already be sufficient
     apt_get install -y --no-install-recommends "$@"
   } </dev/null >>"$log" 2>&1 ||
-    fail "apt-get could not install $*: check the network (the last lines of $log say more)"
+    fail "apt-get could not install $*: check the network (see the last lines of $log)"
 }
 
 # Prints the setup script of the ROS 2 to use; nothing for the wheels.
@@ -65,13 +66,13 @@ find_ros() {
   case "${NAV_MONITOR_ROS:-}" in
     wheels) return ;;
     ?*)
-      [ -e "$NAV_MONITOR_ROS" ] || fail "NAV_MONITOR_ROS names no file: $NAV_MONITOR_ROS"
+      [ -e "$NAV_MONITOR_ROS" ] || fail "NAV_MONITOR_ROS: file $NAV_MONITOR_ROS does not exist"
       echo "$NAV_MONITOR_ROS"
       return
       ;;
   esac
   for candidate in "/opt/ros/${ROS_DISTRO:-}" $(printf '%s\n' /opt/ros/* | sort -r); do
-    # rclpy tells ROS 2 from ROS 1.
+    # rclpy distinguishes ROS 2 from ROS 1.
     if [ -e "$candidate/setup.bash" ] &&
       [ -e "$candidate/share/ament_index/resource_index/packages/rclpy" ]; then
       echo "$candidate/setup.bash"
@@ -85,7 +86,7 @@ find_python() {
   local candidate candidates=(python3 python3.12 python3.11 python3.10 python3.13)
   # A distribution's ROS 2 is built for the distribution's own Python.
   [ -z "$ros" ] || candidates=(/usr/bin/python3)
-  # Without a word from the caller the environment keeps the interpreter that it was made with.
+  # By default, an existing environment keeps its interpreter.
   if [ "$(cat "$state/ros_setup" 2>/dev/null)" = "$ros" ]; then
     candidates=("$(cat "$state/python" 2>/dev/null || echo python3)" "${candidates[@]}")
   fi
@@ -96,13 +97,13 @@ find_python() {
       return
     fi
   done
-  fail "no Python 3.10 to 3.13 here (looked for ${PYTHON:-python3}):" \
-    "install one, or name it: make PYTHON=/path/to/python3"
+  fail "no Python 3.10 to 3.13 found (looked for ${PYTHON:-python3}):" \
+    "install one, or pass its path: make PYTHON=/path/to/python3"
 }
 
 require_venv_module() {
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-    install_debian "$python cannot make virtual environments" "python3-venv"
+    install_debian "$python cannot create virtual environments" "python3-venv"
 }
 
 require_compiler() {
@@ -135,7 +136,7 @@ is_current() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; } # stamp file, expected co
 
 # ---------------------------------------------------------------- Python packages
 
-# Runs pip; of what it says only the long waits and one clear line on failure reach the terminal.
+# Runs pip; the terminal shows only large downloads and, on failure, one line with the reason.
 install_wheels() { # environment, pip arguments...
   local bin="$1/bin"
   shift
@@ -151,10 +152,10 @@ explain_pip() {
   case "$tail_of_log" in
     *"No space left"*) echo "no space left on the disk: the environment takes about 6 GB" ;;
     *"onnection"* | *"name resolution"* | *"unreachable"* | *"imed out"*)
-      echo "no network: pip does not reach the package index; connect, or name a mirror in" \
-        "PIP_INDEX_URL ($log says more)"
+      echo "no network: pip cannot reach the package index; connect, or set PIP_INDEX_URL to a" \
+        "mirror (see $log)"
       ;;
-    *) echo "pip: $(grep -a 'ERROR' "$log" | tail -n 1) ($log says more)" ;;
+    *) echo "pip: $(grep -a 'ERROR' "$log" | tail -n 1) (see $log)" ;;
   esac
 }
 
@@ -163,11 +164,11 @@ make_environment() {
   machine="$root $("$python" -VV) $ros"
   requirements="$(hash_of requirements/dev.txt requirements/ros.txt requirements/constraints.txt)"
   if ! is_current "$state/machine" "$machine" || ! "$venv/bin/python" -c '' 2>/dev/null; then
-    say "making .venv with $("$python" -V)"
+    say "creating .venv with $("$python" -V)"
     rm -rf "$venv" "$root/.venv-oldest"
     # A distribution's ROS 2 needs the distribution's numpy, OpenCV and PyYAML.
     "$python" -m venv ${ros:+--system-site-packages} "$venv" >>"$log" 2>&1 ||
-      fail "$python cannot make virtual environments: install python3-venv ($log says more)"
+      fail "$python cannot create virtual environments: install python3-venv (see $log)"
     mkdir "$state"
     echo "$machine" >"$state/machine"
     echo "$ros" >"$state/ros_setup"
@@ -175,7 +176,7 @@ make_environment() {
   fi
   if ! is_current "$state/requirements" "$requirements"; then
     rm -f "$state/ready" "$state/requirements"
-    say "installing the Python packages: some minutes and 6 GB the first time"
+    say "installing the Python packages: the first time, this takes some minutes and 6 GB"
     if [ -n "$ros" ]; then
       install_beside_distribution
     else
@@ -187,20 +188,21 @@ make_environment() {
   fi
 }
 
-# Where ROS 2 is the distribution's, numpy and OpenCV are too: its cv_bridge is compiled for them.
+# With a distribution's ROS 2, numpy and OpenCV are the distribution's, too: cv_bridge is compiled
+# for them.
 install_beside_distribution() {
   local numpy
   numpy="$("$python" -c 'import numpy, cv2; print(numpy.__version__)' 2>>"$log")" ||
     fail "the distribution's numpy or OpenCV is missing: run" \
       "'sudo apt-get install python3-numpy python3-opencv' and try again"
-  # What is pinned for a newer numpy would not do; what must match each other stays.
+  # Pins for a newer numpy are dropped; those of packages that must match each other are kept.
   grep -E '^(setuptools|torch|torchvision)==' requirements/constraints.txt >"$state/constraints.txt"
   echo "numpy==$numpy" >>"$state/constraints.txt"
   grep -v -x 'opencv-python-headless' requirements/dev.txt >"$state/dev.txt"
   install_wheels "$venv" -c "$state/constraints.txt" -r "$state/dev.txt"
 }
 
-# The wheels' CMake files name the include folders of the machine that built them.
+# The wheels' CMake files contain the include folders of the machine that built them.
 repair_ros_wheels() {
   local include site
   include="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')"
@@ -212,7 +214,7 @@ repair_ros_wheels() {
 
 # ---------------------------------------------------------------- building
 
-# Runs a command with the ROS 2 of this checkout and nothing of the caller's.
+# Runs a command with the ROS 2 of this checkout instead of the caller's.
 in_ros() {
   (
     set +u
@@ -235,7 +237,7 @@ provides_vision_msgs() {
   return 1
 }
 
-# Our own lies in .venv and has a stamp; what is there without a stamp came with ROS 2.
+# The one built here is in .venv and has a stamp; without a stamp, vision_msgs belongs to ROS 2.
 must_build_vision_msgs() {
   ! is_current "$state/vision_msgs" "$(vision_msgs_hash)" &&
     { [ -e "$state/vision_msgs" ] || ! provides_vision_msgs; }
@@ -250,13 +252,14 @@ build_vision_msgs() {
       -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$venv/bin/python" &&
       in_ros cmake --build "$build" --parallel "$(nproc)" &&
       in_ros cmake --install "$build"
-  } >>"$log" 2>&1 || fail "vision_msgs did not build: the last lines of $log say why" \
+  } >>"$log" 2>&1 || fail "building vision_msgs failed: see the last lines of $log" \
     "${ros:+(or install ros-DISTRO-vision-msgs)}"
   vision_msgs_hash >"$state/vision_msgs"
 }
 
-# --symlink-install: what is edited is live. A file that comes or goes, or another way of
-# installing, needs a build; it starts anew, so that nothing of a removed file stays.
+# With --symlink-install, edits of existing files take effect immediately. Added or removed files
+# and changes of the installation need a build, which starts from scratch, so that nothing of a
+# removed file remains.
 build_package() {
   local key
   key="$(
@@ -272,12 +275,12 @@ build_package() {
     cd "$workspace"
     in_ros colcon --log-base log build --base-paths "$root" --packages-select nav_monitor_ros \
       --symlink-install
-  ) >>"$log" 2>&1 || fail "colcon did not build the package: the last lines of $log say why"
+  ) >>"$log" 2>&1 || fail "colcon could not build the package: see the last lines of $log"
   link_command_line
   echo "$key" >"$workspace/stamp"
 }
 
-# The command line needs no ROS 2: it is on the path of .venv itself.
+# The command line does not need ROS 2, so that it is installed in .venv.
 link_command_line() {
   local site
   site="$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
@@ -298,19 +301,19 @@ SCRIPT
 make_oldest_environment() {
   local oldest="$root/.venv-oldest" key site
   if "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 13))'; then
-    say "no test-oldest: numpy 1.26 has no wheel for $("$venv/bin/python" -V);" \
-      "it runs with 'make PYTHON=python3.12 test-oldest' (or 3.10, 3.11)"
+    say "test-oldest is skipped: numpy 1.26 has no wheel for $("$venv/bin/python" -V);" \
+      "run it with 'make PYTHON=python3.12 test-oldest' (or 3.10, 3.11)"
     rm -rf "$oldest"
     return
   fi
   key="$(hash_of requirements/oldest.txt "$state/machine" "$state/requirements")"
   ! is_current "$oldest/stamp" "$key" || return 0
-  say "making .venv-oldest: $(grep -v '^#' requirements/oldest.txt | paste -s -d ' ')"
+  say "creating .venv-oldest: $(grep -v '^#' requirements/oldest.txt | paste -s -d ' ')"
   rm -rf "$oldest"
-  "$python" -m venv "$oldest" >>"$log" 2>&1 || fail "could not make .venv-oldest ($log says more)"
+  "$python" -m venv "$oldest" >>"$log" 2>&1 || fail "could not create .venv-oldest (see $log)"
   install_wheels "$oldest" --only-binary :all: -r requirements/oldest.txt
   site="$("$oldest/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')"
-  # A path file's folders come after its own: here numpy and OpenCV win, all else is .venv's.
+  # Folders in a path file have lower precedence: only numpy and OpenCV come from .venv-oldest.
   "$venv/bin/python" -c 'import sys; print(*sys.path, sep="\n")' | grep -- '-packages$' \
     >"$site/beneath.pth"
   echo "$root" >>"$site/beneath.pth"
@@ -323,7 +326,7 @@ main() {
   local want="${1:-}"
   cd "$root"
   mkdir -p "$workspace"
-  # Two at a time would build into each other.
+  # Only one set-up may run at a time, because both would write the same files.
   if command -v flock >/dev/null; then
     exec 9>"$workspace/lock"
     flock -n 9 || {
@@ -331,7 +334,7 @@ main() {
       flock 9
     }
   fi
-  # The caller's shell may have a ROS 2 or this very environment active.
+  # The caller's shell may have a ROS 2 or this environment activated.
   unset PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH VIRTUAL_ENV \
     LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
   PATH="$(tr ':' '\n' <<<"$PATH" | grep -v -x -F "$venv/bin" | paste -s -d ':')"

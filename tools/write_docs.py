@@ -2,8 +2,8 @@
 
 Measurements come from docs/measured/, which the commands in benchmarks/ write.
 
-    python tools/write_docs.py            writes them
-    python tools/write_docs.py --check    exits with status 1 if one of them is out of date
+    python tools/write_docs.py            write them
+    python tools/write_docs.py --check    exit with status 1 if one of them is out of date
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nav_monitor_ros.scores import option_tables  # noqa: E402
 
 
 def sections() -> dict[str, dict[str, str]]:
-    """Return what stands between <!-- name --> and <!-- end --> in each file."""
+    """Return the text between <!-- name --> and <!-- end --> for each file."""
     return {
         'README.md': {
             'scores': measured.overview(),
@@ -103,7 +103,7 @@ def sections() -> dict[str, dict[str, str]]:
 
 
 def generated(file: str, text: str, parts: Mapping[str, str]) -> str:
-    """Return a file's text with its marked sections written anew."""
+    """Return a file's text with its marked sections replaced."""
     for name, part in parts.items():
         pattern = re.compile(f'(<!-- {name} -->\n).*?(<!-- end -->)', re.DOTALL)
         if not pattern.search(text):
@@ -115,7 +115,7 @@ def generated(file: str, text: str, parts: Mapping[str, str]) -> str:
 def main() -> int:
     """Write or check the files."""
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--check', action='store_true', help='write nothing, compare only')
+    parser.add_argument('--check', action='store_true', help='only compare; write nothing')
     check = parser.parse_args().check
     files = {
         ROOT / name: generated(name, (ROOT / name).read_text(encoding='utf-8'), parts)

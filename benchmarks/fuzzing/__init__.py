@@ -1,1 +1,1 @@
-"""What ``benchmarks/fuzz.py`` feeds with spoiled inputs, one module a target."""
+"""Targets of ``benchmarks/fuzz.py``, one module per target."""

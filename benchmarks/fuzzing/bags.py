@@ -1,4 +1,4 @@
-"""Bags."""
+"""Fuzzing of bags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nav_monitor_ros.perception.decoded_image import ImageError
 
 @dataclass(frozen=True)
 class BagCase:
-    """The two files of a bag."""
+    """Two files of a bag."""
 
     name: str
     content: bytes
@@ -27,12 +27,12 @@ class BagCase:
 
 
 class BagTarget(Target):
-    """``open_bag``, all images of the bag, and their pixels."""
+    """Target: ``open_bag``, all images of the bag, and their pixels."""
 
-    most_memory = 700 << 20  # a chunk of the largest size, unpacked, and another one beside it
+    most_memory = 700 << 20  # two unpacked chunks of the largest size
 
     def __init__(self, folder: Path) -> None:
-        """Record bags of every kind."""
+        """Write bags of every kind."""
         super().__init__(folder)
         import recorded
         from backports import zstd
@@ -56,7 +56,7 @@ class BagTarget(Target):
             BagCase(whole.name, recorded.unindexed(whole.content), whole.metadata))
         self._place = folder / 'bag'
         self._bomb = self._make_bomb(300 << 20)
-        # What is loaded with the first image is none of an input's doing.
+        # Modules are loaded with the first image, which must not count as an input's effect.
         with open_bag(folder / 'mcap-') as bag:
             for image in bag:
                 image.decode()
@@ -67,11 +67,11 @@ class BagTarget(Target):
         return b''.join([*parts, packer.flush()])
 
     def fresh(self, chance: random.Random) -> BagCase:
-        """Return a bag as it was recorded."""
+        """Return an unchanged bag."""
         return chance.choice(self._bases)
 
     def spoiled(self, case: BagCase, chance: random.Random) -> BagCase:
-        """Change the metadata, records or rows, or any bytes."""
+        """Change the metadata, records, rows or arbitrary bytes."""
         way = chance.randrange(10)
         if way == 0:
             return BagCase(case.name, case.content, self._spoil_metadata(case.metadata, chance))
@@ -96,7 +96,7 @@ class BagTarget(Target):
         return _yaml(described)
 
     def _spoil_mcap(self, content: bytes, chance: random.Random) -> bytes:
-        """Change, repeat, move or add a record, at the top or in a chunk that is not packed."""
+        """Change, repeat, move or add a record, at the top level or in an uncompressed chunk."""
         records, place = [], 8
         while place + 9 <= len(content) - 8:
             length = int.from_bytes(content[place + 1 : place + 9], 'little')
@@ -137,7 +137,7 @@ class BagTarget(Target):
         return content[:8] + b''.join(records) + content[place:]
 
     def _spoil_sqlite3(self, content: bytes, chance: random.Random) -> bytes:
-        """Run a statement that a recorder would not."""
+        """Run an SQL statement that a recorder would not run."""
         scratch = self.folder / 'scratch.db3'
         scratch.write_bytes(content)
         statements = (
@@ -176,7 +176,7 @@ class BagTarget(Target):
         return changed if chance.random() < 0.7 else spoil_bytes(changed, chance, content)
 
     def feed(self, case: BagCase) -> object:
-        """Write the bag and read all of it."""
+        """Write the bag and read all its images."""
         shutil.rmtree(self._place, ignore_errors=True)
         self._place.mkdir()
         (self._place / case.name).write_bytes(case.content)

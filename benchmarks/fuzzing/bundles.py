@@ -1,4 +1,4 @@
-"""Bundles."""
+"""Fuzzing of bundles."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 BUNDLE_FILES = ('model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md')
-EXPORTED = ('exported/network.onnx', 'exported/probe.safetensors')  # the shipped bundle has them
+EXPORTED = ('exported/network.onnx', 'exported/probe.safetensors')  # only in the shipped bundle
 
 
 @dataclass(frozen=True)
 class BundleCase:
-    """A bundle's files by name; a text stands for a link to it."""
+    """Files of a bundle, by name; a string is the target of a symbolic link."""
 
     files: dict[str, bytes | str]
-    signed: bool = True  # the description's hashes are those of the files
+    signed: bool = True  # whether the description contains the hashes of these files
 
 
 class BundleTarget(Target):
-    """``load_bundle``, its network, and its judge on an image."""
+    """Target: ``load_bundle``, its network, and its judge on an image."""
 
     most_memory = 512 << 20
 
     def __init__(self, folder: Path) -> None:
-        """Fit a tiny bundle, and take a shipped one."""
+        """Fit a tiny bundle, and read a shipped one."""
         super().__init__(folder)
         import tiny
         from safetensors.numpy import load, save
@@ -70,11 +70,11 @@ class BundleTarget(Target):
         self._outside.write_text('schema: 3\n')
 
     def fresh(self, chance: random.Random) -> BundleCase:
-        """Return a bundle as it was fitted; more often the tiny one."""
+        """Return an unchanged bundle; more often the tiny one."""
         return BundleCase(dict(self._bases[chance.random() < 0.15]))
 
     def spoiled(self, case: BundleCase, chance: random.Random) -> BundleCase:
-        """Change the description, the tensors, or the files as such."""
+        """Change the description, the tensors, or the files."""
         files = dict(case.files)
         if EXPORTED[0] in files and chance.random() < 0.5:
             self._spoil_exported(files, chance)
@@ -114,7 +114,7 @@ class BundleTarget(Target):
         elif isinstance(content, bytes) and name.endswith('.safetensors'):
             files[name] = _spoil_safetensors(content, chance)
         elif isinstance(content, bytes):
-            # The graph stands before and after the weights; a changed weight spoils nothing.
+            # The graph is before and after the weights; changed weights do not invalidate a file.
             ends = content[:6000], content[-6000:]
             place = chance.randrange(2)
             spoilt = spoil_bytes(ends[place], chance, ends[place])
@@ -151,7 +151,7 @@ class BundleTarget(Target):
             return
         try:
             tensors = dict(self._load_tensors(content))
-        except Exception:  # spoiled before
+        except Exception:  # invalid since an earlier mutation
             return
         for _ in range(chance.choice((1, 1, 2, 4))):
             key = chance.choice(sorted(tensors)) if tensors else 'x'
@@ -178,12 +178,12 @@ class BundleTarget(Target):
                 with np.errstate(all='ignore'), suppress(OverflowError, ValueError):
                     changed[place] = chance.choice(values)
                 tensors[key] = changed.reshape(array_.shape)
-        with suppress(Exception):  # what cannot be written is no input
+        with suppress(Exception):  # tensors that cannot be written are skipped
             files[name] = self._save_tensors(
                 {key: np.ascontiguousarray(value) for key, value in tensors.items()})
 
     def feed(self, case: BundleCase) -> object:
-        """Write the bundle, load it, run its network and judge."""
+        """Write the bundle, load it, run its network and judge an image."""
         shutil.rmtree(self._place, ignore_errors=True)
         self._place.mkdir()
         files = self._signed(case.files) if case.signed else case.files
@@ -221,7 +221,7 @@ def _hash(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-# The harness's own reading and writing, in C where PyYAML has it.
+# For reading and writing in this module; C implementations if PyYAML has them.
 _LOADER = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
 _DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 
@@ -229,12 +229,12 @@ _DUMPER = getattr(yaml, 'CSafeDumper', yaml.SafeDumper)
 def _yaml(described: Any) -> bytes:
     try:
         return yaml.dump(described, Dumper=_DUMPER, sort_keys=False).encode()
-    except ValueError:  # a number that Python does not write, which spoiling has made
+    except ValueError:  # a mutation created a number that Python cannot write
         return b'x: ' + b'9' * 9000
 
 
 def _plain(text: bytes | str) -> Any:
-    """Return what a description says, None where it is no YAML worth being changed."""
+    """Return the content of a description; None if it is not YAML or not suited for changes."""
     if isinstance(text, str) or len(text) > 20_000 or b'*' in text.replace(b'*.', b''):
         return None
     try:
@@ -258,7 +258,7 @@ JUNK: tuple[Any, ...] = (
 
 
 def _spoil_values(described: Any, chance: random.Random) -> None:
-    """Change one value somewhere in nested lists and dictionaries."""
+    """Change one random value in nested lists and dictionaries."""
     places = list(_places(described))
     if not places:
         return
@@ -292,7 +292,7 @@ def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def _spoil_safetensors(content: bytes, chance: random.Random) -> bytes:
-    """Change the header of a safetensors file, which is JSON behind its length, or any bytes."""
+    """Change the header of a safetensors file (its length, then JSON) or arbitrary bytes."""
     length = int.from_bytes(content[:8], 'little')
     try:
         header = json.loads(content[8 : 8 + length])

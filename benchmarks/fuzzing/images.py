@@ -1,4 +1,4 @@
-"""Images as messages carry them."""
+"""Fuzzing of image messages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_PIXELS = 1 << 20
 
 
 class ImageTarget(Target):
-    """``decode``: the fields of ``sensor_msgs/Image``."""
+    """Target: ``decode``, with the fields of ``sensor_msgs/Image``."""
 
     most_memory = 64 << 20
     errors = (ImageError,)
@@ -57,11 +57,11 @@ class ImageTarget(Target):
             else:
                 near = case[name] + chance.choice((-1, 1))
                 number = chance.choice((near, chance.choice(NUMBERS), chance.randint(0, 70)))
-                case[name] = min(max(number, 0), (1 << 32) - 1)  # what the message can hold
+                case[name] = min(max(number, 0), (1 << 32) - 1)  # range of the message's field
         return case
 
     def feed(self, case: dict[str, Any]) -> object:
-        """Decode, convert and crop."""
+        """Decode, convert and crop the image."""
         image = decode(**case, max_pixels=MAX_PIXELS)
         _check_image(image)
         if (image.height, image.width) != (case['height'], case['width']):
@@ -81,7 +81,7 @@ def _check_image(image: DecodedImage) -> None:
 
 
 class CompressedTarget(Target):
-    """``decode_compressed``: the fields of ``sensor_msgs/CompressedImage``."""
+    """Target: ``decode_compressed``, with the fields of ``sensor_msgs/CompressedImage``."""
 
     most_memory = 64 << 20
     errors = (ImageError,)
@@ -114,7 +114,7 @@ class CompressedTarget(Target):
                 self._files.append(encoded.tobytes())
 
     def fresh(self, chance: random.Random) -> tuple[str, bytes]:
-        """Return a picture as it was encoded."""
+        """Return an unchanged encoded picture."""
         return chance.choice(self.formats[:8]), chance.choice(self._files)
 
     def spoiled(self, case: tuple[str, bytes], chance: random.Random) -> tuple[str, bytes]:
@@ -132,14 +132,14 @@ class CompressedTarget(Target):
         return format, spoil_bytes(data, chance, data)
 
     def feed(self, case: tuple[str, bytes]) -> object:
-        """Decode."""
+        """Decode the image."""
         image = decode_compressed(*case, max_pixels=MAX_PIXELS)
         _check_image(image)
         return image.order, case[1][:4]
 
 
 def _spoil_jpeg(data: bytes, chance: random.Random) -> bytes:
-    """Change the size that a JPEG claims, or repeat a piece from one marker to the next."""
+    """Change the size in a JPEG's header, or repeat a part between two markers."""
     markers = [m.start() for m in re.finditer(rb'\xff[\xc0-\xfe]', data)]
     frames = [m for m in markers if data[m + 1] in (0xC0, 0xC1, 0xC2)]
     if frames and chance.random() < 0.5:
@@ -152,9 +152,9 @@ def _spoil_jpeg(data: bytes, chance: random.Random) -> bytes:
 
 
 def _spoil_png(data: bytes, chance: random.Random) -> bytes:
-    """Change, drop, repeat or add a chunk of a PNG, with the checksum that it has to have.
+    """Change, drop, repeat or add a chunk of a PNG, with a valid checksum.
 
-    Or leave all chunks as they are and have one of them claim another length.
+    Alternatively, only the length field of one chunk is changed.
     """
     chunks, place = [], 8
     while place + 12 <= len(data):

@@ -1,4 +1,4 @@
-"""Parameters of the monitor."""
+"""Fuzzing of the monitor's parameters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fuzzing.target import NUMBERS, Finding, Target
 
 
 class ParametersTarget(Target):
-    """``check_all``: what a parameter callback is given."""
+    """Target: ``check_all``, with the arguments of a parameter callback."""
 
     most_memory = 16 << 20
 
     def __init__(self, folder: Path) -> None:
-        """Take the table with its defaults."""
+        """Import the table of parameters."""
         super().__init__(folder)
         from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS, check_all
 
@@ -30,7 +30,7 @@ class ParametersTarget(Target):
         return {parameter.name: parameter.default for parameter in self._table}
 
     def spoiled(self, case: dict[str, Any], chance: random.Random) -> dict[str, Any]:
-        """Give some parameters other values; a node has all of them, and no others."""
+        """Change the values of some parameters; the set of names stays the same."""
         case = dict(case)
         for _ in range(chance.choice((1, 1, 2, 5))):
             parameter = chance.choice(self._table)
@@ -56,7 +56,7 @@ class ParametersTarget(Target):
         return chance.choice(single)
 
     def feed(self, case: dict[str, Any]) -> object:
-        """Check them; what is accepted has the table's types and is accepted again."""
+        """Check the parameters; accepted values must have the table's types and be stable."""
         checked = self._check(case)
         types = {'bool': bool, 'int': int, 'float': float, 'string': str}
         for parameter in self._table:

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what an input may be spoiled with."""
+"""Base class of fuzzing targets, and mutations of inputs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from typing import Any, ClassVar
 
 from nav_monitor_ros.errors import NavMonitorError
 
-LARGEST_CASE = 6 << 20  # bytes, about; larger inputs are not spoiled further
+LARGEST_CASE = 6 << 20  # approximate bytes; larger inputs are not mutated further
 NUMBERS = (0, 1, 2, 3, 7, 63, 64, 127, 128, 255, 256, 4095, 65535, 65536, 1 << 24, (1 << 31) - 1,
            1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, (1 << 64) - 1)
 
 
 class Finding(Exception):
-    """Something that must not happen happened."""
+    """The target misbehaved."""
 
 
 class TooSlowError(BaseException):
-    """The input took too long; nothing may catch this on the way."""
+    """The input took too long; a BaseException, so that the target does not catch it."""
 
 
 class Target(ABC):
-    """Code that reads foreign data, with a way to make such data."""
+    """Code that reads untrusted data, and a generator of such data."""
 
-    most_memory: ClassVar[int]  # bytes that one input may cost
+    most_memory: ClassVar[int]  # largest memory use for one input, bytes
     errors: ClassVar[tuple[type[Exception], ...]] = (NavMonitorError,)
 
     def __init__(self, folder: Path) -> None:
         """Prepare valid inputs.
 
         Args:
-            folder: For files; the only one that may be opened.
+            folder: Folder for files; the only one in which the target may open files.
         """
         self.folder = folder
 
@@ -43,15 +43,15 @@ class Target(ABC):
 
     @abstractmethod
     def spoiled(self, case: Any, chance: random.Random) -> Any:
-        """Return an input with something wrong with it; ``case`` stays as it is."""
+        """Return a mutated copy of an input."""
 
     @abstractmethod
     def feed(self, case: Any) -> object:
-        """Use an input and check what comes out; what is returned tells outcomes apart."""
+        """Use an input and check the result; return a value that identifies the outcome."""
 
 
 def spoil_bytes(data: bytes, chance: random.Random, other: bytes) -> bytes:
-    """Flip, insert, drop, repeat or cut off bytes, or go on with those of another input."""
+    """Flip, insert, drop, repeat or truncate bytes, or continue with those of another input."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
         place = chance.randint(0, len(changed))
@@ -77,6 +77,6 @@ def spoil_bytes(data: bytes, chance: random.Random, other: bytes) -> bytes:
 
 
 def outcome_of(error: Exception) -> str:
-    """Return an error's text without what differs from input to input."""
+    """Return an error's text without the parts that depend on the input."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|/\S*|\d+(\.\d+)?(e[+-]?\d+)?|\[.*\]", '#', str(error))
     return f'{type(error).__name__}: {text[:80]}'

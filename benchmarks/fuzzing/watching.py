@@ -1,4 +1,4 @@
-"""What an input does besides: commands, files, memory and time."""
+"""Detection of an input's side effects: commands, files, memory and time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class _Watch:
-    """What the audit hook looks at; a hook cannot be removed."""
+    """State of the audit hook, which cannot be removed."""
 
     folders: tuple[str, ...] = ()
     seen: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ _FORBIDDEN = {
     'urllib.Request', 'os.remove', 'os.rename', 'os.chmod', 'shutil.rmtree', 'os.symlink',
 }
 _OPENING = {'open', 'sqlite3.connect', 'os.listdir', 'os.scandir'}
-# Code that is imported late, by Python itself.
+# Folders from which Python may import modules while an input is processed.
 _LIBRARIES = tuple(
     {str(Path(path).resolve()) for path in (*sysconfig.get_paths().values(), ROOT, *sys.path)}
     | {'/proc', '/sys', '/dev/shm', '/usr/lib', '/usr/local/lib'}
@@ -47,7 +47,7 @@ def _audit(event: str, arguments: tuple) -> None:
     if event in _FORBIDDEN:
         removes = event.startswith(('os.re', 'shutil.'))
         if removes and (_is_inside(arguments[0]) or not os.path.isabs(arguments[0])):
-            return  # a temporary folder is removed; what is relative lies in one that is open
+            return  # removal of a temporary folder, or of a path relative to an open folder
         _WATCH.seen.append(f'{event}{arguments!r}'[:300])
     elif event in _OPENING and not isinstance(arguments[0], int) and arguments[0] is not None:
         path = os.fsdecode(arguments[0])
@@ -63,15 +63,15 @@ def _is_inside(path: Any) -> bool:
     try:
         return os.path.realpath(os.fsdecode(path)).startswith(_WATCH.folders)
     except (TypeError, ValueError):
-        return True  # relative to a folder that is open
+        return True  # relative to an open folder
 
 
 @contextmanager
 def watched(*folders: str | Path) -> Iterator[None]:
-    """Note what is run and opened meanwhile, other than files in ``folders``.
+    """Watch for commands, connections, and files opened outside ``folders``.
 
     Raises:
-        Finding: Something was.
+        Finding: One of these happened.
     """
     if not _WATCH.installed:
         sys.addaudithook(_audit)
@@ -87,7 +87,7 @@ def watched(*folders: str | Path) -> Iterator[None]:
 
 
 def memory(name: str) -> int:
-    """Return a line of /proc/self/status in bytes, 0 where there is none."""
+    """Return a value of /proc/self/status in bytes; 0 if it is not available."""
     try:
         text = Path('/proc/self/status').read_text()
     except OSError:
@@ -98,14 +98,14 @@ def memory(name: str) -> int:
 
 @contextmanager
 def bounded_memory(most: int) -> Iterator[None]:
-    """Check that a block takes no more memory, in bytes.
+    """Check that a block uses at most ``most`` bytes of additional memory.
 
     Raises:
-        Finding: It takes more.
+        Finding: The block uses more.
     """
     before = memory('VmRSS')
     with suppress(OSError):
-        Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+        Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     yield
     grown = memory('VmHWM') - before
     if grown > most:
@@ -115,10 +115,10 @@ def bounded_memory(most: int) -> Iterator[None]:
 
 @contextmanager
 def bounded_time(seconds: float) -> Iterator[None]:
-    """End a block that takes longer, in seconds of the processor.
+    """End a block after a limit of CPU time, in seconds.
 
     Raises:
-        TooSlowError: It does.
+        TooSlowError: The block took longer.
     """
     def interrupt(_number: int, _frame: object) -> None:
         raise TooSlowError(f'it took more than {seconds:g} s')

@@ -1,4 +1,4 @@
-"""The bundles that ship with the package, and bundles by name or path."""
+"""The files that ship with the package, and bundles by name or path."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def find_bundle(bundle: str) -> Path:
             f'({", ".join(shipped) or "none is installed"})'
         )
     return folder
+
+
+def find_shared_file(name: str) -> Path | None:
+    """Return a file of the share folder, such as ``config/monitor.yaml``; None without it."""
+    return next((share / name for share in _share_folders() if (share / name).is_file()), None)
 
 
 def _share_folders() -> list[Path]:

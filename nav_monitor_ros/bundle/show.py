@@ -60,12 +60,12 @@ def show(bundle: Bundle, console: Console) -> None:
 
 
 def engines_table(bundle: Bundle) -> Table:
-    """Return the table of the backends for which the network was exported."""
+    """Return the table of the engines for which the network was exported."""
     table = Table(
-        title=f'Backends on the calibration images, compared with {bundle.reference}',
+        title=f'Engines on the calibration images, compared with {bundle.reference}',
         title_justify='left',
     )
-    table.add_column('backend', no_wrap=True)
+    table.add_column('engine', no_wrap=True)
     for heading in ('images', 'reclassified', 'flagged', 'largest change', 'calibration'):
         table.add_column(heading, overflow='fold')
     stored = bundle.stored

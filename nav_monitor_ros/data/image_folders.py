@@ -1,6 +1,6 @@
 """Image folders, by the rules of torchvision's ``ImageFolder``.
 
-If a folder has sub-folders with images, each sub-folder is a class with the images at any depth in
+If a folder has subfolders with images, each subfolder is a class with the images at any depth in
 it; otherwise the images in the folder itself are used, without labels. Links to folders are
 followed, each folder once. Other files, hidden files and images next to class folders are left out
 and counted.
@@ -34,7 +34,7 @@ _READ_ALREADY = 'links to folders that have already been read'
 
 
 def open_folder(folder: Path) -> ImageSource:
-    """Open a folder of images, labelled by its table if it has one, else by its sub-folders.
+    """Open a folder of images, labelled by its table if it has one, else by its subfolders.
 
     Raises:
         NavMonitorError: It holds no images, a folder cannot be read, a link is broken, a class name
@@ -123,7 +123,7 @@ class _LeftOut:
 
 
 def _entries(folder: str, left_out: _LeftOut) -> tuple[list[str], list[str]]:
-    """Return the images and sub-folders of a folder, each sorted by name.
+    """Return the images and subfolders of a folder, each sorted by name.
 
     Raises:
         NavMonitorError: It cannot be read, or an image is a broken link.
@@ -311,7 +311,7 @@ def _source(
     if not files:
         why = f'; {notes[0].partition("; ")[2]}' if notes else ''
         raise NavMonitorError(
-            f'{folder} holds no images; it needs one sub-folder per class, or images '
+            f'{folder} holds no images; it needs one subfolder per class, or images '
             f'({", ".join(sorted(IMAGE_SUFFIXES))}){why}'
         )
     return ImageSource(

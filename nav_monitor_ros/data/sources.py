@@ -3,7 +3,7 @@
 A source is specified as ``LOCATION[?key=value&...]``, see ``nav_monitor_ros.data.source_spec``.
 ``LOCATION`` is
 
-- a folder of images, with one sub-folder per class or without sub-folders; a ``labels.tsv`` in it
+- a folder of images, with one subfolder per class or without subfolders; a ``labels.tsv`` in it
   (file name, tab, class name or index) takes precedence, see
   ``nav_monitor_ros.data.image_folders``;
 - an ``.npz`` file with ``x`` and perhaps ``y``; ``split=train`` takes ``x_train`` and ``y_train``,

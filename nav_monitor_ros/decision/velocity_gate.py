@@ -19,9 +19,9 @@ class GateReason(str, Enum):
     GATE_LATE = 'gate_late'  # its loop was blocked: messages queued meanwhile are discarded
     COMMANDS_COME_BACK = 'commands_come_back'  # and the middleware cannot identify new ones
     ALERT_LIVELINESS_LOST = 'alert_liveliness_lost'  # a publisher of the alert died or hangs
+    NO_ALERT_YET = 'no_alert_yet'  # no alert was received since the start
     ALERT_DEADLINE_MISSED = 'alert_deadline_missed'  # no alert in time, by the middleware
     ALERT_SILENT = 'alert_silent'  # no alert in time, by the gate's own clock
-    NO_ALERT_YET = 'no_alert_yet'  # no alert was received since the start
     LATCHED = 'latched'  # the cause is gone, but the gate has not been reset
     PASSING = 'passing'
 

@@ -30,7 +30,7 @@ def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
         Values by name; each value has been checked on its own.
 
     Raises:
-        NavMonitorError: A value given at start has a wrong type or is out of range.
+        NavMonitorError: A value passed at start has a wrong type or is out of range.
     """
     values, given = {}, overrides_of(node)
     for parameter in table:
@@ -48,7 +48,7 @@ def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
 
 
 def overrides_of(node: Any) -> dict[str, Any]:
-    """Return the parameters that an rclpy node was given at start, by full name.
+    """Return the parameters passed to an rclpy node at start, by full name.
 
     rclpy has no public interface for them, and returns None for an empty list, which has no type
     in ROS.
@@ -68,7 +68,7 @@ def declare_all(node: Node) -> CameraValues:
     """Declare the node's parameters and the overrides of each camera, if there are several.
 
     Raises:
-        NavMonitorError: A value given at start is invalid.
+        NavMonitorError: A value passed at start is invalid.
     """
     common = check_all(declare(node, PARAMETERS))
     names = [name for name in common['cameras'] if name]
@@ -77,7 +77,7 @@ def declare_all(node: Node) -> CameraValues:
 
 
 def _declare_own(node: Node, camera: str) -> dict[str, Any]:
-    """Declare a camera's overrides; return those that were given."""
+    """Declare a camera's overrides; return those that were set at start."""
     given, overrides = {}, overrides_of(node)
     for parameter in OWN:
         full_name = f'{camera}.{parameter.name}'
@@ -110,7 +110,7 @@ def declare_own(node: Node, full_name: str, value: Any = None) -> None:
 
 
 def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
-    """Log a warning for each parameter given at start that has no effect.
+    """Log a warning for each parameter passed at start that has no effect.
 
     Args:
         node: Node; the parameters that it has declared are known.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PACKAGE = 'nav_monitor_ros'
 # Exit statuses for an unusable configuration, which a restart would not fix: that of the
-# executable, and that of ROS if RMW_IMPLEMENTATION names something that is not installed.
+# executable, and that of ROS if RMW_IMPLEMENTATION names a middleware that is not installed.
 UNUSABLE = (1, 102)
 OR_FILE = "; empty: the parameter file's value"
 # Other launch files, such as those of Nav2, use Python's spelling.
@@ -277,7 +277,7 @@ def existing(argument: str, value: str) -> str:
     """
     path = Path(value).expanduser()
     if not path.is_file():
-        raise RuntimeError(f'{argument}: there is no file {path}; give an existing one')
+        raise RuntimeError(f'{argument}: there is no file {path}; pass the path of an existing one')
     return str(path)
 
 

@@ -29,8 +29,8 @@ RELATED = (
 class RelatedParameters(_Base):
     """Mixin for an rclpy node that sets related parameters of one request together.
 
-    rclpy sets each parameter of a ``set_parameters`` request separately, so that of two consistent
-    values one may be refused and the other one accepted, whatever their order.
+    rclpy sets each parameter of a ``set_parameters`` request separately, so that it may refuse one
+    of two consistent values and accept the other one, whatever their order.
     """
 
     def set_parameters(

@@ -31,7 +31,7 @@ def unattended() -> dict[str, Any]:
     """Return arguments for publishers that do not report subscribers with an incompatible QoS.
 
     By default, rclpy listens for such subscribers in order to log a line, which the subscriber's
-    side logs, too. The executor checks each of these listeners at every event; with four cameras
-    they took half of its time.
+    process also logs. The executor checks each of these listeners at every event; with four
+    cameras they took half of its time.
     """
     return {'event_callbacks': PublisherEventCallbacks(use_default_callbacks=False)}

@@ -81,9 +81,9 @@ class CameraValues:
 def _require_same(name: str, before: Any, after: Any) -> None:
     if before != after:
         raise NavMonitorError(
-            f'parameter {name} is read when the node is configured, and stays {before!r} until '
-            'then: deactivate and clean up the node, set the parameter, and configure the node '
-            'again'
+            f'parameter {name} is read in the configure transition, and stays {before!r} until '
+            'the next one: deactivate and clean up the node, set the parameter, and configure the '
+            'node again'
         )
 
 

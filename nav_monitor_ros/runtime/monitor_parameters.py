@@ -33,8 +33,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'torch_threads', 'int', 0,
-        'Threads of the network on the CPU, for every backend. 0: forward passes are timed when '
-        'the node is configured; all cores are used if that is at least 1.5 times as fast as one '
+        'Threads of the network on the CPU, for every backend. 0: forward passes are timed in '
+        'the configure transition; all cores are used if that is at least 1.5 times as fast as one '
         'thread, and one thread otherwise.',
         low=0, high=256, at_configure=True,
     ),
@@ -74,8 +74,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'camera_rate', 'float', 60.0,
-        'With several cameras, maximum number of images per second that are judged of each camera, '
-        "always the newest, so that a flooding camera does not use up the others' time.",
+        'With several cameras, maximum number of images per second that are judged for each '
+        'camera, always the newest, so that a camera that publishes too fast does not use up the '
+        'time of the others.',
         low=10.0, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(
@@ -172,7 +173,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         'Standard deviation of each colour channel (of 255 levels) below which an image is blank '
         '(`bad_image`), as with a covered lens; images that are almost entirely white are refused, '
         'too. 0: every image is judged.',
-        low=0.0, high=255.0, unit='gray levels', per_camera=True,
+        low=0.0, high=255.0, unit='grey levels', per_camera=True,
     ),
     Parameter(
         'drift_window', 'float', 600.0,
@@ -246,8 +247,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'activation_scale', 'string', 'training',
-        'Range of the colours: `training` is the range of the layer in training, the same for '
-        'every frame; `image` is the range of each image.',
+        'Range of the colours: `training` is the range of the layer in training (1st to 99th '
+        'percentile), the same for every frame; `image` is the range of each image.',
         choices=('training', 'image'),
     ),
 )

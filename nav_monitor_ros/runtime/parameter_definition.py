@@ -22,7 +22,7 @@ class Parameter:
     high: float | None = None  # largest value allowed
     choices: tuple[str, ...] = ()
     read_only: bool = False  # can be set at start only
-    at_configure: bool = False  # read when the node is configured; changes are refused afterwards
+    at_configure: bool = False  # read in the configure transition; changes are refused afterwards
     unit: str = ''
     numbers_too: bool = False  # whether a string may be given as an integer
     per_camera: bool = False  # whether each of several cameras can override the value
@@ -30,7 +30,7 @@ class Parameter:
     @property
     def text(self) -> str:
         """Description, with a note if the parameter is read only at configuration."""
-        read = ' Read when the node is configured.' if self.at_configure else ''
+        read = ' Read in the configure transition.' if self.at_configure else ''
         return f'{self.description}{read}'
 
     @property

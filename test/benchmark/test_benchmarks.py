@@ -238,9 +238,9 @@ def test_a_process_that_never_answers_is_told_as_such(tmp_path, monkeypatch):
         np.zeros((1, 2, 2, 3), np.uint8), log=tmp_path / 'log',
     )
     try:
-        with pytest.raises(NavMonitorError, match='hardly an answer'):
+        with pytest.raises(NavMonitorError, match='almost no replies'):
             link.fastest(seconds=0.1, first=20.0)
-        with pytest.raises(NavMonitorError, match=r'waited .* it said nothing'):
+        with pytest.raises(NavMonitorError, match=r'waited .* it printed nothing'):
             link.wait_ready(0.3)
     finally:
         link.close()

@@ -1,4 +1,4 @@
-"""Reading, changing and spoiling a bundle's files."""
+"""Functions that read, change and damage a bundle's files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write(folder, described):
 
 
 def sign(folder):
-    """Write the hashes of the files as they are now."""
+    """Update the hashes in the description to those of the current files."""
     described = read(folder)
     for name in FILES:
         described['files'][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
@@ -31,7 +31,7 @@ def sign(folder):
 
 
 def refused(folder):
-    """Return the one line with which loading a bundle or building its network is refused."""
+    """Return the one-line error of loading a bundle or building its network."""
     with pytest.raises(NavMonitorError) as caught:
         load_network(load_bundle(folder), device='cpu', trusted_packages=['tiny'])
     assert '\n' not in str(caught.value)

@@ -19,6 +19,8 @@ from nav_monitor_ros.perception.network.specification import NetworkSpec
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 
+pytestmark = pytest.mark.once
+
 LFS = b'version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5\n' % (b'0' * 64)
 TORCH_FILES = (
     'bundle.yaml', 'model.safetensors', 'monitor.safetensors', 'MODEL_CARD.md', 'classes.txt',

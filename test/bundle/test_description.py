@@ -17,6 +17,8 @@ from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.errors import NavMonitorError
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     'text',

@@ -1,4 +1,4 @@
-"""Runs ``nav_monitor`` as a process and looks at how it ended."""
+"""Functions that run ``nav_monitor`` as a process and check its result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def environment():
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended."""
+    """Result of a process."""
 
     status: int
     out: str
@@ -31,7 +31,7 @@ class Ended:
 
 
 def run_cold(*arguments, cwd=ROOT):
-    """Run ``nav_monitor`` as a person does."""
+    """Run ``nav_monitor`` as a user does."""
     done = subprocess.run(
         [sys.executable, '-m', 'nav_monitor_ros.cli.command', *map(str, arguments)], cwd=cwd,
         env=environment(), capture_output=True, text=True, check=False, timeout=300,
@@ -47,13 +47,13 @@ FIT = {
 
 
 def fit_arguments(**changes):
-    """Return the arguments of a fit that works, with some options changed."""
+    """Return the arguments of a valid fit, with some options changed."""
     options = {**FIT, **{f'--{name.replace("_", "-")}': value for name, value in changes.items()}}
     return ['fit', *(part for pair in options.items() if pair[1] is not None for part in pair)]
 
 
 def refused(ended, command):
-    """Return the one line with which a command that ended with status 2 was refused."""
+    """Return the one-line error of a command that exited with status 2."""
     assert ended.status == 2, ended
     assert ended.out == ''
     assert ended.err.endswith('\n') and ended.err.count('\n') == 1, ended.err
@@ -61,7 +61,7 @@ def refused(ended, command):
     return ended.err.strip()
 
 
-# One process for all commands: importing takes longer than refusing.
+# One process runs all commands, because importing takes longer than refusing them.
 MANY = """
 import json, sys
 from nav_monitor_ros.cli import main
@@ -71,7 +71,7 @@ for arguments in json.load(sys.stdin):
 
 
 def refusals(desk, commands, lacking=()):
-    """Return the line of each command, which must be one, with the status 2."""
+    """Return the one-line error of each command, which must exit with status 2."""
     done = subprocess.run(
         [*lacking, sys.executable, '-c', MANY], cwd=desk, env=environment(), text=True,
         input=json.dumps(commands), capture_output=True, check=False, timeout=120)

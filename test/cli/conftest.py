@@ -1,4 +1,4 @@
-"""A folder with what a person has, a bundle fitted there, and a quick way to run commands."""
+"""Fixtures: a user's folder, a bundle fitted in it, and a quick way to run commands."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from command_line import ROOT, Ended, environment, fit_arguments, run_cold
 from safetensors.torch import save_file
 
-# Imports what the commands import, then forks one process for each command: importing torch takes
-# seconds, as does tidying up after it, and there are many commands.
+# Imports the modules of all commands once, then forks one process per command: importing torch and
+# shutting it down take seconds, and there are many commands.
 STARTER = """
 import gc, json, os, runpy, sys, traceback
 import nav_monitor_ros.bundle.networks, nav_monitor_ros.bundle.saving
@@ -47,7 +47,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope='session')
 def run(tmp_path_factory):
-    """Return a function that runs ``nav_monitor`` as a process of its own, quickly."""
+    """Return a function that quickly runs ``nav_monitor`` in a separate process."""
     folder = tmp_path_factory.mktemp('output')
     starter = subprocess.Popen(
         [sys.executable, '-c', STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -71,7 +71,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def desk(tmp_path_factory):
-    """Return a folder with weights and images as a person has them."""
+    """Return a folder with weights and images like a user's."""
     folder = tmp_path_factory.mktemp('desk')
     for number, (image, label) in enumerate(zip(*tiny.images(1, 120), strict=True)):
         path = folder / 'train' / tiny.CLASSES[label] / f'{number}.png'
@@ -96,5 +96,5 @@ def desk(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def fitted(desk):
-    """Return how a cold fit ended."""
+    """Return the result of a fit in a new interpreter."""
     return run_cold(*fit_arguments(), cwd=desk)

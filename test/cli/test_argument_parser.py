@@ -10,6 +10,8 @@ from nav_monitor_ros.cli.argument_parser import ArgumentParser
 from nav_monitor_ros.cli.main import main, make_parser
 from nav_monitor_ros.errors import did_you_mean
 
+pytestmark = pytest.mark.once
+
 
 def refused(capsys, *arguments):
     """Return the line with which the parser refuses arguments."""

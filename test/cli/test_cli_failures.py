@@ -17,6 +17,9 @@ from safetensors.torch import save_file
 from nav_monitor_ros.cli.main import main
 
 pytest.importorskip('rosbags')
+
+pytestmark = pytest.mark.once
+
 # A disk that takes no more than so many bytes of a file: its errors are those of a full one.
 LIMITED = """
 import json, resource, signal, sys

@@ -9,6 +9,8 @@ from command_line import fit_arguments, refusals, refused, run_cold
 
 from nav_monitor_ros.views.activation_maps import MAX_WIDTH, MIN_WIDTH
 
+pytestmark = pytest.mark.once
+
 FIT_TINY = ['fit', '--model', 'tiny:Bars', '--size', '12x12', '--calibration', 'held_out.npz',
             '--device', 'cpu']
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from command_line import ROOT, environment
 
+pytestmark = pytest.mark.once
+
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
 

@@ -14,7 +14,7 @@ def gate(**rules) -> VelocityGate:
 
 
 def open_gate(now: float = 0.0, **rules) -> VelocityGate:
-    """Return a gate that passes at ``now``."""
+    """Return a gate that passes commands at ``now``."""
     opened = gate(**rules)
     opened.alert_received(False, now)
     if opened.rules.latch:

@@ -1,4 +1,4 @@
-"""Made-up evaluations, and what a browser would see of their page."""
+"""Synthetic evaluations, and a parser for their page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INSIDE = 'digits: test'
 
 
 class Page(HTMLParser):
-    """What a browser would see of a page; refuses elements that are not closed in order."""
+    """Parsed page; parsing fails if elements are not closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -56,7 +56,7 @@ def pictures(source, count, shape=(28, 28)):
 
 
 def made_up(*, images=400, outside=('triangles', 'photographs'), ours=8, peers=3):
-    """Return data as an evaluation makes it: better scores first, p-values for ours only."""
+    """Return the data of an evaluation: better scores first, p-values only for this package's."""
     rng = np.random.default_rng(0)
     own = ['fused', *(f'score {n}' for n in range(1, ours))]
     names = [*own, *(f'pytorch-ood {n}' for n in range(peers))]

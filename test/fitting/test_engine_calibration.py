@@ -23,6 +23,8 @@ from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FitOptions
 from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
 
+pytestmark = pytest.mark.once
+
 OPTIONS = FitOptions(
     name='tiny', false_alarm_rate=0.05, class_names=tiny.CLASSES,
     scores={'pattern': {}, 'energy': {}, 'gaussian': {}}, fuse=('pattern', 'energy', 'gaussian'),

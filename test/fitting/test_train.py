@@ -17,6 +17,8 @@ from nav_monitor_ros.fitting.decoys import decoys
 from nav_monitor_ros.fitting.train import TASKS, TRAFFIC_SIGNS, train
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 
+pytestmark = pytest.mark.once
+
 # Training on so few images takes a fraction of a second.
 BLANK = np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Small networks whose gradients are known, as the gradient views look into them."""
+"""Small networks with known gradients, as subjects of the gradient views."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from nav_monitor_ros.views.gradients.panels import (
 
 GREY = (128, 128, 128)
 BLUE, VERMILLION = (0, 114, 178), (213, 94, 0)
-PANEL = slice(76, 76 + SIDE), slice(14 + SIDE + 14, 14 + SIDE + 14 + SIDE)  # the second one
+PANEL = slice(76, 76 + SIDE), slice(14 + SIDE + 14, 14 + SIDE + 14 + SIDE)  # second panel
 
 
 def subject(network=None, preprocess=tiny.PREPROCESS, names=tiny.CLASSES):
-    """Return a network as the commands look into it."""
+    """Return a network as a subject of the gradient commands."""
     made = tiny.network() if network is None else network
     viewed = Viewed('tiny', Classifier(made, preprocess), tuple(names), None)
     return Subject.of(viewed, lambda: made)
@@ -33,7 +33,7 @@ def gray_subject(network, side):
 
 
 class HalfBlind(nn.Module):
-    """Looks at the left half of a gray image only."""
+    """Network that uses only the left half of a gray image."""
 
     def __init__(self, side=12):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A recorded drive, and a quick way to replay bags by a tiny monitor."""
+"""Fixtures: a recorded drive, and a quick way to replay bags with a tiny monitor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nav_monitor_ros.cli.main import main
 
 @pytest.fixture(scope='session')
 def judge(tiny_folder):
-    """Return a function that replays a bag by the tiny monitor and returns the exit status."""
+    """Return a function that replays a bag with the tiny monitor and returns the exit status."""
 
     def run(bag, *more):
         return main(['replay', str(bag), '--bundle', str(tiny_folder), '--trust', 'tiny',
@@ -22,13 +22,13 @@ def judge(tiny_folder):
 
 @pytest.fixture(scope='session')
 def recording(tmp_path_factory):
-    """Return a bag of one camera that no test may change."""
+    """Return a bag of one camera, which tests must not change."""
     return write_images(tmp_path_factory.mktemp('bags') / 'drive', {FRONT: drive()})
 
 
 @pytest.fixture(scope='session')
 def judged(judge, recording, tmp_path_factory):
-    """Return the folder with everything that a replay writes."""
+    """Return the folder with all outputs of a replay."""
     folder = tmp_path_factory.mktemp('judged')
     assert judge(recording, '--output', folder / 'bag', '--csv', folder / 'table.csv',
                  '--html', folder / 'page.html', '--overlay') == 0

@@ -1,4 +1,4 @@
-"""Replays for tests: pictures of a drive, and what a replay has written of them."""
+"""Pictures of a drive, and functions to read the outputs of its replay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FRONT, REAR = '/front/image', '/rear/image'
 
 
 def drive(seed=7, count=40, strange=range(15, 28)):
-    """Return pictures of a drive that leaves the known world for a while."""
+    """Return pictures of a drive that are temporarily out-of-distribution."""
     pictures, others = tiny.images(seed, count)[0], tiny.strange(seed, count)
     return [others[n] if n in strange else pictures[n] for n in range(count)]
 
@@ -21,7 +21,7 @@ def rows_of(path):
 
 
 def messages_of(bag):
-    """Return the messages of a bag as rosbags reads it: topic -> [(time, message)...]."""
+    """Return the messages of a bag, read by rosbags: topic -> [(time, message)...]."""
     from rosbags.highlevel import AnyReader
 
     found = {}
@@ -38,7 +38,7 @@ def table_of(judge, bag, path, *more):
 
 
 def refused(capsys, status):
-    """Assert that a command ended as on bad input; return its one line."""
+    """Assert that a command ended as for invalid input; return its one-line error."""
     assert status == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith('nav_monitor replay: ') and '\n' not in said

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Iterator[Graph]:
-    """Return processes with a ROS domain of their own, ended after the test."""
+    """Return processes in an exclusive ROS domain, which are stopped after the test."""
     from ros_harness import Graph
 
     graph = Graph(tmp_path)

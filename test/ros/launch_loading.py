@@ -1,4 +1,4 @@
-"""Loads launch files as modules, over stand-ins where there is no launch system."""
+"""Functions that load launch files as modules, with stubs if there is no launch system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[2] / 'launch'
 
 
 class _Typed(NamedTuple):
-    """Stands in for launch_ros' ParameterValue where there is no launch."""
+    """Stub of launch_ros' ParameterValue."""
 
     given: object
     value_type: type
@@ -24,14 +24,14 @@ class _Typed(NamedTuple):
 
 
 class _Action:
-    """Stands in for every other name that the launch file imports."""
+    """Stub of all other names that the launch files import."""
 
     def __init__(self, *positional, **named):
         self.positional, self.named = positional, named
 
 
 def _stand_ins() -> dict[str, types.ModuleType]:
-    """Return modules in place of launch and launch_ros, which no package index has."""
+    """Return stubs of launch and launch_ros, which are not on any package index."""
     names = {
         'launch': ('LaunchContext', 'LaunchDescription', 'LaunchDescriptionEntity'),
         'launch.actions': (
@@ -56,9 +56,9 @@ def _stand_ins() -> dict[str, types.ModuleType]:
 
 
 def load_launch_file(name, monkeypatch):
-    """Return ``NAME.launch.py`` as a module, over the real launch where there is one."""
+    """Return ``NAME.launch.py`` as a module, with the real launch system if there is one."""
     pytest.importorskip('ament_index_python')
-    # Where they stand in already, launch_ros is a module without a place.
+    # If the stubs are already installed, find_spec would fail, since they have no spec.
     if 'launch_ros' not in sys.modules and importlib.util.find_spec('launch_ros') is None:
         for module_name, module in _stand_ins().items():
             monkeypatch.setitem(sys.modules, module_name, module)
@@ -66,7 +66,7 @@ def load_launch_file(name, monkeypatch):
         'launch_file', FOLDER / f'{name}.launch.py'
     )
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)  # not in sys.modules, as launch does it
+    spec.loader.exec_module(module)  # not added to sys.modules, as in launch
     return module
 
 

@@ -56,7 +56,7 @@ def test_a_stale_stamp_is_told_what_is_wrong_with_the_clock(graph, tmp_path):
     graph.node.create_timer(0.02, tick)
     # Before its first message the clock stands at zero.
     said = detail("s behind the node's clock; use_sim_time is set, so the clock is /clock")
-    assert re.search(r'360\d\.\d s behind', said) and 'have the images stamped by it' in said
+    assert re.search(r'360\d\.\d s behind', said) and 'stamp the images with it' in said
     ahead = 0
     graph.wait_trusted(START)
 

@@ -188,7 +188,7 @@ def test_parameters_of_the_node_itself_are_not_deleted(graph):
     assert not result.successful and 'read-only' in result.reason
 
 
-# What is read when the node is configured.
+# What is read in the configure transition.
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_what_was_read_when_configuring_stays_while_it_is_in_force(graph, name, 
     for result in (set_all(graph, [(name, value)]), *set_each(graph, [(name, value)])):
         assert not result.successful
         assert result.reason.startswith(
-            f'parameter {name} is read when the node is configured, and stays {before!r}'
+            f'parameter {name} is read in the configure transition, and stays {before!r}'
         )
     assert get(graph, name) == [before]
     assert set_all(graph, [(name, before), ('exit_count', 4)]).successful  # as it is

@@ -19,7 +19,7 @@ from nav_monitor_ros.ros.process.spinning import MOST_FAILURES, Failures, spin_u
 pytestmark = pytest.mark.ros
 
 START = 60.0  # seconds that a process may take on a busy machine
-SAID = 'ROS could not take a message or request, which is dropped: ValueError'
+SAID = 'ROS dropped a message or request that it could not handle: ValueError'
 ARGUMENTS = {
     'safety_stop': (),
     'camera': ('-p', 'source:=sample:digits'),

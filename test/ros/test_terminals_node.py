@@ -68,7 +68,7 @@ def test_a_name_beyond_ascii_that_is_not_there_is_said_in_one_line(
 def test_an_argument_that_is_no_text_is_refused(graph):
     process = graph.start('monitor', '-p', 'bundle:=/nowhere/\udcff')
     assert process.wait(START) == 1
-    assert 'is no UTF-8 text' in process.log.read_text(encoding='utf-8')
+    assert 'is not UTF-8 text' in process.log.read_text(encoding='utf-8')
 
 
 def test_a_copy_of_a_shipped_bundle_in_such_a_folder_is_loaded(graph, tmp_path):

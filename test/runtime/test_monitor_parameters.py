@@ -19,6 +19,8 @@ from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 from nav_monitor_ros.runtime.parameter_definition import Parameter, markdown_table, yaml_file
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}
 ALL = [*PARAMETERS, *CAMERA_PARAMETERS, *SAFETY_STOP_PARAMETERS]

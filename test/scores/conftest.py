@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture
 def detectors():
-    """Return the detectors of pytorch-ood, which is optional."""
+    """Return the detectors of pytorch-ood, an optional dependency."""
     return pytest.importorskip('pytorch_ood.detector')

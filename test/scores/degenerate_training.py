@@ -26,7 +26,7 @@ def replace_features(training, features):
 
 
 def degenerate(what):
-    """Return training images, labels and head of one kind of poor training."""
+    """Return training images, labels and head for one kind of poor training data."""
     classes, width = 4, 20
     if what == 'a network of one class':
         return make_data(0, 40, classes=1, width=width)
@@ -71,7 +71,7 @@ def degenerate(what):
 
 
 def any_frames(training, head):
-    """Return frames near training and far from it, each predicted once as each class."""
+    """Return frames near and far from the training data, each predicted once as each class."""
     classes, width = head.weight.shape
     rng = np.random.default_rng(1)
     features = np.concatenate([

@@ -1,4 +1,4 @@
-"""Parts of the formulas that several scores share, in double precision, one image at a time."""
+"""Parts of formulas shared by several scores, in double precision, one image at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def double(array):
 
 
 def correct_features(training, labels, label):
-    """Return the features of the correctly classified images of a class."""
+    """Return the features of a class's correctly classified images."""
     return double(training.features[(training.predicted == labels) & (labels == label)])
 
 
@@ -42,7 +42,7 @@ def head_logits(head, entering):
 
 
 def gaussians(training, labels, classes=CLASSES, floor=0.01):
-    """Return mean and variance of each class; those of all correct images where it has none."""
+    """Return mean and variance of each class; if undefined, those of all correct images."""
     correct = double(training.features[training.predicted == labels])
     mean = np.tile(correct.mean(axis=0), (classes, 1))
     variance = np.tile(correct.var(axis=0), (classes, 1))
@@ -56,7 +56,7 @@ def gaussians(training, labels, classes=CLASSES, floor=0.01):
 
 
 def class_distances(training, labels, test, shrinkage):
-    """Return squared distances to each class by scikit-learn, (C, N)."""
+    """Return squared distances to each class, computed by scikit-learn, (C, N)."""
     features, means = double(training.features), {}
     for label in np.unique(labels):
         means[label] = features[labels == label].mean(axis=0)
@@ -80,7 +80,7 @@ def shaped_energy(head, test, percentile, prune):
 
 
 def assert_equals(name, formula, *, rectified, atol=1e-5, **options):
-    """Check a score with its default options, or those given, against its formula."""
+    """Check a score against its formula, with its default or the given options."""
     training, labels, head = make_data(0, 300, rectified=rectified)
     test, _, _ = make_data(1, 80, rectified=rectified)
     test.features[40:] *= 1.7  # beyond the training features
@@ -91,7 +91,7 @@ def assert_equals(name, formula, *, rectified, atol=1e-5, **options):
 
 
 def assert_options_enter(name, formula, options, *, atol=1e-5):
-    """Check that options other than the defaults change a score as the formula says."""
+    """Check that non-default options change a score according to its formula."""
     training, labels, head = make_data(2, 300)
     test, _, _ = make_data(3, 80)
     expected = formula(training, labels, test, head, **options)
@@ -102,7 +102,7 @@ def assert_options_enter(name, formula, options, *, atol=1e-5):
 
 
 def assert_relu_may_precede_the_head(name, **options):
-    """Check that a ReLU that the head applies counts as one that the layer applies."""
+    """Check that a ReLU in the head is equivalent to a ReLU in the layer."""
     before, labels, rectified = make_data(5, 200, rectified=True)
     plain = Head(rectified.weight, rectified.bias)
     behind = Activations(before.logits, np.maximum(before.features, 0))
@@ -112,7 +112,7 @@ def assert_relu_may_precede_the_head(name, **options):
 
 
 def assert_refuses_bare_network(name):
-    """Check the refusal of a network with logits and features alone, of which no head is known."""
+    """Check the refusal of a network with only logits and features and an unknown head."""
     training, labels, _ = make_data(0, 40)
     bare = Activations(training.logits, training.features)
     score = make_score(name, {}, classes=CLASSES, width=WIDTH, head=None)
@@ -121,7 +121,7 @@ def assert_refuses_bare_network(name):
 
 
 def assert_refuses_foreign_tensors(name):
-    """Check that a score refuses the arrays of another network, and missing ones."""
+    """Check that a score refuses the arrays of another network and missing arrays."""
     training, labels, head = make_data(0, 100, classes=4, width=70)
     tensors = fitted(name, training, labels, head).tensors()
     other = make_score(name, {}, classes=4, width=70 + 64, head=None)
@@ -132,11 +132,11 @@ def assert_refuses_foreign_tensors(name):
 
 
 def assert_class_without_images_is_left_out(name, formula):
-    """Check that a score measures no distance to a class of which there is no image."""
+    """Check that a score ignores a class without images."""
     training, labels, head = make_data(18, 200)
     training, labels = pick(training, labels, labels != 2)
     test = make_data(19, 30)[0]
-    # The mean of all images, which need not be near any class.
+    # The mean of all images is not necessarily near any class.
     test.features[0] = training.features.mean(axis=0)
     expected = formula(training, labels, test, head)
     found = fitted(name, training, labels, head).score(test)
@@ -144,7 +144,7 @@ def assert_class_without_images_is_left_out(name, formula):
 
 
 def assert_class_without_variance_has_that_of_all(name, formula, count):
-    """Check a class of which ``count`` images, too few for a variance, are correctly classified."""
+    """Check a class with ``count`` correctly classified images, too few for a variance."""
     training, labels, head = make_data(18, 200)
     rows = np.flatnonzero((training.predicted == 2) & (labels == 2))
     labels[rows[count:]] = 0

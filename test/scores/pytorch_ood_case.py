@@ -1,4 +1,4 @@
-"""A linear classifier for pytorch-ood and for the scores: the same head and the same images."""
+"""Linear classifier for pytorch-ood and for the scores, with the same head and images."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def assert_equals_feature_map_detector(name, make_detector, *, rectified):
     """Check a score against a detector that changes the feature maps before the head.
 
     Args:
-        name: The score.
-        make_detector: From a function of the maps, which returns logits, to the detector.
+        name: Name of the score.
+        make_detector: Function that creates the detector from a function of the maps that returns
+            logits.
         rectified: Whether the head applies a ReLU.
     """
     c = make_case(rectified=rectified)

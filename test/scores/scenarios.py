@@ -30,14 +30,14 @@ every_score = pytest.mark.parametrize(
     CASES,
     ids=[name + ''.join(f'-{key}' for key in o if name not in NEEDED) for name, o in CASES],
 )
-# Fitted by adding floating-point numbers up, so that their order shows in the last digits. All
-# other scores keep counts, patterns, extremes, images or nothing, and are equal bit for bit.
+# Fitted by sums of floating-point numbers, whose order affects the last digits. All other scores
+# store counts, patterns, extremes, images or nothing, and must be equal bit for bit.
 SUMS = {
     'gaussian', 'window_kl', 'mahalanobis', 'relative_mahalanobis', 'channel_means', 'vim', 'she',
     'fdbd', 'box',
 }
 EXACT_PARTS = {'box': {'low', 'high', 'lonely'}}
-# A matrix product adds in another order for one row than for many.
+# The order of the sums in a matrix product depends on the number of rows.
 PRODUCTS = {
     'channel_means', 'knn', 'mahalanobis', 'relative_mahalanobis', 'react', 'ash', 'scale', 'vim',
 }
@@ -46,9 +46,9 @@ quick = settings(max_examples=20, deadline=None)
 
 @dataclass(frozen=True)
 class Scenario:
-    """A linear classifier, training images of which some are misclassified, and test images."""
+    """Linear classifier, training images, some of them misclassified, and test images."""
 
-    recipe: tuple  # what ``make_scenario`` took
+    recipe: tuple  # arguments of ``make_scenario``
     head: Head = field(repr=False)
     training: Activations = field(repr=False)
     labels: np.ndarray = field(repr=False)
@@ -56,7 +56,7 @@ class Scenario:
 
     @property
     def sample(self) -> int:
-        """The first so many training images are those that ``prepare`` sees."""
+        """Number of training images, from the first one, that are passed to ``prepare``."""
         return max(4, len(self.training) // 2)
 
     @property
@@ -101,7 +101,7 @@ def make_scenario(seed, classes, width, images, tests, kind, wrong, repeated):
     if repeated:
         features = features[rng.integers(0, max(2, images // 4), images)]
         features[2:7] = draw(5)
-    # In every scenario some neuron changes, and some class has two images that differ.
+    # In every scenario, some neuron varies and some class has two different images.
     features[0] = features.min(axis=0) - (kind in ('signed', 'rectified'))
     features[1] = features.max(axis=0) + 1
     training = activations(features)
@@ -114,7 +114,7 @@ def make_scenario(seed, classes, width, images, tests, kind, wrong, repeated):
 
 
 def frozen(activations):
-    """Return the same; no score may write into what it is given."""
+    """Make the arrays read-only, because scores must not modify their arguments."""
     for array in (activations.logits, activations.features, *activations.means.values(),
                   activations.samples, activations.background):
         array.setflags(write=False)
@@ -123,7 +123,7 @@ def frozen(activations):
 
 @st.composite
 def scenarios(draw, name):
-    # ViM's subspace is arbitrary where there are fewer images than it has dimensions.
+    # ViM's subspace is arbitrary if there are fewer images than dimensions.
     images = draw(st.integers(8, 60))
     widest = max(3, images // 3) if name == 'vim' else 70
     kinds = ['relu', 'pooled', 'rectified']
@@ -133,7 +133,7 @@ def scenarios(draw, name):
         width=draw(st.integers(3, widest)),
         images=images,
         tests=draw(st.integers(1, 12)),
-        # Defined for non-negative features only.
+        # ASH and SCALE are defined only for non-negative features.
         kind=draw(st.sampled_from(kinds if name in ('ash', 'scale') else [*kinds, 'signed'])),
         wrong=draw(st.sampled_from([0.0, 0.3, 1.0])),
         repeated=name != 'vim' and draw(st.booleans()),
@@ -157,7 +157,7 @@ def fitted(name, options, scenario):
 
 
 def streamed(start, scenario, rows):
-    """Return a copy of a prepared score that has seen these training images."""
+    """Return a copy of a prepared score, updated with the given training images."""
     score = copy.deepcopy(start)
     score.update(scenario.training[rows], scenario.labels[rows])
     return score
@@ -185,14 +185,14 @@ def bits_of(score):
 
 
 def assert_equal_fit(score, other, test, *, exact):
-    """Check tensors and scores: bit for bit, or up to the rounding of sums."""
+    """Check tensors and scores, bit for bit or up to the rounding of sums."""
     ours, theirs = score.tensors(), other.tensors()
     assert ours.keys() == theirs.keys()
     for key, array in ours.items():
         assert (array.dtype, array.shape) == (theirs[key].dtype, theirs[key].shape)
         if exact or array.dtype.kind in 'iu' or key in EXACT_PARTS.get(score.name, ()):
             np.testing.assert_array_equal(array, theirs[key], err_msg=key)
-        elif key == 'residual':  # the space counts, not which vectors span it
+        elif key == 'residual':  # compares the spanned spaces instead of the vectors
             np.testing.assert_allclose(
                 array @ array.T, theirs[key] @ theirs[key].T, atol=1e-6, err_msg=key
             )
@@ -213,7 +213,7 @@ def assert_close(score, test, ours, theirs):
     """Check scores up to rounding in single precision."""
     assert np.shape(ours) == np.shape(theirs)
     ours, theirs = np.asarray(ours), np.asarray(theirs)
-    if score.name == 'knn':  # the root of what is left of a difference
+    if score.name == 'knn':  # the square root amplifies the rounding of small differences
         ours, theirs = ours**2, theirs**2
     size = max(1.0, np.abs(theirs).max(initial=0))
     if score.name == 'relative_mahalanobis':  # the difference of two large numbers

@@ -1,4 +1,4 @@
-"""Training data of a linear classifier, and scores that are fitted to it."""
+"""Training data of a linear classifier, and scores fitted to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from nav_monitor_ros.scores.registry import make_score
 
 CLASSES, WIDTH, PASSES = 3, 12, 6
 LAYERS = ['stem', 'body']
-NEEDED = {'channel_means': {'layers': LAYERS}}  # options that a score cannot do without
-WITH_HEAD = ['vim', 'fdbd', 'react', 'ash', 'scale']  # need what enters the head
+NEEDED = {'channel_means': {'layers': LAYERS}}  # required options of scores
+WITH_HEAD = ['vim', 'fdbd', 'react', 'ash', 'scale']  # scores that need the head's input
 
 
 def make_head(classes=CLASSES, width=WIDTH, *, rectified=False):
@@ -20,7 +20,7 @@ def make_head(classes=CLASSES, width=WIDTH, *, rectified=False):
 
 
 def activate(head, features, rng, logits=None):
-    """Return everything that a score may need, for a network with this head."""
+    """Return activations with all arrays that scores may need, for a network with this head."""
     features = np.asarray(features, np.float32)
     logits = head.logits(head.entering(features)) if logits is None else logits
     count = len(features)
@@ -39,7 +39,7 @@ def activate(head, features, rng, logits=None):
 
 
 def make_data(seed, n, *, classes=CLASSES, width=WIDTH, rectified=False):
-    """Return n images, about 1 in 5 of them misclassified, their labels and the head."""
+    """Return n images (about one in five misclassified), their labels and the head."""
     rng = np.random.default_rng(seed)
     head = make_head(classes, width, rectified=rectified)
     features = rng.normal(size=(n, width)) * np.linspace(0.5, 2, width)

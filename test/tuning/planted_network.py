@@ -1,4 +1,4 @@
-"""A network with units whose selectivity is known, and recordings of it."""
+"""Network with units of known selectivity, and recordings of it."""
 
 
 import numpy as np
@@ -23,7 +23,7 @@ PLANTED, UNIFORM, DEAD, SILENCED = range(4)  # units of the planted network's pe
 
 
 class Planted(nn.Module):
-    """Reads the class from the first pixel, and noise from the second."""
+    """Network that reads the class from the first pixel, and noise from the second."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Alerts, verdicts and images that pictures are drawn of."""
+"""Alerts, verdicts and images for tests of the drawn pictures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ OOD = Alert(True, State.OOD, Reason.OOD, 'unlike the training images')
 STALE = Alert(True, State.INVALID, Reason.STALE_IMAGE, 'no image for 1.4 s')
 BANNER = 64  # rows at 640 columns
 LEGEND = 64  # rows at 640 columns
-STRANGE_FLOATS = st.floats(width=32)  # NaN and infinities among them
+STRANGE_FLOATS = st.floats(width=32)  # including NaN and infinities
 
 
 def explanation(size: int, *, on: tuple[int, ...] = (), off: tuple[int, ...] = ()) -> Explanation:
-    """Return alternating bits, of which some turned on and some off against expectation."""
+    """Return an explanation of alternating bits, some of them unexpectedly on or off."""
     nearest = np.arange(size) % 2 == 0
     pattern = nearest.copy()
     nearest[list(on)], pattern[list(on)] = False, True

@@ -131,7 +131,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
     if max(found.mean) > white * (1 + 1e-6):
         raise NavMonitorError(
             f'the mean {max(found.mean):g} is above white: pixels times scale are 0 to {white:g}; '
-            'give --scale 1 if mean and std are in gray levels'
+            'give --scale 1 if mean and std are in grey levels'
         )
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 from nav_monitor_ros.cli.console import say
 
 SOURCE = (
-    'SOURCE is a folder with one sub-folder per class, an .npz file (x, y), a folder of idx files, '
+    'SOURCE is a folder with one subfolder per class, an .npz file (x, y), a folder of idx files, '
     'BAG:TOPIC, or sample:NAME (digits, triangles, photos, textures, noise, fashion_mnist); '
     'options follow as ?key=value&key=value: split=train|test, limit=N, part=1/3, seed=N, '
     'classes=A,B, without=A,B, transform=invert|rotate90, exif=ignore|apply, group=NAME (frames of '

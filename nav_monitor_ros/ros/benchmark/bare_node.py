@@ -2,8 +2,8 @@
 
     python -m nav_monitor_ros.ros.benchmark.bare_node --ros-args -p bundle:=DIR
 
-``nav_monitor benchmark node`` measures the monitor against it. What the network sees is fixed, so
-nothing is decoded, resized, judged or told.
+``nav_monitor benchmark node`` measures the monitor against it. The network's input is fixed, so
+that no image is decoded, resized or judged, and no verdict is published.
 """
 
 from __future__ import annotations

@@ -23,15 +23,15 @@ from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.process.domain import take_domain
 from nav_monitor_ros.ros.qos import reliable
 
-_STAMP = struct.Struct('<iI')  # of a message that begins with a header, behind 4 bytes of CDR
+_STAMP = struct.Struct('<iI')  # stamp of a message with a header, after 4 bytes of CDR
 _LOG_LINES = 5
 _LONGEST = 40.0  # seconds within which two replies must arrive
 
 
 class Link:
-    """A camera of our own and one process that answers it, in a ROS domain of their own.
+    """Camera in this process and one process that replies to it, in an exclusive ROS domain.
 
-    Its processes share the middleware profile that is given, or the middleware's defaults.
+    Both processes use the middleware profile of the environment, or the middleware's defaults.
     """
 
     def __init__(
@@ -46,11 +46,10 @@ class Link:
         """Start the process.
 
         Args:
-            command: Of the process.
-            reply: Message type of what it says of each image; its first field is the image's
-                header.
-            topic: Of these messages.
-            images: uint8 (N, H, W, 3), which take turns as bgr8.
+            command: Command line of the process.
+            reply: Message type of the reply to each image; its first field is the image's header.
+            topic: Topic of the replies.
+            images: Images that are sent in turn as bgr8, uint8 (N, H, W, 3).
             log: File for the output of the process.
         """
         self._domain = take_domain()
@@ -84,7 +83,7 @@ class Link:
         """Wait until a condition is true, and return its value.
 
         Raises:
-            NavMonitorError: It stays false, or the process ends.
+            NavMonitorError: The condition stays false, or the process ends.
         """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -101,7 +100,7 @@ class Link:
         """Send images until the process replies.
 
         Raises:
-            NavMonitorError: It does not.
+            NavMonitorError: The process does not reply in time.
         """
 
         def answered() -> bool:
@@ -109,7 +108,7 @@ class Link:
             time.sleep(0.1)
             return len(self._replies) >= 3
 
-        self.wait(answered, timeout, 'an answer to an image')
+        self.wait(answered, timeout, 'a reply to an image')
 
     def feed(self, rate: float, seconds: float, *, settle: float = 0.5) -> Feed:
         """Send images at a given rate and return the replies.
@@ -117,7 +116,7 @@ class Link:
         Args:
             rate: Images per second.
             seconds: Duration of the measurement.
-            settle: Seconds before it that do not count.
+            settle: Duration before the measurement that is not counted, seconds.
         """
         start = time.monotonic()
         self._sent.clear()
@@ -151,20 +150,20 @@ class Link:
             limit: Highest rate to try.
 
         Raises:
-            NavMonitorError: It answers too seldom to tell a rate.
+            NavMonitorError: The process replies too seldom to measure a rate.
         """
         best = self.feed(first, seconds)
         while not best.rate:  # a busy machine
             seconds *= 2
             if seconds > _LONGEST:
                 raise NavMonitorError(
-                    f'hardly an answer in {seconds / 2:.0f} s; is the machine busy?')
+                    f'almost no replies in {seconds / 2:.0f} s; is the machine busy?')
             best = self.feed(first, seconds)
         rate = first
         while best.rate >= 0.9 * rate and rate < limit:
             rate *= 2
             best = max(best, self.feed(rate, seconds), key=lambda feed: feed.rate)
-        # Images far too many cost the process time, too: once more with hardly too many.
+        # Dropping many excess images also costs the process time, so the last test has few of them.
         return max(best, self.feed(1.2 * best.rate, seconds), key=lambda feed: feed.rate)
 
     def close(self) -> None:
@@ -203,7 +202,7 @@ class Link:
 
     def _last_lines(self) -> str:
         lines = self._log.read_text(errors='replace').splitlines()
-        return ' | '.join(lines[-_LOG_LINES:]) or 'it said nothing'
+        return ' | '.join(lines[-_LOG_LINES:]) or 'it printed nothing'
 
 
 class Feed:

@@ -59,39 +59,39 @@ def node_benchmark(
 ) -> Result:
     """Measure the monitor with each backend, the peer node and a minimal node.
 
-    All run one ResNet-18 with random weights on 640 x 480 bgr8 images that a camera in this
-    process sends reliably, and all have the middleware profile that the package ships. The
-    monitor judges by its default scores. The peer (``benchmarks/peer_node.py``) is what one
-    writes by hand; with ``grid``, it is measured once more while somebody looks at its activation
-    maps, beside the monitor with its activation maps looked at. The bare node receives the image,
-    runs the network on a fixed input, and sends the header back.
+    All nodes run one ResNet-18 with random weights on 640 x 480 bgr8 images that a camera in this
+    process sends reliably, and all use the middleware profile that the package ships. The monitor
+    uses its default scores. The peer (``benchmarks/peer_node.py``) is a typical hand-written node.
+    With ``grid``, the peer and the monitor are also measured with a subscriber to their activation
+    maps. The bare node receives the image, runs the network on a fixed input, and sends the header
+    back.
 
     Args:
         seconds: Duration of the test of each rate; the camera's rate is tested four times as long.
         classes: Number of classes of the network.
-        backends: That the monitor runs with, with commas; ``all`` for those that are here, empty
-            for torch and the one that is said to be the fastest of the others.
-        threads: ``torch_threads`` of the monitor, 0 as the node has it by default: it measures
-            which number is faster. The bare node takes what the fastest monitor took; the peer
-            keeps torch's own choice, since who writes by hand does.
+        backends: Comma-separated backends of the monitor; ``all`` for every installed one, empty
+            for torch and the one of the others that is expected to be the fastest.
+        threads: ``torch_threads`` of the monitor; with 0, the default, it measures which number is
+            faster. The bare node uses the number of the fastest monitor; the peer uses torch's
+            default, as hand-written nodes do.
         grid: 1 to measure with subscribed activation maps as well, otherwise 0.
         peer: Script of the peer node; '' for the one in the checkout.
         progress: Callback for the progress of the work.
 
     Returns:
-        Timings are from the image's sending to the arrival of the reply at 30 Hz, and, where they
-        say so, from the arrival of the image at the node to its alert; ratios are to the bare node
-        with the backend that the monitor is fastest with.
+        Timings are from the sending of the image to the arrival of the reply at 30 Hz or, if their
+        name says so, from the arrival of the image at the node to its alert; ratios are to the bare
+        node with the monitor's fastest backend.
 
     Raises:
-        NavMonitorError: A process does not start or does not answer, or the peer's script is not
-            there.
+        NavMonitorError: A process does not start or does not reply, or the peer's script does not
+            exist.
     """
     script = Path(peer) if peer else PEER
     if not script.is_file():
         raise NavMonitorError(
-            f'{script} is not there: the peer node is in the source repository; run this in a '
-            'checkout, or say where it is (--peer)'
+            f'{script} does not exist: the peer node is in the source repository; run this command '
+            'in a checkout, or pass the path of the script (--peer)'
         )
     with scratch_folder() as scratch:
         stage = _Stage(scratch, seconds, threads, script, progress, bool(grid))
@@ -122,7 +122,7 @@ class _Stage:
         self._threads = threads
         self._peer = peer
         self._progress = progress
-        self._steps = 5 if grid else 3  # and one for each backend
+        self._steps = 5 if grid else 3  # plus one for each backend
         self._done = 0
         self._images = camera_images(VARIANTS, seed=1)
 
@@ -139,7 +139,7 @@ class _Stage:
         for name in chosen:
             if name not in there:
                 raise NavMonitorError(
-                    f"backend '{name}' is not installed here, or cannot run the network; there are "
+                    f"backend '{name}' is not installed or cannot run the network; available: "
                     f'{", ".join(there)}'
                 )
         self._steps += len(chosen)
@@ -195,7 +195,7 @@ class _Stage:
                 fastest = link.fastest(seconds=self._seconds, first=first)
                 steady = link.feed(CAMERA_RATE, 4 * self._seconds)
                 if not len(steady.latencies):
-                    raise NavMonitorError(f'{what}: no answer at {CAMERA_RATE:g} Hz')
+                    raise NavMonitorError(f'{what}: no reply at {CAMERA_RATE:g} Hz')
                 said = _THREADS.search(log.read_text(errors='replace'))
                 return _Measured(fastest, steady, int(said[1]) if said else self._threads)
             finally:
@@ -274,7 +274,7 @@ def _result(
 
 
 def _told(feed: Feed) -> np.ndarray:
-    """Return the times that the monitor reports, seconds: until the alert, and of the network."""
+    """Return the times that the monitor reports, seconds: until the alert, and in the network."""
     told = []
     for raw in feed.raw:
         status = deserialize_message(raw, DiagnosticArray).status[0]

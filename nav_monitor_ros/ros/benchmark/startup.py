@@ -36,8 +36,8 @@ def startup_benchmark(
     Args:
         bundle: Bundle of the monitor.
         runs: Number of starts.
-        seconds: For which its use of the processor is measured, without images, at 10 Hz of
-            ``ood_alert``.
+        seconds: Duration for which the monitor's CPU use is measured, without images, with
+            ``ood_alert`` at 10 Hz.
         progress: Callback for the progress of the work.
 
     Returns:
@@ -45,11 +45,11 @@ def startup_benchmark(
         torch and ends.
 
     Raises:
-        NavMonitorError: The monitor does not start, or this system tells nobody what a process
-            uses.
+        NavMonitorError: The monitor does not start, or this system does not report a process's CPU
+            use.
     """
     if runs < 1 or seconds <= 0:
-        raise NavMonitorError('at least 1 run and more than 0 seconds')
+        raise NavMonitorError('at least 1 run and more than 0 seconds are required')
     imports, heard, active = [], [], []
     used = 0.0
     with scratch_folder() as scratch:
@@ -98,7 +98,7 @@ def _start(bundle: str, log: Path) -> Link:
 
 
 def _watch(link: Link) -> tuple[float, float]:
-    """Return the seconds to the first alert, and to the state active, which says no_image."""
+    """Return the seconds to the first alert, and to the active state, reported as no_image."""
     times: dict[str, float] = {}
 
     def alert(_message: Bool) -> None:
@@ -127,6 +127,6 @@ def _cpu_seconds(pid: int) -> float:
     try:
         text = Path(f'/proc/{pid}/stat').read_text(encoding='utf-8')
     except OSError as error:
-        raise NavMonitorError(f'cannot read what process {pid} uses: {error}') from error
+        raise NavMonitorError(f'cannot read the CPU use of process {pid}: {error}') from error
     fields = text.rpartition(')')[2].split()  # the name before it may contain spaces
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')

@@ -1,1 +1,1 @@
-"""A node as a process: signals, output, log, executors, ROS domains."""
+"""Process of a node: signals, output, log, executors, ROS domains."""

@@ -18,6 +18,6 @@ def clock_remedy(node: Node) -> str:
             'the simulator, or set use_sim_time to false'
         )
     return (
-        'use_sim_time is set, so the clock is /clock: have the images stamped by it, set '
+        'use_sim_time is set, so the clock is /clock: stamp the images with it, set '
         'use_sim_time to false, or stamp_tolerance to 0'
     )

@@ -1,8 +1,8 @@
 """Exclusive ROS domains for tests, benchmarks and the demo, on a machine with other ROS programs.
 
-A domain is taken by locking a file in the temporary folder, which holds across checkouts and ends
-with the process however it ends. Programs that know nothing of these locks give themselves away by
-the ports of their participants.
+A domain is reserved by a lock on a file in the temporary folder. All checkouts share these locks,
+and Linux releases a lock when its process ends for whatever reason. Programs that do not use the
+locks are detected by the ports of their participants.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from types import TracebackType
 
 from nav_monitor_ros.errors import NavMonitorError
 
-# 0 is where everybody is who has not chosen; above 101 the ports run into those that Linux hands
-# out to programs.
+# 0 is the default domain; above 101, the ports overlap with Linux's ephemeral ports.
 DOMAINS = range(1, 102)
-# How RTPS (which Fast DDS, Cyclone DDS and Connext speak) numbers its ports.
+# Port numbering of RTPS, the protocol of Fast DDS, Cyclone DDS and Connext.
 _FIRST_PORT = 7400
 _PORTS_OF_A_DOMAIN = 250
 _SOCKETS = ('/proc/net/udp', '/proc/net/udp6')
 _LOCKS = 'nav_monitor_ros_domains'
-# A process takes domains in an order of its own and goes on in it, so that a domain that was given
-# back rests before it is taken again.
+# Each process takes domains in its own random order and continues in it, so that a released domain
+# stays unused for a while before it is taken again.
 _order = itertools.cycle(random.sample(DOMAINS, len(DOMAINS)))
 
 
@@ -109,13 +108,13 @@ def is_silent(number: int) -> bool:
 def _discovery() -> dict[str, str]:
     discovery = {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
     if os.environ.get('ROS_DISTRO') == 'humble':
-        # Later ones complain of it.
+        # Later distributions warn about this variable.
         discovery['ROS_LOCALHOST_ONLY'] = '1'
     return discovery
 
 
 def _bound_ports() -> set[int]:
-    """Return the UDP ports that are in use on this host; none where Linux does not tell."""
+    """Return the UDP ports that are in use on this host; none if Linux does not report them."""
     ports = set()
     for name in _SOCKETS:
         try:
@@ -140,7 +139,7 @@ def _try_lock(number: int) -> int | None:
         pass
     path = folder / str(number)
     try:
-        # Not created at once: Linux refuses O_CREAT on another user's file in such a folder.
+        # First without O_CREAT, which Linux refuses for another user's file in such a folder.
         lock = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         lock = os.open(path, os.O_RDONLY | os.O_CREAT)

@@ -13,7 +13,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from nav_monitor_ros.errors import printable
 
 PACKAGE = __name__.partition('.')[0]
-QUEUED_LINES = 1000  # beyond it the newest are dropped and counted
+QUEUED_LINES = 1000  # when the queue is full, new lines are dropped and counted
 
 
 class QueuedLog:

@@ -1,4 +1,4 @@
-"""A node as a process: started in one line or not at all, ended by a signal, whatever happens."""
+"""Process of a node: one line if it cannot start, and an orderly end after any signal or error."""
 
 from __future__ import annotations
 
@@ -37,57 +37,58 @@ from nav_monitor_ros.ros.process.remappings import describe_unused
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
-UNUSABLE = 1  # exit status: what was given cannot be used; the same start would end the same way
-FAILED = 70  # exit status: the node failed while it ran; started again it may live
+UNUSABLE = 1  # exit status: the configuration cannot be used, so a restart would not help
+FAILED = 70  # exit status: the node failed while running; a restart may help
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LONGEST = 1000  # characters of an error's line
-LAST_LINES = 1.0  # seconds that the last lines of output may take to reach their reader
-# Variables of ROS's log that it takes only as 0, 1 or empty, and without which nothing is logged.
+LONGEST = 1000  # maximum length of an error's line, characters
+LAST_LINES = 1.0  # maximum time for the last lines of output to reach their reader, seconds
+# Variables of ROS's log that must be 0, 1 or empty; with any other value nothing is logged.
 SWITCHES = (
     'RCUTILS_COLORIZED_OUTPUT', 'RCUTILS_LOGGING_USE_STDOUT', 'RCUTILS_LOGGING_BUFFERED_STREAM',
 )
-LAST_DOMAIN = 232  # beyond it the middleware has no ports, and ends the process itself
-# What ROS raises where a name, an argument, a file or a variable that it was given is wrong.
+LAST_DOMAIN = 232  # beyond it, the middleware has no ports and terminates the process itself
+# Errors that ROS raises for an invalid name, argument, file or environment variable.
 _GIVEN = (
     NavMonitorError, NameValidationException, ParameterException, rclpy_implementation.RCLError,
 )
-_PLACE = re.compile(r',? at \S+\.(c|cpp|h|hpp):\d+')  # in rcl's sources
+_PLACE = re.compile(r',? at \S+\.(c|cpp|h|hpp):\d+')  # position in rcl's sources
 
 N = TypeVar('N', bound=Node)
 
 
 class StuckThreadError(Exception):
-    """A thread does not end, and would hold the end of the interpreter, too."""
+    """A thread does not end and would block the interpreter's shutdown, so the process must exit.
+
+    Attributes:
+        status: Exit status of the process.
+    """
 
     def __init__(self, status: int) -> None:
-        """Have the process end without it.
-
-        Args:
-            status: The exit status.
-        """
+        """Store the exit status."""
         super().__init__(status)
         self.status = status
 
 
 class StopRequest:
-    """The wish that this process ends, from a signal or from one of its threads.
+    """Request to stop this process, made by a signal or by one of its threads.
 
-    A signal is written into a socket by the interpreter's own C handler, and whoever waits looks
-    at that socket. No Python runs in a handler: one that sets a ``threading.Event`` stops for ever
-    if the signal comes while the main thread holds the event's lock.
+    The interpreter's own C handler writes each signal into a socket, and waiting threads poll that
+    socket. No Python code runs in a handler: a handler that sets a ``threading.Event`` deadlocks if
+    the signal arrives while the main thread holds the event's lock.
     """
 
     def __init__(self) -> None:
-        """Create a wish that nobody has yet."""
+        """Create the socket; no request has been made yet."""
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 
     def listen(self) -> None:
-        """Take SIGINT, SIGTERM and a lost terminal for the wish; from the main thread only.
+        """Treat SIGINT, SIGTERM and SIGHUP as requests; must be called from the main thread.
 
-        SIGHUP stays ignored where it was, as under nohup. SIGINT does not: a shell makes what it
-        starts in the background ignore it, and `ros2 launch` there ends its nodes by it.
+        SIGHUP stays ignored if it was ignored, as under nohup. SIGINT does not: a shell sets it to
+        be ignored for background jobs, and `ros2 launch` stops its nodes with it even when it runs
+        as such a job.
         """
         for number in ENDING:
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
@@ -96,28 +97,28 @@ class StopRequest:
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 
     def request(self) -> None:
-        """Ask for the end, from any thread."""
+        """Request the stop; may be called from any thread."""
         try:
             self._writer.send(b'\0')
         except BlockingIOError:
-            pass  # full of wishes
+            pass  # the socket is full of earlier requests
 
     def is_set(self) -> bool:
-        """Return whether the process is to end."""
+        """Return whether a stop has been requested."""
         return self.wait(0.0)
 
     def wait(self, timeout: float) -> bool:
-        """Wait for the wish.
+        """Wait for a request.
 
         Args:
-            timeout: Seconds.
+            timeout: Maximum time to wait, seconds.
 
         Returns:
-            Whether the process is to end.
+            Whether a stop has been requested.
         """
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        return bool(poll.poll(math.ceil(1000 * timeout)))  # what was sent stays there, for all
+        return bool(poll.poll(math.ceil(1000 * timeout)))  # the data stays unread, for all waiters
 
 
 def run(
@@ -127,24 +128,24 @@ def run(
     args: Sequence[str] | None = None,
     usage: Usage | None = None,
 ) -> int:
-    """Run a node until its process is asked to end.
+    """Run a node until a stop is requested.
 
     Args:
-        name: Of the executable, for messages of before there is a node.
-        make: Creates the node.
-        serve: Is given the node and the wish to end; returns the exit status. What it raises ends
-            the process: ``NavMonitorError`` as unusable, ``StuckThreadError`` at once, anything
-            else as failed.
-        args: The command line with the program's name; that of the process if there is none.
-        usage: Is printed for ``--help``.
+        name: Name of the executable, for messages logged before the node exists.
+        make: Function that creates the node.
+        serve: Function that runs the node until a stop is requested and returns the exit status.
+            Its exceptions end the process: ``NavMonitorError`` with ``UNUSABLE``,
+            ``StuckThreadError`` immediately with its own status, any other with ``FAILED``.
+        args: Command line, including the program's name; by default, that of the process.
+        usage: Help to print for ``--help``.
 
     Returns:
-        The exit status: ``serve``'s; ``UNUSABLE`` or ``FAILED`` after one line that says why.
+        Exit status: that of ``serve``, or ``UNUSABLE`` or ``FAILED`` after the reason was logged.
     """
     if args is None:
         require_utf8_mode()
     if usage is not None and asks_for_help(sys.argv if args is None else args):
-        with suppress(OSError):  # nobody reads on
+        with suppress(OSError):  # the reader has closed the pipe
             print(usage.text(), flush=True)
         return 0
     open_standard_descriptors()
@@ -190,10 +191,11 @@ def _run(
 
 
 def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> None:
-    """Initialise ROS with these arguments; its own handlers of signals would close it too early.
+    """Initialise ROS without its signal handlers, which would shut it down too early.
 
     Raises:
-        NavMonitorError: An argument is not ROS's, or the logs have no place.
+        NavMonitorError: An argument or an environment variable is invalid, or the log folder
+            cannot be used.
     """
     _check_switches()
     domain = os.environ.get('ROS_DOMAIN_ID', '')
@@ -201,13 +203,14 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
         raise NavMonitorError(f'ROS_DOMAIN_ID is {domain}; it must be 0 to {LAST_DOMAIN}')
     for one in args:
         if one.encode('utf-8', 'replace').decode('utf-8') != one:
-            raise NavMonitorError(f"argument '{one}' is no UTF-8 text, and ROS takes no other")
+            raise NavMonitorError(f"argument '{one}' is not UTF-8 text, which ROS requires")
     own_file = []
     if not {'--enable-external-lib-logs', '--disable-external-lib-logs'} & set(args):
-        # rcl writes its file with the interpreter's lock held: a disk that hangs would stop all.
+        # rcl writes its log file with the interpreter's lock held, so that a hanging disk would
+        # block every thread.
         own_file = ['--ros-args', '--disable-external-lib-logs', '--']
         output.keep(_log_folder() / f'{name}_{os.getpid()}_{time.time_ns() // 10**6}.log')
-    set_logger_level('rcl', LoggingSeverity.FATAL)  # one line is enough, and it is ours
+    set_logger_level('rcl', LoggingSeverity.FATAL)  # only this package's line is logged
     try:
         rclpy.init(
             args=[*args[:1], *own_file, *args[1:]],
@@ -223,7 +226,8 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
             raise
         raise _no_log_folder(error) from error
     finally:
-        if get_logger_effective_level('rcl') == LoggingSeverity.FATAL:  # or the arguments chose
+        # The arguments may have set another level.
+        if get_logger_effective_level('rcl') == LoggingSeverity.FATAL:
             set_logger_level('rcl', LoggingSeverity.UNSET)
     others = remove_ros_args(list(args))[1:]
     if others:
@@ -240,11 +244,11 @@ def _warn_of_unused_remappings(node: Any, args: Sequence[str]) -> None:
 
 
 def _check_switches() -> None:
-    """Check the variables on which ROS's log depends.
+    """Check the environment variables that configure ROS's log.
 
     Raises:
-        NavMonitorError: Some are wrong; they are taken out of the environment, so that this can be
-            logged.
+        NavMonitorError: Some are invalid; they are removed from the environment, so that the error
+            can be logged.
     """
     wrong = {
         name: value for name in SWITCHES
@@ -261,7 +265,7 @@ def _log_folder() -> Path:
     """Return the folder of ROS's logs.
 
     Raises:
-        NavMonitorError: There is none, or it cannot be written to.
+        NavMonitorError: The folder cannot be created or is not writable.
     """
     try:
         folder = get_logging_directory()
@@ -277,12 +281,12 @@ def _no_log_folder(error: BaseException) -> NavMonitorError:
     given = os.environ.get('ROS_LOG_DIR')
     return NavMonitorError(
         f'{_reason(error)}; set ROS_LOG_DIR'
-        f'{f" (now {given})" if given else ""} to a folder that can be written'
+        f'{f" (now {given})" if given else ""} to a writable folder'
     )
 
 
 def _reason(error: BaseException) -> str:
-    """Return an error in one line, without the places in the sources of ROS."""
+    """Return an error in one line, without positions in the sources of ROS."""
     text = _PLACE.sub('', str(error)).replace('failed to initialize rcl: ', '')
     if isinstance(error, rclpy_implementation.RCLError):
         secured = os.environ.get('ROS_SECURITY_ENABLE', 'false') != 'false'
@@ -295,14 +299,14 @@ def _reason(error: BaseException) -> str:
 
 
 def _failure(error: BaseException) -> str:
-    """Return what nobody expected: one line, and the traceback for whoever mends it."""
+    """Return an unexpected error as one line, followed by its traceback for developers."""
     lines = ''.join(traceback.format_exception(error)).rstrip()
     return f'failed: {type(error).__name__}: {_reason(error)}\n{lines}'
 
 
 def _end(name: str, reason: str, status: int) -> int:
-    """Say why the process ends, and leave ROS."""
+    """Log why the process ends, and shut ROS down."""
     get_logger(name).fatal(reason)
-    with suppress(Exception):  # what was not completed may fail to end, too
+    with suppress(Exception):  # ROS may fail to shut down if its start was not completed
         try_shutdown()
     return status

@@ -1,4 +1,4 @@
-"""Remappings that were given at start and apply to nothing: misspelt ones above all."""
+"""Detection of remappings that apply to no topic or service, most of which are misspelt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rclpy.node import Node
 
 from nav_monitor_ros.errors import did_you_mean
 
-# Of the node itself, and of what rcl creates without telling the node.
+# Remappings of the node's own name, and topics that rcl creates without the node's knowledge.
 _NOT_TOPICS = ('__node', '__name', '__ns')
 _OF_ROS = ('/rosout', '/clock', '/parameter_events')
 _SCHEMES = ('rostopic://', 'rosservice://')
@@ -21,10 +21,10 @@ def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()
     """Return a line for each remapping that applies to no topic or service of a node.
 
     Args:
-        node: Has its topics and services.
-        args: The command line.
-        to_come: Names, as they are in the code, that the node will use later; one that ends in a
-            slash stands for all names that begin so.
+        node: Node with all topics and services that it creates at start.
+        args: Command line.
+        to_come: Names in the code that the node will use later; a name that ends in a slash stands
+            for all names that begin with it.
     """
     used = {
         *(publisher.topic_name for publisher in node.publishers),
@@ -63,7 +63,7 @@ def _service_name(service: Any) -> str:
 
 
 def _expanded(node: Node, name: str) -> str:
-    """Return the full name, empty where it is none in ROS."""
+    """Return the full name, or an empty string if the name is not valid in ROS."""
     try:
         return str(expand_topic_name(name, node.get_name(), node.get_namespace()))
     except (NameValidationException, ValueError):
@@ -71,7 +71,7 @@ def _expanded(node: Node, name: str) -> str:
 
 
 def _rules(args: Sequence[str]) -> Iterator[str]:
-    """Return the remappings of a command line, such as ``image:=/camera/image_raw``."""
+    """Yield the remappings of a command line, such as ``image:=/camera/image_raw``."""
     ours, remap = False, False
     for argument in args:
         if remap:

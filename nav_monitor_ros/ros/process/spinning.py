@@ -1,4 +1,4 @@
-"""Spinning that survives errors which received messages cause in rclpy's own callbacks."""
+"""Spinning that continues after received messages cause errors in rclpy's own callbacks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Failures:
         kind = f'{type(error).__name__}: {one_line(error)}'
         if kind not in self._logged and len(self._logged) < MOST_KINDS:
             self._logged.add(kind)
-            self._log.error(f'ROS could not take a message or request, which is dropped: {kind}')
+            self._log.error(f'ROS dropped a message or request that it could not handle: {kind}')
         return True
 
 

@@ -1,4 +1,4 @@
-"""Standard output and error that never block the process, whatever holds the terminal."""
+"""Standard output and error that never block the process, even if the terminal does."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ import time
 from collections import deque
 from pathlib import Path
 
-PIPE_BYTES = 1 << 20  # what is kept while nobody reads; the most that Linux gives to any user
+PIPE_BYTES = 1 << 20  # bytes kept while nobody reads; Linux's limit for unprivileged users
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python 3.10 lacks on some systems
-_STEP = 0.005  # seconds between two looks at whether everything was written
+_STEP = 0.005  # seconds between checks whether everything was written
 _COLOURS = re.compile(rb'\x1b\[[0-9;]*m')
-_NOTICEABLE = 1.0  # seconds for which the reader has to be stuck before a line says so
+_NOTICEABLE = 1.0  # duration of a blocked write beyond which a line reports it, seconds
 
 
 class NonBlockingOutput:
-    """Puts a pipe that drops what does not fit in front of file descriptors 1 and 2.
+    """Non-blocking pipes in front of file descriptors 1 and 2 that drop what does not fit.
 
     rclpy's logger, the middleware and inference engines write to standard error with the
-    interpreter's lock held. Where the terminal is held (Ctrl-S), a pipe is full or whoever
-    launched the process is stopped, such a write stops every thread, including those that publish
-    the alert. Here they write into a non-blocking pipe, and a thread of its own copies it to where
-    the output went before. While that blocks, up to 1 MiB is kept; later lines are dropped and
-    a line says so.
+    interpreter's lock held. If the terminal is paused (Ctrl-S), a pipe is full or the launching
+    process is stopped, such a write blocks every thread, including those that publish the alert.
+    With this class they write into a non-blocking pipe, and a separate thread copies its content to
+    the original destination. While the destination blocks, up to 1 MiB is kept; later lines are
+    dropped, and a line reports the loss.
 
-    ``keep`` writes the same to a file, from one more thread: the log file of rcl's own is written
-    with the interpreter's lock held, too, and a disk that hangs would stop every thread.
+    ``keep`` also writes the output to a file, from another thread: rcl writes its own log file with
+    the interpreter's lock held as well, so that a hanging disk would block every thread.
     """
 
     def __init__(self) -> None:
         """Redirect both descriptors and Python's ``sys.stdout`` and ``sys.stderr``."""
         self._file: _LogFile | None = None
         if sys.__stderr__ is not None and os.isatty(2):
-            # A pipe is none, and the log would lose its colours.
+            # A pipe is not a terminal, so that the log would lose its colours.
             os.environ.setdefault('RCUTILS_COLORIZED_OUTPUT', '1')
-        # What was closed when the process began may be anything by now.
+        # A descriptor that was closed when the process began may belong to any file by now.
         begun = {1: sys.__stdout__, 2: sys.__stderr__}
         self._copies = [_redirected(number) for number, stream in begun.items() if stream]
         for copy in self._copies:
@@ -54,14 +54,14 @@ class NonBlockingOutput:
                 sys.stdout = stream
             else:
                 sys.stderr = stream
-                # What a crash says must not wait for a thread that the crash has stopped.
+                # A crash report must not depend on a thread that the crash has stopped.
                 faulthandler.enable(file=copy.target)
 
     def keep(self, path: Path) -> None:
-        """Write what comes from now on to a file as well, without its colours.
+        """Write further output to a file as well, without its colours.
 
         Args:
-            path: Of the file; it is created by the thread that writes it.
+            path: Path of the file; the thread that writes it creates it.
         """
         self._file = _LogFile(path)
         for copy in self._copies:
@@ -71,10 +71,10 @@ class NonBlockingOutput:
         """Wait until everything written so far has reached its reader.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Maximum time to wait, seconds.
 
         Returns:
-            Whether it has.
+            Whether everything was written in time.
         """
         end = time.monotonic() + timeout
         for stream in (sys.stdout, sys.stderr):
@@ -88,10 +88,10 @@ class NonBlockingOutput:
 
 
 class _Copy:
-    """Copies one pipe to one file descriptor, in a thread of its own."""
+    """Thread that copies one pipe to one file descriptor."""
 
     def __init__(self, descriptor: int, source: int, target: int) -> None:
-        self.descriptor = descriptor  # whose output it is
+        self.descriptor = descriptor  # descriptor whose output is copied
         self.target = target
         self.file: _LogFile | None = None
         self._source = source
@@ -101,7 +101,7 @@ class _Copy:
 
     @property
     def is_idle(self) -> bool:
-        # In this order: what was taken from the pipe made the thread busy before.
+        # The order matters: the thread becomes busy before it reads from the pipe.
         return not _waiting_bytes(self._source) and not self._busy
 
     def _run(self) -> None:
@@ -124,7 +124,7 @@ class _Copy:
 
 
 class _LogFile:
-    """A file that a thread of its own writes, whatever its disk does."""
+    """File that a separate thread writes, so that a hanging disk blocks no other thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -135,7 +135,7 @@ class _LogFile:
         threading.Thread(target=self._run, name='nav_monitor log file', daemon=True).start()
 
     def put(self, data: bytes) -> None:
-        """Have it written; what does not fit is dropped."""
+        """Queue data to be written; data that does not fit is dropped."""
         with self._changed:
             if self._size + len(data) <= PIPE_BYTES:
                 self._parts.append(data)
@@ -162,12 +162,12 @@ class _LogFile:
                     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                     target = os.open(self._path, flags, 0o644)
             except OSError:
-                continue  # the folder was there when the process began
+                continue  # the folder existed when the process began
             _write(target, _COLOURS.sub(b'', data))
 
 
 class _Dropping(io.RawIOBase):
-    """Writes to a descriptor what it takes at once, and drops the rest."""
+    """Stream that writes what a descriptor accepts at once, and drops the rest."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -188,12 +188,12 @@ class _Dropping(io.RawIOBase):
 
 
 def open_standard_descriptors() -> None:
-    """Open what of 0, 1 and 2 is closed, or a socket of this process's would become its output."""
+    """Open closed descriptors among 0, 1 and 2, so that no socket of this process becomes one."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # returns the lowest free number
 
 
 def _redirected(descriptor: int) -> _Copy:
@@ -203,7 +203,7 @@ def _redirected(descriptor: int) -> _Copy:
     try:
         fcntl.fcntl(sink, _F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:
-        pass  # 64 KiB do, too
+        pass  # the default of 64 KiB is enough, too
     os.set_blocking(sink, False)
     os.dup2(sink, descriptor)
     os.close(sink)
@@ -215,13 +215,13 @@ def _waiting_bytes(pipe: int) -> int:
 
 
 def _write(target: int, data: bytes) -> None:
-    """Write all of it, however long that takes; what cannot be written at all is dropped."""
+    """Write all data, however long that takes; data that cannot be written is dropped."""
     while data:
         try:
             data = data[os.write(target, data):]
-        except BlockingIOError:  # whoever shares the terminal made it non-blocking
+        except BlockingIOError:  # another process made the shared terminal non-blocking
             writable = select.poll()
             writable.register(target, select.POLLOUT)
             writable.poll()
-        except OSError:  # a closed terminal, a reader that is gone, a full disk
+        except OSError:  # a closed terminal or pipe, or a full disk
             return

@@ -17,7 +17,7 @@ class Usage:
 
     executable: str
     about: str
-    example: str  # arguments behind --ros-args
+    example: str  # arguments after --ros-args
     parameters: Sequence[Parameter]
 
     def text(self) -> str:

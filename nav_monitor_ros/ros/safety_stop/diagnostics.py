@@ -13,6 +13,7 @@ from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.velocity_gate import GateReason
 from nav_monitor_ros.ros.messages import diagnostic, diagnostics_message, parameters_status
+from nav_monitor_ros.ros.process.transport import SHARED_MEMORY, uses_shared_memory
 from nav_monitor_ros.ros.qos import reliable
 from nav_monitor_ros.ros.safety_stop.command_loops import CommandFeedback, find_feedback
 from nav_monitor_ros.ros.safety_stop.qos_matching import (
@@ -108,6 +109,8 @@ class SafetyStopDiagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', reliable(10))
         self._stamped_wrong = self._came_back = 0  # at the last publication
         self._logged: dict[str, str] = {}  # the latest problem of each part
+        self._shared_memory = uses_shared_memory()  # of the participant, which exists by now
+        self._log_once('transport', SHARED_MEMORY if self._shared_memory else '')
         self._closed = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name='safety_stop diagnostics', daemon=True
@@ -145,6 +148,8 @@ class SafetyStopDiagnostics:
                 summary.add(found.trouble, level)
         self._add_feedback(summary, state, feedback)
         self._add_stamps(summary, state)
+        if self._shared_memory:
+            summary.add(SHARED_MEMORY, DiagnosticStatus.WARN)
         hints = [
             f'no node {verb} {topic}: {remedy}'
             for found, verb, topic, remedy in (

@@ -33,6 +33,7 @@ from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.transport import use_udp_only
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos import latched, reliable
 from nav_monitor_ros.ros.safety_stop import alert_subscriptions
@@ -400,6 +401,7 @@ def main(args: list[str] | None = None) -> int:
         'missing.',
         '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel:=/cmd_vel_safe', SAFETY_STOP_PARAMETERS,
     )
+    use_udp_only()
     return run('safety_stop', SafetyStopNode, _serve, args, usage)
 
 

@@ -25,6 +25,8 @@ from nav_monitor_ros.data.sources import open_source
 
 pytest.importorskip('rosbags')
 
+pytestmark = pytest.mark.once
+
 RECORDER = Path(__file__).parents[2] / 'sqlite_recorder.py'
 PAGE, HEADER, FRAME = 4096, 32, 24
 

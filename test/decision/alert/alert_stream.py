@@ -1,4 +1,4 @@
-"""A camera at 30 Hz, played to the alert's state machine."""
+"""Frames of a camera at 30 Hz for the alert's state machine."""
 
 from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
 from nav_monitor_ros.decision.evidence import FrameEvidence
@@ -7,23 +7,23 @@ PERIOD = 1 / 30
 
 
 def frame(flagged):
-    """Return what a frame says that is clearly odd, or clearly not."""
+    """Return the evidence of a clearly strange or clearly normal frame."""
     return FrameEvidence(0.0005, True, 300.0) if flagged else FrameEvidence(0.6, False, 0.5)
 
 
 class Stream:
-    """Plays a camera at 30 Hz to a machine."""
+    """State machine that receives frames at 30 Hz."""
 
     def __init__(self, **rules):
         self.now = 100.0
         self.frame = 0
-        # Counting makes plain when an alert is due; e-values have their tests in test_evidence.py.
+        # With counting, it is obvious when the alert is due; test_evidence.py tests e-values.
         rules = {'evidence': 'k_of_n', **rules}
         self.machine = AlertMachine(AlertRules(**rules), self.now)
         self.machine.activate(True, self.now)
 
     def play(self, flags, *, pixels=None, publisher=None):
-        """Play one frame for each flag; return the reasons said after each."""
+        """Play one frame per flag; return the reason after each frame."""
         reasons = []
         for flagged in flags:
             self.now += PERIOD

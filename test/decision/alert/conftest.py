@@ -8,7 +8,7 @@ from alert_stream import Stream
 
 @pytest.fixture
 def trusted() -> Stream:
-    """Return a stream whose alert is False."""
+    """Return a stream for which the alert is False."""
     stream = Stream()
     stream.play([False] * 5)
     assert stream.look().value is False

@@ -1,4 +1,4 @@
-"""Small networks with dropout, put into service, and what their passes are compared with."""
+"""Small networks with dropout, their classifiers, and reference results of their passes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PIXELS = 3 * 6 * 6
 
 
 class Pooled(nn.Module):
-    """Built as torchvision's networks are: pooling, a functional flatten, dropout, the head."""
+    """Network like torchvision's: pooling, a functional flatten, dropout and the head."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class Pooled(nn.Module):
 
 
 class Softmaxed(nn.Module):
-    """Ends in a softmax that is no layer."""
+    """Network that ends in a functional softmax."""
 
     def __init__(self):
         super().__init__()
@@ -96,7 +96,7 @@ every_network = pytest.mark.parametrize('make', NETWORKS.values(), ids=NETWORKS)
 
 
 def built(make, seed=3):
-    """Return the network with weights and statistics that are not the initial ones."""
+    """Return the network with weights and statistics other than the initial ones."""
     torch.manual_seed(seed)
     network = make()
     for module in network.modules():
@@ -123,11 +123,11 @@ def close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-# What the samples are.
+# Reference samples.
 
 
 class Masked(nn.Module):
-    """Dropout whose mask is given."""
+    """Dropout with a given mask."""
 
     def __init__(self, mask):
         super().__init__()
@@ -138,7 +138,7 @@ class Masked(nn.Module):
 
 
 def slow_samples(network, classifier, batch):
-    """Run the whole network once for each pass, with the masks that the classifier drew."""
+    """Run the complete network once per pass, with the masks that the classifier has drawn."""
     stochastic = classifier._stochastic
     name_of = {module: name for name, module in classifier._network.named_modules()}
     drawn = {

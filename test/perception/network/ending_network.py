@@ -1,4 +1,4 @@
-"""A small network that ends as a test wants it."""
+"""Small network with a configurable end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Ending(nn.Module):
-    """A network of two layers that ends as the test wants it."""
+    """Network of two layers with an end that the test provides."""
 
     def __init__(self, end, bias=True):
         super().__init__()

@@ -1,4 +1,4 @@
-"""ONNX files made for a test, node by node."""
+"""Functions that write ONNX files for tests, node by node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ONNX = NetworkSpec('onnx')
 
 
 def exported(path):
-    """Write the tiny network as anybody would export it; return its path."""
+    """Export the tiny network in the usual way; return the path of the file."""
     torch.onnx.export(
         tiny.network(), (torch.rand(2, 3, tiny.SIDE, tiny.SIDE),), str(path), dynamo=True,
         verbose=False, external_data=False, dynamic_shapes=({0: torch.export.Dim('n')},),
@@ -25,7 +25,7 @@ def made(
     tmp_path, nodes, initializers, *, shape=('n', 3, 12, 12), domain='', result=(None, 4),
     version=13, output=None,
 ):
-    """Write a graph that takes ``images``."""
+    """Write a graph with the input ``images``."""
     graph = helper.make_graph(
         nodes, 'g', [helper.make_tensor_value_info('images', TensorProto.FLOAT, shape)],
         [output or helper.make_tensor_value_info('logits', TensorProto.FLOAT, result)],

@@ -27,6 +27,8 @@ from torch import nn
 
 from nav_monitor_ros.perception.activations import Activations
 
+pytestmark = pytest.mark.once
+
 
 @every_network
 def test_samples_equal_the_whole_network_run_with_the_same_masks(make):

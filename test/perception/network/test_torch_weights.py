@@ -16,6 +16,8 @@ from torch import nn
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.specification import load_weights
 
+pytestmark = pytest.mark.once
+
 
 class Normed(nn.Module):
     """A network with batch norm and a block of its own."""

@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope='session', autouse=True)
 def _record():
-    """Write the rows of the table where NAV_MONITOR_FAULTS says."""
+    """Write the rows of the table to the file in NAV_MONITOR_FAULTS, if it is set."""
     yield
     if path := os.environ.get('NAV_MONITOR_FAULTS'):
         from fault_robot import RESULTS
@@ -23,11 +23,11 @@ def _record():
 
 @pytest.fixture(scope='module')
 def shared(tmp_path_factory, moody_bundle):
-    """Start one robot for the faults that leave its processes alive."""
+    """Start one robot for faults that do not end its processes."""
     from fault_robot import Robot
     from ros_harness import Graph
 
-    graph = Graph(tmp_path_factory.mktemp('logs'))
+    graph = Graph(tmp_path_factory.mktemp('logs'), udp_only=True)
     robot = Robot(graph, moody_bundle)
     yield robot
     graph.stop()
@@ -35,7 +35,7 @@ def shared(tmp_path_factory, moody_bundle):
 
 @pytest.fixture
 def robot(shared):
-    """Return the shared robot, at its start again whatever the last test did, or left undone."""
+    """Return the shared robot; its initial state is restored after each test."""
     from fault_robot import Feed
 
     yield shared

@@ -1,8 +1,8 @@
-"""A robot that drives while it may, faults for it, and the table of what followed.
+"""Robot that drives unless it is stopped, faults for it, and the table of the results.
 
-Each test drives a robot at 1 m/s, brings a fault about, and asserts the reason that is given, that
-`ood_alert` is True and the wheels stand still in time, and that both come back once the fault is
-gone. What was measured on the way goes into the table of docs/safety.md:
+Each test drives a robot at 1 m/s and causes a fault. It asserts the published reason, that
+`ood_alert` becomes True and the wheels stop in time, and that both recover once the fault is
+removed. The measured times are written to the table in docs/safety.md:
 
     NAV_MONITOR_FAULTS=docs/measured/faults.json python -m pytest test/ros/faults
 """
@@ -25,16 +25,16 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_harness import rgb_message
 from sensor_msgs.msg import Image
 
-START = 60.0  # seconds that a process may take to come up on a busy machine
-SLACK = 3.0  # seconds that a busy machine may add to a deadline
+START = 60.0  # longest time for a process to start on a busy machine, seconds
+SLACK = 3.0  # tolerance of deadlines on a busy machine, seconds
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RESULTS = []
-SLOW = ('stale_image', 'inference_timeout')  # reasons of a machine that stalls
+SLOW = ('stale_image', 'inference_timeout')  # reasons on a machine that stalls
 
 
 class Feed:
-    """A camera inside the test."""
+    """Camera in the test's process."""
 
     def __init__(self, graph, qos=RELIABLE, rate=30.0, frame_id='test_camera'):
         self._graph, self._frame_id = graph, frame_id
@@ -44,7 +44,7 @@ class Feed:
         self.now = time.time_ns
         self._make = self.normal
         self._timer = graph.node.create_timer(1 / rate, self._tick)
-        graph.feeds = [*getattr(graph, 'feeds', ()), self]  # those that still publish
+        graph.feeds = [*getattr(graph, 'feeds', ()), self]  # cameras that still publish
 
     def pixels(self):
         return np.repeat(next(self._normal)[..., None], 3, axis=2)
@@ -57,7 +57,7 @@ class Feed:
         return rgb_message(np.repeat(noisy, 3, axis=2), stamp, frame_id=self._frame_id)
 
     def play(self, make):
-        """Publish from now on what ``make(stamp)`` returns; nothing if it is None."""
+        """Publish the messages that ``make(stamp)`` returns; none if ``make`` is None."""
         self._make = make
 
     def play_plain(self, color):
@@ -75,7 +75,7 @@ class Feed:
 
 
 class Robot:
-    """The graph of a robot that drives straight on as long as it may."""
+    """Graph of a robot that drives straight ahead unless it is stopped."""
 
     def __init__(
         self, graph, bundle, *, feed=True, drive=True, env=None, output=None, **parameters
@@ -113,7 +113,7 @@ class Robot:
         self._wheel.publish(message)
 
     def drives(self, timeout=START):
-        """Wait until the alert is False and the wheels turn; return when both were first so."""
+        """Wait until the alert is False and the wheels turn; return the seconds waited."""
         graph, since = self.graph, time.monotonic()
         graph.wait(
             lambda: graph.alerts and graph.alerts[-1] is False and self._speed() > 0,
@@ -122,14 +122,14 @@ class Robot:
         return time.monotonic() - since
 
     def stands(self, fault, reasons, within, begin, *, silent=False):
-        """Bring a fault about and assert what follows.
+        """Cause a fault and assert its consequences.
 
         Args:
-            fault: Its name.
-            reasons: Those that may be given first.
-            within: Seconds in which ood_alert must be True by contract.
-            begin: Brings it about.
-            silent: Whether the monitor can no longer speak; then safety_stop has to notice.
+            fault: Name of the fault.
+            reasons: Reasons that may be published first.
+            within: Longest time until ood_alert is True by contract, seconds.
+            begin: Function that causes the fault.
+            silent: Whether the monitor can no longer publish, so that safety_stop must react.
         """
         graph = self.graph
         self.drives()
@@ -164,13 +164,13 @@ class Robot:
         }
 
     def gate_stands(self, fault, reason, within, begin):
-        """Bring a fault of the gate about and assert that the wheels stop, whatever the alert says.
+        """Cause a fault of the gate and assert that the wheels stop, regardless of the alert.
 
         Args:
-            fault: Its name.
-            reason: That the gate gives in its log, or None.
-            within: Seconds in which the wheels have to stand still by contract.
-            begin: Brings it about.
+            fault: Name of the fault.
+            reason: Reason in the gate's log, or None.
+            within: Longest time until the wheels stop by contract, seconds.
+            begin: Function that causes the fault.
         """
         graph, log = self.graph, self.gate.log
         speeds, said = len(graph.heard['/cmd_vel']), len(log.read_text())
@@ -193,19 +193,19 @@ class Robot:
         }
 
     def stays_still(self, seconds):
-        """Assert that nothing moves for a while, whatever the alert says."""
+        """Assert that the wheels do not turn for some time, regardless of the alert."""
         speeds = len(self.graph.heard['/cmd_vel'])
         time.sleep(seconds)
         assert not any(m.linear.x for m in self.graph.heard['/cmd_vel'][speeds:])
 
     def recovers(self, how, heal=lambda: None, timeout=START):
-        """Remove the fault and assert that the robot drives on."""
+        """Remove the fault and assert that the robot drives again."""
         heal()
         self._row.update(recovery=how, to_recovery=self.drives(timeout))
         RESULTS.append(self._row)
 
     def stays_stopped(self, seconds):
-        """Assert that nothing moves for a while."""
+        """Assert that the wheels do not turn and the alert is True for some time."""
         speeds = len(self.graph.heard['/cmd_vel'])
         alerts = len(self.graph.alerts)
         time.sleep(seconds)
@@ -217,7 +217,7 @@ class Robot:
         return heard[-1].linear.x if heard else 0.0
 
     def _reasons(self, since):
-        """Return the reasons given since then, oldest first."""
+        """Return the reasons published since a time, oldest first."""
         topic = '/nav_monitor/ood_status'
         pairs = zip(self.graph.heard[topic], self.graph.times[topic], strict=False)
         return [m.status[0].message for m, t in list(pairs) if t >= since]
@@ -229,7 +229,7 @@ def change_state(graph, transition):
 
 
 class starved:  # noqa: N801
-    """Keep every core busy twice over for a while."""
+    """Context in which two processes per core use all CPU time."""
 
     def __enter__(self):
         context = multiprocessing.get_context('spawn')

@@ -94,7 +94,7 @@ def test_subscribers_that_hang_change_nothing(graph, moody_bundle, stopped_liste
     )
     time.sleep(2.0)  # until what they were sent has piled up
     robot.stands(
-        'strange images; a subscriber to every topic hangs', ['ood'], 0.5,
+        'out-of-distribution images; a subscriber to every topic hangs', ['ood'], 0.5,
         lambda: robot.feed.play(robot.feed.strange),
     )
     robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))
@@ -284,7 +284,7 @@ def test_a_log_on_a_disk_that_hangs_changes_nothing(graph, moody_bundle, tmp_pat
     robot.stays_stopped(1.0)
     robot.recovers('the camera returns', lambda: setattr(robot, 'feed', Feed(graph)))
     robot.stands(
-        "strange images while the log's disk hangs", ['ood'], 0.5,
+        "out-of-distribution images while the log's disk hangs", ['ood'], 0.5,
         lambda: robot.feed.play(robot.feed.strange),
     )
     alerts = len(graph.alerts)

@@ -84,7 +84,7 @@ def test_the_camera_returns_with_another_quality_size_and_encoding(robot):
     )
     robot.recovers('another camera: best effort, 32x32, bgr8', restart)
     robot.stands(
-        'strange images of that camera', ['ood'], 1.0,
+        'out-of-distribution images of that camera', ['ood'], 1.0,
         lambda: robot.feed.play(robot.feed.strange),
     )
     robot.recovers('the first camera again', back)
@@ -121,7 +121,7 @@ def test_a_flood_of_images_hides_nothing(robot):
     start = time.monotonic()
     time.sleep(2.0)
     assert set(robot._reasons(start)) <= fine
-    robot.stands('strange images at 500 Hz', ['ood'], 1.0, strange)
+    robot.stands('out-of-distribution images at 500 Hz', ['ood'], 1.0, strange)
     robot.recovers('normal images at 30 Hz', lambda: (
         flood.pop().stop(), setattr(robot, 'feed', Feed(robot.graph))
     ))
@@ -147,7 +147,7 @@ def test_images_of_eight_megapixels_are_judged(graph, moody_bundle):
     assert spread(0).height * spread(0).width == large[0] * large[1]
     feed.play(spread)
     robot.stands(
-        'strange images of 8 megapixels, 3 a second', ['ood'], 3.0,
+        'out-of-distribution images of 8 megapixels, 3 per second', ['ood'], 3.0,
         lambda: feed.play(enlarge(feed.strange)),
     )
     robot.recovers('normal images', lambda: feed.play(spread))

@@ -24,11 +24,13 @@ pytestmark = pytest.mark.ros
 )
 def test_the_network_fails(robot, name, color, reason, within):
     robot.stands(name, [reason], within, lambda: robot.feed.play_plain(color))
-    robot.recovers('images that it can bear', lambda: robot.feed.play(robot.feed.normal))
+    robot.recovers(
+        'images that the network can process', lambda: robot.feed.play(robot.feed.normal)
+    )
 
 
 def test_frames_are_out_of_distribution(robot):
     robot.stands(
-        'strange images', ['ood'], 0.5, lambda: robot.feed.play(robot.feed.strange)
+        'out-of-distribution images', ['ood'], 0.5, lambda: robot.feed.play(robot.feed.strange)
     )
     robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))

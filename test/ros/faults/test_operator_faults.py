@@ -94,4 +94,4 @@ def test_a_bag_is_paused_and_looped(graph, moody_bundle):
     robot.stands(
         'bag looped (clock jumps back 60 s)', ['warming_up', 'stale_image'], 0.2, bag.jump_back
     )
-    robot.recovers('of itself')
+    robot.recovers('on its own')

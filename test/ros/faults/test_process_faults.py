@@ -53,7 +53,7 @@ def test_both_cores_are_busy(robot):
         time.sleep(2.0)
         robot.drives()  # it goes on, perhaps with a pause
         robot.stands(
-            'strange images, every core busy twice over', ['ood', *SLOW], 1.0,
+            'out-of-distribution images, two busy processes per core', ['ood', *SLOW], 1.0,
             lambda: robot.feed.play(robot.feed.strange),
         )
         graph.wait(lambda: graph.reason in ('ood', *SLOW), START, 'the reason')
@@ -66,7 +66,8 @@ def test_the_disk_is_full_while_incidents_are_written(graph, moody_bundle, tmp_p
     # As on a full disk every write fails from here on, those of the log too.
     resource.prlimit(robot.monitor.pid, resource.RLIMIT_FSIZE, (0, 0))
     robot.stands(
-        'strange images, disk full', ['ood'], 0.5, lambda: robot.feed.play(robot.feed.strange)
+        'out-of-distribution images, disk full', ['ood'], 0.5,
+        lambda: robot.feed.play(robot.feed.strange),
     )
     robot.stays_stopped(1.0)
     robot.recovers('normal images, disk still full', lambda: robot.feed.play(robot.feed.normal))

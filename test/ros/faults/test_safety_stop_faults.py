@@ -35,7 +35,7 @@ def test_the_terminal_is_held_and_the_monitor_falls_silent(graph, moody_bundle, 
     robot.drives()
     terminal.hold()
     robot.stands(
-        f'strange images while the {terminal.kind} is held', ['ood'], 0.5,
+        f'out-of-distribution images while the {terminal.kind} is held', ['ood'], 0.5,
         lambda: robot.feed.play(robot.feed.strange),
     )
     robot.stays_stopped(1.0)
@@ -75,7 +75,7 @@ def test_the_gate_is_stopped_and_continued(graph, moody_bundle):
         'safety_stop stopped (SIGSTOP) for 1 s; SIGCONT', 'gate_late', 0.1,
         lambda: robot.gate.send_signal(signal.SIGCONT),
     )
-    robot.recovers('of itself')
+    robot.recovers('on its own')
 
 
 def test_a_relay_brings_the_commands_back(graph, moody_bundle):

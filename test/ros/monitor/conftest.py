@@ -42,7 +42,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def trusted_fleet(fleet: Fleet) -> Fleet:
-    """Have all cameras send normal images, and wait until they are trusted."""
+    """Let all cameras send normal images, and wait until they are trusted."""
     for feed in fleet.feeds.values():
         feed.play(feed.normal)
     fleet.trusted()

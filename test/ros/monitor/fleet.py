@@ -1,4 +1,4 @@
-"""One monitor process and four cameras."""
+"""Monitor process with four cameras."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
 NAMES = ('front', 'left', 'right', 'rear')
-SLACK = 3.0  # seconds that a busy machine may add to a deadline
+SLACK = 3.0  # tolerance of deadlines on a busy machine, seconds
 DEAF = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Feed:
-    """One camera inside the test, at 20 Hz."""
+    """Camera in the test's process, at 20 Hz."""
 
     def __init__(self, graph, name):
         self._name = name
@@ -52,11 +52,11 @@ class Feed:
         return message
 
     def play(self, make):
-        """Publish from now on what ``make(stamp)`` returns; nothing if it is None."""
+        """Publish the messages that ``make(stamp)`` returns; none if ``make`` is None."""
         self._make = make
 
     def send(self):
-        """Publish one image now, besides those of the timer."""
+        """Publish one image now, in addition to those of the timer."""
         with self._lock:
             self._publisher.publish(self._make(time.time_ns()))
 
@@ -66,7 +66,7 @@ class Feed:
 
 
 class Fleet:
-    """A monitor with four cameras, three of them in this process."""
+    """Monitor with four cameras, three of them in this process."""
 
     def __init__(self, graph, bundle, folder):
         self.graph, self._folder = graph, folder
@@ -75,7 +75,7 @@ class Fleet:
             graph.listen(Bool, topic, LATCHED)
         for name in NAMES:
             graph.listen(DiagnosticArray, f'/nav_monitor/{name}/ood_status', LATCHED)
-        # Cameras stand still while the machine is busy.
+        # The timeouts are long, because cameras stall while the machine is busy.
         self.monitor = graph.start_monitor(
             *moody_arguments(
                 bundle, cameras=list(NAMES), image_timeout=10.0, inference_timeout=20.0,
@@ -84,7 +84,7 @@ class Fleet:
             ),
             env=python_path(),
         )
-        # An alert's first True is lost on a listener that finds it later than its first image.
+        # The alerts must be discovered before the first image, or their first True is missed.
         graph.wait(
             lambda: all(graph.heard[topic] for topic in self.alert_topics), START, 'every alert'
         )
@@ -147,7 +147,7 @@ class Fleet:
         return {name: self.reason(name) for name in ('', *NAMES)}
 
     def watch(self, *names):
-        """Note where the cameras are; the result asserts that they were not disturbed since."""
+        """Return a function that asserts that the cameras were not disturbed since this call."""
         alerts = {name: len(self.heard(name)) for name in names}
         frames = {name: len(self.judged(name)) for name in names}
 

@@ -1,4 +1,4 @@
-"""Images of the moody network's world for a monitor, and calls of the monitor's services."""
+"""Images for a monitor of the moody network, and calls of the monitor's services."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rclpy.qos import (
 from ros_harness import rgb_message, stamp_ns
 from sensor_msgs.msg import Image
 
-START = 60.0  # seconds that a process may take to come up on a busy machine
+START = 60.0  # longest time for a process to start on a busy machine, seconds
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 
 
 class Feed:
-    """Publishes images of the moody network's world, at 30 Hz, from the test itself."""
+    """Camera in the test's process, at 30 Hz, with images of the moody network's classes."""
 
     def __init__(self, graph, qos=RELIABLE):
         self._publisher = graph.node.create_publisher(Image, 'image', qos)
@@ -44,11 +44,11 @@ class Feed:
         return rgb_message(self.pixels(), stamp)
 
     def play(self, make):
-        """Publish from now on what ``make(stamp)`` returns; nothing if it is None."""
+        """Publish the messages that ``make(stamp)`` returns; none if ``make`` is None."""
         self._make = make
 
     def play_plain(self, color):
-        """Publish plain images of one gray level."""
+        """Publish uniform images of one gray level."""
         self.play(lambda stamp: rgb_message(np.full((8, 8, 3), color, np.uint8), stamp))
 
     def _tick(self):
@@ -66,7 +66,7 @@ def moody_arguments(bundle, **parameters):
     return [
         argument
         for name, value in given.items()
-        for argument in ('-p', f'{name}:={json.dumps(value)}')  # JSON is YAML, too
+        for argument in ('-p', f'{name}:={json.dumps(value)}')  # JSON is valid YAML
     ]
 
 

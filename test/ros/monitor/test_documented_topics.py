@@ -102,7 +102,7 @@ def test_compressed_pictures_are_documented(node):
 def test_the_alerts_deadline_and_lease_are_as_documented(node):
     (alert,) = [one for one in node.publishers if one.topic_name == '/ood_alert']
     text = documented()['ood_alert'][1]
-    assert 'a deadline of three' in text and 'lease of five periods' in text
+    assert 'a deadline of three periods of `alert_rate`' in text and 'lease of five' in text
     period = 1e9 / 20.0
     assert alert.qos_profile.deadline.nanoseconds == 3 * period
     assert alert.qos_profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC

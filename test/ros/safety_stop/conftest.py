@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# An alert of its own process, to be killed or paused: False at 10 Hz.
+# Alert in a separate process, which tests kill or pause: False at 10 Hz.
 PUBLISHER = """
 import time, rclpy
 from rclpy.duration import Duration
@@ -35,7 +35,7 @@ def bench(graph):
 
 @pytest.fixture
 def alert_process(graph):
-    """Return a function that starts an alert in a process of its own."""
+    """Return a function that starts an alert in a separate process."""
     started = []
 
     def start():
@@ -54,7 +54,7 @@ def alert_process(graph):
 
 @pytest.fixture
 def stranger(graph):
-    """Return a node of another participant, which may give a topic another type."""
+    """Return a node of another participant, in which a topic may have another type."""
     import rclpy
 
     context = rclpy.Context()

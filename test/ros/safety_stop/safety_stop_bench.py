@@ -1,4 +1,4 @@
-"""A running safety_stop, who alerts and commands it, and what it sends."""
+"""Running safety_stop, publishers of alerts and commands, and its recorded output."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ros_harness import LATCHED
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
-START = 60.0  # seconds that a process may take to come up on a busy machine
-SOON = 20.0  # seconds within which a stop or a release has to be seen there
-TOLD = os.environ.get('ROS_DISTRO') not in ('humble', 'iron', 'jazzy')  # who commands
+START = 60.0  # longest time for a process to start on a busy machine, seconds
+SOON = 20.0  # longest time until a stop or a release is seen there, seconds
+TOLD = os.environ.get('ROS_DISTRO') not in ('humble', 'iron', 'jazzy')  # reports who commands
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 OFFERED = {
     'deadline': Duration(seconds=0.3),
     'liveliness': LivelinessPolicy.MANUAL_BY_TOPIC,
     'liveliness_lease_duration': Duration(seconds=0.5),
-}  # what the monitor offers at its default rate
+}  # QoS that the monitor offers at its default rate
 
 
 class AlertSource:
-    """Publishes ``ood_alert`` at 10 Hz from the test itself."""
+    """Publisher of ``ood_alert`` at 10 Hz in the test's process."""
 
     def __init__(self, graph, value, **offered):
-        self.value = value  # None: silence
-        self.alive = False  # whether it says that it lives, although it is silent
+        self.value = value  # None to publish nothing
+        self.alive = False  # whether to assert liveliness while nothing is published
         self._publisher = graph.node.create_publisher(
             Bool,
             '/ood_alert',
@@ -54,10 +54,10 @@ class AlertSource:
 
 
 class Driver:
-    """Commands a velocity at 20 Hz from the test itself."""
+    """Publisher of velocity commands at 20 Hz in the test's process."""
 
     def __init__(self, graph, x=1.0, z=0.5, *, kind=Twist):
-        self.x, self.z = x, z  # x None: silence
+        self.x, self.z = x, z  # x None to publish nothing
         self._kind = kind
         self._publisher = graph.driver.create_publisher(kind, '/cmd_vel_in', 1)
         self._timer = graph.node.create_timer(0.05, self._tick, clock=STEADY)
@@ -74,7 +74,7 @@ class Driver:
 
 
 class Bench:
-    """A gate, and what comes out of it."""
+    """Running gate and its recorded output."""
 
     def __init__(self, graph, kind=Twist):
         self.graph, self._kind = graph, kind
@@ -92,28 +92,28 @@ class Bench:
         return self
 
     def said(self):
-        """Return what the process has logged."""
+        """Return the log of the process."""
         return self.process.log.read_text()
 
     @property
     def sent(self):
-        """Return (x, z) of every velocity that came out, oldest first."""
+        """Return (x, z) of all published velocities, oldest first."""
         twists = [getattr(message, 'twist', message) for message in self.graph.heard['/cmd_vel']]
         return [(twist.linear.x, twist.angular.z) for twist in twists]
 
     def wait_sent(self, x, z=None, timeout=SOON):
-        """Wait for a velocity that is sent from now on."""
+        """Wait for a velocity published after this call."""
         before = len(self.sent)
         z = 0.5 * x if z is None else z
         self.graph.wait(lambda: (x, z) in self.sent[before:], timeout, f'velocity {x}, {z}')
 
     def wait_reason(self, reason, timeout=SOON):
-        """Wait until the newest diagnostics give this reason, or any; return them."""
+        """Wait until the newest diagnostics have this reason, or any if None; return the status."""
         heard = self.graph.heard['/diagnostics']
 
         def look():
             for message in reversed(heard[-1:]):
-                [status] = message.status  # nothing is wrong with the parameters
+                [status] = message.status  # a second one would report unknown parameters
                 assert status.name == '/safety_stop: gate'
                 if reason in (None, status.message):
                     return status
@@ -122,17 +122,17 @@ class Bench:
         return self.graph.wait(look, timeout, f'reason {reason}')
 
     def newest(self):
-        """Return the newest status of the gate, or nothing."""
+        """Return the newest status of the gate, or None."""
         heard = self.graph.heard['/diagnostics']
         return heard[-1].status[0] if heard else None
 
     def answers(self, seconds):
-        """Return whether anything came out within the last seconds."""
+        """Return whether a velocity was published within the last seconds."""
         times = self.graph.times['/cmd_vel']
         return bool(times) and time.monotonic() - times[-1] < seconds
 
     def wait_stop(self, reason=None):
-        """Wait for the stop for a reason, or for any, and see that nothing but zero comes out."""
+        """Wait for a stop for this reason, or any if None; check that only zeros are published."""
         self.wait_stopped(True)
         self.wait_reason(reason)
         self.wait_sent(0.0)
@@ -150,7 +150,7 @@ class Bench:
         return answer.success, answer.message
 
     def set(self, **changes):
-        """Change float or text parameters of the running node; return the answers."""
+        """Change float or string parameters of the running node; return the results."""
         request = SetParameters.Request()
         for name, value in changes.items():
             held = (

@@ -23,6 +23,7 @@ from nav_monitor_ros.ros.topic_endpoints import (  # noqa: E402
 pytestmark = pytest.mark.ros
 
 NODE = '/safety_stop'
+NUMBERS = {'three': 3, 'five': 5}
 PAGE = Path(__file__).parents[3] / 'docs' / 'safety.md'
 
 
@@ -84,8 +85,8 @@ def test_the_two_subscriptions_to_the_alert_request_what_the_table_says(endpoint
 
 def test_the_offered_deadline_and_lease_are_those_of_the_table(endpoints):
     [info] = endpoints['~/stopped'][0]
-    deadline, lease = map(int, re.search(
-        r'deadline of (\d+) and a liveliness lease of (\d+) periods of `rate`',
+    deadline, lease = (NUMBERS[word] for word in re.search(
+        r'deadline of (\w+) periods of `rate` and a liveliness lease of (\w+)',
         documented()['~/stopped'][2]).groups())
     assert info.qos_profile.deadline == Duration(seconds=deadline / 20)
     assert info.qos_profile.liveliness_lease_duration == Duration(seconds=lease / 20)

@@ -1,0 +1,56 @@
+"""UDP instead of shared memory, for a node that no other process may block."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nav_monitor_ros.bundle.shipped import find_shared_file
+
+SHARED_MEMORY = (
+    'the middleware uses shared memory, so another process that is stopped can block this node for '
+    'seconds; use UDP only: unset the profile, or see config/fastdds_udp.xml'
+)
+# Variables by which a user chooses transports or peers.
+_CHOICES = (
+    'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
+    'FASTRTPS_DEFAULT_PROFILES_FILE', 'ROS_STATIC_PEERS',
+)
+_SEGMENTS = ('/dev/shm/fastdds_', '/dev/shm/fastrtps_')  # files that Fast DDS maps
+
+
+def use_udp_only() -> None:
+    """Set the environment so that Fast DDS uses UDP without shared memory.
+
+    Processes that send to the same process through the shared memory of Fast DDS share a lock. One
+    that is stopped while it holds the lock (SIGSTOP, a debugger, swapping) blocks the others: each
+    publication waits for a second.
+
+    To be called before rclpy is initialised. Profiles, transports and peers chosen by the user are
+    kept; other middleware ignores these variables.
+    """
+    if any(os.environ.get(name) for name in _CHOICES):
+        return
+    localhost = (
+        os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '').upper() == 'LOCALHOST'
+        or os.environ.get('ROS_LOCALHOST_ONLY') == '1'
+    )
+    profile = find_shared_file(f'config/fastdds_udp{"_localhost" if localhost else ""}.xml')
+    if profile is None:
+        return
+    if localhost:
+        # With LOCALHOST, rmw_fastrtps adds shared memory to every profile; this one restricts
+        # discovery by itself.
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
+        os.environ.pop('ROS_LOCALHOST_ONLY', None)
+    old = os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')
+    os.environ[f'{"FASTRTPS" if old else "FASTDDS"}_DEFAULT_PROFILES_FILE'] = str(profile)
+
+
+def uses_shared_memory() -> bool:
+    """Return whether Fast DDS has mapped shared memory into this process; False if unknown."""
+    try:
+        maps = Path('/proc/self/maps').read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return False
+    return any(segment in maps for segment in _SEGMENTS)
