@@ -57,6 +57,19 @@ class ImageSource:
             return f'image {self.file_name(place)}'
         return f'image {place} (counted from 0) of {self.name}'
 
+    def label_name(self, index: int, class_names: Sequence[str] | None = None) -> str:
+        """Return the true class of an image as text; '' if it is unknown.
+
+        Args:
+            index: Of the image.
+            class_names: In the order of the labels; None for the source's own names, or its numbers
+                if it has none.
+        """
+        if self.own_labels is None:
+            return ''
+        number, names = int(self.own_labels[index]), class_names or self.class_names
+        return str(number) if names is None else names[number]
+
     def subset(self: _Source, indices: np.ndarray) -> _Source:
         """Return some of the images, in the order given."""
         return replace(

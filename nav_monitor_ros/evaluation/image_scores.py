@@ -228,13 +228,9 @@ def _labels(
         class_names: In the order of the labels; None for the source's own names, or its numbers if
             it has none.
     """
-    labels, names = source.own_labels, class_names or source.class_names
-
     def named(rows: _Rows) -> list[str]:
-        if labels is None:
-            return [''] * len(rows)
-        numbers = labels[rows.start : rows.start + len(rows)].tolist()
-        return [str(number) if names is None else _text(names[number]) for number in numbers]
+        places = range(rows.start, rows.start + len(rows))
+        return [_text(source.label_name(place, class_names)) for place in places]
 
     return named
 

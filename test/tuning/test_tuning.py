@@ -53,7 +53,7 @@ def test_an_interrupted_training_continues_its_recording_and_force_replaces_it(c
 
     def run(*more):
         return main([
-            'train', 'digits', '--data', 'sample:digits?limit=2000', '--epochs', '1',
+            'train', 'digits', '--data', 'sample:digits?limit=4000', '--epochs', '1',
             '--record-tuning', str(folder), '--record-every', '0.5',
             '--output', str(tmp_path / 'bundle'), *more,
         ])
