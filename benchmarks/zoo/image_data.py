@@ -102,7 +102,7 @@ def images_of(network: ZooNetwork, data: Path) -> NetworkImages:
     return NetworkImages(
         source('training', training),
         source('calibration', divided.calibration),
-        source('test', divided.test),
+        source('test', _tested(divided.test.of_classes(kept))),
         names,
     )
 
@@ -123,7 +123,7 @@ def _divided(name: str, folder: str) -> Divided:
         if name == 'mnist_foreign':
             # The network was trained on all training images: only test images were held out.
             calibration, test = _in_two(_shuffled(test), HELD_OUT)
-            return Divided(_shuffled(training)[np.arange(20000)], calibration, _some(test), names)
+            return Divided(_shuffled(training)[np.arange(20000)], calibration, test, names)
         return _held_out(training, test, names)
     if name == 'fashion':
         training, test = (
@@ -144,7 +144,7 @@ def _divided(name: str, folder: str) -> Divided:
 
 def _held_out(training: Images, test: Images, names: tuple[str, ...]) -> Divided:
     calibration, rest = _in_two(_shuffled(training), HELD_OUT)
-    return Divided(rest, calibration, _some(_shuffled(test)), names)
+    return Divided(rest, calibration, _shuffled(test), names)
 
 
 def _shuffled(images: Images) -> Images:
@@ -155,8 +155,9 @@ def _in_two(images: Images, first: int) -> tuple[Images, Images]:
     return images[np.arange(first)], images[np.arange(first, len(images))]
 
 
-def _some(images: Images) -> Images:
-    return images[np.arange(min(TESTED, len(images)))]
+def _tested(images: Images) -> Images:
+    """Return the first images, which are in random order; tracks are kept whole."""
+    return images if images.groups is not None else images[np.arange(min(TESTED, len(images)))]
 
 
 def _read_all(source: ImageSource) -> Images:

@@ -12,6 +12,7 @@ import yaml
 from nav_monitor_ros.perception.preprocess import Preprocess
 
 ZOO = Path(__file__).resolve().parent
+ROOT = ZOO.parent.parent
 WEIGHTS = ZOO / 'weights'
 PACKAGE = 'zoo.networks'
 TRAINED_DATA = ('digits', 'fashion', 'signs', 'cifar')
@@ -30,7 +31,9 @@ class Recipe:
     augmentation: str = 'none'  # none, flip_crop or affine
     label_smoothing: float = 0.0
     images: int = 0  # largest number of training images; 0 for all
+    # Which of these are fastest on a CPU depends on the layers.
     autocast: bool = True  # bfloat16 in the forward pass of training
+    channels_last: bool = True
     stored: str = 'auto'  # float16, float32 or auto: float16 where accuracy stays the same
 
 
@@ -86,7 +89,8 @@ _NETWORKS = (
         'digits_basic', 'functional CNN of two convolutions, dropout, log-softmax output', 'digits',
         f'{PACKAGE}.example_cnn:Net', _gray(),
         recipe=Recipe(
-            5, 64, 'adadelta', 1.0, schedule='cosine', images=20000, autocast=False
+            5, 64, 'adadelta', 1.0, schedule='cosine', images=20000, autocast=False,
+            channels_last=False,
         ),
     ),
     ZooNetwork(
@@ -99,7 +103,8 @@ _NETWORKS = (
         'digits_overfit', 'CNN with in-place ReLU, 512 flattened units, over-fitted to 1000 images',
         'digits', f'{PACKAGE}.wide_inplace:WideCNN', _gray(0.0, 1.0),
         left_out={'digit_3': (3,), 'digit_8': (8,)}, arguments={'classes': 8},
-        recipe=Recipe(60, 32, 'adam', 1e-3, schedule='constant', images=1000, autocast=False),
+        recipe=Recipe(60, 32, 'adam', 1e-3, schedule='constant', images=1000, autocast=False,
+                      channels_last=False),
     ),
     ZooNetwork(
         'digits_vit', 'vision transformer of own code, class token, patches of 7', 'digits',
@@ -125,20 +130,22 @@ _NETWORKS = (
         'fashion_mlp', 'multilayer perceptron, batch norm, LeakyReLU, dropout, head without bias',
         'fashion', f'{PACKAGE}.mlp:MLP', _gray(0.0, 1.0, interpolation='bilinear'),
         left_out={'sandal': (5,), 'shirt': (6,)}, arguments={'classes': 8},
-        recipe=Recipe(15, 256, 'adam', 1e-3, schedule='cosine', images=24000, autocast=False),
+        recipe=Recipe(15, 256, 'adam', 1e-3, schedule='cosine', images=24000, autocast=False,
+                      channels_last=False),
     ),
     ZooNetwork(
         'fashion_gelu', 'pre-activation residual blocks, group norm, GELU, globally pooled',
         'fashion', f'{PACKAGE}.gelu_blocks:GeluResNet', _gray(0.286, 0.353),
         left_out={'t_shirt': (0,), 'sneaker': (7,)}, arguments={'classes': 8},
-        recipe=Recipe(6, weight_decay=0.05, augmentation='flip_crop', images=24000),
+        recipe=Recipe(6, weight_decay=0.05, augmentation='flip_crop', images=24000,
+                      channels_last=False),
     ),
     ZooNetwork(
         'signs_mobile', 'inverted residuals with squeeze-and-excitation, ReLU6 and hard-swish',
         'signs', f'{PACKAGE}.mobile_se:mobile_se', _color(*_IMAGENET),
         left_out={'speed_limits_and_bans': _SPEED_AND_BANS, 'warnings': _WARNINGS},
         arguments={'num_classes': 35},
-        recipe=Recipe(22, 64, learning_rate=3e-3, weight_decay=0.02, augmentation='affine'),
+        recipe=Recipe(14, 64, learning_rate=3e-3, weight_decay=0.02, augmentation='affine'),
         false_alarm_rate=0.05,
     ),
     ZooNetwork(
@@ -153,7 +160,8 @@ _NETWORKS = (
         'signs', f'{PACKAGE}.leaky_plain:LeakyPlain', _color((0.0,) * 3, (1.0,) * 3),
         left_out={'triangles': _TRIANGLES, 'other_shapes': _OTHER_SHAPES},
         arguments={'outputs': 36},
-        recipe=Recipe(40, 64, 'adam', 1e-3, schedule='constant', autocast=False),
+        recipe=Recipe(40, 64, 'adam', 1e-3, schedule='constant', autocast=False,
+                      channels_last=False),
         false_alarm_rate=0.05,
     ),
     ZooNetwork(
@@ -167,28 +175,28 @@ _NETWORKS = (
     ZooNetwork(
         'cifar_resnet20', 'ResNet-20 with batch norm and projection shortcuts', 'cifar',
         f'{PACKAGE}.projection_resnet:resnet20', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(22, 128, 'sgd', 0.2, 5e-4, augmentation='flip_crop'),
+        recipe=Recipe(18, 128, 'sgd', 0.2, 5e-4, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_convnext', 'ConvNeXt-like: depthwise 5 x 5, layer norm, GELU, layer scale', 'cifar',
         f'{PACKAGE}.convnext_like:SmallConvNeXt', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(22, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
-                      label_smoothing=0.1),
+        recipe=Recipe(14, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
+                      label_smoothing=0.1, autocast=False, channels_last=False),
     ),
     ZooNetwork(
         'cifar_vit', 'vision transformer with nn.MultiheadAttention, class token, patches of 4',
         'cifar', f'{PACKAGE}.mha_vit:ViT', _color(*_HALF), arguments={'num_classes': 40},
-        recipe=Recipe(30, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(18, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_swin', "torchvision's Swin transformer, two stages, stochastic depth", 'cifar',
         f'{PACKAGE}.small_swin:swin_for_32x32', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(24, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(15, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_vgg', 'VGG with batch norm, 256 hidden units, dropout', 'cifar',
         f'{PACKAGE}.vgg_bn:cifar_vgg', _color(*_HALF), arguments={'num_classes': 40},
-        recipe=Recipe(22, 128, 'adam', 2e-3, augmentation='flip_crop'),
+        recipe=Recipe(20, 128, 'adam', 2e-3, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_overfit', 'plain CNN with in-place ReLU6, over-fitted to 4000 images', 'cifar',

@@ -29,8 +29,8 @@ class EncoderBlock(nn.Module):
 class ViT(nn.Module):
     """Vision transformer with a class token."""
 
-    def __init__(self, num_classes, image_size=32, patch_size=4, embed_dim=128, depth=4,
-                 num_heads=4, mlp_dim=256, dropout=0.1):
+    def __init__(self, num_classes, image_size=32, patch_size=4, embed_dim=96, depth=4,
+                 num_heads=3, mlp_dim=192, dropout=0.0):
         super().__init__()
         self.conv_proj = nn.Conv2d(3, embed_dim, patch_size, patch_size)
         seq_length = (image_size // patch_size) ** 2 + 1
