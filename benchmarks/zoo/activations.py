@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nav_monitor_ros.data.batches import run
 from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from zoo.image_data import images_of
 from zoo.ood_sources import sources_of
@@ -49,8 +49,9 @@ def write_activations(network: ZooNetwork, data: Path, output: Path) -> None:
     folder = output / network.name
     folder.mkdir(parents=True, exist_ok=True)
     images = images_of(network, data)
-    classifier = Classifier(trained(network, data), network.preprocess)
-    recorder = _Recorder(trained(network, data))
+    module = trained(network, data)
+    recorder = _Recorder(module)
+    classifier = Classifier(module, network.preprocess)
     order = np.random.default_rng(0).permutation(len(images.training))[:TRAINING]
     sources = {
         'training': images.training.subset(np.sort(order)),
@@ -74,34 +75,27 @@ def write_activations(network: ZooNetwork, data: Path, output: Path) -> None:
 
 
 class _Recorder:
-    """Runs a network and keeps the channel statistics of its modules' inputs."""
+    """Keeps the channel statistics of a network's modules' inputs, of the latest pass."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module.eval()
-        self._seen: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self.seen: dict[str, tuple[Tensor, Tensor | None]] = {}  # module -> mean and std
         self.types: dict[str, str] = {}  # module -> its type, in the order of the forward pass
         for name, part in module.named_modules():
             attention = 'Attention' in type(part).__name__
             if isinstance(part, _CHANNELS_FIRST + _CHANNELS_LAST) or attention:
                 part.register_forward_pre_hook(self._hook(name), with_kwargs=True)
 
-    @torch.no_grad()
-    def __call__(self, batch: Tensor) -> dict[str, tuple[Tensor, Tensor | None]]:
-        self._seen = {}
-        self._module(batch)
-        return self._seen
-
     def _hook(self, name: str) -> Any:
         def hook(part: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             values = inputs[0] if inputs else named['query']
             self.types.setdefault(name, type(part).__name__)
             if values.ndim == 2:
-                self._seen[name] = values.clone(), None
+                self.seen[name] = values.clone(), None
                 return
             channel = 1 if isinstance(part, _CHANNELS_FIRST) else values.ndim - 1
             positions = [axis for axis in range(1, values.ndim) if axis != channel]
             std, mean = torch.std_mean(values.float(), dim=positions, correction=0)
-            self._seen[name] = mean, std
+            self.seen[name] = mean, std
 
         return hook
 
@@ -110,18 +104,19 @@ def _record(
     classifier: Classifier, recorder: _Recorder, source: ImageSource
 ) -> dict[str, np.ndarray]:
     """Return all arrays of one source."""
-    ran = run(classifier, source)
+    outputs: list[Activations] = []
     means: dict[str, list[np.ndarray]] = {}
     stds: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(source), BATCH):
         rows = range(start, min(start + BATCH, len(source)))
         pixels = np.stack([classifier.preprocess.apply(source.image(i)) for i in rows])
-        for name, (mean, std) in recorder(torch.from_numpy(pixels)).items():
-            # A module with several inputs of other sizes in one batch has rows of its own.
-            if len(mean) == len(rows):
-                means.setdefault(name, []).append(_small(mean))
-                if std is not None:
-                    stds.setdefault(name, []).append(_small(std))
+        recorder.seen.clear()
+        outputs.append(classifier(pixels))
+        for name, (mean, std) in recorder.seen.items():
+            means.setdefault(name, []).append(_small(mean))
+            if std is not None:
+                stds.setdefault(name, []).append(_small(std))
+    ran = Activations.concatenate(outputs)
     labels = np.full(len(source), -1) if source.own_labels is None else source.own_labels
     groups = np.arange(len(source)) if source.groups is None else source.groups
     return {

@@ -21,6 +21,7 @@ from zoo.registry import ZooNetwork
 
 FAR_COUNT = 500
 NEAR_COUNT = 800
+SLOW_COUNT = 200  # of each source for a network of 224 x 224 pixels
 NEAR, FAR = 'near', 'far'
 KITTI = 'bags/kitti_drive_mcap:/camera/color/image_raw/compressed'
 # Digits whose mirror images are no digits; a mirrored 2 resembles a 5 or an S.
@@ -76,7 +77,10 @@ def sources_of(network: ZooNetwork, data: Path) -> dict[str, tuple[str, ImageSou
     near = {name: (NEAR, source) for name, source in _near(network, data).items()}
     family = 'digits' if network.data == 'mnist_foreign' else network.data
     far = {name: (FAR, _far(name, folder)) for name in FAR_SOURCES[family]}
-    return {**near, **far}
+    sources = {**near, **far}
+    if network.data == 'imagenet':
+        return {name: (kind, _some(source, SLOW_COUNT)) for name, (kind, source) in sources.items()}
+    return sources
 
 
 def _near(network: ZooNetwork, data: Path) -> dict[str, ImageSource]:
@@ -156,14 +160,14 @@ def _far(name: str, folder: str) -> ImageSource:
         'photographs': lambda: open_source(f'sample:photos?count={FAR_COUNT}'),
         'textures': lambda: open_source(f'sample:textures?count={FAR_COUNT}'),
         'kitti': lambda: kitti(data, FAR_COUNT),
-        'tiny_imagenet': lambda: _some(open_source(f'{data}/images/tiny_imagenet')),
+        'tiny_imagenet': lambda: _some(open_source(f'{data}/images/tiny_imagenet'), FAR_COUNT),
         'cifar10': lambda: _source(name, cifar10_images(data).pixels, FAR_COUNT),
     }
     return makers[name]()
 
 
-def _some(source: ImageSource) -> ImageSource:
-    order = np.random.default_rng(1).permutation(len(source))[:FAR_COUNT]
+def _some(source: ImageSource, count: int) -> ImageSource:
+    order = np.random.default_rng(1).permutation(len(source))[:count]
     return source.subset(np.sort(order))
 
 
