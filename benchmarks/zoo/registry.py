@@ -180,18 +180,18 @@ _NETWORKS = (
     ZooNetwork(
         'cifar_convnext', 'ConvNeXt-like: depthwise 5 x 5, layer norm, GELU, layer scale', 'cifar',
         f'{PACKAGE}.convnext_like:SmallConvNeXt', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(14, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
+        recipe=Recipe(12, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
                       label_smoothing=0.1, autocast=False, channels_last=False),
     ),
     ZooNetwork(
         'cifar_vit', 'vision transformer with nn.MultiheadAttention, class token, patches of 4',
         'cifar', f'{PACKAGE}.mha_vit:ViT', _color(*_HALF), arguments={'num_classes': 40},
-        recipe=Recipe(18, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(14, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_swin', "torchvision's Swin transformer, two stages, stochastic depth", 'cifar',
         f'{PACKAGE}.small_swin:swin_for_32x32', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(15, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(12, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_vgg', 'VGG with batch norm, 256 hidden units, dropout', 'cifar',
