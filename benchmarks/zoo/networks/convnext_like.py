@@ -34,14 +34,14 @@ class CNBlock(nn.Module):
 
 
 class SmallConvNeXt(nn.Module):
-    """Patch stem, three stages, pooled, normed and classified."""
+    """Patch stem, stages, pooled, normed and classified."""
 
     def __init__(
-        self, num_classes: int, dims: tuple[int, ...] = (40, 80, 160),
-        depths: tuple[int, ...] = (2, 2, 2),
+        self, num_classes: int, dims: tuple[int, ...] = (64, 128),
+        depths: tuple[int, ...] = (2, 3),
     ) -> None:
         super().__init__()
-        stages: list[nn.Module] = [nn.Conv2d(3, dims[0], 2, 2), ChannelsFirstNorm(dims[0])]
+        stages: list[nn.Module] = [nn.Conv2d(3, dims[0], 4, 4), ChannelsFirstNorm(dims[0])]
         for index, (dim, depth) in enumerate(zip(dims, depths, strict=True)):
             if index:
                 before = dims[index - 1]

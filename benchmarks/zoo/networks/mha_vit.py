@@ -1,4 +1,4 @@
-"""A vision transformer with nn.MultiheadAttention and a convolution for the patches."""
+"""A vision transformer with nn.MultiheadAttention and early convolutions for the patches."""
 
 import torch
 import torch.nn as nn
@@ -29,11 +29,15 @@ class EncoderBlock(nn.Module):
 class ViT(nn.Module):
     """Vision transformer with a class token."""
 
-    def __init__(self, num_classes, image_size=32, patch_size=4, embed_dim=96, depth=4,
-                 num_heads=3, mlp_dim=192, dropout=0.0):
+    def __init__(self, num_classes, image_size=32, embed_dim=128, depth=4, num_heads=4,
+                 mlp_dim=256, dropout=0.0):
         super().__init__()
-        self.conv_proj = nn.Conv2d(3, embed_dim, patch_size, patch_size)
-        seq_length = (image_size // patch_size) ** 2 + 1
+        self.conv_proj = nn.Sequential(
+            nn.Conv2d(3, 32, 3, 2, 1), nn.GELU(),
+            nn.Conv2d(32, 64, 3, 2, 1), nn.GELU(),
+            nn.Conv2d(64, embed_dim, 2, 2),
+        )
+        seq_length = (image_size // 8) ** 2 + 1
         self.class_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embedding = nn.Parameter(torch.empty(1, seq_length, embed_dim).normal_(std=0.02))
         self.blocks = nn.Sequential(
