@@ -145,7 +145,7 @@ _NETWORKS = (
         'signs', f'{PACKAGE}.mobile_se:mobile_se', _color(*_IMAGENET),
         left_out={'speed_limits_and_bans': _SPEED_AND_BANS, 'warnings': _WARNINGS},
         arguments={'num_classes': 35},
-        recipe=Recipe(11, 64, learning_rate=3e-3, weight_decay=0.02, augmentation='affine'),
+        recipe=Recipe(8, 64, learning_rate=3e-3, weight_decay=0.02, augmentation='affine'),
         false_alarm_rate=0.05,
     ),
     ZooNetwork(
@@ -180,24 +180,24 @@ _NETWORKS = (
     ZooNetwork(
         'cifar_convnext', 'ConvNeXt-like: depthwise 5 x 5, layer norm, GELU, layer scale', 'cifar',
         f'{PACKAGE}.convnext_like:SmallConvNeXt', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(14, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
+        recipe=Recipe(11, 128, 'adamw', 3e-3, 0.05, augmentation='flip_crop',
                       label_smoothing=0.1, autocast=False, channels_last=False),
     ),
     ZooNetwork(
         'cifar_vit',
         'vision transformer with nn.MultiheadAttention, early convolutions, class token', 'cifar',
         f'{PACKAGE}.mha_vit:ViT', _color(*_HALF), arguments={'num_classes': 40},
-        recipe=Recipe(18, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(14, 128, 'adamw', 1.5e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_swin', "torchvision's Swin transformer, two stages, stochastic depth", 'cifar',
         f'{PACKAGE}.small_swin:swin_for_32x32', _color(*_CIFAR), arguments={'num_classes': 40},
-        recipe=Recipe(12, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
+        recipe=Recipe(10, 128, 'adamw', 2e-3, 0.05, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_vgg', 'VGG with batch norm, 256 hidden units, dropout', 'cifar',
         f'{PACKAGE}.vgg_bn:cifar_vgg', _color(*_HALF), arguments={'num_classes': 40},
-        recipe=Recipe(14, 128, 'adam', 2e-3, augmentation='flip_crop'),
+        recipe=Recipe(10, 128, 'adam', 2e-3, augmentation='flip_crop'),
     ),
     ZooNetwork(
         'cifar_overfit', 'plain CNN with in-place ReLU6, over-fitted to 4000 images', 'cifar',
