@@ -137,7 +137,7 @@ _NETWORKS = (
         'fashion_gelu', 'pre-activation residual blocks, group norm, GELU, globally pooled',
         'fashion', f'{PACKAGE}.gelu_blocks:GeluResNet', _gray(0.286, 0.353),
         left_out={'t_shirt': (0,), 'sneaker': (7,)}, arguments={'classes': 8},
-        recipe=Recipe(5, weight_decay=0.05, augmentation='flip_crop', images=24000,
+        recipe=Recipe(4, weight_decay=0.05, augmentation='flip_crop', images=24000,
                       channels_last=False),
     ),
     ZooNetwork(
