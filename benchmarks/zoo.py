@@ -1,0 +1,71 @@
+"""Train and evaluate many small networks written in different styles, and compare the scores.
+
+    python benchmarks/zoo.py train [--only NAME,...] [--data ../shared/data]
+    python benchmarks/zoo.py activations --only NAME,... --output FOLDER
+    python benchmarks/zoo.py evaluate [--half A|B|all] [--only NAME,...] --output FILE.json
+    python benchmarks/zoo.py table FILE.json
+    python benchmarks/zoo.py list
+
+The networks, their data and the division into a half for choosing and a half for reporting are
+described in benchmarks/zoo/README.md. Every command continues where an earlier run was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from zoo.registry import half_of, selected
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--data', type=Path, default=ROOT.parent / 'shared' / 'data')
+    parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'zoo')
+    commands = parser.add_subparsers(dest='command', required=True)
+    for name in ('train', 'activations', 'evaluate', 'list'):
+        command = commands.add_parser(name)
+        command.add_argument('--only', default='', help='names with commas between; default: all')
+        command.add_argument('--half', choices=('A', 'B', 'all'), default='all')
+        command.add_argument('--data', type=Path, default=argparse.SUPPRESS)
+        command.add_argument('--work', type=Path, default=argparse.SUPPRESS)
+        if name in ('activations', 'evaluate'):
+            command.add_argument('--output', type=Path, required=True)
+    table = commands.add_parser('table')
+    table.add_argument('file', type=Path, help='written by evaluate')
+    options = parser.parse_args()
+    if options.command == 'table':
+        from zoo.table import print_table
+
+        print_table(json.loads(options.file.read_text()))
+        return
+    networks = selected(options.only, options.half)
+    if options.command == 'list':
+        for network in networks:
+            print(f'{half_of(network.name)}  {network.name:20} {network.data:14} {network.kind}')
+    elif options.command == 'train':
+        from zoo.training import train
+
+        for network in networks:
+            if not network.foreign:
+                described = train(network, options.data, options.work)
+                print(f'{network.name}: accuracy {described["accuracy_test"]:.4f}', flush=True)
+    elif options.command == 'activations':
+        from zoo.activations import write_activations
+
+        for network in networks:
+            write_activations(network, options.data, options.output)
+    else:
+        from zoo.evaluation import evaluate_networks
+
+        evaluate_networks(networks, options.data, options.work, options.output)
+
+
+if __name__ == '__main__':
+    main()
