@@ -96,9 +96,9 @@ def _evaluate(network: ZooNetwork, data: Path, scores_file: Path) -> dict[str, A
             figures[score] = {
                 'auroc': round(separation.auroc, 6),
                 # Out-of-distribution images missed when 95 % of in-distribution images are kept.
-                'ood_missed': round(separation.fpr_at_95_id, 6),
+                'ood_missed': round(separation.ood_missed_at_95_id_kept, 6),
                 # In-distribution images flagged when 95 % of the others are found.
-                'id_flagged': round(separation.fpr_at_95_ood, 6),
+                'id_flagged': round(separation.fpr_at_95_recall, 6),
             }
         pairs[name] = {'kind': sources[name][0], 'images': len(strange), 'scores': figures}
     thresholds = judge.calibration.thresholds
