@@ -18,6 +18,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from vision_msgs.msg import Classification, LabelInfo  # noqa: E402
 
+from nav_monitor_ros.bundle.loading import load_bundle  # noqa: E402
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS  # noqa: E402
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind  # noqa: E402
 from nav_monitor_ros.scores.registry import SCORES  # noqa: E402
@@ -135,24 +136,26 @@ def test_a_hanging_network_alerts_while_it_hangs_and_recovers(trusted):
     trusted.wait_alert(False, 15)
 
 
-def test_strange_images_alert_with_the_explanation(trusted):
+def test_strange_images_alert_with_the_explanation(trusted, moody_bundle):
+    members = {*load_bundle(moody_bundle).calibration.fusion_members}
+    assert members <= {*FUSED_MEMBERS}  # all but those that are degenerate for this network
     trusted.feed.play_plain(120)
     status = trusted.wait_reason('ood', 10)
     told = values(status.status[0])
     assert told['state'] == 'OOD' and status.status[0].level == b'\x02'
     assert float(told['p_value']) <= float(told['p_threshold'])
-    assert told['fired_score'] in FUSED_MEMBERS and told['why'].startswith(told['fired_score'])
+    assert told['fired_score'] in members and told['why'].startswith(told['fired_score'])
     assert 'neurons differ from the nearest pattern' in told['why']
     kind = EvidenceKind(told['evidence_kind'])
     assert kind is SCORES[told['fired_score']].evidence_kind
     assert kind.sentence_part in told['why']
     assert set(told['flagged_kinds'].split()) == {
-        SCORES[name].evidence_kind.value for name in {*FUSED_MEMBERS} - {'channel_means'}
+        SCORES[name].evidence_kind.value for name in members
         if float(told[f'p_value/{name}']) <= float(told['p_threshold'])
     }
     # Scores that nobody asked for are not computed.
     assert {key for key in told if key.startswith('score/')} == {
-        f'score/{name}' for name in ({*FUSED_MEMBERS, 'fused'} - {'channel_means'})
+        f'score/{name}' for name in (*members, 'fused')
     }
     assert 'nearest_pattern_distance' in told and ':z=' in told['deviating_neurons']
 
@@ -168,8 +171,8 @@ def test_any_score_decides_by_parameter(graph, moody_bundle, decisive):
     assert told['decisive_score'] == told['fired_score'] == decisive
     assert told['p_value'] == told[f'p_value/{decisive}']
     named = {key.removeprefix('score/') for key in told if key.startswith('score/')}
-    # This network has neither dropout nor a background class nor early layers to watch.
-    assert named == {*SCORES, 'fused'} - {'mc_dropout', 'decoy', 'channel_means'}
+    # This network has neither dropout nor a background class.
+    assert named == {*SCORES, 'fused'} - {'mc_dropout', 'decoy'}
     feed.play_plain(120)
     status = graph.wait_reason('ood', 10)
     assert values(status.status[0])['fired_score'] == decisive
