@@ -42,8 +42,8 @@ def executable(name: str) -> str:
 
 
 @contextmanager
-def transport_chosen() -> Iterator[None]:
-    """Have participants use UDP only; processes that are started later are not affected."""
+def without_shared_memory() -> Iterator[None]:
+    """Create participants that use UDP only; processes that are started later are not affected."""
     before = dict(os.environ)
     use_udp_only()
     try:
@@ -78,7 +78,7 @@ class Graph:
         self._processes: list[subprocess.Popen] = []
         self._clients: dict[str, Any] = {}
         self.context = rclpy.Context()
-        with transport_chosen() if udp_only else nullcontext():
+        with without_shared_memory() if udp_only else nullcontext():
             rclpy.init(context=self.context, domain_id=self.domain.number)
             self.node = rclpy.create_node('listener', context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)

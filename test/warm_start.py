@@ -75,7 +75,7 @@ class WarmProcess:
 
 
 class Starter:
-    """The process of which nodes are forks."""
+    """The process of which nodes are forks; it ends when this process does."""
 
     def __init__(self) -> None:
         """Start it; it is ready after some seconds."""
@@ -116,11 +116,6 @@ class Starter:
             pid = int(self._socket.recv(16))
         os.close(writer)
         return WarmProcess(pid, reader, program)
-
-    def close(self) -> None:
-        """End it; nodes go on."""
-        self._socket.close()
-        self._process.wait(30)
 
 
 # ------------------------------------------------------------------ in the starter
