@@ -23,7 +23,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
-from warm_start import Starter
+from warm_start import NODES, Starter
 
 from nav_monitor_ros.ros.process.domain import take_domain
 from nav_monitor_ros.ros.process.transport import use_udp_only
@@ -56,7 +56,7 @@ def without_shared_memory() -> Iterator[None]:
 @cache
 def starter() -> Starter:
     """Return the process of which this one's nodes are forks."""
-    return Starter()
+    return Starter(NODES)
 
 
 class Graph:

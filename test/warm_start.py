@@ -1,4 +1,4 @@
-"""Starts nodes as forks of a process that has imported torch and rclpy, which takes seconds.
+"""Starts executables as forks of a process that has imported torch, which takes seconds.
 
 A fork runs an executable's own ``main`` as a separate process with its own arguments, environment,
 working folder and output. It cannot change what an interpreter reads when it starts:
@@ -19,10 +19,22 @@ from collections.abc import Mapping, Sequence
 
 from processes import with_default_signals
 
-MAINS = {
+COMMAND = {'nav_monitor': 'nav_monitor_ros.cli.command'}
+NODES = {
     'camera': 'nav_monitor_ros.ros.camera.node',
     'monitor': 'nav_monitor_ros.ros.monitor.main',
     'safety_stop': 'nav_monitor_ros.ros.safety_stop.node',
+}
+# What the executables import late, and takes long.
+LATE_IMPORTS = {
+    'nav_monitor': (
+        'nav_monitor_ros.bundle.networks', 'nav_monitor_ros.bundle.saving',
+        'nav_monitor_ros.evaluation.evaluate', 'nav_monitor_ros.fitting.train',
+    ),
+    'monitor': (
+        'nav_monitor_ros.bundle.networks', 'nav_monitor_ros.data.sources',
+        'nav_monitor_ros.perception.network.torch.classifier', 'nav_monitor_ros.runtime.monitor',
+    ),
 }
 LONGEST = 1 << 20  # bytes of one order
 # Variables that the loader, the interpreter or the libraries of this process have already read.
@@ -75,15 +87,25 @@ class WarmProcess:
 
 
 class Starter:
-    """The process of which nodes are forks; it ends when this process does."""
+    """The process of which executables are forks; it ends when this process does."""
 
-    def __init__(self) -> None:
-        """Start it; it is ready after some seconds."""
-        self._environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    def __init__(
+        self, mains: Mapping[str, str], environment: Mapping[str, str] = os.environ
+    ) -> None:
+        """Start it; it is ready after some seconds.
+
+        Args:
+            mains: Module of each executable, which has a function ``main``.
+            environment: Its variables.
+        """
+        self._mains = dict(mains)
+        self._environment = {**environment, 'OMP_NUM_THREADS': '1'}
         self._lock = threading.Lock()
         self._socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
-            with_default_signals(sys.executable, __file__, str(other.fileno())),
+            with_default_signals(
+                sys.executable, __file__, str(other.fileno()), json.dumps(self._mains)
+            ),
             pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, env=self._environment,
         )
         other.close()
@@ -94,25 +116,36 @@ class Starter:
             variable for variable, value in environment.items()
             if variable.startswith(READ_AT_START) and self._environment.get(variable) != value
         }
-        return os.path.basename(program) in MAINS and differing <= {'PYTHONPATH'}
+        return os.path.basename(program) in self._mains and differing <= {'PYTHONPATH'}
 
     def start(
-        self, program: str, arguments: Sequence[str], environment: Mapping[str, str], output: int
+        self,
+        program: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        *,
+        errors: int | None = None,
+        folder: str | None = None,
     ) -> WarmProcess:
-        """Start an executable of the package.
+        """Start an executable.
 
         Args:
             program: Its path.
             arguments: The command line without the program.
             environment: All variables.
-            output: File descriptor of both its standard output and its standard error.
+            output: File descriptor of its standard output.
+            errors: File descriptor of its standard error; by default, the same.
+            folder: Its working folder; by default, that of this process.
         """
         reader, writer = os.pipe()
         order = {
-            'argv': [program, *arguments], 'environment': dict(environment), 'folder': os.getcwd(),
+            'argv': [program, *arguments], 'environment': dict(environment),
+            'folder': os.getcwd() if folder is None else folder,
         }
+        files = [output, output if errors is None else errors, writer]
         with self._lock:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], [output, writer])
+            socket.send_fds(self._socket, [json.dumps(order).encode()], files)
             pid = int(self._socket.recv(16))
         os.close(writer)
         return WarmProcess(pid, reader, program)
@@ -134,10 +167,10 @@ def _serve(orders: socket.socket) -> None:
             os.close(statuses.pop(pid))
         if not readable:
             continue
-        text, files, *_ = socket.recv_fds(orders, LONGEST, 2)
+        text, files, *_ = socket.recv_fds(orders, LONGEST, 3)
         if not text:
             os._exit(0)
-        output, status = files
+        *output, status = files
         pid = os.fork()
         if not pid:
             for other in (orders.fileno(), status, *statuses.values()):
@@ -145,16 +178,17 @@ def _serve(orders: socket.socket) -> None:
             _become(json.loads(text), output)
             return
         statuses[pid] = status
-        os.close(output)
+        for other in output:
+            os.close(other)
         orders.send(str(pid).encode())
 
 
-def _become(order: dict, output: int) -> None:
+def _become(order: dict, output: Sequence[int]) -> None:
     """Give this process what the order says."""
     os.chdir(order['folder'])
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.close(output)
+    for number, given in enumerate(output, 1):
+        os.dup2(given, number)
+        os.close(given)
     os.environ.clear()
     os.environ.update(order['environment'])
     given = order['environment'].get('PYTHONPATH', '').split(os.pathsep)
@@ -167,14 +201,11 @@ if __name__ == '__main__':
     import gc
     import importlib
 
-    import torch  # noqa: F401
-
-    import nav_monitor_ros.bundle.networks
-    import nav_monitor_ros.data.sources
-    import nav_monitor_ros.perception.network.torch.classifier
-    import nav_monitor_ros.runtime.monitor  # noqa: F401
-
-    mains = {name: importlib.import_module(module) for name, module in MAINS.items()}
+    given = json.loads(sys.argv[2])
+    mains = {name: importlib.import_module(module) for name, module in given.items()}
+    for name in mains:
+        for late in LATE_IMPORTS.get(name, ()):
+            importlib.import_module(late)
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
     sys.exit(mains[os.path.basename(sys.argv[0])].main())

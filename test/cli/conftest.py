@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
+import tempfile
 
 import cv2
 import numpy as np
@@ -14,59 +11,29 @@ import tiny
 import torch
 from command_line import ROOT, Ended, environment, fit_arguments, run_cold
 from safetensors.torch import save_file
+from warm_start import COMMAND, Starter
 
-# Imports the modules of all commands once, then forks one process per command: importing torch and
-# shutting it down take seconds, and there are many commands.
-STARTER = """
-import gc, json, os, runpy, sys, traceback
-import nav_monitor_ros.bundle.networks, nav_monitor_ros.bundle.saving
-import nav_monitor_ros.evaluation.evaluate
-import nav_monitor_ros.fitting.train
-gc.freeze()
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.chdir(order['cwd'])
-        for number, name in ((0, os.devnull), (1, order['out']), (2, order['err'])):
-            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-        sys.argv[1:] = order['arguments']
-        status = 1
-        try:
-            runpy.run_module('nav_monitor_ros.cli.command', run_name='__main__', alter_sys=True)
-        except SystemExit as ended:
-            status = ended.code
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+LONGEST = 300.0  # seconds that a command may take on a busy machine
+
 
 
 @pytest.fixture(scope='session')
-def run(tmp_path_factory):
+def run():
     """Return a function that quickly runs ``nav_monitor`` in a separate process."""
-    folder = tmp_path_factory.mktemp('output')
-    starter = subprocess.Popen(
-        [sys.executable, '-c', STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=environment(), cwd=ROOT,
-    )
+    starter = Starter(COMMAND, environment())
 
     def run_warm(*arguments, cwd=ROOT):
-        out, err = (folder / f'{name}-{time.monotonic_ns()}' for name in ('out', 'err'))
-        order = {
-            'arguments': [*map(str, arguments)], 'cwd': str(cwd), 'out': str(out), 'err': str(err)
-        }
-        starter.stdin.write(json.dumps(order) + '\n')
-        starter.stdin.flush()
-        return Ended(int(starter.stdout.readline()), out.read_text(), err.read_text())
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = starter.start(
+                'nav_monitor', [*map(str, arguments)], environment(), out.fileno(),
+                errors=err.fileno(), folder=str(cwd),
+            )
+            status = process.wait(LONGEST)
+            for file in (out, err):
+                file.seek(0)
+            return Ended(status, out.read().decode(), err.read().decode())
 
-    yield run_warm
-    starter.stdin.close()
-    starter.wait(30)
-    starter.stdout.close()
+    return run_warm
 
 
 @pytest.fixture(scope='session')

@@ -159,6 +159,28 @@ def test_a_failure_is_one_line_and_told_apart_from_an_unusable_configuration(
     assert more == [] if status == 1 else 'Traceback' in more[0]
 
 
+@pytest.mark.parametrize(
+    ('fails', 'status'),
+    [('raise NavMonitorError("cannot be used")', 1), ('raise OSError("broken")', 70), ('pass', 0)],
+)
+def test_a_crash_of_the_interpreters_shutdown_does_not_change_the_status(fails, status):
+    done = run_python(f"""
+        import atexit, os, signal, sys
+        from rclpy.node import Node
+        from nav_monitor_ros.errors import NavMonitorError
+        from nav_monitor_ros.ros.process.process import run
+
+        def serve(node, stop):
+            {fails}
+            return 0
+
+        atexit.register(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+        sys.argv = ['ending']
+        sys.exit(run('ending', lambda: Node('ending'), serve))
+        """)
+    assert done.returncode == status, done.stderr
+
+
 def test_thousands_of_signals_at_any_moment_never_hold_the_loop():
     """With a handler that sets a threading.Event this hangs after some thousand signals."""
     done = run_python("""

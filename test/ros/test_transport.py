@@ -1,4 +1,4 @@
-"""The velocity gate uses no memory that it would share with other processes, and their locks."""
+"""Profiles of Fast DDS: the gate shares no memory, and nodes run no type lookup service."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 CHOICES = transport._CHOICES
+NAMES = {'monitor': 'nav_monitor', 'camera': 'camera', 'safety_stop': 'safety_stop'}
 PARTICIPANT = """
 import sys, rclpy
 from nav_monitor_ros.ros.process.transport import use_udp_only, uses_shared_memory
@@ -85,6 +86,28 @@ def test_a_chosen_transport_is_kept_and_reported(graph):
     assert transport.SHARED_MEMORY in gate.log.read_text()
 
 
+@pytest.mark.parametrize('name', ['camera', 'monitor', 'safety_stop'])
+def test_a_node_runs_no_type_lookup_service(graph, name):
+    """A thread of that service crashed nodes that ended just after they had started."""
+    process = graph.start(name)
+    graph.wait(lambda: NAMES[name] in graph.node.get_node_names(), 60, 'the node')
+    names = Path(f'/proc/{process.pid}/task').glob('*/comm')
+    threads = [name.read_text().strip() for name in names]
+    assert any(thread.startswith('dds.') for thread in threads)
+    assert not [thread for thread in threads if thread.startswith('dds.tls')]
+
+
+def test_a_profile_in_the_working_folder_is_kept(monkeypatch, tmp_path):
+    for name in CHOICES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'DEFAULT_FASTDDS_PROFILES.xml').write_text('<dds/>')
+    before = dict(os.environ)
+    transport.use_udp_only()
+    transport.disable_type_lookup()
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize('name', CHOICES)
 def test_variables_of_the_user_are_kept(monkeypatch, name):
     for other in CHOICES:
@@ -92,6 +115,7 @@ def test_variables_of_the_user_are_kept(monkeypatch, name):
     monkeypatch.setenv(name, 'mine')
     before = dict(os.environ)
     transport.use_udp_only()
+    transport.disable_type_lookup()
     assert dict(os.environ) == before
 
 
@@ -108,6 +132,8 @@ def test_the_profile_is_given_by_the_distributions_variable(monkeypatch, distrib
     transport.use_udp_only()
     assert os.environ.pop(variable).endswith('config/fastdds_udp.xml')
     assert not any(name in os.environ for name in CHOICES)
+    transport.disable_type_lookup()
+    assert os.environ.pop(variable).endswith('config/fastdds_no_type_lookup.xml')
     monkeypatch.setenv('ROS_LOCALHOST_ONLY', '1')
     transport.use_udp_only()
     assert os.environ.pop(variable).endswith('config/fastdds_udp_localhost.xml')

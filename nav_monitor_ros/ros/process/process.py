@@ -35,6 +35,7 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 from nav_monitor_ros.ros.process.remappings import describe_unused
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
+from nav_monitor_ros.ros.process.transport import disable_type_lookup
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
 UNUSABLE = 1  # exit status: the configuration cannot be used, so a restart would not help
@@ -141,6 +142,9 @@ def run(
 
     Returns:
         Exit status: that of ``serve``, or ``UNUSABLE`` or ``FAILED`` after the reason was logged.
+        Without ``args``, the process ends with this status instead: shutting down the interpreter
+        destroys what is left of ROS in any order while threads of the middleware still run, and
+        rarely crashes, so that a node that should not be restarted would be.
     """
     if args is None:
         require_utf8_mode()
@@ -152,13 +156,16 @@ def run(
     output = NonBlockingOutput()
     stop = StopRequest()
     stop.listen()
+    stuck = False
     try:
-        return _run(name, make, serve, args, stop, output)
+        status = _run(name, make, serve, args, stop, output)
     except StuckThreadError as error:
-        output.flush(LAST_LINES)
-        os._exit(error.status)
+        status, stuck = error.status, True
     finally:
         output.flush(LAST_LINES)
+    if stuck or args is None:
+        os._exit(status)
+    return status
 
 
 def _run(
@@ -198,6 +205,7 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
             cannot be used.
     """
     _check_switches()
+    disable_type_lookup()
     domain = os.environ.get('ROS_DOMAIN_ID', '')
     if domain.isdecimal() and int(domain) > LAST_DOMAIN:
         raise NavMonitorError(f'ROS_DOMAIN_ID is {domain}; it must be 0 to {LAST_DOMAIN}')

@@ -1,4 +1,4 @@
-"""UDP instead of shared memory, for a node that no other process may block."""
+"""Profiles of Fast DDS for this package's nodes, unless the user has chosen another."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _CHOICES = (
     'FASTDDS_BUILTIN_TRANSPORTS', 'FASTDDS_DEFAULT_PROFILES_FILE',
     'FASTRTPS_DEFAULT_PROFILES_FILE', 'ROS_STATIC_PEERS',
 )
+# Files in the working folder that Fast DDS reads.
+_FILES = ('DEFAULT_FASTDDS_PROFILES.xml', 'DEFAULT_FASTRTPS_PROFILES.xml')
 _SEGMENTS = ('/dev/shm/fastdds_', '/dev/shm/fastrtps_')  # files that Fast DDS maps
 
 
@@ -29,7 +31,7 @@ def use_udp_only() -> None:
     To be called before rclpy is initialised. Profiles, transports and peers chosen by the user are
     kept; other middleware ignores these variables.
     """
-    if any(os.environ.get(name) for name in _CHOICES):
+    if _has_chosen():
         return
     localhost = (
         os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '').upper() == 'LOCALHOST'
@@ -43,8 +45,21 @@ def use_udp_only() -> None:
         # discovery by itself.
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'SYSTEM_DEFAULT'
         os.environ.pop('ROS_LOCALHOST_ONLY', None)
-    old = os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')
-    os.environ[f'{"FASTRTPS" if old else "FASTDDS"}_DEFAULT_PROFILES_FILE'] = str(profile)
+    _set_profile(profile)
+
+
+def disable_type_lookup() -> None:
+    """Set the environment so that Fast DDS runs without its type lookup service.
+
+    ROS does not use the service, and a thread of it crashes a process (SIGSEGV) that destroys its
+    participant just after it has discovered another one. See ``use_udp_only``, whose profile
+    includes this one.
+    """
+    if _has_chosen():
+        return
+    profile = find_shared_file('config/fastdds_no_type_lookup.xml')
+    if profile is not None:
+        _set_profile(profile)
 
 
 def uses_shared_memory() -> bool:
@@ -54,3 +69,12 @@ def uses_shared_memory() -> bool:
     except OSError:
         return False
     return any(segment in maps for segment in _SEGMENTS)
+
+
+def _has_chosen() -> bool:
+    return any(os.environ.get(name) for name in _CHOICES) or any(map(os.path.exists, _FILES))
+
+
+def _set_profile(profile: Path) -> None:
+    old = os.environ.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy')
+    os.environ[f'{"FASTRTPS" if old else "FASTDDS"}_DEFAULT_PROFILES_FILE'] = str(profile)
