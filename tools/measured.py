@@ -178,7 +178,8 @@ def pooled_patterns() -> str:
         [f'`pattern.threshold={rule}`', *(f'{auroc:.1f}' for auroc in spread[f'pattern {rule}'])]
         for rule in ('zero', 'quantile')
     ]
-    return table(['a neuron is on above', 'lowest AUROC', 'highest AUROC (%)'], rows)
+    headings = ['threshold above which a neuron is on', 'lowest AUROC', 'highest AUROC (%)']
+    return table(headings, rows)
 
 
 def cost() -> str:
@@ -278,6 +279,6 @@ def budget() -> str:
             ])
     headings = [
         'calibrated', 'images to calibrate / to count', 'budget', 'splits within',
-        'expected of independent images', 'mean rate', 'largest rate',
+        'expected for independent images', 'mean rate', 'largest rate',
     ]
     return table(headings, rows)

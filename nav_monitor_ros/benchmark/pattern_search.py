@@ -14,7 +14,7 @@ from nav_monitor_ros.scores.bit_packing import distances, pack
 from nav_monitor_ros.scores.pattern_search import PatternSearch
 
 NEAR = (0, 16, 31, 48, 63)  # bits in which queries differ from a stored pattern
-FAR = 'like no stored pattern'
+FAR = 'unlike any stored pattern'
 _BDD_SIZES = ((16, 100), (32, 100), (32, 300), (64, 100))  # neurons, patterns
 _BDD_LIMIT = 10.0  # seconds after which the construction of a BDD is aborted
 _FLOAT_BANKS = (10_000, 100_000)  # float features in the banks of neighbours

@@ -21,8 +21,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'backend', 'string', 'auto',
         'Backend that runs the network: `torch`, or `onnxruntime` or `openvino` if the bundle was '
-        'exported for it (`nav_monitor export`); `auto` selects the fastest that is installed and '
-        'approved for the bundle.',
+        'exported for it (`nav_monitor export`); `auto` selects the first that is installed and '
+        'approved for the bundle, in the order of docs/backends.md.',
         choices=('auto', 'torch', 'onnxruntime', 'openvino'), at_configure=True,
     ),
     Parameter(
@@ -111,8 +111,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'evidence_rate', 'float', 15.0,
         'Number of frames per second that count as independent in `e_cusum`; at higher frame rates '
-        'each frame counts less. A lower value gives fewer false alarms and later alerts; scenes '
-        'that change every second need one (docs/safety.md).',
+        'each frame counts less. A lower value gives fewer false alarms and later alerts; it is '
+        'needed for scenes that change every second (docs/safety.md).',
         low=0.001, high=1000.0, unit='Hz', per_camera=True,
     ),
     Parameter(

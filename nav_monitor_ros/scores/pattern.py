@@ -35,8 +35,8 @@ class PatternOptions:
         above=0, below=1,
     )
     select: float = option(
-        0.0, 'A neuron is monitored for a class if its absolute head weight exceeds this share of '
-        "the class's largest one; 0 monitors all.", low=0, below=1,
+        0.0, 'A neuron is monitored for a class if its absolute weight in the last layer exceeds '
+        "this share of the class's largest one; 0 monitors all.", low=0, below=1,
     )
     gamma: int = option(0, 'Largest distance in bits at which a frame counts as known.', low=0)
     max_patterns: int = option(

@@ -109,7 +109,7 @@ def takes_its_options(name: str) -> None:
 def test_patterns_are_measured_against_comparing_all():
     found = patterns_benchmark(patterns=2000, bits=64, queries=3, others=0)
     assert found.timed['comparing all 2000 with numpy'].ratio == 1.0
-    assert 'search, query like no stored pattern' in found.timed
+    assert 'search, query unlike any stored pattern' in found.timed
     assert found.figures['memory_mb'].value > 0
     with pytest.raises(NavMonitorError, match='at least'):
         patterns_benchmark(patterns=0)
