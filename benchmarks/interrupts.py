@@ -32,6 +32,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from interrupt_inputs import FRAMES, record_digits, write_checkpoints
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -41,7 +43,6 @@ STATUS = 130
 FOREIGN = ('.ses', 'torchinductor_')
 HUNG = 30.0  # seconds after which a process is killed
 NO_END = 300.0  # longest duration of an uninterrupted command, seconds
-FRAMES = 300  # frames of the replayed bag
 LOADED = 'import faiss, onnxruntime, openvino'
 COLD = f'{LOADED}; from nav_monitor_ros.cli.command import main; main()'
 KINDS = {
@@ -63,18 +64,6 @@ class Command:
 
 def _prepare_replay(folder: Path) -> None:
     (folder / 'drive').symlink_to(_shared / 'drive')
-
-
-def _prepare_tuning(folder: Path) -> None:
-    """Write two checkpoints: the network's weights, and the same weights halved."""
-    from safetensors.numpy import load_file, save_file
-
-    weights = load_file(ROOT / 'bundles/digits/model.safetensors')
-    save_file(weights, folder / '1.safetensors')
-    halved = {
-        name: value / 2 if value.dtype.kind == 'f' else value for name, value in weights.items()
-    }
-    save_file(halved, folder / '2.safetensors')
 
 
 COMMANDS = {
@@ -103,7 +92,7 @@ COMMANDS = {
     ),
     'tuning': Command(
         'tuning record digits --weights 1.safetensors --weights 2.safetensors '
-        '--images sample:digits?limit=1500 --output tuning', ('tuning',), _prepare_tuning,
+        '--images sample:digits?limit=1500 --output tuning', ('tuning',), write_checkpoints,
     ),
 }
 _shared = Path()
@@ -146,7 +135,7 @@ def main() -> int:
     try:
         _import_everything()
         if 'replay' in wanted:
-            _record(_shared / 'drive')
+            record_digits(_shared / 'drive')
         for what in wanted:
             rows[what] = interrupted(what, options.count, options.cold, options.seed)
             print(f'{what}: {rows[what]}', flush=True)
@@ -422,28 +411,6 @@ def _import_everything() -> None:
     onnxruntime.set_default_logger_severity(3)
     torch.set_num_threads(1)
     gc.freeze()
-
-
-def _record(folder: Path) -> None:
-    """Write a bag of digits."""
-    import cv2
-    from rosbags.rosbag2 import StoragePlugin, Writer
-    from rosbags.typesys import Stores, get_typestore
-
-    from nav_monitor_ros.data.sources import open_source
-
-    digits = open_source(f'sample:digits?limit={FRAMES}')
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    kind = 'sensor_msgs/msg/CompressedImage'
-    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connection = writer.add_connection('/camera', kind, typestore=store)
-        for number in range(FRAMES):
-            stamp_ns = number * 33_333_333
-            header = store.types['std_msgs/msg/Header'](
-                store.types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 10**9)), 'camera')
-            png = cv2.imencode('.png', digits.image(number))[1].reshape(-1)
-            message = store.types[kind](header, 'png', png)
-            writer.write(connection, stamp_ns, store.serialize_cdr(message, kind))
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
