@@ -126,9 +126,9 @@ def test_quick_demo_finds_every_alert_where_it_should_be(quick_run):
     assert list(segments) == NAMES
     assert 0 < segments['triangles']['settled_ms'] <= 1000
     assert segments['triangles']['settled_frames'] >= 2  # one odd frame is never enough
-    # image_timeout is 0.5 s, and the last image came before the camera's death: a little before,
-    # or longer on a machine so busy that its verdict was late
-    assert 200 <= segments['no camera']['settled_ms'] <= 1000
+    # image_timeout is 0.5 s, and counts from the last image, which came before the camera's death:
+    # long before, on a busy machine
+    assert 0 < segments['no camera']['settled_ms'] <= 1000
     assert segments['no camera']['frames'] == 0
     for name in ('digits 1', 'digits 2', 'digits 3', 'digits 4'):
         assert segments[name]['flagged_share'] < 0.1 and segments[name]['frames'] > 40

@@ -220,7 +220,8 @@ def test_what_is_read_when_configuring_is_set_before(graph):
     assert change_state(graph, Transition.TRANSITION_CONFIGURE)
     status = graph.wait_diagnostic('model', 'bundle', 20)
     graph.wait(
-        lambda: values(graph.wait_diagnostic('model', 'bundle', 20))['decisive_score'] == 'energy',
+        lambda: values(graph.wait_diagnostic('model', 'bundle', 20)).get('decisive_score')
+        == 'energy',
         20, f'the score that was set; {status}',
     )
     assert not set_all(graph, [('top_k', 3)]).successful
