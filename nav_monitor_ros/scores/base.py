@@ -159,6 +159,10 @@ class Score(ABC):
     def score(self, batch: Activations) -> np.ndarray:
         """Return the score of each image, float64 (N,)."""
 
+    def evidence_kinds(self, batch: Activations) -> np.ndarray:
+        """Return what each image with a high score would be unusual in, object (N,)."""
+        return np.full(len(batch), self.evidence_kind, object)
+
     def forget(self) -> None:
         """Forget earlier frames, after a gap in the stream."""
 
