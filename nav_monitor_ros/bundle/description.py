@@ -37,7 +37,7 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
 
-SCHEMA = 4
+SCHEMA = 3
 HEADS = ('linear', 'relu_linear')  # what lies between the monitored layer and the logits
 
 

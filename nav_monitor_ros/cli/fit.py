@@ -58,7 +58,7 @@ def add_fit(commands: Any) -> None:
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
                          help='members of the fused score '
-                         '(default: pattern,layer_mahalanobis,knn,energy)')
+                         '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
     monitor.add_argument('--list-options', action=_ListOptions, nargs=0,

@@ -72,7 +72,7 @@ class Calibration:
     fusion_members: tuple[str, ...]  # names of the scores that are fused
     scores: Mapping[str, ClassConditionalPValues]  # of every score, from all calibration images
     fusion_p_values: Mapping[str, ConformalPValues]
-    # of the members, whose 1 / p is summed; from one part of the calibration images
+    # of the members: their -log p is summed; from one part of the calibration images
     fused: ClassConditionalPValues  # of the fused score, from the other part
     thresholds: Mapping[str, np.ndarray]
     # float64 (C,): p-value at or below which a frame predicted as each class is
@@ -111,7 +111,7 @@ class Calibration:
     def fusion_terms_of_frame(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Return each member's -log p for one image, fast enough for every frame.
 
-        ``fuse_frame`` makes the image's fused score of them.
+        Their sum is the image's fused score.
         """
         return {
             name: self.fusion_p_values[name].neg_log_p_value(scores[name])

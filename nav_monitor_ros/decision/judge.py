@@ -10,7 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.decision.calibration import Calibration
 from nav_monitor_ros.decision.e_values import DEFAULT_EVIDENCE_LEVEL
-from nav_monitor_ros.decision.score_fusion import FUSED, fuse_frame
+from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Activations
@@ -119,7 +119,7 @@ class Judge:
             terms = self.calibration.fusion_terms_of_frame(
                 {name: value.score for name, value in values.items()}
             )
-            fused = fuse_frame(terms.values())
+            fused = sum(terms.values())
             p_value = self.calibration.fused.p_value(fused, predicted)
             values[FUSED] = ScoreValue(fused, p_value)
         threshold = float(self.thresholds[predicted])

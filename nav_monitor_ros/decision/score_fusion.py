@@ -1,12 +1,10 @@
-"""The fused score: the logarithm of the sum of its members' ``1 / p``."""
+"""The fused score: the sum of its members' ``-log p``."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import logsumexp
 
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.errors import NavMonitorError
@@ -20,31 +18,17 @@ def fuse(
     scores: Mapping[str, np.ndarray],
     members: Sequence[str],
 ) -> np.ndarray:
-    """Return ``log sum 1 / p`` over the members, float64 (N,).
-
-    Except for a constant, this is -log of the harmonic mean of the p-values. One member with a very
-    small p suffices, however large the others' are; several moderately small ones add up. The sum
-    of -log p (Fisher) loses the former among the others. The calibration of the fused score makes
-    the result valid however the members depend on each other.
-    Source: Wilson, The harmonic mean p-value for combining dependent tests, PNAS 2019.
+    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
 
     The members are ranked among all calibration images, whatever their class: within classes there
     are too few for the tails (docs/judging.md).
 
     Args:
-        calibrated: Calibration of each score, which gives ``neg_log_p_values``.
+        calibrated: Calibration of each score; ``neg_log_p_values`` of each is summed.
         scores: float64 (N,) of each score.
         members: Names of the scores to fuse.
     """
-    terms = [calibrated[name].neg_log_p_values(scores[name]) for name in members]
-    fused: np.ndarray = logsumexp(terms, axis=0)
-    return fused
-
-
-def fuse_frame(terms: Collection[float]) -> float:
-    """Return the fused score of one image from its members' -log p."""
-    largest = max(terms)
-    return largest + math.log(sum(math.exp(term - largest) for term in terms))
+    return np.sum([calibrated[name].neg_log_p_values(scores[name]) for name in members], axis=0)
 
 
 def require_single_frames(scores: Mapping[str, Score], fusion_members: Sequence[str]) -> None:

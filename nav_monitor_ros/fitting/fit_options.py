@@ -8,8 +8,8 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
 
-# Chosen by benchmarks/zoo.py choose from in-distribution images only; see docs/judging.md.
-FUSED_MEMBERS = ('pattern', 'layer_mahalanobis', 'knn', 'energy')
+# Chosen by benchmarks/choose_fusion.py from in-distribution images only; see docs/judging.md.
+FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
 
 @dataclass(frozen=True, kw_only=True)

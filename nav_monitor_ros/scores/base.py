@@ -161,7 +161,9 @@ class Score(ABC):
 
     def evidence_kinds(self, batch: Activations) -> np.ndarray:
         """Return what each image with a high score would be unusual in, object (N,)."""
-        return np.full(len(batch), self.evidence_kind, object)
+        kinds = np.empty(len(batch), object)
+        kinds[:] = [self.evidence_kind] * len(batch)  # numpy would fill in their text
+        return kinds
 
     def forget(self) -> None:
         """Forget earlier frames, after a gap in the stream."""

@@ -25,7 +25,7 @@ class KnnOptions:
     """Options of ``knn``."""
 
     neighbours: int = option(
-        1, 'Rank k of the nearest training image to which the distance is measured.', low=1
+        10, 'Rank k of the nearest training image to which the distance is measured.', low=1
     )
     bank: int = option(4096, 'Largest number of stored training images; 0 stores all.', low=0)
 
