@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg.blas import ssymv
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class ClassSums:
@@ -46,7 +42,7 @@ class ClassSums:
         """Add images: features (N, D), labels int64 (N,)."""
         self._add(features.astype(np.float64) - self.origin, labels)
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: ClassSums) -> None:
         """Add the sums of ``other``, which has the same origin."""
         self.count += other.count
         self.sum += other.sum
@@ -80,8 +76,9 @@ class ClassMoments(ClassSums):
         centred = features.astype(np.float64) - self.origin
         self.squares += self._add(centred, labels) @ centred**2
 
-    def merge(self, other: Self) -> None:
+    def merge(self, other: ClassSums) -> None:
         """Add the sums of ``other``, which has the same origin."""
+        assert isinstance(other, ClassMoments)
         super().merge(other)
         self.squares += other.squares
 
