@@ -2,6 +2,7 @@
 
     python benchmarks/zoo.py train [--only NAME,...] [--data ../shared/data]
     python benchmarks/zoo.py activations --only NAME,... --output FOLDER
+    python benchmarks/zoo.py choose --half A --cache FOLDER --output FILE.json
     python benchmarks/zoo.py evaluate [--half A|B|all] [--only NAME,...] --output FILE.json
     python benchmarks/zoo.py table FILE.json
     python benchmarks/zoo.py list
@@ -29,14 +30,17 @@ def main() -> None:
     parser.add_argument('--data', type=Path, default=ROOT.parent / 'shared' / 'data')
     parser.add_argument('--work', type=Path, default=ROOT / 'build' / 'zoo')
     commands = parser.add_subparsers(dest='command', required=True)
-    for name in ('train', 'activations', 'evaluate', 'list'):
+    for name in ('train', 'activations', 'choose', 'evaluate', 'list'):
         command = commands.add_parser(name)
         command.add_argument('--only', default='', help='names with commas between; default: all')
         command.add_argument('--half', choices=('A', 'B', 'all'), default='all')
         command.add_argument('--data', type=Path, default=argparse.SUPPRESS)
         command.add_argument('--work', type=Path, default=argparse.SUPPRESS)
-        if name in ('activations', 'evaluate'):
+        if name in ('activations', 'choose', 'evaluate'):
             command.add_argument('--output', type=Path, required=True)
+        if name == 'choose':
+            command.add_argument(
+                '--cache', type=Path, required=True, help='folder that activations wrote')
     table = commands.add_parser('table')
     table.add_argument('file', type=Path, help='written by evaluate')
     options = parser.parse_args()
@@ -61,6 +65,12 @@ def main() -> None:
 
         for network in networks:
             write_activations(network, options.data, options.output)
+    elif options.command == 'choose':
+        from zoo.choice import choose
+
+        if any(half_of(network.name) != 'A' for network in networks):
+            parser.error('only half A may be used to choose: add --half A')
+        choose(networks, options.cache, options.output)
     else:
         from zoo.evaluation import evaluate_networks
 

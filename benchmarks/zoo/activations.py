@@ -3,7 +3,8 @@
 One .npz a network and one for each source:
 
 - ``NAME/network.npz``: ``weight`` (C, D) and ``bias`` (C,) of the head.
-- ``NAME/training.npz``, ``calibration.npz``, ``test.npz``, ``near_SOURCE.npz``, ``far_SOURCE.npz``:
+- ``NAME/training.npz``, ``calibration.npz``, ``test.npz``, ``near_SOURCE.npz``, ``far_SOURCE.npz``,
+  ``proxy_KIND.npz`` (made of calibration images, see benchmarks/proxies.py; half A only):
   ``labels`` (N,) or -1, ``groups`` (N,), ``logits`` (N, C), ``features`` (N, D), and for every
   convolution, linear and attention module ``mean/MODULE`` and ``std/MODULE`` (N, channels): of each
   channel of its input over positions or tokens. The input of a linear layer without positions has
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import proxies
 import torch
 from torch import Tensor, nn
 
-from nav_monitor_ros.data.image_source import ImageSource
+from nav_monitor_ros.data.image_source import ImageSource, from_arrays
 from nav_monitor_ros.perception.activations import Activations
+from nav_monitor_ros.perception.network.layers import watched_inputs
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from zoo.image_data import images_of
 from zoo.ood_sources import sources_of
@@ -32,6 +35,7 @@ from zoo.registry import ZooNetwork, half_of
 from zoo.training import trained
 
 TRAINING = 6000  # largest number of training images
+PROXIES = 400  # images of each kind
 BATCH = 100
 _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d)
 _CHANNELS_LAST = (nn.Linear, nn.MultiheadAttention)
@@ -59,6 +63,10 @@ def write_activations(network: ZooNetwork, data: Path, output: Path) -> None:
         'test': images.test,
         **{f'{kind}_{name}': s for name, (kind, s) in sources_of(network, data).items()},
     }
+    if half_of(network.name) == 'A':
+        for kind in proxies.MAKERS:
+            if not (folder / f'proxy_{kind}.npz').exists():
+                sources[f'proxy_{kind}'] = _proxies(kind, classifier, images.calibration)
     for name, source in sources.items():
         if not (folder / f'{name}.npz').exists():
             _write(folder / f'{name}.npz', _record(classifier, recorder, source))
@@ -68,10 +76,20 @@ def write_activations(network: ZooNetwork, data: Path, output: Path) -> None:
     described = {
         'network': network.name, 'kind': network.kind, 'half': half_of(network.name),
         'layers': recorder.types, 'class_names': images.class_names,
+        'watched': watched_inputs(classifier.inputs),
     }
     (folder / 'layers.json').write_text(json.dumps(described, indent=1) + '\n')
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f'{network.name}: {size / 2**20:.0f} MiB in {folder}', flush=True)
+
+
+def _proxies(kind: str, classifier: Classifier, held_out: ImageSource) -> ImageSource:
+    """Return out-of-distribution images of one kind, made of in-distribution ones."""
+    resized = classifier.preprocess.resized
+    pixels = np.stack([resized(held_out.image(i)) for i in range(len(held_out))])
+    assert held_out.own_labels is not None
+    made = proxies.make(kind, pixels, held_out.own_labels, PROXIES, np.random.default_rng(1))
+    return from_arrays(kind, made[..., 0] if made.shape[3] == 1 else made)
 
 
 class _Recorder:

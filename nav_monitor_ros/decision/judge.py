@@ -77,6 +77,10 @@ class Judge:
                 'calibration images for it; choose another score or fit with more images'
             )
         self.member_kinds = {name: self.scores[name].evidence_kind for name in self.members}
+        self._kinds_vary = any(  # between frames; finding them takes some of the time of a score
+            type(self.scores[name]).evidence_kinds is not Score.evidence_kinds
+            for name in self.members
+        )
         self.thresholds = calibration.thresholds[decisive]  # float64 (C,), p-values
         self.e_values = calibration.e_values(decisive, evidence_level)
         self.top = min(top, len(self.class_names))
@@ -118,6 +122,10 @@ class Judge:
             fused = sum(terms.values())
             p_value = self.calibration.fused.p_value(fused, predicted)
             values[FUSED] = ScoreValue(fused, p_value)
+        threshold = float(self.thresholds[predicted])
+        kinds = self.member_kinds
+        if self._kinds_vary and values[self.decisive].p_value <= threshold:
+            kinds = {name: self.scores[name].evidence_kinds(frame)[0] for name in self.members}
         probabilities = _softmax(frame.logits[0])
         best = np.argsort(-probabilities, kind='stable')[: self.top]
         return Verdict(
@@ -128,9 +136,9 @@ class Judge:
             scores=values,
             decisive=self.decisive,
             members=self.members,
-            member_kinds=self.member_kinds,
+            member_kinds=kinds,
             fusion_terms=terms,
-            threshold=float(self.thresholds[predicted]),
+            threshold=threshold,
             e_value=self.e_values.e_value(values[self.decisive].p_value, predicted),
             explanation=explanation,
         )

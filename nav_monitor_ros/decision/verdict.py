@@ -71,6 +71,7 @@ class Verdict:
     e_value: float = 1.0  # evidence that the stream is out-of-distribution
     members: tuple[str, ...] = ()  # members of the decisive score; itself if it is not fused
     member_kinds: Mapping[str, EvidenceKind] = field(default_factory=dict)
+    # what a flagged frame is unusual in according to each member
     # -log p of the members, which the fused score sums; above the calibration scores extrapolated
     fusion_terms: Mapping[str, float] = field(default_factory=dict)
     explanation: Explanation | None = None

@@ -33,18 +33,23 @@ def kinds_at_threshold(judge: Judge, images: JudgedImages) -> dict[EvidenceKind,
     As ``Verdict.flagged_kinds``, also for images that are not flagged.
     """
     thresholds = judge.thresholds[images.predicted]
-    found: dict[EvidenceKind, np.ndarray] = {}
-    for name, kind in judge.member_kinds.items():
-        small = images.p_values[name] <= thresholds
-        found[kind] = found[kind] | small if kind in found else small
-    return {kind: found[kind] for kind in EvidenceKind if kind in found}
+    found = {}
+    for kind in EvidenceKind:
+        of_kind = {name: images.kinds[name] == kind for name in judge.members}
+        if any(mask.any() for mask in of_kind.values()):
+            small = [mask & (images.p_values[n] <= thresholds) for n, mask in of_kind.items()]
+            found[kind] = np.any(small, axis=0)
+    return found
 
 
 def evidence_kinds(judge: Judge, images: JudgedImages) -> np.ndarray:
     """Return the kind of each image's strongest evidence, as text (N,); '' if it is not flagged."""
-    kinds = np.array([judge.member_kinds[name].value for name in judge.members])
+    kinds = np.array([
+        [kind.value for kind in images.kinds[name]] for name in judge.members
+    ]).reshape(len(judge.members), len(images))
     flagged = images.p_values[judge.decisive] <= judge.thresholds[images.predicted]
-    return np.where(flagged, kinds[strongest_members(judge, images)], '')
+    strongest = kinds[strongest_members(judge, images), np.arange(len(images))]
+    return np.where(flagged, strongest, '')
 
 
 def flagged_kinds(judge: Judge, images: JudgedImages) -> FlaggedKinds:

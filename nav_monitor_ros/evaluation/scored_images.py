@@ -27,6 +27,7 @@ class JudgedImages:
     scores: Mapping[str, np.ndarray]
     p_values: Mapping[str, np.ndarray]  # float64 (N,), of the bundle's scores
     digests: np.ndarray  # uint8 (N, 32), checksums of the pixels
+    kinds: Mapping[str, np.ndarray]  # kinds of evidence of the judge's members, object (N,)
 
     def __len__(self) -> int:
         """Return N."""
@@ -40,6 +41,7 @@ class JudgedImages:
             {name: values[index] for name, values in self.scores.items()},
             {name: values[index] for name, values in self.p_values.items()},
             self.digests[index],
+            {name: values[index] for name, values in self.kinds.items()},
         )
 
     @staticmethod
@@ -51,6 +53,7 @@ class JudgedImages:
             {n: np.concatenate([part.scores[n] for part in parts]) for n in parts[0].scores},
             {n: np.concatenate([part.p_values[n] for part in parts]) for n in parts[0].p_values},
             np.concatenate([part.digests for part in parts]),
+            {n: np.concatenate([part.kinds[n] for part in parts]) for n in parts[0].kinds},
         )
 
 
@@ -84,6 +87,7 @@ def judge_images(
     values = {name: np.empty(len(source)) for name in judge.scores}
     others = {peer.name: np.empty(len(source)) for peer in peers}
     digests = np.zeros((len(source), DIGEST_BYTES), np.uint8)
+    kinds = {name: np.empty(len(source), object) for name in judge.members}
     judge.forget()
 
     def take(batch: Batch) -> None:
@@ -97,6 +101,8 @@ def judge_images(
                 [score.score_frame(seen[i : i + 1]) for i in range(len(seen))]
                 if score.windowed else score.score(seen)
             )
+        for name in kinds:
+            kinds[name][places] = judge.scores[name].evidence_kinds(seen)
         for peer in peers:
             others[peer.name][places] = peer.score(seen)
 
@@ -106,4 +112,6 @@ def judge_images(
     fused = {FUSED: judge.calibration.fused_scores(values)} if judge.fuses else {}
     if not judge.fuses:
         p_values.pop(FUSED, None)
-    return JudgedImages(predicted, confidence, {**fused, **values, **others}, p_values, digests)
+    return JudgedImages(
+        predicted, confidence, {**fused, **values, **others}, p_values, digests, kinds
+    )

@@ -13,7 +13,6 @@ from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.layers import early_layers, names_of, watched_inputs
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.scores.base import NotApplicableError, Score
-from nav_monitor_ros.scores.channel_means import ChannelMeans
 from nav_monitor_ros.scores.registry import SCORES, make_score
 
 
@@ -30,7 +29,7 @@ def empty_scores(classifier: RunningNetwork, options: FitOptions) -> dict[str, S
     scores = {}
     for name, settings in wanted.items():
         chosen = dict(settings)
-        if SCORES.get(name) is ChannelMeans:
+        if name in SCORES and hasattr(SCORES[name].options_type(), 'layers'):
             # The score reads the means by the names of their layers.
             named = names_of(classifier.layers, chosen.get('layers') or (), classifier.inputs)
             chosen['layers'] = named or watched

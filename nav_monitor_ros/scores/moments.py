@@ -8,8 +8,8 @@ import numpy as np
 from scipy.linalg.blas import ssymv
 
 
-class ClassMoments:
-    """Count, sum and sum of squares for each class and neuron.
+class ClassSums:
+    """Count and sum for each class and neuron.
 
     Memory is allocated with the first image: a score that is read from a bundle needs no sums,
     whatever number of classes the bundle claims.
@@ -34,29 +34,26 @@ class ClassMoments:
         """Sums of the features minus the origin, float64 (C, D)."""
         return np.zeros(self._shape)
 
-    @cached_property
-    def squares(self) -> np.ndarray:
-        """Sums of the squares of the same, float64 (C, D)."""
-        return np.zeros(self._shape)
-
     def centre(self, features: np.ndarray) -> None:
-        """Take the mean of a sample (N, D) as the origin, so that squares keep their precision."""
+        """Take the mean of a sample (N, D) as the origin, so that sums keep their precision."""
         self.origin = features.mean(axis=0, dtype=np.float64)
 
     def add(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Add images: features (N, D), labels int64 (N,)."""
-        centred = features.astype(np.float64) - self.origin
+        self._add(features.astype(np.float64) - self.origin, labels)
+
+    def merge(self, other: ClassSums) -> None:
+        """Add the sums of ``other``, which has the same origin."""
+        self.count += other.count
+        self.sum += other.sum
+
+    def _add(self, centred: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Add images, and return which of them belong to each class, float64 (C, N)."""
         members = np.zeros((len(self.count), len(centred)))
         members[labels, np.arange(len(centred))] = 1.0
         self.count += members.sum(axis=1).astype(np.int64)
         self.sum += members @ centred
-        self.squares += members @ centred**2
-
-    def merge(self, other: ClassMoments) -> None:
-        """Add the sums of ``other``, which has the same origin."""
-        self.count += other.count
-        self.sum += other.sum
-        self.squares += other.squares
+        return members
 
     def mean(self) -> np.ndarray:
         """Return the mean of each class, float64 (C, D); that of all images for an empty class."""
@@ -64,6 +61,26 @@ class ClassMoments:
         some = self.count > 0
         mean[some] = self.sum[some] / self.count[some, None]
         return mean + self.origin
+
+
+class ClassMoments(ClassSums):
+    """Count, sum and sum of squares for each class and neuron."""
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """Sums of the squares of the features minus the origin, float64 (C, D)."""
+        return np.zeros(self._shape)
+
+    def add(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Add images: features (N, D), labels int64 (N,)."""
+        centred = features.astype(np.float64) - self.origin
+        self.squares += self._add(centred, labels) @ centred**2
+
+    def merge(self, other: ClassSums) -> None:
+        """Add the sums of ``other``, which has the same origin."""
+        assert isinstance(other, ClassMoments)
+        super().merge(other)
+        self.squares += other.squares
 
     def variance(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the variances of each class, float64 (C, D), and of all images, (D,).

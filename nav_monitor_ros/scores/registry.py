@@ -17,6 +17,7 @@ from nav_monitor_ros.scores.fdbd import DecisionBoundaryDistance
 from nav_monitor_ros.scores.gaussian import Gaussian
 from nav_monitor_ros.scores.gen import GeneralisedEntropy
 from nav_monitor_ros.scores.knn import NearestNeighbours
+from nav_monitor_ros.scores.layer_mahalanobis import LayerMahalanobis
 from nav_monitor_ros.scores.mahalanobis import Mahalanobis
 from nav_monitor_ros.scores.max_logit import MaximumLogit
 from nav_monitor_ros.scores.mc_dropout import MonteCarloDropout
@@ -35,9 +36,10 @@ SCORES: dict[str, type[Score]] = {
     score.name: score
     for score in (
         Pattern, SoftPattern, Gaussian, WindowDivergence, Box, Mahalanobis, RelativeMahalanobis,
-        NearestNeighbours, ChannelMeans, VirtualLogitMatching, SimplifiedHopfieldEnergy,
-        MaximumSoftmaxProbability, MaximumLogit, Energy, GeneralisedEntropy,
-        DecisionBoundaryDistance, React, ActivationShaping, Scale, MonteCarloDropout, Decoy,
+        NearestNeighbours, ChannelMeans, LayerMahalanobis, VirtualLogitMatching,
+        SimplifiedHopfieldEnergy, MaximumSoftmaxProbability, MaximumLogit, Energy,
+        GeneralisedEntropy, DecisionBoundaryDistance, React, ActivationShaping, Scale,
+        MonteCarloDropout, Decoy,
     )
 }
 

@@ -49,7 +49,7 @@ def test_kinds_of_a_batch_are_those_of_the_verdicts(tiny_bundle, running, decisi
         counted = flagged_kinds(judge, images)
         assert counted.flagged == sum(verdict.is_ood for verdict in verdicts)
         assert counted.none_at_threshold == sum(v.is_ood and not v.flagged_kinds for v in verdicts)
-        for kind in {*judge.member_kinds.values()}:
+        for kind in map(EvidenceKind, counted.strongest):
             assert counted.strongest[kind.value] == kinds.count(kind.value)
             flagged = [kind in verdict.flagged_kinds for verdict in verdicts]
             assert counted.at_threshold[kind.value] == sum(flagged)

@@ -33,13 +33,14 @@ every_score = pytest.mark.parametrize(
 # Fitted by sums of floating-point numbers, whose order affects the last digits. All other scores
 # store counts, patterns, extremes, images or nothing, and must be equal bit for bit.
 SUMS = {
-    'gaussian', 'window_kl', 'mahalanobis', 'relative_mahalanobis', 'channel_means', 'vim', 'she',
-    'fdbd', 'box',
+    'gaussian', 'window_kl', 'mahalanobis', 'relative_mahalanobis', 'channel_means',
+    'layer_mahalanobis', 'vim', 'she', 'fdbd', 'box',
 }
 EXACT_PARTS = {'box': {'low', 'high', 'lonely'}}
 # The order of the sums in a matrix product depends on the number of rows.
 PRODUCTS = {
-    'channel_means', 'knn', 'mahalanobis', 'relative_mahalanobis', 'react', 'ash', 'scale', 'vim',
+    'channel_means', 'layer_mahalanobis', 'knn', 'mahalanobis', 'relative_mahalanobis', 'react',
+    'ash', 'scale', 'vim',
 }
 quick = settings(max_examples=20, deadline=None)
 
@@ -200,6 +201,8 @@ def assert_equal_fit(score, other, test, *, exact):
             largest = np.abs(array).max(initial=0)
             if key == 'means':  # differences from the centre, magnified by the whitening
                 largest += np.abs(ours['whitening']).max() * np.abs(ours['centre']).max()
+            if key.startswith('class_means/'):  # likewise, of channels whose deviation is 1
+                largest += np.abs(ours[key.replace('class_means', 'whitening')]).max()
             np.testing.assert_allclose(
                 array, theirs[key], rtol=1e-6, atol=1e-6 * largest, err_msg=key
             )

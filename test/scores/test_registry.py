@@ -40,7 +40,7 @@ def test_every_docstring_states_what_the_score_needs_its_cost_and_its_source(nam
 def test_every_score_declares_the_kind_of_its_evidence():
     kinds = {name: score.__dict__['evidence_kind'] for name, score in SCORES.items()}
     assert {name for name, kind in kinds.items() if kind is EvidenceKind.EARLY_LAYERS} == {
-        'channel_means'}
+        'channel_means', 'layer_mahalanobis'}
     assert {name for name, kind in kinds.items() if kind is EvidenceKind.LOGITS} == {
         'msp', 'max_logit', 'energy', 'gen', 'fdbd', 'react', 'ash', 'scale', 'mc_dropout', 'decoy'}
     assert set(kinds.values()) == set(EvidenceKind)

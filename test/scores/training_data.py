@@ -9,7 +9,8 @@ from nav_monitor_ros.scores.registry import make_score
 
 CLASSES, WIDTH, PASSES = 3, 12, 6
 LAYERS = ['stem', 'body']
-NEEDED = {'channel_means': {'layers': LAYERS}}  # required options of scores
+# Options without which a score cannot be fitted, or ignores a part of the activations.
+NEEDED = {'channel_means': {'layers': LAYERS}, 'layer_mahalanobis': {'layers': LAYERS}}
 WITH_HEAD = ['vim', 'fdbd', 'react', 'ash', 'scale']  # scores that need the head's input
 
 
