@@ -19,6 +19,7 @@ from nav_monitor_ros.perception.network.logits import (
     scale_between,
 )
 from nav_monitor_ros.perception.network.torch.flowing_values import FlowingValues, ModuleInput
+from nav_monitor_ros.perception.network.torch.positions import Placement, Positions
 from nav_monitor_ros.perception.network.torch.sigmoids import Sigmoids
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
@@ -52,24 +53,26 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
             scores.
     """
     outputs: dict[str, torch.Tensor] = {}
+    placements: dict[str, Placement] = {}
 
     def note(name: str):
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if torch.is_tensor(output) and output.ndim >= 2 and output.shape[0] == len(probe):
                 outputs.pop(name, None)  # a module that runs twice counts at its last run
                 outputs[name] = output.detach().clone()
+                placements[name] = positions.placement(output)
 
         return hook
 
     device = next((p.device for p in network.parameters()), torch.device('cpu'))
     probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     modules = dict(network.named_modules())
-    flowing = FlowingValues(probe)
+    flowing, positions = FlowingValues(probe), Positions(probe)
     handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
     handles += flowing.watch(modules)
     try:
         with foreign_code(f'the network {type(network).__qualname__}'), \
-                torch.inference_mode(), Sigmoids() as sigmoids, flowing:
+                torch.inference_mode(), Sigmoids() as sigmoids, positions, flowing:
             result = network(probe)
     except NavMonitorError:
         raise
@@ -85,7 +88,10 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     if not torch.is_tensor(result) or result.ndim != 2 or len(result) != len(probe):
         raise refusal(result)
     layers = tuple(
-        Layer(number, name, type(modules[name]).__name__, tuple(output.shape[1:]))
+        Layer(
+            number, name, type(modules[name]).__name__, tuple(output.shape[1:]),
+            placements[name].channels_last, placements[name].grid,
+        )
         for number, (name, output) in enumerate(outputs.items(), start=1)
     )
     values = result.float().cpu().numpy()
