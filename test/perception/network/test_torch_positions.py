@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 import vision_networks
 from torch import nn
@@ -87,16 +86,12 @@ def test_tokens_in_another_order_than_the_image_have_no_grid():
     assert norm.as_maps(values) is values
 
 
-@pytest.mark.parametrize(('make', 'names'), [
-    (vision_networks.swin_transformer, [
+def test_maps_with_their_channels_last_are_recognised():
+    classifier = running(vision_networks.swin_transformer(), 32, 48)
+    for name in (
         'features.0', 'features.1.0.norm1', 'features.1.1', 'features.2.norm',
         'features.2.reduction', 'features.3.1.mlp.1', 'norm',
-    ]),
-    (vision_networks.convnext, ['features.1.0.block.3']),
-])
-def test_maps_with_their_channels_last_are_recognised(make, names):
-    classifier = running(make(), 32, 48)
-    for name in names:
+    ):
         layer = named(classifier, name)
         assert layer.channels_last and layer.grid == layer.shape[:2] and layer.spatial, name
         assert layer.shape[0] * 3 == layer.shape[1] * 2
@@ -106,6 +101,18 @@ def test_maps_with_their_channels_last_are_recognised(make, names):
         row, column = np.unravel_index(found.argmax(), found.shape)
         step = 32 // layer.shape[0]
         assert 16 <= (row + 0.5) * step < 24 and 8 <= (column + 0.5) * step < 16, name
+
+
+def test_maps_with_their_channels_last_inside_a_block_are_recognised():
+    classifier = running(vision_networks.convnext(), 32, 48)
+    for name in ('features.1.0.block.1', 'features.1.0.block.3'):
+        layer = named(classifier, name)
+        assert layer.channels_last and layer.grid == layer.shape[:2] == (8, 12)
+        # The square covers rows 4 and 5 and columns 2 and 3, and a 7 x 7 convolution follows.
+        found = change(classifier, layer, slice(16, 24), slice(8, 16)) > 1e-6
+        expected = np.zeros((8, 12), bool)
+        expected[1:, :7] = True
+        assert np.array_equal(found, expected), name
 
 
 def test_maps_stay_maps():

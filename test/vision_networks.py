@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -50,7 +48,6 @@ def convnext() -> nn.Module:
     torch.manual_seed(0)
     return with_random_head(ConvNeXt(
         [CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], num_classes=CLASSES,
-        norm_layer=partial(nn.GroupNorm, 1),
     ))
 
 
