@@ -36,8 +36,8 @@ def add_saliency(views: Any) -> None:
     parser = views.add_parser(
         'saliency', help='show which pixels a logit depends on',
         description="Draw how much a class's logit depends on each pixel: the sum of absolute "
-        'values over\nchannels, clipped at the 99th percentile. smoothgrad and integrated-gradients '
-        'need captum.',
+        'values over\nchannels, clipped at the 99th percentile. smoothgrad and '
+        'integrated-gradients need captum.',
         epilog='example:\n  nav_monitor view saliency digits --image sample:digits '
         '--method gradient,grad-cam \\\n      --output saliency.png',
     )

@@ -18,6 +18,7 @@ _POOLING = {
 }
 _RESHAPING = {'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze'}
 _MAPS, _TOKENS = 4, 3  # axes of a batch
+_MOST_LEADING = 16  # class, distillation and register tokens
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def channel_axes(
     first = _maps(1, shapes.get(image, ()))
     if first is not None:
         found[image] = first
+    patches: tuple[ChannelAxis | None, int] = None, 0  # the last maps, and their channels
     for node in nodes:
         for output in node.output:
             shape = shapes.get(output)
@@ -50,8 +52,12 @@ def channel_axes(
                 continue
             given = [(found[name], shapes[name]) for name in node.input if name in found]
             axis = _result(node, given, shape, shapes)
+            if axis is None and len(shape) == _TOKENS:
+                axis = _embedded(shape, *patches)
             if axis is not None:
                 found[output] = axis
+                if axis.axis == 1 and len(shape) == _MAPS:
+                    patches = axis, int(shape[1] or 0)
     return found
 
 
@@ -85,6 +91,18 @@ def _result(
         added = int(shape[1] or 0) - int(before[1] or 0)  # such as a class token
         return replace(axis, leading=axis.leading + added)
     return None
+
+
+def _embedded(shape: Shape, maps: ChannelAxis | None, channels: int) -> ChannelAxis | None:
+    """Return the channel axis of tokens that are the last maps, row by row, after a few others.
+
+    Exporters write the flattening of a batch of any size with lengths that shape inference does not
+    know, so that it cannot be followed.
+    """
+    if maps is None or shape[2] != channels:
+        return None
+    leading = int(shape[1] or 0) - math.prod(maps.grid)
+    return ChannelAxis(2, maps.grid, leading) if 0 <= leading <= _MOST_LEADING else None
 
 
 def _maps(axis: int, shape: Shape) -> ChannelAxis | None:
