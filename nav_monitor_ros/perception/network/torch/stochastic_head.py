@@ -138,7 +138,7 @@ class StochasticHead:
                 continue
             spread = rows.unsqueeze(1) if position == 0 else rows.unflatten(0, (images, passes))
             rows = (spread * mask).flatten(0, 1)
-        return rows.unflatten(0, (images, passes))
+        return rows.flatten(1).unflatten(0, (images, passes))
 
     def _draw_for(self, entering: torch.Tensor) -> None:
         generator = torch.Generator().manual_seed(self._seed)

@@ -45,8 +45,8 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
 
     Returns:
         Layers, the values that enter them, the classification head, the number of classes, and the
-        form of the outputs. The head is the last executed linear layer whose output is the
-        network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
+        form of the outputs. The head is the last executed linear layer (or 1 x 1 convolution of
+        a single position) whose output is the network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
@@ -101,12 +101,21 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     return NetworkStructure(layers, inputs, head, result.shape[1], form, scale)
 
 
+def _is_linear(module: nn.Module, output: torch.Tensor) -> bool:
+    """Return whether a module computes a linear function of one vector for each image."""
+    if isinstance(module, nn.Conv2d):
+        plain = set(module.kernel_size) == {1} and module.groups == 1 and (
+            module.padding in ((0, 0), 'valid'))
+        return plain and output.shape[2:] == (1, 1)
+    return isinstance(module, nn.Linear)
+
+
 def _find_head(
     modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: np.ndarray, form: str
 ) -> tuple[str | None, float]:
     """Return the name of the head, and the factor between its output and the logits."""
     for name in reversed(outputs):
-        if not isinstance(modules[name], nn.Linear):
+        if not _is_linear(modules[name], outputs[name]):
             continue
         output = outputs[name].flatten(1)  # also of a sequence of one token
         if output.shape != result.shape:
