@@ -109,7 +109,7 @@ def test_a_network_without_class_scores_is_refused(network):
 
 
 class ConvolutionHead(nn.Module):
-    """Network whose last layer is a 1 x 1 convolution of the pooled maps, as in many mobile ones."""
+    """Network whose last layer is a 1 x 1 convolution of the pooled maps."""
 
     def __init__(self, head):
         super().__init__()

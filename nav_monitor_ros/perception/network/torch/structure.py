@@ -46,7 +46,8 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     Returns:
         Layers, the values that enter them, the classification head, the number of classes, and the
         form of the outputs. The head is the last executed linear layer (or 1 x 1 convolution of
-        a single position) whose output is the network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
+        a single position) whose output is the network's output, possibly through a softmax,
+        log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
