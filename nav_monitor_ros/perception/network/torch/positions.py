@@ -23,7 +23,7 @@ _NOWHERE = 0.0  # a value that belongs to no position, such as those of a class 
 
 # Functions that only rearrange, select or join values, by name.
 _REARRANGING = {
-    'permute', 'transpose', 'transpose_', 'swapaxes', 'swapdims', 'movedim', 'moveaxis', 'reshape',
+    'permute', 'transpose', 'swapaxes', 'swapdims', 'movedim', 'moveaxis', 'reshape',
     'view', 'flatten', 'unflatten', 'squeeze', 'unsqueeze', 'roll', 'pad', 'cat', 'concat',
     'concatenate', 'stack', 'split', 'chunk', 'tensor_split', 'unbind', 'narrow', 'select',
     'index_select', 'expand', 'expand_as', 'repeat', '__getitem__', 'contiguous', 'clone', 'flip',
@@ -64,6 +64,8 @@ class Positions(TorchFunctionMode):
         """
         found = self._companions.get(tensor)
         if found is None or found.plain or tensor.ndim not in (3, 4):
+            return Placement()
+        if found.values.shape != tensor.shape:  # transposed in place
             return Placement()
         places = found.values[0].cpu().numpy()
         # The channels of a position differ only where those of several positions were joined.
