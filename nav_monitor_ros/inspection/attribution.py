@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
@@ -17,6 +18,7 @@ GRADIENT, SMOOTHGRAD, INTEGRATED_GRADIENTS, GRAD_CAM = METHODS = (
     'gradient', 'smoothgrad', 'integrated-gradients', 'grad-cam',
 )
 SIGNED = METHODS[:3]  # methods with a signed value for each channel of the input
+NEED_CAPTUM = METHODS[1:3]
 
 SAMPLES = 32  # number of noisy copies over which smoothgrad averages
 NOISE = 0.15  # standard deviation of their noise, as a share of the image's range
@@ -59,7 +61,8 @@ def attribute(
         method: One of METHODS.
         baseline: Start of integrated gradients, with the image's shape; by default 0.
         layer: Name or number of the layer for grad-cam; by default the last one with spatial
-            extent.
+            extent on whose positions the logit depends. (Of a transformer whose head takes the
+            class token, the last layers of the other tokens have no effect.)
         seed: Random seed for the noise.
 
     Raises:
@@ -78,7 +81,8 @@ def attribute(
     if method == GRADIENT:
         values = network.input_gradient(image[None], np.array([target]))[0]
         return Attribution(method, values, 'd logit / d input')
-    require_captum(method)
+    if method in NEED_CAPTUM:
+        require_captum(method)
     entering = network.tensor(image[None])
     with differentiating():
         if method == SMOOTHGRAD:
@@ -89,7 +93,7 @@ def attribute(
             )
             values, facts = _integrated(network, entering, start, target)
         else:
-            values, facts = _grad_cam(network, entering, target, spatial_layer(network, layer))
+            values, facts = _grad_cam(network, entering, target, spatial_layers(network, layer))
     return Attribution(method, values.detach().cpu().numpy()[0], facts)
 
 
@@ -104,17 +108,20 @@ def require_captum(method: str) -> None:
     except ImportError:
         raise NavMonitorError(
             f"{method} needs captum: pip install 'nav_monitor_ros[gradients]' (or captum); "
-            f"'{GRADIENT}' works without"
+            f"'{GRADIENT}' and '{GRAD_CAM}' work without"
         ) from None
 
 
-def spatial_layer(network: Differentiable, wanted: str = '') -> Layer:
-    """Return a layer with spatial extent; by default the last one.
+def spatial_layers(network: Differentiable, wanted: str = '') -> list[Layer]:
+    """Return the layer with a name or number, by default all with spatial extent, the last first.
 
     Raises:
         NavMonitorError: The layer does not exist or has no spatial extent.
     """
-    spatial = [layer for layer in network.layers if len(layer.shape) == 3]
+    spatial = [
+        layer for layer in network.layers
+        if layer.grid or (len(layer.shape) == 3 and not layer.channels_last)
+    ]
     if wanted:
         layer = find_layer(network.layers, wanted)
         if layer not in spatial:
@@ -122,11 +129,11 @@ def spatial_layer(network: Differentiable, wanted: str = '') -> Layer:
                 f"layer '{layer.name}' has no spatial extent, which {GRAD_CAM} needs; there are "
                 + ', '.join(f'{known.number} {known.name}' for known in spatial)
             )
-        return layer
-    wide = [layer for layer in spatial if max(layer.shape[1:]) > 1] or spatial
+        return [layer]
+    wide = [layer for layer in spatial if max(layer.grid or layer.shape[1:]) > 1] or spatial
     if not wide:
         raise NavMonitorError(f'no layer of the network has spatial extent, which {GRAD_CAM} needs')
-    return wide[-1]
+    return wide[::-1]
 
 
 def _smoothgrad(
@@ -165,17 +172,43 @@ def _integrated(
 
 
 def _grad_cam(
-    network: Differentiable, entering: torch.Tensor, target: int, layer: Layer
+    network: Differentiable, entering: torch.Tensor, target: int, layers: Sequence[Layer]
 ) -> tuple[torch.Tensor, str]:
-    from captum.attr import LayerGradCam
+    """Return the map of the first layer on whose positions the logit depends."""
+    outputs: dict[str, torch.Tensor] = {}
 
-    forward: Callable[[torch.Tensor], torch.Tensor] = network.logits
-    # The graph of the weights is not recorded, so that of the input must be.
-    coarse = LayerGradCam(forward, network.module(layer.name)).attribute(
-        entering.requires_grad_(), target=target, relu_attributions=True
-    )
+    def keep(name: str) -> Callable[..., torch.Tensor]:
+        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+            outputs[name] = output
+            return output.clone()  # later layers may work in place
+
+        return hook
+
+    handles = [
+        network.module(layer.name).register_forward_hook(keep(layer.name)) for layer in layers
+    ]
+    try:
+        # The graph of the weights is not recorded, so that of the input must be.
+        logit = network.logits(entering.requires_grad_())[0, target]
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradients = torch.autograd.grad(logit, list(outputs.values()), allow_unused=True)
+    by_layer = dict(zip(outputs, gradients, strict=True))
+    chosen, slopes = layers[0], None
+    for layer in layers:
+        gradient = by_layer[layer.name]
+        if gradient is not None and bool(gradient.any()):
+            found = layer.as_maps(gradient[0].cpu().numpy())
+            if found.any():
+                chosen, slopes = layer, found
+                break
+    maps = chosen.as_maps(outputs[chosen.name][0].detach().cpu().numpy())
+    weights = np.zeros(len(maps)) if slopes is None else slopes.mean((1, 2))
+    coarse = np.einsum('c,chw->hw', weights, maps).astype(np.float32)
     values = functional.interpolate(
-        coarse, size=tuple(entering.shape[2:]), mode='bilinear', align_corners=False
+        torch.relu(torch.from_numpy(coarse))[None, None], size=tuple(entering.shape[2:]),
+        mode='bilinear', align_corners=False,
     )
-    rows, columns = layer.shape[1:]
-    return values, f'{rows} x {columns} positions of {layer.name}'
+    rows, columns = maps.shape[1:]
+    return values, f'{rows} x {columns} positions of {chosen.name}'

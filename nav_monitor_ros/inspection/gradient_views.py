@@ -15,6 +15,7 @@ from nav_monitor_ros.inspection.attribution import (
     GRAD_CAM,
     GRADIENT,
     METHODS,
+    NEED_CAPTUM,
     SIGNED,
     Attribution,
     attribute,
@@ -110,7 +111,7 @@ def methods_of(text: str, known: Sequence[str] = METHODS) -> tuple[str, ...]:
             raise NavMonitorError(
                 f"--method {text}: '{method}' is none of {', '.join(known)}, all"
             )
-        if method != GRADIENT:
+        if method in NEED_CAPTUM:
             require_captum(method)
     if not methods:
         raise NavMonitorError(f'--method: name one of {", ".join(known)}, all')

@@ -20,7 +20,7 @@ from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.exif_orientation import IGNORE
-from nav_monitor_ros.perception.network.layers import Layer, find_layer
+from nav_monitor_ros.perception.network.layers import Layer, find_layer, last_spatial
 from nav_monitor_ros.perception.network.loading import ANY_LAYER, start_network
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec
@@ -53,11 +53,14 @@ class Viewed:
         layers = self.classifier.layers
         if wanted:
             return find_layer(layers, wanted)
-        spatial = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
-        return (spatial or list(layers))[-1]
+        return last_spatial(layers)
+
+    def maps(self, image: np.ndarray, layer: Layer) -> np.ndarray:
+        """Return a layer's values for one image as they lie in it, see ``Layer.as_maps``."""
+        return layer.as_maps(self.look(image, layer).maps[layer.name][0])
 
     def look(self, image: np.ndarray, layer: Layer) -> Activations:
-        """Run the network on one image and return its activations with the maps of a layer.
+        """Run the network on one image and return its activations with the values of a layer.
 
         Args:
             image: uint8 (H, W, 3) RGB or (H, W), of any size.

@@ -71,11 +71,11 @@ def grid(
         width: Width of the picture, pixels.
         scale: Range of the colours: ``training``, if the bundle has that range, or ``image``.
     """
-    maps = viewed.look(image, layer).maps[layer.name][0]
+    maps = viewed.maps(image, layer)
     limits, trained = viewed.scale(layer, maps, scale)
     given = None if order == 'strongest' else channel_order(maps, order)
     return draw_activations(
-        maps, scale=limits, layer=f'{layer.number} {layer.name}', channels=channels, order=order,
+        maps, scale=limits, layer=f'{layer.number} {layer.label}', channels=channels, order=order,
         colormap=colormap, width=width, given=given, trained=trained,
     )
 
@@ -103,7 +103,7 @@ def ordered_grids(
     Raises:
         NavMonitorError: The layer has no such row.
     """
-    maps = viewed.look(image, layer).maps[layer.name][0]
+    maps = viewed.maps(image, layer)
     rows = as_stack(maps).shape[1]
     if row is not None and not 0 <= row < rows:
         raise NavMonitorError(f'--row {row}: layer {layer.name} has rows 0 to {rows - 1}')
@@ -112,7 +112,7 @@ def ordered_grids(
     distances = {name: neighbour_distance(maps, order) for name, order in orders.items()}
     grids = [
         draw_activations(
-            maps, scale=limits, layer=f'{layer.number} {layer.name} by {name}', channels=channels,
+            maps, scale=limits, layer=f'{layer.number} {layer.label} by {name}', channels=channels,
             order=name, colormap=colormap, width=width, given=order,
             note=f'neighbour distance {distances[name]:.4g}',
             trained=trained,
@@ -149,7 +149,7 @@ def volume(
         name = viewed.classifier.layer
     else:
         layer = viewed.layer(wanted)
-        maps = viewed.look(image, layer).maps[layer.name][0]
+        maps = viewed.maps(image, layer)
         name = layer.name
     stack = as_stack(maps)
     # The neurons of a strip are its columns; it has only one channel.

@@ -24,7 +24,7 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.decoded_image import DecodedImage, ImageError
 from nav_monitor_ros.perception.network.backends import AUTO
-from nav_monitor_ros.perception.network.layers import Layer, find_layer
+from nav_monitor_ros.perception.network.layers import Layer, find_layer, last_spatial
 from nav_monitor_ros.perception.network.threads import choose_threads, limit_blas_threads
 
 WHITE = 254  # gray levels from which a pixel counts as saturated
@@ -219,8 +219,7 @@ class Monitor:
         layers = self.classifier.layers
         if wanted:
             return find_layer(layers, wanted)
-        spatial = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
-        return (spatial or list(layers))[-1]
+        return last_spatial(layers)
 
     def show_layer(self, wanted: str | None) -> Layer | None:
         """Keep the maps of one layer, or of none, in the next observations.

@@ -72,6 +72,7 @@ class TuningRecorder:
         self._source = source
         self._response = options.response
         self._layers = _chosen(classifier, options)
+        self._positions = {layer.name: layer.position_axes for layer in classifier.layers}
         sizes = _sizes(classifier, [name for name, _ in self._layers])
         about = RecordingOf(
             network=network,
@@ -125,7 +126,7 @@ class TuningRecorder:
                 invalid.valid(source, rows, activations)  # continue: the page shows it
                 seen.add(
                     {
-                        layer: _responses(activations, layer, self._response)[:, components]
+                        layer: self._responses(activations, layer)[:, components]
                         for layer, components in self._layers
                     },
                     np.stack([true[rows], activations.predicted]),
@@ -137,6 +138,18 @@ class TuningRecorder:
         invalid.report(f'{name}: the network gives NaN or infinity for')
         self.recording.add(seen, self._new_thumbnails(seen), fingerprint)
         return seen
+
+    def _responses(self, activations: Activations, layer: str) -> np.ndarray:
+        """Return the response of each image and component, float32 (N, channels)."""
+        if layer == OUTPUT:
+            return activations.logits
+        if layer == PENULTIMATE:
+            return activations.features
+        values, positions = activations.maps[layer], self._positions[layer]
+        if not positions:
+            return values
+        return values.max(axis=positions) if self._response == 'max' else values.mean(
+            axis=positions)
 
     def _new_thumbnails(self, seen: CheckpointTuning) -> dict[int, np.ndarray]:
         """Return thumbnails of the top images of components that have none yet."""
@@ -268,18 +281,3 @@ def _check_size(about: RecordingOf) -> None:
             f'{size / (1 << 30):.1f} GiB, more than {_LARGEST >> 30}; lower --components or name '
             'fewer layers with --layer'
         )
-
-
-def _responses(activations: Activations, layer: str, response: str) -> np.ndarray:
-    """Return the response of each image and component, float32 (N, channels)."""
-    if layer == OUTPUT:
-        return activations.logits
-    if layer == PENULTIMATE:
-        return activations.features
-    maps = activations.maps[layer]
-    if maps.ndim == 2:
-        return maps
-    # Tokens have their channels last, maps have them first.
-    positions = (1,) if maps.ndim == 3 else tuple(range(2, maps.ndim))
-    return maps.max(axis=positions) if response == 'max' else maps.mean(axis=positions)
-

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import vision_networks
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -381,3 +382,44 @@ def test_unknown_methods_classes_and_layers_without_extent_are_refused():
     pytest.importorskip('captum')
     with pytest.raises(NavMonitorError, match=r"'fc1' has no spatial extent.*1 conv"):
         attribute(differentiable, image, 0, 'grad-cam', layer='fc1')
+
+
+def test_grad_cam_of_a_transformer_takes_the_last_tokens_that_affect_the_class_token():
+    network = vision_networks.vision_transformer()
+    image = np.random.default_rng(0).normal(size=(3, 32, 32)).astype(np.float32)
+    differentiable = Differentiable(network, image.shape)
+    found = attribute(differentiable, image, 0, 'grad-cam')
+    # Behind the last attention only the class token matters.
+    assert found.facts == '4 x 4 positions of encoder.layers.encoder_layer_1.ln_1'
+    assert found.values.shape == (1, 32, 32) and found.values.any()
+    behind = attribute(differentiable, image, 0, 'grad-cam', layer='encoder.ln')
+    assert behind.facts.startswith('4 x 4 positions') and not behind.values.any()
+
+
+def test_grad_cam_of_a_layer_with_its_channels_last_is_that_of_the_transposed_layer():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Identity()
+            self.turned, self.head = nn.Identity(), nn.Linear(4, 2)
+
+        def forward(self, images):
+            maps = self.last(torch.relu(self.first(images)).permute(0, 2, 3, 1))
+            return self.head(self.turned(maps.permute(0, 3, 1, 2)).square().mean((2, 3)))
+
+    image = np.random.default_rng(0).normal(size=(3, 8, 14)).astype(np.float32)
+    differentiable = Differentiable(Last().eval(), image.shape)
+    last, turned = (
+        attribute(differentiable, image, 1, 'grad-cam', layer=name) for name in ('last', 'turned')
+    )
+    assert last.values.any() and last.facts == '8 x 14 positions of last'
+    np.testing.assert_allclose(last.values, turned.values, rtol=1e-5)
+
+
+def test_grad_cam_of_a_logit_that_depends_on_no_position_is_0():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.Flatten(), nn.Linear(720, 2)).eval()
+    nn.init.zeros_(network[4].weight)
+    found = attribute(Differentiable(network, SHAPE), noise()[0], 0, 'grad-cam')
+    assert found.values.shape == (1, 12, 12) and not found.values.any()

@@ -36,8 +36,8 @@ def add_saliency(views: Any) -> None:
     parser = views.add_parser(
         'saliency', help='show which pixels a logit depends on',
         description="Draw how much a class's logit depends on each pixel: the sum of absolute "
-        'values over\nchannels, clipped at the 99th percentile. All methods but gradient need '
-        'captum.',
+        'values over\nchannels, clipped at the 99th percentile. smoothgrad and '
+        'integrated-gradients need captum.',
         epilog='example:\n  nav_monitor view saliency digits --image sample:digits '
         '--method gradient,grad-cam \\\n      --output saliency.png',
     )
@@ -45,7 +45,7 @@ def add_saliency(views: Any) -> None:
     _add_attribution(parser, 'gradient, smoothgrad, integrated-gradients, grad-cam')
     parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
                         help='layer whose maps grad-cam uses, name or 1-based number (default: the '
-                        'last one with spatial extent)')
+                        'last one with spatial extent that affects the logit)')
     parser.set_defaults(run=_saliency)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean, one_line
 
 PENULTIMATE = 'penultimate'
@@ -24,6 +26,9 @@ class Layer:
     kind: str  # class name of the module
     shape: tuple[int, ...]  # of the tensor for one image, without the batch axis
     channels_last: bool = False  # whether maps have their channels last, as tokens always have
+    # Rows and columns of the image, of tokens that lie row by row (tokens before them, such as a
+    # class token, belong to no patch) and of maps that have their channels last.
+    grid: tuple[int, int] | None = None
 
     @property
     def channels(self) -> int:
@@ -38,9 +43,43 @@ class Layer:
 
     @property
     def size(self) -> int:
-        """Return the shorter side of the maps; 1 for tokens and vectors."""
-        sides = self.shape[:-1] if self._last else self.shape[1:]
+        """Return the shorter side of the maps, or of the grid of tokens; 1 for others."""
+        sides = self.grid or (self.shape[:-1] if self._last else self.shape[1:])
         return min(sides) if len(sides) == 2 else 1
+
+    @property
+    def spatial(self) -> bool:
+        """Return whether its values lie at several rows and columns of the image."""
+        return self.size > 1 and (self.grid is not None or not self.channels_last)
+
+    @property
+    def leading(self) -> int:
+        """Return the number of tokens that belong to no patch of the image."""
+        return self.shape[0] - math.prod(self.grid) if self.grid and len(self.shape) == 2 else 0
+
+    @property
+    def label(self) -> str:
+        """Return the name for a picture of its values, see ``as_maps``."""
+        count = self.leading
+        without = '' if not count else ' without token 0' if count == 1 else (
+            f' without tokens 0 to {count - 1}')
+        return f'{self.name}{without}'
+
+    def as_maps(self, values: np.ndarray) -> np.ndarray:
+        """Return the values for one image as they lie in it.
+
+        Args:
+            values: float (*shape), as the network gives them.
+
+        Returns:
+            float (C, rows, columns) for maps, wherever their channels are, and for tokens on a
+            grid, without those that belong to no patch; others unchanged.
+        """
+        if self.grid:
+            values = values[self.leading :].reshape(*self.grid, -1)
+        elif len(self.shape) < 3 or not self.channels_last:
+            return values
+        return np.ascontiguousarray(np.moveaxis(values, -1, 0))
 
     @property
     def _last(self) -> bool:
@@ -96,6 +135,14 @@ def names_of(
     ))
 
 
+def last_spatial(layers: Sequence[Layer]) -> Layer:
+    """Return the last layer whose values lie at rows and columns of the image.
+
+    Without any it is the last layer.
+    """
+    return ([layer for layer in layers if layer.spatial] or list(layers))[-1]
+
+
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     """Return the last layer of each spatial resolution except the last: the early stages.
 
@@ -104,8 +151,8 @@ def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:
     """
     stages: dict[int, str] = {}
     for layer in layers:
-        if len(layer.shape) == 3 and min(layer.shape[1:]) > 1 and 'Pad' not in layer.kind:
-            stages[round(math.log2(min(layer.shape[1:])))] = layer.name
+        if layer.spatial and 'Pad' not in layer.kind:
+            stages[round(math.log2(layer.size))] = layer.name
     names = tuple(stages.values())
     return names[:-1] or names
 

@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.perception.decoded_image import DecodedImage
+from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.ros.messages import cloud_message, compressed_message, image_message
 from nav_monitor_ros.ros.qos import reliable, unattended
 from nav_monitor_ros.runtime.monitor import Monitor, Observation
@@ -80,8 +81,8 @@ class _CloudView:
 class _Drawing:
     """Drawing of one layer for one frame, with the current parameters."""
 
-    maps: np.ndarray  # float32 (C, h, w), (tokens, D) or (D,)
-    layer: str
+    maps: np.ndarray  # float32, see ``Layer.as_maps``
+    layer: Layer
     monitor: Monitor
     values: Mapping[str, Any]
 
@@ -89,7 +90,7 @@ class _Drawing:
         return draw_activations(
             self.maps,
             scale=self._scale,
-            layer=self.layer,
+            layer=self.layer.label,
             channels=self.values['activation_channels'],
             order=self.values['activation_order'],
             colormap=self.values['activation_colormap'],
@@ -108,7 +109,7 @@ class _Drawing:
     def _scale(self) -> tuple[float, float]:
         if self.values['activation_scale'] == 'image':
             return image_scale(self.maps)
-        return self.monitor.bundle.layer_ranges[self.layer]
+        return self.monitor.bundle.layer_ranges[self.layer.name]
 
 
 class LiveViews:
@@ -152,8 +153,9 @@ class LiveViews:
             self._last_rgb = rgb = image.rgb()
             picture = self._timed(lambda: draw_overlay(rgb, observation.verdict, alert))
             self._overlay.publish(header, picture, period)
-        for layer, maps in observation.activations.maps.items():
-            drawing = _Drawing(maps[0], layer, monitor, values)
+        for name, maps in observation.activations.maps.items():
+            layer = monitor.spatial_layer(name)
+            drawing = _Drawing(layer.as_maps(maps[0]), layer, monitor, values)
             if self._activations.is_due(time.monotonic()):
                 self._activations.publish(header, self._timed(drawing.tiles), period)
             if self._volume.is_due(time.monotonic()):

@@ -89,7 +89,6 @@ NETWORKS = {
     'pooling and a functional flatten': Pooled,
     'a softmax at the end': Softmaxed,
     'all drops out': lambda: one_dropout(1.0),
-    'nothing drops out': lambda: one_dropout(0.0),
     'torchvision': lambda: torchvision.models.mobilenet_v3_small(num_classes=4),
 }
 every_network = pytest.mark.parametrize('make', NETWORKS.values(), ids=NETWORKS)

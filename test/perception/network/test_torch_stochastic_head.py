@@ -71,14 +71,39 @@ def test_many_passes_before_a_linear_head_average_to_the_logits(p):
     assert (np.abs(samples.mean(axis=1) - activations.logits) < 5 * error).all()
 
 
-def test_the_two_extremes_of_dropout_are_the_bias_and_the_logits():
+def test_dropout_of_everything_leaves_the_bias():
     batch = batch_of(3)
     network = built(lambda: one_dropout(1.0))
     samples = in_service(network, 4)(batch).samples
     bias = tiny.centred(network[4].bias.detach().numpy())
     close(samples, np.broadcast_to(bias, samples.shape))
-    activations = in_service(lambda: one_dropout(0.0), 4)(batch)
-    close(activations.samples, np.repeat(activations.logits[:, None], 4, axis=1))
+
+
+class Called(nn.Module):
+    """Dropout that is called as a function immediately before the head, as in timm."""
+
+    def __init__(self, p=0.4):
+        super().__init__()
+        self.fc1, self.p, self.fc2 = nn.Linear(PIXELS, 12), p, nn.Linear(12, 4)
+
+    def forward(self, images):
+        features = self.fc1(images.flatten(1)).relu()
+        return self.fc2(nn.functional.dropout(features, p=self.p, training=self.training))
+
+
+def test_dropout_that_is_called_before_the_head_gives_the_samples_of_a_layer():
+    called = built(Called)
+    module = one_dropout()
+    module.load_state_dict({
+        f'{"1" if name.startswith("fc1") else "4"}.{name.partition(".")[2]}': value
+        for name, value in called.state_dict().items()
+    })
+    batch = batch_of(3)
+    expected = in_service(module.eval(), 7)(batch)
+    found = in_service(called, 7)(batch)
+    assert found.samples.std(axis=1).min() > 0
+    close(found.samples, expected.samples)
+    close(found.logits, expected.logits)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +118,7 @@ def test_the_two_extremes_of_dropout_are_the_bias_and_the_logits():
 def test_without_a_linear_head_the_passes_give_what_the_network_gives(end):
     activations = in_service(
         lambda: nn.Sequential(
-            nn.Conv2d(3, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.0), *end()
+            nn.Conv2d(3, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(1e-9), *end()
         ),
         4,
         layer='1',

@@ -37,9 +37,22 @@ REFUSED = {
     'no dropout': (
         'no dropout layer', lambda: Custom(lambda n, x: n.fc3(n.fc1(x).relu()))
     ),
-    'functional dropout': (
+    'functional dropout not before the head': (
+        'calls dropout as a function elsewhere than immediately before the last linear layer',
+        lambda: Custom(
+            lambda n, x: n.fc3(n.fc2(nn.functional.dropout(n.fc1(x), 0.5, n.training)))),
+    ),
+    'functional dropout of channels': (
+        'calls dropout as a function',
+        lambda: Custom(lambda n, x: n.fc3(nn.functional.dropout1d(n.fc1(x), 0.5, n.training))),
+    ),
+    'functional dropout with the probability 0': (
         'no dropout layer',
-        lambda: Custom(lambda n, x: n.fc3(nn.functional.dropout(n.fc1(x), 0.5, n.training))),
+        lambda: Custom(lambda n, x: n.fc3(nn.functional.dropout(n.fc1(x), 0.0, n.training))),
+    ),
+    'dropout with the probability 0': (
+        'no dropout layer',
+        lambda: Custom(lambda n, x: n.fc3(n.drop(n.fc1(x))), drop=nn.Dropout(0.0)),
     ),
     'dropout that never runs': (
         'no dropout layer', lambda: Custom(lambda n, x: n.fc3(n.fc1(x)), drop=nn.Dropout(0.5))

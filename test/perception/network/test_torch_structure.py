@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -10,6 +13,7 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.layers import find_layer
+from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
 
@@ -102,3 +106,44 @@ def test_images_that_the_network_cannot_take_are_refused(shape):
 def test_a_network_without_class_scores_is_refused(network):
     with pytest.raises(NavMonitorError, match=r'scores|cannot take'):
         probe_structure(network.eval(), (3, 6, 6))
+
+
+class ConvolutionHead(nn.Module):
+    """Network whose last layer is a 1 x 1 convolution of the pooled maps."""
+
+    def __init__(self, head):
+        super().__init__()
+        torch.manual_seed(0)
+        self.maps, self.pool = nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1)
+        self.drop, self.head, self.flatten = nn.Dropout(0.4), head, nn.Flatten()
+
+    def forward(self, images):
+        return self.flatten(self.head(self.drop(self.pool(self.maps(images).relu()))))
+
+
+def test_a_convolution_of_one_position_is_a_head():
+    network = ConvolutionHead(nn.Conv2d(6, 4, 1)).eval()
+    linear = nn.Sequential(
+        network.maps, nn.ReLU(), network.pool, nn.Flatten(), nn.Dropout(0.4), nn.Linear(6, 4),
+    ).eval()
+    with torch.no_grad():
+        linear[5].weight.copy_(network.head.weight.flatten(1))
+        linear[5].bias.copy_(network.head.bias)
+    batch = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    found, expected = (
+        Classifier(copy.deepcopy(each), Preprocess(8, 8)) for each in (network, linear)
+    )
+    for classifier in (found, expected):
+        classifier.sample_dropout(7)
+    ours, theirs = found(batch), expected(batch)
+    for name in ('logits', 'features', 'samples'):
+        np.testing.assert_allclose(
+            getattr(ours, name), getattr(theirs, name), rtol=1e-4, atol=1e-5, err_msg=name)
+    np.testing.assert_allclose(found.head.weight, expected.head.weight, rtol=1e-5)
+
+
+def test_a_convolution_of_several_positions_is_none():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    assert probe_structure(network, (3, 8, 8)).head is None
+    grouped = ConvolutionHead(nn.Conv2d(6, 4, 1, groups=2)).eval()
+    assert probe_structure(grouped, (3, 8, 8)).head is None

@@ -19,6 +19,7 @@ from nav_monitor_ros.perception.network.onnx.head import (
     floating,
     runs_over_all,
 )
+from nav_monitor_ros.perception.network.onnx.positions import ChannelAxis, channel_axes
 from nav_monitor_ros.perception.network.onnx.untrusted_model import DOMAINS, read_model
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class OnnxGraph:
                 tuple(
                     Layer(
                         number, str(one['name']), str(one['kind']), tuple(map(int, one['shape'])),
-                        bool(one.get('channels_last')),
+                        bool(one.get('channels_last')), _grid_of(one.get('grid')),
                     )
                     for number, one in enumerate(read[part], start=1)
                 )
@@ -275,6 +276,11 @@ class OnnxGraph:
                 raise NavMonitorError(
                     f'{self._what}: the tensor {_line(info.name)} would be too large'
                 )
+        known = {
+            info.name: _shape(info) for info in [self._input, *infos.values()]
+            if info.type.tensor_type.elem_type in floating()
+        }
+        axes = channel_axes(self._model.graph.node, self._input.name, known)
         layers: list[Layer] = []
         taken: set[str] = set()
         for node in self._model.graph.node:
@@ -293,11 +299,9 @@ class OnnxGraph:
                 continue
             taken.add(name)
             self._tensors[name] = tensor
-            layers.append(
-                Layer(len(layers) + 1, name, node.op_type, tuple(int(n or 0) for n in shape[1:]))
-            )
+            layers.append(_layer(len(layers) + 1, name, node.op_type, shape, axes.get(tensor)))
         self.layers = tuple(layers)
-        self._find_inputs(infos)
+        self._find_inputs(known)
         self.samples, self.passes = None, 0
         shape = _shape(infos.get(output.name, output))
         if len(shape) != 2 or not shape[1]:
@@ -328,12 +332,12 @@ class OnnxGraph:
         if self.form not in (None, *FORMS):
             raise ValueError(f'{FORM} is {_line(self.form)}')
 
-    def _find_inputs(self, infos: Mapping[str, Any]) -> None:
-        """Find the values that enter nodes with weights."""
-        known = {
-            name: _shape(info) for name, info in infos.items()
-            if info.type.tensor_type.elem_type in floating()
-        }
+    def _find_inputs(self, known: Mapping[str, Sequence[int | None]]) -> None:
+        """Find the values that enter nodes with weights.
+
+        Args:
+            known: Shapes of the floating-point tensors.
+        """
         names = {tensor: name for name, tensor in self._tensors.items()}
         found = flowing_values(
             self._model.graph.node, self._input.name, known, names, self.batch
@@ -364,21 +368,43 @@ def described(
     entering: str | None, samples: str | None, passes: int, outputs: int,
 ) -> str:
     """Return the description of a graph's tensors for the metadata, as read by ``OnnxGraph``."""
-    return json.dumps({
-        'layers': [
-            {'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name]}
-            for one in layers
-        ],
-        'inputs': [
+    parts = {
+        part: [
             {
                 'name': one.name, 'kind': one.kind, 'shape': one.shape, 'tensor': tensors[one.name],
-                'channels_last': one.channels_last,
+                'channels_last': one.channels_last, 'grid': one.grid,
             }
-            for one in inputs
-        ],
+            for one in values
+        ]
+        for part, values in (('layers', layers), ('inputs', inputs))
+    }
+    return json.dumps({
+        **parts,
         'logits': logits, 'entering': entering, 'samples': samples, 'passes': passes,
         'outputs': outputs,
     })
+
+
+def _layer(
+    number: int, name: str, kind: str, shape: Sequence[int | None], axis: ChannelAxis | None
+) -> Layer:
+    """Return the description of a node's output."""
+    own = tuple(int(n or 0) for n in shape[1:])
+    last = axis is not None and axis.axis == len(own)
+    placed = axis is not None and last and (
+        own[0] == axis.leading + math.prod(axis.grid) if len(own) == 2 else own[:2] == axis.grid
+    )
+    return Layer(
+        number, name, kind, own, last and len(own) == 3, axis.grid if axis and placed else None
+    )
+
+
+def _grid_of(noted: Any) -> tuple[int, int] | None:
+    """Return the grid of tokens in a description."""
+    if noted is None:
+        return None
+    rows, columns = map(int, noted)
+    return rows, columns
 
 
 def _read_by(node: Any) -> list[str]:

@@ -419,6 +419,7 @@ class Classifier:
             return None
         linear = self._modules[self._head_name]
         weight = to_numpy(linear.weight)
+        weight = weight.reshape(len(weight), -1)  # of a 1 x 1 convolution, too
         bias = np.zeros(len(weight), np.float32) if linear.bias is None else to_numpy(linear.bias)
         scale = np.float32(self._scale)
         self.own_head = Head(

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nav_monitor_ros.errors import NavMonitorError
 
 _DROPOUTS = (
     nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
 )
+_FUNCTIONS = {
+    functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d,
+    functional.alpha_dropout, functional.feature_alpha_dropout, torch.dropout,
+}
 _ROWS = 4096  # images times passes per batch
 
 
@@ -20,7 +28,9 @@ class StochasticHead:
     """Runs the layers from the first dropout layer on repeatedly, with active dropout.
 
     The features that enter the first dropout layer are deterministic and computed once; only the
-    layers after it are repeated, all passes in one batch. The masks are drawn once, from a seed:
+    layers after it are repeated, all passes in one batch. Dropout layers with the probability 0
+    change nothing and do not count. Dropout that the network calls as a function is known only
+    immediately before the head. The masks are drawn once, from a seed:
     the same image gives the same result, alone or in a batch, live or replayed.
     """
 
@@ -36,15 +46,24 @@ class StochasticHead:
             NavMonitorError: The network has no dropout layer, or the part after the first one is
                 not a chain of layers.
         """
-        names, entering, result = _trace(network, probe, head)
+        trace = _trace(network, probe, head)
+        names, entering, result = trace.names, trace.entering, trace.result
         modules = dict(network.named_modules())
-        found = [i for i, name in enumerate(names) if isinstance(modules[name], _DROPOUTS)]
-        if not found:
-            raise NavMonitorError(
-                'mc_dropout: the network has no dropout layer; leave this score out (--scores)'
+        found = [i for i, name in enumerate(names) if _drops(modules[name])]
+        # The first module that is repeated, or whose input is.
+        self.first = names[found[0]] if found else head or ''
+        self._chain: list[nn.Module] = [modules[name] for name in names[found[0]:]] if found else []
+        if not found and trace.before_head:
+            self._chain = [nn.Dropout(trace.before_head).eval(), modules[self.first]]
+        if not self._chain:
+            reason = (
+                'calls dropout as a function elsewhere than immediately before the last linear '
+                'layer, where it cannot be repeated alone (a torch.nn.Dropout module can)'
+                if trace.called else 'has no dropout layer'
             )
-        self.first = names[found[0]]
-        self._chain = [modules[name] for name in names[found[0]:]]
+            raise NavMonitorError(
+                f'mc_dropout: the network {reason}; leave this score out (--scores)'
+            )
         last = self._chain[-1]
         alone = len(self._chain) == 2 and isinstance(last, nn.Linear)
         self._linear = last if alone and isinstance(last, nn.Linear) else None
@@ -52,8 +71,7 @@ class StochasticHead:
         if not plain or not self._repeats(entering, result):
             raise NavMonitorError(
                 f'mc_dropout: the part after the dropout layer {self.first} is not a plain chain '
-                'of layers '
-                ' with ordinary dropout; leave this score out (--scores)'
+                'of layers with ordinary dropout; leave this score out (--scores)'
             )
         self._masks: list[torch.Tensor | None] = []
         self._passes = 0
@@ -120,7 +138,7 @@ class StochasticHead:
                 continue
             spread = rows.unsqueeze(1) if position == 0 else rows.unflatten(0, (images, passes))
             rows = (spread * mask).flatten(0, 1)
-        return rows.unflatten(0, (images, passes))
+        return rows.flatten(1).unflatten(0, (images, passes))
 
     def _draw_for(self, entering: torch.Tensor) -> None:
         generator = torch.Generator().manual_seed(self._seed)
@@ -138,13 +156,53 @@ class StochasticHead:
         self._masks = masks
 
 
-def _trace(
-    network: nn.Module, probe: torch.Tensor, head: str | None
-) -> tuple[Sequence[str], Mapping[str, torch.Tensor], torch.Tensor]:
-    """Return the leaf modules in the order of execution, their inputs, and the logits."""
+def _drops(module: nn.Module) -> bool:
+    """Return whether a module is a dropout layer that ever sets values to 0."""
+    return isinstance(module, _DROPOUTS) and module.p > 0
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """One pass of a network in evaluation mode."""
+
+    names: Sequence[str]  # leaf modules in the order of execution, up to the head
+    entering: Mapping[str, torch.Tensor]  # their inputs
+    result: torch.Tensor  # logits
+    called: bool  # whether dropout with a probability above 0 was called as a function
+    before_head: float  # its probability, where its result enters the head; 0 elsewhere
+
+
+class _CalledDropout(TorchFunctionMode):
+    """While active, records the results of dropout that is called as a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probabilities = WeakTensorKeyDictionary()
+        self.inside = 0  # dropout modules that are running; they call the function, too
+        self.called = False
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        returned = func(*args, **named)
+        if func in _FUNCTIONS and not self.inside:
+            p = float(named.get('p', args[1] if len(args) > 1 else 0.5))
+            self.called = self.called or p > 0
+            if func in (functional.dropout, torch.dropout) and torch.is_tensor(returned):
+                # In evaluation mode the result may be the input itself.
+                self.probabilities[returned] = p
+        return returned
+
+
+def _trace(network: nn.Module, probe: torch.Tensor, head: str | None) -> _Trace:
+    """Run a network once, and record its leaf modules and dropout."""
     names: list[str] = []
     entering: dict[str, torch.Tensor] = {}
     outputs: dict[str, torch.Tensor] = {}
+    calls = _CalledDropout()
+    before_head = 0.0
 
     def hook(name: str):
         def note(_module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
@@ -156,10 +214,28 @@ def _trace(
 
         return note
 
-    leaves = {name: m for name, m in network.named_modules() if not any(True for _ in m.children())}
+    def enter(_module: nn.Module, _inputs: tuple) -> None:
+        calls.inside += 1
+
+    def leave(_module: nn.Module, _inputs: tuple, _output: object) -> None:
+        calls.inside -= 1
+
+    def enter_head(_module: nn.Module, inputs: tuple) -> None:
+        nonlocal before_head
+        given = inputs[0] if inputs else None
+        before_head = calls.probabilities.get(given, 0.0) if torch.is_tensor(given) else 0.0
+
+    modules = dict(network.named_modules())
+    leaves = {name: m for name, m in modules.items() if not any(True for _ in m.children())}
     handles = [module.register_forward_hook(hook(name)) for name, module in leaves.items()]
+    for module in leaves.values():
+        if isinstance(module, _DROPOUTS):
+            handles += [
+                module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    if head is not None:
+        handles.append(modules[head].register_forward_pre_hook(enter_head))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), calls:
             result = network(probe)
     finally:
         for handle in handles:
@@ -167,4 +243,4 @@ def _trace(
     if head is not None:
         names = names[: len(names) - names[::-1].index(head)]
         result = outputs[head]
-    return names, entering, result
+    return _Trace(names, entering, result, calls.called, before_head)

@@ -19,6 +19,7 @@ from nav_monitor_ros.perception.network.logits import (
     scale_between,
 )
 from nav_monitor_ros.perception.network.torch.flowing_values import FlowingValues, ModuleInput
+from nav_monitor_ros.perception.network.torch.positions import Placement, Positions
 from nav_monitor_ros.perception.network.torch.sigmoids import Sigmoids
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
@@ -44,32 +45,35 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
 
     Returns:
         Layers, the values that enter them, the classification head, the number of classes, and the
-        form of the outputs. The head is the last executed linear layer whose output is the
-        network's output, possibly through a softmax, log-softmax or sigmoid at any temperature.
+        form of the outputs. The head is the last executed linear layer (or 1 x 1 convolution of
+        a single position) whose output is the network's output, possibly through a softmax,
+        log-softmax or sigmoid at any temperature.
 
     Raises:
         NavMonitorError: The network cannot take such an image or does not return one row of class
             scores.
     """
     outputs: dict[str, torch.Tensor] = {}
+    placements: dict[str, Placement] = {}
 
     def note(name: str):
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if torch.is_tensor(output) and output.ndim >= 2 and output.shape[0] == len(probe):
                 outputs.pop(name, None)  # a module that runs twice counts at its last run
                 outputs[name] = output.detach().clone()
+                placements[name] = positions.placement(output)
 
         return hook
 
     device = next((p.device for p in network.parameters()), torch.device('cpu'))
     probe = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     modules = dict(network.named_modules())
-    flowing = FlowingValues(probe)
+    flowing, positions = FlowingValues(probe), Positions(probe)
     handles = [m.register_forward_hook(note(name)) for name, m in modules.items() if name]
     handles += flowing.watch(modules)
     try:
         with foreign_code(f'the network {type(network).__qualname__}'), \
-                torch.inference_mode(), Sigmoids() as sigmoids, flowing:
+                torch.inference_mode(), Sigmoids() as sigmoids, positions, flowing:
             result = network(probe)
     except NavMonitorError:
         raise
@@ -85,7 +89,10 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     if not torch.is_tensor(result) or result.ndim != 2 or len(result) != len(probe):
         raise refusal(result)
     layers = tuple(
-        Layer(number, name, type(modules[name]).__name__, tuple(output.shape[1:]))
+        Layer(
+            number, name, type(modules[name]).__name__, tuple(output.shape[1:]),
+            placements[name].channels_last, placements[name].grid,
+        )
         for number, (name, output) in enumerate(outputs.items(), start=1)
     )
     values = result.float().cpu().numpy()
@@ -95,12 +102,21 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
     return NetworkStructure(layers, inputs, head, result.shape[1], form, scale)
 
 
+def _is_linear(module: nn.Module, output: torch.Tensor) -> bool:
+    """Return whether a module computes a linear function of one vector for each image."""
+    if isinstance(module, nn.Conv2d):
+        plain = set(module.kernel_size) == {1} and module.groups == 1 and (
+            module.padding in ((0, 0), 'valid'))
+        return plain and output.shape[2:] == (1, 1)
+    return isinstance(module, nn.Linear)
+
+
 def _find_head(
     modules: dict[str, nn.Module], outputs: dict[str, torch.Tensor], result: np.ndarray, form: str
 ) -> tuple[str | None, float]:
     """Return the name of the head, and the factor between its output and the logits."""
     for name in reversed(outputs):
-        if not isinstance(modules[name], nn.Linear):
+        if not _is_linear(modules[name], outputs[name]):
             continue
         output = outputs[name].flatten(1)  # also of a sequence of one token
         if output.shape != result.shape:
