@@ -21,6 +21,8 @@ from nav_monitor_ros.ros.qos import latched
 
 DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
+ACKNOWLEDGED_LOOK = 0.001  # duration of one look for acknowledgements, seconds
+ACKNOWLEDGED_PAUSE = 0.01  # seconds between two
 
 
 def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
@@ -145,7 +147,7 @@ class AlertPublisher:
         Returns:
             Whether all have acknowledged it.
         """
-        return self._publisher.wait_for_all_acked(Duration(seconds=timeout))
+        return wait_for_all_acked(self._publisher, timeout)
 
     def _publish(self) -> None:
         self._publisher.publish(Bool(data=self.alert.value))
@@ -154,6 +156,27 @@ class AlertPublisher:
             self._alert = self.machine.alert(now)
             if self._alert.value:
                 self._publisher.publish(Bool(data=True))
+
+
+def wait_for_all_acked(publisher: Publisher, timeout: float) -> bool:
+    """Wait until every reliable subscriber has acknowledged all messages of a publisher.
+
+    rclpy holds the interpreter's lock while it waits, which would silence other nodes of the
+    process, so it only looks, again and again.
+
+    Args:
+        publisher: Publisher of the messages.
+        timeout: Longest time to wait, seconds.
+
+    Returns:
+        Whether all have acknowledged them.
+    """
+    end = time.monotonic() + timeout
+    while not publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_LOOK)):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(ACKNOWLEDGED_PAUSE)
+    return True
 
 
 def differs(before: Alert | None, alert: Alert) -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Bool, Header
 
@@ -20,6 +19,7 @@ from nav_monitor_ros.ros.monitor.alert_publisher import (
     AlertPublisher,
     create_alert_publisher,
     differs,
+    wait_for_all_acked,
 )
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -298,7 +298,7 @@ class _CombinedAlert:
             self._publish(before)
 
     def wait_for_all_acked(self, timeout: float) -> None:
-        self._publisher.wait_for_all_acked(Duration(seconds=timeout))
+        wait_for_all_acked(self._publisher, timeout)
 
     def _combine(self, now: float, updated: AlertPublisher | None = None) -> None:
         for camera in self._cameras.values():
