@@ -158,6 +158,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
+        'input_rate_warn', 'float', 0.0,
+        'Rate of arriving images below which `/diagnostics` (`input`) reports WARN. The rate is '
+        'measured over the last 2 s, or over 5 periods of the camera if they take longer. 0: off.',
+        low=0.0, high=1000.0, unit='Hz', per_camera=True,
+    ),
+    Parameter(
+        'input_rate_error', 'float', 0.0,
+        'Rate of arriving images, measured in the same way, below which `ood_alert` is True '
+        '(`low_input_rate`). 0: off. Has an effect only above `1 / image_timeout`, because less '
+        'frequent images are stale.',
+        low=0.0, high=1000.0, unit='Hz', per_camera=True,
+    ),
+    Parameter(
         'inference_timeout', 'float', 1.0,
         'Maximum time that an image may wait for its verdict.',
         low=0.01, high=60.0, unit='s', per_camera=True,

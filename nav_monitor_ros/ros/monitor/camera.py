@@ -158,7 +158,9 @@ class Camera:
         if incidents is not None:
             incidents.beat(time.monotonic())
         # While frames are being judged, the overlay shows them instead.
-        judging = alert.state is not State.INVALID or alert.reason is Reason.WARMING_UP
+        judging = alert.state is not State.INVALID or alert.reason in (
+            Reason.WARMING_UP, Reason.LOW_INPUT_RATE
+        )
         if outputs is not None and not judging:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             outputs.views.show_fault(header, alert, self.values)

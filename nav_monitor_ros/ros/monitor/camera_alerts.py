@@ -153,6 +153,16 @@ class CameraAlert:
         """Why the calibration no longer fits the camera's images, in one line; '' if it does."""
         return self._publisher.machine.calibration_stale
 
+    @property
+    def input_rate(self) -> float | None:
+        """Rate of arriving images in Hz; None while it is unknown."""
+        return self._publisher.machine.input_rate
+
+    @property
+    def input_rate_warning(self) -> str:
+        """Description of a rate below ``input_rate_warn``, in one line; '' if it suffices."""
+        return self._publisher.machine.input_rate_warning
+
     def on_rise(self, notify: Callable[[Alert], None] | None) -> None:
         """Set a function, which must be fast, to call whenever the alert changes to True."""
         self._publisher.on_rise = notify

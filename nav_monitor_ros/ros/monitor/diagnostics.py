@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -104,7 +104,7 @@ class Diagnostics:
         lost = subscription.lost - self._lost[camera]
         self._lost[camera] = subscription.lost
         silent = time.monotonic() - subscription.last_arrival
-        values = {
+        values: dict[str, object] = {
             'topic': subscription.topic,
             'reliability': subscription.reliability.name.lower(),
             'publishers': subscription.publishers.count,
@@ -115,6 +115,8 @@ class Diagnostics:
             'size': pipeline.last_size,
             'last_image_s_ago': silent,
         }
+        if camera.alert.input_rate is not None:
+            values['input_rate_hz'] = camera.alert.input_rate
         if not camera.enabled:
             return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
         fault = subscription.connection_fault()
@@ -131,6 +133,10 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, f'no image for {silent:.0f} s', values
         if not received:
             return DiagnosticStatus.STALE, 'no image yet', values
+        if camera.alert.alert.reason is Reason.LOW_INPUT_RATE:
+            return DiagnosticStatus.ERROR, camera.alert.alert.detail, values
+        if camera.alert.input_rate_warning:
+            return DiagnosticStatus.WARN, camera.alert.input_rate_warning, values
         if subscription.publishers.other_types:
             others = ', '.join(subscription.publishers.other_types)
             return (

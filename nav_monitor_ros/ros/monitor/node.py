@@ -31,7 +31,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 )
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
-from nav_monitor_ros.runtime.camera_overrides import known_names
+from nav_monitor_ros.runtime.camera_overrides import checked_for, known_names
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
@@ -314,14 +314,17 @@ class MonitorNode(RelatedParameters, ReportingLifecycleNode):
         return describe_unknown(names, **known_names(self._settings.cameras))
 
     def completed(self, parameter: RosParameter) -> RosParameter:
-        """Return a parameter of a request; an empty list stands for the default."""
-        definition = BY_NAME.get(parameter.name.rpartition('.')[2])
-        if definition is None or plain(parameter.value) != []:
+        """Return a parameter of a request; an empty list stands for the default.
+
+        Raises:
+            NavMonitorError: The value is invalid by itself.
+        """
+        camera, _, name = parameter.name.rpartition('.')
+        value = plain(parameter.value)
+        if name not in BY_NAME or value is None:  # None: to be deleted
             return parameter
-        try:
-            return RosParameter(parameter.name, value=definition.check([]))
-        except NavMonitorError:
-            return parameter  # not a list: refused with the request
+        checked = checked_for(camera, name, value) if camera else BY_NAME[name].check(value)
+        return RosParameter(parameter.name, value=checked) if value == [] else parameter
 
     def declare_again(self, name: str) -> None:
         """Declare a deleted parameter of a camera, so that it can be set again."""
