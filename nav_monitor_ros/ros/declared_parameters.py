@@ -9,6 +9,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from nav_monitor_ros.ros.qos_overrides import describe_useless
 from nav_monitor_ros.runtime.camera_overrides import (
     OWN,
     CameraValues,
@@ -137,13 +138,16 @@ def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
     Args:
         node: Node; the parameters that it has declared are known.
         log: Logger for the warnings.
-        names: Arguments of ``describe_unknown``.
+        names: Arguments of ``describe_unknown``. QoS overrides of topics that the node creates
+            later, its ``names_to_come``, are known.
 
     Returns:
         Logged lines.
     """
     given = [name for name in overrides_of(node) if not node.has_parameter(name)]
-    lines = describe_unknown(given, **names)
+    overrides = describe_useless(node, given, getattr(node, 'names_to_come', ()))
+    lines = describe_unknown([name for name in given if name not in overrides], **names)
+    lines += filter(None, overrides.values())
     for line in lines:
         log.warning(line)
     return lines

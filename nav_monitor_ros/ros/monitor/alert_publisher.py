@@ -15,6 +15,7 @@ from std_msgs.msg import Bool, Header
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.alert.state_machine import AlertMachine
 from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.ros import qos_overrides
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
@@ -41,6 +42,7 @@ def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publ
             liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
             liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
         ),
+        qos_overriding_options=qos_overrides.of_an_alert(rate),
     )
 
 

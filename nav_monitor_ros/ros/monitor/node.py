@@ -31,6 +31,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 )
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 from nav_monitor_ros.runtime.camera_overrides import checked_for, known_names
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
@@ -46,7 +47,7 @@ GOODBYE = 1.0  # longest wait for the last True to be acknowledged, seconds
 _Work = Callable[[], None]
 
 
-class MonitorNode(RelatedParameters, ReportingLifecycleNode):
+class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
     """Lifecycle node that judges whether a network's predictions on camera images can be trusted.
 
     Three threads: the executor's runs all callbacks, the worker's runs all inference, and the
@@ -111,7 +112,7 @@ class MonitorNode(RelatedParameters, ReportingLifecycleNode):
         images = [f'{camera.name}/image'.lstrip('/') for camera in self._cameras]
         compressed = [f'{name}/compressed' for name in images]
         snapshot = self._values['snapshot_service']
-        return [*images, *compressed, '~/', *filter(None, [snapshot])]
+        return [*images, *compressed, '~/', '/diagnostics', *filter(None, [snapshot])]
 
     def announce_shutdown(self) -> None:
         """Set all alerts to True for the shutdown; the heartbeat continues to repeat them."""
