@@ -198,7 +198,8 @@ def describe_useless(
         Line for each name that begins with ``qos_overrides.``; '' if it will have an effect.
     """
     own = f'{node.get_fully_qualified_name()}/'
-    made = {one.topic_name for one in (*node.publishers, *node.subscriptions)}
+    made = {one.topic_name for one in node.publishers}
+    made |= {one.topic_name for one in node.subscriptions}
     later = {node.resolve_topic_name(name) for name in to_come if not name.endswith('/')}
     policies = [kind.name.lower() for kind in _KINDS]
     lines = {}

@@ -11,6 +11,8 @@ from nav_monitor_ros.errors import NavMonitorError, short_repr
 from nav_monitor_ros.runtime.camera_names import check_camera_names
 from nav_monitor_ros.runtime.parameter_definition import Parameter
 
+LEAST_BOND_PERIOD = 0.05  # seconds
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bundle', 'string', 'traffic_signs',
@@ -59,6 +61,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         'autostart', 'bool', True,
         'Configure and activate at start. If false, a lifecycle manager has to do it.',
         read_only=True,
+    ),
+    Parameter(
+        'bond_heartbeat_period', 'float', 0.1,
+        "Period of the heartbeat of the bond with Nav2's lifecycle manager while the node is "
+        'active; 0: no bond. Without effect if `autostart` is true, because no manager is then in '
+        'charge.',
+        low=0.0, high=1.0, read_only=True, unit='s',
     ),
     Parameter(
         'image_transport', 'string', 'raw',
@@ -228,6 +237,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         at_configure=True,
     ),
     Parameter(
+        'service_introspection', 'string', 'disabled',
+        'Events that `~/set_enabled` and `~/reset_alert` publish for `ros2 service echo`: '
+        '`metadata` (who called, and when) or `contents` (requests and responses, too). Has no '
+        'effect on Humble.',
+        choices=('disabled', 'metadata', 'contents'),
+    ),
+    Parameter(
         'top_k', 'int', 3,
         'Number of classes in `~/prediction`.',
         low=1, high=1000, at_configure=True,
@@ -288,6 +304,12 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
     if (roi[2] == 0) != (roi[3] == 0):
         raise NavMonitorError(
             f'parameter roi is {roi}; width and height must both be 0 or both above 0'
+        )
+    period = checked['bond_heartbeat_period']
+    if 0.0 < period < LEAST_BOND_PERIOD:
+        raise NavMonitorError(
+            f'parameter bond_heartbeat_period is {period:g}; it must be 0 or at least '
+            f'{LEAST_BOND_PERIOD:g}'
         )
     check_camera_names(checked['cameras'], taken=BY_NAME)
     device = checked['device']

@@ -71,9 +71,10 @@ class Camera:
         self._log = log
         self._background = background
         self._reported: set[str] = set()  # faults of the input that have been logged
-        if name:
-            node.create_service(Trigger, f'~/{name}/reset_alert', self._reset_alert)
-            node.create_service(SetBool, f'~/{name}/set_enabled', self._set_enabled)
+        self.services = [] if not name else [
+            node.create_service(Trigger, f'~/{name}/reset_alert', self._reset_alert),
+            node.create_service(SetBool, f'~/{name}/set_enabled', self._set_enabled),
+        ]
 
     def labelled(self, text: str) -> str:
         """Return a text, prefixed with the camera's name if it has one."""

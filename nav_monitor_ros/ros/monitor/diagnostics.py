@@ -12,6 +12,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from nav_monitor_ros.decision.alert.reason import Alert, Reason
+from nav_monitor_ros.ros.bond import BondState
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -58,6 +59,7 @@ class Diagnostics:
         monitor: Monitor | None,
         fault: str,
         bundle: str,
+        bond: BondState | None,
         counters: Mapping[str, object],
     ) -> None:
         """Publish the diagnostics.
@@ -67,6 +69,7 @@ class Diagnostics:
             monitor: Loaded model, if there is one.
             fault: Reason of the last failure; '' if there was none.
             bundle: Bundle that the parameters name.
+            bond: State of the bond with Nav2's lifecycle manager; None if there is to be none.
             counters: Further counters to report with the alert.
         """
         parts: dict[str, Status] = {}
@@ -80,6 +83,9 @@ class Diagnostics:
                 counters = {**incidents, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, fault, bundle)
+        if bond is not None:
+            level = DiagnosticStatus.WARN if bond is BondState.ALONE else DiagnosticStatus.OK
+            parts['bond'] = level, bond.value, {}
         if self._unknown:
             parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()

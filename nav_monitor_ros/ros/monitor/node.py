@@ -14,6 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.bond import LifecycleBond, create_bond
 from nav_monitor_ros.ros.declared_parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.heartbeat import Heartbeat
 from nav_monitor_ros.ros.lifecycle import ReportingLifecycleNode, described
@@ -32,6 +33,7 @@ from nav_monitor_ros.ros.parameter_requests import (
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.ros.qos_overrides import OverridableTopics
+from nav_monitor_ros.ros.service_introspection import introspect
 from nav_monitor_ros.runtime.camera_overrides import checked_for, known_names
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
@@ -82,8 +84,12 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
         self._diagnostics = Diagnostics(self, self._cameras, unknown)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
-        self.create_service(Trigger, '~/reset_alert', self._reset_alert)
-        self.create_service(SetBool, '~/set_enabled', self._set_enabled)
+        self._services_of_operators = [
+            self.create_service(Trigger, '~/reset_alert', self._reset_alert),
+            self.create_service(SetBool, '~/set_enabled', self._set_enabled),
+            *(service for camera in self._cameras for service in camera.services),
+        ]
+        self._introspect()
         # By default, rclpy's timers follow the ROS clock and stop while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
@@ -92,8 +98,11 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         self.create_timer(
             diagnostics.PERIOD, lambda: self._survive(self._publish_diagnostics), clock=steady
         )
+        self._bond: LifecycleBond | None = None
         if self.autostart:
             self.start_when_executed(steady)
+        elif period := self._values['bond_heartbeat_period']:
+            self._bond = create_bond(self, period, steady, self.log)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = RelatedParametersService(self)
         self._stopped = False
@@ -128,6 +137,8 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             NavMonitorError: The worker does not return.
         """
         self._stopped = True
+        if self._bond is not None:
+            self._bond.end()
         try:
             self._stop_work(timeout)
         finally:
@@ -219,9 +230,13 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             self._stop_work()  # the next activation starts from scratch
             raise
         self._alerts.node_activated()
+        if self._bond is not None:
+            self._bond.form()
 
     def _deactivate(self) -> None:
         self._alerts.node_deactivated()
+        if self._bond is not None:
+            self._bond.end()
         self._stop_work()
 
     def _clean_up(self) -> None:
@@ -305,7 +320,9 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         except Exception as error:  # an unforeseen value must not end the node
             reason = f'{type(error).__name__}: {one_line(error)}'
             return SetParametersResult(successful=False, reason=reason)
-        self._settings = parameters
+        before, self._settings = self._values['service_introspection'], parameters
+        if values['service_introspection'] != before:
+            self._introspect()
         for camera in self._cameras:
             camera.change(parameters.of(camera.name), rules[camera.name])
         return SetParametersResult(successful=True)
@@ -331,12 +348,17 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         """Declare a deleted parameter of a camera, so that it can be set again."""
         declare_own(self, name)
 
+    def _introspect(self) -> None:
+        state = self._values['service_introspection']
+        introspect(self, self._services_of_operators, state, self.log)
+
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(
             self._alerts.alert,
             self._monitor,
             self._failure,
             self._values['bundle'],
+            self._bond.state if self._bond is not None else None,
             self._snapshots.counters() if self._snapshots is not None else {},
         )
 
