@@ -89,7 +89,8 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             self.create_service(SetBool, '~/set_enabled', self._set_enabled),
             *(service for camera in self._cameras for service in camera.services),
         ]
-        self._introspect()
+        if self._values['service_introspection'] != 'disabled':
+            self._introspect()
         # By default, rclpy's timers follow the ROS clock and stop while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
