@@ -58,6 +58,10 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
     with the constructor and ends with ``destroy_node`` or when ROS is shut down.
     """
 
+    # If the constructor fails, rclpy destroys the node when ROS is shut down.
+    _stopped = True
+    _heartbeat: Heartbeat | None = None
+
     def __init__(self, name: str = 'nav_monitor', **options: Any) -> None:
         """Create the node in the state unconfigured, with ``ood_alert`` already True.
 
@@ -160,7 +164,8 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
                 self.wait_for_all_acked()
             except Exception as error:  # such as the network that hangs, or ROS that was shut down
                 self.log.error(one_line(error))
-        self._heartbeat.close(STOPPING)
+        if self._heartbeat is not None:
+            self._heartbeat.close(STOPPING)
         super().destroy_node()
 
     def _beat(self) -> None:
