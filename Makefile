@@ -1,5 +1,5 @@
 # Each target first runs the set-up (tools/setup.sh), which writes to folders that git ignores:
-#   .venv          the packages of requirements/, a ROS 2 from wheels, vision_msgs
+#   .venv          the packages of requirements/, a ROS 2 from wheels, vision_msgs and bond
 #   .venv-oldest   the oldest numpy and OpenCV, over .venv
 #   .ros           colcon's build, install and log of this package, and setup.log
 # Afterwards, `. ./env.sh` activates the environment in a shell.

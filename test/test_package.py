@@ -20,6 +20,7 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'nav_monitor_ros'
 EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
+MESSAGES = ('vision_msgs', 'bond')  # that set-up builds where ROS 2 lacks them
 # The subpackages in the order in which a frame passes them: each may import from those before it.
 SUBPACKAGES = (
     'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
@@ -286,6 +287,22 @@ def test_vision_msgs_have_the_published_fields_in_the_published_order():
     }
 
 
+@pytest.mark.ros
+def test_bond_has_the_published_fields_in_the_published_order():
+    messages = pytest.importorskip('bond.msg')
+    assert list(messages.Status.get_fields_and_field_types().items()) == [
+        ('header', 'std_msgs/Header'), ('id', 'string'), ('instance_id', 'string'),
+        ('active', 'boolean'), ('heartbeat_timeout', 'float'), ('heartbeat_period', 'float'),
+    ]
+    constants = messages.Constants
+    assert constants.DISABLE_HEARTBEAT_TIMEOUT_PARAM == '/bond_disable_heartbeat_timeout'
+    assert [
+        constants.DEAD_PUBLISH_PERIOD, constants.DEFAULT_CONNECT_TIMEOUT,
+        constants.DEFAULT_HEARTBEAT_TIMEOUT, constants.DEFAULT_DISCONNECT_TIMEOUT,
+        constants.DEFAULT_HEARTBEAT_PERIOD,
+    ] == pytest.approx([0.05, 10.0, 4.0, 2.0, 1.0])
+
+
 # ------------------------------------------------------------------ set-up
 
 
@@ -307,7 +324,8 @@ def bare_checkout(folder: Path) -> Path:
     for name in ('env.sh', 'Makefile', 'tools/setup.sh'):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / 'tools/vision_msgs', folder / 'tools/vision_msgs')
+    for name in MESSAGES:
+        shutil.copytree(ROOT / 'tools' / name, folder / 'tools' / name)
     shutil.copytree(ROOT / 'requirements', folder / 'requirements')
     return folder
 
@@ -396,7 +414,7 @@ def test_environment_works_from_any_directory_and_twice(shell):
         f'set -eu; . {ROOT}/env.sh; . {ROOT}/env.sh; command -v python nav_monitor; '
         'command -v monitor camera safety_stop; '
         'echo "$AMENT_PREFIX_PATH"; echo "${FASTDDS_DEFAULT_PROFILES_FILE-unset}"; '
-        'python -c "import rclpy, vision_msgs.msg"'
+        'python -c "import rclpy, vision_msgs.msg, bond.msg"'
     )
     done = subprocess.run(
         [shell, '-c', script], capture_output=True, text=True, timeout=120, cwd='/',

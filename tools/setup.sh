@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Sets up this checkout; later runs redo only the steps whose inputs have changed.
 #
-#   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs if ROS 2
-#                             lacks it, this package built by colcon into .ros/
+#   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs and bond if
+#                             ROS 2 lacks them, this package built by colcon into .ros/
 #   tools/setup.sh --tests    the same, and the Debian packages that the tests need
 #   tools/setup.sh --oldest   the same, and .venv-oldest with the oldest numpy and OpenCV over .venv
 #
@@ -16,6 +16,7 @@ venv="$root/.venv"
 state="$venv/.nav_monitor"
 workspace="$root/.ros"
 log="$workspace/setup.log"
+message_packages=(vision_msgs bond) # folders of tools/
 test_packages=(chromium chromium-driver dataset-fashion-mnist zsh)
 
 say() { echo "setup: $*"; }
@@ -114,7 +115,7 @@ require_compiler() {
   headers="$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')"
   [ -e "$headers/Python.h" ] || missing+=(python3-dev)
   if [ ${#missing[@]} -gt 0 ]; then
-    install_debian "building vision_msgs needs a C++ compiler and Python's headers" "${missing[@]}"
+    install_debian "building messages needs a C++ compiler and Python's headers" "${missing[@]}"
   fi
 }
 
@@ -227,34 +228,41 @@ in_ros() {
   )
 }
 
-vision_msgs_hash() { hash_of tools/vision_msgs/{package.xml,CMakeLists.txt,msg/*}; }
+messages_hash() { hash_of "tools/$1"/{package.xml,CMakeLists.txt,msg/*}; } # package
 
-provides_vision_msgs() {
+provides() { # package
   local prefix
   for prefix in $(in_ros printenv AMENT_PREFIX_PATH | tr ':' ' '); do
-    [ ! -e "$prefix/share/ament_index/resource_index/packages/vision_msgs" ] || return 0
+    [ ! -e "$prefix/share/ament_index/resource_index/packages/$1" ] || return 0
   done
   return 1
 }
 
-# The one built here is in .venv and has a stamp; without a stamp, vision_msgs belongs to ROS 2.
-must_build_vision_msgs() {
-  ! is_current "$state/vision_msgs" "$(vision_msgs_hash)" &&
-    { [ -e "$state/vision_msgs" ] || ! provides_vision_msgs; }
+# Those built here are in .venv and have a stamp; a package without a stamp belongs to ROS 2.
+must_build() { # package
+  ! is_current "$state/$1" "$(messages_hash "$1")" && { [ -e "$state/$1" ] || ! provides "$1"; }
 }
 
-build_vision_msgs() {
-  local build="$workspace/build/vision_msgs"
-  say "building vision_msgs"
+must_build_messages() {
+  local package
+  for package in "${message_packages[@]}"; do
+    ! must_build "$package" || return 0
+  done
+  return 1
+}
+
+build_messages() { # package
+  local build="$workspace/build/$1"
+  say "building $1"
   rm -rf "$build"
   {
-    in_ros cmake -S tools/vision_msgs -B "$build" -DCMAKE_INSTALL_PREFIX="$venv" \
+    in_ros cmake -S "tools/$1" -B "$build" -DCMAKE_INSTALL_PREFIX="$venv" \
       -DBUILD_TESTING=OFF -DPython3_EXECUTABLE="$venv/bin/python" &&
       in_ros cmake --build "$build" --parallel "$(nproc)" &&
       in_ros cmake --install "$build"
-  } >>"$log" 2>&1 || fail "building vision_msgs failed: see the last lines of $log" \
-    "${ros:+(or install ros-DISTRO-vision-msgs)}"
-  vision_msgs_hash >"$state/vision_msgs"
+  } >>"$log" 2>&1 || fail "building $1 failed: see the last lines of $log" \
+    "${ros:+(or install ros-DISTRO-${1//_/-})}"
+  messages_hash "$1" >"$state/$1"
 }
 
 # With --symlink-install, edits of existing files take effect immediately. Added or removed files
@@ -323,7 +331,7 @@ make_oldest_environment() {
 # ---------------------------------------------------------------- main
 
 main() {
-  local want="${1:-}"
+  local want="${1:-}" package
   cd "$root"
   mkdir -p "$workspace"
   # Only one set-up may run at a time, because both would write the same files.
@@ -344,10 +352,12 @@ main() {
   touch "$log"
   tail -n 2000 "$log" >"$log.old" && mv "$log.old" "$log"
   require_venv_module
-  if must_build_vision_msgs; then require_compiler; fi
+  if must_build_messages; then require_compiler; fi
   if [ "$want" = --tests ]; then require_test_packages; fi
   make_environment
-  if must_build_vision_msgs; then build_vision_msgs; fi
+  for package in "${message_packages[@]}"; do
+    if must_build "$package"; then build_messages "$package"; fi
+  done
   build_package
   touch "$state/ready"
   if [ "$want" = --oldest ]; then make_oldest_environment; fi

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from nav_monitor_ros.ros.qos_overrides import describe_useless
 from nav_monitor_ros.runtime.camera_overrides import (
     OWN,
     CameraValues,
@@ -17,6 +19,8 @@ from nav_monitor_ros.runtime.camera_overrides import (
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS, check_all
 from nav_monitor_ros.runtime.parameter_definition import Parameter
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
+
+_LARGEST_INTEGER = 2**63 - 1  # of ROS's parameters
 
 
 def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
@@ -34,17 +38,39 @@ def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
     """
     values, given = {}, overrides_of(node)
     for parameter in table:
-        descriptor = ParameterDescriptor(
-            description=parameter.text,
-            additional_constraints=parameter.range,
-            read_only=parameter.read_only,
-            dynamic_typing=True,  # the table checks types; integers are accepted for floats
-        )
+        descriptor = described(parameter, parameter.text)
         value = parameter.check(given.get(parameter.name, parameter.default))
         # The checked value is declared, because an empty list has no type in ROS.
         node.declare_parameter(parameter.name, value, descriptor, ignore_override=True)
         values[parameter.name] = value
     return values
+
+
+def described(parameter: Parameter, description: str) -> ParameterDescriptor:
+    """Return the descriptor of a parameter of a table.
+
+    A number has its range, which tools such as rqt_reconfigure show; rclpy does not check integers
+    that are given for floats and lists against it, so the table checks every value again.
+
+    Args:
+        parameter: Parameter of the table.
+        description: Description for users.
+    """
+    descriptor = ParameterDescriptor(
+        description=description,
+        additional_constraints=parameter.range,
+        read_only=parameter.read_only,
+        dynamic_typing=True,  # the table checks types; integers are accepted for floats
+    )
+    low, high = parameter.low, parameter.high
+    if parameter.type == 'float' and low is not None:
+        largest = sys.float_info.max if high is None else float(high)
+        descriptor.floating_point_range = [FloatingPointRange(
+            from_value=float(low), to_value=largest)]
+    elif parameter.type == 'int' and low is not None:
+        descriptor.integer_range = [IntegerRange(
+            from_value=int(low), to_value=_LARGEST_INTEGER if high is None else int(high))]
+    return descriptor
 
 
 def overrides_of(node: Any) -> dict[str, Any]:
@@ -100,11 +126,8 @@ def declare_own(node: Node, full_name: str, value: Any = None) -> None:
     """
     camera, _, name = full_name.rpartition('.')
     parameter = BY_NAME[name]
-    descriptor = ParameterDescriptor(
-        description=f"{name} of the camera {camera}; if unset or deleted: the node's value",
-        additional_constraints=parameter.range,
-        read_only=parameter.read_only,
-        dynamic_typing=True,
+    descriptor = described(
+        parameter, f"{name} of the camera {camera}; if unset or deleted: the node's value"
     )
     node.declare_parameter(full_name, value, descriptor, ignore_override=True)
 
@@ -115,13 +138,16 @@ def warn_of_unknown(node: Any, log: Any, **names: Collection[str]) -> list[str]:
     Args:
         node: Node; the parameters that it has declared are known.
         log: Logger for the warnings.
-        names: Arguments of ``describe_unknown``.
+        names: Arguments of ``describe_unknown``. QoS overrides of topics that the node creates
+            later, its ``names_to_come``, are known.
 
     Returns:
         Logged lines.
     """
     given = [name for name in overrides_of(node) if not node.has_parameter(name)]
-    lines = describe_unknown(given, **names)
+    overrides = describe_useless(node, given, getattr(node, 'names_to_come', ()))
+    lines = describe_unknown([name for name in given if name not in overrides], **names)
+    lines += filter(None, overrides.values())
     for line in lines:
         log.warning(line)
     return lines

@@ -52,7 +52,10 @@ class RelatedParameters(_Base):
             lines = self.describe_unknown(unknown)
             reason = '; '.join(lines) or f'parameter {unknown[0]} is not declared'
             return SetParametersResult(successful=False, reason=reason)
-        parameter_list = [self.completed(parameter) for parameter in parameter_list]
+        try:  # before rclpy checks the ranges, whose text names neither unit nor remedy
+            parameter_list = [self.completed(parameter) for parameter in parameter_list]
+        except NavMonitorError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         result = super().set_parameters_atomically(parameter_list)
         if result.successful:
             for parameter in parameter_list:
@@ -61,7 +64,11 @@ class RelatedParameters(_Base):
         return result
 
     def completed(self, parameter: RosParameter) -> RosParameter:
-        """Return a parameter of a request with the value that takes effect."""
+        """Return a parameter of a request with the value that takes effect.
+
+        Raises:
+            NavMonitorError: The value is invalid by itself.
+        """
         return parameter
 
     def declare_again(self, name: str) -> None:

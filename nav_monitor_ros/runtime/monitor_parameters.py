@@ -11,6 +11,8 @@ from nav_monitor_ros.errors import NavMonitorError, short_repr
 from nav_monitor_ros.runtime.camera_names import check_camera_names
 from nav_monitor_ros.runtime.parameter_definition import Parameter
 
+LEAST_BOND_PERIOD = 0.05  # seconds
+
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bundle', 'string', 'traffic_signs',
@@ -59,6 +61,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         'autostart', 'bool', True,
         'Configure and activate at start. If false, a lifecycle manager has to do it.',
         read_only=True,
+    ),
+    Parameter(
+        'bond_heartbeat_period', 'float', 0.1,
+        "Period of the heartbeat of the bond with Nav2's lifecycle manager while the node is "
+        'active; 0: no bond. Without effect if `autostart` is true, because no manager is then in '
+        'charge.',
+        low=0.0, high=1.0, read_only=True, unit='s',
     ),
     Parameter(
         'image_transport', 'string', 'raw',
@@ -158,6 +167,19 @@ PARAMETERS: tuple[Parameter, ...] = (
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
     Parameter(
+        'input_rate_warn', 'float', 0.0,
+        'Rate of arriving images below which `/diagnostics` (`input`) reports WARN. The rate is '
+        'measured over the last 2 s, or over 5 periods of the camera if they take longer. 0: off.',
+        low=0.0, high=1000.0, unit='Hz', per_camera=True,
+    ),
+    Parameter(
+        'input_rate_error', 'float', 0.0,
+        'Rate of arriving images, measured in the same way, below which `ood_alert` is True '
+        '(`low_input_rate`). 0: off. Has an effect only above `1 / image_timeout`, because less '
+        'frequent images are stale.',
+        low=0.0, high=1000.0, unit='Hz', per_camera=True,
+    ),
+    Parameter(
         'inference_timeout', 'float', 1.0,
         'Maximum time that an image may wait for its verdict.',
         low=0.01, high=60.0, unit='s', per_camera=True,
@@ -213,6 +235,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         'Snapshot service of a rosbag2 recorder (`/rosbag2_recorder/snapshot` of `ros2 bag record '
         '--snapshot-mode`) to call when the alert is raised; empty: none.',
         at_configure=True,
+    ),
+    Parameter(
+        'service_introspection', 'string', 'disabled',
+        'Events that `~/set_enabled` and `~/reset_alert` publish for `ros2 service echo`: '
+        '`metadata` (who called, and when) or `contents` (requests and responses, too). Has no '
+        'effect on Humble.',
+        choices=('disabled', 'metadata', 'contents'),
     ),
     Parameter(
         'top_k', 'int', 3,
@@ -275,6 +304,12 @@ def check_all(values: Mapping[str, Any]) -> dict[str, Any]:
     if (roi[2] == 0) != (roi[3] == 0):
         raise NavMonitorError(
             f'parameter roi is {roi}; width and height must both be 0 or both above 0'
+        )
+    period = checked['bond_heartbeat_period']
+    if 0.0 < period < LEAST_BOND_PERIOD:
+        raise NavMonitorError(
+            f'parameter bond_heartbeat_period is {period:g}; it must be 0 or at least '
+            f'{LEAST_BOND_PERIOD:g}'
         )
     check_camera_names(checked['cameras'], taken=BY_NAME)
     device = checked['device']

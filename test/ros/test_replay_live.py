@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,47 @@ def test_a_bag_played_through_the_node_gives_the_verdicts_of_its_replay(
     reasons = [status.message for status, *_ in live.values()]
     assert {'warming_up', 'in_distribution', 'bad_image', 'ood', 'stale_image'} <= {*reasons}
     assert reasons[8] == 'bad_image' and reasons[35] == 'stale_image'
+
+
+def test_a_camera_that_falls_to_3_hz_has_the_reasons_of_its_replay(graph, tmp_path):
+    """Played at the recorded pace, because the arrivals decide."""
+    digits = open_source('sample:digits')
+    fast, slow = 90, 150  # periods of 30 Hz
+    pictures = [
+        digits.image(n) if n < fast or n >= fast + slow or n % 10 == 0 else None
+        for n in range(fast + slow + 150)
+    ]
+    bag = recorded.write_images(tmp_path / 'drive', {TOPIC: pictures})
+    parameters = parameter_file(
+        tmp_path / 'p.yaml', bundle='digits', input_rate_error=10.0, stamp_tolerance=0.0,
+        evidence='k_of_n')
+    replay = replayed(bag, TOPIC, parameters, tmp_path / 'replayed')
+    images = graph.node.create_publisher(Image, '/image', 1)
+    graph.start_monitor('--params-file', str(parameters))
+    graph.wait_reason('no_image', 60)
+    graph.wait(lambda: images.get_subscription_count() == 1, 30, 'the subscription')
+    with open_bag(bag, [TOPIC]) as opened:
+        begin = time.monotonic()
+        for image in opened:
+            due = begin + (image.received_ns - opened[0].received_ns) / 1e9
+            time.sleep(max(0.0, due - time.monotonic()))
+            images.publish(message_of(image))
+    time.sleep(1.0)
+    said = {
+        stamp_ns(status.header): status.status[0].message for status in graph.statuses
+        if 'class' in values(status.status[0])
+    }
+    again = {stamp: status.message for stamp, (status, *_) in replay.items()}
+    judged = [stamp for stamp in again if stamp in said]
+    assert len(judged) > 0.9 * len(again)  # a busy machine may drop some
+    assert 'low_input_rate' in {*said.values()} & {*again.values()}
+    # Arrivals differ by some milliseconds, so that a change may come one or two images apart.
+    differing = [stamp for stamp in judged if said[stamp] != again[stamp]]
+    assert len(differing) <= 12, [(said[stamp], again[stamp]) for stamp in differing]
+    for reasons in (said, again):
+        changes = [reason for reason, _ in itertools.groupby(reasons[stamp] for stamp in judged)]
+        assert changes == [
+            'warming_up', 'in_distribution', 'low_input_rate', 'warming_up', 'in_distribution']
 
 
 @pytest.mark.skipif(not KITTI.is_dir(), reason='the KITTI bags are not here')

@@ -10,8 +10,8 @@ from nav_monitor_ros.decision.alert.reason import Alert, Reason
 MOST_SEVERE_FIRST = (
     Reason.MODEL_ERROR, Reason.INACTIVE, Reason.DISABLED, Reason.INFERENCE_TIMEOUT,
     Reason.INFERENCE_ERROR, Reason.OOD, Reason.LATCHED, Reason.BAD_IMAGE, Reason.FROZEN_IMAGE,
-    Reason.STALE_IMAGE, Reason.NO_IMAGE, Reason.WARMING_UP, Reason.SUSPECT,
-    Reason.IN_DISTRIBUTION,
+    Reason.STALE_IMAGE, Reason.NO_IMAGE, Reason.LOW_INPUT_RATE, Reason.WARMING_UP,
+    Reason.SUSPECT, Reason.IN_DISTRIBUTION,
 )
 
 

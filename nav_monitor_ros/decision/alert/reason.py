@@ -25,6 +25,7 @@ class Reason(str, Enum):
     NO_IMAGE = 'no_image'
     STALE_IMAGE = 'stale_image'
     FROZEN_IMAGE = 'frozen_image'
+    LOW_INPUT_RATE = 'low_input_rate'
     BAD_IMAGE = 'bad_image'
     INFERENCE_ERROR = 'inference_error'
     INFERENCE_TIMEOUT = 'inference_timeout'

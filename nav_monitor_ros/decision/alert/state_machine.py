@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nav_monitor_ros.decision.alert.frozen_images import FrozenImages
+from nav_monitor_ros.decision.alert.input_rate import InputRate
 from nav_monitor_ros.decision.alert.mixed_publishers import MixedPublishers
 from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
 from nav_monitor_ros.decision.drift import Drift
@@ -25,6 +26,8 @@ class AlertRules(EvidenceRules):
     image_timeout: float = 0.5  # seconds that the image behind a False may be old
     frozen_timeout: float = 1.0  # seconds of identical images that count as frozen; 0: never
     inference_timeout: float = 1.0  # seconds that an image may wait for its verdict
+    input_rate_warn: float = 0.0  # images per second below which a warning is due; 0: never
+    input_rate_error: float = 0.0  # images per second below which the alert is raised; 0: never
     stamp_tolerance: float = 1.0  # seconds that a stamp may be off the clock; 0: any
     drift_window: float = 600.0  # seconds that the test for drift looks back on; 0: no test
 
@@ -35,6 +38,8 @@ class AlertRules(EvidenceRules):
             raise NavMonitorError(
                 'image_timeout and inference_timeout must be above 0 s, frozen_timeout not below'
             )
+        if self.input_rate_warn < 0 or self.input_rate_error < 0:
+            raise NavMonitorError('input_rate_warn and input_rate_error must not be below 0 Hz')
         if self.stamp_tolerance < 0:
             raise NavMonitorError('stamp_tolerance must not be below 0 s')
         Drift(self.drift_window)
@@ -51,6 +56,7 @@ class _Session:
     capture_time: float | None = None  # of the image that was judged last
     last_stamp: int | None = None  # nanoseconds
     frozen: FrozenImages = field(default_factory=FrozenImages)
+    rate: InputRate = field(default_factory=InputRate)
     publishers: MixedPublishers = field(default_factory=MixedPublishers)
     several_publishers: bool = False
 
@@ -99,6 +105,19 @@ class AlertMachine:
         Does not raise the alert: single frames may all be in-distribution.
         """
         return self._drift.finding
+
+    @property
+    def input_rate(self) -> float | None:
+        """Return the rate of arriving images in Hz; None while it is unknown."""
+        return self._seen.rate.rate
+
+    @property
+    def input_rate_warning(self) -> str:
+        """Return in one line that images arrive too rarely, or nothing.
+
+        Does not raise the alert; that is what ``input_rate_error`` is for.
+        """
+        return self._seen.rate.warning
 
     def change_rules(self, **changes: Any) -> None:
         """Change rules while running; what was collected so far is kept where it still counts.
@@ -184,6 +203,10 @@ class AlertMachine:
         seen.last_arrival = max(arrived, seen.last_arrival or -math.inf)
         if seen.unjudged_since is None:
             seen.unjudged_since = arrived
+        rules = self._rules
+        seen.rate.image_arrived(
+            arrived, rules.image_timeout, warn=rules.input_rate_warn, error=rules.input_rate_error
+        )
         seen.several_publishers = seen.publishers.image_from(publisher, now)
 
     def frame_judged(
@@ -296,6 +319,8 @@ class AlertMachine:
                 f'the image that was judged last is {now - seen.capture_time:.1f} s old; its '
                 'transport and judging take longer than image_timeout allows'
             )
+        if rules.input_rate_error and seen.rate.fault:
+            return Reason.LOW_INPUT_RATE, seen.rate.fault
         return None
 
     def _explained(self, text: str) -> str:

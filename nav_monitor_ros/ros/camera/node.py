@@ -25,6 +25,7 @@ from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.process.usage import Usage
+from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 
 _FROM_RGB = {
     'rgb8': None,
@@ -58,7 +59,7 @@ def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return frame
 
 
-class CameraNode(Node):
+class CameraNode(OverridableTopics, Node):
     """Node that publishes images at a steady rate, stamped with the time of publication.
 
     At the start of each segment, a header is published on ``~/segment``: its ``frame_id`` is the
@@ -74,8 +75,6 @@ class CameraNode(Node):
         super().__init__('camera', start_parameter_services=False)
         self._values = declare(self, CAMERA_PARAMETERS)
         self._parameter_service = ParameterRequests(self)
-        known = [parameter.name for parameter in CAMERA_PARAMETERS]
-        warn_of_unknown(self, self.get_logger(), known=known)
         script = self._values['script']
         self._segments = (
             read_script(Path(script), self._values['rate'])
@@ -106,6 +105,8 @@ class CameraNode(Node):
         self.create_timer(
             1.0 / self._values['rate'], self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
+        known = [parameter.name for parameter in CAMERA_PARAMETERS]
+        warn_of_unknown(self, self.get_logger(), known=known)
         names = ', '.join(f'{s.name} ({len(s.source)} images)' for s in self._segments)
         self.get_logger().info(f'playing {names} on {self._publisher.topic_name}')
 

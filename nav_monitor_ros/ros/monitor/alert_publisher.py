@@ -15,12 +15,15 @@ from std_msgs.msg import Bool, Header
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.alert.state_machine import AlertMachine
 from nav_monitor_ros.decision.verdict import Verdict
+from nav_monitor_ros.ros import qos_overrides
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 
 DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
 LEASE_PERIODS = 5  # its liveliness lease
+ACKNOWLEDGED_LOOK = 0.001  # duration of one look for acknowledgements, seconds
+ACKNOWLEDGED_PAUSE = 0.01  # seconds between two
 
 
 def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
@@ -39,6 +42,7 @@ def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publ
             liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
             liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
         ),
+        qos_overriding_options=qos_overrides.of_an_alert(rate),
     )
 
 
@@ -145,7 +149,7 @@ class AlertPublisher:
         Returns:
             Whether all have acknowledged it.
         """
-        return self._publisher.wait_for_all_acked(Duration(seconds=timeout))
+        return wait_for_all_acked(self._publisher, timeout)
 
     def _publish(self) -> None:
         self._publisher.publish(Bool(data=self.alert.value))
@@ -154,6 +158,27 @@ class AlertPublisher:
             self._alert = self.machine.alert(now)
             if self._alert.value:
                 self._publisher.publish(Bool(data=True))
+
+
+def wait_for_all_acked(publisher: Publisher, timeout: float) -> bool:
+    """Wait until every reliable subscriber has acknowledged all messages of a publisher.
+
+    rclpy holds the interpreter's lock while it waits, which would silence other nodes of the
+    process, so it only looks, again and again.
+
+    Args:
+        publisher: Publisher of the messages.
+        timeout: Longest time to wait, seconds.
+
+    Returns:
+        Whether all have acknowledged them.
+    """
+    end = time.monotonic() + timeout
+    while not publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_LOOK)):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(ACKNOWLEDGED_PAUSE)
+    return True
 
 
 def differs(before: Alert | None, alert: Alert) -> bool:

@@ -71,9 +71,10 @@ class Camera:
         self._log = log
         self._background = background
         self._reported: set[str] = set()  # faults of the input that have been logged
-        if name:
-            node.create_service(Trigger, f'~/{name}/reset_alert', self._reset_alert)
-            node.create_service(SetBool, f'~/{name}/set_enabled', self._set_enabled)
+        self.services = [] if not name else [
+            node.create_service(Trigger, f'~/{name}/reset_alert', self._reset_alert),
+            node.create_service(SetBool, f'~/{name}/set_enabled', self._set_enabled),
+        ]
 
     def labelled(self, text: str) -> str:
         """Return a text, prefixed with the camera's name if it has one."""
@@ -158,7 +159,9 @@ class Camera:
         if incidents is not None:
             incidents.beat(time.monotonic())
         # While frames are being judged, the overlay shows them instead.
-        judging = alert.state is not State.INVALID or alert.reason is Reason.WARMING_UP
+        judging = alert.state is not State.INVALID or alert.reason in (
+            Reason.WARMING_UP, Reason.LOW_INPUT_RATE
+        )
         if outputs is not None and not judging:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             outputs.views.show_fault(header, alert, self.values)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Bool, Header
 
@@ -20,6 +19,7 @@ from nav_monitor_ros.ros.monitor.alert_publisher import (
     AlertPublisher,
     create_alert_publisher,
     differs,
+    wait_for_all_acked,
 )
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -152,6 +152,16 @@ class CameraAlert:
     def calibration_stale(self) -> str:
         """Why the calibration no longer fits the camera's images, in one line; '' if it does."""
         return self._publisher.machine.calibration_stale
+
+    @property
+    def input_rate(self) -> float | None:
+        """Rate of arriving images in Hz; None while it is unknown."""
+        return self._publisher.machine.input_rate
+
+    @property
+    def input_rate_warning(self) -> str:
+        """Description of a rate below ``input_rate_warn``, in one line; '' if it suffices."""
+        return self._publisher.machine.input_rate_warning
 
     def on_rise(self, notify: Callable[[Alert], None] | None) -> None:
         """Set a function, which must be fast, to call whenever the alert changes to True."""
@@ -298,7 +308,7 @@ class _CombinedAlert:
             self._publish(before)
 
     def wait_for_all_acked(self, timeout: float) -> None:
-        self._publisher.wait_for_all_acked(Duration(seconds=timeout))
+        wait_for_all_acked(self._publisher, timeout)
 
     def _combine(self, now: float, updated: AlertPublisher | None = None) -> None:
         for camera in self._cameras.values():

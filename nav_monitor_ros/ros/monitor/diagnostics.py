@@ -11,7 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
-from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
+from nav_monitor_ros.ros.bond import BondState
 from nav_monitor_ros.ros.messages import (
     LEVELS,
     diagnostic,
@@ -58,6 +59,7 @@ class Diagnostics:
         monitor: Monitor | None,
         fault: str,
         bundle: str,
+        bond: BondState | None,
         counters: Mapping[str, object],
     ) -> None:
         """Publish the diagnostics.
@@ -67,6 +69,7 @@ class Diagnostics:
             monitor: Loaded model, if there is one.
             fault: Reason of the last failure; '' if there was none.
             bundle: Bundle that the parameters name.
+            bond: State of the bond with Nav2's lifecycle manager; None if there is to be none.
             counters: Further counters to report with the alert.
         """
         parts: dict[str, Status] = {}
@@ -80,6 +83,9 @@ class Diagnostics:
                 counters = {**incidents, **counters}
         parts['ood'] = _ood(alert, counters)
         parts['model'] = self._model(monitor, fault, bundle)
+        if bond is not None:
+            level = DiagnosticStatus.WARN if bond is BondState.ALONE else DiagnosticStatus.OK
+            parts['bond'] = level, bond.value, {}
         if self._unknown:
             parts['parameters'] = parameters_status(self._unknown)
         name = self._node.get_fully_qualified_name()
@@ -104,7 +110,7 @@ class Diagnostics:
         lost = subscription.lost - self._lost[camera]
         self._lost[camera] = subscription.lost
         silent = time.monotonic() - subscription.last_arrival
-        values = {
+        values: dict[str, object] = {
             'topic': subscription.topic,
             'reliability': subscription.reliability.name.lower(),
             'publishers': subscription.publishers.count,
@@ -115,6 +121,8 @@ class Diagnostics:
             'size': pipeline.last_size,
             'last_image_s_ago': silent,
         }
+        if camera.alert.input_rate is not None:
+            values['input_rate_hz'] = camera.alert.input_rate
         if not camera.enabled:
             return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
         fault = subscription.connection_fault()
@@ -131,6 +139,10 @@ class Diagnostics:
             return DiagnosticStatus.ERROR, f'no image for {silent:.0f} s', values
         if not received:
             return DiagnosticStatus.STALE, 'no image yet', values
+        if camera.alert.alert.reason is Reason.LOW_INPUT_RATE:
+            return DiagnosticStatus.ERROR, camera.alert.alert.detail, values
+        if camera.alert.input_rate_warning:
+            return DiagnosticStatus.WARN, camera.alert.input_rate_warning, values
         if subscription.publishers.other_types:
             others = ', '.join(subscription.publishers.other_types)
             return (

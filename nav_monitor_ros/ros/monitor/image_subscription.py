@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
+from nav_monitor_ros.ros import qos_overrides
 from nav_monitor_ros.ros.message_age import received_age
 from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
@@ -50,6 +51,8 @@ class Publishers:
 
 class ImageSubscription:
     """Subscription that is reliable if every publisher is, and best-effort otherwise.
+
+    A QoS override of the reliability takes precedence.
 
     A best-effort subscription to large images may receive nothing, because the fragments overflow
     the middleware's buffers and are not resent. A reliable subscription, however, does not match a
@@ -89,6 +92,7 @@ class ImageSubscription:
         if transport == 'compressed' and not topic.endswith('/compressed'):
             self._asked = f'{topic}/compressed'
         self.topic = node.resolve_topic_name(self._asked)
+        self._fixed = qos_overrides.fixed_reliability(node, self.topic)
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware reports as lost
         self.received = 0
@@ -151,6 +155,8 @@ class ImageSubscription:
         return Publishers(reliable, len(ours) - reliable, tuple(others))
 
     def _wanted(self) -> ReliabilityPolicy:
+        if self._fixed is not None:
+            return self._fixed
         if not self.publishers.count:
             return self.reliability  # unchanged without a publisher
         if self.publishers.best_effort:
@@ -168,6 +174,7 @@ class ImageSubscription:
                 message_lost=self._note_lost,
                 use_default_callbacks=False,  # publishers are checked anyway
             ),
+            qos_overriding_options=qos_overrides.of_images(self._node, self.topic),
         )
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:

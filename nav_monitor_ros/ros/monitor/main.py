@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.ros.monitor.node import MonitorNode
+from nav_monitor_ros.ros.monitor.node import STOPPING, MonitorNode
 from nav_monitor_ros.ros.process.log import log_to_ros
 from nav_monitor_ros.ros.process.process import (
     FAILED,
@@ -23,7 +22,7 @@ from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.runtime.monitor_parameters import PARAMETERS
 
-STOPPING = 1.0  # longest wait at the end for a callback or for an image being judged, seconds
+WAITING = 60.0  # time between two looks for a request to stop, seconds; a request ends it at once
 CLOSING = 3.0  # time after which the process ends in any case, seconds; launch waits for 5 s
 
 
@@ -53,30 +52,20 @@ def _watch(node: MonitorNode, stop: StopRequest) -> int:
         daemon=True,
     )
     serving.start()
-    while not stop.wait(node.alert_period):
-        _beat(node)
+    while not stop.wait(WAITING):
+        pass
     node.announce_shutdown()
     closing = threading.Thread(
         target=_close, args=(node, executor, serving), name='nav_monitor closing', daemon=True
     )
     closing.start()
-    end = time.monotonic() + CLOSING
-    while closing.is_alive() and time.monotonic() < end:
-        closing.join(node.alert_period)
-        _beat(node)
+    closing.join(CLOSING)  # the node's heartbeat repeats True meanwhile
     node.wait_for_all_acked()
     node.log.flush(LAST_LINES)
     status = statuses[0] if statuses else 0
     if closing.is_alive() or serving.is_alive():
         raise StuckThreadError(status)  # stuck in foreign code
     return status
-
-
-def _beat(node: MonitorNode) -> None:
-    try:
-        node.beat()
-    except BaseException as error:  # the heartbeat must continue, whatever the error
-        node.log.error(f'heartbeat: {type(error).__name__}: {error}')
 
 
 def _close(

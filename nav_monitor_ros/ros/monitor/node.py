@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.ros.bond import LifecycleBond, create_bond
 from nav_monitor_ros.ros.declared_parameters import declare_all, declare_own, plain, warn_of_unknown
+from nav_monitor_ros.ros.heartbeat import Heartbeat
+from nav_monitor_ros.ros.lifecycle import ReportingLifecycleNode, described
 from nav_monitor_ros.ros.messages import label_info_message
 from nav_monitor_ros.ros.monitor import diagnostics
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
@@ -30,7 +32,9 @@ from nav_monitor_ros.ros.parameter_requests import (
 )
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
-from nav_monitor_ros.runtime.camera_overrides import known_names
+from nav_monitor_ros.ros.qos_overrides import OverridableTopics
+from nav_monitor_ros.ros.service_introspection import introspect
+from nav_monitor_ros.runtime.camera_overrides import checked_for, known_names
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
 
@@ -40,17 +44,23 @@ if TYPE_CHECKING:
     from nav_monitor_ros.runtime.monitor import Monitor
 
 FOLLOW_PERIOD = 0.5  # seconds between checks of the images' publishers
+STOPPING = 1.0  # longest wait at the end for a callback or for an image being judged, seconds
 GOODBYE = 1.0  # longest wait for the last True to be acknowledged, seconds
-_Transition = Callable[[], None]
+_Work = Callable[[], None]
 
 
-class MonitorNode(RelatedParameters, LifecycleNode):
+class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
     """Lifecycle node that judges whether a network's predictions on camera images can be trusted.
 
-    Three threads: the executor's runs all callbacks, the worker's runs all inference, and the one
-    that calls ``beat`` repeats the alert, so that it is published even while a model is loading or
-    a network hangs.
+    Three threads: the executor's runs all callbacks, the worker's runs all inference, and the
+    heartbeat's repeats the alert, so that it is published even while a model is loading, a network
+    hangs or the executor, which may belong to another program, is blocked. The heartbeat begins
+    with the constructor and ends with ``destroy_node`` or when ROS is shut down.
     """
+
+    # If the constructor fails, rclpy destroys the node when ROS is shut down.
+    _stopped = True
+    _heartbeat: Heartbeat | None = None
 
     def __init__(self, name: str = 'nav_monitor', **options: Any) -> None:
         """Create the node in the state unconfigured, with ``ood_alert`` already True.
@@ -62,8 +72,6 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self.log = QueuedLog(self.get_logger())
         self._settings = declare_all(self)
         _check_folder(self._values)
-        self._failure = ''  # reason why a transition failed, until a later one succeeds
-        self.failed_unexpectedly = False  # whether for another reason than the configuration
         self._failed_work = ''  # last failure of diagnostics and the like
         self._background = BackgroundThread(self.log)
         self._monitor: Monitor | None = None
@@ -80,8 +88,13 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
         self._diagnostics = Diagnostics(self, self._cameras, unknown)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
-        self.create_service(Trigger, '~/reset_alert', self._reset_alert)
-        self.create_service(SetBool, '~/set_enabled', self._set_enabled)
+        self._services_of_operators = [
+            self.create_service(Trigger, '~/reset_alert', self._reset_alert),
+            self.create_service(SetBool, '~/set_enabled', self._set_enabled),
+            *(service for camera in self._cameras for service in camera.services),
+        ]
+        if self._values['service_introspection'] != 'disabled':
+            self._introspect()
         # By default, rclpy's timers follow the ROS clock and stop while a bag is paused.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(
@@ -90,18 +103,22 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         self.create_timer(
             diagnostics.PERIOD, lambda: self._survive(self._publish_diagnostics), clock=steady
         )
+        self._bond: LifecycleBond | None = None
+        if self.autostart:
+            self.start_when_executed(steady)
+        elif period := self._values['bond_heartbeat_period']:
+            self._bond = create_bond(self, period, steady, self.log)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = RelatedParametersService(self)
+        self._stopped = False
+        self._heartbeat = Heartbeat(
+            self._beat, 1.0 / self._values['alert_rate'], self.context.ok, self.log
+        )
 
     @property
     def autostart(self) -> bool:
-        """Whether the node configures and activates itself."""
+        """Whether the node configures and activates itself once it is executed."""
         return self._values['autostart']
-
-    @property
-    def alert_period(self) -> float:
-        """Seconds between two calls of ``beat``."""
-        return 1.0 / self._values['alert_rate']
 
     @property
     def names_to_come(self) -> list[str]:
@@ -109,27 +126,10 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         images = [f'{camera.name}/image'.lstrip('/') for camera in self._cameras]
         compressed = [f'{name}/compressed' for name in images]
         snapshot = self._values['snapshot_service']
-        return [*images, *compressed, '~/', *filter(None, [snapshot])]
-
-    @property
-    def failure(self) -> str:
-        """Reason why the last transition failed, in one line; '' if it succeeded."""
-        return self._failure
-
-    def beat(self) -> None:
-        """Repeat the alert; must be called every ``alert_period``, from any thread."""
-        worker = self._worker
-        if worker is not None and worker.revive():
-            detail = 'the thread that judges images died and was restarted'
-            self._alerts.worker_died(detail)
-            self.log.error(detail)
-        self._alerts.repeat()
-        for camera in self._cameras:
-            camera.beat()
-        self._background.post(('', 'snapshot'), self._call_snapshot)
+        return [*images, *compressed, '~/', '/diagnostics', *filter(None, [snapshot])]
 
     def announce_shutdown(self) -> None:
-        """Set all alerts to True for the shutdown; ``beat`` continues to repeat them."""
+        """Set all alerts to True for the shutdown; the heartbeat continues to repeat them."""
         self._alerts.node_deactivated()
 
     def stop(self, timeout: float) -> None:
@@ -141,6 +141,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         Raises:
             NavMonitorError: The worker does not return.
         """
+        self._stopped = True
+        if self._bond is not None:
+            self._bond.end()
         try:
             self._stop_work(timeout)
         finally:
@@ -152,67 +155,32 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         """Wait until reliable subscribers have the last alert, at most ``GOODBYE`` seconds."""
         self._alerts.wait_for_all_acked(GOODBYE)
 
-    # Transitions. rclpy swallows their exceptions, so each one is logged here.
+    def destroy_node(self) -> None:
+        """Publish True, end all threads of the node, and destroy it."""
+        if not self._stopped:
+            try:
+                self.announce_shutdown()
+                self.stop(STOPPING)
+                self.wait_for_all_acked()
+            except Exception as error:  # such as the network that hangs, or ROS that was shut down
+                self.log.error(one_line(error))
+        if self._heartbeat is not None:
+            self._heartbeat.close(STOPPING)
+        super().destroy_node()
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the bundle."""
-        return self._transition(self._configure, mends=True)
+    def _beat(self) -> None:
+        """Repeat the alert; called by the thread of the heartbeat."""
+        worker = self._worker
+        if worker is not None and worker.revive():
+            detail = 'the thread that judges images died and was restarted'
+            self._alerts.worker_died(detail)
+            self.log.error(detail)
+        self._alerts.repeat()
+        for camera in self._cameras:
+            camera.beat()
+        self._background.post(('', 'snapshot'), self._call_snapshot)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe to the cameras and start judging."""
-        result = self._transition(self._activate, mends=True)
-        if result is TransitionCallbackReturn.SUCCESS:
-            return super().on_activate(state)
-        return result
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End the subscriptions; the alert is True from now on."""
-        result = self._transition(self._deactivate, TransitionCallbackReturn.ERROR)
-        if result is TransitionCallbackReturn.SUCCESS:
-            return super().on_deactivate(state)
-        return result
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the model."""
-        return self._transition(self._clean_up)
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Release the model before the end."""
-        return self._transition(self._clean_up)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Return to unconfigured after a failed transition."""
-        return self._transition(self._clean_up)
-
-    def _transition(
-        self,
-        work: _Transition,
-        failure: TransitionCallbackReturn = TransitionCallbackReturn.FAILURE,
-        *,
-        mends: bool = False,
-    ) -> TransitionCallbackReturn:
-        """Do the work of a transition.
-
-        Args:
-            work: Function that does the work.
-            failure: Result if the function raises.
-            mends: Whether success clears the reason of an earlier failure.
-        """
-        try:
-            work()
-        except NavMonitorError as error:
-            self.failed_unexpectedly = False
-            self._failure = str(error)
-            self.log.error(self._failure)
-        except BaseException as error:
-            self.failed_unexpectedly = True
-            self._failure = _described(error)
-            self.log.failure(work.__name__.strip('_'), error)
-        else:
-            if mends:
-                self._failure = ''
-            return TransitionCallbackReturn.SUCCESS
-        return failure
+    # Transitions.
 
     def _configure(self) -> None:
         started = time.monotonic()
@@ -227,11 +195,11 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)
         except BaseException as error:
-            self._alerts.model_failed(_described(error))
+            self._alerts.model_failed(described(error))
             if isinstance(error, Exception):
                 raise
             # For example SystemExit: foreign code must not end this process.
-            raise NavMonitorError(f"the network's code raised {_described(error)}") from error
+            raise NavMonitorError(f"the network's code raised {described(error)}") from error
         self._monitor = monitor
         self._snapshots = snapshots
         for camera in self._cameras:
@@ -268,9 +236,13 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._stop_work()  # the next activation starts from scratch
             raise
         self._alerts.node_activated()
+        if self._bond is not None:
+            self._bond.form()
 
     def _deactivate(self) -> None:
         self._alerts.node_deactivated()
+        if self._bond is not None:
+            self._bond.end()
         self._stop_work()
 
     def _clean_up(self) -> None:
@@ -304,7 +276,7 @@ class MonitorNode(RelatedParameters, LifecycleNode):
 
     # Callbacks of the executor's thread.
 
-    def _survive(self, work: _Transition) -> None:
+    def _survive(self, work: _Work) -> None:
         """Run work whose failure must not end the node, such as diagnostics."""
         try:
             work()
@@ -354,7 +326,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         except Exception as error:  # an unforeseen value must not end the node
             reason = f'{type(error).__name__}: {one_line(error)}'
             return SetParametersResult(successful=False, reason=reason)
-        self._settings = parameters
+        before, self._settings = self._values['service_introspection'], parameters
+        if values['service_introspection'] != before:
+            self._introspect()
         for camera in self._cameras:
             camera.change(parameters.of(camera.name), rules[camera.name])
         return SetParametersResult(successful=True)
@@ -364,18 +338,25 @@ class MonitorNode(RelatedParameters, LifecycleNode):
         return describe_unknown(names, **known_names(self._settings.cameras))
 
     def completed(self, parameter: RosParameter) -> RosParameter:
-        """Return a parameter of a request; an empty list stands for the default."""
-        definition = BY_NAME.get(parameter.name.rpartition('.')[2])
-        if definition is None or plain(parameter.value) != []:
+        """Return a parameter of a request; an empty list stands for the default.
+
+        Raises:
+            NavMonitorError: The value is invalid by itself.
+        """
+        camera, _, name = parameter.name.rpartition('.')
+        value = plain(parameter.value)
+        if name not in BY_NAME or value is None:  # None: to be deleted
             return parameter
-        try:
-            return RosParameter(parameter.name, value=definition.check([]))
-        except NavMonitorError:
-            return parameter  # not a list: refused with the request
+        checked = checked_for(camera, name, value) if camera else BY_NAME[name].check(value)
+        return RosParameter(parameter.name, value=checked) if value == [] else parameter
 
     def declare_again(self, name: str) -> None:
         """Declare a deleted parameter of a camera, so that it can be set again."""
         declare_own(self, name)
+
+    def _introspect(self) -> None:
+        state = self._values['service_introspection']
+        introspect(self, self._services_of_operators, state, self.log)
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(
@@ -383,17 +364,9 @@ class MonitorNode(RelatedParameters, LifecycleNode):
             self._monitor,
             self._failure,
             self._values['bundle'],
+            self._bond.state if self._bond is not None else None,
             self._snapshots.counters() if self._snapshots is not None else {},
         )
-
-
-def _described(error: BaseException) -> str:
-    """Return an error in one line, with its type unless the message is written for users."""
-    text = one_line(error, 1000)
-    if isinstance(error, NavMonitorError):
-        return text
-    name = type(error).__name__
-    return name if text == name else f'{name}: {text}'
 
 
 def _check_folder(values: Mapping[str, Any]) -> None:

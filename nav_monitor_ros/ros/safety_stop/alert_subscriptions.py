@@ -8,10 +8,12 @@ from typing import Any
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import LivelinessPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import Bool
 
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import reliable
+from nav_monitor_ros.ros.qos_overrides import fixed
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -59,7 +61,8 @@ class AlertSubscriptions:
         # No default listeners: the diagnostics report endpoints that do not match, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         self._messages = node.create_subscription(
-            Bool, 'ood_alert', on_alert, reliable(DEPTH), event_callbacks=quiet
+            Bool, 'ood_alert', on_alert, reliable(DEPTH), event_callbacks=quiet,
+            qos_overriding_options=fixed(reliable(DEPTH), 'no True may be missed'),
         )
         requested = QoSProfile(
             depth=1,
@@ -75,7 +78,8 @@ class AlertSubscriptions:
         )
         try:
             node.create_subscription(
-                Bool, 'ood_alert', lambda message: None, requested, event_callbacks=events
+                Bool, 'ood_alert', lambda message: None, requested, event_callbacks=events,
+                qos_overriding_options=QoSOverridingOptions([]),  # those of the other one apply
             )
         except UnsupportedEventTypeError:
             log.warning(

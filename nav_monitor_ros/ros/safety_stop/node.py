@@ -27,6 +27,7 @@ from nav_monitor_ros.decision.velocity_gate import (
     VelocityGate,
 )
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.ros import qos_overrides
 from nav_monitor_ros.ros.declared_parameters import declare, plain, warn_of_unknown
 from nav_monitor_ros.ros.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
@@ -36,6 +37,7 @@ from nav_monitor_ros.ros.process.spinning import Failures, spin_until
 from nav_monitor_ros.ros.process.transport import use_udp_only
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos import latched, reliable
+from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 from nav_monitor_ros.ros.safety_stop import alert_subscriptions
 from nav_monitor_ros.ros.safety_stop.command_loops import CommandFeedback
 from nav_monitor_ros.ros.safety_stop.diagnostics import (
@@ -61,7 +63,7 @@ GOODBYE = 1.0  # longest wait for the last zero to be acknowledged and for the l
 LOG_PERIOD = 1.0  # seconds between two lines about the same fault in commands
 
 
-class SafetyStopNode(Node):
+class SafetyStopNode(OverridableTopics, Node):
     """Node that forwards ``cmd_vel_in`` to ``cmd_vel`` unless the alert is raised or missing.
 
     One thread decides: it handles each event immediately, and a steady timer checks the clock.
@@ -113,6 +115,11 @@ class SafetyStopNode(Node):
             self, self._topic_qos(), self.log, self._state, self._set_feedback, unknown
         )
 
+    @property
+    def names_to_come(self) -> list[str]:
+        """Return the topic that the thread of the diagnostics creates."""
+        return ['/diagnostics']
+
     def stop(self) -> None:
         """Send a last zero, wait until every subscriber has received it, and flush the log."""
         self._send(ZERO)
@@ -137,9 +144,14 @@ class SafetyStopNode(Node):
                 liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
                 liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
             ),
+            qos_overriding_options=qos_overrides.of_an_alert(rate),
         )
         self._type = TwistStamped if self._values['stamped'] else Twist
-        self._commands = self.create_publisher(self._type, 'cmd_vel', reliable(1))
+        self._commands = self.create_publisher(
+            self._type, 'cmd_vel', reliable(1),
+            qos_overriding_options=qos_overrides.fixed(
+                reliable(1), 'the base must receive the newest command, and zero'),
+        )
 
     def _create_subscriptions(self) -> None:
         # rclpy serves ready entities in the order of creation: alerts before commands.
@@ -153,7 +165,8 @@ class SafetyStopNode(Node):
         # No default listeners: the diagnostics report endpoints that do not match, with a remedy.
         quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
         self._incoming = self.create_subscription(
-            self._type, 'cmd_vel_in', self._command_received, reliable(1), event_callbacks=quiet
+            self._type, 'cmd_vel_in', self._command_received, reliable(1), event_callbacks=quiet,
+            qos_overriding_options=qos_overrides.reliability_only(),
         )
 
     def _topic_qos(self) -> TopicQos:
@@ -162,7 +175,7 @@ class SafetyStopNode(Node):
             commands_out=self._commands.topic_name,
             alert=self._alerts.topic,
             kind=TWIST_STAMPED if self._values['stamped'] else TWIST,
-            commands_requested=reliable(1),
+            commands_requested=self._incoming.qos_profile,
             commands_offered=without_deadline(reliable(1)),
             alert_requested=reliable(alert_subscriptions.DEPTH),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import moody
@@ -40,6 +41,19 @@ def test_the_camera_freezes(graph, moody_bundle):
         lambda: robot.feed.play(lambda stamp: rgb_message(still, stamp)),
     )
     robot.recovers('images move again', lambda: robot.feed.play(robot.feed.normal))
+
+
+def test_the_camera_becomes_slow(graph, moody_bundle):
+    robot = Robot(graph, moody_bundle, input_rate_error=10.0)
+    robot.drives()
+    time.sleep(3.0)  # until the rate of 30 Hz is known
+    count = itertools.count()
+    robot.stands(
+        'camera falls from 30 to 3 Hz (input_rate_error 10 Hz)', ['low_input_rate'], 1.9,
+        lambda: robot.feed.play(
+            lambda stamp: robot.feed.normal(stamp) if next(count) % 10 == 0 else None),
+    )
+    robot.recovers('30 Hz again', lambda: robot.feed.play(robot.feed.normal))
 
 
 @pytest.mark.parametrize(('name', 'color'), [('blank (lens covered)', 3), ('saturated', 255)])
