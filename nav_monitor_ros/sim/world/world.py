@@ -14,8 +14,8 @@ from nav_monitor_ros.sim.world.textures import Surface, draw_surface
 HEIGHT = 2.6  # m, of walls
 PATH_STEP = 0.05  # m between points of the path
 CLEARANCE = 0.38  # m between the path and what stands beside it
-_AROUND = 0.5  # m before and behind an object over which the path keeps its distance
-_BEND = 1.1  # m over which the path moves aside
+_AROUND = 0.35  # m before and behind an object over which the path keeps its distance
+_BEND = 0.9  # m over which the path moves aside
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _furnish(
                 reach = thing.radius + _AROUND
                 knots += [(at - reach, offset), (at + reach, offset)]
                 at += reach + _AROUND
-            at += float(rng.uniform(2 * _BEND, 4.5))
+            at += float(rng.uniform(2 * _BEND, 3.5))
         # The end of the last piece is a wall.
         stop = length - (0.0 if number < last else 0.9 - width / 2)
         knots = _with_bends(knots, stop)
