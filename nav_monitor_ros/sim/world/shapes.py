@@ -89,7 +89,7 @@ def outline_of(part: Part) -> np.ndarray | None:
     if not len(low):
         return None
     high = points[points[:, 2] > ROBOT_HEIGHT]
-    if len(high) and part.shape in ('box', 'cylinder', 'capsule'):
+    if len(high) and part.shape in ('box', 'cylinder'):
         # Straight sides: where they pass the robot's height lies between the points.
         shares = (ROBOT_HEIGHT - low[:, None, 2]) / (high[None, :, 2] - low[:, None, 2])
         cut = low[:, None, :2] + shares[..., None] * (high[None, :, :2] - low[:, None, :2])
@@ -132,6 +132,10 @@ def _points(shape: str, size: tuple[float, ...]) -> np.ndarray:
         for z in heights
     ])
     if shape == 'capsule':
-        ends = [ball * size[0] + (0, 0, z) for z in (-size[1], size[1])]
-        return np.concatenate(ends)
+        # So many that the robot's height is met closely enough wherever it cuts the part.
+        rings = [
+            np.column_stack([circle * size[0], np.full(_ROUND, z)])
+            for z in np.linspace(-size[1], size[1], 9)
+        ]
+        return np.concatenate([*rings, *(ball * size[0] + (0, 0, z) for z in (-size[1], size[1]))])
     return ball * (size * 3 if shape == 'sphere' else size)
