@@ -24,7 +24,7 @@ EXECUTABLES = ('camera', 'monitor', 'nav_monitor', 'safety_stop')
 SUBPACKAGES = (
     'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
     'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning', 'benchmark',
-    'cluster', 'ros', 'cli',
+    'cluster', 'sim', 'ros', 'cli',
 )
 # What the other subpackages use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}

@@ -1,4 +1,4 @@
-"""What decides on the alert in the loop: a monitor, one of its scores, colours, or nothing."""
+"""What decides on the alert in the loop: the interface, nothing, and colours."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
-from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
-from nav_monitor_ros.perception.decoded_image import DecodedImage
-from nav_monitor_ros.runtime.monitor import Monitor, failure_of
 
-BLANK_CONTRAST = 2.0  # gray levels, the node's default
-_CLEAR = Alert(False, State.OK, Reason.IN_DISTRIBUTION)
-_OOD = Alert(True, State.OOD, Reason.OOD)
+CLEAR = Alert(False, State.OK, Reason.IN_DISTRIBUTION)
+UNUSUAL = Alert(True, State.OOD, Reason.OOD)
 
 
 class Detector(ABC):
@@ -45,38 +41,7 @@ class NoDetector(Detector):
 
     def judge(self, image: np.ndarray, taken: float, now: float) -> Alert:
         """Return False."""
-        return _CLEAR
-
-
-class MonitorDetector(Detector):
-    """The monitor with the alert's state machine, as in the node and in replay."""
-
-    def __init__(self, monitor: Monitor, rules: AlertRules | None = None) -> None:
-        """Take a monitor, which serves one detector at a time."""
-        self._monitor = monitor
-        self._rules = rules or AlertRules()
-        self.scores: dict[str, float] = {}  # of the last image that could be judged
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new session of the alert."""
-        self._monitor.judge.forget()
-        self._machine = AlertMachine(self._rules, 0.0)
-        self._machine.activate(True, 0.0)
-
-    def judge(self, image: np.ndarray, taken: float, now: float) -> Alert:
-        """Return the alert after an image."""
-        self._machine.image_arrived(now)
-        try:
-            seen = self._monitor.look(
-                DecodedImage(np.ascontiguousarray(image), 'rgb'), least_contrast=BLANK_CONTRAST)
-        except Exception as error:
-            self._machine.frame_failed(*failure_of(error))
-        else:
-            self.scores = {name: one.value for name, one in seen.verdict.scores.items()}
-            self._machine.frame_judged(
-                seen.verdict.evidence, round(taken * 1e9), seen.fingerprint, now, taken)
-        return self._machine.alert(now)
+        return CLEAR
 
 
 @dataclass
@@ -96,31 +61,6 @@ class ConsecutiveRule:
         if self._run >= (self.leave if self.alert else self.enter):
             self.alert, self._run = not self.alert, 0
         return self.alert
-
-
-class ScoreDetector(Detector):
-    """One score of a monitor with a threshold, as it is often done: several images in a row."""
-
-    def __init__(self, monitor: Monitor, score: str, threshold: float) -> None:
-        """Take a monitor that computes the score; see ``Monitor``'s argument ``also``."""
-        self._monitor = monitor
-        self._score = score
-        self._threshold = threshold
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget earlier images."""
-        self._monitor.judge.forget()
-        self._rule = ConsecutiveRule(self._threshold)
-
-    def judge(self, image: np.ndarray, taken: float, now: float) -> Alert:
-        """Return the alert after an image; one that cannot be judged counts as unusual."""
-        try:
-            seen = self._monitor.look(DecodedImage(np.ascontiguousarray(image), 'rgb'))
-            score = seen.verdict.scores[self._score].value
-        except Exception:
-            score = np.inf
-        return _OOD if self._rule.update(score) else _CLEAR
 
 
 class ColorHistogram:
@@ -162,7 +102,7 @@ class ColorDetector(Detector):
 
     def judge(self, image: np.ndarray, taken: float, now: float) -> Alert:
         """Return the alert after an image."""
-        return _OOD if self._rule.update(self._colors.score(image)) else _CLEAR
+        return UNUSUAL if self._rule.update(self._colors.score(image)) else CLEAR
 
 
 class AlertHistory:

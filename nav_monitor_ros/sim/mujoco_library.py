@@ -8,6 +8,7 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 
+_SURFACE = (16, 16)  # pixels; images are rendered to buffers of their own
 _PLATFORMS = ('egl', 'osmesa')  # that render without a display, the first that works
 
 
@@ -36,12 +37,8 @@ def load_mujoco() -> Any:
 
 
 @cache
-def gl_context(width: int, height: int) -> Any:
-    """Return an OpenGL context for images of a size, which stays current in this thread.
-
-    Args:
-        width: Pixels.
-        height: Pixels.
+def gl_context() -> Any:
+    """Return this process's OpenGL context, which is current in the thread that asked first.
 
     Raises:
         NavMonitorError: Neither EGL nor OSMesa is usable.
@@ -58,7 +55,7 @@ def gl_context(width: int, height: int) -> Any:
                 from mujoco.egl import GLContext
             else:
                 from mujoco.osmesa import GLContext
-            context = GLContext(width, height)
+            context = GLContext(*_SURFACE)
             context.make_current()
             return context
         except Exception as error:  # PyOpenGL raises AttributeError, ImportError and its own

@@ -61,7 +61,7 @@ class Renderer:
         Raises:
             NavMonitorError: MuJoCo is not installed, or there is no OpenGL without a display.
         """
-        gl_context(camera.width, camera.height)
+        gl_context()
         mujoco = load_mujoco()
         self._mujoco = mujoco
         self._camera = camera
@@ -79,13 +79,11 @@ class Renderer:
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = False
         self._option = mujoco.MjvOption()
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._viewport = mujoco.MjrRect(0, 0, camera.width, camera.height)
         self._view = mujoco.MjvCamera()
         mujoco.mjv_updateScene(
             model, self._data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL,
             self._scene)
-        self._ambient = np.array(model.vis.headlight.ambient)
         self._label_numbers = {
             label: number for number, label in enumerate(dict.fromkeys(compiled.labels))}
         self._label_of_geom = np.array(
@@ -159,6 +157,7 @@ class Renderer:
     def _render(self) -> np.ndarray:
         mujoco, camera = self._mujoco, self._camera
         pixels = np.empty((camera.height, camera.width, 3), np.uint8)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(pixels, None, self._viewport, self._context)
         return pixels[::-1]
