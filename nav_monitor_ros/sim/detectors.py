@@ -57,7 +57,7 @@ class ConsecutiveRule:
     def update(self, score: float) -> bool:
         """Take the score of an image (larger = more unusual) and return the alert."""
         above = score > self.threshold
-        self._run = self._run + 1 if above is not self.alert else 0
+        self._run = self._run + 1 if above != self.alert else 0
         if self._run >= (self.leave if self.alert else self.enter):
             self.alert, self._run = not self.alert, 0
         return self.alert

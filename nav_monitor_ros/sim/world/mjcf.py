@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from xml.etree import ElementTree
 
@@ -232,12 +233,12 @@ def _tiles(world: World) -> list[np.ndarray]:
         ends = np.unique(np.round(edges[:, [axis, axis + 2]].reshape(-1), 6))
         fine = [
             np.linspace(low, high, max(1, round((high - low) / _TILE)) + 1)[:-1]
-            for low, high in zip(ends, ends[1:])
+            for low, high in pairwise(ends)
         ]
         cuts.append(np.concatenate([*fine, ends[-1:]]))
     tiles = []
     xs, ys = cuts
-    for x0, x1 in zip(xs, xs[1:]):
+    for x0, x1 in pairwise(xs):
         middles = np.column_stack([np.full(len(ys) - 1, (x0 + x1) / 2), (ys[:-1] + ys[1:]) / 2])
         for place in np.flatnonzero(world.plan.contains(middles)):
             y0, y1 = ys[place], ys[place + 1]
@@ -248,7 +249,7 @@ def _tiles(world: World) -> list[np.ndarray]:
 def _outside(polygon: np.ndarray, hole: np.ndarray) -> list[np.ndarray]:
     """Return convex pieces of a convex polygon outside another, both counter-clockwise."""
     pieces, rest = [], polygon
-    for start, end in zip(hole, np.roll(hole, -1, axis=0)):
+    for start, end in zip(hole, np.roll(hole, -1, axis=0), strict=True):
         inward = np.array([start[1] - end[1], end[0] - start[0]])
         outer = _half(rest, start, -inward)
         if len(outer) >= 3:
@@ -264,7 +265,7 @@ def _half(polygon: np.ndarray, point: np.ndarray, inward: np.ndarray) -> np.ndar
     sides = (polygon - point) @ inward
     kept = []
     for here, there, side, other in zip(
-        polygon, np.roll(polygon, -1, axis=0), sides, np.roll(sides, -1)
+        polygon, np.roll(polygon, -1, axis=0), sides, np.roll(sides, -1), strict=True
     ):
         if side >= 0:
             kept.append(here)
