@@ -99,7 +99,7 @@ def draw_encounter(kind: str, seed: int) -> Encounter:
     if kind not in UNKNOWN:
         raise NavMonitorError(f"there is no kind '{kind}'; there are {', '.join(UNKNOWN)}")
     rng = np.random.default_rng([seed, 6, tuple(UNKNOWN).index(kind)])
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         world = draw_world(int(rng.integers(2**31)), pieces=2)
         thing = UNKNOWN[kind](rng)
         places = np.flatnonzero(world.straight)
@@ -168,44 +168,58 @@ def _run(
 ) -> EncounterResult:
     loop = ClosedLoop(encounter.compiled, detector, seed=encounter.seed, start=encounter.start,
                       rules=rules)
-    history = AlertHistory(QUIET)
-    seen: LoopStep | None = None
-    alert_gap: float | None = None
-    last: LoopStep | None = None
+    observed = _Observed()
+    step: LoopStep | None = None
+    for step in loop.run(_LONGEST, observed.wants_share):
+        outcome = observed.outcome_after(step)
+        if outcome is not None:
+            break
+    else:
+        outcome = Outcome.EXCLUDED_NOT_SEEN if observed.seen is None else Outcome.PASSED
+    seen = observed.seen
+    return EncounterResult(
+        encounter.kind, encounter.seed, outcome,
+        seen.time if seen else None, seen.gap if seen else None, observed.alert_gap,
+        step.time if step else None, step.gap if step else None, step.image if step else None)
 
-    def result(outcome: Outcome, step: LoopStep | None) -> EncounterResult:
-        return EncounterResult(
-            encounter.kind, encounter.seed, outcome,
-            seen.time if seen else None, seen.gap if seen else None, alert_gap,
-            step.time if step else None, step.gap if step else None,
-            step.image if step else None)
 
-    # Farther away no object covers so many pixels.
-    for step in loop.run(_LONGEST, lambda gap: seen is None and gap < FIRST_SEEN[1] + 1.0):
-        last = step
-        alerted = step.alert is not None and step.alert.value
-        history.add(step.time, alerted or step.alert is None)
-        if seen is None:
-            if step.share is not None and step.share >= VISIBLE:
-                seen = step
-                if not FIRST_SEEN[0] <= step.gap <= FIRST_SEEN[1]:
-                    return result(Outcome.EXCLUDED_NOT_SEEN, step)
-                if step.time < QUIET:
-                    return result(Outcome.EXCLUDED_NOT_SEEN, step)
-                if history.any:
-                    return result(Outcome.EXCLUDED_ALERT, step)
-            elif step.touched:
-                return result(Outcome.EXCLUDED_NOT_SEEN, step)
-            continue
+class _Observed:
+    """What was observed of a run so far."""
+
+    def __init__(self) -> None:
+        self.seen: LoopStep | None = None  # when the object became visible
+        self.alert_gap: float | None = None  # m, at the first alert of reason ood after that
+        self._history = AlertHistory(QUIET)
+
+    def wants_share(self, gap: float) -> bool:
+        """Return whether the object may become visible at a gap in m; beyond, it is too small."""
+        return self.seen is None and gap < FIRST_SEEN[1] + 1.0
+
+    def outcome_after(self, step: LoopStep) -> Outcome | None:
+        """Take the next step; return how the run has ended, or None."""
+        self._history.add(step.time, step.alert is None or step.alert.value)
+        if self.seen is None:
+            return self._before_seen(step)
         if step.touched:
-            return result(Outcome.CONTACT, step)
-        is_ood = alerted and step.alert is not None and step.alert.reason is Reason.OOD
-        if is_ood and alert_gap is None:
-            alert_gap = step.gap
+            return Outcome.CONTACT
+        if _is_ood(step) and self.alert_gap is None:
+            self.alert_gap = step.gap
         if abs(step.state.speed) < STANDSTILL and step.gate is not GateReason.PASSING:
-            ours = step.gate is GateReason.ALERT and is_ood
-            return result(Outcome.STOPPED if ours else Outcome.OTHER_STOP, step)
-    return result(Outcome.PASSED if seen else Outcome.EXCLUDED_NOT_SEEN, last)
+            ours = step.gate is GateReason.ALERT and _is_ood(step)
+            return Outcome.STOPPED if ours else Outcome.OTHER_STOP
+        return None
+
+    def _before_seen(self, step: LoopStep) -> Outcome | None:
+        if step.share is None or step.share < VISIBLE:
+            return Outcome.EXCLUDED_NOT_SEEN if step.touched else None
+        self.seen = step
+        if not FIRST_SEEN[0] <= step.gap <= FIRST_SEEN[1] or step.time < QUIET:
+            return Outcome.EXCLUDED_NOT_SEEN
+        return Outcome.EXCLUDED_ALERT if self._history.any else None
+
+
+def _is_ood(step: LoopStep) -> bool:
+    return step.alert is not None and step.alert.value and step.alert.reason is Reason.OOD
 
 
 def _twin_stops(
@@ -215,9 +229,7 @@ def _twin_stops(
     twin = compile_world(encounter.world.with_unknown(None))
     loop = ClosedLoop(twin, detector, seed=encounter.seed, start=encounter.start, rules=rules)
     for step in loop.run(stop + TWIN):
-        alerted = step.alert is not None and step.alert.value
-        if step.time >= stop - TWIN and alerted and step.alert is not None and (
-                step.alert.reason is Reason.OOD):
+        if step.time >= stop - TWIN and _is_ood(step):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from functools import cache
 from typing import Any
@@ -57,6 +58,8 @@ def gl_context() -> Any:
                 from mujoco.osmesa import GLContext
             context = GLContext(*_SURFACE)
             context.make_current()
+            # Later, while the interpreter shuts down, PyOpenGL cannot free it any more.
+            atexit.register(context.free)
             return context
         except Exception as error:  # PyOpenGL raises AttributeError, ImportError and its own
             problems.append(f'{platform}: {one_line(error)}')

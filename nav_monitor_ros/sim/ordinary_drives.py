@@ -1,4 +1,4 @@
-"""Drives without unknown objects, rendered once and judged by replay: false stops and their cost."""
+"""Drives without unknown objects, rendered once and judged by replay: false stops."""
 
 from __future__ import annotations
 

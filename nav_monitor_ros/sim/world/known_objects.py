@@ -73,7 +73,8 @@ def person(rng: np.random.Generator, unseen: bool = False) -> Thing:
         (0, 0, (shoulder + hip) / 2), shirt))
     for side, lean in zip((-1, 1), swing, strict=True):
         parts.append(_limb(
-            (0, side * 0.22, shoulder - 0.05), 0.34 * tall, (side * 0.12, float(lean)), 0.05, shirt))
+            (0, side * 0.22, shoulder - 0.05), 0.34 * tall, (side * 0.12, float(lean)), 0.05,
+            shirt))
     parts.append(Part('cylinder', (0.05, 0.06), (0, 0, shoulder + 0.04), skin))
     parts.append(Part('ellipsoid', (0.1, 0.085, 0.12), (0, 0, 0.93 * tall), skin))
     parts.append(Part('ellipsoid', (0.105, 0.092, 0.09), (-0.02, 0, 0.965 * tall), hair))
