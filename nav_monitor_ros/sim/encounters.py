@@ -26,7 +26,7 @@ QUIET = 2.0  # s before, during which the alert must be False
 TWIN = 2.0  # s around a stop, in which the run without the object must not stop
 STANDSTILL = 0.01  # m/s
 _APPROACH = 9.0  # m of path before the object
-_LONGEST = 60.0  # s of an encounter
+_LONGEST = 40.0  # s of an encounter; the approach takes 18 s
 _TRIES = 200
 
 

@@ -36,10 +36,10 @@ FAULT = Alert(True, State.INVALID, Reason.BAD_IMAGE)
 
 
 class SeesRed(Detector):
-    """Raises the alert while a share of the image is red, or from a given time on."""
+    """Raises the alert while a share of the image is red, and between two times."""
 
-    def __init__(self, share=0.01, always_after=np.inf, alert=UNUSUAL):
-        self.share, self.always_after, self.alert = share, always_after, alert
+    def __init__(self, share=0.01, between=(np.inf, np.inf), alert=UNUSUAL):
+        self.share, self.between, self.alert = share, between, alert
 
     def restart(self):
         self.count = 0
@@ -48,7 +48,7 @@ class SeesRed(Detector):
         self.count += 1
         red, green = image[..., 0].astype(int), image[..., 1].astype(int)
         seen = ((red > 60) & (red > 2.5 * green)).mean() > self.share
-        return self.alert if seen or taken >= self.always_after else CLEAR
+        return self.alert if seen or self.between[0] <= taken < self.between[1] else CLEAR
 
 
 def encounter_at(distance, left=0.0):
@@ -90,12 +90,11 @@ def test_a_stop_in_time_is_repeated_exactly(encounter):
     ('detector', 'outcome'),
     [
         (SeesRed(share=0.5), Outcome.CONTACT),  # it sees the object too late
-        (SeesRed(share=1, always_after=6.0), Outcome.COINCIDENCE),
-        (SeesRed(share=1, always_after=6.0, alert=FAULT), Outcome.OTHER_STOP),
-        # Stopped before the object is visible, it never becomes so.
-        (SeesRed(share=1, always_after=1.0), Outcome.EXCLUDED_NOT_SEEN),
+        (SeesRed(share=1, between=(6, 60)), Outcome.COINCIDENCE),
+        (SeesRed(share=1, between=(6, 60), alert=FAULT), Outcome.OTHER_STOP),
+        (SeesRed(share=1, between=(2.5, 2.7)), Outcome.EXCLUDED_ALERT),
     ],
-    ids=['too late', 'without the object too', 'a fault', 'before it is visible'],
+    ids=['too late', 'without the object too', 'a fault', 'an alert shortly before'],
 )
 def test_other_ends_are_told_apart(encounter, detector, outcome):
     result = run_encounter(encounter, detector)
@@ -115,7 +114,7 @@ def test_an_object_that_is_visible_from_the_start_makes_no_encounter():
 
 def test_the_alert_reaches_the_gate_after_the_latency(encounter):
     for latency in (0.1, 0.4):
-        loop = ClosedLoop(encounter.compiled, SeesRed(share=1, always_after=1.0),
+        loop = ClosedLoop(encounter.compiled, SeesRed(share=1, between=(1, 60)),
                           seed=0, rules=LoopRules(latency=latency))
         steps = list(islice(loop.run(3.0), 30))
         closed = [s.time for s in steps if s.gate is GateReason.ALERT]
