@@ -72,6 +72,8 @@ setup(
         'patterns': ['dd>=0.5.7', 'faiss-cpu>=1.7'],
         'peers': ['pytorch-ood>=0.4'],  # nav_monitor evaluate --peers
         'ray': ['ray>=2.9'],  # nav_monitor fit|evaluate|replay --ray
+        # the simulator; 4.0.0 on the index is an empty package
+        'sim': ['mujoco>=3.3,<4'],
         'volume': ['k3d>=2.16'],  # nav_monitor view volume --turnable
     },
     zip_safe=False,

@@ -25,7 +25,7 @@ MESSAGES = ('vision_msgs', 'bond')  # that set-up builds where ROS 2 lacks them
 SUBPACKAGES = (
     'errors', 'interrupt', 'files', 'perception', 'scores', 'decision', 'views', 'bundle',
     'runtime', 'data', 'fitting', 'evaluation', 'replay', 'inspection', 'tuning', 'benchmark',
-    'cluster', 'ros', 'cli',
+    'cluster', 'sim', 'ros', 'cli',
 )
 # What the other subpackages use where ROS 2 provides it, and do without elsewhere.
 USED_WHERE_ROS_IS = {'ament_index_python', 'cv_bridge'}

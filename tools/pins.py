@@ -23,6 +23,7 @@ HEADER = """\
 # Held on purpose:
 #   torch 2.12.1 with torchvision 0.27.1: they must match; a CPU-only torch of another version does
 #     not load the torchvision on the index ("operator torchvision::nms does not exist").
+#   mujoco < 4: 4.0.0 on the index is an empty package.
 #   numpy < 2.3 and opencv-python-headless < 5: cv-bridge 1.13 calls ndarray.tostring and knows
 #     OpenCV 4's numbers of matrix types.
 #   cmake < 4: the CMake files of ROS 2 Kilted are written for CMake 3.

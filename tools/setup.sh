@@ -17,7 +17,8 @@ state="$venv/.nav_monitor"
 workspace="$root/.ros"
 log="$workspace/setup.log"
 message_packages=(vision_msgs bond) # folders of tools/
-test_packages=(chromium chromium-driver dataset-fashion-mnist zsh)
+# The simulator renders by libegl1 with Mesa's software renderer.
+test_packages=(chromium chromium-driver dataset-fashion-mnist libegl1 libgl1 libgl1-mesa-dri zsh)
 
 say() { echo "setup: $*"; }
 fail() {

@@ -26,9 +26,10 @@ def add_train(commands: Any) -> None:
         epilog='examples:\n'
         '  nav_monitor train digits --output my_digits\n'
         "  nav_monitor train traffic_signs --data 'gtsrb.npz?is_val=0&group=y,track' \\\n"
-        "      --test 'gtsrb.npz?is_val=1' --output my_signs",
+        "      --test 'gtsrb.npz?is_val=1' --output my_signs\n"
+        "  nav_monitor train corridor --data 'drives.npz?group=drive' --output my_corridor",
     )
-    train.add_argument('task', choices=('digits', 'traffic_signs', 'fashion'))
+    train.add_argument('task', choices=('digits', 'traffic_signs', 'fashion', 'corridor'))
     train.add_argument('--data', metavar='SOURCE',
                        help='labelled images (default for digits: sample:digits)')
     train.add_argument('--exclude', metavar='SOURCE',

@@ -22,7 +22,12 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.decoys import decoys
 from nav_monitor_ros.perception.network.specification import NetworkSpec, load_weights
 from nav_monitor_ros.perception.preprocess import Preprocess
-from nav_monitor_ros.perception.reference_networks import DigitsNet, FashionResNet, TrafficSignNet
+from nav_monitor_ros.perception.reference_networks import (
+    CorridorNet,
+    DigitsNet,
+    FashionResNet,
+    TrafficSignNet,
+)
 
 DECOY_EVERY = 5  # training images per decoy
 _log = logging.getLogger(__name__)
@@ -104,6 +109,21 @@ TASKS: dict[str, Task] = {
         held_out=0.12,
         epochs=8,
         rotation=3.0, shift=0.06, zoom=0.06, photometric=0.0,
+    ),
+    'corridor': Task(
+        network=CorridorNet,
+        preprocess=Preprocess(
+            96, 128, fit='center_crop', mean=(0.42, 0.42, 0.42), std=(0.2, 0.2, 0.2),
+            interpolation='area',
+        ),
+        # nav_monitor_ros.sim.labels.AHEAD_CLASSES, which this subpackage must not import.
+        class_names=('free', 'wall', 'door', 'box', 'pallet', 'person'),
+        held_out=0.25,
+        epochs=14,
+        batch=64,
+        rotation=2.0, shift=0.03, zoom=0.05, photometric=0.15,
+        # The images of a drive are equivalent to few independent ones.
+        false_alarm_rate=0.02,
     ),
 }
 

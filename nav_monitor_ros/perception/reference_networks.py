@@ -113,3 +113,32 @@ class FashionResNet(nn.Module):
         """Return logits (N, classes) of images (N, 1, 28, 28)."""
         maps = self.stage3(self.stage2(self.stage1(self.stem(images))))
         return self.fc(self.flatten(self.pool(maps)))
+
+
+class CorridorNet(nn.Module):
+    """What is ahead of a robot: RGB 96 x 128 to 6 classes, 96 penultimate ReLU features."""
+
+    def __init__(self, classes: int = 6, width: int = 96, dropout: float = 0.2) -> None:
+        """Build the network; ``width`` is the number of penultimate features."""
+        super().__init__()
+        self.conv1 = _block(3, 24)
+        self.pool1 = nn.MaxPool2d(4)
+        self.conv2 = _block(24, 32)
+        self.conv3 = _block(32, 48)
+        self.pool2 = nn.MaxPool2d(2)
+        self.conv4 = _block(48, 64)
+        self.conv5 = _block(64, 64)
+        self.pool3 = nn.MaxPool2d(2)
+        self.conv6 = _block(64, 32)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Linear(32 * 6 * 8, width)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(width, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits (N, classes) of images (N, 3, 96, 128)."""
+        maps = self.conv3(self.conv2(self.pool1(self.conv1(images))))
+        maps = self.conv5(self.conv4(self.pool2(maps)))
+        features = self.relu(self.fc1(self.flatten(self.conv6(self.pool3(maps)))))
+        return self.fc2(self.dropout(features))

@@ -1,0 +1,1 @@
+"""Simulated corridors, cameras and drives, in which the alert decides about contact."""
