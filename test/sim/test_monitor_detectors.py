@@ -15,7 +15,7 @@ from nav_monitor_ros.sim.monitor_detectors import MonitorDetector, ScoreDetector
 
 @pytest.fixture(scope='module')
 def monitor(tiny_bundle):
-    return Monitor(tiny_bundle, device='cpu', also=['msp'])
+    return Monitor(tiny_bundle, device='cpu', also=['msp'], trusted_packages=['tiny'])
 
 
 @pytest.fixture(scope='module')
