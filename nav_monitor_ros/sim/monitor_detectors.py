@@ -40,7 +40,7 @@ class MonitorDetector(Detector):
         except Exception as error:
             self._machine.frame_failed(*failure_of(error))
         else:
-            self.scores = {name: one.value for name, one in seen.verdict.scores.items()}
+            self.scores = {name: one.score for name, one in seen.verdict.scores.items()}
             self._machine.frame_judged(
                 seen.verdict.evidence, round(taken * 1e9), seen.fingerprint, now, taken)
         return self._machine.alert(now)
@@ -65,7 +65,7 @@ class ScoreDetector(Detector):
         """Return the alert after an image; one that cannot be judged counts as unusual."""
         try:
             seen = self._monitor.look(DecodedImage(np.ascontiguousarray(image), 'rgb'))
-            score = seen.verdict.scores[self._score].value
+            score = seen.verdict.scores[self._score].score
         except Exception:
             score = math.inf
         return UNUSUAL if self._rule.update(score) else CLEAR

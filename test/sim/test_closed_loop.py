@@ -89,7 +89,7 @@ def test_a_stop_in_time_is_repeated_exactly(encounter):
 @pytest.mark.parametrize(
     ('detector', 'outcome'),
     [
-        (SeesRed(share=0.5), Outcome.CONTACT),  # it sees the object too late
+        (SeesRed(share=0.75), Outcome.CONTACT),  # it sees the object too late
         (SeesRed(share=1, between=(6, 60)), Outcome.COINCIDENCE),
         (SeesRed(share=1, between=(6, 60), alert=FAULT), Outcome.OTHER_STOP),
         (SeesRed(share=1, between=(2.5, 2.7)), Outcome.EXCLUDED_ALERT),

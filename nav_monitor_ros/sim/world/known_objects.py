@@ -92,10 +92,10 @@ def door(rng: np.random.Generator, unseen: bool = False) -> Thing:
             0.02, side * (wide / 2 + 0.045), (tall + 0.09) / 2), frame))
     parts.append(_box(0.08, wide, 0.09, (0.02, 0, tall + 0.045), frame))
     metal = Surface('plain', ((0.75, 0.75, 0.78),) * 3, 2)
-    side = float(rng.choice((-1, 1)))
-    parts.append(Part('capsule', (0.015, 0.06), (0.08, side * (wide / 2 - 0.12), 1.05), metal,
+    handle = float(rng.choice((-1, 1)))
+    parts.append(Part('capsule', (0.015, 0.06), (0.08, handle * (wide / 2 - 0.12), 1.05), metal,
                       (np.pi / 2, 0, 0)))
-    parts.append(_box(0.045, 0.12, 0.2, (0.012, side * (wide / 2 - 0.1), 1.05), metal))
+    parts.append(_box(0.045, 0.12, 0.2, (0.012, handle * (wide / 2 - 0.1), 1.05), metal))
     if rng.random() < 0.5:  # a kick plate, which a low camera sees
         parts.append(_box(0.045, wide - 0.1, 0.25, (0.012, 0, 0.16), metal))
     return Thing('door', tuple(parts), unseen_dress=unseen)

@@ -89,7 +89,8 @@ def _noise(rng: np.random.Generator, cells: int) -> np.ndarray:
 def _coordinates() -> tuple[np.ndarray, np.ndarray]:
     """Return the coordinates of the pixels in [0, 1): across and down."""
     places = (np.arange(SIDE) + 0.5) / SIDE
-    return np.meshgrid(places, places)
+    across, down = np.meshgrid(places, places)
+    return across, down
 
 
 def _plain(rng: np.random.Generator) -> np.ndarray:

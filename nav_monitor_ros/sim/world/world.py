@@ -129,7 +129,8 @@ def _furnish(
         stop = length - (0.0 if number < last else 0.9 - width / 2)
         knots = _with_bends(knots, stop)
         distances = np.arange(0.0, stop, PATH_STEP)
-        offsets = np.interp(distances, *zip(*knots, strict=True))
+        offsets = np.interp(
+            distances, [at for at, _ in knots], [offset for _, offset in knots])
         points.append(start + distances[:, None] * along + offsets[:, None] * left)
         straight.append((distances > 1.0) & (distances < length - 1.0))
     return tuple(things), np.concatenate(points), np.concatenate(straight)
