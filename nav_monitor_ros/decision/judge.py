@@ -15,6 +15,7 @@ from nav_monitor_ros.decision.verdict import Explanation, ScoreValue, Verdict
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.scores.base import Score
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.gaussian import Gaussian
 from nav_monitor_ros.scores.pattern import Pattern
 
@@ -125,7 +126,10 @@ class Judge:
         threshold = float(self.thresholds[predicted])
         kinds = self.member_kinds
         if self._kinds_vary and values[self.decisive].p_value <= threshold:
-            kinds = {name: self.scores[name].evidence_kinds(frame)[0] for name in self.members}
+            kinds = {
+                name: EvidenceKind(self.scores[name].evidence_kinds(frame)[0])
+                for name in self.members
+            }
         probabilities = _softmax(frame.logits[0])
         best = np.argsort(-probabilities, kind='stable')[: self.top]
         return Verdict(

@@ -35,7 +35,7 @@ def kinds_at_threshold(judge: Judge, images: JudgedImages) -> dict[EvidenceKind,
     thresholds = judge.thresholds[images.predicted]
     found = {}
     for kind in EvidenceKind:
-        of_kind = {name: images.kinds[name] == kind for name in judge.members}
+        of_kind = {name: images.kinds[name] == kind.value for name in judge.members}
         if any(mask.any() for mask in of_kind.values()):
             small = [mask & (images.p_values[n] <= thresholds) for n, mask in of_kind.items()]
             found[kind] = np.any(small, axis=0)
@@ -44,9 +44,7 @@ def kinds_at_threshold(judge: Judge, images: JudgedImages) -> dict[EvidenceKind,
 
 def evidence_kinds(judge: Judge, images: JudgedImages) -> np.ndarray:
     """Return the kind of each image's strongest evidence, as text (N,); '' if it is not flagged."""
-    kinds = np.array([
-        [kind.value for kind in images.kinds[name]] for name in judge.members
-    ]).reshape(len(judge.members), len(images))
+    kinds = np.array([images.kinds[name] for name in judge.members])
     flagged = images.p_values[judge.decisive] <= judge.thresholds[images.predicted]
     strongest = kinds[strongest_members(judge, images), np.arange(len(images))]
     return np.where(flagged, strongest, '')

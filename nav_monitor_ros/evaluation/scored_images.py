@@ -13,8 +13,10 @@ from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import Peer
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
+from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
 DIGEST_BYTES = 32  # bytes of an image's checksum
+KIND_TYPE = np.array([kind.value for kind in EvidenceKind]).dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class JudgedImages:
     scores: Mapping[str, np.ndarray]
     p_values: Mapping[str, np.ndarray]  # float64 (N,), of the bundle's scores
     digests: np.ndarray  # uint8 (N, 32), checksums of the pixels
-    kinds: Mapping[str, np.ndarray]  # kinds of evidence of the judge's members, object (N,)
+    kinds: Mapping[str, np.ndarray]  # kinds of evidence of the judge's members, text (N,)
 
     def __len__(self) -> int:
         """Return N."""
@@ -87,7 +89,7 @@ def judge_images(
     values = {name: np.empty(len(source)) for name in judge.scores}
     others = {peer.name: np.empty(len(source)) for peer in peers}
     digests = np.zeros((len(source), DIGEST_BYTES), np.uint8)
-    kinds = {name: np.empty(len(source), object) for name in judge.members}
+    kinds = {name: np.empty(len(source), KIND_TYPE) for name in judge.members}
     judge.forget()
 
     def take(batch: Batch) -> None:

@@ -6,10 +6,12 @@ An override that would break what a topic promises is refused, because its subsc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import NameValidationException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -200,7 +202,7 @@ def describe_useless(
     own = f'{node.get_fully_qualified_name()}/'
     made = {one.topic_name for one in node.publishers}
     made |= {one.topic_name for one in node.subscriptions}
-    later = {node.resolve_topic_name(name) for name in to_come if not name.endswith('/')}
+    later = set(_resolved(node, [name for name in to_come if not name.endswith('/')]))
     policies = [kind.name.lower() for kind in _KINDS]
     lines = {}
     for name in filter(lambda one: one.startswith(PREFIX), names):
@@ -217,6 +219,13 @@ def describe_useless(
             what = f'no topic {topic}{did_you_mean(topic, sorted(made | later))}'
         lines[name] = f'parameter {name} has no effect: this node has {what}'
     return lines
+
+
+def _resolved(node: Node, names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        # Names that are used later are checked where they are used.
+        with suppress(ValueError, NameValidationException, rclpy_implementation.RCLError):
+            yield node.resolve_topic_name(name)
 
 
 def _options(kinds: Sequence[QoSPolicyKind], problem: Problem) -> QoSOverridingOptions:

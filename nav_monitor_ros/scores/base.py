@@ -160,10 +160,12 @@ class Score(ABC):
         """Return the score of each image, float64 (N,)."""
 
     def evidence_kinds(self, batch: Activations) -> np.ndarray:
-        """Return what each image with a high score would be unusual in, object (N,)."""
-        kinds = np.empty(len(batch), object)
-        kinds[:] = [self.evidence_kind] * len(batch)  # numpy would fill in their text
-        return kinds
+        """Return what each image with a high score would be unusual in.
+
+        Returns:
+            Values of ``EvidenceKind``, text (N,).
+        """
+        return np.full(len(batch), self.evidence_kind.value)
 
     def forget(self) -> None:
         """Forget earlier frames, after a gap in the stream."""

@@ -181,10 +181,10 @@ class LayerMahalanobis(Score):
         return np.sum(list(self._deviations(batch)), axis=0)
 
     def evidence_kinds(self, batch: Activations) -> np.ndarray:
-        """Return the kind of the layer that deviates most for each image, object (N,)."""
+        """Return the kind of the layer that deviates most for each image, text (N,)."""
         deviations = np.stack(list(self._deviations(batch)))
-        kinds = np.array([EvidenceKind.EARLY_LAYERS, EvidenceKind.FEATURES], object)
-        return kinds[(deviations.argmax(axis=0) == len(deviations) - 1).astype(int)]
+        last = deviations.argmax(axis=0) == len(deviations) - 1
+        return np.where(last, EvidenceKind.FEATURES.value, EvidenceKind.EARLY_LAYERS.value)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means, scales, whitening matrices and the moments of the distances."""

@@ -134,7 +134,8 @@ def test_memory_is_bounded_by_a_part(kind, judge, tmp_path, monkeypatch):
     names = ('fused', *judge.scores)
     images = JudgedImages(
         np.zeros(count, np.int64), values, dict.fromkeys(names, values),
-        dict.fromkeys(names, np.full(count, 0.5)), np.zeros((0, 32), np.uint8), {},
+        dict.fromkeys(names, np.full(count, 0.5)), np.zeros((0, 32), np.uint8),
+        dict.fromkeys(judge.members, np.full(count, 'features')),
     )
     source = from_arrays('many', np.zeros((1, 2, 2), np.uint8))
     source = dataclasses.replace(

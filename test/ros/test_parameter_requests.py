@@ -241,16 +241,18 @@ UNKNOWN = [
     'camera',
     "parameter 'rear.exit_cuont' is unknown and has no effect; did you mean rear.exit_count?",
     "parameter 'trusted_package' is unknown and has no effect; did you mean trusted_packages?",
+    'parameter qos_overrides./image.subscription.depth has no effect: this node has no topic '
+    '/image; did you mean /rear/image?',
 ]
 
 
 def test_misspelt_parameters_are_told_in_log_and_diagnostics(graph):
     status = graph.wait_diagnostic('parameters', 'unknown', 10)
     assert status.level == b'\x01'
-    assert status.message == f'{UNKNOWN[0]} (and 4 more)'
+    assert status.message == f'{UNKNOWN[0]} (and 5 more)'
     assert values(status) == {'unknown': '; '.join(UNKNOWN)}
     log = graph.monitor.log.read_text()
-    assert [log.count(line) for line in UNKNOWN] == [1] * 5
+    assert [log.count(line) for line in UNKNOWN] == [1] * 6
     assert log.count('is unknown and has no effect') == 5
 
 

@@ -223,7 +223,9 @@ def test_a_camera_that_falls_to_3_hz_has_the_reasons_of_its_replay(graph, tmp_pa
     differing = [stamp for stamp in judged if said[stamp] != again[stamp]]
     assert len(differing) <= 12, [(said[stamp], again[stamp]) for stamp in differing]
     for reasons in (said, again):
-        changes = [reason for reason, _ in itertools.groupby(reasons[stamp] for stamp in judged)]
+        # A digit may be unusual, which is not what this is about.
+        usual = [reasons[stamp].replace('suspect', 'in_distribution') for stamp in judged]
+        changes = [reason for reason, _ in itertools.groupby(usual)]
         assert changes == [
             'warming_up', 'in_distribution', 'low_input_rate', 'warming_up', 'in_distribution']
 

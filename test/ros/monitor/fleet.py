@@ -52,13 +52,15 @@ class Feed:
         return message
 
     def play(self, make):
-        """Publish the messages that ``make(stamp)`` returns; none if ``make`` is None."""
+        """Publish the messages that ``make(stamp)`` returns; ``make`` None stands for none."""
         self._make = make
 
     def send(self):
         """Publish one image now, in addition to those of the timer."""
         with self._lock:
-            self._publisher.publish(self._make(time.time_ns()))
+            message = self._make(time.time_ns())
+            if message is not None:
+                self._publisher.publish(message)
 
     def _tick(self):
         if self._make is not None:

@@ -122,6 +122,7 @@ def test_the_silence_of_the_manager_changes_nothing_and_another_one_may_follow(
     assert change_state(graph, Transition.TRANSITION_ACTIVATE)
     manager.bind(4.0)
     graph.wait_alert(False, START)
+    graph.wait_diagnostic('bond', 'formed with the lifecycle manager', 5)
     manager.bond._alive = False  # the manager is killed
     time.sleep(Constants.DEFAULT_HEARTBEAT_TIMEOUT + 1.0)
     assert manager.heard[-1][1].active and time.monotonic() - manager.heard[-1][0] < 1.0
