@@ -14,7 +14,7 @@ import numpy as np
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.evaluation.evidence_kinds import evidence_kinds
 from nav_monitor_ros.evaluation.results import JudgedSources
 from nav_monitor_ros.evaluation.scored_images import JudgedImages
@@ -194,10 +194,10 @@ def _pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:
+    except ImportError as error:  # it is missing, or does not support this numpy
         raise NavMonitorError(
             f"writing {PARQUET} needs pyarrow: pip install 'nav_monitor_ros[parquet]', or pyarrow "
-            f'itself; {NPZ} needs neither'
+            f'itself; {NPZ} needs neither ({one_line(error)})'
         ) from None
     return pyarrow, pyarrow.parquet
 

@@ -53,14 +53,14 @@ def read(path):
     if path.suffix == '.npz':
         with np.load(path) as archive:  # allow_pickle is False
             return {name: archive[name].tolist() for name in archive.files}
-    parquet = pytest.importorskip('pyarrow.parquet')
+    parquet = pytest.importorskip('pyarrow.parquet', exc_type=ImportError)
     return parquet.read_table(path).to_pydict()
 
 
 @pytest.fixture(scope='module', params=FORMATS)
 def table(request, judge, sources, judged, tmp_path_factory):
     if request.param == 'parquet':
-        pytest.importorskip('pyarrow')
+        pytest.importorskip('pyarrow', exc_type=ImportError)  # it needs numpy 2
     path = tmp_path_factory.mktemp('scores') / f'scores.{request.param}'
     ImageTable(judge, sources, judged).write(path)
     return read(path)
@@ -114,7 +114,7 @@ def test_parts_of_any_size_make_the_same_file(
     kind, judge, sources, judged, tmp_path, monkeypatch, table
 ):
     if kind == 'parquet':
-        pytest.importorskip('pyarrow')
+        pytest.importorskip('pyarrow', exc_type=ImportError)  # it needs numpy 2
     monkeypatch.setattr(image_scores, 'ROWS', 7)
     seen = []
     ImageTable(judge, sources, judged).write(
@@ -127,7 +127,7 @@ def test_parts_of_any_size_make_the_same_file(
 def test_memory_is_bounded_by_a_part(kind, judge, tmp_path, monkeypatch):
     """Beside the scores themselves, which an evaluation holds anyway."""
     if kind == 'parquet':
-        pytest.importorskip('pyarrow')
+        pytest.importorskip('pyarrow', exc_type=ImportError)  # it needs numpy 2
     monkeypatch.setattr(image_scores, 'ROWS', 5_000)
     count = 100_000
     values = np.linspace(0, 1, count)
@@ -152,7 +152,7 @@ def test_memory_is_bounded_by_a_part(kind, judge, tmp_path, monkeypatch):
 @pytest.mark.parametrize('kind', FORMATS)
 def test_an_unfinished_file_leaves_the_old_one(kind, judge, sources, judged, tmp_path):
     if kind == 'parquet':
-        pytest.importorskip('pyarrow')
+        pytest.importorskip('pyarrow', exc_type=ImportError)  # it needs numpy 2
     path = tmp_path / f'a.{kind}'
     path.write_text('old')
 
@@ -181,7 +181,7 @@ def test_without_pyarrow_parquet_is_refused_with_the_remedy(tmp_path, monkeypatc
 @pytest.mark.parametrize('kind', FORMATS)
 def test_a_full_disk_is_reported_in_one_line(kind, judge, sources, judged, tmp_path, monkeypatch):
     if kind == 'parquet':
-        pytest.importorskip('pyarrow')
+        pytest.importorskip('pyarrow', exc_type=ImportError)  # it needs numpy 2
     (tmp_path / 'folder').mkdir()
     path = tmp_path / 'folder' / f'a.{kind}'
 
