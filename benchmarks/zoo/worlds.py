@@ -26,6 +26,7 @@ from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_split import FUSION_SHARE
 from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.perception.network.canonical_form import canonical_head, centred
 from nav_monitor_ros.perception.network.layers import INPUT
 from nav_monitor_ros.scores.registry import make_score
 
@@ -143,15 +144,12 @@ class _View:
         self._numbers[self._classes] = np.arange(len(self._classes))
         self._unit, self.head = 1.0, None
         if head is not None:
-            weight, bias = head.weight[self._classes], head.bias[self._classes]
-            weight = weight - weight.mean(axis=0)
-            self._unit = float(np.sqrt(np.square(weight).sum(axis=1).mean()))
-            self.head = Head(weight / np.float32(self._unit), bias - bias.mean(), head.rectified)
+            rows = replace(head, weight=head.weight[self._classes], bias=head.bias[self._classes])
+            self.head, self._unit = canonical_head(rows)
 
     def of(self, images: Cached) -> Cached:
-        logits = images.seen.logits[:, self._classes]
         seen = Activations(
-            logits - logits.mean(axis=1, keepdims=True),
+            centred(images.seen.logits[:, self._classes])[0],
             images.seen.features * np.float32(self._unit), images.seen.means,
         )
         known = images.labels >= 0
@@ -197,8 +195,5 @@ def _moved(
     if kept.min() >= 0:
         moved = np.maximum(moved, 0)
     entering = moved.astype(np.float32)
-    logits = head.logits(head.entering(entering))
-    return Cached(
-        Activations(logits - logits.mean(axis=1, keepdims=True), entering, images.seen.means),
-        images.labels,
-    )
+    logits, _ = centred(head.logits(head.entering(entering)))
+    return Cached(Activations(logits, entering, images.seen.means), images.labels)

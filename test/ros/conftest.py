@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from rclpy.context import Context
     from ros_harness import Graph
 
 
@@ -28,3 +29,17 @@ def moody_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import moody
 
     return moody.make_bundle(tmp_path_factory.mktemp('bundles') / 'moody')
+
+
+@pytest.fixture(scope='module')
+def context() -> Iterator[Context]:
+    """Return a context of this process in an exclusive ROS domain."""
+    import rclpy
+
+    from nav_monitor_ros.ros.process.domain import take_domain
+
+    with take_domain() as domain:
+        context = rclpy.Context()
+        rclpy.init(context=context, domain_id=domain.number)
+        yield context
+        rclpy.shutdown(context=context)

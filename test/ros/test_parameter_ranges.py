@@ -11,21 +11,11 @@ from rclpy.parameter import Parameter as RosParameter  # noqa: E402
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
 from nav_monitor_ros.ros.declared_parameters import declare, described  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
-from nav_monitor_ros.ros.process.domain import take_domain  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.parameters import SAFETY_STOP_PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME, PARAMETERS  # noqa: E402
 from nav_monitor_ros.runtime.parameter_definition import Parameter  # noqa: E402
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture(scope='module')
-def context():
-    with take_domain() as domain:
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=domain.number)
-        yield context
-        rclpy.shutdown(context=context)
 
 
 @pytest.fixture(scope='module')

@@ -15,21 +15,11 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy  # noqa: E402
 
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
-from nav_monitor_ros.ros.process.domain import take_domain  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.node import SafetyStopNode  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
 OF_ROS = ('/parameter_events', '/rosout', '/nav_monitor/transition_event')
-
-
-@pytest.fixture(scope='module')
-def context():
-    with take_domain() as domain:
-        context = rclpy.Context()
-        rclpy.init(context=context, domain_id=domain.number)
-        yield context
-        rclpy.shutdown(context=context)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ class FlowingValues(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run a function of torch, and record how its result depends on the image."""
-        given = list(_tensors((*args, *(kwargs or {}).values())))
+        given = list(nested_tensors((*args, *(kwargs or {}).values())))
         kinds = [self._kinds[tensor] for tensor in given if tensor in self._kinds]
         if kinds:
             kind = max(kinds)
@@ -138,7 +138,7 @@ class FlowingValues(TorchFunctionMode):
         returned = func(*args, **(kwargs or {}))
         if kinds:
             changed = [returned, args[0] if func is torch.Tensor.__setitem__ else None]
-            for tensor in _tensors(changed):
+            for tensor in nested_tensors(changed):
                 self._kinds[tensor] = kind
         return returned
 
@@ -163,7 +163,7 @@ class FlowingValues(TorchFunctionMode):
 
     def _after(self, _module: nn.Module, _inputs: object, output: object) -> None:
         if self._running.pop():
-            for tensor in _tensors((output,)):
+            for tensor in nested_tensors((output,)):
                 self._kinds[tensor] = _WEIGHTED
 
     def _note_function(self, func: Callable[..., Any], value: torch.Tensor, kind: int) -> None:
@@ -211,15 +211,15 @@ class FlowingValues(TorchFunctionMode):
 
 def first_tensor(inputs: Sequence[Any], named: Mapping[str, Any]) -> torch.Tensor | None:
     """Return the first tensor that a module gets, by position or by name; None without one."""
-    return next(_tensors((*inputs, *named.values())), None)
+    return next(nested_tensors((*inputs, *named.values())), None)
 
 
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors in nested sequences."""
+def nested_tensors(values: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested sequences and mappings."""
     for value in values:
         if torch.is_tensor(value):
             yield value
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
+            yield from nested_tensors(value)
         elif isinstance(value, dict):
-            yield from _tensors(value.values())
+            yield from nested_tensors(value.values())

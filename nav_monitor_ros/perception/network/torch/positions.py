@@ -9,7 +9,7 @@ companion as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from nav_monitor_ros.perception.network.torch.flowing_values import nested_tensors
 
 _COLUMNS = 1 << 14  # more than any map has
 _NOWHERE = 0.0  # a value that belongs to no position, such as those of a class token
@@ -90,7 +92,7 @@ class Positions(TorchFunctionMode):
     ) -> Any:
         """Run a function of torch, and do the same to the companions if it rearranges values."""
         named = dict(kwargs or {})
-        given = [t for t in _tensors((args, named)) if t in self._companions]
+        given = [t for t in nested_tensors((args, named)) if t in self._companions]
         # Before the function runs, since it may work in place.
         known = [(tuple(t.shape), self._companions[t]) for t in given]
         moved = None
@@ -101,7 +103,7 @@ class Positions(TorchFunctionMode):
             if moved is not None:
                 self._note_moved(returned, moved)
             else:
-                for tensor in _tensors((returned,)):
+                for tensor in nested_tensors((returned,)):
                     self._note(tensor, known)
         return returned
 
@@ -133,7 +135,8 @@ class Positions(TorchFunctionMode):
         return values
 
     def _note_moved(self, returned: Any, moved: Any) -> None:
-        for tensor, values in zip(_tensors((returned,)), _tensors((moved,)), strict=False):
+        pairs = zip(nested_tensors((returned,)), nested_tensors((moved,)), strict=False)
+        for tensor, values in pairs:
             if tensor.shape == values.shape and tensor.is_floating_point():
                 self._companions[tensor] = _Companion(values)
 
@@ -183,14 +186,3 @@ def _grid(places: np.ndarray) -> tuple[int, int] | None:
     in_order = np.array_equal(rows, down.repeat(len(across))) and np.array_equal(
         columns, np.tile(across, len(down)))
     return (len(down), len(across)) if in_order else None
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors in nested sequences and mappings."""
-    for value in values:
-        if torch.is_tensor(value):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
