@@ -73,3 +73,37 @@ def test_any_number_of_publishers_in_turn_are_mixed(count):
     watch = MixedPublishers()
     found = [watch.image_from(number % count, number / 60) for number in range(3 * count)]
     assert all(found[2 * count:])  # a period of their own is known from the second round on
+
+
+@pytest.mark.parametrize('stall', [2.0, 8.0, 90.0])
+@pytest.mark.parametrize('late', [(), ('a',), ('b', 'a')])  # images that a transport had kept
+def test_several_publishers_stay_found_through_a_stall_of_both(stall, late):
+    watch = MixedPublishers()
+    for second in range(6):
+        watch.image_from('a', 1.2 * second)
+        watch.image_from('b', 1.2 * second + 0.1)
+    now = 6.1 + stall
+    found = [watch.image_from(publisher, now + 0.01 * i) for i, publisher in enumerate(late)]
+    for second in range(6):
+        found.append(watch.image_from('a', now + 0.5 + 1.2 * second))
+        found.append(watch.image_from('b', now + 0.6 + 1.2 * second))
+    assert all(found)
+
+
+def test_a_publisher_that_leaves_after_a_stall_is_gone_in_its_own_time():
+    watch = MixedPublishers()
+    for time in (0.0, 1.2, 2.4, 12.0, 12.1, 13.2):  # a stall of 8 s, then the image it delayed
+        watch.image_from('a', time)
+        watch.image_from('b', time + 0.05)
+    assert watch.image_from('a', 14.4)
+    found = [watch.image_from('a', 15.6 + 1.2 * i) for i in range(4)]
+    assert found == [True, False, False, False]
+
+
+def test_one_publisher_of_two_that_stops_for_good_is_gone_without_a_stall():
+    watch = MixedPublishers()
+    for i in range(90):
+        watch.image_from('a', i / 30)
+        watch.image_from('b', i / 30 + 0.001)
+    found = [watch.image_from('a', 3 + i / 30) for i in range(60)]
+    assert all(found[:28]) and not any(found[31:])  # one second
