@@ -1,9 +1,10 @@
 """In-distribution evidence for the choice of the default score, from the cache of activations.
 
 A world is a network, or the same network without some of its classes, with the scores fitted to its
-training images. Four kinds of images represent unknown ones; all are made of in-distribution ones:
+training images. Five kinds of images represent unknown ones; all are made of in-distribution ones:
 
 - ``corruption``: corrupted calibration images (benchmarks/proxies.py).
+- ``domain``: calibration images as if of another sensor, medium or light (benchmarks/proxies.py).
 - ``mixture``: features half-way between two calibration images of different predicted classes,
   with the early layers of one of them: an unknown object need not disturb those.
 - ``dropped``: calibration images of classes that are left out of the training images of the scores
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import proxies
 
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.errors import NavMonitorError
@@ -115,7 +117,7 @@ def worlds_of(folder: Path, seed: int = 0) -> Iterator[World]:
     fused = round(FUSION_SHARE * len(order))
     reference, normal = held_out[order[:fused]], held_out[order[fused:]]
     unknown = {
-        f'corruption/{path.stem.removeprefix("proxy_")}': Cached.load(path)
+        f'{_kind(path.stem)}/{path.stem.removeprefix("proxy_")}': Cached.load(path)
         for path in sorted(folder.glob('proxy_*.npz'))
     }
     unknown['mixture/half'] = _mixtures(normal, rng)
@@ -133,6 +135,10 @@ def worlds_of(folder: Path, seed: int = 0) -> Iterator[World]:
             folder.name, view.head, watched, *parts,
             {f'dropped/{number}': seen, f'near/{number}': near},
         )
+
+
+def _kind(stem: str) -> str:
+    return 'domain' if stem.removeprefix('proxy_') in proxies.DOMAIN_MAKERS else 'corruption'
 
 
 class _View:

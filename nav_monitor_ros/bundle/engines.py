@@ -213,7 +213,7 @@ def probe_of(network: RunningNetwork) -> dict[str, np.ndarray]:
 def candidates(
     backend: str, device: str, reference: Engine, stored: StoredEngines | None, bundle: str
 ) -> list[Engine]:
-    """Return the engines that may run a bundle's network here, fastest first.
+    """Return the engines that may run a bundle's network here, in order of preference.
 
     Args:
         backend: ``auto`` or the name of a backend.

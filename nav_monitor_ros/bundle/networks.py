@@ -34,7 +34,7 @@ def load_network(
 
     Args:
         bundle: Read from a folder.
-        backend: ``torch``, ``onnxruntime``, ``openvino``, ``auto`` for the fastest one that is
+        backend: ``torch``, ``onnxruntime``, ``openvino``, ``auto`` for the first one that is
             installed and may run this network, or None for the one with which the monitor was
             fitted.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import binomtest, chi2
+from scipy.stats import binomtest, chi2, rankdata
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from nav_monitor_ros.data.batches import Progress
@@ -34,12 +34,13 @@ def separate(
     """Return metrics of the separation by scores.
 
     Args:
-        normal: Scores of in-distribution images, float (N,).
-        strange: Scores of out-of-distribution images, float (M,).
+        normal: Scores of in-distribution images, float (N,), may be infinite.
+        strange: Scores of out-of-distribution images, float (M,), may be infinite.
         detected: Share of the latter flagged at the calibrated threshold.
     """
     truth = np.concatenate([np.zeros(len(normal)), np.ones(len(strange))])
-    scores = np.concatenate([normal, strange])
+    # Ranks give the same metrics, and scikit-learn rejects infinite scores.
+    scores = rankdata(np.concatenate([normal, strange]), method='dense')
     fpr, tpr, _ = roc_curve(truth, scores, drop_intermediate=False)
     accepted, kept, _ = roc_curve(1 - truth, -scores, drop_intermediate=False)
     return Separation(

@@ -96,6 +96,13 @@ def test_separation_of_a_known_case():
     assert tied.fpr_at_95_recall == 1.0 and tied.ood_missed_at_95_id_kept == 1.0
 
 
+def test_infinite_scores_are_larger_than_all_others():
+    normal, strange = np.array([-np.inf, 1, 2, 3]), np.array([2.5, np.inf, np.inf])
+    finite = separate(np.array([0.0, 1, 2, 3]), np.array([2.5, 9, 9]))
+    assert separate(normal, strange) == finite
+    assert finite.auroc == pytest.approx(11 / 12)
+
+
 def test_results_are_plain_values_and_tables(evaluated):
     plain = json.loads(json.dumps(evaluated.to_dict()))
     assert plain['separation']['lying']['fused']['auroc'] > 0.99
