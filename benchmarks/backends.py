@@ -152,10 +152,10 @@ def calibration_of(bundle: Bundle, name: str) -> dict[str, Any]:
         if str(one.engine) == name:
             own = bundle.stored.own_calibration(one.engine)
             return {
-                'calibration': 'its own' if own else 'made at fit', 'flagged': one.flagged,
+                'calibration': 'its own' if own else 'from the fit', 'flagged': one.flagged,
                 'flagged_by_torch': one.flagged_by_reference, 'calibration_images': one.images,
             }
-    return {'calibration': 'made at fit'}
+    return {'calibration': 'from the fit'}
 
 
 def opened(spec: str, limit: int) -> ImageSource:

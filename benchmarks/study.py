@@ -271,7 +271,8 @@ def budget(bundle_name: str, tests: Sequence[str], training: str) -> dict[str, A
         'one threshold, images counted as independent': (len(batch), False),
         **(
             {'one threshold, tracks counted by their effective sample size': (len(batch), True)}
-            if grouped else {'a threshold for each class from 299 images on': (299, False)}
+            if grouped else
+            {'a separate threshold for each class with at least 299 images': (299, False)}
         ),
     }
     result = {}

@@ -278,7 +278,7 @@ def budget() -> str:
                 f'{percent(figures["mean_rate"])} %', f'{percent(figures["largest_rate"])} %',
             ])
     headings = [
-        'calibrated', 'images to calibrate / to count', 'budget', 'splits within',
+        'calibrated', 'calibration / test images', 'budget', 'splits within',
         'expected for independent images', 'mean rate', 'largest rate',
     ]
     return table(headings, rows)

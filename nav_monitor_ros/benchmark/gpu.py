@@ -143,7 +143,7 @@ def _compared(
             'largest_change': float(max(changes)),
             'flagged': sum(verdict.is_ood for verdict in found),
             'flagged_by_cpu': sum(verdict.is_ood for verdict in expected),
-            'calibration': 'its own' if own else 'made at fit',
+            'calibration': 'its own' if own else 'from the fit',
         })
     return rows
 

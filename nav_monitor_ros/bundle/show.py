@@ -76,7 +76,7 @@ def engines_table(bundle: Bundle) -> Table:
             str(one.engine), str(one.images), str(one.reclassified),
             f'{one.flagged} ({one.flagged_by_reference})',
             f'{one.largest_change:.2g} standard deviations',
-            f'refused: {one.refused}' if one.refused else 'its own' if own else 'made at fit',
+            f'refused: {one.refused}' if one.refused else 'its own' if own else 'from the fit',
         )
     return table
 

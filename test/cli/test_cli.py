@@ -124,7 +124,7 @@ def test_export_writes_what_evaluate_runs_on_other_backends(desk, run):
     ended = run('export', 'fitted', '--trust', 'tiny', '--backend', 'onnxruntime',
                 '--calibration', 'held_out.npz', '--output', 'exported', cwd=desk)
     assert ended.status == 0, ended.err
-    assert 'onnxruntime_f32' in ended.out and 'made at fit' in ended.out
+    assert 'onnxruntime_f32' in ended.out and 'from the fit' in ended.out
     figures = []
     for backend in ('onnxruntime', 'torch'):
         ended = run('evaluate', 'exported', '--trust', 'tiny', '--inside', 'test.npz', '--ood',
