@@ -48,13 +48,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'score', 'string', 'fused',
-        'Score that decides: `fused`, or a score of the bundle, such as `pattern`.',
+        'Score that determines the verdict: `fused`, or a score of the bundle, such as `pattern`.',
         at_configure=True,
     ),
     Parameter(
         'extra_scores', 'string[]', [''],
-        'Scores of the bundle that `~/ood_status` reports in addition to the deciding ones; `all` '
-        'for all of them. Each takes time (empty names are ignored).',
+        'Scores of the bundle that `~/ood_status` reports in addition to those that determine the '
+        'verdict; `all` for all of them. Each takes time (empty names are ignored).',
         at_configure=True,
     ),
     Parameter(
@@ -65,7 +65,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bond_heartbeat_period', 'float', 0.1,
         "Period of the heartbeat of the bond with Nav2's lifecycle manager while the node is "
-        'active; 0: no bond. Without effect if `autostart` is true, because no manager is then in '
+        'active; 0: no bond. Has no effect if `autostart` is true, because no manager is then in '
         'charge.',
         low=0.0, high=1.0, read_only=True, unit='s',
     ),
@@ -107,14 +107,15 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'evidence', 'string', 'e_cusum',
-        'How unusual frames are combined into an alert: `e_cusum` (e-values, with a budget of '
-        'false alarms) or `k_of_n` (`enter_count` flagged frames among the last `enter_window`).',
+        'Rule by which unusual frames are combined into an alert: `e_cusum` (e-values, with a '
+        'budget of false alarms) or `k_of_n` (`enter_count` flagged frames among the last '
+        '`enter_window`).',
         choices=SCHEMES, per_camera=True,
     ),
     Parameter(
         'false_alarms_per_hour', 'float', 1.0,
-        'Budget of `e_cusum`: largest mean number of false alarms per hour, if frames '
-        '`1 / evidence_rate` apart are independent.',
+        'Budget of `e_cusum`: largest mean number of false alarms per hour, if frames that are '
+        '`1 / evidence_rate` seconds apart are independent.',
         low=1e-6, high=1e6, unit='1/h', per_camera=True,
     ),
     Parameter(
@@ -126,9 +127,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'evidence_level', 'float', DEFAULT_EVIDENCE_LEVEL,
-        'P-value at or below which a frame is evidence in `e_cusum`; raised if the bundle has too '
-        'few calibration images to bound the rate of such frames, but never above the threshold of '
-        'the bundle.',
+        'P-value at or below which a frame counts as evidence for an alert in `e_cusum`; raised if '
+        'the bundle has too few calibration images to bound the rate of such frames, but never '
+        'above the threshold of the bundle.',
         low=1e-6, high=0.5, at_configure=True,
     ),
     Parameter(
@@ -162,7 +163,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'frozen_timeout', 'float', 1.0,
-        'Time after which a camera that repeats the same image, or up to eight images in turn, '
+        'Time after which a camera that repeats one image, or cycles through up to eight images, '
         'counts as frozen; 0 switches the check off (simulated or rendered scenes may be static).',
         low=0.0, high=3600.0, unit='s', per_camera=True,
     ),
@@ -206,8 +207,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'incident_folder', 'string', '',
-        'Folder to which the frames before an alert is raised are written, with their verdicts; '
-        'empty: none are written.',
+        'Folder to which the frames that precede an alert are written, with their verdicts; empty: '
+        'none are written.',
     ),
     Parameter(
         'incident_seconds', 'float', 5.0,
@@ -250,8 +251,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'view_rate', 'float', 10.0,
-        'Maximum rate of `~/overlay`, `~/activations` and `~/activation_volume`, which are only '
-        'published for subscribers.',
+        'Maximum rate of `~/overlay`, `~/activations` and `~/activation_volume`, which are '
+        'published only while somebody subscribes.',
         low=0.1, high=120.0, unit='Hz',
     ),
     Parameter(

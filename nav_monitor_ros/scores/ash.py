@@ -16,7 +16,7 @@ class AshOptions(ScaleOptions):
     """Options of ``ash``."""
 
     percentile: float = option(
-        0.65, 'Fraction of the features, the smallest ones, that is set to 0.', low=0, below=1
+        0.65, 'Fraction of the features (the smallest ones) that are set to 0.', low=0, below=1
     )
 
 

@@ -25,7 +25,7 @@ class KnnOptions:
     """Options of ``knn``."""
 
     neighbours: int = option(
-        10, 'Number k: the distance is that to the k-th nearest training image.', low=1
+        10, 'Number k; the score is the distance to the k-th nearest training image.', low=1
     )
     bank: int = option(4096, 'Largest number of stored training images; 0 stores all.', low=0)
 

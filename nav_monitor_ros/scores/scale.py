@@ -20,8 +20,9 @@ class ScaleOptions:
     """Options of ``scale``."""
 
     percentile: float = option(
-        0.85, 'Fraction of the features, the smallest ones, that is left out of the sum by which '
-        'the sum of all features is divided.', low=0, below=1,
+        0.85, 'Fraction of the features (the smallest ones) that are left out of s2. The features '
+        'are multiplied by exp(s1 / s2), where s1 is the sum of all features and s2 the sum of the '
+        'remaining ones.', low=0, below=1,
     )
 
 

@@ -24,8 +24,8 @@ class VimOptions:
     """Options of ``vim``."""
 
     subspace: int = option(
-        0, 'Dimension of the principal subspace, below the number of neurons; 0 for the rule of '
-        'the paper.', low=0,
+        0, 'Dimension of the principal subspace, below the number of neurons; 0 selects the rule '
+        'given in the paper (Wang et al., CVPR 2022).', low=0,
     )
 
 

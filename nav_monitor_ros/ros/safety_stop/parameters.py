@@ -19,7 +19,8 @@ SAFETY_STOP_PARAMETERS: tuple[Parameter, ...] = (
         'alert_timeout', 'float', 0.5,
         'Time without `ood_alert` after which the robot is stopped; also the time for which a True '
         'counts, and the deadline and liveliness lease requested from the publishers. Use at least '
-        'five periods of their `alert_rate`; otherwise the middleware reports neither.',
+        'five periods of their `alert_rate`; otherwise the offered deadline and lease do not '
+        'satisfy the request, and the middleware reports no deadline or liveliness events.',
         low=0.05, high=10.0, read_only=True, unit='s',
     ),
     Parameter(
