@@ -100,15 +100,15 @@ class Soak:
         graph.node.create_timer(1 / 20, lambda: wheel.publish(command))
         self.faults = [
             Fault('camera killed', self._stop_camera, self._start_camera, 0.6 + 0.5),
-            Fault('camera killed, terminal held', self._hold_terminal, self._release_terminal,
-                  0.6 + 0.5),
+            Fault('camera killed while the terminal is blocked', self._hold_terminal,
+                  self._release_terminal, 0.6 + 0.5),
             Fault('camera frozen', lambda: self._swap_camera(hold=10**5),
                   lambda: self._swap_camera(), 3.0, reason='frozen_image'),
             Fault('triangles', lambda: self._swap_camera('sample:triangles'),
                   lambda: self._swap_camera(), 3.0, 2.0),
             Fault('noise', lambda: self._swap_camera('sample:noise'),
                   lambda: self._swap_camera(), 3.0),
-            Fault('monitor stopped', lambda: self._monitor.send_signal(signal.SIGSTOP),
+            Fault('monitor suspended', lambda: self._monitor.send_signal(signal.SIGSTOP),
                   lambda: self._monitor.send_signal(signal.SIGCONT), 0.6),
             Fault('monitor killed', self._kill_monitor, self._start_monitor, 0.6, 0.3),
             Fault('disabled', lambda: self._enable(False), lambda: self._enable(True), 0.1),
@@ -133,7 +133,7 @@ class Soak:
 
     def _release_terminal(self) -> None:
         self._start_camera()
-        self._recover('the camera, while the terminal is held')
+        self._recover('the camera, while the terminal is blocked')
         self._terminal.release()
 
     def _read_terminal(self) -> None:

@@ -16,6 +16,11 @@ class Terminal:
         self.text = b''
         os.set_blocking(self.reader, False)
 
+    @property
+    def held(self):
+        """What is wrong while it is held, in words."""
+        return 'terminal is blocked (Ctrl-S)' if self.kind == 'terminal' else 'output pipe is full'
+
     def hold(self):
         """Block the terminal as Ctrl-S does, or fill the pipe."""
         if self.kind == 'terminal':

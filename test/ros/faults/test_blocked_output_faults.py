@@ -53,7 +53,7 @@ def test_a_held_terminal_changes_nothing(graph, moody_bundle, terminal):
     robot.drives()
     terminal.hold()
     robot.stands(
-        f'camera gone while the {terminal.kind} is held', ['stale_image'], 0.6, robot.feed.stop
+        f'camera gone while the {terminal.held}', ['stale_image'], 0.6, robot.feed.stop
     )
     robot.stays_stopped(1.0)
     late = []
@@ -64,7 +64,7 @@ def test_a_held_terminal_changes_nothing(graph, moody_bundle, terminal):
         feed = Feed(graph)
         time.sleep(0.02)
         feed.stop()
-    robot.recovers('another camera', lambda: setattr(robot, 'feed', Feed(graph)))
+    robot.recovers('another camera starts', lambda: setattr(robot, 'feed', Feed(graph)))
     asked = time.monotonic()
     robot.monitor.terminate()
     graph.wait(lambda: graph.alerts[-1], 1.0 + SLACK, 'the last True')
@@ -94,12 +94,13 @@ def test_subscribers_that_hang_change_nothing(graph, moody_bundle, stopped_liste
     )
     time.sleep(2.0)  # until what they were sent has piled up
     robot.stands(
-        'out-of-distribution images; a subscriber to every topic hangs', ['ood'], 0.5,
+        'out-of-distribution images while a subscriber to every topic hangs', ['ood'], 0.5,
         lambda: robot.feed.play(robot.feed.strange),
     )
     robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))
     robot.stands(
-        'camera gone; a subscriber to every topic hangs', ['stale_image'], 0.6, robot.feed.stop
+        'camera gone while a subscriber to every topic hangs', ['stale_image'], 0.6,
+        robot.feed.stop,
     )
     robot.recovers('the camera returns', lambda: setattr(robot, 'feed', Feed(graph)))
 

@@ -40,7 +40,7 @@ def test_the_camera_freezes(graph, moody_bundle):
         'camera frozen (same image, new stamps)', ['frozen_image'], 1.1,
         lambda: robot.feed.play(lambda stamp: rgb_message(still, stamp)),
     )
-    robot.recovers('images move again', lambda: robot.feed.play(robot.feed.normal))
+    robot.recovers('images change again', lambda: robot.feed.play(robot.feed.normal))
 
 
 def test_the_camera_becomes_slow(graph, moody_bundle):
@@ -49,7 +49,7 @@ def test_the_camera_becomes_slow(graph, moody_bundle):
     time.sleep(3.0)  # until the rate of 30 Hz is known
     count = itertools.count()
     robot.stands(
-        'camera falls from 30 to 3 Hz (input_rate_error 10 Hz)', ['low_input_rate'], 1.9,
+        'camera slows down from 30 to 3 Hz (input_rate_error 10 Hz)', ['low_input_rate'], 1.9,
         lambda: robot.feed.play(
             lambda stamp: robot.feed.normal(stamp) if next(count) % 10 == 0 else None),
     )
@@ -74,7 +74,7 @@ def test_stamps_are_far_from_the_clock(robot, name, seconds):
         robot.feed.now = time.time_ns
 
     robot.stands(f'stamps {name}', ['stale_image'], 0.1, begin)
-    robot.recovers('stamps are right again', heal)
+    robot.recovers('stamps are correct again', heal)
 
 
 def test_the_camera_returns_with_another_quality_size_and_encoding(robot):
@@ -111,7 +111,7 @@ def test_two_cameras_speak_on_one_topic(robot):
         lambda: others.append(Feed(robot.graph)),
     )
     robot.stays_stopped(1.0)
-    robot.recovers('one of them is gone', lambda: others.pop().stop())
+    robot.recovers('one of them stops', lambda: others.pop().stop())
 
 
 def test_a_flood_of_images_hides_nothing(robot):

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.ros
     ('name', 'color', 'reason', 'within'),
     [
         ('network hangs (3 s)', moody.HANG, 'inference_timeout', 1.1),
-        ('network raises', moody.RAISE, 'inference_error', 0.1),
+        ('network raises an exception', moody.RAISE, 'inference_error', 0.1),
         ('network raises SystemExit', moody.EXIT, 'inference_error', 0.1),
-        ('network yields NaN', moody.NAN, 'inference_error', 0.1),
+        ('network returns NaN', moody.NAN, 'inference_error', 0.1),
         ('worker thread dies', moody.DIE, 'inference_error', 0.3),
     ],
 )

@@ -25,11 +25,11 @@ def test_the_monitor_is_killed(graph, moody_bundle):
 
 def test_the_monitor_is_stopped_and_continued(robot):
     robot.stands(
-        'monitor stopped (SIGSTOP)', [], 0.5,
+        'monitor suspended (SIGSTOP)', [], 0.5,
         lambda: robot.monitor.send_signal(signal.SIGSTOP), silent=True,
     )
     time.sleep(2.0)
-    robot.recovers('SIGCONT', lambda: robot.monitor.send_signal(signal.SIGCONT))
+    robot.recovers('monitor resumed (SIGCONT)', lambda: robot.monitor.send_signal(signal.SIGCONT))
 
 
 def test_a_monitor_that_was_stopped_for_long_does_not_trust_what_it_finds(robot):

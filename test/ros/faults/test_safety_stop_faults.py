@@ -35,19 +35,19 @@ def test_the_terminal_is_held_and_the_monitor_falls_silent(graph, moody_bundle, 
     robot.drives()
     terminal.hold()
     robot.stands(
-        f'out-of-distribution images while the {terminal.kind} is held', ['ood'], 0.5,
+        f'out-of-distribution images while the {terminal.held}', ['ood'], 0.5,
         lambda: robot.feed.play(robot.feed.strange),
     )
     robot.stays_stopped(1.0)
     robot.recovers('normal images', lambda: robot.feed.play(robot.feed.normal))
     robot.stands(
-        f'monitor stopped (SIGSTOP) while the {terminal.kind} is held', [], 0.5,
+        f'monitor suspended (SIGSTOP) while the {terminal.held}', [], 0.5,
         lambda: robot.monitor.send_signal(signal.SIGSTOP), silent=True,
     )
     robot.stays_still(2.0)
     terminal.release()
     robot.stays_still(1.0)  # no False that waited behind the terminal
-    robot.recovers('SIGCONT', lambda: robot.monitor.send_signal(signal.SIGCONT))
+    robot.recovers('monitor resumed (SIGCONT)', lambda: robot.monitor.send_signal(signal.SIGCONT))
 
 
 @pytest.mark.parametrize('seconds', [0.6, 5.0])
@@ -59,11 +59,14 @@ def test_the_gate_is_stopped_while_the_monitor_falls_silent(graph, moody_bundle,
     time.sleep(seconds)  # alerts and commands queue all the while
     robot.monitor.send_signal(signal.SIGSTOP)
     robot.gate_stands(
-        f'safety_stop stopped (SIGSTOP) for {seconds:g} s, the monitor at its end; SIGCONT of the '
-        'first', 'gate_late', 0.1, lambda: robot.gate.send_signal(signal.SIGCONT),
+        f'safety_stop suspended (SIGSTOP) for {seconds:g} s, then the monitor suspended, then '
+        'safety_stop resumed (SIGCONT)', 'gate_late', 0.1,
+        lambda: robot.gate.send_signal(signal.SIGCONT),
     )
     robot.stays_still(1.5)
-    robot.recovers('SIGCONT of the monitor', lambda: robot.monitor.send_signal(signal.SIGCONT))
+    robot.recovers(
+        'monitor resumed (SIGCONT)', lambda: robot.monitor.send_signal(signal.SIGCONT)
+    )
 
 
 def test_the_gate_is_stopped_and_continued(graph, moody_bundle):
@@ -72,7 +75,7 @@ def test_the_gate_is_stopped_and_continued(graph, moody_bundle):
     robot.gate.send_signal(signal.SIGSTOP)
     time.sleep(1.0)
     robot.gate_stands(
-        'safety_stop stopped (SIGSTOP) for 1 s; SIGCONT', 'gate_late', 0.1,
+        'safety_stop suspended (SIGSTOP) for 1 s, then resumed (SIGCONT)', 'gate_late', 0.1,
         lambda: robot.gate.send_signal(signal.SIGCONT),
     )
     robot.recovers('on its own')
@@ -97,11 +100,11 @@ def test_a_relay_brings_the_commands_back(graph, moody_bundle):
         graph.wait(
             lambda: 'commands may return' in robot.gate.log.read_text(), START, 'the loop')
         robot.gate_stands(
-            'a relay brings commands back to safety_stop, the commander falls silent', None, 0.6,
-            lambda: driving.__setitem__(0, False),
+            'a relay feeds commands back to safety_stop, and the source of the commands stops '
+            'publishing', None, 0.6, lambda: driving.__setitem__(0, False),
         )
         robot.stays_still(1.0)
-        robot.recovers('commands come again', lambda: driving.__setitem__(0, True))
+        robot.recovers('commands resume', lambda: driving.__setitem__(0, True))
     finally:
         relay.kill()
         relay.wait()
@@ -118,7 +121,7 @@ def test_the_gate_is_asked_to_end_by_a_burst_of_signals(graph, moody_bundle):
             robot.gate.send_signal(signal.SIGTERM)
             time.sleep(0.0002)
 
-    robot.gate_stands('safety_stop sent SIGTERM again and again', None, 0.2, burst)
+    robot.gate_stands('safety_stop receives SIGTERM repeatedly', None, 0.2, burst)
     # By the signal itself where it fell into the interpreter's own end, after everything.
     assert robot.gate.returncode in (0, -signal.SIGTERM)
     graph.wait(lambda: graph.heard['/cmd_vel'][-1].linear.x == 0, SLACK, 'a last zero')
