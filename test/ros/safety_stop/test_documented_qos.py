@@ -73,7 +73,7 @@ def test_directions_types_and_reliability_are_those_of_the_table(endpoints):
 def test_the_two_subscriptions_to_the_alert_request_what_the_table_says(endpoints):
     _, subscriptions = endpoints['ood_alert']
     row = documented()['ood_alert'][2]
-    assert 'and once more with depth 1, requesting a deadline and a liveliness lease' in row
+    assert 'with depth 1 requests a deadline and a liveliness lease of `alert_timeout`' in row
     profiles = [info.qos_profile for info in subscriptions]
     [plain] = [p for p in profiles if p.liveliness == LivelinessPolicy.AUTOMATIC]
     [watching] = [p for p in profiles if p.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC]
