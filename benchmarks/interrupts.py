@@ -37,6 +37,8 @@ from interrupt_inputs import FRAMES, record_digits, write_checkpoints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from nav_monitor_ros.interrupt import GRACE  # noqa: E402
+
 LIMIT = 3.0  # seconds from the first signal to the end
 STATUS = 130
 # Files that onnxruntime and torch leave in the temporary folder even without an interrupt.
@@ -183,7 +185,7 @@ def interrupted(what: str, count: int, cold: int, seed: int) -> dict[str, Any]:
         seconds, status = ended
         run.judge(status, seconds)
         seen.seconds.append(seconds)
-        seen.ended['done' if status == 0 else 'at once' if seconds > 1.4 else 'at a check'] += 1
+        seen.ended['done' if status == 0 else 'at once' if seconds > GRACE else 'at a check'] += 1
         if run.wrong:
             seen.faults.append({
                 'run': number, 'kind': kind, 'cold': start is _cold, 'moment_s': round(moment, 3),

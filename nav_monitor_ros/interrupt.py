@@ -28,7 +28,7 @@ from typing import NoReturn
 from nav_monitor_ros.errors import printable
 
 EXIT_STATUS = 130  # exit status of an interrupted process
-GRACE = 1.5  # time for the work to reach its next check, seconds
+GRACE = 1.0  # time for the work to reach its next check, seconds
 _PATIENCE = 0.7  # time that an immediate exit waits for output that is being moved into place, s
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MOST_NAMED = 3

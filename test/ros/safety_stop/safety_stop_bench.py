@@ -146,8 +146,13 @@ class Bench:
             lambda: heard and heard[-1].data is value, SOON, f'~/stopped {value}')
 
     def reset(self):
-        answer = self.graph.call(Trigger, '/safety_stop/reset', Trigger.Request())
-        return answer.success, answer.message
+        """Call ~/reset, again while a pause of this busy machine is the answer."""
+        end = time.monotonic() + SOON
+        while True:
+            answer = self.graph.call(Trigger, '/safety_stop/reset', Trigger.Request())
+            if answer.message != 'gate_late' or time.monotonic() > end:
+                return answer.success, answer.message
+            time.sleep(0.1)
 
     def set(self, **changes):
         """Change float or string parameters of the running node; return the results."""
