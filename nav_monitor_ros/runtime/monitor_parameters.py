@@ -195,8 +195,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'blank_contrast', 'float', 2.0,
         'Standard deviation of each colour channel (of 255 levels) below which an image is blank '
-        '(`bad_image`), as with a covered lens; images that are almost entirely white are refused, '
-        'too. 0: every image is judged.',
+        '(`bad_image`), as with a covered lens; images that are almost entirely white are also '
+        'refused. 0: every image is judged.',
         low=0.0, high=255.0, unit='grey levels', per_camera=True,
     ),
     Parameter(
@@ -240,7 +240,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'service_introspection', 'string', 'disabled',
         'Events that `~/set_enabled` and `~/reset_alert` publish for `ros2 service echo`: '
-        '`metadata` (who called, and when) or `contents` (requests and responses, too). Has no '
+        '`metadata` (who called, and when) or `contents` (also requests and responses). Has no '
         'effect on Humble.',
         choices=('disabled', 'metadata', 'contents'),
     ),
