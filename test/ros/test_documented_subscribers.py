@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from fault_robot import Feed  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -73,7 +74,7 @@ def test_the_subscriber_in_python_stops_on_true_and_on_silence(
     graph.wait(lambda: subscriber() == 'stop', SOON, 'stop on True')
     feed.play(feed.normal)
     graph.wait(lambda: subscriber() == 'go', SOON, 'go after True')
-    monitor.kill()
+    kill_between_messages(monitor)
     graph.wait(lambda: subscriber() == 'stop', SOON, 'stop on silence')
 
 

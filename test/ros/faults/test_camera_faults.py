@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from fault_robot import BEST_EFFORT, SLOW, START, Feed, Robot  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 from ros_harness import rgb_message  # noqa: E402
 
 pytestmark = pytest.mark.ros
@@ -28,7 +29,9 @@ def test_the_camera_dies(graph, moody_bundle, tmp_path):
 
     robot = Robot(graph, moody_bundle, feed=False)
     camera = start()
-    robot.stands('camera killed (SIGKILL)', ['stale_image'], 0.6, camera.kill)
+    robot.stands(
+        'camera killed (SIGKILL)', ['stale_image'], 0.6, lambda: kill_between_messages(camera)
+    )
     robot.stays_stopped(1.0)
     robot.recovers('camera started again', start)
 

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from fault_robot import SLOW, START, Robot, starved  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.ros
 def test_the_monitor_is_killed(graph, moody_bundle):
     robot = Robot(graph, moody_bundle)
     robot.stands(
-        'monitor killed (SIGKILL)', [], 0.5, lambda: robot.monitor.kill(), silent=True
+        'monitor killed (SIGKILL)', [], 0.5, lambda: kill_between_messages(robot.monitor),
+        silent=True,
     )
     robot.recovers('monitor started again', robot.start_monitor)
 

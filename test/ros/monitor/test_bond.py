@@ -16,6 +16,7 @@ from bond.msg import Constants, Status  # noqa: E402
 from bond_manager import CHECK, QOS, Manager  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from moody_feed import START, Feed, change_state, moody_arguments, python_path  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -93,7 +94,7 @@ def test_a_killed_node_is_noticed_in_time(graph, moody_bundle, timeout, within):
     time.sleep(1.0)
     assert manager.bond.broken_at is None
     killed = time.monotonic()
-    monitor.kill()
+    kill_between_messages(monitor)
     graph.wait(lambda: manager.bond.broken_at, within + SLACK, 'the broken bond')
     assert manager.bond.broken_at - killed < within
     assert manager.bond.broken_at - killed > timeout - HEARTBEAT - CHECK

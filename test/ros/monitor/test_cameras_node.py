@@ -10,6 +10,7 @@ pytest.importorskip('rclpy')
 
 from fleet import NAMES, SLACK  # noqa: E402
 from moody_feed import set_parameters  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 from rclpy.qos import LivelinessPolicy  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
@@ -109,11 +110,9 @@ def test_a_killed_camera_alerts_and_the_others_go_on(fleet):
     undisturbed = fleet.watch('front', 'left', 'right')
     assert set_parameters(fleet.graph, **{'rear.image_timeout': 0.5}).successful
     count = len(fleet.statuses('rear'))
-    # Half-way between two images, as in test_node.
     fleet.graph.wait(lambda: len(fleet.statuses('rear')) > count, 10, 'one more verdict')
-    time.sleep(0.02)
     died = time.monotonic()
-    fleet.rear.kill()
+    kill_between_messages(fleet.rear)
     fleet.wait_reason('rear', 'stale_image')
     fleet.wait_reason('', 'stale_image')
     for topic in ('/rear/ood_alert', '/ood_alert'):

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from moody_feed import RELIABLE, START, Feed, moody_arguments, python_path  # noqa: E402
+from processes import kill_between_messages  # noqa: E402
 from rclpy.qos import (  # noqa: E402
     DurabilityPolicy,
     LivelinessPolicy,
@@ -63,20 +64,17 @@ def test_the_alert_follows_a_camera_from_start_to_death_and_back(graph):
     info = graph.wait(lambda: graph.heard['/nav_monitor/label_info'], 10, 'label_info')[0]
     assert [c.class_name for c in info.class_map] == list('0123456789')
 
-    # Half-way between two images: a process that is killed while it publishes can hold up what
-    # others receive for a second (docs/architecture.md).
     count = len(graph.statuses)
     graph.wait(lambda: len(graph.statuses) > count, 5, 'one more verdict')
-    time.sleep(0.015)
     died = time.monotonic()
-    camera.kill()
+    kill_between_messages(camera)
     assert graph.wait_alert(True, 5) - died < 1.0
     graph.wait_reason('stale_image', 5)
 
     triangles = graph.start_camera('sample:triangles')
     graph.wait_reason('ood', START)
     graph.wait_alert(True, 5)
-    triangles.kill()
+    kill_between_messages(triangles)
     graph.wait_reason('stale_image', 5)
 
     graph.start_camera('sample:digits')
@@ -182,7 +180,7 @@ def test_dropout_decides_by_parameter(graph):
     graph.start_monitor('-p', 'bundle:=digits', '-p', 'score:=mc_dropout')
     camera = graph.start_camera('sample:digits')
     graph.wait_trusted(START)
-    camera.kill()
+    kill_between_messages(camera)
     graph.wait_reason('stale_image', 10)
     graph.start_camera('sample:triangles')  # among which it knows two of three for strange
     status = graph.wait_reason('ood', START)
