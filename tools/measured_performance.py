@@ -100,7 +100,7 @@ def rates() -> str:
          f'{figure["value"] / peer:.2f}']
         for what, figure in content['figures'].items() if figure['unit'] == 'Hz'
     ]
-    return table(['node', 'maximum rate', 'of the baseline node'], rows)
+    return table(['node', 'maximum rate', "times the baseline node's rate"], rows)
 
 
 def gpu_scores() -> str:
@@ -146,4 +146,6 @@ def _measured(name: str) -> bool:
 
 
 def _time(milliseconds: float) -> str:
+    if milliseconds >= 1000:
+        return f'{round(milliseconds, -1):.0f} ms'
     return f'{1e3 * milliseconds:.3g} us' if milliseconds < 1 else f'{milliseconds:.3g} ms'

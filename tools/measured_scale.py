@@ -107,7 +107,9 @@ def memory() -> str:
         for count, run in found['runs'].items()
     ]
     return (
-        table(['digits fitted to', 'largest resident set before the fit', 'at its end'], rows)
+        table(
+            ['digits fitted to', 'largest resident set until the fit began', 'until it ended'], rows
+        )
         + f'\n\nThe two peaks (last column) differ by {percent(found["growth"], 1)} %.'
     )
 

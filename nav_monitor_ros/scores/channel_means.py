@@ -23,8 +23,8 @@ class ChannelMeansOptions:
     """Options of ``channel_means``."""
 
     layers: tuple[str, ...] = option(
-        (), 'Layers, or values that enter layers (`NAME:input`), whose channel means are compared; '
-        'if empty, `fit` chooses values.'
+        (), 'Layers, or tensors that enter layers (`NAME:input`), whose channel means are '
+        'compared; if empty, `fit` selects the tensors.'
     )
     shrinkage: float = option(
         0.01, 'Weight of the mean variance in the covariance.', above=0, below=1

@@ -26,8 +26,8 @@ class LayerMahalanobisOptions:
     """Options of ``layer_mahalanobis``."""
 
     layers: tuple[str, ...] = option(
-        (), 'Layers, or values that enter layers (`NAME:input`), whose channel means are compared, '
-        'besides the features; if empty, `fit` chooses values.'
+        (), 'Layers, or tensors that enter layers (`NAME:input`), whose channel means are '
+        'compared, besides the features; if empty, `fit` selects the tensors.'
     )
     shrinkage: float = option(
         0.1, 'Weight of the mean variance in the covariance.', above=0, below=1
