@@ -137,8 +137,8 @@ def bdds() -> str:
         for bdd in read('patterns').get('details', {}).get('bdd', [])
     ]
     return table(
-        ['neurons', 'patterns held', 'nodes', 'building it', 'one query', 'adding distance 1',
-         'nodes after that'], rows)
+        ['neurons', 'patterns stored', 'nodes', 'time to build', 'time of one query',
+         'time to add distance 1', 'nodes afterwards'], rows)
 
 
 def _measured(name: str) -> bool:

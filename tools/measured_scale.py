@@ -87,8 +87,8 @@ def billion() -> str:
             for rate in RATES
         ),
         (
-            'updating the scores, cores beside the GPUs',
-            f'{FRAMES * merging_["update_seconds_an_image"] / 3600:,.0f} h',
+            'updating the scores, CPU time',
+            f'{FRAMES * merging_["update_seconds_an_image"] / 3600:,.0f} core hours',
         ),
         ('parts, and merges', f'{parts:,}'),
         ('states sent, in total', _size(parts * merging_['state_bytes'])),
