@@ -59,7 +59,7 @@ class World:
         resized = classifier.preprocess.resized
         pixels = np.stack([resized(held_out.image(i)) for i in range(len(held_out))])
         assert held_out.own_labels is not None
-        for kind in proxies.MAKERS:
+        for kind in proxies.CORRUPTIONS:
             made = proxies.make(
                 kind, pixels, held_out.own_labels, COUNT, np.random.default_rng(seed)
             )
@@ -135,7 +135,7 @@ def learned(world: World, members: Sequence[str], kind: str, held_out: str) -> n
     """Return a sum weighted by logistic regression on all kinds of proxies except one."""
     normal = np.stack([world.marginals[m] for m in members if m in world.marginals], axis=1)
     strange = np.concatenate([
-        columns(world, members, other) for other in proxies.MAKERS if other != held_out
+        columns(world, members, other) for other in proxies.CORRUPTIONS if other != held_out
     ])
     truth = np.r_[np.zeros(len(normal)), np.ones(len(strange))]
     model = LogisticRegression(class_weight='balanced', max_iter=1000)
@@ -149,7 +149,7 @@ def judge(worlds: Sequence[World], members: Sequence[str], combine: Combine) -> 
     for world in worlds:
         if not set(members) & set(world.marginals):
             continue
-        for kind in proxies.MAKERS:
+        for kind in proxies.CORRUPTIONS:
             normal = combine(world, members, 'normal', kind)
             strange = combine(world, members, kind, kind)
             truth = np.r_[np.zeros(len(normal)), np.ones(len(strange))]
@@ -166,7 +166,7 @@ def spread(worlds: Sequence[World], score: str) -> list[float]:
             np.r_[world.neg_log_p_values['normal'][score], world.neg_log_p_values[kind][score]],
         )
         for world in worlds
-        for kind in proxies.MAKERS
+        for kind in proxies.CORRUPTIONS
     ]
     return [float(min(aurocs)), float(max(aurocs))]
 

@@ -64,7 +64,7 @@ def write_activations(network: ZooNetwork, data: Path, output: Path) -> None:
         **{f'{kind}_{name}': s for name, (kind, s) in sources_of(network, data).items()},
     }
     if half_of(network.name) == 'A':
-        for kind in (*proxies.MAKERS, *proxies.DOMAIN_MAKERS):
+        for kind in (*proxies.CORRUPTIONS, *proxies.DOMAINS):
             if not (folder / f'proxy_{kind}.npz').exists():
                 sources[f'proxy_{kind}'] = _proxies(kind, classifier, images.calibration)
     for name, source in sources.items():

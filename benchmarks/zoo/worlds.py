@@ -138,7 +138,7 @@ def worlds_of(folder: Path, seed: int = 0) -> Iterator[World]:
 
 
 def _kind(stem: str) -> str:
-    return 'domain' if stem.removeprefix('proxy_') in proxies.DOMAIN_MAKERS else 'corruption'
+    return 'domain' if stem.removeprefix('proxy_') in proxies.DOMAINS else 'corruption'
 
 
 class _View:

@@ -23,6 +23,8 @@ def describe_calibration(calibration: Calibration) -> dict[str, Any]:
         'false_alarm_rate': calibration.alpha,
         'confidence': calibration.confidence,
         'fuse': list(calibration.fusion_members),
+        **({'fusion_weights': dict(calibration.fusion_weights)}
+           if calibration.fusion_weights else {}),
         **({} if calibration.class_images is None else {'class_images': calibration.class_images}),
         'scores': _describe_cells(next(iter(calibration.scores.values()))),
         'fused': {
@@ -65,6 +67,10 @@ def read_calibration(
     # The fused score was calibrated with exactly these members.
     if {key for key in tensors if key.endswith('/marginal')} != {f'{n}/marginal' for n in fuse}:
         raise ValueError('fuse names other scores than the fused one was calibrated with')
+    weights = {name: float(w) for name, w in described.get('fusion_weights', {}).items()}
+    # A weight of 0 or NaN would silently disable a member, or the monitor.
+    if weights and set(weights) != set(fuse) or not all(0 < w < 1e6 for w in weights.values()):
+        raise ValueError('fusion_weights are not one positive number for each member of fuse')
     fusion_p_values = {name: ConformalPValues(tensors[f'{name}/marginal']) for name in fuse}
     listed = described['p_thresholds']
     if FUSED not in listed or not set(listed) <= {*scores, FUSED}:
@@ -99,6 +105,7 @@ def read_calibration(
         thresholds=thresholds,
         effective_size=int(described['fused']['independent_images']),
         class_images=None if class_images is None else int(class_images),
+        fusion_weights=weights,
     )
 
 

@@ -38,6 +38,7 @@ from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.registry import make_score
 
 SCHEMA = 3
+WEIGHTED = 4  # schema of a bundle whose fused score has weights, which older versions ignore
 HEADS = ('linear', 'relu_linear')  # what lies between the monitored layer and the logits
 
 
@@ -46,7 +47,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     calibration = bundle.calibration
     first = next(iter(bundle.scores.values()))
     return {
-        'schema': SCHEMA,
+        'schema': WEIGHTED if calibration.fusion_weights else SCHEMA,
         'name': bundle.name,
         'network': {
             'spec': bundle.network.spec,
@@ -120,10 +121,10 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise NavMonitorError(f'{error}; copy or fit it again') from None
     if not isinstance(described, dict):
         raise NavMonitorError(f'{path} is malformed: not a mapping; fit it again')
-    if described.get('schema') != SCHEMA:
+    if described.get('schema') not in (SCHEMA, WEIGHTED):
         raise NavMonitorError(
             f'{path} has schema {_brief(repr(described.get("schema")))}, but this version reads '
-            f'{SCHEMA}; fit the monitor again or install the version that wrote it'
+            f'{SCHEMA} and {WEIGHTED}; fit the monitor again or install the version that wrote it'
         )
     return described
 

@@ -109,6 +109,9 @@ def _print_scores(bundle: Bundle, console: Console) -> None:
 
 def _part_in_fusion(bundle: Bundle, name: str) -> str:
     member = 'member' if name in bundle.calibration.fusion_members else ''
+    weight = bundle.calibration.fusion_weights.get(name)
+    if weight is not None:
+        member = f'member, weight {weight:.2f}'
     return ', '.join(filter(None, (member, 'degenerate' if name in bundle.degenerate else '')))
 
 

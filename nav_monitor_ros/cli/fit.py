@@ -21,7 +21,7 @@ from nav_monitor_ros.cli.options.network import (
 )
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
-from nav_monitor_ros.cli.options.scores import scores_to_fit, scores_to_fuse
+from nav_monitor_ros.cli.options.scores import add_fusion, scores_to_fit, scores_to_fuse
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
@@ -59,6 +59,7 @@ def add_fit(commands: Any) -> None:
     monitor.add_argument('--fuse', metavar='A,B,...',
                          help='members of the fused score '
                          '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
+    add_fusion(monitor)
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
     monitor.add_argument('--list-options', action=_ListOptions, nargs=0,
@@ -199,6 +200,7 @@ def _fit_options(options: argparse.Namespace) -> Any:
         name=options.name or options.output.name,
         scores=scores_to_fit(options.scores, options.option),
         fuse=scores_to_fuse(options.fuse),
+        fusion=options.fusion,
         false_alarm_rate=options.false_alarm_rate,
         confidence=options.confidence,
         class_images=options.class_images,

@@ -12,6 +12,7 @@ from nav_monitor_ros.cli.options.bundle import add_force
 from nav_monitor_ros.cli.options.device_and_threads import add_running
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_watch, watch_of
+from nav_monitor_ros.cli.options.scores import add_fusion
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -43,6 +44,7 @@ def add_train(commands: Any) -> None:
                        help='add a background class, generated from the training images only')
     train.add_argument('--epochs', type=int, default=0, metavar='N',
                        help='training epochs (default: depends on the task)')
+    add_fusion(train)
     add_watch(train)
     add_running(train)
     train.add_argument('--output', required=True, type=Path, metavar='DIR', help='the bundle')
@@ -103,7 +105,7 @@ def _train(options: argparse.Namespace) -> None:
             classifier, spec, trained.fit_data, trained.calibration_data,
             FitOptions(
                 name=options.task, class_names=task.class_names, seed=options.seed,
-                false_alarm_rate=task.false_alarm_rate,
+                false_alarm_rate=task.false_alarm_rate, fusion=options.fusion,
             ),
             workers=options.workers or None, progress=progress, provenance=provenance,
         )

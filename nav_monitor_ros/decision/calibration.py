@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class CalibrationOptions:
     class_images: int | None = None
     # smallest number of images for which a class is calibrated separately; None: enough to use
     # half of its budget
+    fusion_weights: Mapping[str, float] = field(default_factory=dict)
+    # weight of each member in the fused score, above 0; empty for equal weights
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Calibration:
     # out-of-distribution; lacks single scores for which there are too few independent images
     effective_size: int  # effective sample size of the fused score's calibration images
     class_images: int | None = None  # as in CalibrationOptions
+    fusion_weights: Mapping[str, float] = field(default_factory=dict)  # likewise
 
     def p_values_of(self, name: str) -> ClassConditionalPValues:
         """Return the calibration of ``fused`` or of a single score."""
@@ -106,15 +109,16 @@ class Calibration:
 
     def fused_scores(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the fused score of many images, float64 (N,), from the scores of its members."""
-        return fuse(self.fusion_p_values, scores, self.fusion_members)
+        return fuse(self.fusion_p_values, scores, self.fusion_members, self.fusion_weights)
 
     def fusion_terms_of_frame(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """Return each member's -log p for one image, fast enough for every frame.
+        """Return each member's weighted -log p for one image, fast enough for every frame.
 
         Their sum is the image's fused score.
         """
+        weights = self.fusion_weights
         return {
-            name: self.fusion_p_values[name].neg_log_p_value(scores[name])
+            name: weights.get(name, 1.0) * self.fusion_p_values[name].neg_log_p_value(scores[name])
             for name in self.fusion_members
         }
 
@@ -170,7 +174,9 @@ def calibrate(
     names = options.fusion_members
     _require_members(names, calibration_set)
     every, fusion_p_values = _fusion(fusion_set, calibration_set, names)
-    statistic = fuse(fusion_p_values, calibration_set.scores, names)
+    statistic = fuse(
+        fusion_p_values, calibration_set.scores, names, options.fusion_weights
+    )
     effective = len(statistic)
     if calibration_set.groups is not None:
         effective = effective_sample_size(statistic, calibration_set.groups)
@@ -203,7 +209,7 @@ def calibrate(
     thresholds[FUSED] = fused.thresholds(alpha, confidence, sizes)
     return Calibration(
         alpha, confidence, tuple(names), scores, fusion_p_values, fused, thresholds, effective,
-        options.class_images,
+        options.class_images, dict(options.fusion_weights),
     )
 
 

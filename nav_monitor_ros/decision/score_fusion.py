@@ -1,4 +1,4 @@
-"""The fused score: the sum of its members' ``-log p``."""
+"""The fused score: the weighted sum of its members' ``-log p``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ def fuse(
     calibrated: Mapping[str, ConformalPValues],
     scores: Mapping[str, np.ndarray],
     members: Sequence[str],
+    weights: Mapping[str, float] | None = None,
 ) -> np.ndarray:
-    """Return ``-sum log p`` over the members (Fisher's statistic), float64 (N,).
+    """Return ``-sum w log p`` over the members, float64 (N,).
+
+    With equal weights this is Fisher's statistic, otherwise Good's (J. R. Stat. Soc. B, 1955). The
+    p-value of the fused score is its rank among calibration images, whatever the weights.
 
     The members are ranked among all calibration images, whatever their class: within classes there
     are too few for the tails (docs/judging.md).
@@ -27,8 +31,13 @@ def fuse(
         calibrated: Calibration of each score; ``neg_log_p_values`` of each is summed.
         scores: float64 (N,) of each score.
         members: Names of the scores to fuse.
+        weights: Weight of each member; 1 for those that are not named.
     """
-    return np.sum([calibrated[name].neg_log_p_values(scores[name]) for name in members], axis=0)
+    weights = weights or {}
+    return np.sum([
+        weights.get(name, 1.0) * calibrated[name].neg_log_p_values(scores[name])
+        for name in members
+    ], axis=0)
 
 
 def require_single_frames(scores: Mapping[str, Score], fusion_members: Sequence[str]) -> None:

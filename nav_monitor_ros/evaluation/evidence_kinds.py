@@ -20,8 +20,10 @@ def strongest_members(judge: Judge, images: JudgedImages) -> np.ndarray:
         int64 (N,): indices into ``judge.members``.
     """
     p_values = np.array([images.p_values[name] for name in judge.members])
+    calibration = judge.calibration
     terms = np.array([
-        judge.calibration.fusion_p_values[name].neg_log_p_values(images.scores[name])
+        calibration.fusion_weights.get(name, 1.0)
+        * calibration.fusion_p_values[name].neg_log_p_values(images.scores[name])
         if judge.fuses else np.zeros(len(images)) for name in judge.members
     ])
     return np.where(p_values == p_values.min(axis=0), terms, -np.inf).argmax(axis=0)

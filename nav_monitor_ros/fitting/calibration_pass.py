@@ -23,7 +23,8 @@ from nav_monitor_ros.fitting.calibration_split import (
     check_calibration_size,
     split_calibration,
 )
-from nav_monitor_ros.fitting.fit_options import FitOptions
+from nav_monitor_ros.fitting.fit_options import WEIGHTED, FitOptions
+from nav_monitor_ros.fitting.fusion_weights import learn_fusion_weights
 from nav_monitor_ros.fitting.provenance import describe_images
 from nav_monitor_ros.fitting.score_selection import fusion_members
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -124,11 +125,19 @@ def calibrate_on_images(
         split, options.false_alarm_rate, options.confidence,
     )
     fusion_set, calibration_set = split.sets(scored, images.groups)
+    weights: Mapping[str, float] = {}
+    if options.fusion == WEIGHTED and split.fusion is not None and fusion_set is not None:
+        weights = learn_fusion_weights(
+            classifier, {name: scores[name] for name in members}, images.subset(split.fusion),
+            fusion_set.scores, seed=options.seed, progress=progress,
+        )
+        members = tuple(weights)
     calibration = calibrate(
         fusion_set, calibration_set, classes=classifier.classes,
         options=CalibrationOptions(
             fusion_members=members, alpha=options.false_alarm_rate,
             confidence=options.confidence, class_images=options.class_images,
+            fusion_weights=weights,
         ),
     )
     fuses = np.zeros(len(images), bool)

@@ -93,6 +93,7 @@ def judge_engine(
                 options=CalibrationOptions(
                     fusion_members=calibration.fusion_members, alpha=calibration.alpha,
                     confidence=calibration.confidence, class_images=calibration.class_images,
+                    fusion_weights=calibration.fusion_weights,
                 ),
             )
         except NavMonitorError as error:

@@ -11,6 +11,9 @@ from nav_monitor_ros.errors import NavMonitorError
 # Chosen by benchmarks/choose_fusion.py from in-distribution images only; see docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
+EQUAL, WEIGHTED = 'equal', 'weighted'  # weights of the members in the fused score
+FUSIONS = (EQUAL, WEIGHTED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
@@ -20,6 +23,7 @@ class FitOptions:
     scores: Mapping[str, Mapping[str, Any]] | None = None
     # score name -> options; None for all scores that apply to the network
     fuse: tuple[str, ...] | None = None  # None for those of FUSED_MEMBERS that are fitted
+    fusion: str = EQUAL  # EQUAL, or WEIGHTED: weights learned from proxy images
     false_alarm_rate: float = 0.01  # share of individual in-distribution frames, in (0, 1)
     confidence: float = 0.95  # confidence with which the rate holds, in (0, 1)
     class_images: int | None = None
@@ -29,6 +33,8 @@ class FitOptions:
     skip_invalid: bool = False  # leave out images that give NaN or infinity instead of raising
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the values."""
+        if self.fusion not in FUSIONS:
+            raise NavMonitorError(f"--fusion '{self.fusion}' is not {' or '.join(FUSIONS)}")
         if self.class_images is not None and self.class_images < 1:
             raise NavMonitorError(f'--class-images {self.class_images}: must be at least 1')

@@ -46,6 +46,15 @@ def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, A
     return scores if names or options else None
 
 
+def add_fusion(group: Any) -> None:
+    """Add the option for the weights of the members of the fused score."""
+    group.add_argument(
+        '--fusion', choices=('equal', 'weighted'), default='equal',
+        help='weights of the members: equal, or learned from images made of calibration images to '
+        'resemble no class (default: equal)',
+    )
+
+
 def scores_to_fuse(text: str | None) -> tuple[str, ...] | None:
     """Return the members of the fused score that ``--fuse`` names; None for the default.
 
