@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from nav_monitor_ros.evaluation.metrics import separate
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import fit_peers
 from nav_monitor_ros.evaluation.scored_images import JudgedImages, judge_images
 from nav_monitor_ros.fitting.fit import fit
-from nav_monitor_ros.fitting.fit_options import FitOptions
+from nav_monitor_ros.fitting.fit_options import WEIGHTED, FitOptions
 from nav_monitor_ros.fitting.provenance import versions
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from zoo.image_data import NetworkImages, images_of
@@ -26,6 +27,7 @@ from zoo.ood_sources import sources_of
 from zoo.registry import ROOT, WEIGHTS, ZooNetwork, half_of
 from zoo.training import specification, trained
 
+WEIGHTED_FUSED = 'fused, weighted'  # with the weights of `fit --fusion weighted`
 FITTED = 10000  # largest number of training images that the monitor and the peers are fitted to
 # Code on which the results depend.
 JUDGING = ('bundle', 'data', 'decision', 'evaluation', 'fitting', 'perception', 'scores')
@@ -69,13 +71,17 @@ def _evaluate(network: ZooNetwork, data: Path, scores_file: Path) -> dict[str, A
     images = images_of(network, data)
     classifier = Classifier(trained(network, data), network.preprocess)
     training = _fitted_part(images.training)
-    bundle = fit(
-        classifier, specification(network), training, images.calibration,
-        FitOptions(
-            name=network.name, class_names=images.class_names,
-            false_alarm_rate=network.false_alarm_rate,
-        ),
+    options = FitOptions(
+        name=network.name, class_names=images.class_names,
+        false_alarm_rate=network.false_alarm_rate,
     )
+    bundle = fit(classifier, specification(network), training, images.calibration, options)
+    members = bundle.calibration.fusion_members
+    weighted = fit(
+        Classifier(trained(network, data), network.preprocess), specification(network), training,
+        images.calibration,
+        replace(options, scores={name: {} for name in members}, fuse=members, fusion=WEIGHTED),
+    ).calibration
     judge = bundle.judge(also=['all'])
     batch = run(classifier, training)
     labels = training.own_labels if images.labelled else batch.predicted
@@ -85,6 +91,12 @@ def _evaluate(network: ZooNetwork, data: Path, scores_file: Path) -> dict[str, A
     judged = {
         name: judge_images(classifier, judge, source, peers=peers)
         for name, source in {'test': images.test, **{n: s for n, (_, s) in sources.items()}}.items()
+    }
+    judged = {
+        name: replace(
+            part, scores={**part.scores, WEIGHTED_FUSED: weighted.fused_scores(part.scores)}
+        )
+        for name, part in judged.items()
     }
     normal = judged.pop('test')
     _write_scores(scores_file, {'test': normal, **judged})
@@ -113,7 +125,8 @@ def _evaluate(network: ZooNetwork, data: Path, scores_file: Path) -> dict[str, A
         },
         'accuracy': _accuracy(images, normal),
         'features': classifier.width,
-        'fused': list(bundle.calibration.fusion_members),
+        'fused': list(members),
+        'weights': {name: round(w, 4) for name, w in weighted.fusion_weights.items()},
         'left_out': bundle.provenance['left_out'],
         'false_alarm_rate': network.false_alarm_rate,
         'false_alarms': round(float(np.mean(

@@ -10,6 +10,7 @@ import numpy as np
 
 from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.evaluation.pytorch_ood_detectors import PREFIX
+from zoo.evaluation import WEIGHTED_FUSED
 
 BEHIND = 0.01  # AUROC below the best peer, from which a pair is listed
 FAILED, EASY = 0.80, 0.95  # AUROC of the default and of a peer
@@ -42,7 +43,7 @@ class Pair:
         """Return the names of our scores but the fused one."""
         return [
             name for name in self.scores
-            if not name.startswith(PREFIX) and name != FUSED and name not in WINDOWED
+            if not name.startswith(PREFIX) and name not in (FUSED, WEIGHTED_FUSED, *WINDOWED)
         ]
 
 
@@ -80,10 +81,12 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
     print(f'\n{title}: {len(pairs)} pairs, {networks} networks')
     print(f'{"":48} AUROC  OOD missed  ID flagged  of pairs')
     common = [name for name in {n: 0 for p in pairs for n in p.scores} if name not in WINDOWED]
-    singles = _best_on_average(pairs, [n for n in common if n != FUSED and PREFIX not in n])
+    singles = _best_on_average(
+        pairs, [n for n in common if n not in (FUSED, WEIGHTED_FUSED) and PREFIX not in n])
     peers = _best_on_average(pairs, [n for n in common if PREFIX in n])
     rows: dict[str, Callable[[Pair], str | None]] = {
         f'{FUSED} (default)': lambda pair: FUSED,
+        WEIGHTED_FUSED: lambda pair: WEIGHTED_FUSED,
         f'best single peer: {peers}': lambda pair: peers,
         f'best single score: {singles}': lambda pair: singles,
         'best peer of each pair, with hindsight': lambda pair: pair.best(pair.peers),
@@ -96,7 +99,7 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
     print('  single scores and peers by AUROC, where present:')
     means = {
         name: np.mean([p.scores[name]['auroc'] for p in pairs if name in p.scores])
-        for name in common if name != FUSED
+        for name in common if name not in (FUSED, WEIGHTED_FUSED)
     }
     for name in sorted(means, key=lambda n: -means[n])[:12]:
         _print_row(f'  {name}', pairs, lambda pair, name=name: name)
