@@ -39,6 +39,8 @@ from ros_harness import Graph, values  # noqa: E402
 from std_msgs.msg import Float32  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
 
+from nav_monitor_ros.ros.process.process import FAILED  # noqa: E402
+
 RECOVERY = 60.0  # longest time until the wheels turn again, seconds
 HEALTHY = (3.0, 12.0)  # seconds between faults
 LASTING = (1.0, 5.0)  # duration of a fault after its detection, seconds
@@ -78,6 +80,7 @@ class Soak:
         self._camera: Any = None
         self._monitor: Any = None
         self.crashes: list[str] = []
+        self.restarts = 0  # of a monitor that asked for it
         self.false_alarms: list[tuple[float, str]] = []
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.samples: list[dict[str, float]] = []
@@ -254,6 +257,9 @@ class Soak:
         return bool(heard) and times[-1] >= start and heard[-1].linear.x == 0
 
     def _sample(self) -> None:
+        if self._monitor.poll() == FAILED:  # it asks for a restart, as launch's respawn does
+            self.restarts += 1
+            self._start_monitor()
         now = time.monotonic() - self.started
         if self.samples and now - self.samples[-1]['time'] < SAMPLE:
             return
@@ -325,6 +331,7 @@ class Soak:
             'missed_alerts': sum(tally.missed for tally in self.tallies.values()),
             'false_alarms': [{'at_s': at, 'reason': reason} for at, reason in self.false_alarms],
             'crashes': self.crashes,
+            'restarts': self.restarts,
             'memory': memory,
             'latency_ms_median': latencies[len(latencies) // 2],
             'latency_ms_p99_median': p99[len(p99) // 2],

@@ -18,6 +18,7 @@ from nav_monitor_ros.ros.message_age import received_age
 from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
+from nav_monitor_ros.ros.suspension import Input
 from nav_monitor_ros.ros.topic_endpoints import publishers_of
 
 try:
@@ -118,6 +119,11 @@ class ImageSubscription:
     def close(self) -> None:
         """End the subscription."""
         self._node.destroy_subscription(self._subscription)
+
+    @property
+    def input(self) -> Input:
+        """Return what is known of the images, for ``LostInput``."""
+        return Input(self.publishers.count, self.received, self.last_arrival)
 
     def connection_fault(self) -> str:
         """Return why no publisher can be received, with a remedy; '' if one can."""

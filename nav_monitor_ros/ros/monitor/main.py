@@ -44,9 +44,16 @@ def main(args: list[str] | None = None) -> int:
 
 def _watch(node: MonitorNode, stop: StopRequest) -> int:
     log_to_ros(node.log)
+    statuses: list[int] = []
+
+    def end_for_restart(reason: str) -> None:
+        node.log.error(f'{reason}; ending with status {FAILED}, so that the node can be restarted')
+        statuses.append(FAILED)
+        stop.request()
+
+    node.on_lost_input = end_for_restart
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    statuses: list[int] = []
     serving = threading.Thread(
         target=_execute, args=(node, executor, stop, statuses), name='nav_monitor executor',
         daemon=True,

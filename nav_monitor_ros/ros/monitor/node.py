@@ -34,6 +34,7 @@ from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.qos import latched
 from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 from nav_monitor_ros.ros.service_introspection import introspect
+from nav_monitor_ros.ros.suspension import LostInput
 from nav_monitor_ros.runtime.camera_overrides import checked_for, known_names
 from nav_monitor_ros.runtime.monitor_parameters import BY_NAME
 from nav_monitor_ros.runtime.unknown_parameters import describe_unknown
@@ -110,10 +111,13 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             self._bond = create_bond(self, period, steady, self.log)
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = RelatedParametersService(self)
+        period = 1.0 / self._values['alert_rate']
+        self._lost_input, self._told_lost = LostInput(period), False
+        # Called with the reason if only a new process can receive images again; by default, the
+        # reason is logged.
+        self.on_lost_input: Callable[[str], None] = self.log.error
         self._stopped = False
-        self._heartbeat = Heartbeat(
-            self._beat, 1.0 / self._values['alert_rate'], self.context.ok, self.log
-        )
+        self._heartbeat = Heartbeat(self._beat, period, self.context.ok, self.log)
 
     @property
     def autostart(self) -> bool:
@@ -170,6 +174,7 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
 
     def _beat(self) -> None:
         """Repeat the alert; called by the thread of the heartbeat."""
+        self._lost_input.process_runs(time.monotonic())
         worker = self._worker
         if worker is not None and worker.revive():
             detail = 'the thread that judges images died and was restarted'
@@ -289,6 +294,11 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
     def _follow_publishers(self) -> None:
         for camera in self._cameras:
             camera.follow()
+        subscriptions = [c.subscription for c in self._cameras if c.subscription is not None]
+        lost = self._lost_input.check([s.input for s in subscriptions], time.monotonic())
+        if lost and not self._told_lost:
+            self._told_lost = True
+            self.on_lost_input(lost)
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
         for camera in self._cameras:

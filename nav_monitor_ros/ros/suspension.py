@@ -1,0 +1,72 @@
+"""Input that does not come back after this process was suspended.
+
+Fast DDS gives up the shared-memory port of a process that does not run for a second: SIGSTOP, a
+debugger, swapping, a starved machine. The port is made anew when the process continues, but rarely
+the senders and the process end up with different ones; then nothing that is sent through shared
+memory reaches the process any more, although the publishers are still matched. Nothing in ROS
+mends that except a new participant, which means a new process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SUSPENDED = 1.0  # shortest time that counts as a suspension, seconds: when Fast DDS gives up a port
+PATIENCE = 10.0  # time after a suspension in which the input must come back, seconds
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is known of one subscription."""
+
+    publishers: int  # matched
+    received: int  # messages so far
+    last_arrival: float  # of a message, s of the steady clock
+
+
+class LostInput:
+    """Tells whether the input was lost by a suspension. Times are those of the steady clock."""
+
+    def __init__(self, period: float) -> None:
+        """Start without a suspension.
+
+        Args:
+            period: Time between two calls of ``process_runs``, seconds.
+        """
+        self._period = period
+        self._ran_at: float | None = None
+        self._suspended = 0.0  # s, duration of the last suspension
+        self._continued = math.inf  # its end
+        self._has_received = False  # before it
+
+    def process_runs(self, now: float) -> None:
+        """Record that the process runs; to be called once per period."""
+        before, self._ran_at = self._ran_at, now
+        if before is not None and now - before > SUSPENDED + self._period:
+            self._suspended, self._continued = now - before, now
+
+    def check(self, inputs: Iterable[Input], now: float) -> str:
+        """Return why the input is lost, '' if it is not.
+
+        It is lost if messages were received before a suspension, and since then none of any input,
+        for ``PATIENCE``, although one of them has a publisher.
+        """
+        inputs = list(inputs)
+        arrived = [one for one in inputs if one.received]
+        if self._continued == math.inf:
+            self._has_received |= bool(arrived)
+            return ''
+        if any(one.last_arrival > self._continued for one in arrived):
+            self._continued = math.inf  # it has come back
+            return ''
+        waited = now - self._continued
+        published = any(one.publishers for one in inputs)
+        if not (self._has_received and published) or waited < PATIENCE:
+            return ''
+        return (
+            f'no image arrives since this process was suspended for {self._suspended:.1f} s, '
+            f'{waited:.0f} s ago, although there is a publisher: the middleware has lost its '
+            'connection to it'
+        )

@@ -1,0 +1,102 @@
+"""Input that does not come back after a suspension."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from moody_feed import START, Feed, moody_arguments, python_path
+
+from nav_monitor_ros.ros.suspension import PATIENCE, SUSPENDED, Input, LostInput
+
+pytestmark = pytest.mark.ros
+
+PERIOD = 0.1
+CAMERA = Input(publishers=1, received=30, last_arrival=1.0)
+
+
+def suspended(seconds=2.0, before=(CAMERA,), period=PERIOD):
+    """Return a watch whose process was suspended from 1 s on, and when it continued."""
+    watch = LostInput(period)
+    for beat in range(11):
+        watch.process_runs(beat * 0.1)
+    assert watch.check(before, 1.0) == ''
+    watch.process_runs(1.0 + seconds)
+    return watch, 1.0 + seconds
+
+
+def test_input_that_stays_away_after_a_suspension_is_lost():
+    watch, now = suspended()
+    assert watch.check([CAMERA], now + PATIENCE - 0.1) == ''
+    text = watch.check([CAMERA], now + PATIENCE)
+    assert 'suspended for 2.0 s' in text and '10 s ago' in text
+    # A new configuration starts with nothing received.
+    assert watch.check([Input(1, 0, now + 5.0)], now + PATIENCE)
+
+
+def test_input_that_comes_back_is_not_lost_and_may_end_later():
+    watch, now = suspended()
+    assert watch.check([Input(1, 31, now + 0.2)], now + 0.5) == ''
+    assert watch.check([Input(1, 31, now + 0.2)], now + 100.0) == ''
+
+
+def test_one_of_several_inputs_is_enough():
+    watch, now = suspended()
+    assert watch.check([CAMERA, Input(1, 5, now + 1.0)], now + PATIENCE) == ''
+
+
+@pytest.mark.parametrize('camera', [Input(0, 30, 1.0), Input(0, 0, 0.0)])
+def test_without_a_publisher_nothing_is_lost(camera):
+    watch, now = suspended()
+    assert watch.check([camera], now + 100.0) == ''
+
+
+def test_input_that_never_came_is_not_lost():
+    never = Input(publishers=1, received=0, last_arrival=0.0)
+    watch, now = suspended(before=(never,))
+    assert watch.check([never], now + 100.0) == ''
+
+
+@pytest.mark.parametrize(('seconds', 'period'), [
+    (SUSPENDED, PERIOD), (1.9, 1.0), (0.2, PERIOD),
+])
+def test_a_short_or_a_usual_pause_is_no_suspension(seconds, period):
+    watch, now = suspended(seconds, period=period)
+    assert watch.check([CAMERA], now + 100.0) == ''
+
+
+def suspend(process):
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(SUSPENDED + 1.0)
+    process.send_signal(signal.SIGCONT)
+
+
+def test_a_monitor_whose_images_stay_away_after_a_suspension_says_true_and_ends_for_a_restart(
+    graph, moody_bundle
+):
+    monitor = graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
+    feed = Feed(graph)
+    graph.wait_alert(False, START)
+    feed.play(None)  # the publisher stays
+    suspend(monitor)
+    graph.wait(lambda: monitor.poll() is not None, PATIENCE + 20, 'the end')
+    assert monitor.poll() == 70
+    assert graph.alerts[-1] is True
+    log = monitor.log.read_text()
+    assert 'no image arrives since this process was suspended' in log
+    assert 'ending with status 70' in log and 'Traceback' not in log
+
+
+def test_a_monitor_whose_images_come_back_goes_on(graph, moody_bundle):
+    monitor = graph.start_monitor(*moody_arguments(moody_bundle), env=python_path())
+    feed = Feed(graph)
+    graph.wait_alert(False, START)
+    suspend(monitor)
+    graph.wait_alert(True, 20)
+    graph.wait_alert(False, 20)
+    feed.play(None)  # later, for another reason
+    time.sleep(PATIENCE + 3.0)
+    assert monitor.poll() is None
+    feed.play(feed.normal)
+    graph.wait_alert(False, 20)
