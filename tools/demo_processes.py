@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,12 +32,19 @@ class Processes:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._unfinished: dict[str, interrupt.UndoOnInterrupt] = {}
 
-    def start(self, name: str, parameters: Mapping[str, str]) -> None:
-        """Start an executable; its output is appended to its log."""
+    def start(self, name: str, parameters: Mapping[str, str], module: str = '') -> None:
+        """Start a node; its output is appended to its log.
+
+        Args:
+            name: Name of the executable, or of the node if it is a module.
+            parameters: Parameters of the node.
+            module: Module that is run instead of an executable.
+        """
         arguments = [text for p in parameters.items() for text in ('-p', f'{p[0]}:={p[1]}')]
+        program = [sys.executable, '-m', module] if module else [str(self._folder / name)]
         with self._log(name).open('ab') as log:
             process = subprocess.Popen(
-                [str(self._folder / name), '--ros-args', *arguments],
+                [*program, '--ros-args', *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -26,6 +26,24 @@ def faults() -> str:
     )
 
 
+def interrupts() -> str:
+    """Return what interrupts of each command led to."""
+    measured = read('interrupts')
+    return table(
+        ['command', 'interrupts', 'ended at a check', 'ended at once', 'had finished',
+         'median time to the end', 'longest', 'faults'],
+        [
+            (
+                f'`{name}`', str(row['interrupts']),
+                *(str(row['ended'].get(how, 0)) for how in ('at a check', 'at once', 'done')),
+                _seconds(row['seconds_median']), _seconds(row['seconds_longest']),
+                str(len(row['faults'])),
+            )
+            for name, row in measured['commands'].items()
+        ],
+    )
+
+
 def streams() -> str:
     """Return false alarms and delays of each way to combine frames, on digits."""
     measured = read('streams')
@@ -115,7 +133,9 @@ def soak() -> str:
         f'({measured.get("dropped_unjudged", 0)} dropped unjudged, '
         f'{measured.get("lost_in_transport", 0)} lost in transport), {count} faults: '
         f'**{measured["missed_alerts"]} missed alerts, {len(measured["crashes"])} crashes, '
-        f'{len(measured["false_alarms"])} false alarms**. In the {len(lives)} monitor processes '
+        f'{len(measured["false_alarms"])} false alarms**; '
+        f'{measured.get("restarts", 0)} times, the monitor ended for a restart because its images '
+        f'did not come back after a suspension. In the {len(lives)} monitor processes '
         f'that ran for two minutes or longer, memory grew by at most {growth:.1f} MB between the '
         f'first minute and the end; the first of them ended at '
         f'{lives[0]["mb_at_the_end"]:.0f} MB. Latency from image to alert: median '

@@ -56,6 +56,7 @@ def sections() -> dict[str, dict[str, str]]:
             **{f'evaluation {name}': measured.evaluation(name) for name in measured.NETWORKS},
             **{f'alarms {name}': measured.alarms(name) for name in measured.NETWORKS},
         },
+        'docs/architecture.md': {'interrupts': measured_safety.interrupts()},
         'docs/backends.md': {
             'backend machine': measured_backends.backend_machine(),
             'backend scores': measured_backends.backend_scores(),

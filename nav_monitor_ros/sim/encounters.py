@@ -25,7 +25,7 @@ FIRST_SEEN = (2.0, 6.0)  # m: gap between footprint and object at which it must 
 QUIET = 2.0  # s before, during which the alert must be False
 TWIN = 2.0  # s around a stop, in which the run without the object must not stop
 STANDSTILL = 0.01  # m/s
-_APPROACH = 9.0  # m of path before the object
+APPROACH = 9.0  # m of path before the object
 _LONGEST = 40.0  # s of an encounter; the approach takes 18 s
 _TRIES = 200
 
@@ -86,12 +86,16 @@ class EncounterResult:
         }
 
 
-def draw_encounter(kind: str, seed: int) -> Encounter:
+def draw_encounter(
+    kind: str, seed: int, *, pieces: int = 2, approach: float = APPROACH
+) -> Encounter:
     """Put an object of a kind on the path of a world.
 
     Args:
         kind: Key of ``UNKNOWN``.
-        seed: Equal seeds give equal encounters.
+        seed: Equal arguments give equal encounters.
+        pieces: Of the world's corridor; see ``draw_world``.
+        approach: Path between the robot's start and the object, m; less where the path begins.
 
     Raises:
         NavMonitorError: There is no such kind, or MuJoCo is not installed.
@@ -100,16 +104,16 @@ def draw_encounter(kind: str, seed: int) -> Encounter:
         raise NavMonitorError(f"there is no kind '{kind}'; there are {', '.join(UNKNOWN)}")
     rng = np.random.default_rng([seed, 6, tuple(UNKNOWN).index(kind)])
     for _ in range(_TRIES):
-        world = draw_world(int(rng.integers(2**31)), pieces=2)
+        world = draw_world(int(rng.integers(2**31)), pieces=pieces)
         thing = UNKNOWN[kind](rng)
         places = np.flatnonzero(world.straight)
-        places = places[places >= 6.0 / PATH_STEP]
+        places = places[places >= max(6.0, 0.7 * approach) / PATH_STEP]
         if not len(places):
             continue
         place = int(rng.choice(places))
         placed = _placed(rng, world, thing, place)
         if placed is not None:
-            start = max(0, place - round(_APPROACH / PATH_STEP))
+            start = max(0, place - round(approach / PATH_STEP))
             return Encounter(kind, seed, compile_world(world.with_unknown(placed)), start)
     raise NavMonitorError(f'no world has room for a {kind} (seed {seed})')
 

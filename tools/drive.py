@@ -1,0 +1,168 @@
+"""Watch a simulated robot drive, meet something that it has never seen, and stop before it.
+
+Starts the monitor with the bundle `corridor`, `safety_stop` and a simulated robot as processes,
+records their messages over DDS, and exits with status 0 only if the robot stopped before contact
+because its images were unusual. Writes a page with a video.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+try:
+    import rclpy
+    from drive_listener import DriveListener
+    from rich.console import Console
+
+    from nav_monitor_ros import interrupt
+    from nav_monitor_ros.errors import NavMonitorError
+    from nav_monitor_ros.files.atomic_folder import atomic_folder, require_writable_folder
+    from nav_monitor_ros.ros.process.domain import take_domain
+    from nav_monitor_ros.sim.mujoco_library import load_mujoco
+except ImportError as error:
+    sys.exit(
+        f"drive: {error}: run 'make setup' once, then '. ./env.sh' in this shell (or 'make drive')"
+    )
+
+from demo_processes import DemoError, Processes, use_large_shared_memory
+from drive_page import VIDEO, headline, write_drive_page
+from drive_record import STANDSTILL, DriveRecord
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from nav_monitor_ros.sim.camera.rendering import CAMERA
+from nav_monitor_ros.sim.encounters import draw_encounter
+from nav_monitor_ros.sim.world.unknown_objects import UNKNOWN
+
+START_TIMEOUT = 60.0  # longest time for a process to start on a busy machine, seconds
+LONGEST = 180.0  # longest drive, seconds
+STANDS = 3.0  # time at a standstill after which the drive has ended, seconds
+NEAR = 6.0  # distance from the object within which a stop is one for it, m
+OWN_FILES = (
+    'index.html', VIDEO, 'monitor.log', 'safety_stop.log', 'simulated_robot.log',
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the drive.
+
+    Returns:
+        0 if the robot stopped before contact, 1 if not or if the drive could not be finished, 130
+        after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    options = _arguments(arguments)
+    interrupt.handle_signals()
+    interrupt.set_exit_message(lambda: 'drive: interrupted')
+    try:
+        load_mujoco()
+        require_writable_folder(options.output)
+        owned = [path.name for pattern in OWN_FILES for path in options.output.glob(pattern)]
+        with atomic_folder(options.output, owned=owned, last='index.html') as folder:
+            # The run's ROS graph is isolated from all others, on this machine and elsewhere.
+            os.environ.update(take_domain().environment)
+            use_large_shared_memory()
+            record = _drive(options, folder)
+            world = draw_encounter(
+                options.kind, options.seed, pieces=options.pieces, approach=options.approach
+            ).world
+            write_drive_page(folder / 'index.html', record, world, CAMERA.rate)
+    except (DemoError, NavMonitorError) as error:
+        print(f'drive: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f'drive: --output {options.output}: {error.strerror or error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('drive: interrupted', file=sys.stderr)
+        return interrupt.EXIT_STATUS
+    print(headline(record, options.kind.replace('_', '-')))
+    print(f'open {options.output}/index.html')
+    return int(record.touched or record.first_alert is None)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kind', choices=tuple(UNKNOWN), default='plant',
+                        help='unknown object (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='of world and object')
+    parser.add_argument('--pieces', type=int, default=4,
+                        help='straight pieces of the corridor (default: %(default)s)')
+    parser.add_argument('--approach', type=float, default=35.0, metavar='M',
+                        help='path before the object in m (default: %(default)s)')
+    parser.add_argument('--bundle', default='corridor', help='(default: %(default)s)')
+    parser.add_argument('--output', type=Path, default=Path('drive_output'), metavar='DIR',
+                        help='folder for page, video and logs (default: %(default)s)')
+    return parser.parse_args(arguments)
+
+
+def _drive(options: argparse.Namespace, folder: Path) -> DriveRecord:
+    """Start everything, and record until the robot has stopped, arrived or touched something."""
+    record, console = DriveRecord(), Console(highlight=False)
+    processes = Processes(folder)
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    listener = DriveListener(record)
+    executor.add_node(listener)
+
+    def wait(condition: Callable[[], object], timeout: float, what: str = '') -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                if what:
+                    raise DemoError(f'waited {timeout:g} s for {what}')
+                return
+            interrupt.raise_if_requested()
+            executor.spin_once(timeout_sec=0.02)
+            processes.check()
+
+    try:
+        console.print(f"the monitor loads its bundle '{options.bundle}'")
+        processes.start('monitor', {'bundle': options.bundle})
+        processes.start('safety_stop', {})
+        wait(lambda: record.reason == 'no_image', START_TIMEOUT, 'the monitor to be active')
+        processes.start('simulated_robot', {
+            'kind': options.kind, 'seed': str(options.seed), 'pieces': str(options.pieces),
+            'approach': str(options.approach),
+        }, module='nav_monitor_ros.ros.simulated_robot')
+        wait(lambda: record.sights, START_TIMEOUT, 'the first image')
+        wait(lambda: record.speed > STANDSTILL, START_TIMEOUT, 'the robot to drive')
+        console.print('the robot drives')
+        wait(_Ended(record, console), LONGEST)
+    finally:
+        processes.stop()
+        executor.shutdown()
+        listener.destroy_node()
+        rclpy.shutdown()
+    return record
+
+
+class _Ended:
+    """Tells when a drive has ended, and prints a line each second."""
+
+    def __init__(self, record: DriveRecord, console: Console) -> None:
+        self._record, self._console = record, console
+        self._moved = time.monotonic()
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now, record = time.monotonic(), self._record
+        if record.speed > STANDSTILL or record.gap > NEAR:
+            self._moved = now
+        if now >= self._next:
+            self._next = now + 1.0
+            newest = record.sights[-1]
+            self._console.print(
+                f'{newest.time:6.1f} s  {record.speed:4.2f} m/s  {newest.class_name:7} '
+                f'p = {newest.p_value:.2g}' + (f'  STOP: {newest.reason}' if newest.alert else ''),
+                soft_wrap=True)
+        return record.touched or now - self._moved > STANDS
+
+
+if __name__ == '__main__':
+    interrupt.exit_process(main())
