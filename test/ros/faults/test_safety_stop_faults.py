@@ -99,6 +99,11 @@ def test_a_relay_brings_the_commands_back(graph, moody_bundle):
     try:
         graph.wait(
             lambda: 'commands may return' in robot.gate.log.read_text(), START, 'the loop')
+        # The gate may still be closed, and the wheels at rest.
+        first = len(graph.heard['/cmd_vel'])
+        graph.wait(
+            lambda: [m.linear.x for m in graph.heard['/cmd_vel'][first:]][-10:] == [1.0] * 10,
+            START, 'the wheels to turn')
         robot.gate_stands(
             'a relay feeds commands back to safety_stop, and the source of the commands stops '
             'publishing', None, 0.6, lambda: driving.__setitem__(0, False),
