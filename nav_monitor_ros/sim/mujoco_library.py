@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -45,6 +47,11 @@ def gl_context() -> Any:
         NavMonitorError: Neither EGL nor OSMesa is usable.
     """
     load_mujoco()
+    with suppress(ImportError):
+        # Triton, which torch imports late (torch.compile, ONNX export), contains an LLVM of its
+        # own. Loading it after that of Mesa's software renderer crashes the process; the other way
+        # round, both work.
+        importlib.import_module('triton._C.libtriton')
     wanted = os.environ.get('MUJOCO_GL', '').lower()
     problems = []
     for platform in (wanted,) if wanted in _PLATFORMS else _PLATFORMS:

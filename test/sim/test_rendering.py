@@ -139,3 +139,26 @@ def test_without_mujoco_the_message_says_what_to_install(tmp_path):
         [sys.executable, '-c', code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.stdout == (
         "NavMonitorError the simulator needs MuJoCo: pip install 'nav_monitor_ros[sim]'\n")
+
+
+AFTERWARDS = """
+from nav_monitor_ros.sim.camera.rendering import Renderer
+from nav_monitor_ros.sim.robot.kinematics import Pose
+from nav_monitor_ros.sim.world.mjcf import compile_world
+from nav_monitor_ros.sim.world.world import draw_world
+
+with Renderer(compile_world(draw_world(2, pieces=1))) as renderer:
+    assert renderer.image(Pose(1.0, 0.0, 0.0)).std() > 1
+import torch._dynamo
+import triton._C.libtriton
+print('both')
+"""
+
+
+def test_triton_can_be_loaded_after_rendering():
+    """Its LLVM and that of Mesa's software renderer crash each other in one order."""
+    pytest.importorskip('triton')
+    ended = subprocess.run(
+        [sys.executable, '-c', AFTERWARDS], capture_output=True, text=True, timeout=120,
+        check=False)
+    assert (ended.returncode, ended.stdout.strip()) == (0, 'both'), ended.stderr[-2000:]
