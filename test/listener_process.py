@@ -7,9 +7,12 @@ import importlib
 import sys
 
 import rclpy
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+KEPT = QoSProfile(
+    depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+)
 
 
 def main():
@@ -26,7 +29,9 @@ def main():
     for kind, topic in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
         package, _, name = kind.partition('/')
         message = getattr(importlib.import_module(f'{package}.msg'), name)
-        node.create_subscription(message, topic, lambda _, topic=topic: heard(topic), RELIABLE)
+        # The log is kept for late subscribers; there may be no further line.
+        qos = KEPT if topic == '/rosout' else RELIABLE
+        node.create_subscription(message, topic, lambda _, topic=topic: heard(topic), qos)
     rclpy.spin(node)
 
 
