@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,9 +145,9 @@ def _banner(sight: Sight | None, width: int) -> np.ndarray:
     return banner
 
 
-def _inline(draw: object, name: str) -> Markup:
+def _inline(draw: Callable[[], Figure], name: str) -> Markup:
     with chart_style():
-        return inline_svg(draw(), name)  # type: ignore[operator]
+        return inline_svg(draw(), name)
 
 
 def _top_view(record: DriveRecord, world: World) -> Figure:

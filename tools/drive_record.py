@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 STANDSTILL = 0.01  # m/s
-IN_DISTRIBUTION, OOD = 'in_distribution', 'ood'
+OOD = 'ood'
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,6 @@ class DriveRecord:
             count += now and not before
             before = now
         return count
-
-    def trusted(self) -> Iterator[Sight]:
-        """Yield the images during which the robot was allowed to drive."""
-        return (sight for sight in self.sights if not sight.alert)
 
     def nearest_overlay(self, stamp_ns: int) -> tuple[int, np.ndarray] | None:
         """Return the stamp and the picture of the overlay that is nearest in time."""

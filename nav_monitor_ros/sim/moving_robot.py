@@ -14,7 +14,7 @@ from nav_monitor_ros.sim.drives import start_of_day
 from nav_monitor_ros.sim.robot.driver import PathDriver
 from nav_monitor_ros.sim.robot.footprint import gap_to
 from nav_monitor_ros.sim.robot.kinematics import ROBOT, RobotLimits, RobotState
-from nav_monitor_ros.sim.world.mjcf import UNKNOWN, CompiledWorld
+from nav_monitor_ros.sim.world.mjcf import CompiledWorld
 
 _STEP = 1 / 60  # s, longest step of the robot's motion
 
@@ -92,7 +92,3 @@ class MovingRobot:
         """Return what the camera sees now, uint8 (height, width, 3) RGB."""
         return self._effects.apply(
             self._renderer.image(self.state.pose), self.time, self.state.turn_rate)
-
-    def visible_share(self) -> float:
-        """Return the share of the camera's pixels that show the unknown object, in [0, 1]."""
-        return self._renderer.labels(self.state.pose).get(UNKNOWN, 0.0)
