@@ -26,7 +26,7 @@ MISSED = 'OOD missed at 95 % ID kept'
 # Explanations of the terms, for people; docs/evaluation.md has them too.
 TERMS = {
     'AUROC': 'the probability that an out-of-distribution (OOD) image scores higher than an '
-    'in-distribution (ID) one; 50 % is guessing',
+    'in-distribution (ID) one; 50 % corresponds to random guessing',
     FPR: 'the share of in-distribution images that are flagged at the threshold that flags 95 % of '
     'the out-of-distribution images; lower is better',
     MISSED: 'the share of out-of-distribution images that are not flagged at the threshold that '
