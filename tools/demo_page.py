@@ -8,11 +8,11 @@ from pathlib import Path
 
 from demo_chart import inline_timeline, timeline_file
 from demo_record import Frame, Kind, Record, SegmentSummary, Summary
+from run_page import TEMPLATES, ShownPicture, Tile
 
 from nav_monitor_ros.views.pages.data_uris import data_uri
 from nav_monitor_ros.views.pages.rendering import render
 
-TEMPLATES = Path(__file__).parent / 'templates'
 COMMANDS = (
     ('A shell in which everything below works', '. ./env.sh'),
     (
@@ -87,13 +87,6 @@ def write_page(
 
 
 @dataclass(frozen=True)
-class _Tile:
-    number: str
-    text: str
-    is_alert: bool = False
-
-
-@dataclass(frozen=True)
 class _Row:
     kind: str
     name: str
@@ -106,13 +99,6 @@ class _Row:
     latency: str
 
 
-@dataclass(frozen=True)
-class _Shown:
-    title: str
-    text: str
-    uri: str
-
-
 def _headline(summary: Summary) -> str:
     if summary.passed:
         return 'Every alert came when it should'
@@ -120,25 +106,25 @@ def _headline(summary: Summary) -> str:
     return f'{failed} of {len(summary.expectations)} expectations not met'
 
 
-def _tiles(summary: Summary) -> Iterator[_Tile]:
+def _tiles(summary: Summary) -> Iterator[Tile]:
     strange = [s for s in summary.segments if s.kind == Kind.STRANGE.value and s.settled_ms]
     if strange:
         first = strange[0]
-        yield _Tile(
+        yield Tile(
             f'{first.settled_ms:.0f} ms',
             f'from the first of the {first.name} to the alert ({first.settled_frames} images)',
             is_alert=True,
         )
     for silent in summary.segments:
         if silent.kind == Kind.SILENT.value and silent.settled_ms is not None:
-            yield _Tile(
+            yield Tile(
                 f'{silent.settled_ms:.0f} ms', "from the camera's death to the alert",
                 is_alert=True,
             )
     known = sum(s.frames for s in summary.segments if s.kind == Kind.KNOWN.value)
-    yield _Tile(str(summary.false_alarms), f'false alarms in {known} images of digits')
+    yield Tile(str(summary.false_alarms), f'false alarms in {known} images of digits')
     if summary.latency_ms_median is not None:
-        yield _Tile(
+        yield Tile(
             f'{summary.latency_ms_median:.1f} ms',
             f'from image to alert, median ({summary.latency_ms_p99:.1f} ms at the 99th percentile)',
         )
@@ -164,10 +150,10 @@ def _row(segment: SegmentSummary) -> _Row:
 
 def _shown(
     record: Record, pictures: Iterable[CapturedPicture], view: str
-) -> Iterator[_Shown]:
+) -> Iterator[ShownPicture]:
     for picture in pictures:
         if picture.view == view and not _is_repetition(record, picture.segment):
-            yield _Shown(
+            yield ShownPicture(
                 *_caption(record, picture), data_uri('image/png', picture.path.read_bytes()))
 
 

@@ -8,32 +8,26 @@ because its images were unusual. Writes a page with a video.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 try:
-    import rclpy
     from drive_listener import DriveListener
     from rich.console import Console
 
     from nav_monitor_ros import interrupt
-    from nav_monitor_ros.errors import NavMonitorError
-    from nav_monitor_ros.files.atomic_folder import atomic_folder, require_writable_folder
-    from nav_monitor_ros.ros.process.domain import take_domain
     from nav_monitor_ros.sim.mujoco_library import load_mujoco
 except ImportError as error:
     sys.exit(
         f"drive: {error}: run 'make setup' once, then '. ./env.sh' in this shell (or 'make drive')"
     )
 
-from demo_processes import DemoError, Processes, use_large_shared_memory
+from demo_processes import DemoError, Processes
+from demo_run import PAGE, listening, run_demo
 from drive_page import VIDEO, headline, write_drive_page
 from drive_record import STANDSTILL, DriveRecord
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
 from nav_monitor_ros.sim.camera.rendering import CAMERA
 from nav_monitor_ros.sim.encounters import draw_encounter
@@ -44,7 +38,7 @@ LONGEST = 180.0  # longest drive, seconds
 STANDS = 3.0  # time at a standstill after which the drive has ended, seconds
 NEAR = 6.0  # distance from the object within which a stop is one for it, m
 OWN_FILES = (
-    'index.html', VIDEO, 'monitor.log', 'safety_stop.log', 'simulated_robot.log',
+    PAGE, VIDEO, 'monitor.log', 'safety_stop.log', 'simulated_robot.log',
 )  # fmt: skip
 
 
@@ -56,33 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         after Ctrl-C, SIGTERM or SIGHUP.
     """
     options = _arguments(arguments)
-    interrupt.handle_signals()
-    interrupt.set_exit_message(lambda: 'drive: interrupted')
-    try:
-        load_mujoco()
-        require_writable_folder(options.output)
-        owned = [path.name for pattern in OWN_FILES for path in options.output.glob(pattern)]
-        with atomic_folder(options.output, owned=owned, last='index.html') as folder:
-            # The run's ROS graph is isolated from all others, on this machine and elsewhere.
-            os.environ.update(take_domain().environment)
-            use_large_shared_memory()
-            record = _drive(options, folder)
-            world = draw_encounter(
-                options.kind, options.seed, pieces=options.pieces, approach=options.approach
-            ).world
-            write_drive_page(folder / 'index.html', record, world, CAMERA.rate)
-    except (DemoError, NavMonitorError) as error:
-        print(f'drive: {error}', file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f'drive: --output {options.output}: {error.strerror or error}', file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print('drive: interrupted', file=sys.stderr)
-        return interrupt.EXIT_STATUS
-    print(headline(record, options.kind.replace('_', '-')))
-    print(f'open {options.output}/index.html')
-    return int(record.touched or record.first_alert is None)
+
+    def run(folder: Path) -> bool:
+        load_mujoco()  # fails now instead of after the drive
+        record = _drive(options, folder)
+        world = draw_encounter(
+            options.kind, options.seed, pieces=options.pieces, approach=options.approach
+        ).world
+        write_drive_page(folder / PAGE, record, world, CAMERA.rate)
+        print(headline(record, options.kind.replace('_', '-')))
+        return not record.touched and record.first_alert is not None
+
+    return run_demo('drive', options.output, OWN_FILES, run)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -105,10 +84,6 @@ def _drive(options: argparse.Namespace, folder: Path) -> DriveRecord:
     """Start everything, and record until the robot has stopped, arrived or touched something."""
     record, console = DriveRecord(), Console(highlight=False)
     processes = Processes(folder)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
-    listener = DriveListener(record)
-    executor.add_node(listener)
 
     def wait(condition: Callable[[], object], timeout: float, what: str = '') -> None:
         end = time.monotonic() + timeout
@@ -117,11 +92,9 @@ def _drive(options: argparse.Namespace, folder: Path) -> DriveRecord:
                 if what:
                     raise DemoError(f'waited {timeout:g} s for {what}')
                 return
-            interrupt.raise_if_requested()
-            executor.spin_once(timeout_sec=0.02)
-            processes.check()
+            listen()
 
-    try:
+    with listening(lambda: DriveListener(record), processes) as listen:
         console.print(f"the monitor loads its bundle '{options.bundle}'")
         processes.start('monitor', {'bundle': options.bundle})
         processes.start('safety_stop', {})
@@ -134,11 +107,6 @@ def _drive(options: argparse.Namespace, folder: Path) -> DriveRecord:
         wait(lambda: record.speed > STANDSTILL, START_TIMEOUT, 'the robot to drive')
         console.print('the robot drives')
         wait(_Ended(record, console), LONGEST)
-    finally:
-        processes.stop()
-        executor.shutdown()
-        listener.destroy_node()
-        rclpy.shutdown()
     return record
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +13,7 @@ from drive_record import DriveRecord, Sight
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle
+from run_page import TEMPLATES, ShownPicture, Tile
 
 from nav_monitor_ros.sim.robot.kinematics import ROBOT
 from nav_monitor_ros.sim.world.shapes import Thing
@@ -22,22 +22,12 @@ from nav_monitor_ros.views.pages.charts import chart_style, color, inline_svg
 from nav_monitor_ros.views.pages.data_uris import data_uri, photo_uri
 from nav_monitor_ros.views.pages.rendering import render
 
-TEMPLATES = Path(__file__).parent / 'templates'
 VIDEO = 'drive.webm'
 BEFORE = 2.5  # s before the alert from which images are shown
 SHOWN = 8  # images in the row
 SPEED = 'speed in m/s'
 _BANNER = 34  # pixels
 _GO, _STOP = (0, 114, 178), (213, 94, 0)  # RGB
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An image with a caption."""
-
-    title: str
-    text: str
-    uri: str
 
 
 def write_drive_page(path: Path, record: DriveRecord, world: World, rate: float) -> None:
@@ -82,18 +72,17 @@ def headline(record: DriveRecord, kind: str) -> str:
     return f'The robot stopped {record.gap:.2f} m before a {kind}, which it had never seen'
 
 
-def _tiles(record: DriveRecord, kind: str) -> list[tuple[str, str, bool]]:
+def _tiles(record: DriveRecord, kind: str) -> Iterator[Tile]:
     alert = record.first_alert
     seconds = record.sights[-1].time
     driven = float(np.sum(np.hypot(
         np.diff([s.x for s in record.sights]), np.diff([s.y for s in record.sights]))))
-    tiles = [(f'{driven:.0f} m', f'driven in {seconds:.0f} s', False)]
+    yield Tile(f'{driven:.0f} m', f'driven in {seconds:.0f} s')
     if alert is not None:
-        tiles.append((
-            f'{alert.gap:.1f} m', f'from the {kind} when the alert became True', True))
-    tiles.append((f'{record.gap:.2f} m', f'from the {kind} at the end', True))
-    tiles.append((str(record.false_stops), 'other stops for unusual images', False))
-    return tiles
+        yield Tile(
+            f'{alert.gap:.1f} m', f'from the {kind} when the alert became True', is_alert=True)
+    yield Tile(f'{record.gap:.2f} m', f'from the {kind} at the end', is_alert=True)
+    yield Tile(str(record.false_stops), 'other stops for unusual images')
 
 
 def _row(record: DriveRecord) -> list[Sight]:
@@ -104,11 +93,11 @@ def _row(record: DriveRecord) -> list[Sight]:
     return [near[place] for place in places if near[place].stamp_ns in record.images]
 
 
-def _shown(record: DriveRecord, sight: Sight) -> Shown:
+def _shown(record: DriveRecord, sight: Sight) -> ShownPicture:
     alert = record.first_alert
     moment = 0.0 if alert is None else sight.time - alert.time
     title = 'the alert' if sight is alert else f'{moment:+.1f} s'
-    return Shown(
+    return ShownPicture(
         title, f'{sight.class_name}, p = {sight.p_value:.2g}, {sight.gap:.1f} m'
         + (', flagged' if sight.flagged else ''), photo_uri(record.images[sight.stamp_ns]))
 

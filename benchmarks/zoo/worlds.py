@@ -6,7 +6,7 @@ training images. Five kinds of images represent unknown ones; all are made of in
 - ``corruption``: corrupted calibration images (benchmarks/proxies.py).
 - ``domain``: calibration images as if of another sensor, medium or light (benchmarks/proxies.py).
 - ``mixture``: features half-way between two calibration images of different predicted classes,
-  with the early layers of one of them: an unknown object need not disturb those.
+  with the early layers of one of them (nav_monitor_ros/fitting/fusion_weights.py).
 - ``dropped``: calibration images of classes that are left out of the training images of the scores
   and of the head.
 - ``near``: the same, with features moved 40 to 90 % of the way from their class's mean to that of
@@ -27,6 +27,7 @@ import proxies
 from nav_monitor_ros.decision.conformal_p_values import ConformalPValues
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_split import FUSION_SHARE
+from nav_monitor_ros.fitting.fusion_weights import mixtures
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.perception.network.canonical_form import canonical_head, centred
 from nav_monitor_ros.perception.network.layers import INPUT
@@ -167,16 +168,8 @@ class _View:
 
 
 def _mixtures(normal: Cached, rng: np.random.Generator) -> Cached:
-    first, second = rng.integers(len(normal.labels), size=(2, 2 * MIXTURES))
-    predicted = normal.seen.predicted
-    differ = np.flatnonzero(predicted[first] != predicted[second])[:MIXTURES]
-    one, other = normal.seen[first[differ]], normal.seen[second[differ]]
-    share = rng.uniform(0.35, 0.65, (len(differ), 1)).astype(np.float32)
-    mixed = replace(
-        one, logits=share * one.logits + (1 - share) * other.logits,
-        features=share * one.features + (1 - share) * other.features,
-    )
-    return Cached(mixed, np.full(len(differ), -1))
+    mixed = mixtures(normal.seen, MIXTURES, rng)
+    return Cached(mixed, np.full(len(mixed), -1))
 
 
 def _moved(

@@ -34,6 +34,7 @@ PROXIES = 100  # of each of the makers
 MIXTURES = 400
 MIXED_SHARE = (0.35, 0.65)  # range of the share of the first image
 RIDGE = 1e-3  # penalty on the squared weights, relative to the mean log loss
+LARGEST = 700.0  # -log p; beyond it, p is not larger than the smallest floating-point number
 SMALLEST = 0.02  # relative to the mean weight; members with less are left out
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,12 @@ def learn_fusion_weights(
         progress: Called with the stage, the number of images done and the total.
     """
     equal = dict.fromkeys(scores, 1.0)
-    if len(scores) < 2 or len(images) < FEWEST:
+    if len(scores) < 2:
+        return equal
+    if len(images) < FEWEST:
+        _log.warning(
+            'only %d images fit the fusion, and weights need at least %d: the weights of the fused '
+            'score are equal; give more calibration images', len(images), FEWEST)
         return equal
     rng = np.random.default_rng([seed, len(images)])
     chosen = np.sort(rng.permutation(len(images))[:NORMAL])
@@ -75,9 +81,11 @@ def learn_fusion_weights(
     p_values = {name: ConformalPValues(reference[name]) for name in scores}
 
     def terms_of(seen: Activations) -> np.ndarray:
-        return np.stack([
+        terms = np.stack([
             p_values[name].neg_log_p_values(score.score(seen)) for name, score in scores.items()
         ], axis=1)
+        # The judge finds an image without a finite score unusual, whatever the weights are.
+        return np.minimum(terms[~np.isnan(terms).any(axis=1)], LARGEST)
 
     normal = _run(classifier, pixels)
     predicted = normal.predicted
@@ -89,7 +97,7 @@ def learn_fusion_weights(
         unknown.setdefault(kind, []).append(terms_of(_run(classifier, made)))
         done += PROXIES
     if len(np.unique(predicted)) > 1:
-        unknown['mixture'] = [terms_of(_mixtures(normal, rng))]
+        unknown['mixture'] = [terms_of(mixtures(normal, MIXTURES, rng))]
     progress(what, total, total)
     weights = fit_weights(terms_of(normal), list(unknown.values()))
     if weights is None:
@@ -109,14 +117,16 @@ def fit_weights(
     Args:
         normal: ``-log p`` of in-distribution images, float64 (N, M).
         unknown: The same of unknown images, float64 (n, M), by kind: every kind has the same
-            weight, and so has every part of a kind.
+            weight, and so has every part of a kind. Parts without images are left out.
 
     Returns:
-        float64 (M,), with a mean of 1; None if all are 0.
+        float64 (M,), with a mean of 1; None if all are 0, or if there are no images.
     """
-    parts = [
-        (part, 1 / (len(unknown) * len(kind) * len(part))) for kind in unknown for part in kind
-    ]
+    kinds = [[part for part in kind if len(part)] for kind in unknown]
+    kinds = [kind for kind in kinds if kind]
+    if not len(normal) or not kinds:
+        return None
+    parts = [(part, 1 / (len(kinds) * len(kind) * len(part))) for kind in kinds for part in kind]
     values = np.concatenate([normal, *(part for part, _ in parts)])
     shares = np.concatenate([
         np.full(len(normal), 1 / len(normal)),
@@ -155,12 +165,20 @@ def _run(classifier: RunningNetwork, pixels: np.ndarray) -> Activations:
     return seen if finite.all() else seen[finite]
 
 
-def _mixtures(normal: Activations, rng: np.random.Generator) -> Activations:
-    """Return images whose features lie between those of two images of different classes."""
-    predicted = normal.predicted
-    first, second = rng.integers(len(normal), size=(2, 4 * MIXTURES))
-    differ = np.flatnonzero(predicted[first] != predicted[second])[:MIXTURES]
-    one, other = normal[first[differ]], normal[second[differ]]
+def mixtures(images: Activations, most: int, rng: np.random.Generator) -> Activations:
+    """Return images whose features lie between those of two images of different predicted classes.
+
+    The early layers are those of one of the two: an unknown object need not disturb these.
+
+    Args:
+        images: In-distribution images.
+        most: Largest number of mixtures.
+        rng: Chooses the pairs and the shares.
+    """
+    predicted = images.predicted
+    first, second = rng.integers(len(images), size=(2, 4 * most))
+    differ = np.flatnonzero(predicted[first] != predicted[second])[:most]
+    one, other = images[first[differ]], images[second[differ]]
     share = rng.uniform(*MIXED_SHARE, (len(differ), 1)).astype(np.float32)
     return replace(
         one, logits=share * one.logits + (1 - share) * other.logits,

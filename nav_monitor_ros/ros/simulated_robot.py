@@ -16,7 +16,6 @@ import time
 import numpy as np
 from geometry_msgs.msg import PoseStamped, Twist
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -27,7 +26,7 @@ from nav_monitor_ros.ros.declared_parameters import declare
 from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
-from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.spinning import serve
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.runtime.parameter_definition import Parameter
 from nav_monitor_ros.sim.camera.rendering import CAMERA
@@ -174,18 +173,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _drive(node: SimulatedRobotNode, stop: StopRequest) -> int:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        spin_until(
-            stop.is_set, lambda: executor.spin_once(timeout_sec=0.1),
-            Failures(QueuedLog(node.get_logger())),
-        )
-    except ExternalShutdownException:
-        pass
-    finally:
-        node.close()
-    executor.shutdown()
+    serve(node, stop.is_set, QueuedLog(node.get_logger()), finish=node.close)
     return 0
 
 

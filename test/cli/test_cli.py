@@ -66,6 +66,26 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
 
 
+def test_the_weights_of_the_fused_score_are_learned_if_asked_for(desk, run):
+    ended = run(*fit_arguments(fusion='weighted', output='few'), cwd=desk)
+    assert ended.status == 0 and 'the weights of the fused score are equal' in ended.err
+    x, y = tiny.images(8, 240)
+    np.savez(desk / 'more.npz', x=x, y=y)
+    ended = run(
+        *fit_arguments(fusion='weighted', output='weighted', calibration='more.npz'), cwd=desk)
+    assert ended.status == 0, ended.err
+    weights = load_bundle(desk / 'weighted').calibration.fusion_weights
+    assert len(weights) > 1 and len(set(weights.values())) > 1
+    ended = run('show', 'weighted', cwd=desk)
+    assert ended.status == 0, ended.err
+    words = ' '.join(ended.out.split())
+    for name, weight in weights.items():
+        assert name in words and f'{weight:.2g}' in words
+    ended = run(*fit_arguments(fusion='best', output='best'), cwd=desk)
+    assert ended.status == 2 and 'equal' in ended.err and 'weighted' in ended.err
+    assert not (desk / 'best').exists()
+
+
 @pytest.mark.usefixtures('fitted')
 def test_show_lists_what_is_in_a_bundle(desk):
     ended = run_cold('show', 'fitted', cwd=desk)

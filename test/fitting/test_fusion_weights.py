@@ -164,12 +164,48 @@ def test_malformed_weights_are_refused(weighted, tmp_path, spoil):
         load_bundle(tmp_path / 'b')
 
 
-def test_too_few_images_give_equal_weights(weighted):
+def test_too_few_images_give_equal_weights_and_that_is_said(weighted, caplog):
     members = {name: weighted.scores[name] for name in ('pattern', 'energy')}
     source = tiny.source(9, FEWEST - 1)
     scores = {name: np.zeros(FEWEST - 1) for name in members}
     found = learn_fusion_weights(tiny.classifier(), members, source, scores, seed=0)
     assert found == {'pattern': 1.0, 'energy': 1.0}
+    assert f'only {FEWEST - 1} images' in caplog.text
+
+
+class Unsteady:
+    """A fitted score that has no finite value for some images."""
+
+    def __init__(self, score, values):
+        self._score, self._values = score, values
+
+    def score(self, seen):
+        found = self._score.score(seen).astype(float)
+        found[: len(self._values) * (len(found) // 4)] = np.repeat(
+            self._values, len(found) // 4)
+        return found
+
+
+@pytest.mark.parametrize('values', [[np.nan], [np.inf, -np.inf], [np.nan, np.inf], [1e308]])
+def test_images_without_a_finite_score_do_not_spoil_the_weights(weighted, values):
+    scores = {name: weighted.scores[name] for name in ('pattern', 'energy')}
+    source = tiny.source(9, 60)
+    running = tiny.classifier()
+    configure_for_scores(running, scores.values())
+    reference = {name: score.score(run(running, source)) for name, score in scores.items()}
+    scores['energy'] = Unsteady(scores['energy'], values)
+    found = learn_fusion_weights(running, scores, source, reference, seed=0)
+    assert found and all(np.isfinite(weight) and weight > 0 for weight in found.values())
+    assert found != dict.fromkeys(scores, 1.0)  # learned, although some images are left out
+
+
+def test_kinds_without_images_do_not_count():
+    rng = np.random.default_rng(0)
+    normal, unknown, none = terms(rng, 300, 1, 1), terms(rng, 200, 3, 2), np.zeros((0, 2))
+    found = fit_weights(normal, [[unknown, none], [none], []])
+    np.testing.assert_allclose(found, fit_weights(normal, [[unknown]]), rtol=1e-6)
+    assert fit_weights(normal, [[none]]) is None
+    assert fit_weights(none, [[unknown]]) is None
 
 
 def test_an_unknown_fusion_is_refused():

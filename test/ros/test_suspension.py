@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from moody_feed import START, Feed, moody_arguments, python_path
+from ros_harness import LATCHED
+from std_msgs.msg import Bool
 
 from nav_monitor_ros.ros.suspension import PATIENCE, SUSPENDED, Input, LostInput
 
@@ -86,6 +92,39 @@ def test_a_monitor_whose_images_stay_away_after_a_suspension_says_true_and_ends_
     log = monitor.log.read_text()
     assert 'no image arrives since this process was suspended' in log
     assert 'ending with status 70' in log and 'Traceback' not in log
+
+
+COMPOSED = """
+import rclpy
+from nav_monitor_ros.ros.monitor.node import MonitorNode
+
+rclpy.init()
+rclpy.spin(MonitorNode())
+"""
+
+
+def test_a_composed_monitor_that_lost_its_input_reports_it_in_diagnostics(graph, moody_bundle):
+    graph.listen(Bool, '/ood_alert', LATCHED)
+    graph.listen(DiagnosticArray, '/diagnostics', 10)
+    process = subprocess.Popen(
+        [sys.executable, '-c', COMPOSED, '--ros-args', *moody_arguments(moody_bundle)],
+        env={**os.environ, **graph.domain.environment, **python_path(), 'OMP_NUM_THREADS': '1'},
+        stderr=subprocess.PIPE, text=True)
+    try:
+        feed = Feed(graph)
+        graph.wait_alert(False, START)
+        feed.play(None)  # the publisher stays
+        suspend(process)
+        graph.wait_diagnostic('input', 'no image arrives since this process was suspended',
+                              PATIENCE + 20)
+        assert process.poll() is None and graph.alerts[-1] is True
+        feed.play(feed.normal)
+        graph.wait_alert(False, 20)
+        graph.wait_diagnostic('input', 'images per second', 10)
+    finally:
+        process.kill()
+        _, error = process.communicate()
+    assert error.count('no image arrives since this process was suspended') == 1
 
 
 def test_a_monitor_whose_images_come_back_goes_on(graph, moody_bundle):

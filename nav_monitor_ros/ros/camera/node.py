@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -23,7 +22,7 @@ from nav_monitor_ros.ros.messages import byte_array
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
-from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.spinning import serve
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 
@@ -173,20 +172,11 @@ def main(args: list[str] | None = None) -> int:
         '-p source:=sample:triangles -p rate:=10.0 -r image:=/camera/image_raw',
         CAMERA_PARAMETERS,
     )
-    return run('camera', CameraNode, _play_on, args, usage)
+    return run('camera', CameraNode, _play, args, usage)
 
 
-def _play_on(node: CameraNode, stop: StopRequest) -> int:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        spin_until(
-            lambda: stop.is_set() or node.done, lambda: executor.spin_once(timeout_sec=0.1),
-            Failures(QueuedLog(node.get_logger())),
-        )
-    except ExternalShutdownException:
-        pass
-    executor.shutdown()
+def _play(node: CameraNode, stop: StopRequest) -> int:
+    serve(node, lambda: stop.is_set() or node.done, QueuedLog(node.get_logger()))
     return 0
 
 

@@ -61,6 +61,7 @@ class Diagnostics:
         bundle: str,
         bond: BondState | None,
         counters: Mapping[str, object],
+        lost_input: str,
     ) -> None:
         """Publish the diagnostics.
 
@@ -71,10 +72,11 @@ class Diagnostics:
             bundle: Bundle that the parameters name.
             bond: State of the bond with Nav2's lifecycle manager; None if there is to be none.
             counters: Further counters to report with the alert.
+            lost_input: Reason why no image can arrive any more; '' if they can.
         """
         parts: dict[str, Status] = {}
         for camera in self._cameras:
-            parts[camera.labelled('input')] = self._input(camera)
+            parts[camera.labelled('input')] = self._input(camera, lost_input)
             parts[camera.labelled('inference')] = _inference(camera)
             incidents = camera.incidents.counters() if camera.incidents is not None else {}
             if camera.name:
@@ -99,7 +101,7 @@ class Diagnostics:
             )
         )
 
-    def _input(self, camera: Camera) -> Status:
+    def _input(self, camera: Camera, lost_input: str) -> Status:
         subscription, slot, pipeline = camera.subscription, camera.slot, camera.pipeline
         if subscription is None or slot is None or pipeline is None:
             return DiagnosticStatus.STALE, 'not active', {}
@@ -126,8 +128,8 @@ class Diagnostics:
         if not camera.enabled:
             return DiagnosticStatus.STALE, 'switched off by ~/set_enabled', values
         fault = subscription.connection_fault()
-        if fault:
-            return DiagnosticStatus.ERROR, fault, values
+        if fault or lost_input:
+            return DiagnosticStatus.ERROR, fault or lost_input, values
         if subscription.publishers.best_effort and (lost > 0 or silent > SILENCE):
             what = f'{lost} images lost' if lost > 0 else f'no image for {silent:.0f} s'
             return (

@@ -112,7 +112,7 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = RelatedParametersService(self)
         period = 1.0 / self._values['alert_rate']
-        self._lost_input, self._told_lost = LostInput(period), False
+        self._lost_input, self._lost = LostInput(period), ''
         # Called with the reason if only a new process can receive images again; by default, the
         # reason is logged.
         self.on_lost_input: Callable[[str], None] = self.log.error
@@ -295,10 +295,10 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         for camera in self._cameras:
             camera.follow()
         subscriptions = [c.subscription for c in self._cameras if c.subscription is not None]
-        lost = self._lost_input.check([s.input for s in subscriptions], time.monotonic())
-        if lost and not self._told_lost:
-            self._told_lost = True
-            self.on_lost_input(lost)
+        before = self._lost
+        self._lost = self._lost_input.check([s.input for s in subscriptions], time.monotonic())
+        if self._lost and not before:
+            self.on_lost_input(self._lost)
 
     def _reset_alert(self, _request: Trigger.Request, response: Trigger.Response):
         for camera in self._cameras:
@@ -376,6 +376,7 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             self._values['bundle'],
             self._bond.state if self._bond is not None else None,
             self._snapshots.counters() if self._snapshots is not None else {},
+            self._lost,
         )
 
 

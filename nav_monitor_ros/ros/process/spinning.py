@@ -9,11 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from nav_monitor_ros.errors import one_line
 
 if TYPE_CHECKING:
+    from rclpy.node import Node
+
     from nav_monitor_ros.ros.process.log import QueuedLog
 
 MOST_FAILURES = 10  # largest number of failures in rclpy's own callbacks within ``WITHIN``
@@ -69,6 +71,29 @@ def spin_until(done: Callable[[], bool], spin: Callable[[], None], failures: Fai
         except Exception as error:
             if not failures.outlives(error):
                 raise
+
+
+def serve(
+    node: Node, done: Callable[[], bool], log: QueuedLog,
+    finish: Callable[[], object] = lambda: None,
+) -> None:
+    """Serve a node's callbacks on this thread.
+
+    Args:
+        node: The node.
+        done: Function that returns whether to end.
+        log: Log of the messages and requests that rclpy could not handle.
+        finish: Called first when serving ends, also if the node has failed.
+    """
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        spin_until(done, lambda: executor.spin_once(timeout_sec=0.1), Failures(log))
+    except ExternalShutdownException:
+        pass
+    finally:
+        finish()
+    executor.shutdown()
 
 
 def _is_ours(traceback: TracebackType | None) -> bool:

@@ -12,7 +12,6 @@ from geometry_msgs.msg import Twist, TwistStamped, Vector3
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import LivelinessPolicy
@@ -33,7 +32,7 @@ from nav_monitor_ros.ros.message_age import received_age, stamp_age
 from nav_monitor_ros.ros.parameter_requests import ParameterRequests
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.process.process import StopRequest, run
-from nav_monitor_ros.ros.process.spinning import Failures, spin_until
+from nav_monitor_ros.ros.process.spinning import serve
 from nav_monitor_ros.ros.process.transport import use_udp_only
 from nav_monitor_ros.ros.process.usage import Usage
 from nav_monitor_ros.ros.qos import latched, reliable
@@ -419,15 +418,7 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _serve(node: SafetyStopNode, stop: StopRequest) -> int:
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        spin_until(stop.is_set, lambda: executor.spin_once(timeout_sec=0.1), Failures(node.log))
-    except ExternalShutdownException:
-        pass
-    finally:
-        node.stop()
-    executor.shutdown()
+    serve(node, stop.is_set, node.log, finish=node.stop)
     return 0
 
 
