@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 
 # Sequences that terminals interpret: colours, cursor movements, titles (ECMA-48, xterm).
@@ -55,6 +56,17 @@ def short_repr(value: object) -> str:
     """Return the first 80 characters of the ``repr`` of a user's value."""
     text = repr(value)
     return text if len(text) <= 80 else f'{text[:80]}...'
+
+
+def describe_import_error(error: ImportError) -> str:
+    """Return in one line what is not installed, and how to install it."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition('.')[0]
+        return (
+            f'the Python package {package} is not installed: install it for {sys.executable}, for '
+            'example with pip; README.md lists what this package needs'
+        )
+    return f'{one_line(error, 500)}: check the installation of this Python package'
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 SUSPENDED = 1.0  # shortest time that counts as a suspension, seconds: when Fast DDS gives up a port
 PATIENCE = 10.0  # time after a suspension in which the input must come back, seconds
+SETTLING = 1.0  # time after it in which messages arrive that were sent before it, seconds
+FLOWING = 2.0  # longest time between the last message and a suspension of a running camera, seconds
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class LostInput:
         self._suspended = 0.0  # s, duration of the last suspension
         self._continued = math.inf  # its end
         self._has_received = False  # before it
+        self._has_flowed = False  # until it
+        self._published_since: float | None = None  # None while there is no publisher
 
     def process_runs(self, now: float) -> None:
         """Record that the process runs; to be called once per period."""
@@ -50,23 +54,34 @@ class LostInput:
     def check(self, inputs: Iterable[Input], now: float) -> str:
         """Return why the input is lost, '' if it is not.
 
-        It is lost if messages were received before a suspension, and since then none of any input,
-        for ``PATIENCE``, although one of them has a publisher.
+        It is lost if none of any input has been received since a suspension, although there has
+        been a publisher for ``PATIENCE``: one whose messages arrived until the suspension, or a new
+        one. A publisher that was silent before, such as that of a paused bag, tells nothing.
         """
         inputs = list(inputs)
+        if not any(one.publishers for one in inputs):
+            self._published_since = None
+        elif self._published_since is None:
+            self._published_since = now
         arrived = [one for one in inputs if one.received]
         if self._continued == math.inf:
             self._has_received |= bool(arrived)
             return ''
-        if any(one.last_arrival > self._continued for one in arrived):
-            self._continued = math.inf  # it has come back
+        if any(one.last_arrival > self._continued + SETTLING for one in arrived):
+            self._continued, self._has_flowed = math.inf, False  # it has come back
             return ''
-        waited = now - self._continued
-        published = any(one.publishers for one in inputs)
-        if not (self._has_received and published) or waited < PATIENCE:
+        flowing_from = self._continued - self._suspended - FLOWING
+        self._has_flowed |= any(one.last_arrival > flowing_from for one in arrived)
+        since = self._published_since
+        if since is None or not self._has_received:
+            return ''
+        if not self._has_flowed and since <= self._continued:
+            return ''
+        waited = now - max(since, self._continued)
+        if waited < PATIENCE:
             return ''
         return (
             f'no image arrives since this process was suspended for {self._suspended:.1f} s, '
-            f'{waited:.0f} s ago, although there is a publisher: the middleware has lost its '
-            'connection to it'
+            f'{now - self._continued:.0f} s ago, although there has been a publisher for '
+            f'{waited:.0f} s: the middleware has lost its connection to it'
         )

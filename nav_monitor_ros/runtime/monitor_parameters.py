@@ -150,7 +150,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'latch', 'bool', False,
-        'Hold an out-of-distribution alert until `~/reset_alert` is called.',
+        'Hold an out-of-distribution alert until `~/reset_alert` is called. The start counts as '
+        'such an alert, since it may be a restart.',
         per_camera=True,
     ),
     Parameter(

@@ -272,6 +272,15 @@ def test_the_gate_tells_of_misspelt_parameters_too(other):
     assert said in gate.log.read_text()
 
 
+@pytest.mark.parametrize('name', ['monitor', 'safety_stop'])
+def test_a_parameter_file_for_another_node_is_in_the_diagnostics(other, tmp_path, name):
+    path = tmp_path / 'params.yaml'
+    path.write_text('safety_gate:\n  ros__parameters:\n    latch: true\n')
+    other.start(name, '--params-file', str(path))
+    status = other.wait_diagnostic('parameters', 'has no parameters for', START)
+    assert status.level == b'\x01' and 'safety_gate' in values(status)['unknown']
+
+
 def test_the_camera_tells_of_misspelt_parameters_too(other):
     camera = other.start_camera('sample:digits', '-p', 'frameid:=front')
     said = "parameter 'frameid' is unknown and has no effect; did you mean frame_id?"

@@ -114,6 +114,17 @@ def test_a_parameter_file_that_ros_cannot_read_is_one_line(tmp_path, text, said)
     assert said in refused('safety_stop', '--ros-args', '--params-file', str(path))
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_what_a_boot_may_still_bring_is_tried_again(name):
+    """No address of a peer, or no network: the launch files restart the node."""
+    done = subprocess.run(
+        [executable(name)], capture_output=True, text=True, timeout=START,
+        env={**os.environ, 'ROS_STATIC_PEERS': 'no-such-robot.invalid'})
+    assert done.returncode == 70
+    [line] = (done.stdout + done.stderr).splitlines()
+    assert f'[{NAMES[name]}]: ' in line and 'no-such-robot.invalid' in line
+
+
 # The failure of a node that runs, and the signals.
 
 
@@ -274,7 +285,7 @@ def unused(name, *arguments):
     said += process.stderr.readlines()
     assert process.wait(START) == 0
     process.stderr.close()
-    return [line for line in said if 'the remapping ' in line]
+    return [line for line in said if 'the remapping ' in line or 'the parameter file ' in line]
 
 
 @pytest.mark.parametrize(('name', 'wrong', 'right'), [
@@ -290,3 +301,17 @@ def test_a_remapping_that_applies_to_nothing_is_told(name, wrong, right):
     assert 'WARN' in line
     assert f'the remapping {wrong} applies to no topic or service of this node' in line
     assert right in line
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_parameter_file_for_other_nodes_is_told(tmp_path, name):
+    """ROS ignores it, so that the node runs with its defaults."""
+    mine, other = tmp_path / 'mine.yaml', tmp_path / 'other.yaml'
+    block = '{}:\n  ros__parameters:\n    use_sim_time: false\n'
+    mine.write_text(block.format('other') + block.format(f'/a/*/{NAMES[name]}'))
+    other.write_text(block.format('/elsewhere/x') + block.format(NAMES[name]))
+    start = ('-p', 'autostart:=false') if name == 'monitor' else ()
+    [line] = unused(
+        name, *start, '-r', '__ns:=/a/b', '--params-file', str(mine), '--params-file', str(other))
+    assert 'WARN' in line and str(other) in line
+    assert f'no parameters for /a/b/{NAMES[name]}' in line and 'for /elsewhere/x' in line

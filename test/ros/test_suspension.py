@@ -14,7 +14,7 @@ from moody_feed import START, Feed, moody_arguments, python_path
 from ros_harness import LATCHED
 from std_msgs.msg import Bool
 
-from nav_monitor_ros.ros.suspension import PATIENCE, SUSPENDED, Input, LostInput
+from nav_monitor_ros.ros.suspension import FLOWING, PATIENCE, SETTLING, SUSPENDED, Input, LostInput
 
 pytestmark = pytest.mark.ros
 
@@ -41,15 +41,60 @@ def test_input_that_stays_away_after_a_suspension_is_lost():
     assert watch.check([Input(1, 0, now + 5.0)], now + PATIENCE)
 
 
+def test_a_message_that_was_sent_before_the_suspension_does_not_count():
+    watch, now = suspended()
+    late = Input(1, 31, now + 0.1)
+    assert watch.check([late], now + 0.5) == ''
+    assert watch.check([late], now + PATIENCE)
+
+
+def test_a_new_publisher_has_time_to_send_its_first_image():
+    """A driver advertises a topic before it opens its device."""
+    gone, there = Input(0, 30, 1.0), Input(1, 30, 1.0)
+    watch, now = suspended(before=(gone,))
+    assert watch.check([gone], now + 100.0) == ''
+    assert watch.check([there], now + 101.0) == ''
+    assert watch.check([there], now + 100.5 + PATIENCE) == ''
+    assert 'publisher for 10 s' in watch.check([there], now + 101.0 + PATIENCE)
+    assert watch.check([gone], now + 102.0 + PATIENCE) == ''
+    assert watch.check([there], now + 103.0 + PATIENCE) == ''
+
+
+def test_an_activation_after_a_suspension_has_time_for_its_first_image():
+    watch, now = suspended()
+    assert watch.check([], now + 100.0) == ''  # inactive
+    fresh = Input(1, 0, now + 101.0)
+    assert watch.check([fresh], now + 101.0) == ''
+    assert watch.check([fresh], now + 100.9 + PATIENCE) == ''
+    assert watch.check([fresh], now + 101.0 + PATIENCE)
+
+
+def test_a_publisher_that_was_silent_before_the_suspension_tells_nothing():
+    """A bag or a simulator is paused."""
+    silent = Input(publishers=1, received=30, last_arrival=1.0 - 1.1 * FLOWING)
+    watch, now = suspended(before=(silent,))
+    assert watch.check([silent], now + 1000.0) == ''
+
+
+def test_a_second_suspension_does_not_excuse_the_first():
+    watch, now = suspended()
+    assert watch.check([CAMERA], now + 1.0) == ''
+    watch.process_runs(now + 1.0)
+    watch.process_runs(now + 5.0)
+    assert watch.check([CAMERA], now + 4.9 + PATIENCE) == ''
+    assert watch.check([CAMERA], now + 5.0 + PATIENCE)
+
+
 def test_input_that_comes_back_is_not_lost_and_may_end_later():
     watch, now = suspended()
-    assert watch.check([Input(1, 31, now + 0.2)], now + 0.5) == ''
-    assert watch.check([Input(1, 31, now + 0.2)], now + 100.0) == ''
+    back = Input(1, 31, now + SETTLING + 0.1)
+    assert watch.check([back], now + SETTLING + 0.2) == ''
+    assert watch.check([back], now + 100.0) == ''
 
 
 def test_one_of_several_inputs_is_enough():
     watch, now = suspended()
-    assert watch.check([CAMERA, Input(1, 5, now + 1.0)], now + PATIENCE) == ''
+    assert watch.check([CAMERA, Input(1, 5, now + 2.0)], now + PATIENCE) == ''
 
 
 @pytest.mark.parametrize('camera', [Input(0, 30, 1.0), Input(0, 0, 0.0)])

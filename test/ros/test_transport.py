@@ -139,3 +139,17 @@ def test_the_profile_is_given_by_the_distributions_variable(monkeypatch, distrib
     assert os.environ.pop(variable).endswith('config/fastdds_udp_localhost.xml')
     assert 'ROS_LOCALHOST_ONLY' not in os.environ
     assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'SYSTEM_DEFAULT'
+
+
+@pytest.mark.parametrize('name', ['rmw_cyclonedds_cpp', 'rmw_connextdds', 'rmw_zenoh_cpp'])
+def test_other_middleware_keeps_the_range_in_which_it_may_discover(monkeypatch, name):
+    """It does not read the profile that restricts the discovery instead."""
+    for other in CHOICES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    monkeypatch.setenv('ROS_LOCALHOST_ONLY', '1')
+    monkeypatch.setattr(transport, 'get_rmw_implementation_identifier', lambda: name)
+    before = dict(os.environ)
+    transport.use_udp_only()
+    transport.disable_type_lookup()
+    assert dict(os.environ) == before

@@ -72,8 +72,15 @@ class AlertMachine:
     out-of-distribution frames have to add up. Not thread-safe.
     """
 
-    def __init__(self, rules: AlertRules, now: float) -> None:
-        """Start inactive and enabled."""
+    def __init__(self, rules: AlertRules, now: float, *, may_be_restart: bool = False) -> None:
+        """Start inactive and enabled.
+
+        Args:
+            rules: Rules of the alert.
+            now: Seconds.
+            may_be_restart: Whether an earlier process may have had a latched alert; with the rule
+                ``latch``, the alert is then latched from the start.
+        """
         self._rules = rules
         self._stream = make_evidence(rules)
         self._drift = Drift(rules.drift_window)
@@ -81,7 +88,9 @@ class AlertMachine:
         self._active = False
         self._model_error = ''
         self._inactive_because = ''
-        self._latched = False
+        self._latched = ''  # why, in one line; '' if the alert is not latched
+        if may_be_restart and rules.latch:
+            self._latched = 'latched since the start, which may have been a restart'
         self._trusted = False
         self._failure: tuple[Reason, str] | None = None
         self._begin_session(now)
@@ -134,7 +143,7 @@ class AlertMachine:
         if self._rules.drift_window != before.drift_window:
             self._drift = Drift(self._rules.drift_window)
         if not self._rules.latch:
-            self._latched = False
+            self._latched = ''
 
     def activate(self, active: bool, now: float) -> None:
         """The node became active or stopped being so."""
@@ -164,7 +173,7 @@ class AlertMachine:
 
     def reset(self) -> None:
         """Release a latched alert; a stream that still is out-of-distribution stays alerted."""
-        self._latched = False
+        self._latched = ''
 
     @property
     def stale_from(self) -> tuple[float, ...]:
@@ -244,7 +253,8 @@ class AlertMachine:
         self._stream.update(frame, elapsed)
         if not self._stream.is_ood:
             self._drift.update(frame.p_value, elapsed)
-        self._latched |= self._rules.latch and self._stream.is_ood
+        if self._rules.latch and self._stream.is_ood:
+            self._latched = 'was out-of-distribution'
         # Taken back by ``alert`` if the image is too old by then, or something else is wrong.
         self._trusted |= self._stream.is_clear or self._stream.is_ood
 
@@ -331,7 +341,7 @@ class AlertMachine:
         if stream.is_ood:
             return Reason.OOD, 'unlike the training images'
         if self._latched:
-            return Reason.LATCHED, 'was out-of-distribution; waits for ~/reset_alert'
+            return Reason.LATCHED, f'{self._latched}; waits for ~/reset_alert'
         if not self._trusted:
             return (
                 Reason.WARMING_UP,

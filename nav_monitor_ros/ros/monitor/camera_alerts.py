@@ -54,7 +54,7 @@ class AlertPublishers:
         lock = threading.Lock()
         now = time.monotonic()
         publishers = {
-            name: AlertPublisher(node, name, AlertMachine(its, now), rate, log)
+            name: AlertPublisher(node, name, AlertMachine(its, now, may_be_restart=True), rate, log)
             for name, its in rules.items()
         }
         self._combined = None if '' in rules else _CombinedAlert(node, publishers, rate, log)

@@ -196,6 +196,9 @@ def _inference(camera: Camera) -> Status:
     times = np.array(pipeline.outputs.views.times) * 1000
     if len(times):
         values['drawing_ms_p95'] = float(np.percentile(times, 95))
+    alert = camera.alert.alert
+    if alert.reason in (Reason.INFERENCE_ERROR, Reason.INFERENCE_TIMEOUT):
+        return DiagnosticStatus.ERROR, alert.detail, values
     if not len(latencies):
         return DiagnosticStatus.STALE, 'no image judged yet', values
     values['latency_ms_median'] = float(np.median(latencies))

@@ -13,7 +13,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import LabelInfo
 
-from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.errors import NavMonitorError, describe_import_error, one_line
 from nav_monitor_ros.ros.bond import LifecycleBond, create_bond
 from nav_monitor_ros.ros.declared_parameters import declare_all, declare_own, plain, warn_of_unknown
 from nav_monitor_ros.ros.heartbeat import Heartbeat
@@ -86,8 +86,10 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             Camera(self, name, self._settings.of(name), alert, self.log, self._background)
             for name, alert in self._alerts.cameras.items()
         ]
-        unknown = warn_of_unknown(self, self.log, **known_names(self._settings.cameras))
-        self._diagnostics = Diagnostics(self, self._cameras, unknown)
+        # A line for each given parameter, or file of parameters, without effect.
+        self.unknown_parameters = warn_of_unknown(
+            self, self.log, **known_names(self._settings.cameras))
+        self._diagnostics = Diagnostics(self, self._cameras, self.unknown_parameters)
         self._label_info = self.create_publisher(LabelInfo, '~/label_info', latched())
         self._services_of_operators = [
             self.create_service(Trigger, '~/reset_alert', self._reset_alert),
@@ -200,9 +202,11 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)
         except BaseException as error:
+            if isinstance(error, ImportError):
+                error = NavMonitorError(describe_import_error(error))
             self._alerts.model_failed(described(error))
             if isinstance(error, Exception):
-                raise
+                raise error
             # For example SystemExit: foreign code must not end this process.
             raise NavMonitorError(f"the network's code raised {described(error)}") from error
         self._monitor = monitor

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,7 +34,7 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
-from nav_monitor_ros.ros.process.remappings import describe_unused
+from nav_monitor_ros.ros.process.remappings import describe_unused, describe_unused_files
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.transport import disable_type_lookup
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
@@ -179,9 +180,9 @@ def _run(
     try:
         _start_ros(sys.argv if args is None else args, name, output)
         node = make()
-        _warn_of_unused_remappings(node, sys.argv if args is None else args)
+        _warn_of_unused_arguments(node, sys.argv if args is None else args)
     except _GIVEN as error:
-        return _end(name, _reason(error), UNUSABLE)
+        return _end(name, _reason(error), FAILED if _may_pass(error) else UNUSABLE)
     except BaseException as error:
         return _end(name, _failure(error), FAILED)
     try:
@@ -219,6 +220,7 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
         own_file = ['--ros-args', '--disable-external-lib-logs', '--']
         output.keep(_log_folder() / f'{name}_{os.getpid()}_{time.time_ns() // 10**6}.log')
     set_logger_level('rcl', LoggingSeverity.FATAL)  # only this package's line is logged
+    warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)  # of rclpy, like rcl's log
     try:
         rclpy.init(
             args=[*args[:1], *own_file, *args[1:]],
@@ -245,10 +247,28 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
         )
 
 
-def _warn_of_unused_remappings(node: Any, args: Sequence[str]) -> None:
+def _may_pass(error: Exception) -> bool:
+    """Return whether an error is due to the machine: no network yet, a peer without an address.
+
+    With SROS 2 it is more likely to be due to the keystore.
+    """
+    return (
+        isinstance(error, rclpy_implementation.RCLError)
+        and 'error creating node' in str(error)
+        and not _is_secured()
+    )
+
+
+def _is_secured() -> bool:
+    return os.environ.get('ROS_SECURITY_ENABLE', 'false') != 'false'
+
+
+def _warn_of_unused_arguments(node: Any, args: Sequence[str]) -> None:
     log = getattr(node, 'log', node.get_logger())
-    for line in describe_unused(node, args, getattr(node, 'names_to_come', ())):
+    files = describe_unused_files(node, args)
+    for line in [*files, *describe_unused(node, args, getattr(node, 'names_to_come', ()))]:
         log.warning(line)
+    getattr(node, 'unknown_parameters', []).extend(files)  # for its diagnostics
 
 
 def _check_switches() -> None:
@@ -297,11 +317,10 @@ def _reason(error: BaseException) -> str:
     """Return an error in one line, without positions in the sources of ROS."""
     text = _PLACE.sub('', str(error)).replace('failed to initialize rcl: ', '')
     if isinstance(error, rclpy_implementation.RCLError):
-        secured = os.environ.get('ROS_SECURITY_ENABLE', 'false') != 'false'
         text = text.replace(
             'error not set',
             'ROS_SECURITY_ENABLE is set: see that ROS_SECURITY_KEYSTORE holds the enclave'
-            if secured else 'ROS gives no reason',
+            if _is_secured() else 'ROS gives no reason',
         )
     return one_line(text or type(error).__name__, LONGEST)
 

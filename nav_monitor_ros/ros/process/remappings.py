@@ -1,20 +1,23 @@
-"""Detection of remappings that apply to no topic or service, most of which are misspelt."""
+"""Detection of ROS arguments without effect: remappings and parameter files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rclpy.exceptions import NameValidationException
 from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 
-from nav_monitor_ros.errors import did_you_mean
+from nav_monitor_ros.errors import NavMonitorError, did_you_mean
+from nav_monitor_ros.runtime.parameter_file import parameters_for, read_parameter_file
 
 # Remappings of the node's own name, and topics that rcl creates without the node's knowledge.
 _NOT_TOPICS = ('__node', '__name', '__ns')
 _OF_ROS = ('/rosout', '/clock', '/parameter_events')
 _SCHEMES = ('rostopic://', 'rosservice://')
+MOST_BLOCKS = 10  # largest number of names of nodes in a line
 
 
 def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()) -> list[str]:
@@ -36,7 +39,7 @@ def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()
         for given in to_come if (name := _expanded(node, given.rstrip('/')))
     ]
     lines = []
-    for rule in _rules(args):
+    for rule in _values(args, ('-r', '--remap')):
         name, _, target = rule.partition(':=')
         for scheme in _SCHEMES:
             name = name.removeprefix(scheme)
@@ -58,6 +61,29 @@ def describe_unused(node: Node, args: Sequence[str], to_come: Sequence[str] = ()
     return lines
 
 
+def describe_unused_files(node: Node, args: Sequence[str]) -> list[str]:
+    """Return a line for each parameter file of a command line that holds nothing for a node.
+
+    Args:
+        node: The node; its name and namespace decide which blocks of a file apply.
+        args: Command line.
+    """
+    lines = []
+    for value in _values(args, ('--params-file',)):
+        try:
+            blocks = read_parameter_file(Path(value))
+        except NavMonitorError:
+            continue  # ROS has read it, or has said why not
+        name = node.get_fully_qualified_name()
+        if parameters_for(blocks, name) is None:
+            found = ', '.join(list(blocks)[:MOST_BLOCKS]) or 'nothing'
+            lines.append(
+                f'the parameter file {value} has no parameters for {name} and changes nothing; it '
+                f'is for {found}: rename the block, or use /**'
+            )
+    return lines
+
+
 def _service_name(service: Any) -> str:
     return str(service.service_name if hasattr(service, 'service_name') else service.srv_name)
 
@@ -70,16 +96,16 @@ def _expanded(node: Node, name: str) -> str:
         return ''
 
 
-def _rules(args: Sequence[str]) -> Iterator[str]:
-    """Yield the remappings of a command line, such as ``image:=/camera/image_raw``."""
-    ours, remap = False, False
+def _values(args: Sequence[str], options: Sequence[str]) -> Iterator[str]:
+    """Yield what follows one of the options among the ROS arguments of a command line."""
+    ours, follows = False, False
     for argument in args:
-        if remap:
+        if follows:
             yield argument
-            remap = False
+            follows = False
         elif ours and argument == '--':
             ours = False
         elif argument == '--ros-args':
             ours = True
         else:
-            remap = ours and argument in ('-r', '--remap')
+            follows = ours and argument in options

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from rclpy.utilities import get_rmw_implementation_identifier
+
 from nav_monitor_ros.bundle.shipped import find_shared_file
 
 SHARED_MEMORY = (
@@ -29,9 +31,10 @@ def use_udp_only() -> None:
     publication waits for a second.
 
     To be called before rclpy is initialised. Profiles, transports and peers chosen by the user are
-    kept; other middleware ignores these variables.
+    kept. With other middleware nothing changes: it would not read the profile that restricts the
+    discovery in place of the user's variables.
     """
-    if _has_chosen():
+    if not _is_fast_dds() or _has_chosen():
         return
     localhost = (
         os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE', '').upper() == 'LOCALHOST'
@@ -55,7 +58,7 @@ def disable_type_lookup() -> None:
     participant just after it has discovered another one. See ``use_udp_only``, whose profile
     includes this one.
     """
-    if _has_chosen():
+    if not _is_fast_dds() or _has_chosen():
         return
     profile = find_shared_file('config/fastdds_no_type_lookup.xml')
     if profile is not None:
@@ -69,6 +72,10 @@ def uses_shared_memory() -> bool:
     except OSError:
         return False
     return any(segment in maps for segment in _SEGMENTS)
+
+
+def _is_fast_dds() -> bool:
+    return 'fastrtps' in get_rmw_implementation_identifier()
 
 
 def _has_chosen() -> bool:

@@ -24,6 +24,7 @@ from nav_monitor_ros.ros.safety_stop.qos_matching import (
     match_publishers,
     match_subscribers,
 )
+from nav_monitor_ros.ros.topic_endpoints import node_name, publishers_of
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from nav_monitor_ros.ros.process.log import QueuedLog
 
 PERIOD = 1.0  # seconds
+MOST_NAMES = 5  # largest number of nodes that one line names
 _LEVELS = {
     GateReason.PASSING: DiagnosticStatus.OK,
     GateReason.LATCHED: DiagnosticStatus.WARN,
@@ -147,6 +149,7 @@ class SafetyStopDiagnostics:
                 level = DiagnosticStatus.WARN if found.count else DiagnosticStatus.ERROR
                 summary.add(found.trouble, level)
         self._add_feedback(summary, state, feedback)
+        self._add_bypass(summary)
         self._add_stamps(summary, state)
         if self._shared_memory:
             summary.add(SHARED_MEMORY, DiagnosticStatus.WARN)
@@ -219,6 +222,21 @@ class SafetyStopDiagnostics:
         if state.reason is not GateReason.COMMANDS_COME_BACK:
             summary.add(GateReason.COMMANDS_COME_BACK.value, DiagnosticStatus.ERROR)
         summary.add(f'{loop} ({refused} refused in the last second)', DiagnosticStatus.ERROR)
+
+    def _add_bypass(self, summary: _Summary) -> None:
+        """Report other nodes that publish to the base, since the gate cannot stop these."""
+        node, topic = self._node, self._topics.commands_out
+        name = node.get_fully_qualified_name()
+        others = sorted({
+            found for info in publishers_of(node, topic) if (found := node_name(info)) != name
+        })
+        bypass = (
+            f'{", ".join(others[:MOST_NAMES])} also publish{"es" if len(others) == 1 else ""} '
+            f'{topic}, so that commands bypass safety_stop: let them publish cmd_vel_in instead'
+        ) if others else ''
+        self._log_once('bypass', bypass)
+        if bypass:
+            summary.add(bypass, DiagnosticStatus.WARN)
 
     def _add_stamps(self, summary: _Summary, state: SafetyStopState) -> None:
         discarded = state.stamped_wrong - self._stamped_wrong

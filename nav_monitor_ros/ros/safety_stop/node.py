@@ -109,9 +109,11 @@ class SafetyStopNode(OverridableTopics, Node):
         self.add_on_set_parameters_callback(self._set_parameters)
         self._parameter_service = ParameterRequests(self)
         self._act()
-        unknown = warn_of_unknown(self, self.log, known=BY_NAME)
+        # A line for each given parameter, or file of parameters, without effect.
+        self.unknown_parameters = warn_of_unknown(self, self.log, known=BY_NAME)
         self._diagnostics = SafetyStopDiagnostics(
-            self, self._topic_qos(), self.log, self._state, self._set_feedback, unknown
+            self, self._topic_qos(), self.log, self._state, self._set_feedback,
+            self.unknown_parameters,
         )
 
     @property

@@ -200,3 +200,34 @@ def test_false_is_said_for_two_reasons_only():
         seen.add(alert.reason)
         assert alert.value == (alert.reason not in (Reason.IN_DISTRIBUTION, Reason.SUSPECT))
     assert len(seen) >= 9
+
+
+def restarted(**rules):
+    """Return a stream to a process that may have been restarted."""
+    stream = Stream(**rules)
+    stream.machine = AlertMachine(stream.machine.rules, stream.now, may_be_restart=True)
+    stream.machine.activate(True, stream.now)
+    return stream
+
+
+def test_a_restart_does_not_release_a_latched_alert():
+    stream = restarted(latch=True)
+    assert stream.look().reason is Reason.NO_IMAGE
+    assert set(stream.play([False] * 30)) == {Reason.LATCHED}
+    assert 'restart' in stream.look().detail and '~/reset_alert' in stream.look().detail
+    stream.look(2.0)  # a fault does not release it either
+    assert stream.play([False] * 30)[-1] is Reason.LATCHED
+    stream.machine.reset()
+    assert stream.look().reason is Reason.IN_DISTRIBUTION
+    stream.play([True] * 5)
+    assert stream.play([False] * 30)[-1] is Reason.LATCHED
+    assert 'restart' not in stream.look().detail
+
+
+def test_without_the_latch_a_restart_waits_for_clear_frames_only():
+    stream = restarted(latch=False)
+    assert stream.play([False] * 30)[-1] is Reason.IN_DISTRIBUTION
+    stream = restarted(latch=True)
+    stream.play([False] * 30)
+    stream.machine.change_rules(latch=False)
+    assert stream.look().reason is Reason.IN_DISTRIBUTION

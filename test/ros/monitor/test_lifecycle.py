@@ -34,14 +34,24 @@ def test_disabling_means_true_and_enabling_judges_again(trusted):
 
 
 def test_a_latched_alert_waits_for_the_reset_service(graph, moody_bundle):
-    graph.start_monitor(*moody_arguments(moody_bundle, latch=True), env=python_path())
+    arguments = moody_arguments(moody_bundle, latch=True)
+    monitor = graph.start_monitor(*arguments, env=python_path())
     feed = Feed(graph)
-    graph.wait_alert(False, START)
+    graph.wait_reason('latched', START)  # since the start, which may be a restart
+    graph.call(Trigger, '/nav_monitor/reset_alert', Trigger.Request())
+    graph.wait_alert(False, 10)
     feed.play_plain(120)
     graph.wait_reason('ood', 10)
     feed.play(feed.normal)
     graph.wait_reason('latched', 10)
     graph.wait_alert(True, 5)
+    monitor.terminate()
+    monitor.wait(START)
+    begin = len(graph.alerts)
+    graph.start_monitor(*arguments, env=python_path())
+    graph.wait_judged(START)
+    graph.wait_reason('latched', 10)
+    assert all(graph.alerts[begin:])
     graph.call(Trigger, '/nav_monitor/reset_alert', Trigger.Request())
     graph.wait_alert(False, 10)
 

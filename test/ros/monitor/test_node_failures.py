@@ -12,7 +12,7 @@ pytest.importorskip('rclpy')
 
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from ros_harness import Graph, values  # noqa: E402
+from ros_harness import Graph, executable, values  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -94,3 +94,17 @@ def test_what_nobody_expected_ends_with_status_70_and_a_traceback(graph, tmp_pat
     text = done.stdout + done.stderr
     assert done.returncode == 70, text
     assert 'Traceback' in text and 'nobody expected this' in text
+
+
+def test_a_missing_package_is_one_line_and_not_tried_again(graph, moody_bundle, tmp_path):
+    (tmp_path / 'safetensors.py').write_text(
+        "raise ModuleNotFoundError('No module named safetensors', name='safetensors')\n")
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    variables = {**os.environ, **graph.domain.environment, 'PYTHONPATH': path}
+    done = subprocess.run(
+        [executable('monitor'), '--ros-args', *arguments(moody_bundle)], capture_output=True,
+        text=True, timeout=START, env=variables)
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert 'the Python package safetensors is not installed' in said
+    assert 'Traceback' not in said

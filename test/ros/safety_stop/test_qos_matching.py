@@ -114,3 +114,18 @@ def test_without_anybody_the_diagnostics_say_who_is_missing(graph, bench):
         'no node publishes /ood_alert: start the monitor or remap ood_alert; '
         'no node publishes /cmd_vel_in: start the node that sends commands or remap cmd_vel_in'
     )
+
+
+def test_a_publisher_that_bypasses_the_gate_is_named(graph, bench, stranger):
+    AlertSource(graph, False)
+    Driver(graph)
+    bench.start()
+    bench.wait_sent(1.0)
+    other = stranger.create_publisher(Twist, '/cmd_vel', 1)
+    expected = '/stranger also publishes /cmd_vel, so that commands bypass safety_stop'
+    status = graph.wait(
+        lambda: (found := bench.newest()) and expected in found.message and found, START, expected)
+    assert status.level == DiagnosticStatus.WARN
+    stranger.destroy_publisher(other)
+    assert bench.wait_reason('passing').level == DiagnosticStatus.OK
+    assert bench.said().count(expected) == 1
