@@ -72,13 +72,13 @@ def fit_benchmark(
         spec.build([]), Preprocess(size, size), device=select_device(device), threads=threads
     )
     scores = empty_scores(classifier, FitOptions())
-    configure_for_supported_scores(classifier, scores, required=False)
+    configure_for_supported_scores(classifier, scores, required=())
     partial = PartialFit(scores)
     with scratch_folder() as folder:
         write_pictures(folder, images, progress)
         source = open_source(str(folder))
         take_sample(
-            classifier, source.subset(np.arange(BATCH)), None, partial, required=False,
+            classifier, source.subset(np.arange(BATCH)), None, partial, required=(),
             progress=progress,
         )
 

@@ -196,9 +196,11 @@ def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
 def _fit_options(options: argparse.Namespace) -> Any:
     from nav_monitor_ros.fitting.fit_options import FitOptions
 
+    scores, required = scores_to_fit(options.scores, options.option)
     return FitOptions(
         name=options.name or options.output.name,
-        scores=scores_to_fit(options.scores, options.option),
+        scores=scores,
+        required=required,
         fuse=scores_to_fuse(options.fuse),
         fusion=options.fusion,
         false_alarm_rate=options.false_alarm_rate,

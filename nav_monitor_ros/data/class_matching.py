@@ -211,12 +211,11 @@ def numbers_are_names(source: HasLabels, class_names: Sequence[str]) -> bool:
 
 def _numerals(class_names: Sequence[str]) -> dict[int, int] | None:
     """Return the outputs by their names as numbers; None where those are no other numbers."""
-    texts = [comparable(name) for name in class_names]
-    if not all(text.isascii() and text.isdecimal() for text in texts):
+    if not all(map(_is_number, class_names)):
         return None
-    found = {int(text): place for place, text in enumerate(texts)}
+    found = {int(comparable(name)): place for place, name in enumerate(class_names)}
     same = all(number == place for number, place in found.items())
-    return None if same or len(found) < len(texts) else found
+    return None if same or len(found) < len(class_names) else found
 
 
 def _by_numerals(
@@ -236,13 +235,26 @@ def _by_numerals(
 def _form(own: Sequence[str], class_names: Sequence[str]) -> Callable[[str], str] | None:
     """Return the normalisation under which names match, None if there is none.
 
-    If no name matches exactly, case and word separators are ignored.
+    If no name matches exactly, case and word separators are ignored. If all names of both are
+    numbers, and some do not match exactly, leading zeros are ignored.
     """
+    if all(map(_is_number, (*own, *class_names))) and not set(own) <= set(class_names):
+        known = set(map(_without_zeros, class_names))
+        return _without_zeros if any(_without_zeros(name) in known for name in own) else None
     for form in (comparable, alike):
         known = {form(name) for name in class_names} - {''}
         if any(form(name) in known for name in own):
             return form
     return None
+
+
+def _is_number(name: str) -> bool:
+    text = comparable(name)
+    return text.isascii() and text.isdecimal()
+
+
+def _without_zeros(name: str) -> str:
+    return str(int(comparable(name)))
 
 
 def _near(own: Sequence[str], class_names: Sequence[str]) -> bool:

@@ -33,16 +33,21 @@ class SourceSpec:
         """Parse a specification.
 
         Raises:
-            NavMonitorError: An option does not have the form ``key=value``.
+            NavMonitorError: An option does not have the form ``key=value``, or is given twice.
         """
         location, query = _split(spec)
-        written = {}
+        written: dict[str, str] = {}
         for option in query.split('&') if query else ():
             key, equals, value = option.partition('=')
             if not key or not equals:
                 raise NavMonitorError(
                     f"source '{spec}': write options as ?key=value&key=value, and a & in a value "
                     'as %26'
+                )
+            if unquote(key) in written:
+                raise NavMonitorError(
+                    f"source '{spec}': {unquote(key)} is given twice; give each option once, and "
+                    'several values with commas between them'
                 )
             written[unquote(key)] = value
         return SourceSpec(location, written)

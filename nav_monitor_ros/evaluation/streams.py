@@ -43,8 +43,8 @@ class StreamPlan:
             raise NavMonitorError(f'--rate {self.rate:g}: must be above 0 and at most 1e+06')
         if self.ood_frames < 1 or self.ood_frames > _MOST_FRAMES:
             raise NavMonitorError(
-                f'--ood-seconds {self.ood_seconds:g}: must be at least one frame, '
-                f'{1 / self.rate:g} s'
+                f'--ood-seconds {self.ood_seconds:g}: must be from one frame, {1 / self.rate:g} s, '
+                f'to {_MOST_FRAMES:g} frames'
             )
         if self.hours is not None and not 1 <= self.hours * self.frames_per_hour <= _MOST_FRAMES:
             raise NavMonitorError(

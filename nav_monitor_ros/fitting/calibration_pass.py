@@ -157,7 +157,7 @@ def _defined(
 
     A score that the user named stays, so that ``calibrate`` refuses it.
     """
-    named = {*(options.scores or ()), *(options.fuse or ())}
+    named = {*options.named, *(options.fuse or ())}
     left_out = {}
     for name, values in scored.scores.items():
         infinite = int((~np.isfinite(values)).sum())

@@ -109,7 +109,7 @@ def fit(
     ranges = layer_ranges(
         classifier, data.subset(rng.permutation(len(data))[:RANGE_SAMPLE]), options.skip_invalid
     )
-    required = options.scores is not None
+    required = options.named
     left_out = configure_for_supported_scores(classifier, scores, required=required)
     require_fusion_members(scores, options, left_out)
     if checkpoint is not None:

@@ -22,6 +22,8 @@ class FitOptions:
     name: str = 'monitor'
     scores: Mapping[str, Mapping[str, Any]] | None = None
     # score name -> options; None for all scores that apply to the network
+    required: frozenset[str] | None = None
+    # those of ``scores`` that must apply to the network, others are left out; None: all of them
     fuse: tuple[str, ...] | None = None  # None for those of FUSED_MEMBERS that are fitted
     fusion: str = EQUAL  # EQUAL, or WEIGHTED: weights learned from proxy images
     false_alarm_rate: float = 0.01  # share of individual in-distribution frames, in (0, 1)
@@ -31,6 +33,11 @@ class FitOptions:
     class_names: tuple[str, ...] | None = None  # in the order of the network's outputs
     seed: int = 0
     skip_invalid: bool = False  # leave out images that give NaN or infinity instead of raising
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Return the names of the scores that must apply to the network."""
+        return frozenset(self.scores or ()) if self.required is None else self.required
 
     def __post_init__(self) -> None:
         """Check the values."""

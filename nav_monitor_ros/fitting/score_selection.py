@@ -85,27 +85,27 @@ def require_fusion_members(
 
 
 def configure_for_supported_scores(
-    classifier: RunningNetwork, scores: dict[str, Score], *, required: bool
+    classifier: RunningNetwork, scores: dict[str, Score], *, required: Collection[str]
 ) -> dict[str, str]:
     """Configure every forward pass for the scores, removing those that do not apply.
 
     Args:
         classifier: The network.
         scores: Scores; those that do not apply to the network are removed.
-        required: Raise instead of removing scores.
+        required: Names of scores for which to raise instead of removing them.
 
     Returns:
         Reasons for removed scores, by name.
 
     Raises:
-        NavMonitorError: A score does not apply to the network, and ``required``.
+        NavMonitorError: A score of ``required`` does not apply to the network.
     """
     left_out = {}
     for name, score in list(scores.items()):
         try:
             configure_for_scores(classifier, [score])
         except NavMonitorError as error:
-            if required:
+            if name in required:
                 raise
             del scores[name]
             left_out[name] = _reason(error)
@@ -114,7 +114,8 @@ def configure_for_supported_scores(
 
 
 def prepare_scores(
-    scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *, required: bool
+    scores: dict[str, Score], sample: Activations, labels: np.ndarray | None, *,
+    required: Collection[str],
 ) -> dict[str, str]:
     """Prepare the scores with a sample of the training images.
 
@@ -122,13 +123,13 @@ def prepare_scores(
         scores: Scores; those that do not apply to the network are removed.
         sample: N images.
         labels: int64 (N,); None for the network's predictions.
-        required: Raise instead of removing scores.
+        required: Names of scores for which to raise instead of removing them.
 
     Returns:
         Reasons for removed scores, by name.
 
     Raises:
-        NotApplicableError: A score does not apply to the network, and ``required``.
+        NotApplicableError: A score of ``required`` does not apply to the network.
         NavMonitorError: The layer is not suitable for monitoring.
     """
     left_out = {}
@@ -136,7 +137,7 @@ def prepare_scores(
         try:
             score.prepare(sample, sample.predicted if labels is None else labels)
         except NotApplicableError as error:
-            if required:
+            if name in required:
                 raise
             del scores[name]
             left_out[name] = _reason(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def fit_scores(
     labels: np.ndarray | None,
     scores: dict[str, Score],
     *,
-    required: bool,
+    required: Collection[str],
     seed: int = 0,
 ) -> dict[str, str]:
     """Fit scores to training images; see ``fit_partial``.
@@ -51,7 +51,7 @@ def fit_partial(
     labels: np.ndarray | None,
     partial: PartialFit,
     *,
-    required: bool,
+    required: Collection[str],
     seed: int = 0,
     workers: int | None = None,
     checkpoint: FitCheckpoint | None = None,
@@ -67,7 +67,7 @@ def fit_partial(
         data: Training images.
         labels: int64 (N,), in the network's class numbering; None for its own predictions.
         partial: Empty scores; those that do not apply to the network are removed.
-        required: Raise instead of removing scores.
+        required: Names of scores for which to raise instead of removing them.
         seed: Random seed for the sample.
         workers: Threads that read and decode.
         checkpoint: Checkpoint to resume from and to save progress in.
@@ -122,7 +122,7 @@ def take_sample(
     labels: np.ndarray | None,
     partial: PartialFit,
     *,
-    required: bool,
+    required: Collection[str],
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
     invalid: InvalidImages | None = None,
@@ -134,7 +134,7 @@ def take_sample(
         sample: Sample of the training images.
         labels: int64, labels of the sample.
         partial: Empty scores.
-        required: Raise instead of removing scores.
+        required: Names of scores for which to raise instead of removing them.
         workers: Number of threads.
         progress: Called with the stage, the number of images done and the total.
         invalid: As for ``fit_partial``.

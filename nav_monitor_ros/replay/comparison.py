@@ -246,7 +246,10 @@ def _topic_line(comparison: Comparison, topic: str) -> str:
     common = sum(key[0] == topic and key in comparison.b.frames for key in comparison.a.frames)
     differ = sum(
         one.key[0] == topic and MISSING not in one.kinds for one in comparison.differences)
-    return f'{name}: {common} images in both runs, {common - differ} of them with the same'
+    return (
+        f'{name}: {common} images in both runs, {common - differ} of them with the same verdict '
+        'and alert'
+    )
 
 
 def difference_table(comparison: Comparison) -> str:

@@ -13,7 +13,12 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from nav_monitor_ros.decision.alert.ood_status import kind_text, status_level, status_values
+from nav_monitor_ros.decision.alert.ood_status import (
+    MOST_LABELS,
+    kind_text,
+    status_level,
+    status_values,
+)
 from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_file import atomic_file
@@ -264,7 +269,7 @@ class BagWriter:
     def _label_info(self, header: Any) -> Any:
         classes = [
             self._new('vision_msgs/msg/VisionClass', index, name)
-            for index, name in enumerate(self._class_names)
+            for index, name in enumerate(self._class_names[:MOST_LABELS])
         ]
         return self._new('vision_msgs/msg/LabelInfo', header, classes, 0.0)
 

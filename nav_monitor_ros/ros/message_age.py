@@ -28,6 +28,19 @@ def received_age(info: Mapping[str, Any]) -> float:
     return age if age >= 0.0 else math.inf
 
 
+def sent_at(info: Mapping[str, Any]) -> float:
+    """Return when a message was published, according to the clock of the publisher's machine.
+
+    Args:
+        info: Message info that rclpy passes to a subscription's callback.
+
+    Returns:
+        Seconds of the steady clock; minus infinity if the middleware does not report it.
+    """
+    sent = info['source_timestamp']  # nanoseconds of the system clock
+    return time.monotonic() - (time.time_ns() - sent) / 1e9 if sent else -math.inf
+
+
 def stamp_age(header: Header, clock: Clock) -> float:
     """Return the seconds since a message's stamp; negative if the stamp is in the future.
 

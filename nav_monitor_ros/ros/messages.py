@@ -71,10 +71,11 @@ def prediction_message(header: Header, verdict: Verdict) -> Classification:
 
 
 def label_info_message(header: Header, class_names: Sequence[str]) -> LabelInfo:
-    """Return the names of the class ids; the threshold of 0 hides no class."""
+    """Return the names of the class ids, as many as fit; the threshold of 0 hides no class."""
+    named = enumerate(class_names[: ood_status.MOST_LABELS])
     return LabelInfo(
         header=header,
-        class_map=[VisionClass(class_id=i, class_name=name) for i, name in enumerate(class_names)],
+        class_map=[VisionClass(class_id=i, class_name=name) for i, name in named],
         threshold=0.0,
     )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 SUSPENDED = 1.0  # shortest time that counts as a suspension, seconds: when Fast DDS gives up a port
 PATIENCE = 10.0  # time after a suspension in which the input must come back, seconds
-SETTLING = 1.0  # time after it in which messages arrive that were sent before it, seconds
+SETTLING = 1.0  # time after it in which messages may arrive that were sent before it, seconds
 FLOWING = 2.0  # longest time between the last message and a suspension of a running camera, seconds
 
 
@@ -26,6 +26,7 @@ class Input:
     publishers: int  # matched
     received: int  # messages so far
     last_arrival: float  # of a message, s of the steady clock
+    last_sent: float = -math.inf  # the same of its publication; minus infinity if unknown
 
 
 class LostInput:
@@ -41,8 +42,8 @@ class LostInput:
         self._ran_at: float | None = None
         self._suspended = 0.0  # s, duration of the last suspension
         self._continued = math.inf  # its end
-        self._has_received = False  # before it
-        self._has_flowed = False  # until it
+        self._has_received = False
+        self._has_flowed = False  # until the suspension
         self._published_since: float | None = None  # None while there is no publisher
 
     def process_runs(self, now: float) -> None:
@@ -64,10 +65,13 @@ class LostInput:
         elif self._published_since is None:
             self._published_since = now
         arrived = [one for one in inputs if one.received]
+        self._has_received |= bool(arrived)
         if self._continued == math.inf:
-            self._has_received |= bool(arrived)
             return ''
-        if any(one.last_arrival > self._continued + SETTLING for one in arrived):
+        if any(
+            one.last_sent > self._continued or one.last_arrival > self._continued + SETTLING
+            for one in arrived
+        ):
             self._continued, self._has_flowed = math.inf, False  # it has come back
             return ''
         flowing_from = self._continued - self._suspended - FLOWING

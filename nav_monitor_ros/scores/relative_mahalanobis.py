@@ -44,6 +44,12 @@ class RelativeMahalanobis(Mahalanobis):
         whole = whitened(batch.features - self.centre, self.background)
         return super().score(batch) - np.square(whole, dtype=np.float64).sum(axis=1)
 
+    def degeneracy(self) -> str:
+        """Return why the score carries no information: both distances are equal."""
+        if len(self.means) > 1:
+            return ''
+        return 'the training images have one class, whose distance equals that to all images'
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return means and both whitening matrices."""
         return {**super().tensors(), 'background': self.background}

@@ -66,6 +66,17 @@ def test_fit_takes_options_from_files_and_flags(desk, run):
     assert bundle.preprocess.std == (0.25, 0.25, 0.25)
 
 
+def test_an_option_of_a_score_asks_for_no_other_score(desk, run):
+    ended = run(*fit_arguments(option='pattern.gamma=2', output='optioned'), cwd=desk)
+    assert ended.status == 0, ended.err
+    bundle = load_bundle(desk / 'optioned')
+    assert bundle.scores['pattern'].options.gamma == 2
+    assert {'mc_dropout', 'decoy'} <= set(bundle.provenance['left_out'])
+    assert len(bundle.scores) > 5
+    ended = run(*fit_arguments(option='decoy.x=2', output='other'), cwd=desk)
+    assert ended.status == 2 and 'decoy' in ended.err
+
+
 def test_the_weights_of_the_fused_score_are_learned_if_asked_for(desk, run):
     ended = run(*fit_arguments(fusion='weighted', output='few'), cwd=desk)
     assert ended.status == 0 and 'the weights of the fused score are equal' in ended.err

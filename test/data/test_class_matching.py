@@ -206,3 +206,31 @@ def test_classes_of_a_source_are_chosen_by_name():
     assert {digits.class_names[label] for label in digits.own_labels} == {'bag', 'dress'}
     rest = open_source('sample:fashion_mnist?without=bag,dress')
     assert set(rest.own_labels.tolist()) == {0, 1, 2, 4, 5, 6, 7, 9}
+
+
+def numbered(own):
+    """Return images of the classes that a folder of these names has, one each."""
+    pixels = np.zeros((len(own), 4, 4, 3), np.uint8)
+    return from_arrays('numbers', pixels, np.arange(len(own)), class_names=own)
+
+
+@pytest.mark.parametrize(('own', 'names'), [
+    (('0001', '0002', '0010'), ('1', '10', '2')),
+    (('00000', '00001', '00002', '00010'), ('0', '1', '10', '2')),
+    (('1', '10', '2'), ('01', '02', '10')),
+    (('000', '001', '002'), ('0', '1', '2')),
+])
+def test_numbers_are_the_same_with_leading_zeros_and_that_is_said(own, names):
+    images = numbered(own)
+    labels = network_labels(images, names)
+    assert [int(names[label]) for label in labels] == [int(name) for name in own]
+    assert 'are spelled differently' in how_matched(images, names)
+
+
+@pytest.mark.parametrize(('own', 'names', 'said'), [
+    (('000', '001', '003'), ('0', '1', '2'), "class '003'"),
+    (('01', '001', '02'), ('1', '2', '3'), 'both match'),
+])
+def test_numbers_with_leading_zeros_must_all_be_known_and_different(own, names, said):
+    with pytest.raises(NavMonitorError, match=said):
+        network_labels(numbered(own), names)

@@ -112,3 +112,9 @@ def test_any_text_is_read_or_refused_in_one_line(text):
     except NavMonitorError as error:
         assert '\n' not in str(error) or '\n' in text
     assert source_label(text).encode() is not None
+
+
+@pytest.mark.parametrize('spec', ['x?limit=10&limit=20', 'x?classes=a&seed=1&classes=b'])
+def test_an_option_that_is_given_twice_is_refused(spec):
+    with pytest.raises(NavMonitorError, match='is given twice'):
+        SourceSpec.parse(spec)

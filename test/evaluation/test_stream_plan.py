@@ -193,7 +193,7 @@ def test_out_of_distribution_streams_can_be_interrupted_too():
     ({'hours': 0.0}, '--hours 0: the stream must have from 1'),
     ({'hours': 1e-9}, '--hours 1e-09: the stream must have from 1'),
     ({'hours': 1e12}, r'--hours 1e\+12: the stream must have from 1'),
-    ({'ood_seconds': 0.01}, '--ood-seconds 0.01: must be at least one frame, 0.0333333 s'),
+    ({'ood_seconds': 0.01}, '--ood-seconds 0.01: must be from one frame, 0.0333333 s'),
 ])
 def test_impossible_streams_are_refused(values, message):
     with pytest.raises(NavMonitorError, match=message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -397,6 +398,28 @@ def test_a_degenerate_member_that_is_asked_for_is_fused_with_a_warning():
         note.startswith('warning: vim is fused as requested, but it is degenerate: ')
         for note in bundle.notes()
     )
+
+
+def test_distances_of_images_of_a_single_class_are_not_compared():
+    """The distance to the class is that to all images, and their difference is rounding."""
+    pixels, labels = tiny.images(1, 400)
+    held_out, other = tiny.images(2, 400)
+    data = from_arrays('left', pixels[labels == 0], labels[labels == 0])
+    calibration = from_arrays('held out', held_out[other == 0], other[other == 0])
+    bundle = fit_tiny(data, calibration, SMALL)
+    assert 'relative_mahalanobis' not in bundle.calibration.fusion_members
+    assert 'one class' in ' '.join(bundle.notes())
+
+
+def test_a_score_with_an_option_leaves_out_the_others_that_do_not_apply():
+    options = replace(
+        SMALL, scores={'pattern': {'gamma': 1}, 'mc_dropout': {}, 'decoy': {}},
+        required=frozenset({'pattern'}))
+    bundle = fit_tiny(tiny.source(1, 200), options=options)
+    assert list(bundle.scores) == ['pattern']
+    assert set(bundle.provenance['left_out']) == {'mc_dropout', 'decoy'}
+    with pytest.raises(NavMonitorError, match='mc_dropout'):
+        fit_tiny(tiny.source(1, 200), options=replace(options, required=None))
 
 
 def test_a_member_equal_in_rank_to_another_is_named():

@@ -35,8 +35,8 @@ def test_topics_that_are_called_otherwise_are_paired_by_their_stamps():
     [difference] = found.differences
     assert difference.key[0] == REAR and difference.kinds == ('flagged',)
     said = lines(found)
-    assert f'{FRONT}: 3 images in both runs, 3 of them with the same' in said
-    assert f'{REAR}: 3 images in both runs, 2 of them with the same' in said
+    assert f'{FRONT}: 3 images in both runs, 3 of them with the same verdict and alert' in said
+    assert f'{REAR}: 3 images in both runs, 2 of them with the same verdict and alert' in said
     assert f'the first difference is at 0.20 s of {REAR}: ' in said[-1]
 
 

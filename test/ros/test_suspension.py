@@ -43,7 +43,7 @@ def test_input_that_stays_away_after_a_suspension_is_lost():
 
 def test_a_message_that_was_sent_before_the_suspension_does_not_count():
     watch, now = suspended()
-    late = Input(1, 31, now + 0.1)
+    late = Input(1, 31, now + 0.1, last_sent=now - 2.0)
     assert watch.check([late], now + 0.5) == ''
     assert watch.check([late], now + PATIENCE)
 
@@ -85,10 +85,22 @@ def test_a_second_suspension_does_not_excuse_the_first():
     assert watch.check([CAMERA], now + 5.0 + PATIENCE)
 
 
+def test_a_suspension_just_after_the_first_image_counts():
+    watch = LostInput(PERIOD)
+    watch.process_runs(1.0)
+    watch.process_runs(3.0)
+    assert watch.check([CAMERA], 3.1) == ''
+    assert watch.check([CAMERA], 3.1 + PATIENCE)
+
+
 def test_input_that_comes_back_is_not_lost_and_may_end_later():
     watch, now = suspended()
     back = Input(1, 31, now + SETTLING + 0.1)
     assert watch.check([back], now + SETTLING + 0.2) == ''
+    assert watch.check([back], now + 100.0) == ''
+    watch, now = suspended()
+    back = Input(1, 31, now + 0.2, last_sent=now + 0.1)
+    assert watch.check([back], now + 0.5) == ''
     assert watch.check([back], now + 100.0) == ''
 
 

@@ -62,8 +62,13 @@ def network_of(options: argparse.Namespace) -> Any:
     Raises:
         NavMonitorError: An option is malformed.
     """
-    from nav_monitor_ros.perception.network.specification import NetworkSpec
+    from nav_monitor_ros.perception.network.specification import ONNX, NetworkSpec
 
+    if options.model == ONNX and options.model_arg:
+        raise NavMonitorError(
+            '--model-arg is for the function that builds a network; a network in an ONNX file '
+            'takes no arguments'
+        )
     output: int | str | None = options.output_index
     with suppress(TypeError, ValueError):
         output = int(options.output_index)

@@ -10,8 +10,13 @@ from nav_monitor_ros.cli.options.network import key_value
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 
 
-def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, Any]] | None:
-    """Return the scores to fit, each with its options; None for all scores with their defaults.
+def scores_to_fit(
+    text: str | None, options: list[str]
+) -> tuple[dict[str, dict[str, Any]] | None, frozenset[str]]:
+    """Return the scores to fit, each with its options, and the names of those that must apply.
+
+    The scores are None for all with their defaults. Those named by either option must apply to the
+    network.
 
     Args:
         text: Value of ``--scores``: comma-separated names.
@@ -43,7 +48,8 @@ def scores_to_fit(text: str | None, options: list[str]) -> dict[str, dict[str, A
         scores[score][name] = value
     for name, values in scores.items():
         checked(name, SCORES[name].options_type, values)
-    return scores if names or options else None
+    named = names or {given.partition('.')[0] for given in options}
+    return scores if names or options else None, frozenset(named)
 
 
 def add_fusion(group: Any) -> None:

@@ -13,6 +13,7 @@ from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 OK, WARN, ERROR, STALE = 0, 1, 2, 3  # levels of diagnostic_msgs/DiagnosticStatus
 LEVELS = {State.OK: OK, State.SUSPECT: WARN, State.OOD: ERROR, State.INVALID: ERROR}
 STALE_REASONS = {'no_image', 'stale_image', 'frozen_image', 'inactive', 'disabled', 'warming_up'}
+MOST_LABELS = 1 << 16  # largest number of classes in ~/label_info: their numbers have 16 bits
 _MOST_DIFFERING = 32  # largest number of listed neurons
 
 

@@ -14,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from nav_monitor_ros.ros import qos_overrides
-from nav_monitor_ros.ros.message_age import received_age
+from nav_monitor_ros.ros.message_age import received_age, sent_at
 from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFrame
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -98,6 +98,7 @@ class ImageSubscription:
         self.lost = 0  # messages that the middleware reports as lost
         self.received = 0
         self.last_arrival = time.monotonic()  # of an image, or the start of the subscription
+        self._last_sent = -math.inf  # according to the publisher's machine, s of the steady clock
         self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, received
         self.publishers = self._look()
         self._subscribe()
@@ -123,7 +124,7 @@ class ImageSubscription:
     @property
     def input(self) -> Input:
         """Return what is known of the images, for ``LostInput``."""
-        return Input(self.publishers.count, self.received, self.last_arrival)
+        return Input(self.publishers.count, self.received, self.last_arrival, self._last_sent)
 
     def connection_fault(self) -> str:
         """Return why no publisher can be received, with a remedy; '' if one can."""
@@ -185,6 +186,7 @@ class ImageSubscription:
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.received += 1
+        self._last_sent = sent_at(info)
         waited = received_age(info)
         if waited == math.inf:
             return  # its age is unknown; the next image will do

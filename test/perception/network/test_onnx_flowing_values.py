@@ -78,3 +78,32 @@ def test_tokens_keep_their_axes_however_they_are_rearranged_and_mixed_ones_are_n
     found = classifier(BATCH)
     np.testing.assert_allclose(
         found.means['query:input'], found.maps['relu'].mean((2, 3)), atol=1e-6)
+
+
+def clipped(twice):
+    """Return the nodes and constants of branches behind a ReLU6 that is written once or twice."""
+    constants = {
+        **WEIGHTS, 'one': RNG.normal(size=(5, 5, 1, 1)).astype(np.float32),
+        'low': np.float32(0), 'low2': np.float32(0), 'high': np.float32(6), 'high2': np.float32(6),
+    }
+    again = [helper.make_node('Clip', ['maps', 'low2', 'high2'], ['again'])] if twice else []
+    return [
+        BODY[0],
+        helper.make_node('Clip', ['maps', 'low', 'high'], ['positive']),
+        helper.make_node('Conv', ['positive', 'one'], ['left'], 'left'), *again,
+        helper.make_node('Conv', ['again' if twice else 'positive', 'one'], ['right'], 'right'),
+        helper.make_node('Add', ['left', 'right'], ['sum']),
+        helper.make_node('ReduceMean', ['sum'], ['features'], axes=[2, 3], keepdims=0), *HEAD,
+    ], constants
+
+
+def test_a_function_that_is_written_twice_yields_one_value(tmp_path):
+    once, twice = (running(made(tmp_path, *clipped(two))).inputs for two in (False, True))
+    assert [one.name for one in once] == [one.name for one in twice] == ['left:input', 'head:input']
+
+
+def test_functions_of_other_constants_or_attributes_yield_two_values(tmp_path):
+    nodes, constants = clipped(True)
+    constants['high2'] = np.float32(5)
+    found = [one.name for one in running(made(tmp_path, nodes, constants)).inputs]
+    assert found == ['left:input', 'right:input', 'head:input']

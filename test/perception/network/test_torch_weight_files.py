@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.specification import load_weights
+from nav_monitor_ros.perception.network.torch.weight_files import write_weights
+from nav_monitor_ros.perception.network.torch.weights import load_exactly
 
 
 def equal(network, state):
@@ -121,3 +124,26 @@ def test_weights_of_another_network_are_refused_and_nothing_is_loaded(tmp_path):
     with pytest.raises(NavMonitorError, match=r'\(5,.*\(3,.*number of classes'):
         load_weights(network, tmp_path / 'shapes.safetensors')
     assert equal(network, before)
+
+
+class Twice(nn.Module):
+    """A network that holds a part under two names, and shares a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 5, 3), nn.Linear(5, 3)
+        self.features = nn.Sequential(self.conv, nn.ReLU())
+        self.tied = nn.Linear(5, 3)
+        self.tied.weight = self.fc.weight
+        self.register_buffer('part', self.fc.weight.detach()[1:])
+
+
+def test_parts_under_two_names_are_written_under_both(tmp_path):
+    network, path = Twice(), tmp_path / 'weights.safetensors'
+    write_weights(network.state_dict(), path)
+    read = load_file(path)
+    assert set(read) == set(network.state_dict())
+    assert all(torch.equal(read[name], own) for name, own in network.state_dict().items())
+    other = Twice()
+    load_exactly(other, read, path)
+    assert torch.equal(other.conv.weight, network.conv.weight)

@@ -15,6 +15,7 @@ from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.specification import load_weights
+from nav_monitor_ros.perception.network.torch.weights import load_exactly
 
 pytestmark = pytest.mark.once
 
@@ -215,3 +216,31 @@ def test_networks_of_torchvision_load_from_a_lightning_checkpoint(tmp_path, name
         np.array_equal(t.numpy(), trained.state_dict()[name].numpy())
         for name, t in network.state_dict().items()
     )
+
+
+class Lazy(nn.Module):
+    """A network that takes a layer's shape from its first input, or from its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.LazyLinear(4)
+
+    def forward(self, images):
+        return self.fc(self.conv(images).mean((2, 3)))
+
+
+def test_layers_take_their_shape_from_the_weights(tmp_path):
+    network, path = Lazy(), tmp_path / 'weights.pth'
+    network(torch.zeros(1, 3, 8, 8))
+    torch.save(network.state_dict(), path)
+    other = Lazy()
+    load_weights(other, path)
+    assert torch.equal(other.fc.weight, network.fc.weight)
+    exact = Lazy()
+    load_exactly(exact, network.state_dict(), path)
+    assert torch.equal(exact.fc.weight, network.fc.weight)
+    spoiled = network.state_dict()
+    spoiled['fc.weight'] = torch.full((4, 6), torch.nan)
+    torch.save(spoiled, path)
+    with pytest.raises(NavMonitorError, match='not finite'):
+        load_weights(Lazy(), path)

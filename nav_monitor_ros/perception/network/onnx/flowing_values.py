@@ -18,6 +18,7 @@ _MIXED = 2  # a product of two such tensors, as in attention, without weights af
 _CONVOLUTIONS = {'Conv', 'ConvTranspose'}
 _PRODUCTS = {'MatMul', 'Gemm', 'Einsum', 'Attention'}
 _SAME = {'Identity', 'Cast', 'Dropout'}
+_RANDOM = {'RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Bernoulli'}
 _LENGTHS = {'Shape', 'Size'}  # do not depend on the pixels
 _RESHAPING = {'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze', 'Transpose'}
 
@@ -26,7 +27,7 @@ Shape = Sequence[int | None]
 
 def flowing_values(
     nodes: Sequence[Any], image: str, shapes: Mapping[str, Shape], names: Mapping[str, str],
-    batch: int | None,
+    batch: int | None, constants: Mapping[str, object] | None = None,
 ) -> list[tuple[Layer, str]]:
     """Return the distinct tensors that enter nodes with weights, in the order of execution.
 
@@ -36,11 +37,13 @@ def flowing_values(
         shapes: Shapes of floating-point tensors, None for an unknown length.
         names: Names of layers, by the tensors that they yield.
         batch: Batch size; None for any number.
+        constants: Content of constant tensors, by name; hashable.
 
     Returns:
         Each value, described, and its tensor; batch axis first.
     """
     producers = {output: node for node in nodes for output in node.output}
+    twins = _twins(nodes, constants or {})
     kinds = {image: _IMAGE}
     found: dict[str, tuple[Layer, str]] = {}
     taken: set[str] = set()
@@ -54,13 +57,14 @@ def flowing_values(
             if kind == _WEIGHTED:
                 tensor = _source(given[0], convolves, producers, shapes, batch)
                 name = names.get(node.output[0], node.name or node.output[0])
+                value = twins.get(tensor, tensor) if tensor is not None else ''
                 if (
-                    tensor is not None and tensor not in found and name not in taken
+                    tensor is not None and value not in found and name not in taken
                     and name.isprintable()
                 ):
                     taken.add(name)
                     shape = tuple(int(length or 0) for length in shapes[tensor][1:])
-                    found[tensor] = Layer(
+                    found[value] = Layer(
                         len(found) + 1, f'{name}{INPUT}', node.op_type, shape,
                         channels_last=not convolves,
                     ), tensor
@@ -69,6 +73,29 @@ def flowing_values(
             kind = _MIXED
         kinds.update(dict.fromkeys(node.output, kind))
     return list(found.values())
+
+
+def _twins(nodes: Sequence[Any], constants: Mapping[str, object]) -> dict[str, str]:
+    """Return the first of the tensors that hold the same values, by the name of each other one.
+
+    Two nodes of one operator with the same inputs and attributes yield the same: exporters write a
+    function that a network calls twice, such as a ReLU before two branches, once or twice.
+    """
+    names: dict[object, str] = {}
+    twins = {name: names.setdefault(content, name) for name, content in constants.items()}
+    first: dict[tuple[object, ...], Sequence[str]] = {}
+    for node in nodes:
+        if node.op_type in _RANDOM:
+            continue
+        key = (
+            node.domain, node.op_type, len(node.output),
+            tuple(twins.get(name, name) for name in node.input),
+            tuple(sorted(one.SerializeToString() for one in node.attribute)),
+        )
+        outputs = first.setdefault(key, node.output)
+        if outputs is not node.output:
+            twins.update(zip(node.output, outputs, strict=True))
+    return twins
 
 
 def _source(

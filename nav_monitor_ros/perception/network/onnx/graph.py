@@ -25,6 +25,7 @@ from nav_monitor_ros.perception.network.onnx.untrusted_model import DOMAINS, rea
 if TYPE_CHECKING:
     import onnx
 
+_SMALL = 4096  # largest number of elements of a constant that is compared with others
 LARGEST_TENSOR = 1 << 28  # largest number of elements of one image's tensor
 DESCRIPTION = 'nav_monitor'  # metadata key for the description by ``export``
 FORM = 'nav_monitor_outputs'  # metadata key for the form of the outputs of other networks
@@ -340,7 +341,11 @@ class OnnxGraph:
         """
         names = {tensor: name for name, tensor in self._tensors.items()}
         found = flowing_values(
-            self._model.graph.node, self._input.name, known, names, self.batch
+            self._model.graph.node, self._input.name, known, names, self.batch,
+            {
+                name: _content(tensor) for name, tensor in self._initializers.items()
+                if math.prod(tensor.dims) <= _SMALL
+            },
         )
         self.inputs = tuple(layer for layer, _ in found)
         self._tensors |= {layer.name: tensor for layer, tensor in found}
@@ -361,6 +366,15 @@ class OnnxGraph:
                 keep.add(places[name])
                 waiting += _read_by(self._model.graph.node[places[name]])
         return keep, list(initializers)
+
+
+def _content(tensor: Any) -> bytes:
+    """Return a tensor's type, shape and values."""
+    unnamed = type(tensor)()
+    unnamed.CopyFrom(tensor)
+    unnamed.ClearField('name')
+    unnamed.ClearField('doc_string')
+    return bytes(unnamed.SerializeToString())
 
 
 def described(

@@ -86,11 +86,28 @@ def write_weights(state: State, path: Path) -> None:
         OSError: The file cannot be written.
     """
     try:
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
+        save_file(_separate(state), path)
     except SafetensorError as error:  # its message contains the system's error number
         found = re.search(r'os error (\d+)', str(error))
         number = int(found[1]) if found else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def _separate(state: State) -> dict[str, torch.Tensor]:
+    """Return contiguous tensors that share no memory, since safetensors refuses those that do.
+
+    A part of a network that it holds under two names has its tensors twice.
+    """
+    taken: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        own = tensor.contiguous()
+        memory = own.untyped_storage().data_ptr()
+        if memory in taken:
+            own = own.clone()
+        taken.add(memory)
+        separate[name] = own
+    return separate
 
 
 def _is_torchscript(path: Path) -> bool:

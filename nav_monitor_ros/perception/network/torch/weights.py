@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.torch.weight_files import SAVE, State, read_weights
@@ -59,7 +60,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     match = _matched(read, own, path)
     state = {name: match.state[key] for name, key in match.names.items()}
     _check_values(state, own, path)
-    network.load_state_dict({**own, **state})
+    built = {name: tensor for name, tensor in own.items() if not is_lazy(tensor)}
+    network.load_state_dict({**built, **state})
 
 
 def load_exactly(network: nn.Module, state: State, path: Path) -> None:
@@ -218,6 +220,13 @@ def _check_values(state: State, own: State, path: Path) -> None:
                 f'weights {path} cannot be used: {one_line(name)} {form}; save plain tensors of '
                 'real numbers'
             )
+        if is_lazy(own[name]):  # it takes its shape from the file
+            if not torch.isfinite(tensor).all():
+                raise NavMonitorError(
+                    f'weights {path} cannot be used: {one_line(name)} holds values that are not '
+                    'finite; use an earlier checkpoint'
+                )
+            continue
         if own[name].shape != tensor.shape:
             raise NavMonitorError(
                 f'weights {path} do not fit the network: {one_line(name)} is '
