@@ -221,3 +221,12 @@ def test_unknown_and_missing_options_are_refused_with_the_usage(run, arguments):
     *usage, last = ended.err.strip().splitlines()
     assert usage[0].startswith('usage: nav_monitor')
     assert last.startswith('nav_monitor') and ' error: ' in last
+
+
+def test_the_input_of_torchvisions_weights_is_suggested(desk, run):
+    arguments = fit_arguments(size=None, model='torchvision:resnet18', output='unsized')
+    ended = run(*arguments, cwd=desk)
+    assert ended.status == 2
+    assert 'take --size 224x224 --fit center_crop --resize-to 256' in ended.err
+    ended = run(*fit_arguments(size=None, output='unsized'), cwd=desk)
+    assert ended.status == 2 and ended.err.strip().endswith('--size HxW or --preprocess')

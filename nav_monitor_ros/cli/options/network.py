@@ -130,7 +130,10 @@ def preprocess_of(options: argparse.Namespace) -> Any:
             except ValueError:
                 raise NavMonitorError(f'--{name} must be comma-separated numbers') from None
     if not {'height', 'width'} <= set(fields):
-        raise NavMonitorError("give the size of the network's input: --size HxW or --preprocess")
+        raise NavMonitorError(
+            "give the size of the network's input: --size HxW or --preprocess"
+            f'{_of_torchvision(options.model)}'
+        )
     found = Preprocess.from_dict(fields)
     white = 255 * found.scale
     if max(found.mean) > white * (1 + 1e-6):
@@ -139,6 +142,24 @@ def preprocess_of(options: argparse.Namespace) -> Any:
             'give --scale 1 if mean and std are in grey levels'
         )
     return found
+
+
+def _of_torchvision(model: str | None) -> str:
+    """Return a suffix that states the input of the weights that torchvision distributes."""
+    name = (model or '').removeprefix('torchvision:')
+    if name == model or not name:
+        return ''
+    try:
+        from torchvision.models import get_model_weights
+
+        used = get_model_weights(name).DEFAULT.transforms()
+        [size], [resized] = used.crop_size, used.resize_size
+    except (ImportError, ValueError, AttributeError, TypeError, IndexError):
+        return ''
+    return (
+        f'; the weights that torchvision distributes for {name} take --size {size}x{size} --fit '
+        f'center_crop --resize-to {resized}'
+    )
 
 
 def refuse_network_options(options: argparse.Namespace, allowed: Collection[str] = ()) -> None:
