@@ -17,6 +17,9 @@ from replayed import FRONT, REAR, drive, messages_of, rows_of, table_of
 
 from nav_monitor_ros.cli import replay
 from nav_monitor_ros.cli.main import main
+from nav_monitor_ros.decision.alert.reason import Alert, Reason, State
+from nav_monitor_ros.replay.output_files import BagWriter
+from nav_monitor_ros.replay.replay import ReplayEvent
 from nav_monitor_ros.replay.verdict_log import read_run
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 
@@ -262,3 +265,15 @@ def test_the_benchmark_times_network_and_replay_on_the_same_frames():
     assert content['rate_ratio'] > 0 and content['figures']['rate_ratio']['target'] == 0.9
 
 
+
+
+def test_a_bag_names_as_many_classes_as_the_message_can_number(tmp_path):
+    """The numbers of vision_msgs/VisionClass have 16 bits."""
+    alert = Alert(True, State.INVALID, Reason.NO_IMAGE)
+    with BagWriter(tmp_path / 'bag', ['/image'], [f'c{n}' for n in range(70_000)]) as writer:
+        writer.write(ReplayEvent('/image', 10**9, alert, 0.0, '', True))
+    with AnyReader([tmp_path / 'bag']) as reader:
+        [connection] = [c for c in reader.connections if c.topic.endswith('label_info')]
+        [(_, _, data)] = reader.messages([connection])
+        named = reader.deserialize(data, connection.msgtype).class_map
+    assert len(named) == 65_536 and (named[-1].class_id, named[-1].class_name) == (65_535, 'c65535')

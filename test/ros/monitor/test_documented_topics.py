@@ -11,7 +11,9 @@ rclpy = pytest.importorskip('rclpy')
 
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, ReliabilityPolicy  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
+from nav_monitor_ros.ros.messages import label_info_message  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
 from nav_monitor_ros.ros.process.domain import take_domain  # noqa: E402
 
@@ -107,3 +109,9 @@ def test_the_alerts_deadline_and_lease_are_as_documented(node):
     assert alert.qos_profile.deadline.nanoseconds == 3 * period
     assert alert.qos_profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
     assert alert.qos_profile.liveliness_lease_duration.nanoseconds == 5 * period
+
+
+def test_as_many_classes_are_named_as_the_message_can_number():
+    named = label_info_message(Header(), [f'c{n}' for n in range(70_000)]).class_map
+    assert len(named) == 65_536 and (named[-1].class_id, named[-1].class_name) == (65_535, 'c65535')
+    assert len(label_info_message(Header(), ['a', 'b']).class_map) == 2
