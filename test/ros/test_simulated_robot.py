@@ -105,10 +105,11 @@ def test_the_robot_moves_as_cmd_vel_says_and_stands_without_it(start):
 
 def test_a_robot_that_nothing_stops_drives_into_the_object(start):
     robot = start('-p', 'seed:=1', '-p', 'kind:=ball', '-p', 'approach:=4.0')
-    assert robot.graph.heard['/simulated_robot/gap'][-1].data > 1.0
+    gap, touched = (robot.graph.heard[f'/simulated_robot/{topic}'] for topic in ('gap', 'touched'))
+    robot.graph.wait(lambda: gap and touched, 20, 'what really happens')
+    assert gap[-1].data > 1.0
     robot.relays = True
-    robot.graph.wait(
-        lambda: robot.graph.heard['/simulated_robot/touched'][-1].data, 90, 'contact')
+    robot.graph.wait(lambda: touched[-1].data, 90, 'contact')
     assert robot.graph.heard['/simulated_robot/gap'][-1].data < ROBOT.radius
 
 
