@@ -75,6 +75,8 @@ RULES: dict[str, Rule] = {
 def choose(networks: Sequence[ZooNetwork], cache: Path, output: Path) -> None:
     """Print and write the singles, a greedy selection under each rule, and the current default.
 
+    The default is judged under each rule, and without each of its members under Fisher's.
+
     Args:
         networks: Those of half A.
         cache: Written by ``zoo.py activations``.
@@ -94,10 +96,18 @@ def choose(networks: Sequence[ZooNetwork], cache: Path, output: Path) -> None:
         'networks': [network.name for network in networks],
         'singles': {name: judged(terms, [name], fisher) for name in common},
         'default': {rule: judged(terms, FUSED_MEMBERS, RULES[rule]) for rule in RULES},
+        'without': {
+            name: judged(terms, [other for other in FUSED_MEMBERS if other != name], fisher)
+            for name in FUSED_MEMBERS
+        },
         'paths': {rule: _path(terms, common, RULES[rule]) for rule in RULES},
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + '\n')
+    for rule, found in result['default'].items():
+        print(f'default, {rule:20} {found["objective"]:.4f}')
+    for name, found in result['without'].items():
+        print(f'default without {name:20} {found["objective"]:.4f}')
     for rule, path in result['paths'].items():
         end = path[-1]
         print(f'{rule:20} {end["objective"]:.4f} {end["auroc"]:.2f} / {end["missed"]:.2f}  '
