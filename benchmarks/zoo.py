@@ -5,6 +5,7 @@
     python benchmarks/zoo.py choose --half A --cache FOLDER --output FILE.json
     python benchmarks/zoo.py evaluate [--half A|B|all] [--only NAME,...] --output FILE.json
     python benchmarks/zoo.py table FILE.json
+    python benchmarks/zoo.py summary A.json B.json --output docs/measured/zoo.json
     python benchmarks/zoo.py list
 
 The networks, their data and the division into a half for choosing and a half for reporting are
@@ -43,7 +44,15 @@ def main() -> None:
                 '--cache', type=Path, required=True, help='folder that activations wrote')
     table = commands.add_parser('table')
     table.add_argument('file', type=Path, help='written by evaluate')
+    summary = commands.add_parser('summary')
+    summary.add_argument('files', type=Path, nargs='+', help='written by evaluate')
+    summary.add_argument('--output', type=Path, required=True)
     options = parser.parse_args()
+    if options.command == 'summary':
+        from zoo.summary import write_summary
+
+        write_summary(options.files, options.output)
+        return
     if options.command == 'table':
         from zoo.table import print_table
 

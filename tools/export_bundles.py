@@ -13,7 +13,9 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.export import export_bundle
 from nav_monitor_ros.data.image_source import ImageSource, split, without
 from nav_monitor_ros.data.sources import open_source
+from nav_monitor_ros.fitting import engine_export
 from nav_monitor_ros.fitting.train import TASKS
+from nav_monitor_ros.perception.network.backends import F32, usable_here
 
 BUNDLES = Path(__file__).resolve().parents[1] / 'bundles'
 
@@ -21,6 +23,8 @@ BUNDLES = Path(__file__).resolve().parents[1] / 'bundles'
 def main() -> None:
     """Export the networks of all shipped bundles into their folders."""
     data = Path(sys.argv[1])
+    # In single precision only, so that the bundles do not depend on the processor of this machine.
+    engine_export.usable_here = lambda engine: engine.precision == F32 and usable_here(engine)
     for folder in sorted(path.parent for path in BUNDLES.glob('*/bundle.yaml')):
         export_bundle(
             folder, 'all', held_out(folder, data), folder,

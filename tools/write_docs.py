@@ -24,6 +24,7 @@ import measured_cameras  # noqa: E402
 import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
+import measured_zoo  # noqa: E402
 
 from nav_monitor_ros.perception.image_encodings import ENCODINGS  # noqa: E402
 from nav_monitor_ros.ros.camera.parameters import CAMERA_PARAMETERS  # noqa: E402
@@ -93,6 +94,13 @@ def sections() -> dict[str, dict[str, str]]:
             for name in (
                 'memory', 'workers', 'workers_machine', 'merging', 'levels', 'by_score', 'billion',
             )
+        },
+        'docs/zoo.md': {
+            'zoo means A': measured_zoo.means('A'),
+            'zoo means B': measured_zoo.means('B'),
+            'zoo networks': measured_zoo.networks(),
+            'zoo behind count': measured_zoo.behind_count('B'),
+            'zoo behind B': measured_zoo.behind('B'),
         },
         'docs/study.md': {
             'triangles': measured.triangles(),

@@ -81,9 +81,9 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
     print(f'\n{title}: {len(pairs)} pairs, {networks} networks')
     print(f'{"":48} AUROC  OOD missed  ID flagged  of pairs')
     common = [name for name in {n: 0 for p in pairs for n in p.scores} if name not in WINDOWED]
-    singles = _best_on_average(
+    singles = best_on_average(
         pairs, [n for n in common if n not in (FUSED, WEIGHTED_FUSED) and PREFIX not in n])
-    peers = _best_on_average(pairs, [n for n in common if PREFIX in n])
+    peers = best_on_average(pairs, [n for n in common if PREFIX in n])
     rows: dict[str, Callable[[Pair], str | None]] = {
         f'{FUSED} (default)': lambda pair: FUSED,
         WEIGHTED_FUSED: lambda pair: WEIGHTED_FUSED,
@@ -105,7 +105,7 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
         _print_row(f'  {name}', pairs, lambda pair, name=name: name)
 
 
-def _best_on_average(pairs: Sequence[Pair], names: Sequence[str]) -> str:
+def best_on_average(pairs: Sequence[Pair], names: Sequence[str]) -> str:
     """Return the score with the largest mean AUROC among those that most pairs have."""
     def present(name: str) -> list[float]:
         return [pair.scores[name]['auroc'] for pair in pairs if name in pair.scores]

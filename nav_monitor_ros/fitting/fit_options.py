@@ -8,7 +8,7 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError
 
-# Chosen by benchmarks/choose_fusion.py from in-distribution images only; see docs/judging.md.
+# Chosen from in-distribution images only; see docs/judging.md.
 FUSED_MEMBERS = ('pattern', 'relative_mahalanobis', 'vim', 'channel_means', 'energy')
 
 EQUAL, WEIGHTED = 'equal', 'weighted'  # weights of the members in the fused score

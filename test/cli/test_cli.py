@@ -91,7 +91,7 @@ def test_the_weights_of_the_fused_score_are_learned_if_asked_for(desk, run):
     assert ended.status == 0, ended.err
     words = ' '.join(ended.out.split())
     for name, weight in weights.items():
-        assert name in words and f'{weight:.2g}' in words
+        assert name in words and f'{weight:.2f}' in words
     ended = run(*fit_arguments(fusion='best', output='best'), cwd=desk)
     assert ended.status == 2 and 'equal' in ended.err and 'weighted' in ended.err
     assert not (desk / 'best').exists()
