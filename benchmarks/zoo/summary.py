@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from nav_monitor_ros.decision.score_fusion import FUSED
 from zoo.evaluation import WEIGHTED_FUSED
-from zoo.table import METRICS, Pair, best_on_average, pairs_of
+from zoo.table import METRICS, Pair, choices, pairs_of
 
 Figures = list[float]  # those of METRICS, in percent
 
@@ -47,24 +47,14 @@ def write_summary(files: Sequence[Path], output: Path) -> None:
 
 
 def _means(pairs: Sequence[Pair]) -> Mapping[str, Any]:
-    names = list({name: 0 for pair in pairs for name in pair.scores})
-    peer = best_on_average(pairs, [n for n in names if any(n in p.peers for p in pairs)])
-    score = best_on_average(pairs, [n for n in names if any(n in p.singles for p in pairs)])
-    chosen: dict[str, Callable[[Pair], str]] = {
-        'default': lambda pair: FUSED,
-        'weighted': lambda pair: WEIGHTED_FUSED,
-        'best peer': lambda pair: peer,
-        'best score': lambda pair: score,
-        'peers with hindsight': lambda pair: pair.best(pair.peers),
-        'all with hindsight': lambda pair: pair.best(pair.peers + pair.singles),
-    }
+    found = choices(pairs)
     return {
-        'pairs': len(pairs), 'best peer is': peer, 'best score is': score,
+        'pairs': len(pairs), 'best peer is': found.peer, 'best score is': found.score,
         **{
             name: [
                 round(100 * float(np.mean([p.scores[choose(p)][metric] for p in pairs])), 2)
                 for metric in METRICS
-            ] for name, choose in chosen.items()
+            ] for name, choose in found.of.items()
         },
     }
 

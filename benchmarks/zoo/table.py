@@ -17,6 +17,14 @@ FAILED, EASY = 0.80, 0.95  # AUROC of the default and of a peer
 # Uses ten frames where the others use one.
 WINDOWED = ('window_kl',)
 METRICS = ('auroc', 'ood_missed', 'id_flagged')
+LABELS = {
+    'default': f'{FUSED} (default)',
+    'weighted': WEIGHTED_FUSED,
+    'best peer': 'best single peer: {found.peer}',
+    'best score': 'best single score: {found.score}',
+    'peers with hindsight': 'best peer of each pair, with hindsight',
+    'all with hindsight': 'best peer or score of each pair, with hindsight',
+}
 
 
 @dataclass(frozen=True)
@@ -80,22 +88,10 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
     networks = len({pair.network for pair in pairs})
     print(f'\n{title}: {len(pairs)} pairs, {networks} networks')
     print(f'{"":48} AUROC  OOD missed  ID flagged  of pairs')
+    found = choices(pairs)
+    for name, choose in found.of.items():
+        _print_row(LABELS[name].format(found=found), pairs, choose)
     common = [name for name in {n: 0 for p in pairs for n in p.scores} if name not in WINDOWED]
-    singles = best_on_average(
-        pairs, [n for n in common if n not in (FUSED, WEIGHTED_FUSED) and PREFIX not in n])
-    peers = best_on_average(pairs, [n for n in common if PREFIX in n])
-    rows: dict[str, Callable[[Pair], str | None]] = {
-        f'{FUSED} (default)': lambda pair: FUSED,
-        WEIGHTED_FUSED: lambda pair: WEIGHTED_FUSED,
-        f'best single peer: {peers}': lambda pair: peers,
-        f'best single score: {singles}': lambda pair: singles,
-        'best peer of each pair, with hindsight': lambda pair: pair.best(pair.peers),
-        'best peer or score of each pair, with hindsight': lambda pair: pair.best(
-            pair.peers + pair.singles
-        ),
-    }
-    for label, choose in rows.items():
-        _print_row(label, pairs, choose)
     print('  single scores and peers by AUROC, where present:')
     means = {
         name: np.mean([p.scores[name]['auroc'] for p in pairs if name in p.scores])
@@ -105,16 +101,40 @@ def _print_part(title: str, pairs: Sequence[Pair]) -> None:
         _print_row(f'  {name}', pairs, lambda pair, name=name: name)
 
 
-def best_on_average(pairs: Sequence[Pair], names: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class Choices:
+    """Ways to choose a score for each pair, by their name in ``LABELS``."""
+
+    peer: str  # best on average
+    score: str
+    of: Mapping[str, Callable[[Pair], str]]
+
+
+def choices(pairs: Sequence[Pair]) -> Choices:
+    """Return the ways to choose a score whose means are compared."""
+    peer = _best_on_average(pairs, {name: 0 for pair in pairs for name in pair.peers})
+    score = _best_on_average(pairs, {name: 0 for pair in pairs for name in pair.singles})
+    return Choices(peer, score, {
+        'default': lambda pair: FUSED,
+        'weighted': lambda pair: WEIGHTED_FUSED,
+        'best peer': lambda pair: peer,
+        'best score': lambda pair: score,
+        'peers with hindsight': lambda pair: pair.best(pair.peers),
+        'all with hindsight': lambda pair: pair.best(pair.peers + pair.singles),
+    })
+
+
+def _best_on_average(pairs: Sequence[Pair], names: Iterable[str]) -> str:
     """Return the score with the largest mean AUROC among those that most pairs have."""
     def present(name: str) -> list[float]:
         return [pair.scores[name]['auroc'] for pair in pairs if name in pair.scores]
 
+    names = list(names)
     most = max(len(present(name)) for name in names)
     return max((n for n in names if len(present(n)) == most), key=lambda n: np.mean(present(n)))
 
 
-def _print_row(label: str, pairs: Sequence[Pair], choose: Callable[[Pair], str | None]) -> None:
+def _print_row(label: str, pairs: Sequence[Pair], choose: Callable[[Pair], str]) -> None:
     chosen = [(pair, choose(pair)) for pair in pairs]
     rows = [pair.scores[name] for pair, name in chosen if name in pair.scores]
     if rows:

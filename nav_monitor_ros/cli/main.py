@@ -33,7 +33,7 @@ from nav_monitor_ros.cli.standard_streams import CLOSED_PIPE
 from nav_monitor_ros.cli.train import add_train
 from nav_monitor_ros.cli.tuning import add_tuning
 from nav_monitor_ros.cli.view import add_view
-from nav_monitor_ros.errors import NavMonitorError, printable
+from nav_monitor_ros.errors import NavMonitorError, describe_import_error, printable
 from nav_monitor_ros.interrupt import EXIT_STATUS, requested, set_exit_message, written_message
 from nav_monitor_ros.perception.network.working_folder import look_in
 
@@ -70,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not requested():
             return _failed(options.command, error)
+    except ImportError as error:
+        if not requested():
+            reason = describe_import_error(error)
+            print(f'nav_monitor {options.command}: {reason}', file=sys.stderr)
+            return 2
     except SystemExit as error:  # raised by the code of a network or of a library
         if not requested():
             print(printable(

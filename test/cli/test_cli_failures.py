@@ -92,3 +92,16 @@ def test_code_that_calls_exit_ends_a_command_as_an_error(monkeypatch, capsys):
     assert capsys.readouterr().err == (
         'nav_monitor show: imported code called sys.exit (SystemExit: no licence found); the code '
         'of a network must not do so\n')
+
+
+def test_a_missing_package_is_one_line(tmp_path):
+    (tmp_path / 'safetensors.py').write_text(
+        "raise ModuleNotFoundError('No module named safetensors', name='safetensors')\n")
+    variables = environment()
+    variables['PYTHONPATH'] = f"{tmp_path}:{variables['PYTHONPATH']}"
+    done = subprocess.run(
+        [sys.executable, '-m', 'nav_monitor_ros.cli.command', 'show', 'digits'], cwd=ROOT,
+        env=variables, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert 'the Python package safetensors is not installed' in line

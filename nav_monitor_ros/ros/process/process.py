@@ -34,9 +34,9 @@ from rclpy.utilities import remove_ros_args, try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
-from nav_monitor_ros.ros.process.remappings import describe_unused, describe_unused_files
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.transport import disable_type_lookup
+from nav_monitor_ros.ros.process.unused_arguments import describe_unused, describe_unused_files
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
 UNUSABLE = 1  # exit status: the configuration cannot be used, so a restart would not help

@@ -68,13 +68,12 @@ def describe_unused_files(node: Node, args: Sequence[str]) -> list[str]:
         node: The node; its name and namespace decide which blocks of a file apply.
         args: Command line.
     """
-    lines = []
+    name, lines = node.get_fully_qualified_name(), []
     for value in _values(args, ('--params-file',)):
         try:
             blocks = read_parameter_file(Path(value))
         except NavMonitorError:
             continue  # ROS has read it, or has said why not
-        name = node.get_fully_qualified_name()
         if parameters_for(blocks, name) is None:
             found = ', '.join(list(blocks)[:MOST_BLOCKS]) or 'nothing'
             lines.append(
