@@ -126,7 +126,8 @@ def _tiles(summary: Summary) -> Iterator[Tile]:
     if summary.latency_ms_median is not None:
         yield Tile(
             f'{summary.latency_ms_median:.1f} ms',
-            f'from image to alert, median ({summary.latency_ms_p99:.1f} ms at the 99th percentile)',
+            'from an image to its verdict, median '
+            f'({summary.latency_ms_p99:.1f} ms at the 99th percentile)',
         )
 
 

@@ -138,7 +138,7 @@ def soak() -> str:
         f'suspension. In the {len(lives)} monitor processes '
         f'that ran for two minutes or longer, memory grew by at most {growth:.1f} MB between the '
         f'first minute and the end; the first of them ended at '
-        f'{lives[0]["mb_at_the_end"]:.0f} MB. Latency from image to alert: median '
+        f'{lives[0]["mb_at_the_end"]:.0f} MB. Latency from an image to its verdict: median '
         f'{measured["latency_ms_median"]:.1f} ms, p99 {measured["latency_ms_p99_median"]:.1f} ms '
         f'(the worst p99 of 300 consecutive images: {measured["latency_ms_p99_worst"]:.0f} ms).',
     ])

@@ -152,7 +152,7 @@ explain_pip() {
   local tail_of_log
   tail_of_log="$(tail -n 60 "$log")"
   case "$tail_of_log" in
-    *"No space left"*) echo "no space left on the disk: the environment takes about 6 GB" ;;
+    *"No space left"*) echo "no space left on the disk: the environment takes about 7 GB" ;;
     *"onnection"* | *"name resolution"* | *"unreachable"* | *"imed out"*)
       echo "no network: pip cannot reach the package index; connect, or set PIP_INDEX_URL to a" \
         "mirror (see $log)"
@@ -178,7 +178,7 @@ make_environment() {
   fi
   if ! is_current "$state/requirements" "$requirements"; then
     rm -f "$state/ready" "$state/requirements"
-    say "installing the Python packages: the first time, this takes some minutes and 6 GB"
+    say "installing the Python packages: the first time, this takes some minutes and 7 GB"
     if [ -n "$ros" ]; then
       install_beside_distribution
     else

@@ -19,7 +19,7 @@ from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.scores.base import Score
 
 # Parts of the provenance that the notes tell.
-NOTED = ('left_out', 'degenerate')
+_NOTED = ('left_out', 'degenerate')
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,27 @@ class Bundle:
         found = self.provenance.get('degenerate')
         return found if isinstance(found, dict) else {}
 
+    @property
+    def is_labelled(self) -> bool:
+        """Return whether the training images had labels, instead of the network's predictions."""
+        return bool(self.provenance.get('labels') == 'data')
+
+    @property
+    def runs_without_code(self) -> bool:
+        """Return whether the network was exported, so that its Python code is not needed."""
+        return self.stored is not None and any(
+            one.engine.backend != TORCH and not one.refused for one in self.stored.summaries()
+        )
+
+    @property
+    def shown_provenance(self) -> Mapping[str, Any]:
+        """Return the provenance without what the notes tell.
+
+        Without labels, the predictions count as correct, which says nothing.
+        """
+        hidden = {*_NOTED, *(() if self.is_labelled else ('correctly_classified',))}
+        return {key: value for key, value in self.provenance.items() if key not in hidden}
+
     def calibrated_for(self, engine: Engine) -> Bundle:
         """Return this bundle with the calibration that is valid for an engine.
 
@@ -65,7 +86,7 @@ class Bundle:
         left_out = self.provenance.get('left_out') or {}
         fused = self.calibration.fusion_members
         return [
-            *(note for score in self.scores.values() for note in score.notes()),
+            *(note for score in self.scores.values() for note in score.notes(self.class_names)),
             *(f'{name} is left out: {reason}' for name, reason in left_out.items()),
             *(
                 f'warning: {name} is fused as requested, but it is degenerate: {reason}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nav_monitor_ros.bundle.bundle import NOTED, Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 
 _USE = """\
 ## Intended use
@@ -48,7 +48,7 @@ def model_card(bundle: Bundle, *, about: str = '') -> str:
         f'{_cells(bundle)}',
         '## Provenance',
         '\n'.join(
-            f'- {key}: {_line(value)}' for key, value in provenance.items() if key not in NOTED
+            f'- {key}: {_line(value)}' for key, value in bundle.shown_provenance.items()
         ),
     ]
     return '\n\n'.join(section.strip() for section in sections) + '\n'

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from nav_monitor_ros.bundle.bundle import NOTED, Bundle
+from nav_monitor_ros.bundle.bundle import Bundle
 from nav_monitor_ros.bundle.bundle_files import size_of
 
 LISTED_CLASSES = 50  # class names that are listed
@@ -49,7 +49,7 @@ def show(bundle: Bundle, console: Console) -> None:
             ),
             *(
                 (key.replace('_', ' '), _line(value))
-                for key, value in bundle.provenance.items() if key not in NOTED
+                for key, value in bundle.shown_provenance.items()
             ),
         ],
     )
@@ -66,7 +66,9 @@ def engines_table(bundle: Bundle) -> Table:
         title_justify='left',
     )
     table.add_column('engine', no_wrap=True)
-    for heading in ('images', 'reclassified', 'flagged', 'largest change', 'calibration'):
+    for heading in (
+        'images', 'reclassified', 'flagged (by the reference)', 'largest change', 'calibration',
+    ):
         table.add_column(heading, overflow='fold')
     stored = bundle.stored
     for one in stored.summaries() if stored is not None else []:

@@ -50,7 +50,7 @@ def add_export(commands: Any) -> None:
 def export_bundle(
     bundle: str | Path, backends: str, calibration: Any, output: Path, *,
     trusted_packages: list[str], threads: int, seed: int, force: bool = False,
-) -> None:
+) -> Any:
     """Export a bundle and print the results.
 
     Args:
@@ -62,6 +62,9 @@ def export_bundle(
         threads: Threads of the network.
         seed: Seed, as given to ``fit``.
         force: Whether to write to a folder that contains other files than a bundle's.
+
+    Returns:
+        The exported bundle.
 
     Raises:
         NavMonitorError: The bundle cannot be used or exported.
@@ -82,8 +85,9 @@ def export_bundle(
             loaded, reference, calibration, names, output, threads=threads, seed=seed,
             trusted_packages=trusted_packages, force=force, progress=progress,
         )
-    table_console().print(engines_table(load_bundle(output)))
-    say(f'wrote {output}')
+    exported = load_bundle(output)
+    table_console().print(engines_table(exported))
+    return exported
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -111,3 +115,4 @@ def _export(options: argparse.Namespace) -> None:
         trusted_packages=options.trust, threads=options.threads, seed=options.seed,
         force=options.force,
     )
+    say(f'wrote {output}')

@@ -25,7 +25,10 @@ from nav_monitor_ros.cli.options.scores import add_fusion, scores_to_fit, scores
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
+from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS
 from nav_monitor_ros.perception.network.working_folder import folder_of
+
+EXPECTED_ACCURACY = 0.9  # share of correctly classified training images below which fit warns
 
 
 def add_fit(commands: Any) -> None:
@@ -57,8 +60,7 @@ def add_fit(commands: Any) -> None:
     monitor = fit.add_argument_group('monitor')
     monitor.add_argument('--scores', metavar='A,B,...', help='scores to fit (default: all)')
     monitor.add_argument('--fuse', metavar='A,B,...',
-                         help='members of the fused score '
-                         '(default: pattern,relative_mahalanobis,vim,channel_means,energy)')
+                         help=f'members of the fused score (default: {",".join(FUSED_MEMBERS)})')
     add_fusion(monitor)
     monitor.add_argument('--option', action='append', default=[], metavar='SCORE.KEY=VALUE',
                          help='option of a score, such as pattern.select=0.25; may be repeated')
@@ -171,7 +173,7 @@ def _fit(options: argparse.Namespace) -> None:
             say(f'resumed an interrupted fit at image {checkpoint.resumed_at}')
         checkpoint.discard()
     if options.export:
-        export_bundle(
+        bundle = export_bundle(
             options.output, options.export, calibration, options.output,
             trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
         )
@@ -226,15 +228,26 @@ def report_fitted(bundle: Any, folder: Path, package: str, device: object) -> No
     say(f'computed on {device}')
     for note in bundle.notes():
         say(note)
-    _report_accuracy(bundle)
+    _report_images(bundle)
     size = size_of(folder) / 1e6
     say(f'wrote {folder} ({size:.1f} MB); `nav_monitor show {folder}` shows it')
-    if package and package not in ('torchvision', 'nav_monitor_ros', 'onnx'):
+    _report_use(bundle, folder, package)
+    _warn_of_accuracy(bundle)
+
+
+def _report_use(bundle: Any, folder: Path, package: str) -> None:
+    """Print the commands that use the bundle."""
+    is_own = package and package not in ('torchvision', 'nav_monitor_ros', 'onnx')
+    trust = f' --trust {package}' if is_own else ''
+    say(f'judge a recording: nav_monitor replay BAG --topic TOPIC '
+        f'--bundle {shlex.quote(str(folder))}{trust}')
+    paths = trusted = ''
+    if is_own and not bundle.runs_without_code:
         found = folder_of(package)
-        where = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
-        say(f'the node runs it with: {where}ros2 launch nav_monitor_ros monitor.launch.py '
-            f'bundle:={shlex.quote(str(folder.resolve()))} trusted_packages:={package}')
-        say(f'the commands import its code with --trust {package}')
+        paths = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
+        trusted = f' trusted_packages:={package}'
+    say(f'run it on a robot: {paths}ros2 launch nav_monitor_ros monitor.launch.py '
+        f'bundle:={shlex.quote(str(folder.resolve()))}{trusted}')
 
 
 def _normalisation(preprocess: Any) -> str:
@@ -244,16 +257,25 @@ def _normalisation(preprocess: Any) -> str:
     return f'--scale {preprocess.scale:.6g} --mean {mean} --std {std}'
 
 
-def _report_accuracy(bundle: Any) -> None:
+def _report_images(bundle: Any) -> None:
     """Print how many training images are classified correctly, and which images were left out."""
     provenance = bundle.provenance
     correct, images = provenance['correctly_classified'], provenance['data']['images']
-    if provenance['labels'] == 'data':
+    if bundle.is_labelled:
         say(f'{correct} of {images} training images are classified correctly '
             f'({correct / images:.1%}); patterns and statistics come from these')
-        if correct < images / 2:
-            say('warning: this accuracy is low; check labels, class order, weights and '
-                f'preprocessing ({_normalisation(bundle.preprocess)})')
+    else:
+        say(f"the {images} training images have no labels; the network's predictions are used, "
+            'and errors among them go unnoticed')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         say(f'warning: {shared} calibration images are also training images and were left out')
+
+
+def _warn_of_accuracy(bundle: Any) -> None:
+    provenance = bundle.provenance
+    share = provenance['correctly_classified'] / provenance['data']['images']
+    if bundle.is_labelled and share < EXPECTED_ACCURACY:
+        say(f'warning: only {share:.1%} of the training images are classified correctly; if the '
+            'network was more accurate in training, check labels, class order, weights and '
+            f'preprocessing ({_normalisation(bundle.preprocess)})')

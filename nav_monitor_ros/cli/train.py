@@ -96,7 +96,9 @@ def _train(options: argparse.Namespace) -> None:
         trained.network, task.preprocess, background=-1 if options.decoy else None,
         device=device, threads=options.threads,
     )
-    provenance: dict[str, Any] = {'excluded': options.exclude or 'nothing', 'seed': options.seed}
+    provenance: dict[str, Any] = {'seed': options.seed}
+    if options.exclude:
+        provenance['excluded'] = options.exclude
     if trained.test_accuracy is not None:
         provenance['test'] = source_label(options.test)
         provenance['test_accuracy'] = round(trained.test_accuracy, 5)

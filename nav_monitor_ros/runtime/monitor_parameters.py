@@ -43,7 +43,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'trusted_packages', 'string[]', [''],
         'Python packages from which a bundle may import network code, in addition to torchvision '
-        '(empty names are ignored).',
+        '(empty names are ignored): `-p "trusted_packages:=[\'my_net\']"`.',
         at_configure=True,
     ),
     Parameter(

@@ -87,8 +87,12 @@ class Parameter:
                 return float(value)  # integers in YAML are accepted, too
             if kind == 'int' and isinstance(value, int):
                 return value
+        example = ''
+        if kind == 'string[]':
+            given = value if isinstance(value, str) and value else 'NAME'
+            example = f""", such as "['{given}']\""""
         raise NavMonitorError(
-            f'parameter {self.name} is {_described(value)}; it must be of type {kind}'
+            f'parameter {self.name} is {_described(value)}; it must be of type {kind}{example}'
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -189,8 +189,12 @@ class Score(ABC):
         """Return why the score as it was just fitted carries no information; '' if it may."""
         return ''
 
-    def notes(self) -> list[str]:
-        """Return remarks on the fit for the user, one line each."""
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
+        """Return remarks on the fit for the user, one line each.
+
+        Args:
+            class_names: Names of the classes; without them, classes are named by index.
+        """
         return []
 
     def _require_head(self) -> Head:
@@ -252,10 +256,18 @@ class Score(ABC):
         return array
 
 
-def first_few(numbers: np.ndarray) -> str:
-    """Return the first eight numbers as text, and how many more there are."""
-    more = f' and {len(numbers) - 8} more' if len(numbers) > 8 else ''
-    return ', '.join(map(str, numbers[:8])) + more
+def classes_have(classes: np.ndarray, names: Sequence[str] = ()) -> str:
+    """Return the beginning of a sentence on classes: 'classes left, right have'.
+
+    Args:
+        classes: Indices of at least one class; at most eight are named.
+        names: Names of all classes; without them, the indices are given.
+    """
+    named = [names[c] if names else str(c) for c in classes[:8].tolist()]
+    if len(classes) == 1:
+        return f'class {named[0]} has'
+    more = f' and {len(classes) - 8} more' if len(classes) > 8 else ''
+    return f'classes {", ".join(named)}{more} have'
 
 
 def correctly_classified(batch: Activations, labels: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
+from nav_monitor_ros.scores.base import Score, classes_have, correctly_classified
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.moments import ClassMoments
 from nav_monitor_ros.scores.score_options import option
@@ -150,13 +150,13 @@ class Box(Score):
         if not (self.low <= self.high).all() or not (self.scale > 0).all():
             raise self._inconsistent()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """Name the classes without their own boxes."""
         if not len(self._without_images):
             return []
         return [
-            f'box: classes {first_few(self._without_images)} have no correctly classified image '
-            'and one box around all images'
+            f'box: {classes_have(self._without_images, class_names)} no '
+            'correctly classified image and one box around all images'
         ]
 
 

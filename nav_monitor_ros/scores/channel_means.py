@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,6 @@ class ChannelMeans(Score):
             if not is_symmetric(self.whitening[layer]):
                 raise self._inconsistent()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """Name the layers and values."""
         return [f'channel_means: watches {", ".join(self.options.layers)}']

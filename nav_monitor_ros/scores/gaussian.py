@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nav_monitor_ros.perception.activations import Activations, Head
-from nav_monitor_ros.scores.base import first_few
+from nav_monitor_ros.scores.base import classes_have
 from nav_monitor_ros.scores.class_moments_score import ClassMomentsScore
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.score_options import option
@@ -95,14 +95,14 @@ class Gaussian(ClassMomentsScore):
             raise self._inconsistent()
         self._precompute()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """Name the classes without their own Gaussian."""
         few = np.flatnonzero(self.count < 2)
         if not len(few):
             return []
         return [
-            f'{self.name}: classes {first_few(few)} have fewer than 2 correctly classified images '
-            'and use the pooled variance'
+            f'{self.name}: {classes_have(few, class_names)} fewer than 2 '
+            'correctly classified images, so that the pooled variance is used'
         ]
 
     def _precompute(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +113,7 @@ class NearestNeighbours(Score):
             raise self._inconsistent()
         self._precompute()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """State the size of the bank."""
         asked, kept = self.options.neighbours, len(self.bank)
         fewer = f', instead of {asked} as requested' if asked > kept else ''

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,7 +210,7 @@ class LayerMahalanobis(Score):
             if not positive or not is_symmetric(self.whitening[layer]):
                 raise self._inconsistent()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """Name the layers and values."""
         watched = ', '.join((*self.options.layers, 'the features'))
         return [f'{self.name}: watches {watched}']

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores import bit_packing
-from nav_monitor_ros.scores.base import Score, correctly_classified, first_few
+from nav_monitor_ros.scores.base import Score, classes_have, correctly_classified
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
 from nav_monitor_ros.scores.pattern_search import MIN_INDEXED, PatternSearch
 from nav_monitor_ros.scores.reservoir import Reservoir
@@ -248,7 +248,7 @@ class Pattern(Score):
             raise self._inconsistent()
         self._precompute()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """Name the thresholds, and the classes and neurons without information."""
         counts = np.diff(self.offsets)
         rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
@@ -261,8 +261,8 @@ class Pattern(Score):
             lines.append(f'pattern: {constant} neurons never changed over the training sample')
         if not counts.all():
             lines.append(
-                f'pattern: classes {first_few(np.flatnonzero(counts == 0))} have no pattern; every '
-                'frame predicted as one of them is out of pattern'
+                f'pattern: {classes_have(np.flatnonzero(counts == 0), class_names)} no '
+                'pattern; every frame predicted as one of them is out of pattern'
             )
         return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -104,7 +104,7 @@ class SoftPattern(Score):
             raise self._inconsistent()
         self._precompute()
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """State when a neuron is on."""
         rule = describe_rule(self.thresholds, self.options.threshold, self.options.quantile)
         return [f'pattern_soft: a neuron is {rule}']

@@ -57,7 +57,6 @@ def describe_rule(thresholds: np.ndarray, rule: str, quantile: float) -> str:
     if rule == 'auto':
         return (
             f'on above its {quantile:g} quantile in training (a pattern at 0 would carry little '
-            'information: most '
-            ' neurons are positive on most images)'
+            'information: most neurons are positive on most images)'
         )
     return f'on above its {quantile:g} quantile in training'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +87,10 @@ class WindowDivergence(Gaussian):
         """Empty the windows."""
         self._recent = {}
 
-    def notes(self) -> list[str]:
+    def notes(self, class_names: Sequence[str] = ()) -> list[str]:
         """State that the score promises no false-alarm rate."""
         return [
-            *super().notes(),
+            *super().notes(class_names),
             f'window_kl: over {self.options.window} frames; promises no false-alarm rate, since '
             'windows overlap and calibration images are seldom in the order of a camera'
         ]

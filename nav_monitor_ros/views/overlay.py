@@ -203,7 +203,7 @@ def _camera(
         place.pixels[:] = gray[:, :, None]
         plate = place.area(0, place.height - 24, place.width + 1, place.height + 1)
         paint(plate.pixels, PANEL)
-        plate.text('last image; not judged', 8, 16, 9, WHITE)
+        plate.text('last image received', 8, 16, 9, WHITE)
 
 
 def _fit(place: np.ndarray, pixels: np.ndarray) -> None:
@@ -226,8 +226,8 @@ def _fit(place: np.ndarray, pixels: np.ndarray) -> None:
 
 
 def _no_verdict(patterns: Canvas, evidence: Canvas, alert: Alert) -> None:
-    patterns.text('No neuron pattern: no image was judged', 0, 12, 9, MUTED)
-    evidence.text('Nothing can be judged', 0, 14, 11, WHITE, bold=True)
+    patterns.text('No neuron pattern: there is no current verdict', 0, 12, 9, MUTED)
+    evidence.text('No current verdict', 0, 14, 11, WHITE, bold=True)
     reason = alert.reason.value.replace('_', ' ')
     evidence.text(f'reason: {reason}', 0, 40, 10, WHITE)
     end = evidence.paragraph(alert.detail, 0, 62, 9, MUTED, lines=8)

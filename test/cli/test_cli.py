@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,41 @@ def test_fit_writes_a_complete_bundle(desk, fitted):
     assert 'PYTHONPATH' not in fitted.out  # whoever runs this finds it
     assert 'Traceback' not in fitted.err and 'Warning' not in fitted.err
     assert not list(desk.glob('.fitted*'))
+
+
+def test_fit_says_at_the_end_when_the_network_is_hardly_right(desk, run):
+    """Wrong class order or normalisation: a warning that does not get lost among the notes."""
+    for name, other in (('left', 'left'), ('middle', 'right'), ('right', 'middle')):
+        shutil.copytree(desk / 'train' / name, desk / 'turned' / other)
+    ended = run(*fit_arguments(data='turned', output='doubtful'), cwd=desk)
+    assert ended.status == 0, ended.err
+    last = ended.out.splitlines()[-1]
+    assert last.startswith('warning: only 3')
+    assert '--scale' in last and '--mean' in last
+    assert 'pattern: classes middle, right have no pattern' in ended.out
+
+
+def test_fit_and_show_tell_images_without_labels(desk, run):
+    pixels = np.load(desk / 'held_out.npz')['x']
+    np.savez(desk / 'unlabelled.npz', x=pixels)
+    ended = run(*fit_arguments(
+        data='unlabelled.npz', calibration='test.npz', classes='classes.txt', output='guessed',
+    ), cwd=desk)
+    assert ended.status == 0, ended.err
+    assert 'the 80 training images have no labels' in ended.out
+    assert 'correctly' not in ended.out.replace('correctly classified images, so', '')
+    shown = run('show', 'guessed', cwd=desk)
+    assert 'network predictions' in shown.out and 'correctly classified' not in shown.out
+
+
+def test_fit_prints_how_to_use_the_bundle(desk, fitted, run):
+    assert 'nav_monitor replay BAG --topic TOPIC --bundle fitted --trust tiny' in fitted.out
+    pytest.importorskip('onnxruntime')
+    ended = run(*fit_arguments(output='both', export='onnxruntime'), cwd=desk)
+    assert ended.status == 0, ended.err
+    assert ended.out.count('wrote both') == 1
+    [launch] = [line for line in ended.out.splitlines() if 'ros2 launch' in line]
+    assert 'trusted_packages' not in launch  # the exported network needs no code
 
 
 def test_fit_takes_options_from_files_and_flags(desk, run):

@@ -37,6 +37,23 @@ KINDS = [
 KITTI = Path(__file__).parents[3] / 'shared' / 'data' / 'bags'
 
 
+def test_the_documented_program_writes_a_bag_of_pictures(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / 'docs' / 'replay.md').read_text(encoding='utf-8')
+    section = text.partition('### A bag of your own pictures\n')[2].partition('\n## ')[0]
+    [code] = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+    (tmp_path / 'photos' / 'left').mkdir(parents=True)
+    for number, image in enumerate(tiny.images(1, 5)[0]):
+        cv2.imwrite(str(tmp_path / 'photos' / 'left' / f'{number}.jpg'), image[:, :, ::-1])
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})  # noqa: S102 - of this repository
+    assert main([
+        'replay', 'drive', '--topic', '/camera/image_raw/compressed', '--bundle', 'digits',
+        '--csv', 'judged.csv',
+    ]) == 0
+    rows = rows_of(tmp_path / 'judged.csv')
+    assert len(rows) == 5 and {row['reason'] for row in rows}.isdisjoint({'bad_image'})
+
+
 # What is written.
 
 

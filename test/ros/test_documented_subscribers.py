@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from fault_robot import Feed  # noqa: E402
-from processes import kill_between_messages  # noqa: E402
+from processes import kill_between_messages, with_default_signals  # noqa: E402
 
 pytestmark = pytest.mark.ros
 
@@ -49,7 +50,7 @@ def subscriber(graph, tmp_path):
     script.write_text(code)
     with output.open('wb') as log:
         process = subprocess.Popen(
-            [sys.executable, script], stdout=log, stderr=subprocess.STDOUT,
+            with_default_signals(sys.executable, str(script)), stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, **graph.domain.environment},
         )
 
@@ -58,9 +59,18 @@ def subscriber(graph, tmp_path):
         lines = output.read_text().splitlines()
         return lines[-1] if lines else ''
 
+    newest.process, newest.output = process, output
     yield newest
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize(('number', 'status'), [(signal.SIGINT, 0), (signal.SIGTERM, -15)])
+def test_the_subscriber_in_python_ends_without_a_traceback(graph, subscriber, number, status):
+    graph.wait(lambda: subscriber() == 'stop', START, 'stop, before there is a monitor')
+    subscriber.process.send_signal(number)
+    assert subscriber.process.wait(SOON) == status
+    assert set(subscriber.output.read_text().split()) == {'stop'}
 
 
 def test_the_subscriber_in_python_stops_on_true_and_on_silence(

@@ -99,6 +99,23 @@ def test_an_argument_outside_ros_args_is_refused_not_ignored(name, argument):
     assert '--ros-args -p NAME:=VALUE' in line
 
 
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('before', [[], ['--ros-args', '-p', 'rate:=5.0', '--']])
+def test_a_remapping_outside_ros_args_is_refused_not_ignored(name, before):
+    """rcl takes ``bundle:=mine`` for a remapping and runs the default bundle."""
+    line = refused(name, *before, 'image:=/cam 1')
+    assert "'image:=/cam 1' is outside --ros-args; use --ros-args -r 'image:=/cam 1'" in line
+
+
+@pytest.mark.parametrize(
+    ('name', 'argument'),
+    [('monitor', 'bundle:=digits'), ('monitor', 'front.roi:=[0,0,9,9]'), ('camera', 'rate:=5.0')],
+)
+def test_a_parameter_outside_ros_args_is_told_its_option(name, argument):
+    line = refused(name, argument)
+    assert f"argument '{argument}' is outside --ros-args; use --ros-args -p " in line
+
+
 @pytest.mark.parametrize(
     ('text', 'said'),
     [

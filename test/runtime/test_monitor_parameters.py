@@ -136,6 +136,12 @@ def test_only_texts_make_a_list_of_packages(value):
     assert 'it must be of type string[]' in refused(BY_NAME['trusted_packages'], value)
 
 
+def test_a_text_for_a_list_is_told_the_form_of_a_list():
+    """``trusted_packages:=my_net`` of the launch file is not how a parameter is written."""
+    said = refused(BY_NAME['trusted_packages'], 'my_net')
+    assert """it must be of type string[], such as "['my_net']\"""" in said
+
+
 @given(
     st.sampled_from(ALL),
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

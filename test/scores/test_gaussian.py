@@ -90,7 +90,8 @@ def test_a_class_without_correct_images_uses_the_pooled_gaussian_and_says_so():
     labels[training.predicted == 2] = 3
     score = fitted('gaussian', training, labels, head)
     assert score.count[2] == 0
-    assert 'classes 2 have' in score.notes()[0]
+    assert 'class 2 has' in score.notes()[0]
+    assert 'class right has' in score.notes(('a', 'b', 'right', 'd'))[0]
     assert np.isfinite(score.score(training)).all()
 
 

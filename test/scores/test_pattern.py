@@ -134,7 +134,8 @@ def test_a_class_never_predicted_correctly_makes_everything_out_of_pattern():
     frame = training[training.predicted == 2][:1]
     assert score.score_frame(frame) == 70 + 1
     assert score.nearest(frame.features[0], 2)[2] == 70 + 1
-    assert 'classes 2 have no pattern' in ' '.join(score.notes())
+    assert 'class 2 has no pattern' in ' '.join(score.notes())
+    assert 'class right has no pattern' in ' '.join(score.notes(('a', 'b', 'right', 'd')))
 
 
 def test_the_nearest_pattern_is_one_that_training_had():

@@ -41,13 +41,18 @@ def fit_into(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
     Args:
         image: Image, uint8 (H, W, 3) or (H, W).
-        width: Width of the frame in pixels.
-        height: Height of the frame in pixels.
+        width: Width of the frame in pixels; 0: that of the image, scaled to the height.
+        height: Height of the frame in pixels; 0: that of the image, scaled to the width.
 
     Returns:
         Frame, uint8 (height, width, 3).
     """
     rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
+    rows, columns = rgb.shape[:2]
+    if not width and not height:
+        return rgb
+    width = width or max(1, round(columns * height / rows))
+    height = height or max(1, round(rows * width / columns))
     scale = min(width / rgb.shape[1], height / rgb.shape[0])
     size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
     enlarging = cv2.INTER_NEAREST if max(rgb.shape[:2]) <= _PIXEL_ART else cv2.INTER_LINEAR
@@ -96,6 +101,7 @@ class CameraNode(OverridableTopics, Node):
                 else ReliabilityPolicy.BEST_EFFORT,
             ),
         )
+        self._told_borders = False
         self._segment_publisher = self.create_publisher(
             Header,
             '~/segment',
@@ -122,9 +128,19 @@ class CameraNode(OverridableTopics, Node):
                         image = segment.source.image(positions[number] % len(segment.source))
                         positions[number] += 1
                         picture = fit_into(image, *size)
+                        self._tell_borders(image.shape[:2], picture.shape[:2])
                     yield segment.name if frame == 0 else '', picture
             if not self._values['loop']:
                 return
+
+    def _tell_borders(self, image: tuple[int, ...], frame: tuple[int, ...]) -> None:
+        """Log once that images get black borders, which a network may not know from training."""
+        if not self._told_borders and abs(image[0] * frame[1] / (image[1] * frame[0]) - 1) > 0.02:
+            self._told_borders = True
+            self.get_logger().info(
+                f'images of {image[1]} x {image[0]} are centred on black in {frame[1]} x '
+                f'{frame[0]}; width 0 and height 0 publish them without borders'
+            )
 
     def _tick(self) -> None:
         try:

@@ -19,10 +19,15 @@ CAMERA_PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter('rate', 'float', 30.0, 'Images per second.', low=0.1, high=1000.0,
               read_only=True, unit='Hz'),
-    Parameter('width', 'int', 640, 'Columns of the published image.', low=1, high=16384,
-              read_only=True, unit='pixels'),
-    Parameter('height', 'int', 480, 'Rows of the published image.', low=1, high=16384,
-              read_only=True, unit='pixels'),
+    Parameter(
+        'width', 'int', 640,
+        'Columns of the published image. An image is scaled to fit into `width` x `height`, '
+        'without changing its aspect ratio, and centred on black. 0: as the height requires; with '
+        'both 0, each image is published as it is, without black borders.',
+        low=0, high=16384, read_only=True, unit='pixels',
+    ),
+    Parameter('height', 'int', 480, 'Rows of the published image. 0: as the width requires.',
+              low=0, high=16384, read_only=True, unit='pixels'),
     Parameter(
         'hold', 'int', 1, 'Frames for which each image is shown.', low=1, high=100_000,
         read_only=True, unit='frames',

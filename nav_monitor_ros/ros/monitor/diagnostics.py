@@ -205,7 +205,7 @@ def _inference(camera: Camera) -> Status:
     values['latency_ms_p99'] = float(np.percentile(latencies, 99))
     return (
         DiagnosticStatus.OK,
-        f'{values["latency_ms_median"]:.1f} ms from image to alert (median)',
+        f'{values["latency_ms_median"]:.1f} ms from an image to its verdict (median)',
         values,
     )
 

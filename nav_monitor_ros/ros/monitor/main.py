@@ -38,6 +38,7 @@ def main(args: list[str] | None = None) -> int:
         'The lifecycle node nav_monitor: it classifies camera images and reports on ood_alert when '
         'the class must not be trusted.',
         '-p bundle:=digits -r image:=/camera/image_raw', PARAMETERS,
+        'monitor.launch.py bundle:=digits image_topic:=/camera/image_raw',
     )
     return run('nav_monitor', MonitorNode, _watch, args, usage)
 

@@ -36,7 +36,11 @@ from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
 from nav_monitor_ros.ros.process.standard_output import NonBlockingOutput, open_standard_descriptors
 from nav_monitor_ros.ros.process.transport import disable_type_lookup
-from nav_monitor_ros.ros.process.unused_arguments import describe_unused, describe_unused_files
+from nav_monitor_ros.ros.process.unused_arguments import (
+    describe_unused,
+    describe_unused_files,
+    refuse_rules_outside_ros_args,
+)
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
 UNUSABLE = 1  # exit status: the configuration cannot be used, so a restart would not help
@@ -159,7 +163,7 @@ def run(
     stop.listen()
     stuck = False
     try:
-        status = _run(name, make, serve, args, stop, output)
+        status = _run(name, make, serve, args, stop, output, usage)
     except StuckThreadError as error:
         status, stuck = error.status, True
     finally:
@@ -176,8 +180,11 @@ def _run(
     args: Sequence[str] | None,
     stop: StopRequest,
     output: NonBlockingOutput,
+    usage: Usage | None,
 ) -> int:
     try:
+        refuse_rules_outside_ros_args(
+            sys.argv if args is None else args, usage.parameters if usage else ())
         _start_ros(sys.argv if args is None else args, name, output)
         node = make()
         _warn_of_unused_arguments(node, sys.argv if args is None else args)

@@ -1,7 +1,8 @@
-"""Detection of ROS arguments without effect: remappings and parameter files."""
+"""Detection of arguments without effect: parameters, remappings and parameter files."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
+from nav_monitor_ros.runtime.parameter_definition import Parameter
 from nav_monitor_ros.runtime.parameter_file import parameters_for, read_parameter_file
 
 # Remappings of the node's own name, and topics that rcl creates without the node's knowledge.
@@ -83,6 +85,30 @@ def describe_unused_files(node: Node, args: Sequence[str]) -> list[str]:
     return lines
 
 
+def refuse_rules_outside_ros_args(args: Sequence[str], parameters: Sequence[Parameter]) -> None:
+    """Refuse ``NAME:=VALUE`` outside the ROS arguments.
+
+    rcl takes it for a remapping (the syntax of ROS 2 before Dashing), so that ``bundle:=mine``
+    would change nothing, and another bundle would run.
+
+    Args:
+        args: Command line.
+        parameters: Parameters of the node.
+
+    Raises:
+        NavMonitorError: There is such an argument.
+    """
+    names = {parameter.name for parameter in parameters}
+    for argument in _outside(args[1:]):
+        name, is_rule, _ = argument.partition(':=')
+        if is_rule:
+            option = '-p' if name.rpartition('.')[2] in names else '-r'
+            raise NavMonitorError(
+                f"argument '{argument}' is outside --ros-args; use --ros-args {option} "
+                f'{shlex.quote(argument)}'
+            )
+
+
 def _service_name(service: Any) -> str:
     return str(service.service_name if hasattr(service, 'service_name') else service.srv_name)
 
@@ -97,14 +123,27 @@ def _expanded(node: Node, name: str) -> str:
 
 def _values(args: Sequence[str], options: Sequence[str]) -> Iterator[str]:
     """Yield what follows one of the options among the ROS arguments of a command line."""
-    ours, follows = False, False
-    for argument in args:
+    follows = False
+    for argument, of_ros in _divided(args):
+        if not of_ros:
+            continue
         if follows:
             yield argument
-            follows = False
-        elif ours and argument == '--':
-            ours = False
-        elif argument == '--ros-args':
-            ours = True
-        else:
-            follows = ours and argument in options
+        follows = not follows and argument in options
+
+
+def _outside(args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments that do not belong to ``--ros-args``."""
+    return (argument for argument, of_ros in _divided(args) if not of_ros)
+
+
+def _divided(args: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Yield each argument, and whether it stands between ``--ros-args`` and ``--`` or the end."""
+    of_ros = False
+    for argument in args:
+        if argument == '--ros-args' and not of_ros:
+            of_ros = True
+        elif argument == '--' and of_ros:
+            of_ros = False
+        elif argument != '--ros-args':
+            yield argument, of_ros

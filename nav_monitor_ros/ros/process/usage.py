@@ -19,6 +19,7 @@ class Usage:
     about: str
     example: str  # arguments after --ros-args
     parameters: Sequence[Parameter]
+    launch: str = ''  # launch file and arguments that start it
 
     def text(self) -> str:
         """Return the help, ready to be printed."""
@@ -27,6 +28,7 @@ class Usage:
             '[--ros-args [-p NAME:=VALUE] [-r FROM:=TO] [--params-file FILE] ...]',
             '', *textwrap.wrap(self.about, 88), '',
             'example:', f'  ros2 run nav_monitor_ros {self.executable} --ros-args {self.example}',
+            *([f'  ros2 launch nav_monitor_ros {self.launch}'] if self.launch else []),
             '', 'parameters (type, default):',
         ]
         for parameter in self.parameters:

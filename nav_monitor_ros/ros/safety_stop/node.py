@@ -414,6 +414,7 @@ def main(args: list[str] | None = None) -> int:
         'Forwards velocity commands while ood_alert is False; stops the robot if it is True or '
         'missing.',
         '-r cmd_vel_in:=/cmd_vel_nav -r cmd_vel:=/cmd_vel_safe', SAFETY_STOP_PARAMETERS,
+        'safety_stop.launch.py cmd_vel_in:=/cmd_vel_nav cmd_vel_out:=/cmd_vel_safe',
     )
     use_udp_only()
     return run('safety_stop', SafetyStopNode, _serve, args, usage)

@@ -56,6 +56,29 @@ def test_a_script_is_played_segment_by_segment_and_ends_the_process(graph, tmp_p
 
 
 @pytest.mark.parametrize(
+    ('given', 'size', 'black'),
+    [
+        ([], (480, 640), True),
+        (['width:=0', 'height:=0'], (20, 40), False),
+        (['width:=80', 'height:=0'], (40, 80), False),
+        (['width:=0', 'height:=10'], (10, 20), False),
+    ],
+)
+def test_images_are_published_with_borders_or_without(graph, tmp_path, given, size, black):
+    images = tmp_path / 'wide.npz'
+    np.savez(images, x=np.full((3, 20, 40), 200, np.uint8), y=np.zeros(3, np.int64))
+    graph.listen(Image, '/image', 10)
+    parameters = [word for one in (f'source:={images}', *given) for word in ('-p', one)]
+    camera = graph.start('camera', *parameters)
+    graph.wait(lambda: graph.heard['/image'], START, 'an image')
+    message = graph.heard['/image'][0]
+    assert (message.height, message.width) == size
+    assert (0 in set(message.data)) is black
+    hint = 'images of 40 x 20 are centred on black in 640 x 480; width 0 and height 0 publish them'
+    assert (hint in camera.log.read_text()) is black
+
+
+@pytest.mark.parametrize(
     ('seconds', 'expected'),
     [
         (0.001, 'segment 2 lasts 0.001 s, less than one frame at 30 Hz; set it to 0.033 s or more'),

@@ -81,7 +81,7 @@ def probe_structure(network: nn.Module, input_shape: Sequence[int]) -> NetworkSt
         reason = one_line(error)
         raise NavMonitorError(
             f'the network cannot take an image of shape {tuple(input_shape)} '
-            f'(channels, height, width): {reason}; check the preprocessing'
+            f'(channels, height, width): {reason}; check --size and --color'
         ) from error
     finally:
         for handle in handles:
