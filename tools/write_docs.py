@@ -24,6 +24,7 @@ import measured_cameras  # noqa: E402
 import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
+import measured_stopping  # noqa: E402
 import measured_zoo  # noqa: E402
 
 from nav_monitor_ros.perception.image_encodings import ENCODINGS  # noqa: E402
@@ -86,6 +87,10 @@ def sections() -> dict[str, dict[str, str]]:
                     'streams', 'machine', 'tracks', 'brightness', 'faults', 'soak', 'garbage',
                     'fuzz',
                 )
+            },
+            **{
+                name: getattr(measured_stopping, name)()
+                for name in ('stopping', 'speeds', 'visibility')
             },
             'safety_stop parameters': markdown_table(SAFETY_STOP_PARAMETERS),
         },
