@@ -9,7 +9,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint pins clean
+.PHONY: help setup demo drive test test-oldest lint pins clean
 
 export PYTHON NAV_MONITOR_ROS
 # The targets must not depend on setup files that the caller's shell has sourced.
@@ -17,6 +17,7 @@ unexport PYTHONPATH PYTHONHOME AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX
 
 help:
 	@echo 'make demo         watch a camera feed being classified and strange input being flagged'
+	@echo 'make drive        watch a simulated robot stop before an object that it has never seen'
 	@echo 'make test         all tests, then test-oldest and lint'
 	@echo 'make test-oldest  the tests without ROS, under the oldest numpy and OpenCV of robots'
 	@echo 'make lint         ruff and mypy'
@@ -29,6 +30,10 @@ setup:
 
 demo: setup
 	@. ./env.sh && python tools/demo.py
+
+drive:
+	@tools/setup.sh --drive
+	@. ./env.sh && python tools/drive.py
 
 # On every core; the tests of a file run in one process, because they share fixtures. Tests of ROS
 # wait for half of their time, so two processes share a core.

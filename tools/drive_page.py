@@ -53,8 +53,11 @@ def write_drive_page(path: Path, record: DriveRecord, world: World, rate: float)
         f"driver's commands while ood_alert was False. The network was trained without any "
         f'{kind}, and so was the monitor.',
         tiles=list(_tiles(record, kind)),
-        top_view=_inline(lambda: _top_view(record, world), 'the corridor from above'),
-        chart=_inline(lambda: _chart(record), 'p-value, speed and distance over time'),
+        top_view=inline(
+            lambda: top_view(
+                world, np.array([(s.x, s.y) for s in record.sights]), start='start'),
+            'the corridor from above'),
+        chart=inline(lambda: _chart(record), 'p-value, speed and distance over time'),
         row=[_shown(record, sight) for sight in _row(record)],
         overlay=photo_uri(overlay[1]) if overlay else '',
         video=data_uri('video/webm', video.read_bytes()),
@@ -134,12 +137,20 @@ def _banner(sight: Sight | None, width: int) -> np.ndarray:
     return banner
 
 
-def _inline(draw: Callable[[], Figure], name: str) -> Markup:
+def inline(draw: Callable[[], Figure], name: str) -> Markup:
+    """Return a figure as SVG for a page; ``name`` describes it to those who do not see it."""
     with chart_style():
         return inline_svg(draw(), name)
 
 
-def _top_view(record: DriveRecord, world: World) -> Figure:
+def top_view(world: World, path: np.ndarray, *, start: str = '') -> Figure:
+    """Return the world from above, with the robot's path.
+
+    Args:
+        world: World with an unknown object.
+        path: Positions of the robot until it ended, (N, 2), m.
+        start: Name of the first one.
+    """
     matplotlib.rcParams.update({'font.size': 10, 'text.color': color('ink')})
     figure = Figure(figsize=(8.0, 5.2), facecolor='none')
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
@@ -155,18 +166,15 @@ def _top_view(record: DriveRecord, world: World) -> Figure:
         _draw_thing(axes, thing, color('line'), color('muted'))
     assert world.unknown is not None
     _draw_thing(axes, world.unknown, color('vermillion'), color('vermillion'))
-    xs, ys = [s.x for s in record.sights], [s.y for s in record.sights]
-    axes.plot(xs, ys, color=color('blue'), linewidth=2.2)
-    end = record.sights[-1]
-    axes.add_patch(Circle(
-        (end.x, end.y), ROBOT.radius, facecolor=color('blue'), edgecolor='none'))
+    axes.plot(*path.T, color=color('blue'), linewidth=2.2)
+    axes.add_patch(Circle(path[-1], ROBOT.radius, facecolor=color('blue'), edgecolor='none'))
     axes.annotate(
-        'start', (xs[0], ys[0]), textcoords='offset points', xytext=(4, 6), color=color('muted'))
+        start, path[0], textcoords='offset points', xytext=(4, 6), color=color('muted'))
     axes.annotate(
         world.unknown.kind.replace('_', '-'), (world.unknown.x, world.unknown.y),
         textcoords='offset points', xytext=(8, 10), color=color('vermillion'))
-    around = np.array([[*xs, world.unknown.x], [*ys, world.unknown.y]])
-    low, high = around.min(1) - 2.0, around.max(1) + 2.0
+    around = np.vstack([path, [(world.unknown.x, world.unknown.y)]])
+    low, high = around.min(0) - 2.0, around.max(0) + 2.0
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     return figure

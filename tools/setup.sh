@@ -3,6 +3,7 @@
 #
 #   tools/setup.sh            .venv with the pinned packages and a ROS 2, vision_msgs and bond if
 #                             ROS 2 lacks them, this package built by colcon into .ros/
+#   tools/setup.sh --drive    the same, and the Debian packages that the simulator needs
 #   tools/setup.sh --tests    the same, and the Debian packages that the tests need
 #   tools/setup.sh --oldest   the same, and .venv-oldest with the oldest numpy and OpenCV over .venv
 #
@@ -18,7 +19,8 @@ workspace="$root/.ros"
 log="$workspace/setup.log"
 message_packages=(vision_msgs bond) # folders of tools/
 # The simulator renders by libegl1 with Mesa's software renderer.
-test_packages=(chromium chromium-driver dataset-fashion-mnist libegl1 libgl1 libgl1-mesa-dri zsh)
+simulator_packages=(libegl1 libgl1 libgl1-mesa-dri)
+test_packages=(chromium chromium-driver dataset-fashion-mnist zsh "${simulator_packages[@]}")
 
 say() { echo "setup: $*"; }
 fail() {
@@ -120,14 +122,15 @@ require_compiler() {
   fi
 }
 
-require_test_packages() {
-  local package missing=()
-  for package in "${test_packages[@]}"; do
+require_packages() { # what needs them, packages...
+  local reason="$1" package missing=()
+  shift
+  for package in "$@"; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
       missing+=("$package")
   done
   if [ ${#missing[@]} -gt 0 ]; then
-    install_debian "the tests need ${missing[*]}" "${missing[@]}"
+    install_debian "$reason ${missing[*]}" "${missing[@]}"
   fi
 }
 
@@ -354,7 +357,10 @@ main() {
   tail -n 2000 "$log" >"$log.old" && mv "$log.old" "$log"
   require_venv_module
   if must_build_messages; then require_compiler; fi
-  if [ "$want" = --tests ]; then require_test_packages; fi
+  case "$want" in
+    --tests) require_packages "the tests need" "${test_packages[@]}" ;;
+    --drive) require_packages "the simulator needs" "${simulator_packages[@]}" ;;
+  esac
   make_environment
   for package in "${message_packages[@]}"; do
     if must_build "$package"; then build_messages "$package"; fi

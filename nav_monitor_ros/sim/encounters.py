@@ -75,6 +75,7 @@ class EncounterResult:
     alert_gap: float | None = None  # m, at the first alert of reason ood after that
     end_time: float | None = None  # s
     end_gap: float | None = None  # m, when the robot stood still, or at contact
+    end_pose: Pose | None = None  # of the robot then
     image: np.ndarray | None = None  # of the camera at the end, uint8 (height, width, 3)
 
     def record(self) -> dict[str, object]:
@@ -83,6 +84,8 @@ class EncounterResult:
             'kind': self.kind, 'seed': self.seed, 'outcome': self.outcome.value,
             'seen_time': self.seen_time, 'seen_gap': self.seen_gap, 'alert_gap': self.alert_gap,
             'end_time': self.end_time, 'end_gap': self.end_gap,
+            'end_x': self.end_pose.x if self.end_pose else None,
+            'end_y': self.end_pose.y if self.end_pose else None,
         }
 
 
@@ -184,7 +187,8 @@ def _run(
     return EncounterResult(
         encounter.kind, encounter.seed, outcome,
         seen.time if seen else None, seen.gap if seen else None, observed.alert_gap,
-        step.time if step else None, step.gap if step else None, step.image if step else None)
+        step.time if step else None, step.gap if step else None,
+        step.state.pose if step else None, step.image if step else None)
 
 
 class _Observed:

@@ -8,6 +8,7 @@ import numpy as np
 
 from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.decision.alert.state_machine import AlertMachine, AlertRules
+from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor, failure_of
 from nav_monitor_ros.sim.detectors import CLEAR, UNUSUAL, ConsecutiveRule, Detector
@@ -22,8 +23,14 @@ class MonitorDetector(Detector):
         """Take a monitor, which serves one detector at a time."""
         self._monitor = monitor
         self._rules = rules or AlertRules()
-        self.scores: dict[str, float] = {}  # of the last image that could be judged
+        self.verdict: Verdict | None = None  # on the last image that could be judged
         self.restart()
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Return the scores of the last image that could be judged, by name."""
+        return {} if self.verdict is None else {
+            name: one.score for name, one in self.verdict.scores.items()}
 
     def restart(self) -> None:
         """Begin a new session of the alert."""
@@ -40,7 +47,7 @@ class MonitorDetector(Detector):
         except Exception as error:
             self._machine.frame_failed(*failure_of(error))
         else:
-            self.scores = {name: one.score for name, one in seen.verdict.scores.items()}
+            self.verdict = seen.verdict
             self._machine.frame_judged(
                 seen.verdict.evidence, round(taken * 1e9), seen.fingerprint, now, taken)
         return self._machine.alert(now)
