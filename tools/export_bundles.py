@@ -44,8 +44,9 @@ def held_out(folder: Path, data: Path) -> ImageSource:
     """
     provenance = load_bundle(folder).provenance
     images = open_source(str(data / provenance['data']['source']))
-    if provenance['excluded'] != 'nothing':
-        images = without(images, open_source(provenance['excluded']))
+    excluded = provenance.get('excluded', 'nothing')
+    if excluded != 'nothing':
+        images = without(images, open_source(excluded))
     _, calibration = split(images, TASKS[folder.name].held_out, int(provenance['seed']))
     if calibration.fingerprint() != provenance['calibration']['sha256']:
         raise SystemExit(f'{folder.name} was not calibrated on the images in {data}')
