@@ -81,7 +81,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         respawn_delay=RESPAWN_DELAY,
     )
     outer = context.launch_configurations.get('ros_namespace', '')
-    return [launch_files.cancel_useless_respawn(monitor), monitor, *rviz(given, outer)]
+    return [
+        *launch_files.warn_of_misspelt(ARGUMENTS, context),
+        launch_files.cancel_useless_respawn(monitor), monitor, *rviz(given, outer),
+    ]
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:

@@ -86,7 +86,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=[('image', given['image_topic'])] if given['image_topic'] else [],
         respawn_delay=RESPAWN_DELAY,
     )
-    return [launch_files.cancel_useless_respawn(monitor), monitor, *manager(given)]
+    return [
+        *launch_files.warn_of_misspelt(ARGUMENTS, context),
+        launch_files.cancel_useless_respawn(monitor), monitor, *manager(given),
+    ]
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:

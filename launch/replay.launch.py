@@ -82,6 +82,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     player = ExecuteProcess(cmd=command(given), name='ros2_bag_play', output='both')
     when_active = player_starter(player)
     actions = [
+        *launch_files.warn_of_misspelt(ARGUMENTS, context),
         RegisterEventHandler(OnProcessIO(on_stdout=when_active, on_stderr=when_active)),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(

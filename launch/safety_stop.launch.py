@@ -62,7 +62,10 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         remappings=remappings(given),
         respawn_delay=RESPAWN_DELAY,
     )
-    return [launch_files.cancel_useless_respawn(node), node]
+    return [
+        *launch_files.warn_of_misspelt(ARGUMENTS, context),
+        launch_files.cancel_useless_respawn(node), node,
+    ]
 
 
 def parameters(given: dict[str, str]) -> list[str | dict[str, ParameterValue]]:

@@ -6,6 +6,7 @@ imported without it.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from nav_monitor_ros.runtime.camera_names import check_camera_names
 
 if TYPE_CHECKING:
     from launch import LaunchContext
-    from launch.actions import DeclareLaunchArgument, RegisterEventHandler
+    from launch.actions import DeclareLaunchArgument, LogInfo, RegisterEventHandler
     from launch_ros.actions import Node
     from launch_ros.parameter_descriptions import ParameterValue
 
@@ -28,6 +29,7 @@ OR_FILE = "; empty: the parameter file's value"
 # Other launch files, such as those of Nav2, use Python's spelling.
 BOOLEANS = ('true', 'false', 'True', 'False')
 _NAME_PART = re.compile('[A-Za-z_][A-Za-z0-9_]*')
+LIKE = 0.8  # similarity of a misspelt argument to the one that was meant
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
@@ -122,6 +124,30 @@ def values_of(arguments: Sequence[Argument], context: LaunchContext) -> dict[str
         argument.name: LaunchConfiguration(argument.name).perform(context)
         for argument in arguments
     }
+
+
+def warn_of_misspelt(arguments: Sequence[Argument], context: LaunchContext) -> list[LogInfo]:
+    """Return a warning for each argument given to launch that resembles one of a launch file.
+
+    launch ignores unknown arguments, so that ``bundel:=mine`` would start the default bundle.
+    Arguments that resemble none may belong to a launch file that includes this one.
+
+    Args:
+        arguments: Arguments of the launch file.
+        context: Context with all given arguments.
+    """
+    from launch.actions import LogInfo
+
+    known = [argument.name for argument in arguments]
+    lines = []
+    for name in context.launch_configurations:
+        near = difflib.get_close_matches(name.lower(), known, 1, LIKE)
+        if name not in known and near and name not in near[0] and near[0] not in name:
+            lines.append(
+                f'WARNING: the launch argument {name} is unknown and changes nothing; did you mean '
+                f'{near[0]}?'
+            )
+    return [LogInfo(msg=line) for line in lines]
 
 
 def create_node(

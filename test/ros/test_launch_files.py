@@ -71,6 +71,28 @@ class _Respawning:
         self.named = named
 
 
+@pytest.mark.parametrize('name', ['monitor', 'safety_stop', 'nav2', 'replay'])
+@pytest.mark.parametrize(
+    ('argument', 'meant'), [
+        ('Namespace', 'namespace'), ('name_space', 'namespace'), ('use_simtime', 'use_sim_time'),
+        ('map', ''), ('robot_namespace', ''), ('slam_params_file', ''), ('ros_namespace', ''),
+    ])
+def test_a_misspelt_argument_is_told_and_one_of_another_launch_file_is_not(
+    monkeypatch, name, argument, meant
+):
+    """launch itself ignores it: with ``bundel:=mine``, the default bundle would run in silence."""
+    module = load_launch_file(name, monkeypatch)
+    monkeypatch.setattr(importlib.import_module('launch.actions'), 'LogInfo', lambda msg: msg)
+    known = {one.name: one.default for one in module.ARGUMENTS}
+    context = types.SimpleNamespace(launch_configurations={**known, argument: 'value'})
+    lines = module.launch_files.warn_of_misspelt(module.ARGUMENTS, context)
+    assert lines == [
+        f'WARNING: the launch argument {argument} is unknown and changes nothing; did you mean '
+        f'{meant}?'
+    ] * bool(meant and meant in known)
+    assert 'warn_of_misspelt(ARGUMENTS, context)' in (FOLDER / f'{name}.launch.py').read_text()
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize('name', ['monitor', 'safety_stop'])
 @pytest.mark.parametrize(

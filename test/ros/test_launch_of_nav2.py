@@ -123,7 +123,8 @@ def test_all_actions_are_created(launch_file, given, monkeypatch):
     monkeypatch.setattr(
         launch_file.launch_files, 'create_node',
         lambda executable, given, **named: types.SimpleNamespace(executable=executable, **named))
-    handler, monitor, manager = launch_file.start(None)
+    context = types.SimpleNamespace(launch_configurations=given)
+    handler, monitor, manager = launch_file.start(context)
     assert handler == 'handler' and monitor.executable == 'monitor' and manager is not None
     assert monitor.remappings == [('image', '/camera/image_raw')]
     assert monitor.name == 'nav_monitor'
