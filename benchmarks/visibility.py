@@ -3,8 +3,8 @@
     python benchmarks/visibility.py [--objects 25]
 
 Objects of each kind are put on the path of generated worlds, as for an encounter, and the robot's
-camera is moved along the path. An object is visible from the first image on in which it covers
-0.5 % of the pixels. No detector is run. Writes docs/measured/visibility.json.
+camera is moved along the path. An object counts as visible from the first image in which it covers
+at least 0.5 % of the pixels. No detector is run. Writes docs/measured/visibility.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STEP = 5  # points of the path between two images
 def main() -> None:
     """Measure all kinds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--objects', type=int, default=25, help='of each kind')
+    parser.add_argument('--objects', type=int, default=25, help='number of objects of each kind')
     count = parser.parse_args().objects
     kinds = {}
     for kind in UNKNOWN:

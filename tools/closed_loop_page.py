@@ -114,7 +114,8 @@ def _tiles(stops: int, counted: int, ordinary: Mapping[str, Any]) -> Iterator[Ti
     yield Tile(f'{stops / max(counted, 1):.0%}', f'of {counted} encounters stopped in time')
     yield Tile(
         f'{ordinary["false_stops_per_hour"]:.1f}',
-        f'false stops per hour (95 %: {low:.1f} to {high:.1f}) in {ordinary["hours"]:.1f} h',
+        f'false stops per hour (95 % interval: {low:.1f} to {high:.1f}) in '
+        f'{ordinary["hours"]:.1f} h',
         is_alert=True)
     yield Tile(f'{ordinary["share_true"]:.2%}', 'of ordinary driving with the alert True')
     yield Tile(f'{ordinary["distance_share"]:.1%}', 'of the distance without a monitor')

@@ -11,16 +11,17 @@ BRAKING = 1.0  # m/s2
 MARGIN = 0.1  # m that shall remain
 DISTANCES = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # m
 DELAYS = (0.15, 0.3, 0.6, 1.1)  # s
-# Longest time with the defaults at 30 Hz until the base receives zero, s: section 'Detection time'
-# and, where the alert falls silent, alert_timeout and the period of safety_stop.
+# Time with the defaults at 30 Hz until the base receives zero, s: the longest one, or the median
+# where stated; section 'Detection time' with 0.01 s for transport.
 EVENTS = {
     'a damaged, blank or wrongly stamped image': 0.02,
-    'the scene becomes out-of-distribution (median, 4 frames)': 0.15,
-    'the monitor dies': 0.55,
-    'the camera stops publishing': 0.6,
-    'the network hangs': 0.63,
-    'the camera freezes': 1.05,
+    'the scene becomes out-of-distribution (median, 4 frames)': 0.14,
+    'the monitor dies': 0.56,
+    'the camera stops publishing': 0.61,
+    'the network hangs': 0.64,
+    'the camera freezes': 1.06,
 }
+_NAMES = {'drop_off': 'drop-off', 'fallen_sign': 'fallen sign', 'robot': 'another robot'}
 
 
 def stopping_distance(speed: float, delay: float, braking: float = BRAKING) -> float:
@@ -54,7 +55,7 @@ def stopping() -> str:
 def speeds() -> str:
     """Return the largest safe speed, by the distance at which the object becomes visible."""
     return table(
-        ['visible from', *(f'{delay:g} s' for delay in DELAYS)],
+        ['visible from', *(f'T = {delay:g} s' for delay in DELAYS)],
         [
             (f'{distance:g} m',
              *(f'{largest_speed(distance - MARGIN, delay):.2f} m/s' for delay in DELAYS))
@@ -67,9 +68,10 @@ def visibility() -> str:
     """Return from which distance each kind of object is visible in the simulator."""
     delay = DELAYS[1]
     return table(
-        ['object', 'visible from (median)', '9 of 10 from', 'safe speed for 9 of 10'],
+        ['object', 'visible from (median)', 'visible from (9 of 10 objects)',
+         f'highest speed, if the alert comes after {delay:g} s'],
         [
-            (kind.replace('_', '-'), f'{row["median"]:.1f} m', f'{row["p10"]:.1f} m',
+            (_NAMES.get(kind, kind), f'{row["median"]:.1f} m', f'{row["p10"]:.1f} m',
              f'{largest_speed(max(row["p10"] - MARGIN, 0), delay):.2f} m/s')
             for kind, row in read('visibility')['kinds'].items()
         ],

@@ -67,7 +67,7 @@ def engines_table(bundle: Bundle) -> Table:
     )
     table.add_column('engine', no_wrap=True)
     for heading in (
-        'images', 'reclassified', 'flagged (by the reference)', 'largest change', 'calibration',
+        'images', 'reclassified', 'flagged (reference)', 'largest change', 'calibration',
     ):
         table.add_column(heading, overflow='fold')
     stored = bundle.stored

@@ -242,12 +242,14 @@ def _report_use(bundle: Any, folder: Path, package: str) -> None:
     say(f'judge a recording: nav_monitor replay BAG --topic TOPIC '
         f'--bundle {shlex.quote(str(folder))}{trust}')
     paths = trusted = ''
-    if is_own and not bundle.runs_without_code:
+    if is_own:
         found = folder_of(package)
         paths = f'PYTHONPATH={shlex.quote(str(found))}:$PYTHONPATH ' if found else ''
         trusted = f' trusted_packages:={package}'
     say(f'run it on a robot: {paths}ros2 launch nav_monitor_ros monitor.launch.py '
         f'bundle:={shlex.quote(str(folder.resolve()))}{trusted}')
+    if is_own and bundle.runs_without_code:
+        say('where OpenVINO or ONNX Runtime is installed, it runs without trusted_packages')
 
 
 def _normalisation(preprocess: Any) -> str:
@@ -265,8 +267,8 @@ def _report_images(bundle: Any) -> None:
         say(f'{correct} of {images} training images are classified correctly '
             f'({correct / images:.1%}); patterns and statistics come from these')
     else:
-        say(f"the {images} training images have no labels; the network's predictions are used, "
-            'and errors among them go unnoticed')
+        say(f"the {images} training images have no labels; the network's predictions are used "
+            'as labels, so misclassified images go unnoticed')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         say(f'warning: {shared} calibration images are also training images and were left out')

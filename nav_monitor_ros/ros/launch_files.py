@@ -30,6 +30,7 @@ OR_FILE = "; empty: the parameter file's value"
 BOOLEANS = ('true', 'false', 'True', 'False')
 _NAME_PART = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 LIKE = 0.8  # similarity of a misspelt argument to the one that was meant
+MOST_LETTERS = 2  # that are missing or too many in a misspelt argument
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
 
 
@@ -130,7 +131,7 @@ def warn_of_misspelt(arguments: Sequence[Argument], context: LaunchContext) -> l
     """Return a warning for each argument given to launch that resembles one of a launch file.
 
     launch ignores unknown arguments, so that ``bundel:=mine`` would start the default bundle.
-    Arguments that resemble none may belong to a launch file that includes this one.
+    Arguments that resemble no known one may belong to a launch file that includes this one.
 
     Args:
         arguments: Arguments of the launch file.
@@ -142,10 +143,12 @@ def warn_of_misspelt(arguments: Sequence[Argument], context: LaunchContext) -> l
     lines = []
     for name in context.launch_configurations:
         near = difflib.get_close_matches(name.lower(), known, 1, LIKE)
-        if name not in known and near and name not in near[0] and near[0] not in name:
+        # A prefix (robot_namespace) is no slip of the finger.
+        other = near and abs(len(near[0]) - len(name)) > MOST_LETTERS and (
+            name in near[0] or near[0] in name)
+        if name not in known and near and not other:
             lines.append(
-                f'WARNING: the launch argument {name} is unknown and changes nothing; did you mean '
-                f'{near[0]}?'
+                f'WARNING: {name} is not an argument of this launch file; did you mean {near[0]}?'
             )
     return [LogInfo(msg=line) for line in lines]
 

@@ -42,8 +42,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'trusted_packages', 'string[]', [''],
-        'Python packages from which a bundle may import network code, in addition to torchvision '
-        '(empty names are ignored): `-p "trusted_packages:=[\'my_net\']"`.',
+        'Python packages from which a bundle may import network code, in addition to '
+        'torchvision. Empty names are ignored. Example: `-p "trusted_packages:=[\'my_net\']"`.',
         at_configure=True,
     ),
     Parameter(

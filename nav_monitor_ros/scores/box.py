@@ -156,7 +156,7 @@ class Box(Score):
             return []
         return [
             f'box: {classes_have(self._without_images, class_names)} no '
-            'correctly classified image and one box around all images'
+            'correctly classified image, so the box around all images is used'
         ]
 
 

@@ -102,7 +102,7 @@ class Gaussian(ClassMomentsScore):
             return []
         return [
             f'{self.name}: {classes_have(few, class_names)} fewer than 2 '
-            'correctly classified images, so that the pooled variance is used'
+            'correctly classified images, so the pooled variance is used'
         ]
 
     def _precompute(self) -> None:

@@ -262,7 +262,7 @@ class Pattern(Score):
         if not counts.all():
             lines.append(
                 f'pattern: {classes_have(np.flatnonzero(counts == 0), class_names)} no '
-                'pattern; every frame predicted as one of them is out of pattern'
+                'pattern; every frame predicted as such a class is out of pattern'
             )
         return lines
 

@@ -79,8 +79,9 @@ def test_fit_prints_how_to_use_the_bundle(desk, fitted, run):
     ended = run(*fit_arguments(output='both', export='onnxruntime'), cwd=desk)
     assert ended.status == 0, ended.err
     assert ended.out.count('wrote both') == 1
-    [launch] = [line for line in ended.out.splitlines() if 'ros2 launch' in line]
-    assert 'trusted_packages' not in launch  # the exported network needs no code
+    assert f'bundle:={desk / "both"} trusted_packages:=tiny' in ended.out
+    assert 'it runs without trusted_packages' in ended.out  # on a robot that has the backend
+    assert 'it runs without trusted_packages' not in fitted.out
 
 
 def test_fit_takes_options_from_files_and_flags(desk, run):

@@ -39,7 +39,7 @@ KITTI = Path(__file__).parents[3] / 'shared' / 'data' / 'bags'
 
 def test_the_documented_program_writes_a_bag_of_pictures(tmp_path, monkeypatch):
     text = (Path(__file__).parents[2] / 'docs' / 'replay.md').read_text(encoding='utf-8')
-    section = text.partition('### A bag of your own pictures\n')[2].partition('\n## ')[0]
+    section = text.partition('### Make a bag from your own pictures\n')[2].partition('\n## ')[0]
     [code] = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
     (tmp_path / 'photos' / 'left').mkdir(parents=True)
     for number, image in enumerate(tiny.images(1, 5)[0]):

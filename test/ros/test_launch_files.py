@@ -75,6 +75,7 @@ class _Respawning:
 @pytest.mark.parametrize(
     ('argument', 'meant'), [
         ('Namespace', 'namespace'), ('name_space', 'namespace'), ('use_simtime', 'use_sim_time'),
+        ('namespac', 'namespace'), ('namespaces', 'namespace'), ('bundles', 'bundle'),
         ('map', ''), ('robot_namespace', ''), ('slam_params_file', ''), ('ros_namespace', ''),
     ])
 def test_a_misspelt_argument_is_told_and_one_of_another_launch_file_is_not(
@@ -87,8 +88,7 @@ def test_a_misspelt_argument_is_told_and_one_of_another_launch_file_is_not(
     context = types.SimpleNamespace(launch_configurations={**known, argument: 'value'})
     lines = module.launch_files.warn_of_misspelt(module.ARGUMENTS, context)
     assert lines == [
-        f'WARNING: the launch argument {argument} is unknown and changes nothing; did you mean '
-        f'{meant}?'
+        f'WARNING: {argument} is not an argument of this launch file; did you mean {meant}?'
     ] * bool(meant and meant in known)
     assert 'warn_of_misspelt(ARGUMENTS, context)' in (FOLDER / f'{name}.launch.py').read_text()
 

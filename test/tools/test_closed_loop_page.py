@@ -44,7 +44,7 @@ def test_the_page_tells_what_was_missed(folder):
     closed_loop_page.write_page(folder, 'no bundle is needed without a stop to film')
     page = (folder / 'index.html').read_text()
     assert '0 of 1 robots stopped before contact' in page
-    assert 'false stops per hour (95 %: 0.3 to 4.4) in 2.0 h' in page
+    assert 'false stops per hour (95 % interval: 0.3 to 4.4) in 2.0 h' in page
     assert page.count('0 of 1</td>') == 4  # two kinds, two detectors
     assert '<td>ball</td>' in page and '<td>animal (sealed)</td>' in page
     assert 'no alert' in page and '<svg' in page

@@ -138,8 +138,8 @@ class CameraNode(OverridableTopics, Node):
         if not self._told_borders and abs(image[0] * frame[1] / (image[1] * frame[0]) - 1) > 0.02:
             self._told_borders = True
             self.get_logger().info(
-                f'images of {image[1]} x {image[0]} are centred on black in {frame[1]} x '
-                f'{frame[0]}; width 0 and height 0 publish them without borders'
+                f'images of {image[1]} x {image[0]} are scaled and padded with black to '
+                f'{frame[1]} x {frame[0]}; set width and height to 0 to publish them unchanged'
             )
 
     def _tick(self) -> None:

@@ -22,12 +22,15 @@ CAMERA_PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'width', 'int', 640,
         'Columns of the published image. An image is scaled to fit into `width` x `height`, '
-        'without changing its aspect ratio, and centred on black. 0: as the height requires; with '
-        'both 0, each image is published as it is, without black borders.',
+        'without changing its aspect ratio, and centred on black. 0: derived from `height` '
+        'and the aspect ratio; with both 0, images are published unchanged, without black borders.',
         low=0, high=16384, read_only=True, unit='pixels',
     ),
-    Parameter('height', 'int', 480, 'Rows of the published image. 0: as the width requires.',
-              low=0, high=16384, read_only=True, unit='pixels'),
+    Parameter(
+        'height', 'int', 480,
+        'Rows of the published image. 0: derived from `width` and the aspect ratio.',
+        low=0, high=16384, read_only=True, unit='pixels',
+    ),
     Parameter(
         'hold', 'int', 1, 'Frames for which each image is shown.', low=1, high=100_000,
         read_only=True, unit='frames',

@@ -27,7 +27,8 @@ class Usage:
             f'usage: ros2 run nav_monitor_ros {self.executable} '
             '[--ros-args [-p NAME:=VALUE] [-r FROM:=TO] [--params-file FILE] ...]',
             '', *textwrap.wrap(self.about, 88), '',
-            'example:', f'  ros2 run nav_monitor_ros {self.executable} --ros-args {self.example}',
+            'examples:' if self.launch else 'example:',
+            f'  ros2 run nav_monitor_ros {self.executable} --ros-args {self.example}',
             *([f'  ros2 launch nav_monitor_ros {self.launch}'] if self.launch else []),
             '', 'parameters (type, default):',
         ]

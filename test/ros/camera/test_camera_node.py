@@ -74,7 +74,7 @@ def test_images_are_published_with_borders_or_without(graph, tmp_path, given, si
     message = graph.heard['/image'][0]
     assert (message.height, message.width) == size
     assert (0 in set(message.data)) is black
-    hint = 'images of 40 x 20 are centred on black in 640 x 480; width 0 and height 0 publish them'
+    hint = 'images of 40 x 20 are scaled and padded with black to 640 x 480; set width and height'
     assert (hint in camera.log.read_text()) is black
 
 
