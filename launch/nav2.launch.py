@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from nav_monitor_ros.ros import launch_files
-from nav_monitor_ros.ros.launch_files import BOOLEANS, OR_FILE, Argument, is_true, number
+from nav_monitor_ros.ros.launch_files import BOOLEANS, Argument, is_true, number
 
 RESPAWN_DELAY = 2.0  # seconds, as in Nav2
 MANAGER = 'nav2_lifecycle_manager'
@@ -27,7 +27,7 @@ ARGUMENTS = (
     Argument('use_sim_time', 'false', 'Use the time of /clock.', BOOLEANS),
     Argument('node_name', 'nav_monitor', 'Name of the node, and id of its bond.'),
     Argument('image_topic', '/camera/image_raw', 'Images to monitor.'),
-    Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+    launch_files.bundle(),
     Argument(
         'bond_heartbeat_period', '0.1',
         "Period of the heartbeat of the monitor's bond in seconds; 0 for no bond.",

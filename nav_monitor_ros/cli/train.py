@@ -12,7 +12,7 @@ from nav_monitor_ros.cli.options.bundle import add_force
 from nav_monitor_ros.cli.options.device_and_threads import add_running
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.recorded_tuning import add_watch, watch_of
-from nav_monitor_ros.cli.options.scores import add_fusion
+from nav_monitor_ros.cli.options.scores import add_fusion, scores_to_fit
 from nav_monitor_ros.cli.options.sources import SOURCE, opened, say_how_matched
 from nav_monitor_ros.errors import NavMonitorError
 
@@ -102,11 +102,14 @@ def _train(options: argparse.Namespace) -> None:
     if trained.test_accuracy is not None:
         provenance['test'] = source_label(options.test)
         provenance['test_accuracy'] = round(trained.test_accuracy, 5)
+    scores, required = scores_to_fit(
+        None, [] if task.bank is None else [f'knn.bank={task.bank}'])
     with ProgressBars(console) as progress:
         bundle = fit(
             classifier, spec, trained.fit_data, trained.calibration_data,
             FitOptions(
-                name=options.task, class_names=task.class_names, seed=options.seed,
+                name=options.task, scores=scores, required=required,
+                class_names=task.class_names, seed=options.seed,
                 false_alarm_rate=task.false_alarm_rate, fusion=options.fusion,
             ),
             workers=options.workers or None, progress=progress, provenance=provenance,

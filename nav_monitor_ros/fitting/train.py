@@ -61,6 +61,7 @@ class Task:
     batch: int = 128
     false_alarm_rate: float = 0.01  # for which the calibration images suffice
     learning_rate: float = 3e-3  # peak learning rate of the one-cycle schedule
+    bank: int | None = None  # training images that knn stores; None for its default
 
     def spec(self, *, decoy: bool = False) -> NetworkSpec:
         """Return the network's specification for a bundle, with or without a background class."""
@@ -124,6 +125,7 @@ TASKS: dict[str, Task] = {
         rotation=2.0, shift=0.03, zoom=0.05, photometric=0.15,
         # The images of a drive are equivalent to few independent ones.
         false_alarm_rate=0.02,
+        bank=2048,  # so that the bundle stays below 4 MB
     ),
 }
 

@@ -50,6 +50,14 @@ def share_directory() -> str:
     return str(get_package_share_directory(PACKAGE))
 
 
+def bundle() -> Argument:
+    """Return the argument for the bundle."""
+    return Argument(
+        'bundle', '',
+        f'Fitted monitor: a folder, or traffic_signs, digits or corridor{OR_FILE}.',
+    )
+
+
 def params_file(name: str) -> Argument:
     """Return the argument for the parameter file.
 
@@ -80,7 +88,7 @@ def monitor_arguments(log_levels: tuple[str, ...] = LOG_LEVELS) -> tuple[Argumen
     """Return the arguments of every launch file that starts a monitor."""
     return (
         params_file('monitor.yaml'),
-        Argument('bundle', '', f'Fitted monitor: a folder, or traffic_signs or digits{OR_FILE}.'),
+        bundle(),
         Argument('backend', '', f'auto, torch, onnxruntime or openvino{OR_FILE}.'),
         Argument('device', '', f'auto, cpu or cuda:N{OR_FILE}.'),
         Argument(

@@ -17,7 +17,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'bundle', 'string', 'traffic_signs',
         'Fitted monitor: folder of a bundle, or name of a shipped bundle (`traffic_signs`, '
-        '`digits`).',
+        '`digits`, `corridor`).',
         at_configure=True,
     ),
     Parameter(

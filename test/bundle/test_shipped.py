@@ -64,4 +64,4 @@ def test_a_checkout_finds_its_bundles_without_ros(tmp_path):
         [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True,
         timeout=120, env={'PYTHONPATH': str(root), 'PATH': os.environ['PATH']},
     )
-    assert {'digits', 'traffic_signs'} <= set(done.stdout.split())
+    assert {'digits', 'traffic_signs', 'corridor'} <= set(done.stdout.split())
