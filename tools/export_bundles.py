@@ -1,7 +1,7 @@
 """Export the shipped bundles' networks for other backends: python tools/export_bundles.py DATA.
 
-``corridor`` is not exported, to keep it small. DATA is the folder with mnist.npz and gtsrb.npz, from
-which the others were fitted. The calibration images are held out as in the fit, and their
+``corridor`` is not exported, to keep it small. DATA is the folder with mnist.npz and gtsrb.npz,
+from which the others were fitted. The calibration images are held out as in the fit, and their
 fingerprint is compared with that in the bundle.
 """
 
