@@ -36,6 +36,7 @@ from nav_monitor_ros.sim.world.unknown_objects import UNKNOWN
 START_TIMEOUT = 60.0  # longest time for a process to start on a busy machine, seconds
 LONGEST = 180.0  # longest drive, seconds
 STANDS = 3.0  # time at a standstill after which the drive has ended, seconds
+STUCK = 20.0  # time at a standstill elsewhere after which something is wrong, s
 NEAR = 6.0  # distance from the object within which a stop is one for it, m
 OWN_FILES = (
     PAGE, VIDEO, 'monitor.log', 'safety_stop.log', 'simulated_robot.log',
@@ -120,8 +121,12 @@ class _Ended:
 
     def __call__(self) -> bool:
         now, record = time.monotonic(), self._record
-        if record.speed > STANDSTILL or record.gap > NEAR:
+        if record.speed > STANDSTILL:
             self._moved = now
+        elif record.gap > NEAR and now - self._moved > STUCK:
+            raise DemoError(
+                f'the robot has been standing still for {STUCK:g} s, {record.gap:.1f} m from the '
+                f'object, and the alert is {record.reason}')
         if now >= self._next:
             self._next = now + 1.0
             newest = record.sights[-1]
@@ -129,7 +134,7 @@ class _Ended:
                 f'{newest.time:6.1f} s  {record.speed:4.2f} m/s  {newest.class_name:7} '
                 f'p = {newest.p_value:.2g}' + (f'  STOP: {newest.reason}' if newest.alert else ''),
                 soft_wrap=True)
-        return record.touched or now - self._moved > STANDS
+        return record.touched or (record.gap <= NEAR and now - self._moved > STANDS)
 
 
 if __name__ == '__main__':

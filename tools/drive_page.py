@@ -23,10 +23,12 @@ from nav_monitor_ros.views.pages.data_uris import data_uri, photo_uri
 from nav_monitor_ros.views.pages.rendering import render
 
 VIDEO = 'drive.webm'
+FILMED = 30.0  # s at the end of a drive that the video shows
+_VIDEO = 400, 300  # pixels
 BEFORE = 2.5  # s before the alert from which images are shown
 SHOWN = 8  # images in the row
 SPEED = 'speed in m/s'
-_BANNER = 34  # pixels
+_BANNER = 24  # pixels
 _GO, _STOP = (0, 114, 178), (213, 94, 0)  # RGB
 
 
@@ -106,14 +108,14 @@ def _shown(record: DriveRecord, sight: Sight) -> ShownPicture:
 
 
 def write_video(path: Path, record: DriveRecord, rate: float) -> None:
-    """Write the camera's images with a banner that says what the monitor decided."""
+    """Write the last of the camera's images with a banner that says what the monitor decided."""
     size = None
     writer: cv2.VideoWriter | None = None
     sights = {sight.stamp_ns: sight for sight in record.sights}
     newest: Sight | None = None
-    for stamp in sorted(record.images):
+    for stamp in sorted(record.images)[-round(FILMED * rate):]:
         newest = sights.get(stamp, newest)
-        image = cv2.resize(record.images[stamp], (640, 480), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(record.images[stamp], _VIDEO, interpolation=cv2.INTER_LINEAR)
         frame = np.concatenate([_banner(newest, image.shape[1]), image])
         if writer is None:
             size = frame.shape[1], frame.shape[0]
@@ -132,7 +134,7 @@ def _banner(sight: Sight | None, width: int) -> np.ndarray:
         text = f'STOP   {sight.reason.replace("_", " ")}   p = {sight.p_value:.2g}'
     else:
         text = f'DRIVE   {sight.class_name}   p = {sight.p_value:.2g}   {sight.speed:.2f} m/s'
-    cv2.putText(banner, text, (12, 24), cv2.FONT_HERSHEY_DUPLEX, 0.6, (255, 255, 255), 1,
+    cv2.putText(banner, text, (8, 17), cv2.FONT_HERSHEY_DUPLEX, 0.45, (255, 255, 255), 1,
                 cv2.LINE_AA)
     return banner
 

@@ -82,7 +82,10 @@ class SimulatedRobotNode(Node):
         reliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._images = self.create_publisher(Image, 'image', reliable)
-        self._wanted = self.create_publisher(Twist, 'cmd_vel_in', reliable)
+        # A node of its own, as on a real robot: one node that listens to cmd_vel and publishes
+        # cmd_vel_in looks like a loop of commands, which safety_stop cuts.
+        self._driver = Node('simulated_driver')
+        self._wanted = self._driver.create_publisher(Twist, 'cmd_vel_in', reliable)
         self._pose = self.create_publisher(PoseStamped, '~/pose', reliable)
         self._gap = self.create_publisher(Float32, '~/gap', reliable)
         self._touched = self.create_publisher(Bool, '~/touched', latched)
@@ -94,8 +97,9 @@ class SimulatedRobotNode(Node):
             f'driving through world {self._robot.world.seed}, unknown object: {values["kind"]}')
 
     def close(self) -> None:
-        """Release the graphics library."""
+        """Release the graphics library and the driver's node."""
         self._robot.close()
+        self._driver.destroy_node()
 
     def _heard(self, message: Twist) -> None:
         self._command = Velocity(

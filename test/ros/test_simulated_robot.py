@@ -17,6 +17,8 @@ from geometry_msgs.msg import PoseStamped, Twist  # noqa: E402
 from processes import with_default_signals  # noqa: E402
 from rcl_interfaces.msg import Parameter, ParameterValue  # noqa: E402
 from rcl_interfaces.srv import SetParameters  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile  # noqa: E402
 from ros_harness import LATCHED  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Bool, Float32  # noqa: E402
@@ -25,6 +27,9 @@ from nav_monitor_ros.sim.camera.rendering import CAMERA  # noqa: E402
 from nav_monitor_ros.sim.robot.kinematics import ROBOT  # noqa: E402
 
 START = 60.0  # longest time to the first image, seconds
+ALERT = QoSProfile(
+    depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, deadline=Duration(seconds=0.3),
+    liveliness=LivelinessPolicy.MANUAL_BY_TOPIC, liveliness_lease_duration=Duration(seconds=0.5))
 COMMAND = [sys.executable, '-m', 'nav_monitor_ros.ros.simulated_robot', '--ros-args']
 
 
@@ -148,3 +153,15 @@ def test_an_invalid_parameter_ends_it_with_one_line(graph, parameter, words):
         timeout=120, check=False, env={**os.environ, **graph.domain.environment})
     assert ended.returncode == 1
     assert words in ended.stderr and 'Traceback' not in ended.stderr
+
+
+def test_it_is_no_loop_of_commands_for_safety_stop(start):
+    """One node that listens to cmd_vel and publishes cmd_vel_in is refused as a relay."""
+    robot = start('-p', 'seed:=3')
+    gate = robot.graph.start('safety_stop')
+    alert = robot.graph.driver.create_publisher(Bool, 'ood_alert', ALERT)
+    robot.graph.driver.create_timer(0.05, lambda: alert.publish(Bool(data=False)))
+    robot.graph.wait(lambda: robot.moved_in(0.5) > 0.05, START, 'the robot to drive')
+    time.sleep(3.0)  # in which safety_stop looks at the graph
+    assert robot.moved_in(1.0) > 0.05
+    assert 'commands may return' not in gate.log.read_text()
