@@ -9,6 +9,8 @@ from typing import Any
 
 from nav_monitor_ros.errors import NavMonitorError, short_repr
 
+LONGEST_NAME = 64  # characters of a given name that a message repeats
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -89,7 +91,8 @@ class Parameter:
                 return value
         example = ''
         if kind == 'string[]':
-            given = value if isinstance(value, str) and value else 'NAME'
+            is_name = isinstance(value, str) and value.isidentifier() and len(value) <= LONGEST_NAME
+            given = value if is_name else 'NAME'
             example = f""", such as "['{given}']\""""
         raise NavMonitorError(
             f'parameter {self.name} is {_described(value)}; it must be of type {kind}{example}'

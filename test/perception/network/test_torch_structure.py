@@ -94,7 +94,7 @@ def test_dissecting_leaves_no_hooks_behind():
 
 @pytest.mark.parametrize('shape', [(1, 12, 12), (3, 5, 5), (3, 300, 2)])
 def test_images_that_the_network_cannot_take_are_refused(shape):
-    with pytest.raises(NavMonitorError, match='check the preprocessing') as caught:
+    with pytest.raises(NavMonitorError, match='check --size and --color') as caught:
         probe_structure(tiny.network(), shape)
     assert str(shape) in str(caught.value) and '\n' not in str(caught.value)
 
