@@ -133,15 +133,30 @@ def soak() -> str:
         f'({measured.get("dropped_unjudged", 0)} dropped unjudged, '
         f'{measured.get("lost_in_transport", 0)} lost in transport), {count} faults: '
         f'**{measured["missed_alerts"]} missed alerts, {len(measured["crashes"])} crashes, '
-        f'{len(measured["false_alarms"])} false alarms**. The monitor asked for '
-        f'{measured["restarts"]} restart(s), because its images did not come back after a '
-        f'suspension. In the {len(lives)} monitor processes '
+        f'{_false_alarms(measured["false_alarms"])}**. {_restarts(measured["restarts"])}'
+        f'In the {len(lives)} monitor processes '
         f'that ran for two minutes or longer, memory grew by at most {growth:.1f} MB between the '
         f'first minute and the end; the first of them ended at '
         f'{lives[0]["mb_at_the_end"]:.0f} MB. Latency from an image to its verdict: median '
         f'{measured["latency_ms_median"]:.1f} ms, p99 {measured["latency_ms_p99_median"]:.1f} ms '
         f'(the worst p99 of 300 consecutive images: {measured["latency_ms_p99_worst"]:.0f} ms).',
     ])
+
+
+def _false_alarms(alarms: list[dict[str, Any]]) -> str:
+    if not alarms:
+        return '0 false alarms'
+    reasons = ', '.join(f'`{alarm["reason"]}`' for alarm in alarms)
+    return f'{len(alarms)} false alarm{"s" * (len(alarms) > 1)} ({reasons})'
+
+
+def _restarts(count: int) -> str:
+    if not count:
+        return ''
+    return (
+        f'The monitor asked for {count} restart{"s" * (count > 1)}, because its images did not '
+        'come back after a suspension. '
+    )
 
 
 def garbage() -> str:
