@@ -85,7 +85,7 @@ def test_the_page_is_drawn_without_a_complaint_and_plays_the_video(page, tmp_pat
         end = time.monotonic() + 20
         while not browser.script(loaded) and time.monotonic() < end:
             time.sleep(0.1)
-        assert browser.script(loaded) == 640
+        assert browser.script(loaded) == 400
         assert len(browser.find_all('img')) >= 8
         browser.assert_well()
     finally:
