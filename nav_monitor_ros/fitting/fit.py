@@ -18,7 +18,6 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_pass import calibrate_on_images, check_calibration_source
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
 from nav_monitor_ros.fitting.fit_options import FitOptions
-from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE, layer_ranges
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 from nav_monitor_ros.fitting.provenance import today, versions
 from nav_monitor_ros.fitting.score_selection import (
@@ -26,7 +25,12 @@ from nav_monitor_ros.fitting.score_selection import (
     empty_scores,
     require_fusion_members,
 )
-from nav_monitor_ros.fitting.training_pass import SAMPLE, fit_partial
+from nav_monitor_ros.fitting.training_pass import (
+    RANGE_SAMPLE,
+    SAMPLE,
+    fit_partial,
+    layer_ranges,
+)
 from nav_monitor_ros.perception.network.class_names import require_names
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec

@@ -41,9 +41,7 @@ def tensors(bundle):
 
 def same(one, other):
     ours, theirs = tensors(one), tensors(other)
-    return list(ours) == list(theirs) and all(
-        np.array_equal(ours[key], theirs[key]) for key in ours
-    )
+    return list(ours) == list(theirs) and all(np.array_equal(ours[k], theirs[k]) for k in ours)
 
 
 def fit_tiny(data, calibration=None, options=SMALL, **more):

@@ -22,8 +22,8 @@ from nav_monitor_ros.fitting import fit_checkpoint, training_pass
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_checkpoint import FILE, FitCheckpoint
 from nav_monitor_ros.fitting.fit_options import FitOptions
-from nav_monitor_ros.fitting.layer_ranges import RANGE_SAMPLE
 from nav_monitor_ros.fitting.partial_fit import PartialFit
+from nav_monitor_ros.fitting.training_pass import RANGE_SAMPLE
 
 ROOT = Path(__file__).parents[2]
 DATA = 640  # images
