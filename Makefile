@@ -29,11 +29,11 @@ setup:
 	@tools/setup.sh
 
 demo: setup
-	@. ./env.sh && python tools/demo.py
+	@. ./env.sh && python tools/demo/demo.py
 
 drive:
 	@tools/setup.sh --drive
-	@. ./env.sh && python tools/drive.py
+	@. ./env.sh && python tools/demo/drive.py
 
 # On every core; the tests of a file run in one process, because they share fixtures. Tests of ROS
 # wait for half of their time, so two processes share a core.

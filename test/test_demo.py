@@ -17,7 +17,7 @@ import pytest
 from browser import Browser
 from processes import with_default_signals
 
-TOOLS = Path(__file__).parents[1] / 'tools'
+TOOLS = Path(__file__).parents[1] / 'tools' / 'demo'
 sys.path.insert(0, str(TOOLS))
 
 from demo_record import Frame, Kind, Record, Segment, summarise  # noqa: E402

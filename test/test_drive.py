@@ -11,7 +11,7 @@ import pytest
 from browser import Browser
 
 pytest.importorskip('mujoco')
-sys.path.insert(0, str(Path(__file__).parents[1] / 'tools'))
+sys.path.insert(0, str(Path(__file__).parents[1] / 'tools' / 'demo'))
 
 from drive_page import VIDEO, headline, write_drive_page  # noqa: E402
 from drive_record import DriveRecord, Sight  # noqa: E402

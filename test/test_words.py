@@ -103,7 +103,7 @@ def test_the_rule_is_told_as_it_is():
 
 
 def test_the_demos_page_tells_the_rule_and_how_many_images_were_played(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, 'path', [str(ROOT / 'tools'), *sys.path])
+    monkeypatch.setattr(sys, 'path', [str(ROOT / 'tools' / 'demo'), *sys.path])
     pytest.importorskip('matplotlib')
     from demo_page import write_page
     from demo_record import summarise

@@ -14,7 +14,7 @@ mpl.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools' / 'measured'))
 
 from measured import read  # noqa: E402
 from measured_performance import node_label  # noqa: E402

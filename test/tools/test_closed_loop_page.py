@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('mujoco')
-sys.path.insert(0, str(Path(__file__).parents[2] / 'tools'))
+sys.path.insert(0, str(Path(__file__).parents[2] / 'tools' / 'demo'))
 
 import closed_loop_page  # noqa: E402
 

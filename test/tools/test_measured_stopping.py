@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
+sys.path.insert(0, str(ROOT / 'tools' / 'measured'))
 
 from measured_stopping import DELAYS, EVENTS, largest_speed, stopping_distance  # noqa: E402
 

@@ -1,6 +1,6 @@
 """Write a page of what benchmarks/closed_loop.py measured: stops, misses, and a video.
 
-    python tools/closed_loop_page.py DIR [--bundle corridor]
+    python tools/demo/closed_loop_page.py DIR [--bundle corridor]
 
 Reads DIR/summary_development.json and, if the sealed kinds were run, DIR/summary_sealed.json, with
 the files of the encounters. Writes DIR/index.html and DIR/drive.webm.

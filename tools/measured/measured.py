@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'measured'
+FOLDER = Path(__file__).resolve().parents[2] / 'docs' / 'measured'
 NETWORKS = {
     'digits': 'digits',
     'traffic_signs': 'traffic signs',

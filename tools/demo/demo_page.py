@@ -27,7 +27,7 @@ COMMANDS = (
         '    --ood photographs=sample:photos --ood textures=sample:textures',
     ),
     ('A monitor for your own network', 'nav_monitor fit --help'),
-    ('A longer run of this demo', 'python tools/demo.py --seconds-per-segment 15'),
+    ('A longer run of this demo', 'python tools/demo/demo.py --seconds-per-segment 15'),
 )
 
 
