@@ -56,7 +56,7 @@ class Bundle:
 
     @property
     def runs_without_code(self) -> bool:
-        """Return whether the network was exported, so that its Python code is not needed."""
+        """Return whether a backend other than torch, where installed, can run the network."""
         return self.stored is not None and any(
             one.engine.backend != TORCH and not one.refused for one in self.stored.summaries()
         )

@@ -30,7 +30,7 @@ from rclpy.logging import (
 )
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args, try_shutdown
+from rclpy.utilities import try_shutdown
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.files.utf8_mode import require_utf8_mode
@@ -39,7 +39,7 @@ from nav_monitor_ros.ros.process.transport import disable_type_lookup
 from nav_monitor_ros.ros.process.unused_arguments import (
     describe_unused,
     describe_unused_files,
-    refuse_rules_outside_ros_args,
+    refuse_outside_ros_args,
 )
 from nav_monitor_ros.ros.process.usage import Usage, asks_for_help
 
@@ -183,7 +183,7 @@ def _run(
     usage: Usage | None,
 ) -> int:
     try:
-        refuse_rules_outside_ros_args(
+        refuse_outside_ros_args(
             sys.argv if args is None else args, usage.parameters if usage else ())
         _start_ros(sys.argv if args is None else args, name, output)
         node = make()
@@ -246,12 +246,6 @@ def _start_ros(args: Sequence[str], name: str, output: NonBlockingOutput) -> Non
         # The arguments may have set another level.
         if get_logger_effective_level('rcl') == LoggingSeverity.FATAL:
             set_logger_level('rcl', LoggingSeverity.UNSET)
-    others = remove_ros_args(list(args))[1:]
-    if others:
-        raise NavMonitorError(
-            f"unknown argument '{others[0]}'; parameters and remappings follow --ros-args: "
-            '--ros-args -p NAME:=VALUE -r FROM:=TO'
-        )
 
 
 def _may_pass(error: Exception) -> bool:

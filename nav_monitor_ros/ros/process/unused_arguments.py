@@ -85,11 +85,11 @@ def describe_unused_files(node: Node, args: Sequence[str]) -> list[str]:
     return lines
 
 
-def refuse_rules_outside_ros_args(args: Sequence[str], parameters: Sequence[Parameter]) -> None:
-    """Refuse ``NAME:=VALUE`` outside the ROS arguments.
+def refuse_outside_ros_args(args: Sequence[str], parameters: Sequence[Parameter]) -> None:
+    """Refuse any argument outside ``--ros-args``.
 
-    rcl takes it for a remapping (the syntax of ROS 2 before Dashing), so that ``bundle:=mine``
-    would change nothing, and another bundle would run.
+    rcl takes ``NAME:=VALUE`` there for a remapping (the syntax of ROS 2 before Dashing), so that
+    ``bundle:=mine`` would change nothing, and another bundle would run.
 
     Args:
         args: Command line.
@@ -98,15 +98,20 @@ def refuse_rules_outside_ros_args(args: Sequence[str], parameters: Sequence[Para
     Raises:
         NavMonitorError: There is such an argument.
     """
-    names = {parameter.name for parameter in parameters}
-    for argument in _outside(args[1:]):
-        name, is_rule, _ = argument.partition(':=')
-        if is_rule:
-            option = '-p' if name.rpartition('.')[2] in names else '-r'
-            raise NavMonitorError(
-                f"argument '{argument}' is outside --ros-args; use --ros-args {option} "
-                f'{shlex.quote(argument)}'
-            )
+    argument = next(_outside(args[1:]), None)
+    if argument is None:
+        return
+    name, is_rule, _ = argument.partition(':=')
+    if not is_rule:
+        raise NavMonitorError(
+            f"unknown argument '{argument}'; parameters and remappings follow --ros-args: "
+            '--ros-args -p NAME:=VALUE -r FROM:=TO'
+        )
+    is_parameter = name.rpartition('.')[2] in {parameter.name for parameter in parameters}
+    raise NavMonitorError(
+        f"argument '{argument}' is outside --ros-args; use --ros-args "
+        f'{"-p" if is_parameter else "-r"} {shlex.quote(argument)}'
+    )
 
 
 def _service_name(service: Any) -> str:
