@@ -1,11 +1,11 @@
 """Measure contact or no contact: a simulated robot, its camera and a monitor, in lock-step.
 
-    python benchmarks/closed_loop.py --bundle corridor --output DIR [--encounters 25] [--hours 2]
+    python benchmarks/closed_loop.py --bundle corridor --output DIR [--encounters 25] [--hours 10]
     python benchmarks/closed_loop.py --bundle corridor --output DIR --sealed
 
 The kinds of unknown objects are those for development in closed_loop_kinds.yaml; ``--sealed`` runs
 the sealed ones, once, at the end. Definitions: docs/simulator.md. Every drive and every encounter
-is a file in DIR, so that an interrupted run continues; DIR/summary.json, stopped_*.png and
+is a file in DIR, so that an interrupted run continues; DIR/summary_*.json, stopped_*.png and
 missed_*.png are written at the end.
 """
 
@@ -14,15 +14,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cached_property, partial
+from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import yaml
-from rich.progress import track
 from scipy.stats import beta, chi2
 
 from nav_monitor_ros.bundle.loading import load_bundle
@@ -33,8 +38,12 @@ from nav_monitor_ros.files.atomic_file import atomic_file, write_file
 from nav_monitor_ros.runtime.monitor import Monitor
 from nav_monitor_ros.sim.detectors import ColorDetector, ColorHistogram, Detector, NoDetector
 from nav_monitor_ros.sim.drives import labelled_drive
-from nav_monitor_ros.sim.encounters import Outcome, draw_encounter, run_encounter
-from nav_monitor_ros.sim.monitor_detectors import MonitorDetector, ScoreDetector
+from nav_monitor_ros.sim.encounters import EncounterRuns, Outcome, draw_encounter
+from nav_monitor_ros.sim.monitor_detectors import (
+    MonitorDetector,
+    ScoreDetector,
+    SharedObservations,
+)
 from nav_monitor_ros.sim.ordinary_drives import (
     DriveRecord,
     distance_share,
@@ -48,20 +57,27 @@ KINDS = Path(__file__).with_name('closed_loop_kinds.yaml')
 ORDINARY, UNSEEN_DRESS, COLORS = 1_000_000, 2_000_000, 3_000_000
 COLOR_DRIVES = 40
 SCORES = ('msp', 'energy', 'knn')
+DETECTORS = ('monitor', 'none', 'three_in_a_row', 'colors', *SCORES)
 MOST_DRAWS = 10  # for each encounter that counts
 CONFIDENCE = 0.95
 
 
 def main() -> int:
     """Run or continue the measurement."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--bundle', default='corridor')
     parser.add_argument('--output', type=Path, required=True, metavar='DIR')
     parser.add_argument('--encounters', type=int, default=25, help='of each kind')
-    parser.add_argument('--hours', type=float, default=2.0, help='of ordinary driving')
+    parser.add_argument('--hours', type=float, default=10.0, help='of ordinary driving')
     parser.add_argument('--sealed', action='store_true', help='run the sealed kinds')
     parser.add_argument('--detectors', default='', help='comma-separated (default: all)')
+    parser.add_argument(
+        '--jobs', type=int, default=len(os.sched_getaffinity(0)),
+        help='processes (default: one for each core)')
     options = parser.parse_args()
+    # Each process renders and judges with one thread.
+    os.environ['LP_NUM_THREADS'] = '1'
     try:
         Measurement(options).run()
     except NavMonitorError as error:
@@ -70,17 +86,92 @@ def main() -> int:
     return 0
 
 
+class Worker:
+    """The tasks of one process, which all write their results to files."""
+
+    def __init__(self, bundle: str, folder: Path) -> None:
+        """Load the monitor."""
+        self._folder = folder
+        self._monitor = Monitor(load_bundle(bundle), also=list(SCORES))
+        self._shared = SharedObservations(self._monitor)
+
+    @cached_property
+    def _colors(self) -> ColorHistogram:
+        with np.load(color_images(self._folder)) as archive:
+            return ColorHistogram(archive['x'])
+
+    def drive(self, seed: int, path: Path, unseen_dress: bool) -> None:
+        """Record an ordinary drive."""
+        judged, colors = MonitorDetector(self._monitor), self._colors
+
+        def scores(image: np.ndarray) -> Mapping[str, float]:
+            found = {one: judged.scores.get(one, np.inf) for one in SCORES}
+            return {**found, 'colors': colors.score(image)}
+
+        record = record_drive(seed, judged, scores, unseen_dress=unseen_dress)
+        with atomic_file(path) as scratch, scratch.open('wb') as stream:
+            np.savez_compressed(stream, alert=record.alert, ood=record.ood, **record.scores)
+
+    def encounter(
+        self, kind: str, seed: int, paths: Mapping[str, Path], thresholds: Mapping[str, float]
+    ) -> None:
+        """Run one encounter with several detectors.
+
+        Args:
+            kind: Of the object.
+            seed: Of the encounter.
+            paths: Detector -> file of its result.
+            thresholds: Score -> threshold of its detector.
+        """
+        with EncounterRuns(draw_encounter(kind, seed)) as runs:
+            for name, path in paths.items():
+                result = runs.run(self._detector(name, thresholds))
+                if result.image is not None:
+                    bgr = np.ascontiguousarray(result.image[..., ::-1])
+                    write_file(path.with_suffix('.png'), cv2.imencode('.png', bgr)[1].tobytes())
+                write_file(path, json.dumps(result.record()).encode())
+        self._shared.forget()
+
+    def _detector(self, name: str, thresholds: Mapping[str, float]) -> Detector:
+        if name == 'none':
+            return NoDetector()
+        if name == 'colors':
+            return ColorDetector(self._colors, thresholds[name])
+        if name in SCORES:
+            return ScoreDetector(self._monitor, name, thresholds[name], self._shared)
+        rules = AlertRules(evidence='k_of_n') if name == 'three_in_a_row' else None
+        return MonitorDetector(self._monitor, rules, self._shared)
+
+
+_worker: Worker | None = None  # of this process
+
+
+def start_worker(bundle: str, folder: Path) -> None:
+    """Prepare this process for ``in_worker``."""
+    global _worker
+    _worker = Worker(bundle, folder)
+
+
+def in_worker(task: str, *arguments: Any) -> None:
+    """Run a method of this process's ``Worker``."""
+    getattr(_worker, task)(*arguments)
+
+
+def color_images(folder: Path) -> Path:
+    """Return the file with the images that the colour histogram knows."""
+    return folder / 'color_images.npz'
+
+
 class Measurement:
     """The measurement in one folder."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        """Load the bundle and check that the folder belongs to it."""
+        """Check that the folder belongs to the bundle."""
         self._options = options
         self._folder: Path = options.output
         split = yaml.safe_load(KINDS.read_text(encoding='utf-8'))
         self._kinds: list[str] = split['sealed' if options.sealed else 'development']
-        self._monitor = Monitor(load_bundle(options.bundle), also=list(SCORES))
-        self._judged = MonitorDetector(self._monitor)
+        self._names = [name for name in options.detectors.split(',') if name] or list(DETECTORS)
         description = (find_bundle(options.bundle) / 'bundle.yaml').read_bytes()
         settings = json.dumps({'bundle': hashlib.sha256(description).hexdigest()}).encode()
         path = self._folder / 'settings.json'
@@ -90,26 +181,19 @@ class Measurement:
 
     def run(self) -> None:
         """Run everything that is not there yet, and write the summary."""
-        colors = ColorHistogram(self._color_images())
-        ordinary = self._drives('ordinary', ORDINARY, self._options.hours, colors, False)
-        dressed = self._drives(
-            'unseen_dress', UNSEEN_DRESS, self._options.hours / 4, colors, True)
-        allowed = sum(drive.false_stops for drive in ordinary)
-        thresholds = {
-            name: threshold_for([drive.scores[name] for drive in ordinary], allowed)
-            for name in (*SCORES, 'colors')
-        }
-        makers: dict[str, Callable[[], Detector]] = {
-            'monitor': lambda: self._judged,
-            'none': NoDetector,
-            'three_in_a_row': lambda: MonitorDetector(
-                self._monitor, AlertRules(evidence='k_of_n')),
-            'colors': lambda: ColorDetector(colors, thresholds['colors']),
-        }
-        for name in SCORES:
-            makers[name] = lambda name=name: ScoreDetector(self._monitor, name, thresholds[name])
-        wanted = [name for name in self._options.detectors.split(',') if name] or list(makers)
-        results = {name: self._encounters(name, makers[name]()) for name in wanted}
+        self._write_color_images()
+        with ProcessPoolExecutor(
+            self._options.jobs, get_context('spawn'), start_worker,
+            (self._options.bundle, self._folder),
+        ) as pool:
+            ordinary = self._drives(pool, 'ordinary', ORDINARY, self._options.hours)
+            dressed = self._drives(pool, 'unseen_dress', UNSEEN_DRESS, self._options.hours / 4)
+            allowed = sum(drive.false_stops for drive in ordinary)
+            thresholds = {
+                name: threshold_for([drive.scores[name] for drive in ordinary], allowed)
+                for name in (*SCORES, 'colors')
+            }
+            results = self._encounters(pool, thresholds)
         summary = {
             'ordinary': summarise_drives(ordinary),
             'unseen_dress': summarise_drives(dressed),
@@ -126,67 +210,76 @@ class Measurement:
             self._sheet(name, records, part)
         print(json.dumps(summary, indent=1))
 
-    def _color_images(self) -> np.ndarray:
-        path = self._folder / 'color_images.npz'
-        if not path.exists():
-            drives = [
-                labelled_drive(COLORS + number).images
-                for number in track(range(COLOR_DRIVES), 'drives for the colour histogram')
-            ]
-            with atomic_file(path) as scratch, scratch.open('wb') as stream:
-                np.savez(stream, x=np.concatenate(drives))
-        with np.load(path) as archive:
-            return archive['x']
+    def _write_color_images(self) -> None:
+        path = color_images(self._folder)
+        if path.exists():
+            return
+        with ProcessPoolExecutor(self._options.jobs, get_context('spawn')) as pool:
+            drives = pool.map(labelled_drive, range(COLORS, COLORS + COLOR_DRIVES))
+            images = [drive.images for drive in drives]
+        with atomic_file(path) as scratch, scratch.open('wb') as stream:
+            np.savez(stream, x=np.concatenate(images))
 
     def _drives(
-        self, name: str, first: int, hours: float, colors: ColorHistogram, unseen: bool
+        self, pool: ProcessPoolExecutor, name: str, first: int, hours: float
     ) -> list[DriveRecord]:
-        """Return the records of ordinary drives, rendering those that are not there yet."""
-        def scores(image: np.ndarray) -> Mapping[str, float]:
-            found = {one: self._judged.scores.get(one, np.inf) for one in SCORES}
-            return {**found, 'colors': colors.score(image)}
+        """Return the records of ordinary drives, recording those that are not there yet."""
+        def path_of(seed: int) -> Path:
+            return self._folder / name / f'{seed}.npz'
+
+        def task(seed: int) -> Task | None:
+            path = path_of(seed)
+            if path.exists():
+                return None
+            return partial(in_worker, 'drive', seed, path, name == 'unseen_dress')
 
         drives: list[DriveRecord] = []
         seconds = 0.0
-        while seconds < hours * 3600:
-            seed = first + len(drives)
-            path = self._folder / name / f'{seed}.npz'
-            if not path.exists():
-                record = record_drive(seed, self._judged, scores, unseen_dress=unseen)
-                with atomic_file(path) as scratch, scratch.open('wb') as stream:
-                    np.savez(stream, alert=record.alert, ood=record.ood, **record.scores)
-            with np.load(path) as archive:
+        seeds = count(first)
+        for seed in ahead(pool, seeds, task, self._options.jobs):
+            with np.load(path_of(seed)) as archive:
                 arrays = dict(archive)
             drives.append(DriveRecord(seed, arrays.pop('alert'), arrays.pop('ood'), arrays))
             seconds += drives[-1].seconds
             print(f'{name}: {seconds / 3600:.2f} of {hours:g} h', flush=True)
+            if seconds >= hours * 3600:
+                break
         return drives
 
-    def _encounters(self, name: str, detector: Detector) -> list[dict]:
-        """Return the records of one detector's encounters, running those that are missing."""
-        records = []
+    def _encounters(
+        self, pool: ProcessPoolExecutor, thresholds: Mapping[str, float]
+    ) -> dict[str, list[dict]]:
+        """Return the records of each detector's encounters, running those that are missing."""
+        results: dict[str, list[dict]] = {name: [] for name in self._names}
         for kind in self._kinds:
-            counted, seed = 0, 0
-            while counted < self._options.encounters:
-                if seed >= MOST_DRAWS * self._options.encounters:
-                    print(f'{kind}: only {counted} encounters in {seed} draws', file=sys.stderr)
-                    break
-                record = self._encounter(name, detector, kind, seed)
-                counted += Outcome(record['outcome']).counts
-                seed += 1
-                records.append(record)
-            print(f'{name}, {kind}: {counted} encounters in {seed} draws', flush=True)
-        return records
+            counted = dict.fromkeys(self._names, 0)
 
-    def _encounter(self, name: str, detector: Detector, kind: str, seed: int) -> dict:
-        path = self._folder / 'encounters' / name / f'{kind}_{seed}.json'
-        if not path.exists():
-            result = run_encounter(draw_encounter(kind, seed), detector)
-            if result.image is not None:
-                bgr = np.ascontiguousarray(result.image[..., ::-1])
-                write_file(path.with_suffix('.png'), cv2.imencode('.png', bgr)[1].tobytes())
-            write_file(path, json.dumps(result.record()).encode())
-        return json.loads(path.read_text())
+            def task(
+                seed: int, kind: str = kind, counted: Mapping[str, int] = counted
+            ) -> Task | None:
+                missing = {
+                    name: path for name in self._names
+                    if counted[name] < self._options.encounters
+                    and not (path := self._path(name, kind, seed)).exists()
+                }
+                if not missing:
+                    return None
+                return partial(in_worker, 'encounter', kind, seed, missing, thresholds)
+
+            seeds = iter(range(MOST_DRAWS * self._options.encounters))
+            for seed in ahead(pool, seeds, task, self._options.jobs):
+                for name in self._names:
+                    if counted[name] < self._options.encounters:
+                        record = json.loads(self._path(name, kind, seed).read_text())
+                        counted[name] += Outcome(record['outcome']).counts
+                        results[name].append(record)
+                if min(counted.values()) >= self._options.encounters:
+                    break
+            print(f'{kind}: {counted} encounters in {seed + 1} draws', flush=True)
+        return results
+
+    def _path(self, name: str, kind: str, seed: int) -> Path:
+        return self._folder / 'encounters' / name / f'{kind}_{seed}.json'
 
     def _sheet(self, name: str, records: Sequence[dict], part: str) -> None:
         """Write contact sheets of the last images: what the robot stopped for and what it hit."""
@@ -207,6 +300,43 @@ class Measurement:
                 rows = [np.hstack(images[place:place + 8]) for place in range(0, len(images), 8)]
                 path = self._folder / f'{group}_{name}_{part}.png'
                 write_file(path, cv2.imencode('.png', np.vstack(rows))[1].tobytes())
+
+
+Task = Callable[[], None]
+
+
+def ahead(
+    pool: ProcessPoolExecutor, seeds: Iterator[int], task: Callable[[int], Task | None], jobs: int
+) -> Iterator[int]:
+    """Yield seeds in order, each once its task is done, while those of the next ones run.
+
+    Args:
+        pool: Runs the tasks.
+        seeds: Of the tasks.
+        task: Returns what is to be done for a seed; None if nothing is left to do.
+        jobs: Tasks that run at the same time.
+    """
+    running: deque[tuple[int, Future | None]] = deque()
+
+    def add() -> None:
+        for seed in seeds:
+            todo = task(seed)
+            running.append((seed, None if todo is None else pool.submit(todo)))
+            return
+
+    try:
+        for _ in range(jobs + 1):
+            add()
+        while running:
+            seed, future = running.popleft()
+            if future is not None:
+                future.result()
+            yield seed
+            add()
+    finally:
+        for _, future in running:
+            if future is not None:
+                future.cancel()
 
 
 def summarise_drives(drives: Sequence[DriveRecord]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from nav_monitor_ros.sim.detectors import AlertHistory, Detector
 from nav_monitor_ros.sim.loop import ClosedLoop, LoopRules, LoopStep
 from nav_monitor_ros.sim.robot.footprint import gap_to_known, polygon_distance
 from nav_monitor_ros.sim.robot.kinematics import Pose
+from nav_monitor_ros.sim.shared_camera import SharedCamera
 from nav_monitor_ros.sim.world.mjcf import CompiledWorld, compile_world
 from nav_monitor_ros.sim.world.shapes import Thing
 from nav_monitor_ros.sim.world.unknown_objects import UNKNOWN
@@ -124,19 +125,105 @@ def draw_encounter(
 def run_encounter(
     encounter: Encounter, detector: Detector, rules: LoopRules | None = None
 ) -> EncounterResult:
-    """Run an encounter with a detector, and judge it by the definitions.
+    """Run an encounter with a detector, and judge it by the definitions."""
+    with EncounterRuns(encounter, rules) as runs:
+        return runs.run(detector)
 
-    The run without a monitor comes first, because an object that it does not touch makes no
-    encounter; the run without the object comes last, if the robot has stopped.
+
+class EncounterRuns:
+    """One encounter, run with several detectors; close it at the end.
+
+    As long as two detectors let the robot drive alike, they share the rendered images.
     """
-    if not _touches(encounter, rules):
-        return EncounterResult(encounter.kind, encounter.seed, Outcome.EXCLUDED_NO_CONTACT)
-    result = _run(encounter, detector, rules)
-    if result.outcome is Outcome.STOPPED:
-        assert result.end_time is not None
-        if _twin_stops(encounter, detector, rules, result.end_time):
-            return replace(result, outcome=Outcome.COINCIDENCE)
-    return result
+
+    def __init__(self, encounter: Encounter, rules: LoopRules | None = None) -> None:
+        """Prepare the runs.
+
+        Args:
+            encounter: To run.
+            rules: Timing of the loop.
+        """
+        self._encounter = encounter
+        self._rules = rules
+        self._camera = SharedCamera(encounter.compiled, encounter.seed)
+        self._twin: tuple[CompiledWorld, SharedCamera] | None = None
+        self._touches: bool | None = None
+
+    def __enter__(self) -> EncounterRuns:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the rendered images."""
+        self._camera.close()
+        if self._twin is not None:
+            self._twin[1].close()
+
+    def run(self, detector: Detector) -> EncounterResult:
+        """Run the encounter with a detector, and judge it by the definitions.
+
+        The run without a monitor comes first, because an object that it does not touch makes no
+        encounter; the run without the object comes last, if the robot has stopped.
+        """
+        encounter = self._encounter
+        if self._touches is None:
+            self._touches = self._touches_unstopped()
+        if not self._touches:
+            return EncounterResult(encounter.kind, encounter.seed, Outcome.EXCLUDED_NO_CONTACT)
+        result = self._run(detector)
+        if result.outcome is Outcome.STOPPED:
+            assert result.end_time is not None
+            if self._twin_stops(detector, result.end_time):
+                return replace(result, outcome=Outcome.COINCIDENCE)
+        return result
+
+    def _loop(self, detector: Detector | None) -> ClosedLoop:
+        encounter = self._encounter
+        return ClosedLoop(
+            encounter.compiled, detector, seed=encounter.seed, start=encounter.start,
+            rules=self._rules, shared_camera=self._camera)
+
+    def _touches_unstopped(self) -> bool:
+        """Return whether the robot touches the object first if nothing stops it."""
+        for step in self._loop(None).run(_LONGEST):
+            if step.touched:
+                return True
+            if gap_to_known(step.state.pose, self._encounter.world) <= 0:
+                return False
+        return False
+
+    def _run(self, detector: Detector) -> EncounterResult:
+        observed = _Observed()
+        step: LoopStep | None = None
+        for step in self._loop(detector).run(_LONGEST, observed.wants_share):
+            outcome = observed.outcome_after(step)
+            if outcome is not None:
+                break
+        else:
+            outcome = Outcome.EXCLUDED_NOT_SEEN if observed.seen is None else Outcome.PASSED
+        seen = observed.seen
+        return EncounterResult(
+            self._encounter.kind, self._encounter.seed, outcome,
+            seen.time if seen else None, seen.gap if seen else None, observed.alert_gap,
+            step.time if step else None, step.gap if step else None,
+            step.state.pose if step else None, step.image if step else None)
+
+    def _twin_stops(self, detector: Detector, stop: float) -> bool:
+        """Return whether the same run without the object raises the alert around the stop."""
+        encounter = self._encounter
+        if self._twin is None:
+            compiled = compile_world(encounter.world.with_unknown(None))
+            self._twin = compiled, SharedCamera(compiled, encounter.seed)
+        compiled, camera = self._twin
+        loop = ClosedLoop(
+            compiled, detector, seed=encounter.seed, start=encounter.start, rules=self._rules,
+            shared_camera=camera)
+        return any(
+            step.time >= stop - TWIN and _is_ood(step) for step in loop.run(stop + TWIN))
 
 
 def _placed(rng: np.random.Generator, world: World, thing: Thing, place: int) -> Thing | None:
@@ -156,39 +243,6 @@ def _placed(rng: np.random.Generator, world: World, thing: Thing, place: int) ->
                         polygon_distance(hull, outline).min() < 0.05):
                     return None
     return placed
-
-
-def _touches(encounter: Encounter, rules: LoopRules | None) -> bool:
-    """Return whether the robot touches the object first if nothing stops it."""
-    loop = ClosedLoop(encounter.compiled, None, seed=encounter.seed, start=encounter.start,
-                      rules=rules)
-    for step in loop.run(_LONGEST):
-        if step.touched:
-            return True
-        if gap_to_known(step.state.pose, encounter.world) <= 0:
-            return False
-    return False
-
-
-def _run(
-    encounter: Encounter, detector: Detector, rules: LoopRules | None
-) -> EncounterResult:
-    loop = ClosedLoop(encounter.compiled, detector, seed=encounter.seed, start=encounter.start,
-                      rules=rules)
-    observed = _Observed()
-    step: LoopStep | None = None
-    for step in loop.run(_LONGEST, observed.wants_share):
-        outcome = observed.outcome_after(step)
-        if outcome is not None:
-            break
-    else:
-        outcome = Outcome.EXCLUDED_NOT_SEEN if observed.seen is None else Outcome.PASSED
-    seen = observed.seen
-    return EncounterResult(
-        encounter.kind, encounter.seed, outcome,
-        seen.time if seen else None, seen.gap if seen else None, observed.alert_gap,
-        step.time if step else None, step.gap if step else None,
-        step.state.pose if step else None, step.image if step else None)
 
 
 class _Observed:
@@ -228,18 +282,6 @@ class _Observed:
 
 def _is_ood(step: LoopStep) -> bool:
     return step.alert is not None and step.alert.value and step.alert.reason is Reason.OOD
-
-
-def _twin_stops(
-    encounter: Encounter, detector: Detector, rules: LoopRules | None, stop: float
-) -> bool:
-    """Return whether the same run without the object raises the alert around the stop."""
-    twin = compile_world(encounter.world.with_unknown(None))
-    loop = ClosedLoop(twin, detector, seed=encounter.seed, start=encounter.start, rules=rules)
-    for step in loop.run(stop + TWIN):
-        if step.time >= stop - TWIN and _is_ood(step):
-            return True
-    return False
 
 
 def pose_at(world: World, place: int) -> Pose:

@@ -7,7 +7,6 @@ and on the detector, not on the speed of the machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,13 +19,13 @@ from nav_monitor_ros.decision.velocity_gate import (
     Velocity,
     VelocityGate,
 )
-from nav_monitor_ros.sim.camera.effects import CameraEffects
-from nav_monitor_ros.sim.camera.rendering import CAMERA, CameraModel, Renderer
+from nav_monitor_ros.sim.camera.rendering import CAMERA, CameraModel
 from nav_monitor_ros.sim.detectors import Detector
-from nav_monitor_ros.sim.drives import STEPS, start_of_day
+from nav_monitor_ros.sim.drives import STEPS
 from nav_monitor_ros.sim.robot.driver import PathDriver
 from nav_monitor_ros.sim.robot.footprint import gap_to
 from nav_monitor_ros.sim.robot.kinematics import ROBOT, RobotLimits, RobotState
+from nav_monitor_ros.sim.shared_camera import SharedCamera
 from nav_monitor_ros.sim.world.mjcf import UNKNOWN, CompiledWorld
 
 
@@ -66,6 +65,7 @@ class ClosedLoop:
         rules: LoopRules | None = None,
         camera: CameraModel = CAMERA,
         robot: RobotLimits = ROBOT,
+        shared_camera: SharedCamera | None = None,
     ) -> None:
         """Put the robot at a point of the world's path.
 
@@ -78,6 +78,7 @@ class ClosedLoop:
             rules: Timing.
             camera: The robot's camera.
             robot: The robot's limits.
+            shared_camera: Camera of several loops through this world, with this seed and start.
         """
         self.world = compiled.world
         self._compiled = compiled
@@ -86,6 +87,7 @@ class ClosedLoop:
         self._rules = rules or LoopRules()
         self._camera = camera
         self._robot = robot
+        self._shared_camera = shared_camera
         self._driver = PathDriver(self.world.path[start:], robot)
 
     def run(
@@ -97,7 +99,16 @@ class ClosedLoop:
             longest: s after which it ends.
             wants_share: Whether to compute the visible share of the unknown object at a gap in m.
         """
-        effects = CameraEffects(self._seed, start_of_day(self._seed), camera=self._camera)
+        if self._shared_camera is not None:
+            yield from self._run(self._shared_camera, longest, wants_share)
+            return
+        with SharedCamera(self._compiled, self._seed, self._camera) as camera:
+            yield from self._run(camera, longest, wants_share)
+
+    def _run(
+        self, camera: SharedCamera, longest: float, wants_share: Callable[[float], bool]
+    ) -> Iterator[LoopStep]:
+        images = camera.new_run()
         gate = VelocityGate(self._rules.gate, 0.0)
         state = RobotState(self._driver.start_pose())
         pending: list[tuple[float, Alert]] = []
@@ -105,36 +116,28 @@ class ClosedLoop:
         command, received, touched = ZERO, None, False
         if self._detector is not None:
             self._detector.restart()
-        with ExitStack() as resources:
-            renderer: Renderer | None = None
-            for number in range(round(longest * self._camera.rate)):
-                time = number / self._camera.rate
-                gap, share, image = self._gap(state), None, None
-                if renderer is None and (self._detector is not None or wants_share(gap)):
-                    renderer = resources.enter_context(Renderer(self._compiled, self._camera))
-                if renderer is not None and wants_share(gap):
-                    share = renderer.labels(state.pose).get(UNKNOWN, 0.0)
-                if renderer is not None and self._detector is not None:
-                    image = effects.apply(
-                        renderer.image(state.pose), time, state.turn_rate)
-                    now = time + self._rules.latency
-                    pending.append((now, self._detector.judge(image, time, now)))
-                reason = gate.update(time) if self._detector else GateReason.PASSING
-                yield LoopStep(
-                    time, state, received, reason, gap, touched or gap <= 0, share, image)
-                touched = False
-                for part in range(STEPS):
-                    now = time + part * step
-                    while pending and pending[0][0] <= now + 1e-9:
-                        _, received = pending.pop(0)
-                        gate.alert_received(received.value, now)
-                    if (number * STEPS + part) % self._rules.command_every == 0:
-                        command = self._command(gate, state, now, command)
-                    state = state.moved(
-                        command.linear[0], command.angular[2], step, self._robot)
-                    touched |= self._gap(state) <= 0
-                if self._driver.arrived:
-                    return
+        for number in range(round(longest * self._camera.rate)):
+            time = number / self._camera.rate
+            gap, image = self._gap(state), None
+            share = camera.share(state.pose, UNKNOWN) if wants_share(gap) else None
+            if self._detector is not None:
+                image = images.image(time, state)
+                now = time + self._rules.latency
+                pending.append((now, self._detector.judge(image, time, now)))
+            reason = gate.update(time) if self._detector else GateReason.PASSING
+            yield LoopStep(time, state, received, reason, gap, touched or gap <= 0, share, image)
+            touched = False
+            for part in range(STEPS):
+                now = time + part * step
+                while pending and pending[0][0] <= now + 1e-9:
+                    _, received = pending.pop(0)
+                    gate.alert_received(received.value, now)
+                if (number * STEPS + part) % self._rules.command_every == 0:
+                    command = self._command(gate, state, now, command)
+                state = state.moved(command.linear[0], command.angular[2], step, self._robot)
+                touched |= self._gap(state) <= 0
+            if self._driver.arrived:
+                return
 
     def _command(
         self, gate: VelocityGate, state: RobotState, now: float, last: Velocity

@@ -17,6 +17,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.sim.detectors import CLEAR, UNUSUAL, AlertHistory, Detector, NoDetector
 from nav_monitor_ros.sim.encounters import (
     Encounter,
+    EncounterRuns,
     Outcome,
     draw_encounter,
     pose_at,
@@ -24,6 +25,7 @@ from nav_monitor_ros.sim.encounters import (
 )
 from nav_monitor_ros.sim.loop import ClosedLoop, LoopRules
 from nav_monitor_ros.sim.robot.footprint import gap_to
+from nav_monitor_ros.sim.shared_camera import SharedCamera
 from nav_monitor_ros.sim.world.mjcf import compile_world
 from nav_monitor_ros.sim.world.shapes import Part, Thing
 from nav_monitor_ros.sim.world.textures import Surface
@@ -100,6 +102,34 @@ def test_other_ends_are_told_apart(encounter, detector, outcome):
     result = run_encounter(encounter, detector)
     assert result.outcome is outcome
     assert outcome.counts == ('excluded' not in outcome.value)
+
+
+def test_detectors_share_an_encounter_without_influence_on_each_other(encounter):
+    detectors = [SeesRed(), NoDetector(), SeesRed(share=0.75), SeesRed(share=1, between=(6, 60))]
+    with EncounterRuns(encounter) as runs:
+        together = [runs.run(detector) for detector in (*detectors, SeesRed())]
+    alone = [run_encounter(encounter, detector) for detector in detectors]
+    for one, other in zip(together, [*alone, alone[0]], strict=True):
+        assert one.record() == other.record()
+        assert np.array_equal(one.image, other.image)
+    assert len({one.outcome for one in alone}) == 3
+
+
+def test_runs_share_images_until_their_states_differ(encounter):
+    with SharedCamera(encounter.compiled, encounter.seed) as camera:
+        loops = [
+            ClosedLoop(encounter.compiled, detector, seed=encounter.seed, shared_camera=camera)
+            for detector in (NoDetector(), SeesRed(share=1, between=(1, 60)), NoDetector())
+        ]
+        free, stopped, again = ([s.image for s in islice(loop.run(4.0), 40)] for loop in loops)
+    alone = ClosedLoop(
+        encounter.compiled, SeesRed(share=1, between=(1, 60)), seed=encounter.seed).run(4.0)
+    same = [one is other for one, other in zip(free, stopped, strict=True)]
+    # At 15 Hz, the alert at 1.0 s reaches the gate 0.1 s later.
+    assert 15 < sum(same) < 20 and same == sorted(same, reverse=True)
+    assert all(one is other for one, other in zip(free, again, strict=True))
+    for image, step in zip(stopped, alone, strict=False):
+        assert np.array_equal(image, step.image)
 
 
 def test_an_object_beside_the_path_makes_no_encounter():

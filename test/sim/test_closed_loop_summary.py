@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +54,35 @@ def test_draws_that_do_not_count_stand_apart(closed_loop):
     assert found['ball']['outcomes']['excluded_alert'] == 1
     assert found['spill']['encounters'] == 0 and found['all'] == {
         **found['ball'], 'interval': found['all']['interval']}
+
+
+def test_tasks_run_ahead_and_their_seeds_come_in_order(closed_loop):
+    done, started = [], []
+
+    def task(seed):
+        started.append(seed)
+        if seed == 2:
+            return None  # done in an earlier run
+
+        def run():
+            time.sleep(0.05 if seed == 0 else 0.0)
+            done.append(seed)
+        return run
+
+    with ThreadPoolExecutor(2) as pool:
+        found = []
+        for seed in closed_loop.ahead(pool, itertools.count(), task, 2):
+            assert seed in done or seed == 2
+            found.append(seed)
+            if seed == 5:
+                break
+    assert found == [0, 1, 2, 3, 4, 5]
+    assert max(started) == 7  # two tasks ahead
+
+
+def test_a_task_that_fails_ends_the_measurement(closed_loop):
+    def task(seed):
+        return lambda: 1 / (seed - 1)
+
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        list(closed_loop.ahead(pool, iter(range(5)), task, 2))

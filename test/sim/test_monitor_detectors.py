@@ -9,8 +9,13 @@ import pytest
 import tiny
 
 from nav_monitor_ros.decision.alert.reason import Reason
+from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.runtime.monitor import Monitor
-from nav_monitor_ros.sim.monitor_detectors import MonitorDetector, ScoreDetector
+from nav_monitor_ros.sim.monitor_detectors import (
+    MonitorDetector,
+    ScoreDetector,
+    SharedObservations,
+)
 
 
 @pytest.fixture(scope='module')
@@ -44,3 +49,34 @@ def test_a_score_above_its_threshold_for_three_images_raises_the_alert(
     alerts = [detector.judge(frame, n / 15, n / 15 + 0.1) for n, frame in enumerate(frames[:3])]
     assert [one.value for one in alerts] == [False, False, alert]
     assert alerts[2].reason is (Reason.OOD if alert else Reason.IN_DISTRIBUTION)
+
+
+def test_shared_images_are_judged_once_and_alike(monitor, frames, monkeypatch):
+    looks = []
+    plain = Monitor.look
+    monkeypatch.setattr(
+        Monitor, 'look', lambda *a, **k: (looks.append(None), plain(*a, **k))[1])
+    shared = SharedObservations(monitor)
+    images = [*frames[:4], np.zeros_like(frames[0])]
+
+    def run(shared):
+        detectors = [MonitorDetector(monitor, shared=shared),
+                     ScoreDetector(monitor, 'msp', -math.inf, shared)]
+        return [
+            [detector.judge(image, n / 15, n / 15 + 0.1) for n, image in enumerate(images)]
+            for detector in detectors
+        ]
+
+    together = run(shared)
+    assert len(looks) == len(images)
+    assert together == run(None)
+    assert together[0][-1].reason is Reason.BAD_IMAGE
+    shared.forget()
+    run(shared)
+    assert len(looks) == 4 * len(images)
+
+
+def test_scores_over_several_images_cannot_be_shared(tiny_bundle):
+    monitor = Monitor(tiny_bundle, device='cpu', also=['window_kl'], trusted_packages=['tiny'])
+    with pytest.raises(NavMonitorError, match='window_kl depends on earlier images'):
+        SharedObservations(monitor)
