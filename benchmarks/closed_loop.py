@@ -51,6 +51,7 @@ from nav_monitor_ros.sim.ordinary_drives import (
     threshold_for,
 )
 
+MEASURED = Path(__file__).resolve().parent.parent / 'docs' / 'measured'
 KINDS = Path(__file__).with_name('closed_loop_kinds.yaml')
 # Seeds of ordinary drives, of drives with known objects in unseen dress, and of the drives that
 # the colour histogram knows; training uses those from 0 on.
@@ -71,6 +72,8 @@ def main() -> int:
     parser.add_argument('--encounters', type=int, default=25, help='of each kind')
     parser.add_argument('--hours', type=float, default=10.0, help='of ordinary driving')
     parser.add_argument('--sealed', action='store_true', help='run the sealed kinds')
+    parser.add_argument(
+        '--document', action='store_true', help='write the summary to docs/measured/ as well')
     parser.add_argument('--detectors', default='', help='comma-separated (default: all)')
     parser.add_argument(
         '--jobs', type=int, default=len(os.sched_getaffinity(0)),
@@ -204,8 +207,10 @@ class Measurement:
             },
         }
         part = 'sealed' if self._options.sealed else 'development'
-        write_file(
-            self._folder / f'summary_{part}.json', json.dumps(summary, indent=1).encode() + b'\n')
+        content = json.dumps(summary, indent=1).encode() + b'\n'
+        write_file(self._folder / f'summary_{part}.json', content)
+        if self._options.document:
+            write_file(MEASURED / f'closed_loop_{part}.json', content)
         for name, records in results.items():
             self._sheet(name, records, part)
         print(json.dumps(summary, indent=1))

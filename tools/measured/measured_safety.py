@@ -16,8 +16,8 @@ def faults() -> str:
                 row['fault'],
                 _reason(row),
                 _true_after(row),
-                _seconds(row['within']),
-                _seconds(row['to_zero']),
+                seconds(row['within']),
+                seconds(row['to_zero']),
                 row['recovery'],
                 f'{row["to_recovery"]:.1f} s',
             )
@@ -36,7 +36,7 @@ def interrupts() -> str:
             (
                 f'`{name}`', str(row['interrupts']),
                 *(str(row['ended'].get(how, 0)) for how in ('at a check', 'at once', 'done')),
-                _seconds(row['seconds_median']), _seconds(row['seconds_longest']),
+                seconds(row['seconds_median']), seconds(row['seconds_longest']),
                 str(len(row['faults'])),
             )
             for name, row in measured['commands'].items()
@@ -217,12 +217,13 @@ def _reason(row: dict[str, Any]) -> str:
 
 def _true_after(row: dict[str, Any]) -> str:
     if row['to_true'] is not None:
-        shown = _seconds(row['to_true'])
+        shown = seconds(row['to_true'])
         return f'**{shown}** (over the limit)' if row['to_true'] > row['within'] else shown
     return 'the gate acts' if row.get('by') else 'never: silent'
 
 
-def _seconds(value: float) -> str:
+def seconds(value: float) -> str:
+    """Return a time in s."""
     return f'{value:.2f} s'
 
 
