@@ -13,6 +13,7 @@ from moody_feed import BEST_EFFORT, START, Feed, moody_arguments, python_path  #
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy  # noqa: E402
 
+from nav_monitor_ros.decision.alert.reason import Reason  # noqa: E402
 from nav_monitor_ros.errors import NavMonitorError  # noqa: E402
 from nav_monitor_ros.ros.monitor.node import MonitorNode  # noqa: E402
 from nav_monitor_ros.ros.safety_stop.node import SafetyStopNode  # noqa: E402
@@ -142,6 +143,18 @@ def test_a_misspelt_override_is_named_and_one_for_later_is_not(make):
     assert len(lines) == 2
     assert 'no topic /ood_alerts; did you mean /ood_alert?' in lines[0]
     assert 'no publisher of /ood_alert with an overridable policy lifespan' in lines[1]
+
+
+def test_an_override_that_is_refused_when_configuring_leaves_the_node_unconfigured(make):
+    topic = '/nav_monitor/prediction'
+    node = make(MonitorNode, bundle='digits', backend='torch', autostart=False,
+                **overrides(topic, 'publisher', depth=100_000))
+    node.trigger_configure()
+    assert node.failure.startswith(f'qos_overrides of {topic}: ')
+    assert node._alerts.alert.reason is Reason.MODEL_ERROR
+    # Parameters that take effect when the node is configured can be set.
+    (answer,) = node.set_parameters([Parameter('bundle', value='traffic_signs')])
+    assert answer.successful, answer.reason
 
 
 def test_an_unusable_override_ends_the_process_with_one_line_and_status_1(graph, moody_bundle):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -103,6 +104,7 @@ class CameraPipeline:
         self.forget_frames = False  # whether the next image does not continue the last ones
         self.judged = 0
         self.failed = 0
+        self.last_judged = -math.inf  # on the steady clock, seconds
         self.latencies: deque[float] = deque(maxlen=300)  # seconds from arrival to alert
         self.last_size = ''
         self._alert = alert
@@ -159,7 +161,8 @@ class CameraPipeline:
             dismissed=dismissed,
         )
         if alert is not None:
-            self.latencies.append(time.monotonic() - frame.arrived)
+            self.last_judged = time.monotonic()
+            self.latencies.append(self.last_judged - frame.arrived)
             self._last_failure = ''
             self.judged += 1
             self.outputs.publish(frame.message, verdict)

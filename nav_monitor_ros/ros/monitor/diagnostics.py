@@ -203,6 +203,9 @@ def _inference(camera: Camera) -> Status:
         return DiagnosticStatus.STALE, 'no image judged yet', values
     values['latency_ms_median'] = float(np.median(latencies))
     values['latency_ms_p99'] = float(np.percentile(latencies, 99))
+    since = time.monotonic() - pipeline.last_judged
+    if since > SILENCE:
+        return DiagnosticStatus.STALE, f'no image judged for {since:.0f} s', values
     return (
         DiagnosticStatus.OK,
         f'{values["latency_ms_median"]:.1f} ms from an image to its verdict (median)',

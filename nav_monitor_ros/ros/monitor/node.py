@@ -192,6 +192,7 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
     def _configure(self) -> None:
         started = time.monotonic()
         values = self._values
+        snapshots = None
         try:
             # Imported here: loading torch takes seconds, and the alert must be published before.
             from nav_monitor_ros.ros.monitor.incidents import Snapshots
@@ -201,7 +202,13 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             monitor.warm_up(len(self._cameras))
             monitor.spatial_layer(values['activation_layer'])
             snapshots = Snapshots(self, self.log, lambda: self._values)
+            for camera in self._cameras:
+                camera.configure(monitor, snapshots, len(self._cameras))
         except BaseException as error:
+            for camera in self._cameras:
+                camera.forget()
+            if snapshots is not None:
+                snapshots.close()
             if isinstance(error, ImportError):
                 error = NavMonitorError(describe_import_error(error))
             self._alerts.model_failed(described(error))
@@ -211,8 +218,6 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
             raise NavMonitorError(f"the network's code raised {described(error)}") from error
         self._monitor = monitor
         self._snapshots = snapshots
-        for camera in self._cameras:
-            camera.configure(monitor, snapshots, len(self._cameras))
         self._alerts.model_loaded()
         header = Header(stamp=self.get_clock().now().to_msg())
         self._label_info.publish(label_info_message(header, monitor.bundle.class_names))

@@ -1,13 +1,13 @@
 """Pictures and diagnostics of the running monitor."""
 
-
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from moody_feed import RELIABLE  # noqa: E402
-from ros_harness import stamp_ns, values  # noqa: E402
+from ros_harness import rgb_message, stamp_ns, values  # noqa: E402
 from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from std_msgs.msg import Bool  # noqa: E402
 
@@ -56,3 +56,21 @@ def test_diagnostics_name_all_four_parts(trusted):
         'input', 'inference', 'ood', 'model'
     ]
     assert Bool in (type(m) for m in trusted.heard['/ood_alert'])
+
+
+def damaged(stamp):
+    message = rgb_message(np.zeros((8, 8, 3), np.uint8), stamp)
+    message.data = message.data[:100]
+    return message
+
+
+@pytest.mark.parametrize('fault', ['silence', 'damage'])
+def test_inference_without_images_to_judge_is_stale_in_diagnostics(trusted, fault):
+    trusted.wait_diagnostic('inference', 'from an image to its verdict', 10)
+    if fault == 'silence':
+        trusted.feed.play(None)
+    else:
+        trusted.feed.play(damaged)
+    status = trusted.wait_diagnostic('inference', 'no image judged for', 15)
+    assert status.level == DiagnosticStatus.STALE
+    assert int(values(status)['judged']) > 0
