@@ -83,9 +83,10 @@ def _compare(options: argparse.Namespace) -> int:
     })
     warn_of_parameters(argparse.Namespace(**{**vars(options), 'bundle': None}))
     problems: list[str] = []
+    exif: set[str] = set()  # how the bundles turn images
     with ProgressBars() as progress:
         a, b = (
-            _run(text, options, progress, problems).of_topics(options.topic)
+            _run(text, options, progress, problems, exif).of_topics(options.topic)
             for text in (options.a, options.b)
         )
     if a.name == b.name:
@@ -98,7 +99,8 @@ def _compare(options: argparse.Namespace) -> int:
         write_file(options.csv, difference_table(comparison).encode())
         say(f'wrote {options.csv}')
     if options.html is not None:
-        write_page(options.html, comparison_page(comparison, _pictures(comparison, options)))
+        write_page(options.html, comparison_page(
+            comparison, _pictures(comparison, options, exif)))
         say(f'wrote {options.html}')
     problems += [
         f'{run.name}: 0 of {len(run.frames)} images judged: {reasons(run)}'
@@ -110,7 +112,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _run(
-    text: str, options: argparse.Namespace, progress: ProgressBars, problems: list[str]
+    text: str, options: argparse.Namespace, progress: ProgressBars, problems: list[str],
+    exif: set[str],
 ) -> Run:
     """Read a run, or let a bundle judge the bag."""
     from nav_monitor_ros.replay.replay import replay
@@ -128,6 +131,7 @@ def _run(
     bag, _ = open_topics(options.bag, _in_bag(options.bag, options.topic))
     with bag:
         monitor = build_monitor(values)
+        exif.add(monitor.bundle.preprocess.exif)
         name, done = monitor.bundle.name, 0
 
         def judged() -> Any:
@@ -148,9 +152,12 @@ def _renamed(run: Run, text: str) -> Run:
     return replace(run, name=text)
 
 
-def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
+def _pictures(
+    comparison: Any, options: argparse.Namespace, exif: set[str]
+) -> dict[Any, str]:
     """Return the pictures of the images that differ; without a bag print a note."""
     from nav_monitor_ros.data.bags.bag import open_bag
+    from nav_monitor_ros.perception.exif_orientation import APPLY, IGNORE
     from nav_monitor_ros.replay.comparison_page import pictures_of, shown_keys
 
     keys = shown_keys(comparison)
@@ -162,7 +169,7 @@ def _pictures(comparison: Any, options: argparse.Namespace) -> dict[Any, str]:
         say('the page has no pictures; give the bag with the images: --bag')
         return {}
     with open_bag(place, _in_bag(place, options.topic)) as bag:
-        return pictures_of(bag, keys)
+        return pictures_of(bag, keys, APPLY if APPLY in exif else IGNORE)
 
 
 def _in_bag(path: Path, topics: list[str]) -> list[str]:

@@ -18,6 +18,8 @@ from nav_monitor_ros.errors import NavMonitorError
 
 SAMPLE = 'sample:'
 _FILES = ('labels',)  # options whose value is a file
+# Options that select some of the images, each of which keeps its number.
+SELECTIONS = ('limit', 'part', 'seed', 'classes', 'without')
 _UNQUOTED = "/:,=+?!'() ~@"  # characters that need no quoting in a value
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from nav_monitor_ros.data.bags.bag import Bag
 from nav_monitor_ros.data.bags.storage import BagDamagedError
 from nav_monitor_ros.perception.decoded_image import ImageError
+from nav_monitor_ros.perception.exif_orientation import IGNORE
 from nav_monitor_ros.replay.comparison import (
     Comparison,
     Difference,
@@ -55,12 +56,13 @@ def shown_keys(comparison: Comparison) -> list[Key]:
     ]
 
 
-def pictures_of(bag: Bag, keys: list[Key]) -> dict[Key, str]:
+def pictures_of(bag: Bag, keys: list[Key], exif: str = IGNORE) -> dict[Key, str]:
     """Return images of a bag as data URIs.
 
     Args:
         bag: Bag with the images of the runs.
         keys: Keys of the requested images; missing ones are left out.
+        exif: ``apply`` rotates images according to their EXIF orientation, ``ignore`` does not.
     """
     topics = {topic.name for topic in bag.image_topics}
     # The topic of a live monitor's recording is unknown; a bag with a single topic has only that
@@ -76,7 +78,7 @@ def pictures_of(bag: Bag, keys: list[Key]) -> dict[Key, str]:
             image = bag[index]
             key = wanted.pop((image.topic, image.stamp_ns), None)
             if key is not None:
-                found[key] = photo_uri(image.decode().rgb())
+                found[key] = photo_uri(image.decode(exif=exif).rgb())
     return found
 
 

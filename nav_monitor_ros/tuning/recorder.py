@@ -14,6 +14,7 @@ import numpy as np
 from nav_monitor_ros.data.batches import Progress
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
+from nav_monitor_ros.data.source_spec import SELECTIONS, SourceSpec
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.network.layers import PENULTIMATE, early_layers, find_layer
@@ -183,7 +184,7 @@ def merge_recordings(
                 'network, classes, '
                 'layers and response must be the same'
             )
-        if _location(before.about.images) != _location(after.about.images):
+        if _origin(before.about.images) != _origin(after.about.images):
             raise NavMonitorError(
                 f'{before.folder} and {after.folder} have different sources '
                 f'({before.about.images} and {after.about.images}), whose images have the same '
@@ -213,9 +214,14 @@ def merge_recordings(
     return merged
 
 
-def _location(images: str) -> str:
-    """Return a source without its options and its number of images."""
-    return re.sub(r' \(\d+ images\)$', '', images.partition('?')[0])
+def _origin(images: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Return a source's location, and its options except those that only select images.
+
+    The others (``split``, ``transform``, ...) change which image has a number, or its pixels.
+    """
+    spec = SourceSpec.parse(re.sub(r' \(\d+ images\)$', '', images))
+    return spec.location, frozenset(
+        (key, value) for key, value in spec.options.items() if key not in SELECTIONS)
 
 
 def record_checkpoints(

@@ -1,6 +1,7 @@
 """Recordings of class tuning: against brute force, in parts, interrupted, merged."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -184,11 +185,24 @@ def test_a_checkpoint_of_the_same_name_and_other_weights_is_refused(tmp_path, ti
         recorder(classifier)
 
 
-def test_recordings_of_two_sources_are_not_merged(tmp_path, tiny_classifier):
-    for name in ('first', 'second'):
+@pytest.mark.parametrize(('first', 'second', 'merged'), [
+    ('first', 'second', False),
+    ('x.npz?split=train', 'x.npz?split=test', False),
+    ('x.npz?transform=invert&limit=9', 'x.npz?limit=9', False),
+    ('bag:/image?labels=a.csv', 'bag:/image?labels=b.csv', False),
+    ('x.npz?split=train&part=1/2&seed=3', 'x.npz?seed=3&part=2/2&split=train', True),
+    ('x.npz?classes=bar', 'x.npz?without=bar', True),
+])
+def test_only_recordings_of_one_source_are_merged(
+    tmp_path, tiny_classifier, first, second, merged
+):
+    pixels, labels = tiny.images(7, 30)
+    for folder, name, rows in (('a', first, slice(15)), ('b', second, slice(15, 30))):
+        whole = from_arrays(name, pixels, labels)
         TuningRecorder(
-            tmp_path / name, tiny_classifier, from_arrays(name, *tiny.images(7, 30)), tiny.CLASSES,
+            tmp_path / folder, tiny_classifier, whole.subset(np.arange(30)[rows]), tiny.CLASSES,
             TuningOptions(), network='tiny',
         ).record('a')
-    with pytest.raises(NavMonitorError, match='have different sources'):
-        merge_recordings([tmp_path / 'first', tmp_path / 'second'], tmp_path / 'merged')
+    with nullcontext() if merged else pytest.raises(NavMonitorError, match='different sources'):
+        merge_recordings([tmp_path / 'a', tmp_path / 'b'], tmp_path / 'merged')
+    assert (tmp_path / 'merged').exists() == merged

@@ -29,6 +29,9 @@ ACKNOWLEDGED_PAUSE = 0.01  # seconds between two
 def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
     """Return a publisher of an alert with a deadline and a liveliness lease.
 
+    The middleware resends a lost alert only within the lifespan: later, it would be mistaken for
+    the current one.
+
     Args:
         node: Node that owns the publisher.
         topic: Name of the topic.
@@ -41,6 +44,7 @@ def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publ
             deadline=Duration(seconds=DEADLINE_PERIODS / rate),
             liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
             liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
+            lifespan=Duration(seconds=LEASE_PERIODS / rate),
         ),
         qos_overriding_options=qos_overrides.of_an_alert(rate),
     )

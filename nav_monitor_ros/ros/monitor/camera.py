@@ -15,7 +15,7 @@ from nav_monitor_ros.decision.alert.state_machine import AlertRules
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.ros.monitor.background_thread import BackgroundThread
 from nav_monitor_ros.ros.monitor.camera_alerts import CameraAlert
-from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription
+from nav_monitor_ros.ros.monitor.image_subscription import ImageSubscription, subscribed_name
 from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot
 from nav_monitor_ros.ros.process.clock import clock_remedy
 from nav_monitor_ros.ros.process.log import QueuedLog
@@ -210,8 +210,10 @@ def check_camera_topics(node: LifecycleNode, settings: CameraValues) -> None:
     check_distinct(node, alerts, 'subscribers could not distinguish the two alerts')
     views: dict[tuple[str, tuple[int, ...]], str] = {}
     for camera in settings.cameras:
-        topic, roi = node.resolve_topic_name(f'{camera}/image'), settings.of(camera)['roi']
-        other = views.setdefault((topic, tuple(roi)), camera)
+        values = settings.of(camera)
+        name = subscribed_name(node, f'{camera}/image', values['image_transport'])
+        topic, roi = node.resolve_topic_name(name), values['roi']
+        other = views.setdefault((topic, tuple(roi) if roi[2] else ()), camera)
         if other != camera:
             raise NavMonitorError(
                 f'the cameras {other} and {camera} both use {topic}: one of them would not be '

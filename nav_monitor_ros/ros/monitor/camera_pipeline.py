@@ -201,7 +201,7 @@ class CameraPipeline:
     def _capture_time(self, frame: QueuedFrame) -> float:
         """Return the best known capture time of an image on the steady clock, in seconds."""
         clocks_agree = self.values['stamp_tolerance'] > 0
-        return frame.arrived - (max(0.0, frame.stamp_age) if clocks_agree else 0.0)
+        return frame.arrived - max(frame.late, frame.stamp_age if clocks_agree else 0.0)
 
 
 def _stamp_ns(message: Image | CompressedImage) -> int:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from nav_monitor_ros.ros import qos_overrides
@@ -20,6 +22,7 @@ from nav_monitor_ros.ros.monitor.latest_frame_queue import FrameSlot, QueuedFram
 from nav_monitor_ros.ros.process.log import QueuedLog
 from nav_monitor_ros.ros.suspension import Input
 from nav_monitor_ros.ros.topic_endpoints import publishers_of
+from nav_monitor_ros.ros.transport_delay import TransportDelay
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -48,6 +51,20 @@ class Publishers:
     def count(self) -> int:
         """Number of publishers that can be received."""
         return self.reliable + self.best_effort
+
+
+def subscribed_name(node: Node, name: str, transport: str) -> str:
+    """Return the name to subscribe to for images, to which remappings are then applied.
+
+    Args:
+        node: Node that subscribes.
+        name: Name of the topic without ``/compressed``.
+        transport: ``raw``, or ``compressed`` to subscribe to ``image/compressed``.
+    """
+    topic = node.resolve_topic_name(name)
+    if transport == 'compressed' and not topic.endswith('/compressed'):
+        return f'{topic}/compressed'
+    return name  # unresolved, because remappings would be applied to a resolved one again
 
 
 class ImageSubscription:
@@ -87,20 +104,18 @@ class ImageSubscription:
         self.enabled = True
         self._name = name
         self.type = CompressedImage if transport == 'compressed' else Image
-        # The unresolved name, because remappings would be applied to a resolved one again.
-        self._asked = name
-        topic = node.resolve_topic_name(name)
-        if transport == 'compressed' and not topic.endswith('/compressed'):
-            self._asked = f'{topic}/compressed'
+        self._asked = subscribed_name(node, name, transport)
         self.topic = node.resolve_topic_name(self._asked)
         self._fixed = qos_overrides.fixed_reliability(node, self.topic)
         self.reliability = ReliabilityPolicy.RELIABLE
         self.lost = 0  # messages that the middleware reports as lost
         self.received = 0
         self.last_arrival = time.monotonic()  # of an image, or the start of the subscription
+        self._delay = TransportDelay()
         self._last_sent = -math.inf  # according to the publisher's machine, s of the steady clock
         self._counts: deque[tuple[float, int, int]] = deque()  # time, lost, received
         self.publishers = self._look()
+        self._subscription: Subscription | None = None
         self._subscribe()
 
     def follow(self) -> None:
@@ -110,8 +125,8 @@ class ImageSubscription:
         while now - self._counts[0][0] > LOSS_PERIOD:
             self._counts.popleft()
         self.publishers = self._look()
-        if self._wanted() != self.reliability:
-            self._node.destroy_subscription(self._subscription)
+        if self._subscription is None or self._wanted() != self.reliability:
+            self.close()
             self._subscribe()
             self._log.info(
                 f'subscribed to {self.topic} with {self.reliability.name.lower()} reliability'
@@ -119,7 +134,9 @@ class ImageSubscription:
 
     def close(self) -> None:
         """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            self._node.destroy_subscription(subscription)
 
     @property
     def input(self) -> Input:
@@ -171,23 +188,24 @@ class ImageSubscription:
         return ReliabilityPolicy.RELIABLE
 
     def _subscribe(self) -> None:
-        self.reliability = self._wanted()
+        wanted = self._wanted()
         self._subscription = self._node.create_subscription(
             self.type,
             self._asked,
             self._receive,
-            QoSProfile(depth=1, reliability=self.reliability),
+            QoSProfile(depth=1, reliability=wanted),
             event_callbacks=SubscriptionEventCallbacks(
                 message_lost=self._note_lost,
                 use_default_callbacks=False,  # publishers are checked anyway
             ),
             qos_overriding_options=qos_overrides.of_images(self._node, self.topic),
         )
+        self.reliability = wanted
 
     def _receive(self, message: Image | CompressedImage, info: Mapping[str, Any]) -> None:
         self.received += 1
         self._last_sent = sent_at(info)
-        waited = received_age(info)
+        late, waited = self._delay.excess(info), received_age(info)
         if waited == math.inf:
             return  # its age is unknown; the next image will do
         arrived = self.last_arrival = time.monotonic() - waited
@@ -198,7 +216,7 @@ class ImageSubscription:
             stamp = message.header.stamp
             now = self._node.get_clock().now().nanoseconds
             stamp_age = (now - stamp.sec * 1_000_000_000 - stamp.nanosec) / 1e9 - waited
-            self._slot.put(QueuedFrame(message, arrived, stamp_age))
+            self._slot.put(QueuedFrame(message, arrived, stamp_age, late))
 
     def _note_lost(self, event: Any) -> None:
         self.lost += event.total_count_change

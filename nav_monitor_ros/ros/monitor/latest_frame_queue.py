@@ -22,6 +22,7 @@ class QueuedFrame(NamedTuple):
     message: Image | CompressedImage
     arrived: float  # seconds, steady clock
     stamp_age: float  # seconds by which its stamp is behind the node's clock; below 0: ahead of it
+    late: float = 0.0  # seconds by which it arrived later than usual
 
 
 class FrameSlot:

@@ -334,6 +334,7 @@ class MonitorNode(RelatedParameters, OverridableTopics, ReportingLifecycleNode):
         try:
             parameters = self._settings.changed(given, configured=self._monitor is not None)
             values = parameters.common
+            check_camera_topics(self, parameters)
             if values['incident_folder'] != self._values['incident_folder']:
                 _check_folder(values)
             if self._monitor is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 PARTICIPANT_BYTES = 12  # of an RTPS GID; the rest identifies an endpoint of the participant
+UNKNOWN_NODE = '_NODE_NAME_UNKNOWN_'  # rmw_dds_common's name until discovery has the real one
 # Middlewares with RTPS GIDs. With another one, nodes are distinguished by name only.
 RTPS = ('fastrtps', 'cyclonedds', 'connextdds')
 
@@ -93,6 +94,8 @@ def _command_topics(node: Node) -> defaultdict[_NodeKey, list[str]]:
 
 
 def _key(info: TopicEndpointInfo) -> _NodeKey:
+    if info.node_name == UNKNOWN_NODE:  # not discovered yet: it may be any node
+        return _NodeKey(bytes(info.endpoint_gid), node_name(info))
     is_rtps = any(name in get_rmw_implementation_identifier() for name in RTPS)
     participant = bytes(info.endpoint_gid)[:PARTICIPANT_BYTES] if is_rtps else b''
     return _NodeKey(participant, node_name(info))

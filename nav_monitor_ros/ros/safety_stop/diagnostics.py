@@ -227,9 +227,10 @@ class SafetyStopDiagnostics:
         """Report other nodes that publish to the base, since the gate cannot stop these."""
         node, topic = self._node, self._topics.commands_out
         name = node.get_fully_qualified_name()
-        others = sorted({
-            found for info in publishers_of(node, topic) if (found := node_name(info)) != name
-        })
+        names = [node_name(info) for info in publishers_of(node, topic)]
+        others = sorted({found for found in names if found != name})
+        if names.count(name) > 1:  # one of them is this node
+            others.insert(0, f'another node named {name}')
         bypass = (
             f'{", ".join(others[:MOST_NAMES])} also publish{"es" if len(others) == 1 else ""} '
             f'{topic}, so that commands bypass safety_stop: let them publish cmd_vel_in instead'

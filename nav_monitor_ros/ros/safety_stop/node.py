@@ -47,6 +47,7 @@ from nav_monitor_ros.ros.safety_stop.diagnostics import (
 from nav_monitor_ros.ros.safety_stop.parameters import BY_NAME, SAFETY_STOP_PARAMETERS, check_all
 from nav_monitor_ros.ros.safety_stop.qos_matching import TWIST, TWIST_STAMPED, without_deadline
 from nav_monitor_ros.ros.topic_endpoints import check_distinct, gid
+from nav_monitor_ros.ros.transport_delay import TransportDelay
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -95,6 +96,8 @@ class SafetyStopNode(OverridableTopics, Node):
         self._alive = self._lost = 0  # publishers of the alert, by their liveliness
         self._times_late, self._longest_late = 0, 0.0  # seconds
         self._not_finite_logged = self._stamp_logged = self._late_logged = -math.inf
+        self._alert_delay, self._command_delay = TransportDelay(), TransportDelay()
+        self._alerts_late, self._delay_logged = 0, -math.inf
         self._feedback: CommandFeedback | None = None  # written by the thread of the diagnostics
         self._publisher_known = True  # whether the middleware says who published a command
         self._create_publishers()
@@ -144,6 +147,7 @@ class SafetyStopNode(OverridableTopics, Node):
                 deadline=Duration(seconds=DEADLINE_PERIODS / rate),
                 liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
                 liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
+                lifespan=Duration(seconds=LEASE_PERIODS / rate),
             ),
             qos_overriding_options=qos_overrides.of_an_alert(rate),
         )
@@ -185,8 +189,12 @@ class SafetyStopNode(OverridableTopics, Node):
 
     def _alert_received(self, message: Bool, info: Mapping[str, Any]) -> None:
         now = self._loop_ran()
-        self._gate.alert_received(message.data, now, age=received_age(info))
+        late = self._alert_delay.excess(info)
+        self._gate.alert_received(message.data, now, age=received_age(info) + late)
         self._act()
+        if late > self._values['alert_timeout']:
+            self._alerts_late += 1
+            self._log_late(self._alerts.topic, late, now)
 
     def _deadline_missed(self, _event: Any) -> None:
         self._loop_ran()
@@ -222,7 +230,8 @@ class SafetyStopNode(OverridableTopics, Node):
         requested = Velocity(
             (linear.x, linear.y, linear.z), (angular.x, angular.y, angular.z)
         )
-        age = max(received_age(info), abs(age_by_stamp))
+        late = self._command_delay.excess(info)
+        age = max(received_age(info) + late, abs(age_by_stamp))
         if self._may_have_come_back(info):
             self._came_back += 1
         elif age > self._values['command_timeout']:
@@ -234,6 +243,8 @@ class SafetyStopNode(OverridableTopics, Node):
             self._forwarded += 1
             self._send(velocity)
         self._act()
+        if late > self._values['command_timeout']:
+            self._log_late(self._incoming.topic_name, late, now)
         if not requested.is_finite:
             self._not_finite += 1
             self._log_not_finite(now)
@@ -245,6 +256,16 @@ class SafetyStopNode(OverridableTopics, Node):
             return False
         publisher = info.get('publisher_gid')
         return publisher is None or gid(publisher['data']) in feedback.publishers
+
+    def _log_late(self, topic: str, late: float, now: float) -> None:
+        if now - self._delay_logged < LOG_PERIOD:
+            return
+        self._delay_logged = now
+        self.log.warning(
+            f'a message on {topic} arrived {late:.1f} s later than usual and is discarded unless '
+            'it stops the robot: the middleware resent it after a loss, or the clock of a machine '
+            'was set'
+        )
 
     def _log_stamp(self, age: float, now: float) -> None:
         if now - self._stamp_logged < LOG_PERIOD:
@@ -384,6 +405,7 @@ class SafetyStopNode(OverridableTopics, Node):
                 'alert_silent_s': 'never received' if silence is None else silence,
                 'alert_publishers_alive': self._alive,  # among those that offer liveliness
                 'alert_publishers_lost': self._lost,
+                'alerts_late': self._alerts_late,
                 'stop_mode': self._values['stop_mode'],
                 'latch': self._values['latch'],
                 'commands_topic': self._incoming.topic_name,

@@ -229,3 +229,50 @@ def test_what_a_recorded_pass_gave_is_kept_apart():
     graph(np.zeros(1, np.float32))
     assert np.array_equal(first['features'], kept)
     assert kept[0, 0] == 64 * 56 * 56 + 1
+
+
+class Branching(nn.Module):
+    """Runs its last layers on some images only."""
+
+    def __init__(self, rows=False):
+        super().__init__()
+        self.rows = rows
+        self.stem = nn.Sequential(nn.Flatten(), nn.Linear(108, 16), nn.ReLU())
+        self.body = nn.Sequential(nn.Linear(16, 16), nn.ReLU())
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, images):
+        usual = images.flatten(1).abs().amax(1) < 20
+        features = self.stem(images)
+        if self.rows:
+            logits = torch.zeros(len(images), 4)
+            logits[usual] = self.head(self.body(features[usual]))
+            return logits
+        if not usual.all():
+            return features[:, :4]  # an early exit
+        return self.head(self.body(features))
+
+
+@pytest.mark.parametrize(('layer', 'watch', 'taps'), [
+    ('penultimate', (), ()), ('body', (), ()), ('penultimate', ('body',), ()),
+    ('penultimate', (), ('body',)),
+])
+def test_a_layer_that_is_skipped_does_not_repeat_the_values_of_an_earlier_image(
+    layer, watch, taps
+):
+    classifier = Classifier(Branching(), SIX, layer=layer, watch=watch)
+    classifier.tap(taps)
+    usual = batch_for(classifier, 1)
+    before = classifier(usual)
+    with pytest.raises(NavMonitorError, match='did not run its layer .* on this image'):
+        classifier(100 * usual)
+    assert np.array_equal(classifier(usual).logits, before.logits)
+
+
+def test_a_head_that_ran_on_a_part_of_the_batch_is_refused():
+    classifier = Classifier(Branching(rows=True), SIX)
+    batch = batch_for(classifier, 4)
+    classifier(batch)
+    batch[2] *= 100
+    with pytest.raises(NavMonitorError, match='logits for 3 of 4 images'):
+        classifier(batch)

@@ -7,7 +7,7 @@ rclpy = pytest.importorskip('rclpy')
 from fleet import Feed  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState  # noqa: E402
-from moody_feed import START, moody_arguments, python_path  # noqa: E402
+from moody_feed import START, moody_arguments, python_path, set_parameters  # noqa: E402
 from ros_harness import LATCHED, Graph, values  # noqa: E402
 from std_msgs.msg import Bool, String  # noqa: E402
 from std_srvs.srv import SetBool  # noqa: E402
@@ -44,6 +44,27 @@ def test_topics_that_are_one_end_the_start_in_one_line(graph, moody_bundle, rema
     (line,) = monitor.log.read_text().splitlines()
     assert said in line
     assert 'remap' in line
+
+
+@pytest.mark.parametrize(('remappings', 'given'), [
+    # Without a width, x and y mean nothing.
+    (('front/image:=/cam', 'rear/image:=/cam'), {'rear.roi': [1, 0, 0, 0]}),
+    # /compressed is appended only where it is missing.
+    (('front/image:=/cam/compressed', 'rear/image:=/cam'), {'image_transport': 'compressed'}),
+])
+def test_two_cameras_with_one_view_end_the_start(graph, moody_bundle, remappings, given):
+    monitor = start(graph, moody_bundle, *remappings, **given)
+    assert monitor.wait(START) == 1
+    assert 'front and rear both use /cam' in monitor.log.read_text()
+
+
+def test_two_cameras_do_not_get_one_view_while_running(graph, moody_bundle):
+    regions = {'front.roi': [0, 0, 8, 8], 'rear.roi': [0, 0, 8, 7]}
+    start(graph, moody_bundle, 'front/image:=/cam', 'rear/image:=/cam', **regions)
+    graph.wait_reason('no_image', START)
+    answer = set_parameters(graph, **{'rear.roi': [0, 0, 8, 8]})
+    assert not answer.successful and 'front and rear both use /cam' in answer.reason
+    assert set_parameters(graph, **{'rear.roi': [0, 0, 8, 6]}).successful
 
 
 def test_two_views_of_one_image_are_two_cameras(graph, moody_bundle):

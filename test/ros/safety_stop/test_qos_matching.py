@@ -129,3 +129,17 @@ def test_a_publisher_that_bypasses_the_gate_is_named(graph, bench, stranger):
     stranger.destroy_publisher(other)
     assert bench.wait_reason('passing').level == DiagnosticStatus.OK
     assert bench.said().count(expected) == 1
+
+
+def test_a_second_gate_of_the_same_name_is_named(graph, bench):
+    AlertSource(graph, False)
+    Driver(graph)
+    bench.start()
+    bench.wait_sent(1.0)
+    second = graph.start('safety_stop', '-r', 'ood_alert:=/other_alert')
+    expected = 'another node named /safety_stop also publishes /cmd_vel'
+    graph.wait(
+        lambda: (found := bench.newest()) and expected in found.message, START, expected)
+    second.terminate()
+    second.wait(START)
+    assert expected in bench.said()

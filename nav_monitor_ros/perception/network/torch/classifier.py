@@ -162,6 +162,12 @@ class Classifier:
             raise
         except BaseException as error:
             raise stopped(f'the network {type(self._network).__qualname__}', error) from error
+        for what in ('logits', 'features'):
+            if len(found[what]) != len(batch):
+                raise NavMonitorError(
+                    f'the network gives {what} for {len(found[what])} of {len(batch)} images, as '
+                    'if it ran its last layers on some of them only; such images cannot be judged'
+                )
         logits, shift, background = class_logits(found['logits'], self._columns, self.background)
         features, samples = found['features'], found.get('samples')
         return Activations(
@@ -248,7 +254,9 @@ class Classifier:
             ``logits`` (of all outputs), ``entering`` (the last linear layer), ``samples`` (of the
             passes with dropout), and the maps by layer; None for outputs that the network lacks.
         """
+        self._forget_pass()
         result = self._network(batch)
+        self._require_pass()
         found = {
             'logits': self._as_logits(result if self._logits is None else self._logits),
             'entering': self._head_input,
@@ -307,11 +315,12 @@ class Classifier:
 
     def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the network, whose hooks record outputs; return all requested ones."""
-        self._tapped.clear()
+        self._forget_pass()
         set_precision(self.device, self.engine.precision)
         result = self._network(images)
+        self._require_pass()
         feature = self._head_input if self._feature is None else self._feature
-        assert feature is not None  # the hooks have run
+        assert feature is not None
         found = {
             'logits': self._as_logits(result if self._logits is None else self._logits),
             'features': feature,
@@ -321,6 +330,32 @@ class Classifier:
         if self._stochastic is not None and self._passes and self._before_dropout is not None:
             found['samples'] = self._as_logits(self._stochastic(self._before_dropout))
         return found
+
+    def _forget_pass(self) -> None:
+        """Discard what the hooks kept of an earlier pass."""
+        self._tapped.clear()
+        self._means.clear()
+        self._head_input = self._logits = self._feature = self._before_dropout = None
+
+    def _require_pass(self) -> None:
+        """Check that the network has run every layer that is needed, since it may branch.
+
+        Raises:
+            NavMonitorError: It has not.
+        """
+        missing = [name for name in self._watched if name not in self._means]
+        missing += [name for name in self._taps if name not in self._tapped]
+        if self._head_name is not None and self._logits is None:
+            missing.append(self._head_name)
+        if self.layer != PENULTIMATE and self._feature is None:
+            missing.append(self.layer)
+        if self._stochastic is not None and self._passes and self._before_dropout is None:
+            missing.append(self._stochastic.first)
+        if missing:
+            raise NavMonitorError(
+                f'the network did not run its layer {missing[0]} on this image, as with an early '
+                'exit; such an image cannot be judged'
+            )
 
     def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the logits from the output of the head, or of the network without one."""
