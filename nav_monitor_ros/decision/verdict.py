@@ -104,6 +104,11 @@ class Verdict:
         ))
 
     @property
+    def fired_member(self) -> str:
+        """Name of the member score that flagged the frame; '' for a frame that is not flagged."""
+        return self.strongest_member if self.is_ood else ''
+
+    @property
     def evidence_kind(self) -> EvidenceKind | None:
         """What a flagged frame is unusual in: the kind of evidence of ``strongest_member``.
 

@@ -105,7 +105,7 @@ class TableWriter:
         return [
             verdict.class_name, verdict.class_index, repr(verdict.confidence),
             repr(verdict.p_value), repr(verdict.threshold), _word(verdict.is_ood),
-            verdict.strongest_member, kind_text(verdict.evidence_kind),
+            verdict.fired_member, kind_text(verdict.evidence_kind),
             ' '.join(map(kind_text, verdict.flagged_kinds)),
             *(repr(number) for value in values for number in (value.score, value.p_value)),
         ]

@@ -225,6 +225,7 @@ class _Pipeline:
             require_fresh(
                 age, settings.rules.stamp_tolerance, "recorder's",
                 lambda: 'set stamp_tolerance to 0 in the parameters (--params) to take any stamp',
+                stamp_ns=image.stamp_ns,
             )
             frame.pixels = image.decode(
                 max_pixels=settings.max_pixels, exif=self._monitor.bundle.preprocess.exif

@@ -113,7 +113,7 @@ def write_incident(
             (scratch / VERDICTS).write_text(
                 json.dumps(description, indent=1, ensure_ascii=False) + '\n', encoding='utf-8'
             )
-            sheet = draw_sheet([frame for frame, _, _ in pictures], when)
+            sheet = draw_sheet([frame for frame, _, _ in pictures], when, alert)
             (scratch / SHEET).write_bytes(_png(sheet))
     return folder
 
@@ -240,7 +240,7 @@ def _described(frame: RecordedFrame) -> dict[str, Any]:
         'e_value': verdict.e_value,
         'flagged': verdict.is_ood,
         'decisive_score': verdict.decisive,
-        'fired_score': verdict.strongest_member,
+        'fired_score': verdict.fired_member,
         'evidence_kind': kind_text(verdict.evidence_kind),
         'flagged_kinds': list(map(kind_text, verdict.flagged_kinds)),
         'why': verdict.why,

@@ -9,6 +9,7 @@ from datetime import datetime
 import cv2
 import numpy as np
 
+from nav_monitor_ros.decision.alert.reason import Alert
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.incident_frames import RecordedFrame
 from nav_monitor_ros.views.text import drawn_class, put_text, wrapped
@@ -18,12 +19,15 @@ _COLUMNS = 6
 _LETTERS = 9  # height of capitals below them, pixels
 
 
-def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
+def draw_sheet(
+    frames: Sequence[RecordedFrame], raised: datetime, alert: Alert
+) -> np.ndarray:
     """Return a picture, uint8 (H, W, 3) RGB, with thumbnails of all frames and their verdicts.
 
     Args:
         frames: Frames, at least one, oldest first.
         raised: Time of the alert in UTC.
+        alert: The alert that rose.
     """
     width, height = _TILE
     line, gap = 18, 8
@@ -32,7 +36,7 @@ def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
     rows = math.ceil(len(frames) / columns)
     sheet_width = columns * (width + gap) + gap
     heading = [
-        part for text in _heading(frames[-1], raised)
+        part for text in _heading(frames[-1], raised, alert)
         for part in wrapped(text, sheet_width - 2 * gap, _LETTERS, 2)
     ]
     head = gap + len(heading) * line
@@ -68,10 +72,10 @@ def draw_sheet(frames: Sequence[RecordedFrame], raised: datetime) -> np.ndarray:
     return sheet
 
 
-def _heading(last: RecordedFrame, raised: datetime) -> tuple[str, ...]:
-    """Return the time of the alert: the computer's date, and the last image's stamp."""
+def _heading(last: RecordedFrame, raised: datetime, alert: Alert) -> tuple[str, ...]:
+    """Return the reason of the alert and its time: the date, and the last image's stamp."""
     return (
-        f'alert raised {raised:%Y-%m-%d %H:%M:%S} UTC',
+        f'alert raised {raised:%Y-%m-%d %H:%M:%S} UTC: {alert.reason.value}',
         f'at stamp {last.stamp_ns / 1e9:.3f} s of the last image',
     )
 
@@ -83,7 +87,7 @@ def _captions(frame: RecordedFrame, seconds: float) -> tuple[str, ...]:
     name = drawn_class(verdict.class_name.replace('_', ' '), verdict.class_index)
     return (
         f'{seconds:+.2f} s, p {verdict.p_value:.2g}',
-        f'{"flagged" if verdict.is_ood else "usual"}, {frame.alert.state.value}',
+        f'{"flagged" if verdict.is_ood else "not flagged"}, {frame.alert.state.value}',
         *([] if kind is None else [f'unusual: {kind.label}']),
         *wrapped(name, _TILE[0], _LETTERS, 2),
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from nav_monitor_ros.decision.alert.reason import Alert
+from nav_monitor_ros.decision.alert.reason import Alert, Reason
 from nav_monitor_ros.errors import one_line
 from nav_monitor_ros.runtime.incident_folder import remove_oldest, write_incident
 from nav_monitor_ros.runtime.incident_frames import IncidentRing, IncidentRules, RecordedFrame
@@ -36,13 +36,13 @@ class IncidentRecorder:
         self._ring = IncidentRing()
         self._lock = threading.Lock()
         self._rose: Alert | None = None
-        self._last = -math.inf
+        self._last: dict[Reason, float] = {}  # time of the last incident of each reason, s
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=1)
         self._thread: threading.Thread | None = None
         self._last_failure = ''
         self.written = 0
         self.failed = 0
-        self.left_out = 0  # incidents that occurred while another was being written
+        self.left_out = 0  # incidents within the interval, or while another was being written
 
     def alert_rose(self, alert: Alert) -> None:
         """Remember that the alert rose; the incident is written with ``frame`` or ``flush``."""
@@ -75,13 +75,16 @@ class IncidentRecorder:
 
     def _flush(self, rules: IncidentRules, now: float) -> None:
         rose, self._rose = self._rose, None
-        if rose is None or not rules.folder or now - self._last < rules.interval:
+        if rose is None or not rules.folder:
+            return
+        if now - self._last.get(rose.reason, -math.inf) < rules.interval:
+            self.left_out += 1
             return
         with self._lock:
             frames = self._ring.take()
         if not frames:
             return
-        self._last = now
+        self._last[rose.reason] = now
         try:
             self._jobs.put_nowait(_Job(frames, rose, rules, datetime.now(timezone.utc)))
         except queue.Full:

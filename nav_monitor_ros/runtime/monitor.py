@@ -319,7 +319,7 @@ class FrameContinuity:
 
 
 def require_fresh(
-    age: float, tolerance: float, clock: str, remedy: Callable[[], str]
+    age: float, tolerance: float, clock: str, remedy: Callable[[], str], *, stamp_ns: int
 ) -> None:
     """Check that an image's stamp is close to the clock.
 
@@ -328,11 +328,17 @@ def require_fresh(
         tolerance: Largest absolute age in seconds; 0 accepts any stamp.
         clock: Name of the clock in the possessive form, for the message.
         remedy: Function that returns a remedy, for the message.
+        stamp_ns: The stamp, in nanoseconds.
 
     Raises:
         StaleImageError: The stamp differs from the clock by more than the tolerance.
     """
     if tolerance and abs(age) > tolerance:
+        if not stamp_ns:
+            raise StaleImageError(
+                'the image has no stamp (0): set header.stamp in its publisher, or '
+                'stamp_tolerance to 0'
+            )
         where = 'behind' if age > 0 else 'ahead of'
         raise StaleImageError(
             f"the image's stamp is {abs(age):.1f} s {where} the {clock} clock; {remedy()}"

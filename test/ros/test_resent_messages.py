@@ -120,7 +120,8 @@ def test_a_late_image_counts_as_old_even_without_a_common_clock(context):
     try:
         subscription = ImageSubscription(node, node.get_logger(), 'raw', 'image', Arrivals(), slot)
         for age in (0.0, 3.0):
-            subscription._receive(rgb_message(np.zeros((1, 1, 3), np.uint8), time.time_ns()), told(age))
+            message = rgb_message(np.zeros((1, 1, 3), np.uint8), time.time_ns())
+            subscription._receive(message, told(age))
             assert slot._frame.late == pytest.approx(age, abs=0.05)
     finally:
         node.destroy_node()

@@ -194,7 +194,7 @@ from pathlib import Path
 from test_incidents import OOD, WHEN, moment, rules
 from nav_monitor_ros.runtime import incident_folder
 
-def draw_sheet(moments, raised):
+def draw_sheet(moments, raised, alert):
     print('writing', flush=True)
     time.sleep(60)
 
@@ -301,6 +301,18 @@ def test_incidents_keep_their_interval(tmp_path):
         wait_for(lambda: recorder.written == len(written(tmp_path)))
     recorder.close(10)
     assert recorder.written == 2  # at 0 s and at 2 s of 2.7 s
+    assert recorder.left_out == 7
+
+
+def test_a_fault_does_not_hide_what_follows_within_its_interval(tmp_path):
+    recorder = IncidentRecorder({})
+    for number, alert in ((0, STALE), (10, OOD), (20, STALE), (30, OOD)):
+        recorder.alert_rose(alert)
+        recorder.frame(moment(number, flagged=True), rules(tmp_path, interval=10.0))
+        wait_for(lambda: recorder.written == len(written(tmp_path)))
+    recorder.close(10)
+    assert {p.name.rpartition('Z_')[2] for p in written(tmp_path)} == {'stale_image', 'ood'}
+    assert recorder.left_out == 2
 
 
 def test_nothing_is_kept_without_a_folder(tmp_path):
@@ -429,9 +441,11 @@ def test_every_caption_of_the_sheet_says_its_p_value():
 def test_the_sheet_begins_with_the_time_of_the_incident(count):
     stamp_ns = 1_500_000_000_250_000_000
     frames = [replace(moment(number), stamp_ns=stamp_ns) for number in range(count)]
-    date, stamp = _heading(frames[-1], WHEN)
-    assert f'{WHEN:%Y-%m-%d %H:%M:%S} UTC' in date and '1500000000.250 s' in stamp
-    sheet = draw_sheet(frames, WHEN)
-    later = draw_sheet(frames, WHEN.replace(year=WHEN.year + 1))
+    date, stamp = _heading(frames[-1], WHEN, STALE)
+    assert date.endswith(f'{WHEN:%Y-%m-%d %H:%M:%S} UTC: stale_image')
+    assert date.startswith('alert raised')
+    assert '1500000000.250 s' in stamp
+    sheet = draw_sheet(frames, WHEN, OOD)
+    later = draw_sheet(frames, WHEN.replace(year=WHEN.year + 1), OOD)
     differing = np.flatnonzero((sheet != later).any(axis=(1, 2)))
     assert differing.size and differing.max() < 8 + 4 * 18  # nothing but the heading

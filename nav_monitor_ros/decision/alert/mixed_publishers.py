@@ -53,21 +53,31 @@ class MixedPublishers:
         for one in self._others:
             self._others[one] += 1
         self._seen[publisher], self._others[publisher] = now, 0
+        stalled = publisher in self._mixed
         for one in list(self._seen):
-            if len(self._seen) > MOST_PUBLISHERS or self._is_gone(one, now, LONGEST_PERIOD):
+            if len(self._seen) > MOST_PUBLISHERS or self._is_gone(
+                    one, now, LONGEST_PERIOD, stalled):
                 del self._seen[one], self._others[one]
                 self._periods.pop(one, None)
         self._mixed = {
             one
             for one in self._mixed & self._seen.keys()
-            if not self._is_gone(one, now, UNKNOWN_PERIOD)
+            if not self._is_gone(one, now, UNKNOWN_PERIOD, stalled)
         }
         if len(self._mixed) == 1:
             self._mixed.clear()
         return bool(self._mixed)
 
-    def _is_gone(self, publisher: Hashable, now: float, unknown: float) -> bool:
-        if publisher in self._mixed and self._others[publisher] < OTHERS:
+    def _is_gone(self, publisher: Hashable, now: float, unknown: float, stalled: bool) -> bool:
+        """Return whether a publisher is gone.
+
+        Args:
+            publisher: To look for.
+            now: Seconds.
+            unknown: As for ``_patience``.
+            stalled: Whether silence may be a stall: one of several publishers is heard again.
+        """
+        if stalled and publisher in self._mixed and self._others[publisher] < OTHERS:
             return False
         return now - self._seen[publisher] > self._patience(publisher, unknown)
 

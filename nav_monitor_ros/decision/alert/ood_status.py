@@ -62,7 +62,7 @@ def _verdict_values(verdict: Verdict) -> dict[str, object]:
         'p_threshold': verdict.threshold,
         'decisive_score': verdict.decisive,
         'frame_is_ood': verdict.is_ood,
-        'fired_score': verdict.strongest_member,
+        'fired_score': verdict.fired_member,
         'evidence_kind': kind_text(verdict.evidence_kind),
         'flagged_kinds': ' '.join(map(kind_text, verdict.flagged_kinds)),
         'why': verdict.why,

@@ -15,6 +15,7 @@ from nav_monitor_ros.decision.drift import Drift
 from nav_monitor_ros.decision.evidence import EvidenceRules, FrameEvidence, make_evidence
 from nav_monitor_ros.errors import NavMonitorError
 
+SHORTEST_TOLD = 0.1  # seconds since the activation that are worth telling
 JUMP = 0.5  # seconds that a stamp must go back to be a jump; drivers mix up less
 
 
@@ -303,7 +304,8 @@ class AlertMachine:
         if seen.last_arrival is None:
             waited = now - seen.start
             return Reason.NO_IMAGE, self._explained(
-                f'no image in the {waited:.1f} s since activation'
+                f'no image in the {waited:.1f} s since activation' if waited >= SHORTEST_TOLD
+                else 'no image yet'
             )
         silent = now - seen.last_arrival
         if silent > rules.image_timeout:

@@ -123,7 +123,10 @@ class CameraPipeline:
             NavMonitorError: The frame is stale, malformed, blank or saturated.
         """
         values, message = self.values, frame.message
-        require_fresh(frame.stamp_age, values['stamp_tolerance'], "node's", self._clock_remedy)
+        require_fresh(
+            frame.stamp_age, values['stamp_tolerance'], "node's", self._clock_remedy,
+            stamp_ns=_stamp_ns(message),
+        )
         image = decode_message(
             message, compressed=isinstance(message, CompressedImage),
             max_pixels=values['max_pixels'], exif=self.monitor.bundle.preprocess.exif,

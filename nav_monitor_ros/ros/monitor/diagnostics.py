@@ -149,10 +149,10 @@ class Diagnostics:
             others = ', '.join(subscription.publishers.other_types)
             return (
                 DiagnosticStatus.WARN,
-                f'{rate:.0f} images per second; {subscription.topic} also carries {others}',
+                f'{_per_second(rate)}; {subscription.topic} also carries {others}',
                 values,
             )
-        return DiagnosticStatus.OK, f'{rate:.0f} images per second', values
+        return DiagnosticStatus.OK, _per_second(rate), values
 
     def _model(self, monitor: Monitor | None, fault: str, wanted: str) -> Status:
         if monitor is None:
@@ -179,6 +179,10 @@ class Diagnostics:
                 'false_alarm_rate': bundle.calibration.alpha,
             },
         )
+
+
+def _per_second(rate: float) -> str:
+    return f'{rate:.0f} image{"" if round(rate) == 1 else "s"} per second'
 
 
 def _inference(camera: Camera) -> Status:

@@ -107,3 +107,11 @@ def test_one_publisher_of_two_that_stops_for_good_is_gone_without_a_stall():
         watch.image_from('b', i / 30 + 0.001)
     found = [watch.image_from('a', 3 + i / 30) for i in range(60)]
     assert all(found[:28]) and not any(found[31:])  # one second
+
+
+@pytest.mark.parametrize('silence', [3.0, 30.0])
+def test_a_new_publisher_after_two_have_stopped_is_one(silence):
+    watch = MixedPublishers()
+    for i in range(90):
+        watch.image_from('ab'[i % 2], i / 30)
+    assert not any(watch.image_from('c', 3 + silence + i / 30) for i in range(60))

@@ -46,6 +46,14 @@ def test_topics_that_are_one_end_the_start_in_one_line(graph, moody_bundle, rema
     assert 'remap' in line
 
 
+def test_a_name_that_is_too_long_with_its_suffix_ends_the_start_in_one_line(graph, moody_bundle):
+    monitor = start(
+        graph, moody_bundle, f'rear/image:=/{"a" * 240}', **{'rear.image_transport': 'compressed'})
+    assert monitor.wait(START) == 1
+    (line,) = monitor.log.read_text().splitlines()
+    assert 'topic length should not exceed' in line
+
+
 @pytest.mark.parametrize(('remappings', 'given'), [
     # Without a width, x and y mean nothing.
     (('front/image:=/cam', 'rear/image:=/cam'), {'rear.roi': [1, 0, 0, 0]}),
@@ -97,10 +105,10 @@ def test_cameras_that_are_swapped_by_remapping_are_swapped_once(graph, moody_bun
 
 
 def test_a_failed_activation_leaves_nothing_behind_and_is_told(graph, moody_bundle):
-    # With /compressed behind it the name is too long.
+    # The override is refused when the node subscribes.
     monitor = start(
-        graph, moody_bundle, f'rear/image:=/{"a" * 240}', autostart=False,
-        **{'rear.image_transport': 'compressed'},
+        graph, moody_bundle, autostart=False,
+        **{'qos_overrides./rear/image.subscription.durability': 'transient_local'},
     )
     Feed(graph, 'front')
 
@@ -121,7 +129,7 @@ def test_a_failed_activation_leaves_nothing_behind_and_is_told(graph, moody_bund
         return 'rear: inactive (' in detail and 'the node is not active' not in detail
 
     graph.wait(told, 10, 'why it is inactive')
-    assert graph.wait_diagnostic('model', 'topic', 10).level == b'\x02'
+    assert graph.wait_diagnostic('model', 'qos_overrides of /rear/image', 10).level == b'\x02'
     assert monitor.poll() is None
 
 

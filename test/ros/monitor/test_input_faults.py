@@ -105,3 +105,15 @@ def test_a_region_of_interest_outside_the_image_is_a_bad_image(trusted):
     assert 'region of interest' in values(status.status[0])['detail']
     assert set_parameters(trusted, roi=[1, 1, 6, 6]).successful
     trusted.wait(lambda: trusted.reason != 'bad_image', 10, 'another reason')
+
+
+def test_images_without_a_stamp_are_named_as_such(trusted):
+    feed = trusted.feed
+    feed.play(lambda _stamp: rgb_message(feed.pixels(), 0))
+    status = trusted.wait_reason('stale_image', 10)
+    trusted.wait(
+        lambda: 'the image has no stamp (0): set header.stamp in its publisher' in values(
+            trusted.statuses[-1].status[0])['detail'], 10, 'the reason')
+    assert status.status[0].level == b'\x03'
+    assert set_parameters(trusted, stamp_tolerance=0.0).successful
+    trusted.wait_alert(False, 10)

@@ -48,7 +48,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(graph, moody_bundle, tmp_pat
 def test_network_code_is_not_imported_from_packages_nobody_trusts(graph, moody_bundle):
     monitor = graph.start('monitor', '-p', f'bundle:={moody_bundle}', env=python_path())
     assert monitor.wait(START) == 1
-    assert 'add it to trusted_packages' in monitor.log.read_text()
+    assert "add it to the node's parameter trusted_packages" in monitor.log.read_text()
 
 
 # Parameters while running.

@@ -46,7 +46,8 @@ def build(
     if package not in {'torchvision', OWN_PACKAGE, *trusted_packages}:
         raise NavMonitorError(
             f"network '{spec}' would run code of the package '{package}'; if you "
-            f"trust it, add it to trusted_packages (--trust {package} on the command line)"
+            f"trust it, add it to the node's parameter trusted_packages (['{package}']) or, on the "
+            f'command line of nav_monitor, give --trust {package}'
         )
     # Some import more modules when they are called.
     with findable(package) if package in trusted_packages else nullcontext():
