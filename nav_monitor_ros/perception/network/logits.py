@@ -30,6 +30,7 @@ OutputName = int | str  # one of several outputs: 0-based number or name
 
 _SUM_ERROR = 1e-3  # tolerance of a row's sum of probabilities
 _LEAST = 1e-37  # smallest probability; smaller ones get its logit
+_FALL = 0.02  # largest fall of outputs in the order of the logits, relative to their range
 _NEAREST = 2.0**-24  # closest to 1 that a float32 sigmoid comes without reaching it
 
 
@@ -108,6 +109,24 @@ def scale_between(linear: np.ndarray, outputs: np.ndarray, form: str) -> float |
     return factor if factor > 0 and _agree(factor * linear, outputs, form) else None
 
 
+def follow_from(logits: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Return for each image whether outputs can follow from logits, bool (N,).
+
+    Softmax, sigmoid, a temperature and a limit of the logits keep the order of the classes; the
+    outputs of another layer hardly do. Rows that are not finite count as following.
+
+    Args:
+        logits: float (N, C).
+        outputs: float (N, C), of any form.
+    """
+    finite = np.isfinite(logits).all(axis=1) & np.isfinite(outputs).all(axis=1)
+    rows = np.where(finite[:, None], outputs, 0).astype(np.float64)
+    rows = np.take_along_axis(rows, np.argsort(logits, axis=1, kind='stable'), axis=1)
+    fall = (np.maximum.accumulate(rows, axis=1) - rows).max(axis=1)
+    # Values of 16 bits are equal where the logits differ, and the other way round.
+    return ~finite | (fall <= _FALL * (rows.max(axis=1) - rows.min(axis=1)))
+
+
 def _unbent(outputs: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
     """Return logits, and which of them float32 preserves, bool; the others are 0."""
     if form == PROBABILITIES:
@@ -137,6 +156,19 @@ def _agree(logits: np.ndarray, outputs: np.ndarray, form: str) -> bool:
         made = np.exp(made)
     # Also relative to small values: with thousands of classes, all probabilities are small.
     return np.allclose(made, outputs, rtol=2e-3, atol=1e-5 / outputs.shape[1])
+
+
+def require_several(outputs: int) -> None:
+    """Check that a network has an output for each of at least two classes.
+
+    Raises:
+        NavMonitorError: It has a single output, such as the logit of a binary classifier.
+    """
+    if outputs < 2:
+        raise NavMonitorError(
+            'the network has a single output, as binary classifiers have that return one logit z: '
+            f'let it return two, (0, z) or (-z/2, z/2); {CLASSIFIERS}'
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.network.torch.classifier import Classifier
 from nav_monitor_ros.perception.network.torch.cuda_graph import CudaGraph
+from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.runtime.incident_frames import held_bytes
 
@@ -276,3 +277,100 @@ def test_a_head_that_ran_on_a_part_of_the_batch_is_refused():
     batch[2] *= 100
     with pytest.raises(NavMonitorError, match='logits for 3 of 4 images'):
         classifier(batch)
+
+
+class Heads(nn.Module):
+    """Two heads on one trunk, combined in some way."""
+
+    def __init__(self, combine):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Flatten(), nn.Linear(108, 16), nn.ReLU())
+        self.dark, self.bright = nn.Linear(16, 4), nn.Linear(16, 4)
+        self.combine = combine
+
+    def forward(self, images):
+        features = self.stem(images)
+        is_bright = (images.mean((1, 2, 3)) > 5)[:, None]
+        return self.combine(self.bright(features), self.dark(features), is_bright)
+
+
+def test_a_head_that_is_selected_for_some_images_only_is_noticed_on_these():
+    classifier = Classifier(Heads(lambda one, other, use: torch.where(use, one, other)), SIX)
+    batch = batch_for(classifier, 4)
+    classifier(batch)
+    batch[1] += 20
+    with pytest.raises(NavMonitorError, match='does not come from its layer dark'):
+        classifier(batch)
+
+
+@pytest.mark.parametrize('ending', [
+    lambda x: x, lambda x: x.clamp(-0.3, 0.3), lambda x: 2 * x, lambda x: 3 * torch.tanh(x / 3),
+    lambda x: x.softmax(1), lambda x: (x / 4).log_softmax(1), torch.sigmoid,
+], ids=['plain', 'clamp', 'factor', 'soft cap', 'softmax', 'log-softmax', 'sigmoid'])
+@pytest.mark.parametrize('size', [0.01, 1.0, 300.0])
+def test_what_keeps_the_order_of_the_classes_is_no_other_head(ending, size):
+    torch.manual_seed(0)
+    classifier = Classifier(Heads(lambda one, other, use: ending(other)), SIX, layer='stem')
+    batch = size * batch_for(classifier, 32)
+    assert classifier(batch).logits.shape == (32, 4)
+
+
+class Cosine(nn.Linear):
+    """A cosine head, written as a subclass of the linear layer."""
+
+    def forward(self, features):
+        return nn.functional.linear(
+            20 * nn.functional.normalize(features), nn.functional.normalize(self.weight), self.bias)
+
+
+def with_head(head):
+    return nn.Sequential(nn.Flatten(), nn.Linear(108, 16), nn.ReLU(), head)
+
+
+def test_a_linear_layer_that_computes_something_else_is_no_head():
+    with pytest.raises(NavMonitorError, match=r'its layer 3, a Cosine, computes something else'):
+        Classifier(with_head(Cosine(16, 4)), SIX)
+    classifier = Classifier(with_head(Cosine(16, 4)), SIX, layer='2')
+    assert classifier.head is None
+
+
+class Renamed(nn.Linear):
+    """A subclass that computes what the linear layer does."""
+
+
+@pytest.mark.parametrize('head', [
+    Renamed(16, 4), nn.utils.parametrizations.weight_norm(nn.Linear(16, 4, bias=False)),
+    nn.Linear(16, 4),
+], ids=['subclass', 'weight norm', 'linear'])
+def test_linear_layers_of_any_kind_are_heads(head):
+    classifier = Classifier(with_head(head), SIX)
+    found = classifier(batch_for(classifier))
+    expected = found.features @ classifier.head.weight.T + classifier.head.bias
+    assert np.allclose(found.logits, expected, atol=1e-4)
+
+
+def test_a_single_output_is_refused():
+    with pytest.raises(NavMonitorError, match='a single output.*let it return two'):
+        Classifier(with_head(nn.Linear(16, 1)), SIX)
+
+
+@pytest.mark.parametrize(('wrap', 'said'), [
+    (torch.jit.script, 'cannot be observed.*eager module'),
+    (lambda net: torch.jit.trace(net, torch.rand(1, 3, 6, 6)), 'eager module'),
+])
+def test_torchscript_is_refused_in_one_line(wrap, said):
+    with pytest.raises(NavMonitorError, match=said) as caught:
+        Classifier(wrap(with_head(nn.Linear(16, 4)).eval()), SIX)
+    assert '\n' not in str(caught.value)
+
+
+def test_probing_does_not_keep_the_maps_of_all_layers(monkeypatch):
+    kept = []
+    plain = torch.Tensor.clone
+    monkeypatch.setattr(torch.Tensor, 'clone', lambda self, **named: (
+        kept.append(self.nbytes), plain(self, **named))[1])
+    wide = nn.Sequential(
+        nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 4))
+    probe_structure(wide.eval(), (3, 32, 32))
+    assert sum(kept) < 2 * 64 * 32 * 32 * 4  # less than the maps of one layer

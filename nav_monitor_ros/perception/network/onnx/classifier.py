@@ -26,7 +26,7 @@ from nav_monitor_ros.perception.network.layers import (
     find_layer,
     names_of,
 )
-from nav_monitor_ros.perception.network.logits import form_of, logits_of
+from nav_monitor_ros.perception.network.logits import form_of, logits_of, require_several
 from nav_monitor_ros.perception.network.onnx.graph import OnnxGraph
 from nav_monitor_ros.perception.preprocess import Preprocess
 
@@ -94,6 +94,7 @@ class OnnxClassifier:
         self._threads = threads
         self.layers: tuple[Layer, ...] = graph.layers
         self.inputs: tuple[Layer, ...] = graph.inputs
+        require_several(graph.outputs)
         self.background = background_output(background, graph.outputs)
         self._columns = [i for i in range(graph.outputs) if i != self.background]
         self.classes = len(self._columns)
@@ -261,7 +262,7 @@ class OnnxClassifier:
     def _monitored(self, layer: LayerId) -> tuple[str, Output, int]:
         """Return the monitored layer's name, its output, and its number of neurons."""
         if layer != PENULTIMATE:
-            found = find_layer(self.layers, layer)
+            found = find_layer(self.layers, layer, also=(PENULTIMATE,))
             output = (self._graph.tensor(found.name), found.position_axes)
             return found.name, output, found.channels
         head = self._graph.head()

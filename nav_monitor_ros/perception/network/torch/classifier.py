@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,12 @@ from nav_monitor_ros.perception.network.layers import (
     find_layer,
     names_of,
 )
-from nav_monitor_ros.perception.network.logits import LOGITS, torch_logits_of
+from nav_monitor_ros.perception.network.logits import (
+    LOGITS,
+    follow_from,
+    require_several,
+    torch_logits_of,
+)
 from nav_monitor_ros.perception.network.torch.device import set_precision
 from nav_monitor_ros.perception.network.torch.flowing_values import first_tensor
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
@@ -106,6 +111,7 @@ class Classifier:
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         self._layout = arrange_weights(self._network, self.input_shape, self.device)
         structure = probe_structure(self._network, self.input_shape)
+        require_several(structure.classes)
         self.layers: tuple[Layer, ...] = structure.layers
         self.inputs: tuple[Layer, ...] = tuple(one.layer for one in structure.inputs)
         self._inputs = {one.layer.name: one for one in structure.inputs}
@@ -123,6 +129,8 @@ class Classifier:
         # Conversion of the network's own output, or of the head's, to logits.
         self._form = structure.form if structure.head is None else LOGITS
         self._scale = structure.scale
+        self._unlike_linear = structure.unlike_linear
+        self._head_output: torch.Tensor | None = None  # as the head returned it
         self._feature: torch.Tensor | None = None
         self._head_input: torch.Tensor | None = None
         self._logits: torch.Tensor | None = None
@@ -168,6 +176,7 @@ class Classifier:
                     f'the network gives {what} for {len(found[what])} of {len(batch)} images, as '
                     'if it ran its last layers on some of them only; such images cannot be judged'
                 )
+        self._require_result(found)
         logits, shift, background = class_logits(found['logits'], self._columns, self.background)
         features, samples = found['features'], found.get('samples')
         return Activations(
@@ -327,15 +336,36 @@ class Classifier:
             **{f'mean/{name}': self._means[name] for name in self._watched},
             **{f'map/{name}': self._tapped[name] for name in self._taps},
         }
+        if self._logits is not None and result is not self._head_output:
+            found['result'] = result
         if self._stochastic is not None and self._passes and self._before_dropout is not None:
             found['samples'] = self._as_logits(self._stochastic(self._before_dropout))
         return found
+
+    def _require_result(self, found: Mapping[str, np.ndarray]) -> None:
+        """Check that the network's own outputs are those of its head, on these images too.
+
+        Raises:
+            NavMonitorError: They are not, as where the network selects one of several heads.
+        """
+        result = found.get('result')
+        if result is None:  # it is what the head returned
+            return
+        if result.shape != found['logits'].shape or not follow_from(
+                found['logits'], result).all():
+            raise NavMonitorError(
+                f'what the network returns for an image does not come from its layer '
+                f'{self._head_name}, although it did for noise, as if it selected one of several '
+                'heads: it cannot be monitored like this; let it return the output of one linear '
+                'layer'
+            )
 
     def _forget_pass(self) -> None:
         """Discard what the hooks kept of an earlier pass."""
         self._tapped.clear()
         self._means.clear()
-        self._head_input = self._logits = self._feature = self._before_dropout = None
+        self._head_input = self._logits = self._head_output = None
+        self._feature = self._before_dropout = None
 
     def _require_pass(self) -> None:
         """Check that the network has run every layer that is needed, since it may branch.
@@ -417,25 +447,38 @@ class Classifier:
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
             # The row of a one-token sequence. Cloned, since later layers may work in place.
             self._head_input, self._logits = as_rows(inputs[0]), as_rows(output).clone()
+            self._head_output = output
 
         self._modules[self._head_name].register_forward_hook(hook)
 
     def _watch_monitored(self, layer: LayerId) -> str:
+        if not self.layers:
+            raise NavMonitorError(
+                'no layer of the network can be observed, as in TorchScript; let the factory '
+                'return the eager module'
+            )
         if layer == PENULTIMATE:
             if self._head_name is None:
                 raise NavMonitorError(
-                    'the network does not end in a linear layer, so its penultimate layer is '
-                    'unknown; name the layer to monitor (--layer), one of '
+                    f'the network does not end in a linear layer{self._unlike()}, so its '
+                    'penultimate layer is unknown; name the layer to monitor (--layer), one of '
                     + ', '.join(f'{known.number} {known.name}' for known in self.layers)
                 )
             return PENULTIMATE
-        found = find_layer(self.layers, layer)
+        found = find_layer(self.layers, layer, also=(PENULTIMATE,))
 
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
             self._feature = mean_over_positions(output, found)
 
         self._modules[found.name].register_forward_hook(hook)
         return found.name
+
+    def _unlike(self) -> str:
+        name = self._unlike_linear
+        if not name:
+            return ''
+        kind = type(self._modules[name]).__name__
+        return f' (its layer {name}, a {kind}, computes something else than W x + b)'
 
     def _head_of_monitored(self, features: np.ndarray) -> Head | None:
         """Return the head if it acts on the monitored features (or on their ReLU).
