@@ -23,11 +23,12 @@ from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
 from nav_monitor_ros.cli.options.scores import add_fusion, scores_to_fit, scores_to_fuse
 from nav_monitor_ros.cli.options.sources import SOURCE, opened
-from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.errors import NavMonitorError, describe_import_error
 from nav_monitor_ros.files.scratch_folder import scratch_folder
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS
 from nav_monitor_ros.perception.network.working_folder import folder_of
 
+LOST_ACCURACY = 0.2  # by which that on calibration images may be lower before fit warns
 EXPECTED_ACCURACY = 0.9  # share of correctly classified training images below which fit warns
 
 
@@ -172,15 +173,22 @@ def _fit(options: argparse.Namespace) -> None:
         if checkpoint.resumed_at is not None:
             say(f'resumed an interrupted fit at image {checkpoint.resumed_at}')
         checkpoint.discard()
+    not_exported = ''
     if options.export:
-        bundle = export_bundle(
-            options.output, options.export, calibration, options.output,
-            trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
-        )
+        try:
+            bundle = export_bundle(
+                options.output, options.export, calibration, options.output,
+                trusted_packages=[spec.package], threads=options.threads, seed=options.seed,
+            )
+        except (NavMonitorError, ImportError) as error:  # the fit is complete without it
+            not_exported = (
+                describe_import_error(error) if isinstance(error, ImportError) else str(error))
     note = naming_note(data, choices.class_names, classifier.classes)
     if note:
         say(note)
     report_fitted(bundle, options.output, spec.package, classifier.device)
+    if not_exported:
+        raise NavMonitorError(f'{options.output} is complete, but not exported: {not_exported}')
 
 
 def _weights_of(spec: Any, path: Path, classifier: Any) -> bytes:
@@ -269,6 +277,11 @@ def _report_images(bundle: Any) -> None:
     else:
         say(f"the {images} training images have no labels; the network's predictions are used "
             'as labels, so misclassified images go unnoticed')
+    held_out = provenance['calibration']
+    if 'labelled' in held_out:
+        say(f'{held_out["correctly_classified"]} of {held_out["labelled"]} calibration images are '
+            f'classified correctly '
+            f'({held_out["correctly_classified"] / held_out["labelled"]:.1%})')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         say(f'warning: {shared} calibration images are also training images and were left out')
@@ -281,3 +294,15 @@ def _warn_of_accuracy(bundle: Any) -> None:
         say(f'warning: only {share:.1%} of the training images are classified correctly; if the '
             'network was more accurate in training, check labels, class order, weights and '
             f'preprocessing ({_normalisation(bundle.preprocess)})')
+    _warn_of_calibration(provenance['calibration'], share)
+
+
+def _warn_of_calibration(described: Any, trained: float) -> None:
+    """Warn if the network is much less accurate on the calibration images than in training."""
+    if 'labelled' not in described:
+        return
+    share = described['correctly_classified'] / described['labelled']
+    if share < trained - LOST_ACCURACY:
+        say(f'warning: only {share:.1%} of the calibration images are classified correctly; the '
+            'monitor takes for normal what they show, so they should be of the same kind as the '
+            'training images')

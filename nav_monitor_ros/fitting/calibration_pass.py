@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from nav_monitor_ros.fitting.calibration_split import (
 )
 from nav_monitor_ros.fitting.fit_options import WEIGHTED, FitOptions
 from nav_monitor_ros.fitting.fusion_weights import learn_fusion_weights
+from nav_monitor_ros.fitting.image_checks import Accuracy, accuracy_of, warn_of_order
 from nav_monitor_ros.fitting.provenance import describe_images
 from nav_monitor_ros.fitting.score_selection import fusion_members
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
@@ -45,6 +46,7 @@ class CalibrationResult:
     copies: int  # images left out since they are duplicates
     left_out: Mapping[str, str]  # scores without calibration, with the reason
     degenerate: Mapping[str, str]  # scores that carry no information of their own, with the reason
+    accuracy: Accuracy | None  # of the network on the used images; None without labels
 
 
 def check_calibration_source(
@@ -70,6 +72,7 @@ def calibrate_on_images(
     training: TrainingImages,
     options: FitOptions,
     *,
+    class_names: Sequence[str],
     workers: int | None = None,
     progress: Progress = lambda what, done, total: None,
     invalid: InvalidImages | None = None,
@@ -83,6 +86,7 @@ def calibrate_on_images(
             since neither tells how a new image scores.
         training: The images that the scores were fitted to.
         options: Fusion and budget.
+        class_names: In the order of the network's outputs.
         workers: Threads that read and decode.
         progress: Called with the stage, the number of images done and the total.
         invalid: Handling of images that give NaN or infinity; by default the first one raises.
@@ -108,6 +112,10 @@ def calibrate_on_images(
             'calibrate on images held out from training'
         )
     images, scored = source.subset(scored.places[kept]), scored[kept]
+    labels = images.numbered_for(class_names, classifier.background).labels
+    accuracy = None if labels is None else accuracy_of(labels, scored.predicted)
+    if labels is not None:
+        warn_of_order(labels, scored.predicted, class_names)
     scores, scored, undefined = _defined(scores, scored, options)
     degenerate = _degenerate(
         scores, scored, split_calibration(images, len(fusion_members(scores, options)),
@@ -146,7 +154,7 @@ def calibrate_on_images(
     return CalibrationResult(
         calibration, CalibrationImages.of(scored.digests, fuses),
         describe_images(images, scored.digests), len(source) - len(shared), int(shared.sum()),
-        copies, undefined, degenerate,
+        copies, undefined, degenerate, accuracy,
     )
 
 

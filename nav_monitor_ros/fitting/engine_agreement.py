@@ -30,6 +30,9 @@ from nav_monitor_ros.perception.network.backends import Engine
 # Share of a score's standard deviation that rounding alone may change. Otherwise the last bit of a
 # float could push a calibration image that lies at the threshold over it.
 ROUNDING = 1e-4
+# Probability of flagging as many in-distribution images by chance, below which images are taken for
+# others. The budget is an upper bound, so that in-distribution images rarely come near it.
+_CHANCE = 1e-3
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +89,6 @@ def judge_engine(
     own, refused = None, ''
     failing = disagreements(bundle, expected, found)
     if failing:
-        _log.info('%s is calibrated separately: %s', engine, failing[0])
         try:
             own = calibrate(
                 found.fusion_set, found.calibration_set, classes=len(bundle.class_names),
@@ -97,7 +99,11 @@ def judge_engine(
                 ),
             )
         except NavMonitorError as error:
-            refused = f'{failing[0]}, and it cannot be calibrated separately: {error}'
+            # The rest of that message is advice on options of `fit`.
+            reason = str(error).partition('; give ')[0]
+            refused = f'{failing[0]}, and it cannot be calibrated separately: {reason}'
+        else:
+            _log.info('%s is calibrated separately: %s', engine, failing[0])
     return Approval(
         engine=engine,
         source=source_label(source),
@@ -109,6 +115,38 @@ def judge_engine(
         refused=refused,
         calibration=own,
     )
+
+
+def require_in_distribution(
+    bundle: Bundle, scores: EngineScores, source: str, advice: str
+) -> None:
+    """Check that images on which a monitor was not calibrated are in-distribution for it.
+
+    An engine that is calibrated separately on other images would no longer flag images like them.
+
+    Args:
+        bundle: Bundle with the calibration of its own engine.
+        scores: Scores of the images with that engine.
+        source: Source of the images.
+        advice: Which images to give instead, for the message.
+
+    Raises:
+        NavMonitorError: The fused score flags more of them than the budget explains.
+    """
+    from scipy.stats import binom  # takes half a second to import
+
+    calibration = bundle.calibration
+    fused = scores.of(FUSED, calibration)
+    images, flagged = len(fused.predicted), _flagged(calibration, scores)
+    effective = images
+    if fused.groups is not None:
+        effective = effective_sample_size(fused.scores[FUSED], fused.groups)
+    share = math.floor(flagged / images * effective + 1e-9)
+    if binom.sf(share - 1, effective, calibration.alpha) < _CHANCE:
+        raise NavMonitorError(
+            f'{source} does not hold in-distribution images: the monitor itself flags {flagged} of '
+            f'{images}, and its budget is {100 * calibration.alpha:.3g} %; {advice}'
+        )
 
 
 def disagreements(bundle: Bundle, expected: EngineScores, found: EngineScores) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,18 +14,18 @@ from nav_monitor_ros.bundle.networks import configure_for_scores, load_torch_net
 from nav_monitor_ros.bundle.saving import save_exported
 from nav_monitor_ros.data.batches import Progress, ScoredImages, score_images
 from nav_monitor_ros.data.class_matching import require_known_classes
-from nav_monitor_ros.data.distinct_images import first_occurrences
-from nav_monitor_ros.data.image_source import (
-    ImageSource,
-    add_fingerprints,
-    fingerprint_of,
-)
+from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.data.invalid_images import InvalidImages
-from nav_monitor_ros.decision.false_alarm_budget import images_needed
+from nav_monitor_ros.data.source_spec import source_label
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.scratch_folder import scratch_folder
-from nav_monitor_ros.fitting.calibration_split import CalibrationSplit, split_calibration
-from nav_monitor_ros.fitting.engine_agreement import EngineScores, judge_engine
+from nav_monitor_ros.fitting.calibration_split import CalibrationSplit
+from nav_monitor_ros.fitting.engine_agreement import (
+    EngineScores,
+    judge_engine,
+    require_in_distribution,
+)
+from nav_monitor_ros.fitting.export_images import calibration_advice, require_images, split_images
 from nav_monitor_ros.perception.network.backends import (
     BACKENDS,
     ENGINES,
@@ -40,8 +39,11 @@ from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import ONNX
 
 ALL = 'all'
+UNIT_TOLERANCE = 1e-3  # relative difference of two units of features that rounding may cause
 
-_log = logging.getLogger(__name__)
+
+class NoEngineApproved(NavMonitorError):
+    """Every engine that was tried is refused, so nothing is written."""
 
 
 def export(
@@ -70,7 +72,8 @@ def export(
         reference: The bundle's network on the engine of the fit, set up to yield what all scores
             need.
         calibration: Held-out in-distribution images. If the monitor was calibrated on some of them,
-            only these are used; otherwise all except those to which it was fitted.
+            only these are used; otherwise all except those to which it was fitted, unless the
+            monitor flags far more of them than its budget allows.
         backends: ``onnxruntime``, ``openvino``; ``torch`` for TensorFloat-32 on a GPU.
         folder: Output folder.
         threads: Number of threads of the backends.
@@ -84,17 +87,21 @@ def export(
         The results for the engines.
 
     Raises:
+        NoEngineApproved: Every engine is refused; nothing is written.
         NavMonitorError: The network cannot be exported, no backend is installed, or there are too
-            few images or only training images.
+            few images, only training images, or images that are not in-distribution.
     """
     engines = engines_here(backends, bundle)
     calibration = calibration.oriented(bundle.preprocess.exif)
     require_known_classes(calibration, bundle.class_names)
-    _require_images(bundle, calibration.name, len(calibration))
+    require_images(bundle, calibration.name, len(calibration))
     scored = _scored(bundle, reference, calibration, workers, progress, digests=True)
-    split = _split(bundle, calibration, scored.digests, seed)
+    split, are_own = split_images(bundle, calibration, scored.digests, seed)
     used = calibration.subset(split.used)
     expected = EngineScores(*split.sets(scored, calibration.groups))
+    advice = '' if are_own else calibration_advice(bundle)
+    if not are_own:
+        require_in_distribution(bundle, expected, calibration.name, advice)
     split = CalibrationSplit(
         None if split.fusion is None else np.searchsorted(split.used, split.fusion),
         np.searchsorted(split.used, split.calibration),
@@ -113,6 +120,11 @@ def export(
         probe |= {f'reference/{what}': values for what, values in probe_of(reference).items()}
         for engine in engines:
             running = _running(bundle, engine, read, threads, trusted_packages)
+            different = _difference(running, reference)
+            if different:
+                approvals[str(engine)] = Approval(
+                    engine, source_label(calibration.name), 0, 0.0, 0, 0, 0, refused=different)
+                continue
             configure_for_scores(running, bundle.scores.values())
             # NaN is not the image's fault: the engine is refused for it.
             unchecked = InvalidImages.unchecked()
@@ -121,6 +133,7 @@ def export(
             approvals[str(engine)] = judge_engine(
                 bundle, engine, expected, found, calibration.name)
             probe |= {f'{engine}/{what}': values for what, values in probe_of(running).items()}
+        _require_one([approvals[str(engine)] for engine in engines], advice)
         result = Engines(approvals, probe)
         save_exported(bundle, result, graph, folder, force=force)
     return result
@@ -222,6 +235,38 @@ def _running(
     )
 
 
+def _difference(running: RunningNetwork, reference: RunningNetwork) -> str:
+    """Return why a network's features are not those of the fit, '' if they may be."""
+    if running.width != reference.width:
+        return (
+            f'its monitored layer has {running.width} neurons, and that of {reference.engine} '
+            f'{reference.width}'
+        )
+    if not abs(running.unit - reference.unit) <= UNIT_TOLERANCE * abs(reference.unit):
+        return (
+            f'its last linear layer is not the one that {reference.engine} uses: it would scale '
+            f'the features by {running.unit:.4g} instead of {reference.unit:.4g}'
+        )
+    return ''
+
+
+def _require_one(tried: Sequence[Approval], advice: str) -> None:
+    """Check that at least one of the engines is approved.
+
+    Raises:
+        NoEngineApproved: All of them are refused.
+    """
+    if not tried or not all(one.refused for one in tried):
+        return
+    names = ', '.join(str(one.engine) for one in tried)
+    others = len({one.refused for one in tried}) - 1
+    raise NoEngineApproved(
+        f'no engine is approved ({names}): {tried[0].refused}'
+        + (f' (and {others} more reason{"s" * (others > 1)})' if others else '')
+        + (f'; {advice}' if advice else '')
+    )
+
+
 def _scored(
     bundle: Bundle, network: RunningNetwork, images: ImageSource, workers: int | None,
     progress: Progress, *, digests: bool = False, invalid: InvalidImages | None = None,
@@ -232,85 +277,3 @@ def _scored(
         f'calibration images on {network.engine.backend}', workers=workers, digests=digests,
         invalid=invalid,
     )
-
-
-def _split(
-    bundle: Bundle, calibration: ImageSource, digests: Sequence[bytes], seed: int
-) -> CalibrationSplit:
-    """Return the images on which the monitor was calibrated, split as by ``fit``.
-
-    If the bundle does not list them, or none of them is present, all images that are neither
-    training images nor duplicates are used.
-
-    Raises:
-        NavMonitorError: There are too few of them.
-    """
-    members = len(bundle.calibration.fusion_members)
-    known = bundle.calibration_images
-    first, second = (np.zeros(0, np.int64),) * 2 if known is None else known.find(digests)
-    count = len(first) + len(second)
-    if count:
-        taken = {digests[place] for place in (*first, *second)}  # fit counts copies once, too
-        others = sum(digest not in taken for digest in digests)
-        if others:
-            _log.warning(
-                '%d of %d images are not used: the monitor was not calibrated on them, so they '
-                'may be training images', others, len(calibration),
-            )
-        _require_images(bundle, calibration.name, count)
-        if members == 1:
-            return CalibrationSplit(None, np.sort(np.concatenate([first, second])))
-        return CalibrationSplit(first, second)
-    kept = np.flatnonzero(~_trained_on(bundle, calibration, digests) & first_occurrences(digests))
-    if known is not None:
-        _log.warning(
-            'the monitor was calibrated on none of these images: it is unknown whether the '
-            'network was trained on them'
-        )
-    _require_images(bundle, calibration.name, len(kept))
-    split = split_calibration(calibration.subset(kept), members, seed)
-    return CalibrationSplit(
-        None if split.fusion is None else kept[split.fusion], kept[split.calibration]
-    )
-
-
-def _trained_on(
-    bundle: Bundle, images: ImageSource, digests: Sequence[bytes]
-) -> np.ndarray:
-    """Return to which images the monitor was fitted, bool (N,), as far as the bundle lists them.
-
-    Raises:
-        NavMonitorError: It was fitted to all of them.
-    """
-    if bundle.training_images is not None:
-        trained = bundle.training_images.contain(digests)
-    else:  # an earlier version stored only one fingerprint of all of them
-        total = add_fingerprints(
-            images.fingerprint_part(place, digest) for place, digest in enumerate(digests)
-        )
-        data = bundle.provenance.get('data')
-        noted = data.get('sha256') if isinstance(data, dict) else None
-        trained = np.full(len(digests), fingerprint_of(total) == noted)
-    if trained.all():
-        noted = bundle.provenance.get('calibration')
-        source = f' ({noted["source"]})' if isinstance(noted, dict) and 'source' in noted else ''
-        raise NavMonitorError(
-            f'{images.name} holds the images that the monitor was fitted to, on which every '
-            f'backend looks better than it is; give the calibration images of `fit`{source} '
-            '(--calibration)'
-        )
-    if trained.any():
-        _log.warning(
-            '%d of %d images are not used: the monitor was fitted to them', int(trained.sum()),
-            len(images),
-        )
-    return trained
-
-
-def _require_images(bundle: Bundle, name: str, count: int) -> None:
-    needed = images_needed(bundle.calibration.alpha, bundle.calibration.confidence)
-    if count < needed:
-        raise NavMonitorError(
-            f'{count} calibration images ({name}) are too few to tell whether a backend agrees: '
-            f'{needed} are needed; give those on which the monitor was calibrated'
-        )

@@ -18,6 +18,7 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting.calibration_pass import calibrate_on_images, check_calibration_source
 from nav_monitor_ros.fitting.fit_checkpoint import FitCheckpoint
 from nav_monitor_ros.fitting.fit_options import FitOptions
+from nav_monitor_ros.fitting.image_checks import warn_of_foreign_images
 from nav_monitor_ros.fitting.partial_fit import PartialFit
 from nav_monitor_ros.fitting.provenance import today, versions
 from nav_monitor_ros.fitting.score_selection import (
@@ -35,6 +36,7 @@ from nav_monitor_ros.perception.network.class_names import require_names
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec
 
+MOST_NEURONS = 65_536  # the images that some scores keep take 1 GB then
 PROBES = 16  # images that identify the data of a checkpoint
 
 
@@ -73,8 +75,9 @@ def fit(
     """Fit the scores to the training images and calibrate them on held-out ones.
 
     Every image is read once and goes through the network once, except a few dozen training images
-    on which the network is tested before. Apart from the training images' indices, labels and eight
-    bytes of their checksums, memory use does not grow with their number.
+    on which the network is tested before, and 400 that are compared with 200 calibration images.
+    Apart from the training images' indices, labels and eight bytes of their checksums, memory use
+    does not grow with their number.
 
     Args:
         classifier: The network to monitor, with its weights and preprocessing.
@@ -101,6 +104,7 @@ def fit(
     exif = classifier.preprocess.exif
     data, calibration = data.oriented(exif), calibration.oriented(exif)
     class_names = _class_names(classifier, data, options)
+    _require_width(classifier)
     require_names([options.name], 'the name of the bundle', 'choose another one (--name)')
     require_names(class_names, 'the name of a class', 'rename it')
     labels = data.numbered_for(class_names, classifier.background).labels
@@ -131,9 +135,12 @@ def fit(
         score.finish()
     training = partial.training_images()
     calibrated = calibrate_on_images(
-        classifier, scores, calibration, training, options, workers=workers, progress=progress,
-        invalid=invalid,
+        classifier, scores, calibration, training, options, class_names=class_names,
+        workers=workers, progress=progress, invalid=invalid,
     )
+    warn_of_foreign_images(
+        classifier, data, calibration, seed=options.seed, workers=workers, progress=progress)
+    accuracy = calibrated.accuracy
     for name in calibrated.left_out:
         del scores[name]
     images_left_out = partial.left_out + calibrated.invalid
@@ -159,7 +166,11 @@ def fit(
             },
             'labels': 'network predictions' if labels is None else 'data',
             'correctly_classified': partial.correct,
-            'calibration': dict(calibrated.described),
+            'calibration': {
+                **calibrated.described,
+                **({} if accuracy is None else {
+                    'correctly_classified': accuracy.correct, 'labelled': accuracy.images}),
+            },
             **({'images_left_out': images_left_out} if images_left_out else {}),
             **({'calibration_images_shared_with_data': calibrated.shared}
                if calibrated.shared else {}),
@@ -170,6 +181,20 @@ def fit(
             **(provenance or {}),
         },
     )
+
+
+def _require_width(classifier: RunningNetwork) -> None:
+    """Check the number of monitored neurons, before images are read.
+
+    Raises:
+        NavMonitorError: There are too many for the monitor's memory.
+    """
+    if classifier.width > MOST_NEURONS:
+        raise NavMonitorError(
+            f'the monitored layer has {classifier.width} neurons, and at most {MOST_NEURONS} are '
+            'supported, as where maps are flattened without pooling; monitor the layer before '
+            '(--layer), whose maps are averaged over positions'
+        )
 
 
 def _identify(

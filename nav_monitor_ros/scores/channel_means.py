@@ -12,7 +12,13 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import NotApplicableError, Score
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
-from nav_monitor_ros.scores.moments import Scatter, is_symmetric, whitened, whitening
+from nav_monitor_ros.scores.moments import (
+    Scatter,
+    is_symmetric,
+    require_square,
+    whitened,
+    whitening,
+)
 from nav_monitor_ros.scores.score_options import option
 
 _SUMS = ('count', 'sum', 'products')  # of a Scatter
@@ -82,6 +88,7 @@ class ChannelMeans(Score):
                 'leave this score out (--scores)'
             )
         for layer in self.options.layers:
+            require_square(self.name, sample.means[layer].shape[1])
             self._scatter[layer] = Scatter(sample.means[layer].shape[1])
             self._scatter[layer].centre(sample.means[layer])
 

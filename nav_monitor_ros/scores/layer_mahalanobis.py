@@ -12,7 +12,14 @@ from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
-from nav_monitor_ros.scores.moments import ClassSums, Scatter, is_symmetric, whitened, whitening
+from nav_monitor_ros.scores.moments import (
+    ClassSums,
+    Scatter,
+    is_symmetric,
+    require_square,
+    whitened,
+    whitening,
+)
 from nav_monitor_ros.scores.score_options import option
 
 FEATURES = '(features)'  # stands for the monitored layer among the names of the others
@@ -94,6 +101,7 @@ class LayerMahalanobis(Score):
         """Choose the origins of the sums, which preserve their precision."""
         for layer, values in self._values(sample):
             channels = values.shape[1]
+            require_square(self.name, channels)
             self._classes[layer] = ClassSums(self.classes, channels)
             self._classes[layer].centre(values)
             self._scatter[layer] = Scatter(channels)

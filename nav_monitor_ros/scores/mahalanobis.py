@@ -16,6 +16,7 @@ from nav_monitor_ros.scores.moments import (
     ClassMoments,
     Scatter,
     is_symmetric,
+    require_square,
     whitened,
     whitening,
 )
@@ -65,6 +66,7 @@ class Mahalanobis(Score):
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Choose the origin of the sums, which preserves their precision."""
+        require_square(self.name, self.width)
         self._moments.centre(sample.features)
         self._scatter.centre(sample.features)
 

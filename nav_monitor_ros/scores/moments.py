@@ -7,6 +7,24 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg.blas import ssymv
 
+from nav_monitor_ros.scores.base import NotApplicableError
+
+MOST_SQUARE = 8192  # largest number of features of a covariance matrix, of 0.5 GB then
+
+
+def require_square(score: str, width: int) -> None:
+    """Check that a score may keep a covariance matrix of so many features.
+
+    Raises:
+        NotApplicableError: It would be too large.
+    """
+    if width > MOST_SQUARE:
+        raise NotApplicableError(
+            f'{score}: the covariance of {width} features would take '
+            f'{8 * width**2 / 1e9:.3g} GB, and at most {MOST_SQUARE} features are supported; '
+            'monitor another layer (--layer), or leave this score out (--scores)'
+        )
+
 
 class ClassSums:
     """Count and sum for each class and neuron.

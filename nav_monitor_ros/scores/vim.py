@@ -13,7 +13,7 @@ from nav_monitor_ros.perception.activations import Activations, Head
 from nav_monitor_ros.scores.base import Score
 from nav_monitor_ros.scores.energy import free_energy
 from nav_monitor_ros.scores.evidence_kind import EvidenceKind
-from nav_monitor_ros.scores.moments import Scatter
+from nav_monitor_ros.scores.moments import Scatter, require_square
 from nav_monitor_ros.scores.score_options import option
 
 _ROUNDING = 1e-6  # of single precision, relative to the length of the features
@@ -84,6 +84,7 @@ class VirtualLogitMatching(Score):
 
     def prepare(self, sample: Activations, labels: np.ndarray) -> None:
         """Keep the sample, from which alpha is computed."""
+        require_square(self.name, self.width)
         # A copy: a view would keep all activations of the sample in memory during the stream.
         self._sample_entering = self._require_head().entering(sample.features).copy()
         self._sample_largest = sample.logits.max(axis=1)

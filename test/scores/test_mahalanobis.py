@@ -14,6 +14,10 @@ from pytorch_ood_case import make_case, ours
 from training_data import empty, make_head
 
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.perception.activations import Activations, Head
+from nav_monitor_ros.scores.base import NotApplicableError
+from nav_monitor_ros.scores.moments import MOST_SQUARE
+from nav_monitor_ros.scores.registry import make_score
 
 
 def formula(training, labels, test, head, shrinkage=0.001):
@@ -45,3 +49,13 @@ def test_equals_pytorch_ood(detectors):
 def test_an_option_out_of_range_is_refused():
     with pytest.raises(NavMonitorError, match='^mahalanobis: '):
         empty('mahalanobis', make_head(), shrinkage=0)
+
+
+@pytest.mark.parametrize('name', ['mahalanobis', 'relative_mahalanobis', 'vim'])
+def test_covariances_of_too_many_features_are_refused_before_they_are_computed(name):
+    width = MOST_SQUARE + 1
+    head = Head(np.ones((2, width), np.float32), np.zeros(2, np.float32))
+    score = make_score(name, {}, classes=2, width=width, head=head)
+    sample = Activations(np.zeros((3, 2), np.float32), np.zeros((3, width), np.float32), {}, {})
+    with pytest.raises(NotApplicableError, match=f'{name}: the covariance of 8193 features would'):
+        score.prepare(sample, np.zeros(3, np.int64))
