@@ -105,10 +105,12 @@ def test_the_alerts_deadline_and_lease_are_as_documented(node):
     (alert,) = [one for one in node.publishers if one.topic_name == '/ood_alert']
     text = documented()['ood_alert'][1]
     assert 'a deadline of three periods of `alert_rate`' in text and 'lease of five' in text
+    assert 'a lifespan of five' in text
     period = 1e9 / 20.0
     assert alert.qos_profile.deadline.nanoseconds == 3 * period
     assert alert.qos_profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
     assert alert.qos_profile.liveliness_lease_duration.nanoseconds == 5 * period
+    assert alert.qos_profile.lifespan.nanoseconds == 5 * period
 
 
 def test_as_many_classes_are_named_as_the_message_can_number():

@@ -85,8 +85,9 @@ def test_the_two_subscriptions_to_the_alert_request_what_the_table_says(endpoint
 
 def test_the_offered_deadline_and_lease_are_those_of_the_table(endpoints):
     [info] = endpoints['~/stopped'][0]
-    deadline, lease = (NUMBERS[word] for word in re.search(
-        r'deadline of (\w+) periods of `rate` and a liveliness lease of (\w+)',
+    deadline, lease, lifespan = (NUMBERS[word] for word in re.search(
+        r'deadline of (\w+) periods of `rate`, a liveliness lease of (\w+) and a lifespan of (\w+)',
         documented()['~/stopped'][2]).groups())
     assert info.qos_profile.deadline == Duration(seconds=deadline / 20)
     assert info.qos_profile.liveliness_lease_duration == Duration(seconds=lease / 20)
+    assert info.qos_profile.lifespan == Duration(seconds=lifespan / 20)
