@@ -219,7 +219,7 @@ def test_the_network_in_service_stays_as_it_is():
     differentiable.input_gradient(noise(seed=9), np.array([0, 1, 2, 0]))
     differentiable.weight_gradient(images[0], 0, 'conv')
     # Its hooks saw none of that.
-    assert np.array_equal(classifier._tapped['conv'].numpy(), before.maps['conv'])
+    assert np.array_equal(classifier._seen.maps['conv'].numpy(), before.maps['conv'])
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert np.array_equal(classifier(images).logits, before.logits)

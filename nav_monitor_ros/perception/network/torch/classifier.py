@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,12 @@ from nav_monitor_ros.perception.network.layers import (
 )
 from nav_monitor_ros.perception.network.logits import (
     LOGITS,
-    follow_from,
     require_several,
     torch_logits_of,
 )
 from nav_monitor_ros.perception.network.torch.device import set_precision
 from nav_monitor_ros.perception.network.torch.flowing_values import first_tensor
+from nav_monitor_ros.perception.network.torch.pass_values import PassValues, require_consistent
 from nav_monitor_ros.perception.network.torch.stochastic_head import StochasticHead
 from nav_monitor_ros.perception.network.torch.structure import probe_structure
 from nav_monitor_ros.perception.network.torch.tensors import (
@@ -121,22 +121,16 @@ class Classifier:
         self.classes: int = len(self._columns)
         self._modules = dict(self._network.named_modules())
         self._taps: tuple[str, ...] = ()
-        self._tapped: dict[str, torch.Tensor] = {}
+        self._seen = PassValues()
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self._means: dict[str, torch.Tensor] = {}
         self._watched: tuple[str, ...] = ()
         self._head_name = structure.head
         # Conversion of the network's own output, or of the head's, to logits.
         self._form = structure.form if structure.head is None else LOGITS
         self._scale = structure.scale
         self._unlike_linear = structure.unlike_linear
-        self._head_output: torch.Tensor | None = None  # as the head returned it
-        self._feature: torch.Tensor | None = None
-        self._head_input: torch.Tensor | None = None
-        self._logits: torch.Tensor | None = None
         self._stochastic: StochasticHead | None = None
         self._passes = 0
-        self._before_dropout: torch.Tensor | None = None
         # By outputs and number of images.
         self._graphs: dict[tuple, dict[int, CudaGraph | None]] = {}
         self.unit = 1.0  # factor on the features
@@ -170,13 +164,7 @@ class Classifier:
             raise
         except BaseException as error:
             raise stopped(f'the network {type(self._network).__qualname__}', error) from error
-        for what in ('logits', 'features'):
-            if len(found[what]) != len(batch):
-                raise NavMonitorError(
-                    f'the network gives {what} for {len(found[what])} of {len(batch)} images, as '
-                    'if it ran its last layers on some of them only; such images cannot be judged'
-                )
-        self._require_result(found)
+        require_consistent(found, len(batch), self._head_name)
         logits, shift, background = class_logits(found['logits'], self._columns, self.background)
         features, samples = found['features'], found.get('samples')
         return Activations(
@@ -225,7 +213,7 @@ class Classifier:
 
             def hook(_module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
                 # A later in-place layer would change it; a linear one does not.
-                self._before_dropout = inputs[0] if stochastic.is_linear else inputs[0].clone()
+                self._seen.before_dropout = inputs[0] if stochastic.is_linear else inputs[0].clone()
 
             self._modules[stochastic.first].register_forward_pre_hook(hook)
         self._passes = passes
@@ -263,18 +251,18 @@ class Classifier:
             ``logits`` (of all outputs), ``entering`` (the last linear layer), ``samples`` (of the
             passes with dropout), and the maps by layer; None for outputs that the network lacks.
         """
-        self._forget_pass()
+        self._seen.forget()
         result = self._network(batch)
         self._require_pass()
         found = {
-            'logits': self._as_logits(result if self._logits is None else self._logits),
-            'entering': self._head_input,
-            **{name: self._tapped[name] for name in layers},
+            'logits': self._as_logits(result if self._seen.logits is None else self._seen.logits),
+            'entering': self._seen.head_input,
+            **{name: self._seen.maps[name] for name in layers},
         }
         # Last, since it runs tapped layers again.
         samples = None
-        if self._stochastic is not None and self._passes and self._before_dropout is not None:
-            samples = self._as_logits(self._stochastic.run(self._before_dropout))
+        if self._stochastic is not None and self._passes and self._seen.before_dropout is not None:
+            samples = self._as_logits(self._stochastic.run(self._seen.before_dropout))
         return {**found, 'samples': samples}
 
     @property
@@ -324,68 +312,36 @@ class Classifier:
 
     def _pass(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Run the network, whose hooks record outputs; return all requested ones."""
-        self._forget_pass()
+        self._seen.forget()
         set_precision(self.device, self.engine.precision)
         result = self._network(images)
         self._require_pass()
-        feature = self._head_input if self._feature is None else self._feature
+        feature = self._seen.head_input if self._seen.feature is None else self._seen.feature
         assert feature is not None
         found = {
-            'logits': self._as_logits(result if self._logits is None else self._logits),
+            'logits': self._as_logits(result if self._seen.logits is None else self._seen.logits),
             'features': feature,
-            **{f'mean/{name}': self._means[name] for name in self._watched},
-            **{f'map/{name}': self._tapped[name] for name in self._taps},
+            **{f'mean/{name}': self._seen.means[name] for name in self._watched},
+            **{f'map/{name}': self._seen.maps[name] for name in self._taps},
         }
-        if self._logits is not None and result is not self._head_output:
+        if self._seen.logits is not None and result is not self._seen.head_output:
             found['result'] = result
-        if self._stochastic is not None and self._passes and self._before_dropout is not None:
-            found['samples'] = self._as_logits(self._stochastic(self._before_dropout))
+        if self._stochastic is not None and self._passes and self._seen.before_dropout is not None:
+            found['samples'] = self._as_logits(self._stochastic(self._seen.before_dropout))
         return found
 
-    def _require_result(self, found: Mapping[str, np.ndarray]) -> None:
-        """Check that the network's own outputs are those of its head, on these images too.
-
-        Raises:
-            NavMonitorError: They are not, as where the network selects one of several heads.
-        """
-        result = found.get('result')
-        if result is None:  # it is what the head returned
-            return
-        if result.shape != found['logits'].shape or not follow_from(
-                found['logits'], result).all():
-            raise NavMonitorError(
-                f'what the network returns for an image does not come from its layer '
-                f'{self._head_name}, although it did for noise, as if it selected one of several '
-                'heads: it cannot be monitored like this; let it return the output of one linear '
-                'layer'
-            )
-
-    def _forget_pass(self) -> None:
-        """Discard what the hooks kept of an earlier pass."""
-        self._tapped.clear()
-        self._means.clear()
-        self._head_input = self._logits = self._head_output = None
-        self._feature = self._before_dropout = None
-
     def _require_pass(self) -> None:
-        """Check that the network has run every layer that is needed, since it may branch.
+        """Check that the hooks of all needed layers have run.
 
         Raises:
-            NavMonitorError: It has not.
+            NavMonitorError: One has not.
         """
-        missing = [name for name in self._watched if name not in self._means]
-        missing += [name for name in self._taps if name not in self._tapped]
-        if self._head_name is not None and self._logits is None:
-            missing.append(self._head_name)
-        if self.layer != PENULTIMATE and self._feature is None:
-            missing.append(self.layer)
-        if self._stochastic is not None and self._passes and self._before_dropout is None:
-            missing.append(self._stochastic.first)
-        if missing:
-            raise NavMonitorError(
-                f'the network did not run its layer {missing[0]} on this image, as with an early '
-                'exit; such an image cannot be judged'
-            )
+        samples = self._stochastic is not None and self._passes
+        self._seen.require(
+            maps=self._taps, means=self._watched, head=self._head_name,
+            monitored=None if self.layer == PENULTIMATE else self.layer,
+            dropout=self._stochastic.first if self._stochastic is not None and samples else None,
+        )
 
     def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:
         """Return the logits from the output of the head, or of the network without one."""
@@ -430,13 +386,13 @@ class Classifier:
 
     def _keep(self, name: str) -> Keep:
         def keep(value: torch.Tensor) -> None:
-            self._tapped[name] = value.clone()
+            self._seen.maps[name] = value.clone()
 
         return keep
 
     def _keep_means(self, layer: Layer) -> Keep:
         def keep(value: torch.Tensor) -> None:
-            self._means[layer.name] = mean_over_positions(value, layer)
+            self._seen.means[layer.name] = mean_over_positions(value, layer)
 
         return keep
 
@@ -446,8 +402,8 @@ class Classifier:
 
         def hook(_module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
             # The row of a one-token sequence. Cloned, since later layers may work in place.
-            self._head_input, self._logits = as_rows(inputs[0]), as_rows(output).clone()
-            self._head_output = output
+            self._seen.head_input, self._seen.logits = as_rows(inputs[0]), as_rows(output).clone()
+            self._seen.head_output = output
 
         self._modules[self._head_name].register_forward_hook(hook)
 
@@ -468,7 +424,7 @@ class Classifier:
         found = find_layer(self.layers, layer, also=(PENULTIMATE,))
 
         def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            self._feature = mean_over_positions(output, found)
+            self._seen.feature = mean_over_positions(output, found)
 
         self._modules[found.name].register_forward_hook(hook)
         return found.name
@@ -489,7 +445,7 @@ class Classifier:
         """
         if self._head_name is None:
             return None
-        entering = to_numpy(self._head_input)
+        entering = to_numpy(self._seen.head_input)
         if features.shape != entering.shape:
             return None
         direct = agree(features, entering)
