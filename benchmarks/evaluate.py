@@ -111,7 +111,7 @@ def run(name: str, data: Path, work: Path) -> None:
     output = work / f'evaluate_{name}'
     nav_monitor(
         'evaluate', what['bundle'], '--inside', what['inside'], '--peers', what['peers'],
-        *sources, '--output', str(output),
+        *sources, '--output', str(output), '--force',
     )
     MEASURED.mkdir(parents=True, exist_ok=True)
     metrics = json.loads((output / 'metrics.json').read_text())

@@ -14,7 +14,7 @@ from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.bundle.networks import configure_for_scores
 from nav_monitor_ros.bundle.saving import save_bundle
 from nav_monitor_ros.data.image_source import ImageSource, from_arrays
-from nav_monitor_ros.fitting.engine_export import export
+from nav_monitor_ros.fitting.engine_export import NoEngineApproved, export
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FUSED_MEMBERS, FitOptions
 from nav_monitor_ros.perception.network.backends import BACKENDS, TORCH, installed
@@ -83,8 +83,11 @@ def write_bundle(
     if not others:
         return (TORCH,)
     configure_for_scores(classifier, bundle.scores.values())
-    engines = export(
-        load_bundle(folder), classifier, calibration, others, folder, progress=progress)
+    try:
+        engines = export(
+            load_bundle(folder), classifier, calibration, others, folder, progress=progress)
+    except NoEngineApproved:
+        return (TORCH,)
     allowed = {approval.engine.backend for approval in engines.approvals.values()
                if not approval.refused}
     return (TORCH, *(backend for backend in others if backend in allowed))

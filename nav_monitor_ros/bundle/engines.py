@@ -40,7 +40,7 @@ class Approval:
 
     engine: Engine
     source: str  # number of images
-    images: int
+    images: int  # 0 if it was refused before it ran
     # Largest change of a score, in standard deviations of that score on these images.
     largest_change: float
     reclassified: int  # images classified differently than by the network's own engine

@@ -22,7 +22,6 @@ def show(bundle: Bundle, console: Console) -> None:
         console: Console to print to.
     """
     assert bundle.folder is not None
-    calibration = bundle.calibration
     size = size_of(bundle.folder) / 1e6
     arguments = ', '.join(f'{k}={v!r}' for k, v in bundle.network.arguments.items())
     names = ', '.join(bundle.class_names[:LISTED_CLASSES])
@@ -40,15 +39,9 @@ def show(bundle: Bundle, console: Console) -> None:
             ('monitored layer', f'{bundle.layer}, {first.width} neurons'),
             (f'{len(bundle.class_names)} classes', names),
             *(('note', note) for note in bundle.notes()),
-            (
-                'false alarms',
-                f'at most {calibration.alpha:.2%} of in-distribution frames, '
-                f'with {calibration.confidence:.0%} confidence; {len(calibration.fused)} images, '
-                f'equivalent to {calibration.effective_size} independent ones, calibrate the fused '
-                'score',
-            ),
+            ('false alarms', _budget(bundle)),
             *(
-                (key.replace('_', ' '), _line(value))
+                (key.replace('_', ' '), _shown(bundle, key, value))
                 for key, value in bundle.shown_provenance.items()
             ),
         ],
@@ -71,15 +64,26 @@ def engines_table(bundle: Bundle) -> Table:
     ):
         table.add_column(heading, overflow='fold')
     stored = bundle.stored
+    refused: dict[str, list[str]] = {}  # reason -> engines
     for one in stored.summaries() if stored is not None else []:
         assert stored is not None
         own = stored.own_calibration(one.engine)
-        table.add_row(
-            str(one.engine), str(one.images), str(one.reclassified),
+        if one.refused:
+            refused.setdefault(one.refused, []).append(str(one.engine))
+        figures = [
+            str(one.images), str(one.reclassified),
             f'{one.flagged} ({one.flagged_by_reference})',
             f'{one.largest_change:.2g} standard deviations',
-            f'refused: {one.refused}' if one.refused else 'its own' if own else 'from the fit',
+        ] if one.images else ['none', '', '', '']
+        table.add_row(
+            str(one.engine), *figures,
+            'refused' if one.refused else 'its own' if own else 'from the fit',
         )
+    if refused:
+        table.caption = '\n'.join(
+            f'{", ".join(names)} refused: {reason}' for reason, names in refused.items()
+        )
+        table.caption_justify = 'left'
     return table
 
 
@@ -132,6 +136,48 @@ def _print_layers(bundle: Bundle, console: Console) -> None:
     for number, (name, (low, high)) in enumerate(bundle.layer_ranges.items(), start=1):
         table.add_row(str(number), name, f'{low:.4g} .. {high:.4g}')
     console.print(table)
+
+
+def _budget(bundle: Bundle) -> str:
+    """Return the false-alarm budget, and on how many images it was calibrated."""
+    calibration = bundle.calibration
+    images, effective = len(calibration.fused), calibration.effective_size
+    text = (
+        f'at most {calibration.alpha:.2%} of in-distribution frames, with '
+        f'{calibration.confidence:.0%} confidence; {images} images'
+    )
+    if effective == images:
+        return f'{text} calibrate the fused score'
+    return (
+        f'{text} in groups, equivalent to {effective} independent ones, calibrate the fused score. '
+        'The confidence is approximate, because the images of one group are alike (docs/judging.md)'
+    )
+
+
+def _shown(bundle: Bundle, key: str, value: object) -> str:
+    """Return the text on an entry of the provenance, which may hold anything."""
+    if key == 'labels':
+        return 'from the data' if bundle.is_labelled else _line(value)
+    if key == 'correctly_classified':
+        data = bundle.provenance.get('data')
+        share = _share(value, data.get('images') if isinstance(data, dict) else None)
+        return f'{share[0]} training images {share[1]}' if share else _line(value)
+    if key == 'calibration' and isinstance(value, dict):
+        share = _share(value.get('correctly_classified'), value.get('labelled'))
+        if share:
+            rest = {
+                name: item for name, item in value.items()
+                if name not in ('correctly_classified', 'labelled')
+            }
+            return f'{_line(rest)}, {share[0]} with labels are classified correctly {share[1]}'
+    return _line(value)
+
+
+def _share(count: object, total: object) -> tuple[str, str] | None:
+    """Return ``1 of 4`` and ``(25.0%)``, None if these are not such numbers."""
+    if not (isinstance(count, int) and isinstance(total, int) and total > 0):
+        return None
+    return f'{count} of {total}', f'({count / total:.1%})'
 
 
 def _line(value: object) -> str:

@@ -12,13 +12,18 @@ from nav_monitor_ros.errors import did_you_mean, printable
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Parser that suggests the nearest option and accepts each option once unless it is a list."""
+    """Parser that suggests the nearest option and accepts each option once unless it is a list.
+
+    Options cannot be abbreviated: a word that was never an option, or that a later version might
+    add, would otherwise be taken for another option that happens to begin with it.
+    """
 
     def __init__(
-        self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, **options: Any
+        self, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter,
+        allow_abbrev: bool = False, **options: Any,
     ) -> None:
         """Accept the arguments of ``argparse.ArgumentParser``; texts keep their line breaks."""
-        super().__init__(formatter_class=formatter_class, **options)
+        super().__init__(formatter_class=formatter_class, allow_abbrev=allow_abbrev, **options)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -33,8 +38,18 @@ class ArgumentParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Print the usage and one line that states the error, and exit with status 2."""
-        super().error(printable(message))
+        """Print one line of usage and one that states the error, and exit with status 2."""
+        self.exit(2, f'{self._usage_line()}\n{self.prog}: error: {printable(message)}\n')
+
+    def _usage_line(self) -> str:
+        """Return the usage in one line, with the arguments that are required or positional."""
+        shown = [one for one in self._actions if one.required or not one.option_strings]
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, shown, [])
+        line = ' '.join(formatter.format_help().split())
+        if self._subparsers is None:
+            line += f' [OPTIONS] (see {self.prog} --help)'
+        return line
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Write a help text or an error; argparse would ignore a failed write."""
@@ -49,27 +64,19 @@ class ArgumentParser(argparse.ArgumentParser):
     def _check_options(self, arguments: Sequence[str]) -> None:
         seen: set[argparse.Action] = set()
         for name in _option_names(arguments):
-            actions = self._actions_of(name)
-            if not actions:
-                near = did_you_mean(name, self._option_string_actions)
-                self.error(f"unknown option '{name}'{near}")
-            (action, *others) = actions
-            if others:
-                continue  # an ambiguous prefix, which argparse reports
+            action = self._option_string_actions.get(name)
+            if action is None:
+                self.error(f"unknown option '{name}'{self._suggestion(name)}")
             if action in seen and isinstance(action, argparse._StoreAction):
                 self.error(f'{"/".join(action.option_strings)} is given twice; give it only once')
             seen.add(action)
 
-    def _actions_of(self, name: str) -> list[argparse.Action]:
-        """Return the options that a name, or the prefix of a name, can refer to."""
-        exact = self._option_string_actions.get(name)
-        if exact is not None:
-            return [exact]
-        prefixed = {
-            id(action): action for option, action in self._option_string_actions.items()
-            if option.startswith(name)
-        }
-        return list(prefixed.values())
+    def _suggestion(self, name: str) -> str:
+        """Return the options that an unknown one may stand for, those that it abbreviates first."""
+        longer = [option for option in self._option_string_actions if option.startswith(name)]
+        if name == '--' or not longer:
+            return did_you_mean(name, self._option_string_actions)
+        return f'; did you mean {" or ".join(longer)}?'
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse a value that is not among an argument's choices, and suggest the nearest."""

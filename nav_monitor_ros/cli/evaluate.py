@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nav_monitor_ros.cli.console import ProgressBars, say, table_console, write_json
-from nav_monitor_ros.cli.options.bundle import add_bundle, listed
+from nav_monitor_ros.cli.options.bundle import add_bundle, add_force, listed
 from nav_monitor_ros.cli.options.device_and_threads import add_running, add_trust
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.ray import add_ray, cluster_of
@@ -50,6 +50,7 @@ def add_evaluate(commands: Any) -> None:
                           'undetected (default: 3)')
     evaluate.add_argument('--output', type=Path, metavar='DIR',
                           help='folder for metrics.json and report.html')
+    add_force(evaluate, 'metrics.json and report.html of an evaluation in it')
     evaluate.add_argument('--image-scores', type=Path, metavar='FILE',
                           help='file for the scores of every image, .npz or .parquet: source, '
                           'image, label, class, flag, kind of evidence, scores and p-values')
@@ -68,15 +69,17 @@ def _evaluate(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.shipped import find_bundle
     from nav_monitor_ros.evaluation.evaluate import evaluate
     from nav_monitor_ros.evaluation.image_scores import ImageTable, require_format
+    from nav_monitor_ros.evaluation.output_folder import METRICS, REPORT, check_output
     from nav_monitor_ros.evaluation.report_data import evaluation_report, reuse_warning
     from nav_monitor_ros.evaluation.report_page import write_report
     from nav_monitor_ros.evaluation.streams import StreamPlan
     from nav_monitor_ros.evaluation.tables import tables, term_lines
 
-    written = [] if options.output is None else [
-        options.output / name for name in ('metrics.json', 'report.html')
-    ]
+    output = options.output
+    written = [] if output is None else [output / METRICS, output / REPORT]
     check_outputs(options, {'--output': written, '--image-scores': options.image_scores})
+    if output is not None:
+        check_output(output, force=options.force)
     if options.image_scores is not None:
         require_format(options.image_scores)
     outside = {}
@@ -131,15 +134,29 @@ def _evaluate(options: argparse.Namespace) -> None:
         console.print()
     for shown in tables(result):
         console.print(shown)
-    if options.output is not None:
+    if output is not None:
         metrics = {'bundle': bundle.name, 'inside': inside.name, **result.to_dict()}
-        write_json(options.output / 'metrics.json', metrics)
+        write_json(output / METRICS, metrics)
         with ProgressBars() as progress:
             report = evaluation_report(bundle, judge, inside, outside, result, judged)
-            write_report(options.output / 'report.html', report)
-        say(f'wrote {options.output / "report.html"}')
+            write_report(output / REPORT, report)
+        say(f'wrote {output / REPORT}')
     if options.image_scores is not None:
         with ProgressBars() as progress:
             table = ImageTable(judge, {inside.name: inside, **outside}, judged)
             table.write(options.image_scores, progress)
         say(f'wrote {options.image_scores}')
+    _say_result(result, judge.decisive)
+
+
+def _say_result(result: Any, decisive: str) -> None:
+    """Print the main result last, where it is seen after all tables."""
+    from nav_monitor_ros.evaluation.summary import accuracy_warning, result_lines
+
+    say('')
+    say(f'{decisive} decides:')
+    for line in result_lines(result):
+        say(f'- {line}')
+    warning = accuracy_warning(result)
+    if warning:
+        say(f'warning: {warning}')

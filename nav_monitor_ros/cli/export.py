@@ -29,7 +29,7 @@ def add_export(commands: Any) -> None:
         'TensorFloat-32 if there is a GPU. If the scores of a backend agree with '
         "those of the bundle's own network closely enough to keep the false-alarm budget, the "
         "bundle's calibration is used; otherwise the backend is calibrated separately or, if that "
-        'is impossible, refused.',
+        'is impossible, refused. If every backend is refused, nothing is written.',
         epilog=_EXAMPLE,
     )
     add_bundle(export)
@@ -67,7 +67,8 @@ def export_bundle(
         The exported bundle.
 
     Raises:
-        NavMonitorError: The bundle cannot be used or exported.
+        NavMonitorError: The bundle cannot be used or exported, or no engine is approved; nothing is
+            written then.
     """
     from nav_monitor_ros.bundle.loading import load_bundle
     from nav_monitor_ros.bundle.networks import load_network
@@ -94,6 +95,7 @@ def _export(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.bundle_files import EXPORTED_FILES
     from nav_monitor_ros.bundle.output_folder import check_foreign, check_output
     from nav_monitor_ros.bundle.shipped import find_bundle, shipped_bundles
+    from nav_monitor_ros.fitting.engine_export import NoEngineApproved
 
     own = find_bundle(options.bundle)
     output = options.output or own
@@ -110,9 +112,12 @@ def _export(options: argparse.Namespace) -> None:
     # Exporting in place only adds files to the bundle.
     check_output(output, force=options.force or output.resolve() == own.resolve())
     check_foreign(output, EXPORTED_FILES)
-    export_bundle(
-        own, options.backend, opened(options.calibration), output,
-        trusted_packages=options.trust, threads=options.threads, seed=options.seed,
-        force=options.force,
-    )
+    try:
+        export_bundle(
+            own, options.backend, opened(options.calibration), output,
+            trusted_packages=options.trust, threads=options.threads, seed=options.seed,
+            force=options.force,
+        )
+    except NoEngineApproved as error:
+        raise NavMonitorError(f'nothing is written to {output}: {error}') from None
     say(f'wrote {output}')

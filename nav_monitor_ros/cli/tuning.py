@@ -12,6 +12,7 @@ from nav_monitor_ros.cli.options.network import (
     add_network,
     add_preprocessing,
     class_names_of,
+    names_are_assumed,
     network_of,
     preprocess_of,
     refuse_network_options,
@@ -68,6 +69,7 @@ def _add_record(actions: Any) -> None:
 
 def _record(options: argparse.Namespace) -> None:
     from nav_monitor_ros.bundle.loading import load_bundle
+    from nav_monitor_ros.data.class_matching import chance_note
     from nav_monitor_ros.inspection.inspected_network import view_network
     from nav_monitor_ros.tuning.recorder import TuningRecorder, record_checkpoints
 
@@ -108,7 +110,10 @@ def _record(options: argparse.Namespace) -> None:
     ]
     with ProgressBars() as progress:
         recorded = record_checkpoints(recorder, checkpoints, progress)
-    say_how_matched(source, first.class_names)
+    say_how_matched(source, first.class_names, assumed=names_are_assumed(options))
+    warning = chance_note(max(recorder.accuracies, default=None), len(first.class_names))
+    if warning:
+        say(warning)
     if recorded:
         say(f'wrote {options.output}')
     else:

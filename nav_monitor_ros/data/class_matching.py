@@ -166,6 +166,23 @@ def naming_note(
     )
 
 
+def chance_note(accuracy: float | None, classes: int) -> str:
+    """Return a warning that a network is less accurate than guessing, '' if it is not.
+
+    Outputs in another order than the names that were assumed for them are a frequent reason.
+
+    Args:
+        accuracy: Share of the labelled images that are classified correctly; None without labels.
+        classes: Number of classes of the network.
+    """
+    if accuracy is None or accuracy >= 1 / classes:
+        return ''
+    return (
+        f'warning: {accuracy:.1%} of the labelled images are classified correctly, and guessing '
+        f'gives {1 / classes:.1%}; check labels, class order, weights and preprocessing'
+    )
+
+
 def _numbers(
     source: HasLabels, own: Sequence[str], class_names: Sequence[str]
 ) -> np.ndarray:

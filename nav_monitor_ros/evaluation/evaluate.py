@@ -17,6 +17,7 @@ from nav_monitor_ros.decision.score_fusion import FUSED
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.evaluation.evidence_kinds import flagged_kinds
 from nav_monitor_ros.evaluation.metrics import (
+    chance_accuracy,
     coverage_of,
     false_alarms_of,
     mean_separations,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 TIMED = 300  # frames judged individually to measure the cost
 
 _log = logging.getLogger(__name__)
-
 
 
 def evaluate(
@@ -171,6 +171,7 @@ def _figures(
     return Evaluation(
         images={name: len(images) for name, images in judged.sources.items()},
         accuracy=None if wrong is None else float(1 - wrong.mean()),
+        chance=None if labels is None else chance_accuracy(labels, normal.predicted),
         false_alarms={
             score: false_alarms_of(
                 flags, judge.calibration, score,

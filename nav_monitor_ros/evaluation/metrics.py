@@ -69,6 +69,15 @@ def out_of_pattern(judge: Judge, scores: Scores, wrong: np.ndarray) -> dict[int,
     return {gamma: coverage_of(distances > gamma, wrong) for gamma in gammas}
 
 
+def chance_accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
+    """Return the share of labels, int (N,), that predictions in random order would match."""
+    classes, places = np.unique(np.concatenate([labels, predicted]), return_inverse=True)
+    places = places.reshape(-1)
+    n = len(labels)
+    counts = (np.bincount(part, minlength=len(classes)) for part in (places[:n], places[n:]))
+    return float(np.prod([count / n for count in counts], axis=0).sum())
+
+
 def coverage_of(flagged: np.ndarray, wrong: np.ndarray) -> Coverage:
     """Return how many misclassified images, bool (N,), are flagged, bool (N,)."""
     return Coverage(

@@ -12,6 +12,7 @@ from nav_monitor_ros.bundle.used_images import reused_images
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.decision.judge import Judge
 from nav_monitor_ros.evaluation.results import Evaluation, JudgedSources
+from nav_monitor_ros.evaluation.summary import accuracy_warning, result_lines
 from nav_monitor_ros.evaluation.tables import bound_sentence, text_tables
 
 PICTURES = 24  # misses shown over all sources, and as many false alarms
@@ -48,6 +49,8 @@ class ReportData:
     # (caption, headings, rows of text); the first column names the row
     missed: tuple[Picture, ...]  # out-of-distribution images that were not flagged
     false_alarms: tuple[Picture, ...]  # in-distribution images that were flagged
+    result: tuple[str, ...] = ()  # what the default made of each source, one sentence each
+    warning: str = ''  # why the result may be useless, '' if nothing is known
     bound: str = ''  # what is to be expected of the default's budget on so many images
 
 
@@ -83,7 +86,8 @@ def evaluation_report(
         f'{calibration.confidence:.0%} confidence; calibrated on {len(calibration.fused)} images'
         + (
             '.' if calibration.effective_size == len(calibration.fused)
-            else f', equivalent to {calibration.effective_size} independent ones.'
+            else f' in groups, equivalent to {calibration.effective_size} independent ones. The '
+            'confidence is approximate, because the images of one group are alike.'
         ),
     ]
     warning = reuse_warning(bundle, inside.name, judged)
@@ -118,6 +122,8 @@ def evaluation_report(
         false_alarms=tuple(
             _pictures(judge, judged, inside.name, inside, PICTURES, flagged=True)
         ),
+        result=tuple(result_lines(evaluation)),
+        warning=accuracy_warning(evaluation),
         bound=bound_sentence(evaluation),
     )
 

@@ -92,6 +92,7 @@ def _page(data: ReportData) -> str:
     styles = line_styles(data)
     return render(
         'evaluation.html', title=f'{data.title}: evaluation', name=data.title, lines=data.lines,
+        result=data.result, warning=data.warning,
         inside=data.inside, default=data.default, tables=data.tables,
         terms=TERMS, bound=data.bound, calibration=_calibration(data, styles),
         separations=[_separation(data, name, styles) for name in outside],

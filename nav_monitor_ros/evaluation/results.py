@@ -95,6 +95,8 @@ class Evaluation:
 
     images: dict[str, int]  # source name -> number of images; the in-distribution one is first
     accuracy: float | None  # on the in-distribution source, None without labels
+    # Accuracy if predictions did not depend on the image, but were as frequent; None without labels
+    chance: float | None
     false_alarms: dict[str, FalseAlarms]  # by score
     grouped: str  # which images come in groups, so that ``expected_within`` is unknown; '' if none
     separation: dict[str, dict[str, Separation]]  # OOD source -> score -> metrics

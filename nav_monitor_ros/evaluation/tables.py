@@ -16,6 +16,7 @@ from nav_monitor_ros.scores.registry import SCORES
 
 _SOURCE = 'source'  # heading of a column with the names of sources
 _SOURCES_PER_TABLE = 6
+DECIDES = '(decides)'  # mark of the score that decides
 _WIDEST_WORD = 12  # of a heading; longer ones, such as names of sources, are folded
 
 Row = list[str]
@@ -58,13 +59,21 @@ def text_tables(evaluation: Evaluation) -> list[TextTable]:
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """Return ``text_tables`` for the terminal; our default is bold, other libraries' are dim."""
+    """Return ``text_tables`` for the terminal.
+
+    The score that decides is marked in words, too, since files and pipes show no bold type; the
+    detectors of other libraries are dim.
+    """
     result = []
     for caption, headings, rows in text_tables(evaluation):
         table = Table(
             title=caption, title_justify='left', title_style='italic', box=SIMPLE_HEAD,
             pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True,
         )
+        rows = [
+            [f'{name} {DECIDES}' if _decides(name, headings) else name, *cells]
+            for name, *cells in rows
+        ]
         for place, heading in enumerate(headings):
             # Names of scores are short; those of sources may be long paths, which are folded.
             table.add_column(
@@ -73,11 +82,15 @@ def tables(evaluation: Evaluation) -> list[Table]:
                 min_width=_widest(heading, [row[place] for row in rows]) if place else None,
             )
         for row in rows:
-            fused = row[0].split(',')[0] == FUSED
-            style = 'bold' if fused else 'dim' if row[0].startswith(PREFIX) else None
+            default = row[0].endswith(DECIDES)
+            style = 'bold' if default else 'dim' if row[0].startswith(PREFIX) else None
             table.add_row(*row, style=style)
         result.append(table)
     return result
+
+
+def _decides(name: str, headings: Sequence[str]) -> bool:
+    return headings[0] != _SOURCE and name.split(',')[0] == FUSED
 
 
 def term_lines() -> list[str]:

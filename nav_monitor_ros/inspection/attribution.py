@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.inspection.gradients import Differentiable, differentiating
-from nav_monitor_ros.perception.network.layers import Layer, find_layer
+from nav_monitor_ros.perception.network.layers import Layer, find_layer, in_order_of_drawing
 
 GRADIENT, SMOOTHGRAD, INTEGRATED_GRADIENTS, GRAD_CAM = METHODS = (
     'gradient', 'smoothgrad', 'integrated-gradients', 'grad-cam',
@@ -60,9 +60,9 @@ def attribute(
         target: Index of the class.
         method: One of METHODS.
         baseline: Start of integrated gradients, with the image's shape; by default 0.
-        layer: Name or number of the layer for grad-cam; by default the last one with spatial
-            extent on whose positions the logit depends. (Of a transformer whose head takes the
-            class token, the last layers of the other tokens have no effect.)
+        layer: Name or number of the layer for grad-cam; by default the first one of
+            ``spatial_layers`` on whose positions the logit depends. (Of a transformer whose head
+            takes the class token, the last layers of the other tokens have no effect.)
         seed: Random seed for the noise.
 
     Raises:
@@ -113,7 +113,10 @@ def require_captum(method: str) -> None:
 
 
 def spatial_layers(network: Differentiable, wanted: str = '') -> list[Layer]:
-    """Return the layer with a name or number, by default all with spatial extent, the last first.
+    """Return the layer with a name or number, by default all with spatial extent.
+
+    All are in the order of ``in_order_of_drawing``, then those that are a single row, column or
+    position.
 
     Raises:
         NavMonitorError: The layer does not exist or has no spatial extent.
@@ -126,14 +129,15 @@ def spatial_layers(network: Differentiable, wanted: str = '') -> list[Layer]:
         layer = find_layer(network.layers, wanted)
         if layer not in spatial:
             raise NavMonitorError(
-                f"layer '{layer.name}' has no spatial extent, which {GRAD_CAM} needs; there are "
-                + ', '.join(f'{known.number} {known.name}' for known in spatial)
+                f'{layer.title} has no spatial extent, which {GRAD_CAM} needs; there are '
+                + ', '.join(f"{known.number} '{known.name}'" for known in spatial)
             )
         return [layer]
     wide = [layer for layer in spatial if max(layer.grid or layer.shape[1:]) > 1] or spatial
     if not wide:
         raise NavMonitorError(f'no layer of the network has spatial extent, which {GRAD_CAM} needs')
-    return wide[::-1]
+    best = in_order_of_drawing(network.layers)
+    return [*best, *(layer for layer in wide[::-1] if layer not in best)]
 
 
 def _smoothgrad(
@@ -211,4 +215,4 @@ def _grad_cam(
         mode='bilinear', align_corners=False,
     )
     rows, columns = maps.shape[1:]
-    return values, f'{rows} x {columns} positions of {chosen.name}'
+    return values, f'{rows} x {columns} positions of {chosen.title}'

@@ -24,6 +24,11 @@ class Answers:
         return self.logits.argmax(axis=1)
 
     @property
+    def accuracy(self) -> float | None:
+        """Return the share of images that are classified correctly; None without labels."""
+        return float((self.predicted == self.labels).mean()) if self.labelled else None
+
+    @property
     def classes(self) -> int:
         """Return the number of classes."""
         return self.logits.shape[1]

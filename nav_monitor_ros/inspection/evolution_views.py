@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.class_matching import chance_note
 from nav_monitor_ros.data.image_source import ImageSource
 from nav_monitor_ros.inspection.gradient_views import Subject
-from nav_monitor_ros.inspection.training_steps import Evolution, TrainingOptions, watch_training
+from nav_monitor_ros.inspection.training_steps import (
+    Evolution,
+    TrainingOptions,
+    measured_rows,
+    watch_training,
+)
 from nav_monitor_ros.inspection.weight_gradients import answers_to, in_rgb, seen_by
 from nav_monitor_ros.views.gradients.training_frames import SIDE, Moment, draw_moments
 from nav_monitor_ros.views.pages.rendering import render
@@ -73,6 +80,11 @@ def watch(
         network, subject.preprocess, numbered, labels, entering, target, options,
         columns=subject.network.columns, progress=progress,
     )
+    if numbered.labels is not None:
+        rng = np.random.default_rng(options.seed)
+        rows = measured_rows(rng, len(numbered), options.measured)
+        answers = answers_to(subject.network, subject.preprocess, numbered.subset(rows))
+        seen = replace(seen, accuracy=answers.accuracy)
     return seen, target
 
 
@@ -116,7 +128,7 @@ def evolution_page(
     ]
     return render(
         'evolution.html', title=f'{subject.name}: gradient while training',
-        lines=evolution_lines(evolution), class_name=subject.class_names[target],
+        lines=evolution_lines(subject, evolution), class_name=subject.class_names[target],
         slider=slider(
             slides, [('input of the network, its gradient, loss and logit', evolution.note)],
             name='training', what='training step', pause_ms=300,
@@ -124,11 +136,12 @@ def evolution_page(
     )
 
 
-def evolution_lines(evolution: Evolution) -> list[str]:
+def evolution_lines(subject: Subject, evolution: Evolution) -> list[str]:
     """Return a summary of a training, one sentence per line."""
     first, last = evolution.frames[0], evolution.frames[-1]
     lines = [
         f'{last.step} steps: loss {first.loss:.4g} -> {last.loss:.4g}, '
         f'logit {first.logit:+.4g} -> {last.logit:+.4g}'
     ]
-    return [*lines, evolution.note] if evolution.note else lines
+    warning = chance_note(evolution.accuracy, len(subject.class_names))
+    return [*lines, *filter(None, (evolution.note, warning))]

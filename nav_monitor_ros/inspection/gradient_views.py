@@ -10,6 +10,7 @@ from markupsafe import Markup
 from scipy.special import softmax
 from torch import nn
 
+from nav_monitor_ros.data.class_matching import chance_note
 from nav_monitor_ros.errors import NavMonitorError, did_you_mean
 from nav_monitor_ros.inspection.attribution import (
     GRAD_CAM,
@@ -201,11 +202,10 @@ def saliency_picture(
 def comparison_title(subject: Subject, compared: Comparison) -> tuple[str, str]:
     """Return a description of a filter comparison and its images, one line each."""
     answers = compared.answers
-    right = float((answers.predicted == answers.labels).mean())
-    measured = f'{len(answers.labels)} images, {right:.2%} classified correctly'
-    if not answers.labelled:
-        measured = f'{len(answers.labels)} images without labels: the predictions serve as labels'
-    return f'{subject.name}: weight gradients of {compared.layer}', measured
+    measured = f'{len(answers.labels)} images without labels: the predictions serve as labels'
+    if answers.accuracy is not None:
+        measured = f'{len(answers.labels)} images, {answers.accuracy:.2%} classified correctly'
+    return f'{subject.name}: weight gradients of {compared.layer.title}', measured
 
 
 def comparison_picture(subject: Subject, compared: Comparison) -> np.ndarray:
@@ -255,7 +255,8 @@ def comparison_lines(subject: Subject, compared: Comparison) -> list[str]:
     if compared.ablation is not None:
         for order, accuracy in compared.ablation.accuracy.items():
             lines.append(f'mean accuracy while filters are zeroed, {order}: {accuracy.mean():.1%}')
-    return lines
+    warning = chance_note(compared.answers.accuracy, len(subject.class_names))
+    return [*lines, warning] if warning else lines
 
 
 def _asked(subject: Subject, image: np.ndarray, target: int | None) -> tuple[int, str]:

@@ -92,10 +92,8 @@ class Differentiable:
             return next((layer for layer in reversed(found) if max(layer.shape[1:]) > 1), found[-1])
         layer = find_layer(self.layers, wanted)
         if layer not in found:
-            listed = ', '.join(f'{known.number} {known.name}' for known in found)
-            raise NavMonitorError(
-                f"layer '{layer.name}' is a {layer.kind}, not a convolution; there are {listed}"
-            )
+            listed = ', '.join(f"{known.number} '{known.name}'" for known in found)
+            raise NavMonitorError(f'{layer.title} is not a convolution; there are {listed}')
         return layer
 
     def module(self, layer: str) -> nn.Module:

@@ -15,12 +15,17 @@ from nav_monitor_ros.bundle.networks import load_network
 from nav_monitor_ros.data.class_matching import names_from
 from nav_monitor_ros.data.image_folders import read_file
 from nav_monitor_ros.data.image_source import ImageSource
-from nav_monitor_ros.data.source_spec import exists, home
+from nav_monitor_ros.data.source_spec import exists, home, source_label
 from nav_monitor_ros.data.sources import open_source
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.perception.activations import Activations
 from nav_monitor_ros.perception.exif_orientation import IGNORE
-from nav_monitor_ros.perception.network.layers import Layer, find_layer, last_spatial
+from nav_monitor_ros.perception.network.layers import (
+    PENULTIMATE,
+    Layer,
+    find_layer,
+    last_spatial,
+)
 from nav_monitor_ros.perception.network.loading import ANY_LAYER, start_network
 from nav_monitor_ros.perception.network.running_network import RunningNetwork
 from nav_monitor_ros.perception.network.specification import NetworkSpec
@@ -44,20 +49,37 @@ class Viewed:
         """Return the preprocessing of the network's input."""
         return self.classifier.preprocess
 
+    @property
+    def monitored(self) -> Layer:
+        """Return the monitored features as a layer without spatial extent, number 0."""
+        classifier = self.classifier
+        return Layer(0, classifier.layer, 'monitored features', (classifier.width,))
+
     def layer(self, wanted: str = '') -> Layer:
-        """Return the layer with this name or number; by default the last one with spatial extent.
+        """Return the layer with this name or number.
+
+        Args:
+            wanted: ``penultimate`` for the monitored features; empty for the default of
+                ``last_spatial``.
 
         Raises:
             NavMonitorError: The layer does not exist.
         """
         layers = self.classifier.layers
+        if wanted == PENULTIMATE:
+            return self.monitored
         if wanted:
-            return find_layer(layers, wanted)
+            return find_layer(layers, wanted, also=(PENULTIMATE,))
         return last_spatial(layers)
 
     def maps(self, image: np.ndarray, layer: Layer) -> np.ndarray:
         """Return a layer's values for one image as they lie in it, see ``Layer.as_maps``."""
-        return layer.as_maps(self.look(image, layer).maps[layer.name][0])
+        return self.maps_in(self.look(image, layer), layer)
+
+    def maps_in(self, seen: Activations, layer: Layer) -> np.ndarray:
+        """Return a layer's values among the activations that ``look`` returned for it."""
+        values = seen.maps[layer.name] if layer.number else seen.features
+        return layer.as_maps(values[0])
 
     def look(self, image: np.ndarray, layer: Layer) -> Activations:
         """Run the network on one image and return its activations with the values of a layer.
@@ -66,7 +88,7 @@ class Viewed:
             image: uint8 (H, W, 3) RGB or (H, W), of any size.
             layer: Layer whose maps are kept.
         """
-        self.classifier.tap([layer.name])
+        self.classifier.tap([layer.name] if layer.number else ())
         try:
             return self.classifier(self.preprocess.apply(image)[None])
         finally:
@@ -89,7 +111,8 @@ class Viewed:
             maps: Its values for the displayed image.
             wanted: ``training``, if the bundle has that range, or ``image``.
         """
-        if wanted == 'training' and self.bundle is not None:
+        # Bundles store the ranges of layers, but not that of the monitored features.
+        if wanted == 'training' and self.bundle is not None and layer.number:
             return self.bundle.layer_ranges[layer.name], True
         return image_scale(maps), False
 
@@ -169,8 +192,7 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
         NavMonitorError: The image does not exist.
     """
     path = home(image)
-    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
-    if not arrays_or_bag and exists(path) and path.is_file():
+    if _is_one_image(path):
         if index:
             raise NavMonitorError(f'{path} is a single image; --index is for sources of several')
         return read_file(path, exif)
@@ -180,3 +202,15 @@ def read_image(image: str, index: int = 0, *, exif: str = IGNORE) -> np.ndarray:
     if not 0 <= index < len(source):
         raise NavMonitorError(f"source '{image}' has images 0 to {len(source) - 1}, not {index}")
     return source.image(index)
+
+
+def image_title(image: str, index: int = 0) -> str:
+    """Return the name of the image that ``read_image`` returns, without folders."""
+    if _is_one_image(home(image)):
+        return source_label(image)
+    return f'image {index} of {source_label(image)}'
+
+
+def _is_one_image(path: Path) -> bool:
+    arrays_or_bag = path.suffix.lower() in ('.npz', '.db3', '.mcap', '.zstd')
+    return not arrays_or_bag and exists(path) and path.is_file()

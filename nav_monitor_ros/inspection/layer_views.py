@@ -14,9 +14,10 @@ from nav_monitor_ros.files.atomic_file import write_file, write_files
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
 from nav_monitor_ros.inspection.inspected_network import Viewed
 from nav_monitor_ros.perception.activations import Activations
-from nav_monitor_ros.perception.network.layers import PENULTIMATE, Layer
+from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.scores.pattern import Pattern
 from nav_monitor_ros.views.activation_maps import draw_activations
+from nav_monitor_ros.views.text import drawn_class
 from nav_monitor_ros.views.volume import (
     Volume,
     as_stack,
@@ -58,8 +59,11 @@ def grid(
     colormap: str,
     width: int,
     scale: str = 'training',
+    title: str = '',
 ) -> np.ndarray:
     """Return the maps of a layer for one image as drawn by the node, uint8 (H, width, 3) RGB.
+
+    A line above them names the network, the predicted class and the image.
 
     Args:
         viewed: The network.
@@ -70,13 +74,16 @@ def grid(
         colormap: ``viridis`` or ``inferno``.
         width: Width of the picture, pixels.
         scale: Range of the colours: ``training``, if the bundle has that range, or ``image``.
+        title: Name of the image.
     """
-    maps = viewed.maps(image, layer)
+    seen = viewed.look(image, layer)
+    maps = viewed.maps_in(seen, layer)
     limits, trained = viewed.scale(layer, maps, scale)
     given = None if order == 'strongest' else channel_order(maps, order)
     return draw_activations(
-        maps, scale=limits, layer=f'{layer.number} {layer.label}', channels=channels, order=order,
+        maps, scale=limits, layer=layer.label, channels=channels, order=order,
         colormap=colormap, width=width, given=given, trained=trained,
+        heading=facts(viewed, seen) + (f' for {title}' if title else ''),
     )
 
 
@@ -101,23 +108,28 @@ def ordered_grids(
         (C,), with its neighbour distance.
 
     Raises:
-        NavMonitorError: The layer has no such row.
+        NavMonitorError: The layer has no maps, or no such row.
     """
     maps = viewed.maps(image, layer)
+    if maps.ndim < 3:
+        raise NavMonitorError(
+            f'{layer.title} has no maps to put in order; name a layer whose values lie at rows and '
+            'columns'
+        )
     rows = as_stack(maps).shape[1]
     if row is not None and not 0 <= row < rows:
-        raise NavMonitorError(f'--row {row}: layer {layer.name} has rows 0 to {rows - 1}')
+        raise NavMonitorError(f'--row {row}: {layer.title} has rows 0 to {rows - 1}')
     limits, trained = viewed.scale(layer, maps, scale)
     orders = {name: channel_order(maps, name, row) for name in ORDERS}
     distances = {name: neighbour_distance(maps, order) for name, order in orders.items()}
     grids = [
         draw_activations(
-            maps, scale=limits, layer=f'{layer.number} {layer.label} by {name}', channels=channels,
-            order=name, colormap=colormap, width=width, given=order,
-            note=f'neighbour distance {distances[name]:.4g}',
-            trained=trained,
+            maps, scale=limits, layer=f'by {name}', channels=channels, order=name,
+            colormap=colormap, width=width, given=order,
+            note=f'neighbour distance {distances[name]:.4g}', trained=trained,
+            heading='' if number else f'{viewed.name}: {layer.label}',
         )
-        for name, order in orders.items()
+        for number, (name, order) in enumerate(orders.items())
     ]
     gap = np.full((_GAP, grids[0].shape[1], 3), 255, np.uint8)
     stacked = [part for grid in grids for part in (grid, gap)][:-1]
@@ -125,45 +137,33 @@ def ordered_grids(
 
 
 def volume(
-    viewed: Viewed, image: np.ndarray, wanted: str, *, bits: int, order: str
-) -> tuple[Volume, str, np.ndarray]:
+    viewed: Viewed, image: np.ndarray, layer: Layer, *, bits: int, order: str
+) -> tuple[Volume, np.ndarray]:
     """Return a layer's output as voxels.
 
     Args:
         viewed: The network.
         image: uint8 (H, W, 3) RGB or (H, W).
-        wanted: A layer's name or number, empty for the last one with extent, or ``penultimate`` for
-            the monitored features, whose bits are the monitor's pattern.
+        layer: The layer; the bits of the monitored features are the monitor's pattern.
         bits: 8 or 1.
         order: Order of the channels, one of ``ORDERS``.
 
     Returns:
-        The volume, the layer's name, and the channels' indices as they are stacked, int64 (C,).
-
-    Raises:
-        NavMonitorError: The layer does not exist.
+        The volume, and the channels' indices as they are stacked, int64 (C,).
     """
-    if wanted == PENULTIMATE:
-        layer = viewed.layer('-1')
-        maps = viewed.look(image, layer).features[0]
-        name = viewed.classifier.layer
-    else:
-        layer = viewed.layer(wanted)
-        maps = viewed.maps(image, layer)
-        name = layer.name
-    stack = as_stack(maps)
+    stack = as_stack(viewed.maps(image, layer))
     # The neurons of a strip are its columns; it has only one channel.
     permutation = channel_order(stack, order) if len(stack) > 1 else np.zeros(1, np.int64)
     stack = stack[permutation]
     if bits == 8:
-        return gray_volume(stack), name, permutation
-    thresholds, rule = _thresholds(viewed, wanted)
-    return binary_volume(stack, thresholds, rule), name, permutation
+        return gray_volume(stack), permutation
+    thresholds, rule = _thresholds(viewed, layer)
+    return binary_volume(stack, thresholds, rule), permutation
 
 
-def _thresholds(viewed: Viewed, wanted: str) -> tuple[np.ndarray | float, str]:
+def _thresholds(viewed: Viewed, layer: Layer) -> tuple[np.ndarray | float, str]:
     pattern = None
-    if viewed.bundle is not None and wanted == PENULTIMATE:
+    if viewed.bundle is not None and layer == viewed.monitored:
         pattern = next(
             (s for s in viewed.bundle.scores.values() if isinstance(s, Pattern)), None
         )
@@ -215,6 +215,9 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
 def facts(viewed: Viewed, seen: Activations) -> str:
     """Return the network's prediction for an image, one line."""
     logits = seen.logits[0].astype(np.float64)
+    if not np.isfinite(logits).all():
+        return f'{viewed.name} predicts nothing, as its logits are not finite,'
     best = int(logits.argmax())
     raised = np.exp(logits - logits.max())
-    return f'{viewed.name} predicts {viewed.class_names[best]} ({raised[best] / raised.sum():.1%})'
+    name = drawn_class(viewed.class_names[best], best)
+    return f'{viewed.name} predicts {name} ({raised[best] / raised.sum():.1%})'

@@ -51,6 +51,8 @@ class Evolution:
 
     frames: tuple[Frame, ...]
     note: str = ''  # reason for ending early
+    # Accuracy of the network with its own weights on the measured images; None if not known.
+    accuracy: float | None = None
 
 
 def watch_training(
@@ -87,7 +89,7 @@ def watch_training(
     trained = Differentiable(network, image.shape, columns=columns)
     _check(trained, source, labels, target, options)
     rng = np.random.default_rng(options.seed)
-    chosen = np.sort(rng.permutation(len(source))[: options.measured])
+    chosen = measured_rows(rng, len(source), options.measured)
     measured = _inputs(preprocess, source, chosen)
     wanted = _frame_steps(options.steps, options.frames)
     frames = [_frame(trained, 0, measured, labels[chosen], image, target)]
@@ -106,6 +108,11 @@ def watch_training(
                 break
             frames.append(frame)
     return Evolution(tuple(frames), note)
+
+
+def measured_rows(rng: np.random.Generator, images: int, measured: int) -> np.ndarray:
+    """Return which of the images measure the loss of a frame, int64, in ascending order."""
+    return np.sort(rng.permutation(images)[:measured])
 
 
 def _check(

@@ -26,7 +26,7 @@ def require_k3d() -> None:
     except ImportError:
         raise NavMonitorError(
             "--turnable needs k3d: pip install 'nav_monitor_ros[volume]' (or k3d); the page with "
-            "slices works without it it"
+            "slices works without it"
         ) from None
 
 

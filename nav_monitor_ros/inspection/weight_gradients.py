@@ -12,6 +12,7 @@ from nav_monitor_ros.data.image_source import ImageSource, NumberedSource
 from nav_monitor_ros.inspection.confusion import Answers, ChosenClass, choose_classes
 from nav_monitor_ros.inspection.filter_ablation import Ablation, ablate
 from nav_monitor_ros.inspection.gradients import Differentiable
+from nav_monitor_ros.perception.network.layers import Layer
 from nav_monitor_ros.perception.preprocess import Preprocess
 from nav_monitor_ros.views.gradients.filter_comparison import Example, Filters
 from nav_monitor_ros.views.gradients.weight_volume import WeightVolume
@@ -23,7 +24,7 @@ _AT_ONCE = 64  # images read per batch
 class Comparison:
     """The gradients of one convolution for three classes, and the importance of its filters."""
 
-    layer: str
+    layer: Layer
     classes: tuple[ChosenClass, ...]
     rows: tuple[tuple[Example, ...], ...]  # correctly classified and missed images
     ablation: Ablation | None  # None if there are too few images
@@ -121,7 +122,8 @@ def compare_filters(
         NavMonitorError: The layer is not a convolution, the reference class has no image, or the
             network cannot be differentiated.
     """
-    name = network.convolution(layer).name
+    convolution = network.convolution(layer)
+    name = convolution.name
     source = source.oriented(preprocess.exif)
     answers = answers_to(network, preprocess, source.numbered_for(names), progress=progress)
     classes = choose_classes(answers, tuple(names), reference)
@@ -140,7 +142,7 @@ def compare_filters(
             network, inputs(preprocess, source, picked.tolist()), answers.labels[picked], name,
             seed=seed, progress=progress,
         )
-    return Comparison(name, classes, _with_figures(rows), ablation, answers)
+    return Comparison(convolution, classes, _with_figures(rows), ablation, answers)
 
 
 def _example(

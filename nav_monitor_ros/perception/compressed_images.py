@@ -98,25 +98,35 @@ def _as_announced(format: str, pixels: np.ndarray, max_pixels: int) -> DecodedIm
         return decode(mosaic, height, width, width, False, pixels, max_pixels=max_pixels)
     return DecodedImage(pixels, 'gray')
 
+
+@dataclass(frozen=True)
+class _Header:
+    """Declared size of an image, and whether its end was found."""
+
+    width: int
+    height: int
+    complete: bool
+
+
 @dataclass(frozen=True)
 class _Codec:
-    """Signature, end marker and size parser of a compressed format."""
+    """Signature and parser of a compressed format."""
 
     name: str
     signature: bytes
-    end: bytes
-    find_size: Callable[[bytes], tuple[int, int, int] | None]
-    # the whole file -> width, height, earliest start of the pixel data
+    read: Callable[[bytes], _Header | None]  # of all data; None if the size is not found
 
 
+_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_AROUND = 12  # bytes of a chunk's length, name and checksum
+_PNG_END = b'\0\0\0\0IEND\xae\x42\x60\x82'
 
 
-def _png_size(encoded: bytes) -> tuple[int, int, int] | None:
+def _png_header(encoded: bytes) -> _Header | None:
     if encoded[12:16] != b'IHDR' or len(encoded) < 24:
         return None
     # OpenCV allocates the declared length of a chunk before it reads the chunk.
-    place = len(b'\x89PNG\r\n\x1a\n')
+    place = len(_PNG_SIGNATURE)
     while place + 8 <= len(encoded):
         length = int.from_bytes(encoded[place : place + 4], 'big')
         if length > len(encoded) - place - _PNG_AROUND:
@@ -127,24 +137,28 @@ def _png_size(encoded: bytes) -> tuple[int, int, int] | None:
         if encoded[place + 4 : place + 8] == b'IEND':
             break
         place += _PNG_AROUND + length
-    return int.from_bytes(encoded[16:20], 'big'), int.from_bytes(encoded[20:24], 'big'), 24
+    width, height = (int.from_bytes(encoded[at : at + 4], 'big') for at in (16, 20))
+    return _Header(width, height, encoded.startswith(_PNG_END, place))
 
 
 _JPEG_MARKER = re.compile(rb'\xff+([^\x00\xff])')  # skips fill bytes and garbage, as libjpeg does
+# Among the pixels, also FF that is part of them (FF 00) and restart markers; reserved markers are
+# garbage there, and must not seem to have a length that hides what follows.
+_JPEG_MARKER_AMONG_PIXELS = re.compile(rb'\xff([\xc0-\xcf\xd8-\xfe])')
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, of every process
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
-_JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
+_JPEG_START, _JPEG_END, _JPEG_SCAN = 0xD8, 0xD9, 0xDA
 _MOST_SCANS = 32  # progressive images have about ten, and each costs a pass over all pixels
 
 
-def _jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
+def _jpeg_header(encoded: bytes) -> _Header | None:
     # Whole segments are skipped, so that a thumbnail inside one is not mistaken for the image.
     size = None
     position = 2
     while (found := _JPEG_MARKER.search(encoded, position)) is not None:
         marker, position = found[1][0], found.end()
         if marker == _JPEG_SCAN and size is not None:
-            return *size, position
+            return _Header(*size, _has_jpeg_end(encoded, position))
         if marker in (_JPEG_SCAN, _JPEG_END):
             return None
         if marker in _JPEG_BARE:
@@ -154,13 +168,43 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int, int] | None:
             height = int.from_bytes(encoded[position + 3 : position + 5], 'big')
             width = int.from_bytes(encoded[position + 5 : position + 7], 'big')
             size = width, height
-        position += max(2, int.from_bytes(encoded[position : position + 2], 'big'))
+        position = _after_segment(encoded, position)
     return None
 
 
+def _has_jpeg_end(encoded: bytes, position: int) -> bool:
+    """Return whether an image's end marker follows its scans.
+
+    What follows the end is not read: a phone appends a video, a depth map or another image.
+
+    Args:
+        encoded: The whole data.
+        position: End of the marker of the first scan.
+
+    Raises:
+        ImageError: The image has too many scans.
+    """
+    scans = 1
+    position = _after_segment(encoded, position)
+    while (found := _JPEG_MARKER_AMONG_PIXELS.search(encoded, position)) is not None:
+        marker = found[1][0]
+        if marker in (_JPEG_START, _JPEG_END):  # at a start, another image begins before the end
+            break
+        scans += marker == _JPEG_SCAN
+        position = _after_segment(encoded, found.end())
+    if scans > _MOST_SCANS:
+        raise ImageError(f'JPEG data has {scans} scans, more than the {_MOST_SCANS} allowed')
+    return found is not None and found[1][0] == _JPEG_END
+
+
+def _after_segment(encoded: bytes, position: int) -> int:
+    """Return the end of a JPEG segment, given the end of its marker."""
+    return position + max(2, int.from_bytes(encoded[position : position + 2], 'big'))
+
+
 _CODECS = (
-    _Codec('JPEG', b'\xff\xd8\xff', b'\xff\xd9', _jpeg_size),
-    _Codec('PNG', b'\x89PNG\r\n\x1a\n', b'IEND\xae\x42\x60\x82', _png_size),
+    _Codec('JPEG', b'\xff\xd8\xff', _jpeg_header),
+    _Codec('PNG', _PNG_SIGNATURE, _png_header),
 )
 
 
@@ -173,17 +217,13 @@ def _encoded_size(encoded: bytes, format: str | None) -> tuple[int, int]:
             f'compressed image data ({len(encoded)} bytes{called}) is neither JPEG nor PNG, and no '
             'other format is supported'
         )
-    size = codec.find_size(encoded)
-    if size is None:
+    header = codec.read(encoded)
+    if header is None:
         raise ImageError(f'{codec.name} header is truncated or corrupt ({len(encoded)} bytes)')
-    width, height, pixels_begin = size
-    scans = encoded.count(b'\xff\xda', pixels_begin) if codec.name == 'JPEG' else 0
-    if scans > _MOST_SCANS:
-        raise ImageError(f'JPEG data has {scans} scans, more than the {_MOST_SCANS} allowed')
     # libjpeg fills the missing part with grey and reports success.
-    if encoded.find(codec.end, pixels_begin) < 0:
+    if not header.complete:
         raise ImageError(f'{codec.name} data is truncated: no end marker in {len(encoded)} bytes')
-    return width, height
+    return header.width, header.height
 
 
 def _decode_picture(encoded: bytes, width: int, height: int) -> np.ndarray:

@@ -20,8 +20,9 @@ from nav_monitor_ros.perception.exif_orientation import EXIF, IGNORE
 LARGEST_INPUT = 1 << 21  # largest number of pixels of a network's input
 FITS = ('stretch', 'center_crop', 'letterbox')
 COLORS = ('rgb', 'bgr', 'gray')
-INTERPOLATIONS = ('antialias', 'area', 'bilinear', 'nearest')
+INTERPOLATIONS = ('antialias', 'bicubic', 'area', 'bilinear', 'nearest')
 
+_ANTIALIASED = {'antialias': 'bilinear', 'bicubic': 'bicubic'}  # by their names in torch
 _CV2 = {'area': cv2.INTER_AREA, 'bilinear': cv2.INTER_LINEAR, 'nearest': cv2.INTER_NEAREST}
 
 
@@ -41,7 +42,8 @@ class Preprocess:
     scale: float = 1 / 255
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # one per channel
     std: tuple[float, ...] = (0.229, 0.224, 0.225)  # one per channel
-    interpolation: str = 'antialias'  # as in Pillow and torchvision, or one of OpenCV's
+    interpolation: str = 'antialias'  # one of INTERPOLATIONS
+    # antialias (bilinear) and bicubic: as in Pillow and torchvision; the others: as in OpenCV
     exif: str = IGNORE  # whether to apply the EXIF orientation, one of EXIF
 
     def __post_init__(self) -> None:
@@ -212,17 +214,18 @@ class Preprocess:
     def _scaled(self, image: np.ndarray, rows: int, columns: int) -> np.ndarray:
         if image.shape[:2] == (rows, columns):
             return image
-        if self.interpolation != 'antialias':
+        if self.interpolation in _CV2:
             return cv2.resize(image, (columns, rows), interpolation=_CV2[self.interpolation])
         torch = _torch()
-        # cv2.INTER_LINEAR skips pixels when it shrinks; torch's kernel is the one that
-        # torchvision's transforms use, and agrees with Pillow's.
+        # OpenCV's bilinear and bicubic filters skip pixels when they shrink; torch's kernels are
+        # those that torchvision's transforms use, and agree with Pillow's.
         contiguous = np.ascontiguousarray(image)
         # With strides that torch recognises as channels last: otherwise the result is planar, and
         # converting it costs as much as resizing.
         planes = torch.from_numpy(contiguous.reshape(1, *image.shape[:2], -1)).permute(0, 3, 1, 2)
         scaled = torch.nn.functional.interpolate(
-            planes, (rows, columns), mode='bilinear', antialias=True, align_corners=False
+            planes, (rows, columns), mode=_ANTIALIASED[self.interpolation], antialias=True,
+            align_corners=False,
         )
         return scaled.permute(0, 2, 3, 1).numpy().reshape(rows, columns, *image.shape[2:])
 

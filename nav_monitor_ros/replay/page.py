@@ -142,7 +142,8 @@ def _summary(ticks: list[Tick], frames: int) -> str:
         tick.reason in (Reason.IN_DISTRIBUTION.value, Reason.SUSPECT.value) for tick in ticks
     )
     return (
-        f'{len(judged)} of {frames} images judged in {ticks[-1].seconds - ticks[0].seconds:.1f} s, '
+        f'{len(judged)} of {frames} images judged, recording of '
+        f'{ticks[-1].seconds - ticks[0].seconds:.1f} s; '
         f'{flagged} flagged individually, perception trusted on {trusted}. Each dot is an image, '
         'or the most unusual of several at the same position, vermillion if flagged; p-values '
         'below 0.0001 are drawn at 0.0001. '

@@ -211,7 +211,7 @@ class Monitor:
         )
 
     def spatial_layer(self, wanted: str = '') -> Layer:
-        """Return the layer with a name or number; by default the last one with spatial extent.
+        """Return the layer with a name or number; by default that of ``last_spatial``.
 
         Raises:
             NavMonitorError: There is no such layer.

@@ -259,7 +259,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         'activation_layer', 'string', '',
         'Layer that `~/activations` and `~/activation_volume` show: a name or a 1-based number '
-        '(`nav_monitor view layers BUNDLE` lists them); empty: the last one with spatial extent.',
+        '(`nav_monitor view layers BUNDLE` lists them); empty: the last one with at least 4 x 4 '
+        'positions that is not the output of pooling.',
         numbers_too=True,
     ),
     Parameter(

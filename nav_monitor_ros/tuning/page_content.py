@@ -35,7 +35,7 @@ class TuningContent:
 
     network: str
     class_names: tuple[str, ...]
-    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # name, channels, recorded channels
+    layers: tuple[tuple[str, int, tuple[int, ...]], ...]  # title, channels, recorded channels
     checkpoints: tuple[str, ...]
     accuracies: tuple[float | None, ...]
     kinds: tuple[str, ...]  # true, predicted
@@ -69,8 +69,8 @@ def tuning_html(content: TuningContent) -> str:
         'marks': marks(content.class_names),
         'colors': [CLASS_COLORS[i % len(CLASS_COLORS)] for i in range(len(content.class_names))],
         'layers': [
-            {'name': name, 'channels': channels, 'components': components}
-            for name, channels, components in content.layers
+            {'title': title, 'channels': channels, 'components': components}
+            for title, channels, components in content.layers
         ],
         'checkpoints': content.checkpoints,
         'accuracies': content.accuracies,

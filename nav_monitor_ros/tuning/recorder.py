@@ -85,9 +85,12 @@ class TuningRecorder:
             response=options.response,
             images=f'{source.name} ({len(source)} images)',
             preprocess=json.dumps(classifier.preprocess.to_dict(), sort_keys=True),
+            titles=tuple(_title(classifier, name) for name, _ in self._layers),
         )
         _check_size(about)
         self.recording = TuningRecording.create(folder, about, replace=replace)
+        # Of the checkpoints that this recorder has recorded; empty without labels.
+        self.accuracies: list[float] = []
 
     def record(
         self,
@@ -138,6 +141,8 @@ class TuningRecorder:
             classifier.tap(())
         invalid.report(f'{name}: the network gives NaN or infinity for')
         self.recording.add(seen, self._new_thumbnails(seen), fingerprint)
+        if seen.accuracy is not None:
+            self.accuracies.append(seen.accuracy)
         return seen
 
     def _responses(self, activations: Activations, layer: str) -> np.ndarray:
@@ -252,18 +257,24 @@ def _chosen(classifier: RunningNetwork, options: TuningOptions) -> list[tuple[st
     """Return the recorded layers and their recorded components."""
     if options.components < 1:
         raise NavMonitorError(f'--components {options.components}: must be at least 1')
+    own = [PENULTIMATE, OUTPUT] if classifier.layer == PENULTIMATE else [OUTPUT]
     if options.layers:
-        own = {OUTPUT, classifier.layer} & {OUTPUT, PENULTIMATE}
         names = [
-            wanted if wanted in own else find_layer(classifier.layers, wanted).name
+            wanted if wanted in own else find_layer(classifier.layers, wanted, also=own).name
             for wanted in options.layers
         ]
     else:
-        monitored = [PENULTIMATE] if classifier.layer == PENULTIMATE else []
-        names = [*early_layers(classifier.layers), *monitored, OUTPUT]
+        names = [*early_layers(classifier.layers), *own]
     names = list(dict.fromkeys(names))
     sizes = _sizes(classifier, names)
     return [(name, _evenly(sizes[name], options.components)) for name in names]
+
+
+def _title(classifier: RunningNetwork, name: str) -> str:
+    """Return the title of a recorded layer, or the name of values that no layer is named after."""
+    if name in (PENULTIMATE, OUTPUT):
+        return name
+    return find_layer(classifier.layers, name).title
 
 
 def _sizes(classifier: RunningNetwork, names: Sequence[str]) -> dict[str, int]:

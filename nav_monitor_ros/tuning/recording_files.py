@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ _UNREADABLE = (
 class RecordingOf:
     """Description of a recording.
 
-    Recordings can be merged and continued if all fields but ``images`` agree.
+    Recordings can be merged and continued if all fields but ``images`` and ``titles`` agree.
     """
 
     network: str
@@ -42,6 +42,13 @@ class RecordingOf:
     response: str  # response of a channel: max or mean over its positions
     images: str  # the source, for display
     preprocess: str = ''  # preprocessing as JSON; '' if not recorded
+    # Titles of the layers, for display; none in recordings of earlier versions.
+    titles: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def shown_layers(self) -> tuple[str, ...]:
+        """Return the title of each layer, or its name if no titles were recorded."""
+        return self.titles or tuple(name for name, _, _ in self.layers)
 
 
 class TuningRecording:
@@ -81,13 +88,14 @@ class TuningRecording:
                 return found
             if found.about != about:
                 other = next(
-                    field.name for field in fields(about)
-                    if getattr(about, field.name) != getattr(found.about, field.name)
+                    one.name for one in fields(about)
+                    if one.compare and getattr(about, one.name) != getattr(found.about, one.name)
                 )
                 raise NavMonitorError(
                     f'{folder} holds a recording with another {other.replace("_", " ")}; name '
                     'another folder'
                 )
+            found.about = about  # earlier versions recorded no titles
             return found
         require_unused(folder)
         recording = cls(folder, about, [])
@@ -118,7 +126,10 @@ class TuningRecording:
                 response=str(found['response']),
                 images=str(found['images']),
                 preprocess=str(found.get('preprocess', '')),
+                titles=tuple(map(str, found.get('titles', ()))),
             )
+            if len(about.shown_layers) != len(about.layers):
+                raise ValueError('the numbers of layers and titles differ')
             return cls(
                 folder, about, list(map(str, found['checkpoints'])),
                 {str(k): str(v) for k, v in dict(found.get('fingerprints', {})).items()},
@@ -169,9 +180,9 @@ class TuningRecording:
             raise NavMonitorError(f"{self.folder} already has a checkpoint '{checkpoint.name}'")
         arrays: dict[str, np.ndarray] = {'images': checkpoint.images, 'labels': checkpoint.labels}
         for place, layer in enumerate(checkpoint.layers):
-            for field in fields(LayerTuning):
-                if field.name != 'name':
-                    arrays[f'{place}.{field.name}'] = getattr(layer, field.name)
+            for one in fields(LayerTuning):
+                if one.name != 'name':
+                    arrays[f'{place}.{one.name}'] = getattr(layer, one.name)
         self._write_thumbnails(self.thumbnails() | dict(thumbnails))
         self._write_arrays(self._file(len(self.checkpoints)), arrays)
         self.checkpoints.append(checkpoint.name)
@@ -193,8 +204,8 @@ class TuningRecording:
             with open_npz(path) as found:
                 layers = tuple(
                     LayerTuning(name=name, **{
-                        field.name: found[f'{number}.{field.name}']
-                        for field in fields(LayerTuning) if field.name != 'name'
+                        one.name: found[f'{number}.{one.name}']
+                        for one in fields(LayerTuning) if one.name != 'name'
                     })
                     for number, (name, _, _) in enumerate(self.about.layers)
                 )
@@ -251,7 +262,7 @@ class TuningRecording:
 
     def _write_index(self) -> None:
         content: dict[str, Any] = {'format': _FORMAT}
-        content |= {field.name: getattr(self.about, field.name) for field in fields(self.about)}
+        content |= {one.name: getattr(self.about, one.name) for one in fields(self.about)}
         content['checkpoints'] = self.checkpoints
         content['fingerprints'] = self.fingerprints
         write_file(

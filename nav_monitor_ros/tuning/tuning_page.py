@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from nav_monitor_ros.data.batches import Progress
+from nav_monitor_ros.data.class_matching import chance_note
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.tuning.page_content import TuningContent, tuning_html
 from nav_monitor_ros.tuning.recorder import OUTPUT, SHOWN
@@ -109,7 +110,9 @@ def tuning_page(
         network=about.network,
         class_names=about.class_names,
         layers=tuple(
-            (name, channels, components) for name, channels, components in about.layers
+            (title, channels, components)
+            for title, (_, channels, components) in zip(
+                about.shown_layers, about.layers, strict=True)
         ),
         checkpoints=tuple(recording.checkpoints),
         accuracies=tuple(accuracies),
@@ -233,8 +236,9 @@ def _lines(
     about = recording.about
     components = sum(len(chosen) for _, _, chosen in about.layers)
     kept = [
-        f'{len(chosen)} of the {channels} of {name}'
-        for name, channels, chosen in about.layers if len(chosen) < channels
+        f'{len(chosen)} of the {channels} of {title}'
+        for title, (_, channels, chosen) in zip(about.shown_layers, about.layers, strict=True)
+        if len(chosen) < channels
     ]
     lines = [
         f'{components} components of {len(about.layers)} layers, {len(recording.checkpoints)} '
@@ -247,7 +251,7 @@ def _lines(
     place = names.index(OUTPUT) if OUTPUT in names else len(names) - 1
     what = (
         'the output layer' if names[place] == OUTPUT
-        else f"'{names[place]}', the last one recorded"
+        else f'{about.shown_layers[place]}, the last one recorded'
     )
     told = ''
     if accuracies[0] is not None and accuracies[-1] is not None:
@@ -257,6 +261,12 @@ def _lines(
         f'{recording.checkpoints[0]} -> {mean_j[-1, 0, place]:.3f} at '
         f'{recording.checkpoints[-1]}{told}'
     )
+    warning = chance_note(
+        max((known for known in accuracies if known is not None), default=None),
+        len(about.class_names),
+    )
+    if warning:
+        lines.append(warning)
     if rare:
         lines.append(
             f'{rare} of {len(about.class_names)} classes have fewer than {FEWEST} images at '

@@ -9,16 +9,11 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from nav_monitor_ros.views.canvas import Canvas
+from nav_monitor_ros.views.activation_scale import draw_legend, levels_of, scale_of
 from nav_monitor_ros.views.colors import (
-    ABOVE,
     BACKGROUND,
-    BELOW,
-    HIGHEST,
-    LOWEST,
     MUTED,
     NOT_A_NUMBER,
-    ORANGE,
     WHITE,
     level_table,
     paint,
@@ -33,8 +28,6 @@ PERCENTILES = (1.0, 99.0)  # percentiles of one image's values
 SCALES = ('training', 'image')
 
 _SAMPLED = 1 << 14  # number of values sampled for an image's own range
-_DESIGN_WIDTH = 640  # pixels; wider pictures have a larger legend
-_LEGEND = 64  # rows of the legend, design pixels
 _MARGIN = 12  # margin around the tiles, pixels
 _ASPECT = 0.75  # largest ratio of height to width of the tiles, if they fit
 _GAP = 2  # gap between tiles, pixels
@@ -61,17 +54,6 @@ def image_scale(maps: np.ndarray) -> tuple[float, float]:
         return math.nan, math.nan
     low, high = np.percentile(finite, PERCENTILES)
     return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Mapping of values to colours, the same in every frame."""
-
-    low: float
-    high: float
-    colormap: str
-    note: str  # note on the scale
-    above: str  # note on values beyond it
 
 
 @dataclass(frozen=True)
@@ -108,26 +90,29 @@ def draw_activations(
     given: np.ndarray | None = None,
     note: str = '',
     trained: bool = True,
+    heading: str = '',
 ) -> np.ndarray:
     """Draw the maps of one layer for one image.
 
-    Colours have the same meaning in every frame: the scale is the layer's range in training,
+    Colours have the same meaning in every frame: they follow the layer's range in training,
     starting at 0, or symmetric around 0 and diverging from near white if the layer is signed.
-    Values above the range are magenta, values below it cyan; NaN and infinity are hatched. A
-    different scale is stated in the legend.
+    Values above the range itself are magenta, values below it cyan; NaN and infinity are hatched.
+    A different scale is stated in the legend.
 
     Args:
         maps: float32 (C, h, w), or (D,) for a layer without spatial extent, whose neurons are
             drawn as one cell each, by index.
         scale: Low and high percentile of the layer's values in training, or of the image's.
-        layer: Its name, for the legend.
+        layer: Its title, for the legend.
         channels: Largest number of tiles.
         order: ``strongest`` (largest root mean square first, equal ones by index) or ``index``.
         colormap: ``viridis`` or ``inferno``, for layers without negative values.
         width: Width of the picture, pixels, kept between MIN_WIDTH and MAX_WIDTH.
-        given: int (C,), an order of the channels that replaces ``order``, which then names it.
+        given: int (C,), an order of the channels that replaces ``order``, which then names it;
+            neurons, and tokens that have no positions in the image, stay as they are.
         note: Note on the scale, replacing the default one.
         trained: Whether the scale is that of training rather than this image's own.
+        heading: What is shown, for a line above the legend; '' for no such line.
 
     Returns:
         uint8 (H, width, 3) RGB.
@@ -141,31 +126,26 @@ def draw_activations(
     grid = _grid(min(len(tiles), max(1, channels)) if spatial else len(tiles),
                  tiles.shape[1:], width, spatial)
     count = min(grid.places, len(tiles), max(1, channels) if spatial else len(tiles))
-    strongest = spatial and order == 'strongest'
-    if given is not None and spatial:
-        strongest, chosen = False, np.asarray(given)[:count]
+    shown = 'by index'
+    if spatial and given is not None and len(given) == len(tiles):
+        chosen, shown = np.asarray(given)[:count], f'by {order}'
+    elif spatial and order == 'strongest':
+        chosen, shown = _strongest(tiles, count), 'strongest first'
     else:
-        chosen = _strongest(tiles, count) if strongest else np.arange(count)
-    limits = _scale(float(scale[0]), float(scale[1]), colormap, trained)
-    levels, invalid = _levels(_reduced(tiles[chosen], grid.tile), limits)
-    facts = (
-        f'{_shape_text(shape)}: {count} of {len(tiles)} channels, '
-        if spatial
-        else f'{count} of {len(tiles)} neurons, '
-    ) + ('strongest first' if strongest else _order_text(order, given))
-    note = 'NaN or infinity: hatched' if invalid else note or limits.note
-    legend = _legend(width, layer, facts, note, limits)
+        chosen = np.arange(count)
+    fixed = scale_of(float(scale[0]), float(scale[1]), colormap, trained)
+    levels, invalid = levels_of(_reduced(tiles[chosen], grid.tile), fixed)
+    kind = f'{_shape_text(shape)}: ' if spatial else ''
+    facts = f'{kind}{count} of {len(tiles)} {"channels" if spatial else "neurons"}, {shown}'
+    note = 'NaN or infinity: hatched' if invalid else note or fixed.note
+    legend = draw_legend(width, heading, layer, facts, note, fixed)
     picture, place = _framed(legend, grid)
-    _draw_tiles(place, levels, grid, level_table(limits.colormap), hatched=invalid)
+    _draw_tiles(place, levels, grid, level_table(fixed.colormap), hatched=invalid)
     if not spatial:
         _number_rows(picture[len(legend) :], grid)
     elif grid.label:
         _number_tiles(place, grid, chosen)
     return picture
-
-
-def _order_text(order: str, given: np.ndarray | None) -> str:
-    return 'by index' if given is None or order == 'index' else f'by {order}'
 
 
 def _as_tiles(maps: np.ndarray) -> np.ndarray:
@@ -190,46 +170,10 @@ def _strongest(tiles: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(-energy, kind='stable')[:count]
 
 
-@lru_cache(maxsize=64)
-def _scale(low: float, high: float, colormap: str, trained: bool) -> _Scale:
-    above = 'above training' if trained else 'above'
-    note = '' if trained else "the scale is this image's own: 1 to 99 % of its values"
-    if not (math.isfinite(low) and math.isfinite(high)) or high < low:
-        note = f'no {"training " if trained else ""}range is known: 0 to 1 is shown'
-        return _Scale(0.0, 1.0, colormap, note, above)
-    if low < 0:
-        reach = max(-low, abs(high), 1e-30)
-        return _Scale(-reach, reach, 'diverging', note, above)
-    if high < 1e-30:
-        note = f'always 0 in {"training" if trained else "this image"}: 0 to 1 is shown'
-        return _Scale(0.0, 1.0, colormap, note, above)
-    return _Scale(0.0, high, colormap, note, above)
-
-
 def _reduced(tiles: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
     """Subsample maps that are much larger than their tiles."""
     steps = [max(1, size // (2 * side)) for size, side in zip(tiles.shape[1:], tile, strict=True)]
     return tiles[:, :: steps[0], :: steps[1]]
-
-
-def _levels(tiles: np.ndarray, scale: _Scale) -> tuple[np.ndarray, bool]:
-    """Return the level of every value, uint8, and whether any is not finite."""
-    gain = (HIGHEST - LOWEST) / (scale.high - scale.low)
-    offset = LOWEST + 0.5 - gain * scale.low  # 0.5: the conversion to uint8 truncates
-    # The sum is finite only if all values are, and is cheaper than testing each.
-    with np.errstate(over='ignore', invalid='ignore'):
-        broken = not math.isfinite(float(tiles.sum()))
-        scaled = tiles * np.float32(gain)
-        scaled += np.float32(offset)
-        invalid = ~np.isfinite(tiles) if broken else None
-    if invalid is not None:
-        scaled[invalid] = NOT_A_NUMBER
-    np.clip(scaled, BELOW, ABOVE, out=scaled)
-    levels = scaled.astype(np.uint8)
-    if invalid is None or not invalid.any():
-        return levels, False
-    levels[invalid] = NOT_A_NUMBER
-    return levels, True
 
 
 @lru_cache(maxsize=64)
@@ -366,42 +310,3 @@ def _number_rows(picture: np.ndarray, grid: _Grid) -> None:
         index = str(row * grid.columns)
         baseline = row * pitch + max(8, (grid.tile[0] + 8) // 2)
         put_text(picture, index, right - text_width(index, 8), baseline, 8, MUTED)
-
-
-@lru_cache(maxsize=16)
-def _legend(width: int, layer: str, facts: str, note: str, scale: _Scale) -> np.ndarray:
-    """Return the rows above the tiles, uint8 (rows, width, 3), read-only."""
-    unit = max(1.0, width / _DESIGN_WIDTH)
-    legend = np.empty((round(_LEGEND * unit), width, 3), np.uint8)
-    paint(legend, BACKGROUND)
-    canvas = Canvas(legend, unit)
-    right = canvas.width - _MARGIN
-    bar = min(200, 0.4 * canvas.width)
-    room = right - bar - 3 * _MARGIN
-    canvas.text(layer, _MARGIN, 24, 11, WHITE, bold=True, room=room)
-    canvas.text(facts, _MARGIN, 41, 9, MUTED, room=room)
-    canvas.text(note, _MARGIN, 57, 8, ORANGE, room=room)
-    _color_bar(canvas, right - bar, right, scale)
-    legend.flags.writeable = False
-    return legend
-
-
-def _color_bar(canvas: Canvas, left: float, right: float, scale: _Scale) -> None:
-    """Draw the colours from low to high, with those of values outside at the ends."""
-    table = level_table(scale.colormap)
-    cap, gap = 12, 3
-    ends = (left + cap + gap, right - cap - gap)
-    ramp = canvas.area(ends[0], 12, ends[1], 26).pixels
-    ramp[:] = table[np.linspace(LOWEST, HIGHEST, ramp.shape[1]).round().astype(int)]
-    canvas.area(left, 12, left + cap, 26).pixels[:] = table[BELOW]
-    canvas.area(right - cap, 12, right, 26).pixels[:] = table[ABOVE]
-    middle = (scale.low + scale.high) / 2
-    for value, place in zip((scale.low, middle, scale.high), (0.0, 0.5, 1.0), strict=True):
-        tick = ends[0] + place * (ends[1] - ends[0])
-        text = f'{value:.3g}'
-        width = canvas.text_width(text, 8)
-        canvas.fill(tick - 0.5, 26, tick + 0.5, 30, MUTED)
-        start = min(max(left, tick - width / 2), right - width)
-        canvas.text(text, start, 41, 8, MUTED, room=width + 1)
-    canvas.text('below', left, 56, 8, MUTED)
-    canvas.text_ending_at(scale.above, right, 56, 8, MUTED)

@@ -9,15 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from nav_monitor_ros.views.colors import (
-    ABOVE,
-    BELOW,
-    HIGHEST,
-    LOWEST,
-    NOT_A_NUMBER,
-    WHITE,
-    level_table,
-)
+from nav_monitor_ros.views.activation_scale import levels_of, scale_of
+from nav_monitor_ros.views.colors import NOT_A_NUMBER, WHITE, level_table
 from nav_monitor_ros.views.pages.rendering import render
 from nav_monitor_ros.views.pages.slides import Slide, slider
 
@@ -131,8 +124,8 @@ def cloud(
 
     The volume is one metre wide: columns along x, rows along -y, channels along z at equal
     distances. Voxels at the low end of the scale, most of a layer after a ReLU, are left out unless
-    the whole layer is; values that are not finite are white. Rows and columns of very large layers
-    are subsampled.
+    the whole layer is. Colours are those of ``draw_activations``, but values that are not finite
+    are white. Rows and columns of very large layers are subsampled.
 
     Args:
         maps: float32 (C, h, w), (tokens, D) or (D,).
@@ -146,13 +139,11 @@ def cloud(
     stack = as_stack(maps)[:channels]
     step = math.ceil(math.sqrt(stack.size / _MOST_POINTS)) or 1
     values: np.ndarray = stack[:, ::step, ::step].ravel()
-    low, high = scale
-    signed = low < 0
-    reach = max(abs(low), abs(high)) if signed else high
-    reach = reach if np.isfinite(reach) and reach > 0 else 1.0
+    fixed = scale_of(float(scale[0]), float(scale[1]), colormap, True)
+    least = SHOWN * fixed.high
     # The sum is finite only if all values are, and costs less than to look at each.
     with np.errstate(over='ignore', invalid='ignore'):
-        shown = np.abs(values) > SHOWN * reach if signed else values > SHOWN * reach
+        shown = np.abs(values) > least if fixed.low < 0 else values > least
         broken = None if math.isfinite(float(values.sum())) else ~np.isfinite(values)
     if broken is not None:
         shown |= broken
@@ -163,17 +154,7 @@ def cloud(
     points = np.empty((len(places), 5), np.float32)
     points[:, :3] = _places(stack.shape, step)[places]
     points[:, 3] = values
-    gain = (HIGHEST - LOWEST) / (2 * reach if signed else reach)
-    # 0.5: the conversion to uint8 truncates.
-    offset = 0.5 + ((LOWEST + HIGHEST) / 2 if signed else LOWEST)
-    with np.errstate(over='ignore', invalid='ignore'):
-        levels = np.clip(values * np.float32(gain) + np.float32(offset), LOWEST, HIGHEST + 0.5)
-        levels[values > reach] = ABOVE
-        if signed:
-            levels[values < -reach] = BELOW
-    if broken is not None:
-        levels[broken[places]] = NOT_A_NUMBER
-    points[:, 4] = _packed('diverging' if signed else colormap)[levels.astype(np.uint8)]
+    points[:, 4] = _packed(fixed.colormap)[levels_of(values, fixed)[0]]
     return points
 
 

@@ -41,7 +41,11 @@ COMMANDS = dict(leaves(make_parser()))
     [
         (['fit', '--ouput', 'b'], "nav_monitor fit: error: unknown option '--ouput'; did you "
                                   'mean --output?'),
-        (['evaluate', 'digits', '--insid', 'a', '--odd=b'], 'did you mean --ood?'),
+        (['evaluate', 'digits', '--inside', 'a', '--odd=b'], 'did you mean --ood?'),
+        (['export', 'b', '--for', 'all'], "unknown option '--for'; did you mean --force?"),
+        (['export', 'b', '--cal=a'], "unknown option '--cal'; did you mean --calibration?"),
+        (['fit', '--model', 'a', '--check', 'b'],
+         "unknown option '--check'; did you mean --checkpoint or --checkpoint-seconds?"),
         (['view', 'grid', '--colour-scale', 'image'], 'did you mean --color-scale?'),
         (['replay', 'drive', '--html_page', 'a'], "unknown option '--html_page'"),
         (['shwo', 'digits'], 'did you mean show?'),
@@ -66,16 +70,40 @@ def test_every_option_of_one_value_is_refused_when_it_is_given_twice(capsys, pat
     assert single or path in {('show',)}
 
 
-def test_a_prefix_of_an_option_is_accepted():
+def test_values_that_look_like_options_are_accepted():
     parser = ArgumentParser(prog='one')
     parser.add_argument('--output')
     parser.add_argument('--list', action='append')
     parser.add_argument('words', nargs='*')
-    found = parser.parse_args(['--out', 'a', '--list=1', '--list', '2', '--', '--output', '--x y'])
+    found = parser.parse_args(
+        ['--output', 'a', '--list=1', '--list', '2', '--', '--output', '--x y'])
     assert (found.output, found.list, found.words) == ('a', ['1', '2'], ['--output', '--x y'])
     with pytest.raises(SystemExit):
-        parser.parse_args(['--out', 'a', '--output', 'b'])
+        parser.parse_args(['--output', 'a', '--output', 'b'])
     assert parser.parse_args(['--no option: a text']).words == ['--no option: a text']
+
+
+@pytest.mark.parametrize('path', COMMANDS, ids=' '.join)
+def test_no_option_of_any_command_is_taken_for_another_that_begins_with_it(capsys, path):
+    parser = COMMANDS[path]
+    assert not parser.allow_abbrev
+    for option in parser._option_string_actions:
+        if not option.startswith('--') or option[:-1] in parser._option_string_actions:
+            continue
+        said = refused(capsys, *path, option[:-1])
+        assert f"error: unknown option '{option[:-1]}'; did you mean " in said
+        assert option in said
+
+
+@pytest.mark.parametrize('path', [(), ('view',), *COMMANDS], ids=' '.join)
+def test_one_line_of_usage_names_what_is_required(capsys, path):
+    with pytest.raises(SystemExit) as ended:
+        main([*path, *(['--no-such-option'] if path in COMMANDS else [])])
+    usage, _ = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and usage.startswith(f'usage: {" ".join(("nav_monitor", *path))} ')
+    for action in COMMANDS[path]._actions if path in COMMANDS else ():
+        for option in action.option_strings[-1:]:
+            assert (f' {option} ' in usage) == action.required or option == '--help'
 
 
 @pytest.mark.parametrize('path', COMMANDS, ids=' '.join)

@@ -68,7 +68,7 @@ def test_fit_and_show_tell_images_without_labels(desk, run):
     ), cwd=desk)
     assert ended.status == 0, ended.err
     assert 'the 80 training images have no labels' in ended.out
-    assert 'correctly' not in ended.out.replace('correctly classified images, so', '')
+    assert 'training images are classified correctly' not in ended.out
     shown = run('show', 'guessed', cwd=desk)
     assert 'network predictions' in shown.out and 'correctly classified' not in shown.out
 
@@ -179,7 +179,12 @@ def test_evaluate_writes_its_figures(desk, run):
     assert (metrics['stream_seed'], metrics['ood_seconds']) == (3, 1.0)
     assert set(metrics['evidence_kinds']) == {'test.npz', 'lying', 'noise'}
     assert 0 < metrics['false_alarms']['fused']['expected_within'] < 1
-    assert ended.out.endswith('wrote scores.npz\n')
+    *_, written, empty, decides, lying, noise, alarms = ended.out.splitlines()
+    assert (written, empty, decides) == ('wrote scores.npz', '', 'fused decides:')
+    assert lying.startswith('- lying: 100.00 % of 40 images flagged, alert after ')
+    assert noise.startswith('- noise: ')
+    assert alarms.startswith('- false alarms on test.npz: ') and '(budget 10 %)' in alarms
+    assert '\n fused (decides) ' in ended.out
     with np.load(desk / 'scores.npz') as scores:
         assert len(scores['score/fused']) == 150 and scores['source'][149] == 'noise'
     assert sorted(path.name for path in (desk / 'report').iterdir()) == [

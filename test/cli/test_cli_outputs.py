@@ -155,6 +155,36 @@ def test_a_bag_that_is_there_is_found_before_any_bag_is_judged(desk, capsys):
     assert not (desk / 'out' / 'drive').exists()
 
 
+def test_an_evaluation_is_replaced_only_if_asked_for(desk, capsys):
+    evaluate = [*EVALUATE, '--scores', 'msp', '--output', 'report']
+    assert main(evaluate) == 0
+    assert 'fused decides:' in capsys.readouterr().out
+    (desk / 'report' / 'notes.txt').write_text('mine')
+    (desk / 'report' / 'report.html').write_text('old')
+    before = contents(desk)
+    said = refused(capsys, evaluate)
+    assert 'report already holds an evaluation' in said and '--force' in said
+    assert contents(desk) == before
+    assert main([*evaluate, '--force']) == 0
+    assert (desk / 'report' / 'notes.txt').read_text() == 'mine'
+    assert (desk / 'report' / 'report.html').read_text() != 'old'
+    capsys.readouterr()
+    (desk / 'report' / 'metrics.json').write_text('{"loss": 1}')
+    said = refused(capsys, [*evaluate, '--force'])
+    assert 'report/metrics.json does not belong to an evaluation' in said
+
+
+def test_an_evaluation_of_a_network_that_is_hardly_right_ends_with_a_warning(desk, capsys):
+    with np.load('data.npz') as data:
+        np.savez('turned.npz', x=data['x'], y=(data['y'] + 1) % 3)
+    assert main([*EVALUATE[:3], 'turned.npz', '--trust', 'tiny', '--device', 'cpu', '--scores',
+                 'msp', '--output', 'report']) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith('warning: the network classifies 0.0 % of the labelled images of turned')
+    assert '<b>Warning:</b> the network classifies 0.0 %' in (
+        desk / 'report' / 'report.html').read_text(encoding='utf-8')
+
+
 @pytest.mark.parametrize('option', [
     '--model=tiny:Bars', '--model-arg=width=24', '--weights=bars.safetensors', '--output-index=1',
     '--classes=classes.txt', '--size=12x12', '--preprocess=params.yaml', '--fit=letterbox',

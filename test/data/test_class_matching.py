@@ -11,6 +11,7 @@ import tiny
 from named_images import NAMES, ORDERS, source, truth
 
 from nav_monitor_ros.data.class_matching import (
+    chance_note,
     how_matched,
     names_from,
     network_labels,
@@ -234,3 +235,16 @@ def test_numbers_are_the_same_with_leading_zeros_and_that_is_said(own, names):
 def test_numbers_with_leading_zeros_must_all_be_known_and_different(own, names, said):
     with pytest.raises(NavMonitorError, match=said):
         network_labels(numbered(own), names)
+
+
+@pytest.mark.parametrize(('accuracy', 'classes', 'warned'), [
+    (None, 3, False), (0.0, 3, True), (0.33, 3, True), (20 / 60, 3, False), (1.0, 1, False),
+])
+def test_a_network_that_is_less_accurate_than_guessing_is_warned_of(accuracy, classes, warned):
+    note = chance_note(accuracy, classes)
+    assert bool(note) == warned
+    if warned:
+        assert note == (
+            f'warning: {accuracy:.1%} of the labelled images are classified correctly, and '
+            'guessing gives 33.3%; check labels, class order, weights and preprocessing'
+        )

@@ -238,6 +238,41 @@ def test_outputs_without_names_get_those_of_the_training_images_and_that_is_said
     assert load_bundle(desk / 'odd').class_names == ('a_left', 'b_middle', 'c_right')
 
 
+IN_ANOTHER_ORDER = ('b_right', 'c_left', 'a_middle')  # of the alphabet
+
+
+@pytest.mark.parametrize('command', [
+    ('tuning', 'record', '--layer', 'output', '--output', 'tuning'),
+    ('view', 'weight-gradient', '--measured', '0', '--output', 'filters.png'),
+    ('view', 'evolution', '--steps', '1', '--frames', '2', '--side', '100',
+     '--output', 'evolution.gif'),
+], ids=lambda command: command[1])
+@pytest.mark.parametrize('ordered', [True, False])
+def test_every_command_says_that_it_names_the_outputs_and_warns_if_that_is_wrong(
+    desk, tmp_path, monkeypatch, capsys, command, ordered
+):
+    aliases = ('a_left', 'b_middle', 'c_right') if ordered else ('b_left', 'c_middle', 'a_right')
+    images = tmp_path / 'images'
+    images.mkdir()
+    for name, plain in zip(aliases, NAMES, strict=True):
+        (images / name).symlink_to(desk / 'test' / plain)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'bars.safetensors').symlink_to(desk / 'bars.safetensors')
+    first = min(images.iterdir()) / '0.png'
+    image = () if 'evolution' not in command else ('--image', str(next(first.parent.iterdir())))
+    arguments = (*command[:2], *NETWORK, '--images', 'images', *image, *command[2:])
+    assert main([*arguments]) == 0
+    out = capsys.readouterr().out
+    given = ', '.join(f"output {number} is '{name}'" for number, name in enumerate(sorted(aliases)))
+    assert f'named after the classes of images, in their order: {given}; give --classes' in out
+    assert ('of the labelled images are classified correctly, and guessing' in out) != ordered
+    (tmp_path / 'names.txt').write_text('\n'.join(aliases))
+    if command[0] == 'view':
+        assert main([*arguments, '--classes', 'names.txt']) == 0
+        out = capsys.readouterr().out
+        assert 'named after' not in out and 'guessing' not in out
+
+
 def test_nothing_outside_the_room_reads_labels_as_a_source_numbers_them():
     package = Path(nav_monitor_ros.__file__).parent
     readers = {

@@ -328,12 +328,14 @@ def test_the_fingerprint_tells_images_apart(monitor):
 
 
 def test_the_monitor_shows_the_layer_that_is_asked_for(monitor):
-    assert monitor.spatial_layer().name == 'pool'  # the last one with spatial extent
+    assert monitor.spatial_layer().name == 'relu1'  # the last one before pooling
     assert monitor.show_layer('1').name == 'conv'
     image = DecodedImage(tiny.images(3, 1)[0][0], 'rgb')
     assert monitor.look(image).activations.maps['conv'].shape == (1, 5, 12, 12)
-    with pytest.raises(NavMonitorError, match='no layer'):
+    with pytest.raises(NavMonitorError, match="no layer 'conv9'; it has 1 'conv'"):
         monitor.show_layer('conv9')
+    with pytest.raises(NavMonitorError, match="'penultimate', .*, cannot be chosen here"):
+        monitor.show_layer('penultimate')
     assert list(monitor.look(image).activations.maps) == ['conv']
     assert monitor.show_layer(None) is None
     assert not monitor.look(image).activations.maps

@@ -18,10 +18,11 @@ from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.fitting import engine_agreement
 from nav_monitor_ros.fitting import engine_export as exporting
-from nav_monitor_ros.fitting.engine_export import export
+from nav_monitor_ros.fitting.calibration_split import CalibrationSplit
+from nav_monitor_ros.fitting.engine_export import NoEngineApproved, export
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FitOptions
-from nav_monitor_ros.perception.network.backends import ONNXRUNTIME
+from nav_monitor_ros.perception.network.backends import ONNXRUNTIME, OPENVINO
 
 pytestmark = pytest.mark.once
 
@@ -114,7 +115,123 @@ def test_images_that_are_all_others_are_taken_with_a_warning(tmp_path, caplog):
     bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
     approvals = run(bundle, tiny.source(3, 150), tmp_path).approvals
     assert approvals['onnxruntime_f32'].images == 150
-    assert 'calibrated on none of these images' in caplog.text
+    [warning] = [r.message for r in caplog.records if 'calibrated on none of' in r.message]
+    assert 'give the calibration images of `fit` (tiny-2) (--calibration)' in warning
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def exported(tmp_path):
+    """Return a bundle that was exported to the folder to which ``run`` exports."""
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    run(bundle, tiny.source(2, 200), tmp_path)
+    return load_bundle(tmp_path / 'out')
+
+
+def test_an_export_stays_if_no_engine_is_approved(tmp_path):
+    bundle = exported(tmp_path)
+    before = contents(tmp_path / 'out')
+    # Enough images to compare engines, too few to calibrate one when a third has been set aside.
+    with pytest.raises(NoEngineApproved) as refused:
+        run(bundle, tiny.source(3, 70), tmp_path, force=True)
+    said = str(refused.value)
+    assert said.startswith('no engine is approved (onnxruntime_f32): ') and '\n' not in said
+    assert said.count('too few') == 1 and said.count('; give') == 1
+    assert said.endswith('; give the calibration images of `fit` (tiny-2) (--calibration)')
+    assert contents(tmp_path / 'out') == before
+    assert load_bundle(tmp_path / 'out').runs_without_code
+
+
+def test_no_other_images_are_asked_for_if_the_monitors_own_were_given(tmp_path, monkeypatch):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    monkeypatch.setattr(engine_agreement, 'disagreements', lambda *_: ['it differs'])
+
+    def impossible(*_, **__):
+        raise NavMonitorError('a score is not finite')
+
+    monkeypatch.setattr(engine_agreement, 'calibrate', impossible)
+    with pytest.raises(NoEngineApproved, match='separately: a score is not finite$'):
+        run(bundle, tiny.source(2, 200), tmp_path)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_no_engine_is_calibrated_on_images_that_the_monitor_flags(tmp_path, seen):
+    bundle = exported(tmp_path)
+    before = contents(tmp_path / 'out')
+    seen.clear()
+    strange = from_arrays('strange', tiny.strange(4, 200))
+    for own in (bundle, dataclasses.replace(bundle, calibration_images=None)):
+        with pytest.raises(NavMonitorError, match='strange does not hold in-dist.* of `fit` .tiny'):
+            run(own, strange, tmp_path, force=True)
+    assert {engine for engine, _ in seen} == {'torch'}
+    assert contents(tmp_path / 'out') == before
+    # Few of many: as many as the budget explains.
+    mixed = joined(tiny.source(3, 300), from_arrays('few', tiny.strange(4, 6), np.zeros(6, int)))
+    assert not run(bundle, mixed, tmp_path, force=True).approvals['onnxruntime_f32'].refused
+
+
+def test_alike_images_of_a_flagged_track_are_no_reason_to_refuse_a_source(tmp_path):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+    pixels, labels = tiny.images(3, 400)
+    pixels[:40] = tiny.strange(4, 1)[0]  # one of ten tracks
+    groups = np.arange(400) // 40
+    tracks = from_arrays('tracks', pixels, labels)
+    scored = exporting._scored(bundle, tiny.classifier(), tracks, 1, lambda *_: None)
+
+    def check(groups):
+        split = CalibrationSplit(None, np.arange(400))
+        engine = engine_agreement.EngineScores(*split.sets(scored, groups))
+        engine_agreement.require_in_distribution(bundle, engine, 'tracks', '')
+
+    check(groups)
+    with pytest.raises(NavMonitorError, match='the monitor itself flags .* of 400'):
+        check(None)
+
+
+@pytest.mark.parametrize(('change', 'said'), [
+    (lambda network: setattr(network, 'unit', 2.0 * network.unit),
+     'its last linear layer is not the one that torch uses'),
+    (lambda network: setattr(network, 'unit', np.nan), 'its last linear layer is not the one'),
+    (lambda network: setattr(network, 'width', network.width + 1),
+     f'its monitored layer has {tiny.WIDTH + 1} neurons, and that of torch {tiny.WIDTH}'),
+])
+def test_an_engine_with_other_features_is_refused_before_it_runs(
+    tmp_path, monkeypatch, seen, change, said
+):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+
+    class Other(exporting.OnnxClassifier):
+        def __init__(self, *arguments, engine, **options):
+            super().__init__(*arguments, engine=engine, **options)
+            if engine.backend == OPENVINO:
+                change(self)
+
+    monkeypatch.setattr(exporting, 'OnnxClassifier', Other)
+    monkeypatch.setattr(exporting, 'usable_here', lambda engine: engine.precision == 'f32')
+    reference = load_network(bundle, device='cpu', trusted_packages=['tiny'])
+    found = export(
+        bundle, reference, tiny.source(2, 200), [ONNXRUNTIME, OPENVINO], tmp_path / 'out')
+    assert said in found.approvals['openvino_f32'].refused
+    assert not found.approvals['onnxruntime_f32'].refused
+    assert [engine for engine, _ in seen] == ['torch', 'onnxruntime_f32']
+    stored = load_bundle(tmp_path / 'out').stored
+    [refused] = [one for one in stored.summaries() if one.refused]
+    assert (str(refused.engine), refused.images) == ('openvino_f32', 0) and said in refused.refused
+
+
+def test_rounding_of_the_unit_is_allowed(tmp_path, monkeypatch):
+    bundle = fitted(tmp_path, tiny.source(1, 400), tiny.source(2, 200))
+
+    class Rounded(exporting.OnnxClassifier):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            self.unit *= 1 + 5e-4
+
+    monkeypatch.setattr(exporting, 'OnnxClassifier', Rounded)
+    found = run(bundle, tiny.source(2, 200), tmp_path).approvals['onnxruntime_f32']
+    assert 'linear layer' not in found.refused
 
 
 def test_a_bundle_of_an_earlier_version_takes_all_images(tmp_path):

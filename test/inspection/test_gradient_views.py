@@ -12,7 +12,7 @@ from gradient_subjects import GREY, PANEL, VERMILLION, HalfBlind, gray_subject, 
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.inspection.attribution import SIGNED
+from nav_monitor_ros.inspection.attribution import SIGNED, attribute, spatial_layers
 from nav_monitor_ros.inspection.gradient_views import (
     backprop_picture,
     methods_of,
@@ -116,6 +116,19 @@ def test_images_of_any_size_and_colour_have_a_picture(shape, level):
     for draw in (backprop_picture, saliency_picture):
         picture = draw(subject(), image)
         assert picture.dtype == np.uint8 and picture.shape[2] == 3 and picture.std() > 5
+
+
+def test_grad_cam_takes_the_maps_before_a_network_pools_them():
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2),
+    ).eval()
+    shown = gray_subject(network, 12)
+    image = np.random.default_rng(0).normal(size=(1, 12, 12)).astype(np.float32)
+    assert [layer.number for layer in spatial_layers(shown.network)] == [5, 4, 2, 1, 3, 6]
+    found = attribute(shown.network, image, 0, 'grad-cam')
+    assert found.facts == "6 x 6 positions of layer 5 '4' (ReLU)"
 
 
 @pytest.mark.parametrize('side', [1, 2])

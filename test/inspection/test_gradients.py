@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_zeroed_filters_are_those_whose_weights_and_bias_are_zero():
 
 def test_only_a_convolution_has_filters():
     differentiable = Differentiable(tiny.network(), SHAPE)
-    with pytest.raises(NavMonitorError, match=r"'fc1' is a Linear, not a convolution; there are 1"):
+    with pytest.raises(NavMonitorError, match=r"'fc1' \(Linear\) is not a convolution; there are"):
         differentiable.weight_gradient(noise()[0], 0, 'fc1')
     with pytest.raises(NavMonitorError, match='no convolution'):
         Differentiable(Linear(), SHAPE).convolution()
@@ -380,7 +381,7 @@ def test_unknown_methods_classes_and_layers_without_extent_are_refused():
     with pytest.raises(NavMonitorError, match='no class 7'):
         attribute(differentiable, image, 7)
     pytest.importorskip('captum')
-    with pytest.raises(NavMonitorError, match=r"'fc1' has no spatial extent.*1 conv"):
+    with pytest.raises(NavMonitorError, match=r"'fc1' \(Linear\) has no spatial.* 1 'conv'"):
         attribute(differentiable, image, 0, 'grad-cam', layer='fc1')
 
 
@@ -390,7 +391,10 @@ def test_grad_cam_of_a_transformer_takes_the_last_tokens_that_affect_the_class_t
     differentiable = Differentiable(network, image.shape)
     found = attribute(differentiable, image, 0, 'grad-cam')
     # Behind the last attention only the class token matters.
-    assert found.facts == '4 x 4 positions of encoder.layers.encoder_layer_1.ln_1'
+    assert re.fullmatch(
+        r"4 x 4 positions of layer \d+ 'encoder.layers.encoder_layer_1.ln_1' \(LayerNorm\)",
+        found.facts,
+    )
     assert found.values.shape == (1, 32, 32) and found.values.any()
     behind = attribute(differentiable, image, 0, 'grad-cam', layer='encoder.ln')
     assert behind.facts.startswith('4 x 4 positions') and not behind.values.any()
@@ -413,7 +417,7 @@ def test_grad_cam_of_a_layer_with_its_channels_last_is_that_of_the_transposed_la
     last, turned = (
         attribute(differentiable, image, 1, 'grad-cam', layer=name) for name in ('last', 'turned')
     )
-    assert last.values.any() and last.facts == '8 x 14 positions of last'
+    assert last.values.any() and last.facts == "8 x 14 positions of layer 2 'last' (Identity)"
     np.testing.assert_allclose(last.values, turned.values, rtol=1e-5)
 
 

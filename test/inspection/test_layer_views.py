@@ -1,24 +1,28 @@
 """Views of a layer's outputs: the grid, orders that are permutations, volumes byte for byte."""
 
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nav_monitor_ros.bundle.loading import load_bundle
 from nav_monitor_ros.cli.main import main
 from nav_monitor_ros.errors import NavMonitorError
+from nav_monitor_ros.inspection import layer_views
 from nav_monitor_ros.inspection.channel_order import ORDERS, channel_order, neighbour_distance
-from nav_monitor_ros.inspection.inspected_network import read_image, view_bundle
-from nav_monitor_ros.inspection.layer_views import grid, ordered_grids, volume
+from nav_monitor_ros.inspection.inspected_network import Viewed, read_image, view_bundle
+from nav_monitor_ros.inspection.layer_views import facts, grid, ordered_grids, volume
 from nav_monitor_ros.perception.decoded_image import DecodedImage
 from nav_monitor_ros.runtime.monitor import Monitor
 from nav_monitor_ros.scores.pattern import Pattern
-from nav_monitor_ros.views.activation_maps import draw_activations
+from nav_monitor_ros.views.activation_maps import draw_activations, image_scale
 from nav_monitor_ros.views.volume import as_stack, binary_volume, gray_volume, volume_page
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
@@ -89,15 +93,16 @@ def test_the_neighbour_distance_is_the_sum_of_the_steps():
 
 
 def test_eight_bits_are_the_rounded_range_byte_for_byte(digits):
-    found, layer, order = volume(digits, IMAGE, 'conv4', bits=8, order='index')
-    maps = digits.look(IMAGE, digits.layer('conv4')).maps['conv4'][0].astype(np.float64)
+    layer = digits.layer('conv4')
+    found, order = volume(digits, IMAGE, layer, bits=8, order='index')
+    maps = digits.look(IMAGE, layer).maps['conv4'][0].astype(np.float64)
     expected = np.rint((maps - maps.min()) / (maps.max() - maps.min()) * 255).astype(np.uint8)
     assert found.content() == expected.tobytes()
-    assert layer == 'conv4' and order.tolist() == list(range(48))
+    assert order.tolist() == list(range(48))
 
 
 def test_one_bit_is_the_monitors_pattern(digits):
-    found, _, _ = volume(digits, IMAGE, 'penultimate', bits=1, order='index')
+    found, _ = volume(digits, IMAGE, digits.layer('penultimate'), bits=1, order='index')
     monitor = Monitor(load_bundle('digits'), device='cpu')
     seen = monitor.look(DecodedImage(IMAGE, 'gray'))
     bits = np.unpackbits(np.frombuffer(found.content(), np.uint8), bitorder='little')[:128]
@@ -108,14 +113,16 @@ def test_one_bit_is_the_monitors_pattern(digits):
 
 @pytest.mark.parametrize('bits', [1, 8])
 def test_the_header_and_the_size_are_right(digits, bits):
-    found, layer, order = volume(digits, IMAGE, 'conv3', bits=bits, order='leaves')
-    told = dict(line.split(': ', 1) for line in found.header(layer, order).splitlines())
+    layer = digits.layer('conv3')
+    found, order = volume(digits, IMAGE, layer, bits=bits, order='leaves')
+    told = dict(line.split(': ', 1) for line in found.header(layer.name, order).splitlines())
     voxels = 48 * 14 * 14
     assert (told['columns'], told['rows'], told['channels']) == ('14', '14', '48')
     assert told['bits'] == str(bits)
     assert int(told['bytes']) == len(found.content()) == (voxels if bits == 8 else voxels // 8)
     assert sorted(map(int, told['channel_order'].split())) == list(range(48))
-    maps = digits.look(IMAGE, digits.layer('conv3')).maps['conv3'][0]
+    assert told['layer'] == 'conv3'
+    maps = digits.look(IMAGE, layer).maps['conv3'][0]
     if bits == 1:
         read = np.unpackbits(np.frombuffer(found.content(), np.uint8), bitorder='little')
         assert np.array_equal(read[:voxels].reshape(48, 14, 14).astype(bool), maps[order] > 0)
@@ -155,9 +162,79 @@ def test_the_command_draws_what_the_node_publishes(signs):
     )
     maps = signs.look(colored, layer).maps['conv4'][0]
     published = draw_activations(
-        maps, scale=signs.bundle.layer_ranges['conv4'], layer=f'{layer.number} conv4', channels=64
+        maps, scale=signs.bundle.layer_ranges['conv4'], layer="layer 17 'conv4' (Sequential)",
+        channels=64,
     )
-    assert np.array_equal(drawn, published)
+    assert np.array_equal(drawn[-len(published) :], published)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return the arguments with which the maps of layers were drawn."""
+    calls = []
+
+    def draw(maps, **options):
+        calls.append(options)
+        return draw_activations(maps, **options)
+
+    monkeypatch.setattr(layer_views, 'draw_activations', draw)
+    return calls
+
+
+def test_the_grid_names_network_prediction_image_and_layer(drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('photo.png', np.full((30, 30), 9, np.uint8))
+    for image in (['sample:digits', '--index', '7'], [str(tmp_path / 'photo.png')]):
+        assert main(['view', 'grid', 'digits', '--image', *image, '--output', 'g.png']) == 0
+    first, second = drawn
+    assert re.fullmatch(
+        r'digits predicts 1 \((100|99)\.\d%\) for image 7 of sample:digits', first['heading'])
+    assert re.fullmatch(r'digits predicts \d \(.*%\) for photo.png', second['heading'])
+    assert first['layer'] == "layer 22 'conv5' (Sequential)"
+
+
+def test_orders_name_the_layer_once_and_every_order(digits, drawn):
+    ordered_grids(
+        digits, IMAGE, digits.layer('conv4.1'), channels=4, colormap='viridis', width=480, row=None
+    )
+    assert [each['layer'] for each in drawn] == [f'by {name}' for name in ORDERS]
+    assert [each['heading'] for each in drawn] == [
+        "digits: layer 15 'conv4.1' (BatchNorm2d)", '', '', '', '']
+
+
+def test_a_layer_without_maps_has_no_order_of_maps(digits):
+    for name, title in (('fc1', "layer 24 'fc1' (Linear)"), ('penultimate', 'penultimate (mon')):
+        with pytest.raises(NavMonitorError) as caught:
+            ordered_grids(
+                digits, IMAGE, digits.layer(name), channels=4, colormap='viridis', width=480,
+                row=None,
+            )
+        assert str(caught.value).startswith(title)
+
+
+def test_the_monitored_features_are_drawn_as_the_layer_penultimate(digits, drawn):
+    layer = digits.layer('penultimate')
+    assert layer == digits.monitored and layer.shape == (128,)
+    grid(digits, IMAGE, layer, channels=64, order='index', colormap='viridis', width=640)
+    assert drawn[0]['layer'] == 'penultimate (monitored features)'
+    # Bundles do not store the range of the features.
+    features = digits.look(IMAGE, layer).features[0]
+    assert not drawn[0]['trained'] and drawn[0]['scale'] == image_scale(features)
+    np.testing.assert_array_equal(digits.maps(IMAGE, layer), features)
+    with pytest.raises(NavMonitorError, match="no layer 'penult'; it has penultimate, 1 'conv1.0'"):
+        digits.layer('penult')
+
+
+def test_the_monitored_features_may_be_those_of_any_layer():
+    viewed = Viewed('tiny', tiny.classifier(layer='relu1'), tiny.CLASSES, None)
+    assert viewed.layer('penultimate').title == 'relu1 (monitored features)'
+    assert viewed.maps(tiny.images(0, 1)[0][0], viewed.monitored).shape == (5,)
+
+
+def test_logits_that_are_no_numbers_predict_nothing(digits):
+    seen = digits.look(IMAGE, digits.monitored)
+    broken = replace(seen, logits=np.full_like(seen.logits, np.nan))
+    assert facts(digits, broken) == 'digits predicts nothing, as its logits are not finite,'
 
 
 def test_layers_go_by_name_or_number(signs):
@@ -212,10 +289,12 @@ def test_the_commands_write_files_that_can_be_opened(tmp_path, capsys):
     image = ['--image', str(tmp_path / 'photo.png')]
     assert main(['view', 'layers', 'digits']) == 0
     assert 'conv4' in capsys.readouterr().out
-    assert main(['view', 'grid', 'digits', *image, '--output', str(tmp_path / 'g.png')]) == 0
+    assert main(['view', 'grid', 'digits', *image, '--output', str(tmp_path / 'g.png'),
+                 '--layer', 'penultimate']) == 0
     assert cv2.imread(str(tmp_path / 'g.png')).shape[1] == 960
     assert main(['view', 'volume', 'digits', *image, '--output', str(tmp_path / 'v.vox')]) == 0
     assert {p.name for p in tmp_path.glob('v.*')} == {'v.vox', 'v.hd', 'v.html'}
+    assert '>digits: layer 22 &#39;conv5&#39; (Sequential)<' in (tmp_path / 'v.html').read_text()
     assert main(['view', 'order', 'digits', *image, '--output', str(tmp_path / 'o.png')]) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ORDERS) and 'neighbour distance' in out

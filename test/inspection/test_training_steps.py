@@ -11,8 +11,10 @@ import torch
 from gradient_subjects import subject
 from torch import nn
 
+from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.inspection.evolution_views import (
+    evolution_lines,
     evolution_page,
     evolution_pictures,
     untrained,
@@ -42,6 +44,22 @@ def test_the_loss_falls_and_the_logit_rises_while_training(evolved):
     assert losses[-1] < 0.5 * losses[0]
     assert evolution.frames[-1].logit > evolution.frames[0].logit
     assert not evolution.note
+
+
+def test_the_accuracy_of_the_own_weights_is_told_if_guessing_is_better(evolved):
+    shown, image, evolution, target = evolved
+    assert evolution.accuracy == 1.0 and len(evolution_lines(shown, evolution)) == 1
+    pixels, labels = tiny.images(1, 60)
+    turned = from_arrays('bars', pixels, (labels + 1) % 3)
+    quick = replace(QUICK, steps=1, frames=2, measured=20)
+    wrong, _ = watch(shown, untrained(tiny.Bars, 0), turned, image, quick)
+    warning = evolution_lines(shown, wrong)[-1]
+    assert wrong.accuracy == 0 and warning.startswith('warning: 0.0% of the labelled images')
+    page = evolution_page(shown, target, evolution_pictures(shown, image, target, wrong), wrong)
+    assert 'guessing gives 33.3%' in page
+    unlabelled, _ = watch(
+        shown, untrained(tiny.Bars, 0), from_arrays('bars', pixels), image, quick)
+    assert unlabelled.accuracy is None and len(evolution_lines(shown, unlabelled)) == 1
 
 
 def test_no_frame_is_blank_and_all_gradients_are_seen(evolved):

@@ -21,6 +21,7 @@ from nav_monitor_ros.inspection.filter_ablation import (
     ablate,
 )
 from nav_monitor_ros.inspection.gradient_views import (
+    comparison_lines,
     comparison_page,
     comparison_picture,
 )
@@ -70,7 +71,7 @@ def compared():
 def test_a_comparison_has_a_correct_and_a_missed_image_for_every_class_that_has_one(compared):
     _, made = compared
     correct, missed = made.rows
-    assert made.layer == 'conv'
+    assert made.layer.name == 'conv'
     assert [example.heading for example in correct] == ['reference: middle', 'similar: left']
     assert all(example.volume.values.shape == (5, 3, 9) for example in correct)
     assert missed[0].volume is not None and 'right' in missed[0].says
@@ -85,9 +86,23 @@ def test_a_comparison_is_drawn_on_one_scale_and_its_page_needs_nobody(compared):
     picture = comparison_picture(shown, made)
     assert picture.std() > 10
     page = comparison_page(shown, made)
+    assert '<h1>tiny: weight gradients of layer 1 &#39;conv&#39; (Conv2d)' in page
     assert page.count('data-slot=') == 3  # the examples that have an image
     assert 'kernel row 2, column 2 (5 of 9)' in page
     assert '://' not in page and 'reference: middle' in page
+
+
+def test_a_comparison_warns_if_guessing_is_more_accurate(compared):
+    shown, made = compared
+    assert not any('guessing' in line for line in comparison_lines(shown, made))
+    pixels, labels = tiny.images(11, 30)
+    turned = compare_filters(
+        shown.network, tiny.PREPROCESS, from_arrays('bars', pixels, (labels + 1) % 3),
+        tiny.CLASSES, measured=0,
+    )
+    warning = 'warning: 0.0% of the labelled images are classified correctly, and guessing gives'
+    assert comparison_lines(shown, turned)[-1].startswith(warning)
+    assert warning in comparison_page(shown, turned)
 
 
 def test_without_labels_the_predictions_count_as_right():
@@ -96,6 +111,7 @@ def test_without_labels_the_predictions_count_as_right():
         subject().network, tiny.PREPROCESS, from_arrays('bars', pixels), tiny.CLASSES, measured=0
     )
     assert not made.answers.labelled and made.ablation is None
+    assert made.answers.accuracy is None
     assert all(example.volume is None for example in made.rows[1])
     assert comparison_picture(subject(), made).std() > 5
     wrong = from_arrays('bars', pixels, np.full(len(pixels), 3))

@@ -253,6 +253,73 @@ def test_truncated_jpeg_is_refused_even_with_a_complete_thumbnail() -> None:
         decode_compressed('jpeg', encoded[:-2], max_pixels=MEGAPIXEL)
 
 
+SCANS = segment(0xDA, bytes([3, 1, 0, 2, 0x11, 3, 0x11, 0, 63, 0])) * 99
+
+
+@pytest.mark.parametrize('encoded', [JPEG, PNG], ids=['jpeg', 'png'])
+@pytest.mark.parametrize(
+    'appended',
+    [
+        np.random.default_rng(0).integers(0, 256, 4 << 20, np.uint8).tobytes(),
+        SCANS + b'\xff\xd9',
+        JPEG + JPEG[: len(JPEG) // 2],
+        PNG[:-20],
+    ],
+    ids=['video', 'scans', 'images', 'truncated png'],
+)
+def test_what_a_phone_appends_to_a_picture_is_not_read(encoded: bytes, appended: bytes) -> None:
+    expected = decode_compressed('jpeg', encoded, max_pixels=960).pixels
+    image = decode_compressed('jpeg', encoded + appended, max_pixels=960)
+    assert np.array_equal(image.pixels, expected)
+
+
+@pytest.mark.parametrize('progressive', [0, 1])
+@pytest.mark.parametrize('interval', [0, 1])
+def test_restart_markers_and_several_scans_are_no_end(progressive: int, interval: int) -> None:
+    options = [
+        cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, interval,
+        cv2.IMWRITE_JPEG_QUALITY, 100,
+    ]
+    noise = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    encoded = cv2.imencode('.jpg', noise, options)[1].tobytes()
+    assert b'\xff\x00' in encoded and (b'\xff\xd0' in encoded) == bool(interval)
+    assert (encoded.count(b'\xff\xda') > 5) == bool(progressive)
+    image = decode_compressed('jpeg', encoded + SCANS, max_pixels=MEGAPIXEL)
+    assert np.array_equal(image.pixels, cv2.imdecode(np.frombuffer(encoded, np.uint8), -1))
+    with pytest.raises(ImageError, match='truncated: no end marker'):
+        decode_compressed('jpeg', encoded[:-2], max_pixels=MEGAPIXEL)
+
+
+@pytest.mark.parametrize(
+    'before',
+    [b'', segment(0xFE, b'\xff\xd9'), segment(0xE1, JPEG), b'\xff\x02\x7f\xff', b'\xff'],
+    ids=['nothing', 'comment with an end', 'picture', 'reserved marker', 'fill byte'],
+)
+def test_very_many_scans_cannot_be_hidden(before: bytes) -> None:
+    bomb = JPEG[:-2] + before + SCANS + JPEG[-2:]
+    with pytest.raises(ImageError, match='has 100 scans, more than the 32 allowed'):
+        decode_compressed('jpeg', bomb, max_pixels=MEGAPIXEL)
+
+
+@pytest.mark.parametrize(
+    'after', [JPEG, segment(0xFE, b'\xff\xd9'), segment(0xE1, JPEG)],
+    ids=['the next frame', 'comment', 'picture'],
+)
+def test_the_end_of_something_else_does_not_complete_a_truncated_jpeg(after: bytes) -> None:
+    scan = JPEG.index(b'\xff\xda')
+    for length in (scan + 20, (scan + len(JPEG)) // 2, len(JPEG) - 2):
+        with pytest.raises(ImageError, match='truncated: no end marker'):
+            decode_compressed('jpeg', JPEG[:length] + after, max_pixels=MEGAPIXEL)
+
+
+def test_the_end_of_a_png_inside_another_does_not_complete_it() -> None:
+    place = PNG.index(b'IDAT') - 4
+    inside = PNG[:place] + chunk(b'prVw', PNG) + PNG[place:]
+    assert decode_compressed('png', inside, max_pixels=960).width == 40
+    with pytest.raises(ImageError, match='truncated: no end marker'):
+        decode_compressed('png', inside[:-12], max_pixels=960)
+
+
 @pytest.mark.parametrize('length', [len(PNG), 1 << 30, (1 << 32) - 1])
 def test_no_room_is_made_for_what_a_png_only_promises(length: int) -> None:
     place = PNG.index(b'IDAT') - 4

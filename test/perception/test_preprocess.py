@@ -19,6 +19,11 @@ from nav_monitor_ros.perception.preprocess import COLORS, FITS, INTERPOLATIONS, 
 CHANNELS = {'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4, 'gray': 0}
 PLAIN = {'mean': (0.0, 0.0, 0.0), 'std': (1.0, 1.0, 1.0), 'scale': 1.0}  # pixels as they are
 RED = np.array([200, 30, 10], np.uint8)
+PILLOWS = {'antialias': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC}
+TORCHVISIONS = {
+    'antialias': transforms.InterpolationMode.BILINEAR,
+    'bicubic': transforms.InterpolationMode.BICUBIC,
+}
 
 
 def scene(rows, columns, channels=3, seed=0):
@@ -44,37 +49,73 @@ def test_normalising_is_scale_then_mean_then_std():
     assert result.tolist() == expected
 
 
+@pytest.mark.parametrize('interpolation', TORCHVISIONS)
 @pytest.mark.parametrize('shape', [(480, 640), (640, 480), (299, 301), (100, 57), (64, 64)])
-def test_center_crop_is_torchvisions_evaluation_transform(shape):
+def test_center_crop_is_torchvisions_evaluation_transform(shape, interpolation):
     image = scene(*shape)
     transform = transforms.Compose(
         [
-            transforms.Resize(64),
+            transforms.Resize(64, TORCHVISIONS[interpolation]),
             transforms.CenterCrop(56),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-    ours = Preprocess(56, 56, fit='center_crop', resize_to=64).apply(image)
+    ours = Preprocess(
+        56, 56, fit='center_crop', resize_to=64, interpolation=interpolation
+    ).apply(image)
     theirs = transform(Image.fromarray(image)).numpy()
     one_level = 1 / 255 / 0.224
     assert np.abs(ours - theirs).max() <= 1.01 * one_level  # both round to whole levels
     assert np.abs(ours - theirs).mean() < 0.05 * one_level
 
 
-def test_stretching_with_antialias_is_pillows_bilinear():
-    image = scene(117, 211)
-    pillow = np.asarray(Image.fromarray(image).resize((40, 30), Image.Resampling.BILINEAR))
-    ours = Preprocess(30, 40, **PLAIN).resized(image)
-    assert np.abs(ours.astype(int) - pillow).max() <= 1
+def pillows(image, interpolation):
+    """Return an image as Pillow resizes it to 30 x 40, columns first.
+
+    In one call, the order depends on Pillow's version, and with it the result where a filter
+    overshoots black or white.
+    """
+    method = PILLOWS[interpolation]
+    columns = Image.fromarray(image).resize((40, len(image)), method)
+    return np.asarray(columns.resize((40, 30), method)).astype(int)
 
 
-def test_shrinking_without_antialias_differs():
-    """The comparison with Pillow would notice OpenCV's bilinear filter, which skips pixels."""
+@pytest.mark.parametrize('interpolation', PILLOWS)
+@pytest.mark.parametrize('shape', [(117, 211), (20, 13)], ids=['smaller', 'larger'])
+@pytest.mark.parametrize('order', ['rgb', 'rgba', 'gray'])
+def test_stretching_with_antialias_is_pillows(shape, order, interpolation):
+    image = scene(*shape, CHANNELS[order])
+    ours = Preprocess(30, 40, interpolation=interpolation, **PLAIN).resized(image, order)
+    expected = pillows(image[:, :, :3] if image.ndim == 3 else np.dstack([image] * 3),
+                       interpolation)
+    # Rounding after the first pass is amplified by the negative weights of the second.
+    assert np.abs(ours.astype(int) - expected).max() <= (2 if interpolation == 'bicubic' else 1)
+
+
+def test_bicubic_overshoots_as_pillows_and_saturates():
+    image = scene(90, 120) // 128 * 255
+    ours = Preprocess(30, 40, interpolation='bicubic', **PLAIN).resized(image)
+    assert np.abs(ours.astype(int) - pillows(image, 'bicubic')).max() <= 2
+    assert ours.min() == 0 and ours.max() == 255
+
+
+@pytest.mark.parametrize(
+    ('interpolation', 'flag'), [('antialias', cv2.INTER_LINEAR), ('bicubic', cv2.INTER_CUBIC)]
+)
+def test_shrinking_without_antialias_differs(interpolation, flag):
+    """The comparison with Pillow would notice OpenCV's filters, which skip pixels."""
     image = scene(117, 211)
-    smooth = Preprocess(30, 40, **PLAIN).resized(image)
-    skipping = Preprocess(30, 40, interpolation='bilinear', **PLAIN).resized(image)
+    smooth = Preprocess(30, 40, interpolation=interpolation, **PLAIN).resized(image)
+    skipping = cv2.resize(image, (40, 30), interpolation=flag)
     assert np.abs(smooth.astype(int) - skipping).max() > 10
+
+
+def test_bicubic_is_not_bilinear():
+    """The comparison with Pillow would notice the other filter."""
+    image = scene(20, 13)
+    bicubic = Preprocess(30, 40, interpolation='bicubic', **PLAIN).resized(image)
+    assert np.abs(bicubic.astype(int) - pillows(image, 'antialias')).max() > 10
 
 
 @pytest.mark.parametrize(
@@ -216,9 +257,16 @@ def test_pixels_can_be_written_to_the_same_memory_again_and_again():
 def test_a_description_survives_yaml():
     preprocess = Preprocess(
         224, 192, fit='center_crop', resize_to=256, color='bgr', scale=1.0,
-        mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0), interpolation='area',
+        mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0), interpolation='bicubic',
     )
     assert Preprocess.from_dict(yaml.safe_load(yaml.safe_dump(preprocess.to_dict()))) == preprocess
+
+
+def test_a_description_from_before_bicubic_is_read_as_it_was():
+    described = Preprocess(8, 8, interpolation='area').to_dict()
+    assert Preprocess.from_dict(described).interpolation == 'area'
+    del described['interpolation']
+    assert Preprocess.from_dict(described).interpolation == 'antialias'
 
 
 def test_whole_numbers_serve_as_floats():

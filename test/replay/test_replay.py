@@ -37,21 +37,49 @@ KINDS = [
 KITTI = Path(__file__).parents[3] / 'shared' / 'data' / 'bags'
 
 
-def test_the_documented_program_writes_a_bag_of_pictures(tmp_path, monkeypatch):
+@pytest.fixture
+def documented(tmp_path, monkeypatch):
+    """Return a function that runs the program of the documentation in an empty folder."""
     text = (Path(__file__).parents[2] / 'docs' / 'replay.md').read_text(encoding='utf-8')
     section = text.partition('### Make a bag from your own pictures\n')[2].partition('\n## ')[0]
     [code] = re.findall(r'```python\n(.*?)```', section, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    return lambda: exec(code, {})  # noqa: S102 - of this repository
+
+
+def test_the_documented_program_writes_a_bag_of_pictures(tmp_path, documented):
     (tmp_path / 'photos' / 'left').mkdir(parents=True)
     for number, image in enumerate(tiny.images(1, 5)[0]):
-        cv2.imwrite(str(tmp_path / 'photos' / 'left' / f'{number}.jpg'), image[:, :, ::-1])
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})  # noqa: S102 - of this repository
+        ending = ('.jpg', '.png', '.jpeg', '.JPG', '.PNG')[number]
+        path = tmp_path / 'photos' / 'left' / f'{number}{ending}'
+        path.write_bytes(cv2.imencode(ending.lower(), image[:, :, ::-1])[1].tobytes())
+    (tmp_path / 'photos' / 'notes.txt').write_text('no picture')
+    documented()
     assert main([
         'replay', 'drive', '--topic', '/camera/image_raw/compressed', '--bundle', 'digits',
         '--csv', 'judged.csv',
     ]) == 0
     rows = rows_of(tmp_path / 'judged.csv')
     assert len(rows) == 5 and {row['reason'] for row in rows}.isdisjoint({'bad_image'})
+    with AnyReader([tmp_path / 'drive']) as bag:
+        found = [bag.deserialize(data, one.msgtype).format for one, _, data in bag.messages()]
+    assert found == ['jpeg', 'png', 'jpeg', 'jpeg', 'png']
+
+
+def test_the_documented_program_ends_with_one_line_without_pictures_or_with_a_bag(
+    tmp_path, documented
+):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / 'notes.txt').write_text('no picture')
+    with pytest.raises(SystemExit, match=r'^photos holds no \.png, \.jpg, \.jpeg files$'):
+        documented()
+    assert not (tmp_path / 'drive').exists()
+    cv2.imwrite(str(tmp_path / 'photos' / '0.png'), tiny.images(1, 1)[0][0])
+    documented()
+    before = {path: path.read_bytes() for path in (tmp_path / 'drive').iterdir()}
+    with pytest.raises(SystemExit, match='^drive already exists; remove it'):
+        documented()
+    assert {path: path.read_bytes() for path in (tmp_path / 'drive').iterdir()} == before
 
 
 # What is written.
@@ -153,6 +181,7 @@ def test_the_page_shows_the_timeline_and_a_picture_of_each_alert(judged):
     text = (judged / 'page.html').read_text()
     assert text.count('class="timeline"') == 1 and text.count('<figure id=') == 1
     assert '<b>' in text and 'ood' in text and '40 images of drive' in text
+    assert '40 of 40 images judged, recording of 1.3 s;' in text
     encoded = re.search(r'<img src="data:image/png;base64,([^"]+)"', text).group(1)
     picture = cv2.imdecode(np.frombuffer(base64.b64decode(encoded), np.uint8), cv2.IMREAD_COLOR)
     # The picture that raised the alert, one of those with a bar that lies.

@@ -1,6 +1,7 @@
 """Recordings of class tuning: against brute force, in parts, interrupted, merged."""
 
 import dataclasses
+import json
 from contextlib import nullcontext
 
 import numpy as np
@@ -134,6 +135,39 @@ def test_a_channel_answers_with_the_largest_or_the_mean_of_its_positions(tmp_pat
         )
         layer = recording.checkpoint(0).layers[0]
         assert np.allclose(layer.top_values[:, :40], -np.sort(-expected.T), rtol=1e-5)
+
+
+def test_titles_of_layers_are_recorded_for_display_only(tmp_path, tiny_classifier):
+    source = from_arrays('bars', *tiny.images(6, 40))
+    options = TuningOptions(('conv', 'penultimate', 'output'))
+    recording = recorded(tmp_path / 'a', tiny_classifier, source, options)
+    titles = ("layer 1 'conv' (Conv2d)", 'penultimate', 'output')
+    assert recording.about.shown_layers == titles
+    assert TuningRecording.open(tmp_path / 'a').about.shown_layers == titles
+    # Earlier versions recorded none: such recordings can be read, continued and merged.
+    index = tmp_path / 'a/tuning.json'
+    described = json.loads(index.read_text())
+    assert described.pop('titles') == list(titles)
+    index.write_text(json.dumps(described))
+    old = TuningRecording.open(tmp_path / 'a')
+    assert old.about.shown_layers == ('conv', 'penultimate', 'output')
+    rest = from_arrays('bars', *tiny.images(6, 80)).subset(np.arange(40, 80))
+    recorded(tmp_path / 'b', tiny_classifier, rest, options)
+    merge_recordings([tmp_path / 'a', tmp_path / 'b'], tmp_path / 'merged')
+    continued = recorded(tmp_path / 'a', tiny_classifier, source, options, ('only', 'next'))
+    assert continued.checkpoints == ['only', 'next'] and continued.about.shown_layers == titles
+    index.write_text(json.dumps({**described, 'titles': ['one']}))
+    with pytest.raises(NavMonitorError, match='unreadable'):
+        TuningRecording.open(tmp_path / 'a')
+
+
+def test_a_layer_that_cannot_be_recorded_is_answered_with_what_can(tmp_path, tiny_classifier):
+    source = from_arrays('bars', *tiny.images(6, 10))
+    with pytest.raises(NavMonitorError, match="it has penultimate, output, 1 'conv'"):
+        recorded(tmp_path / 'a', tiny_classifier, source, TuningOptions(('conv9',)))
+    other = tiny.classifier(layer='relu1')
+    with pytest.raises(NavMonitorError, match="cannot be chosen here; choose one of output, 1 'c"):
+        recorded(tmp_path / 'a', other, source, TuningOptions(('penultimate',)))
 
 
 def test_an_interrupted_recording_goes_on(tmp_path, tiny_classifier):

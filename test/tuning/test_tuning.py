@@ -1,6 +1,7 @@
 """Class tuning from the command line: recorded, shown as a page, and what goes wrong."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -102,6 +103,9 @@ def test_a_training_is_recorded_and_its_outputs_become_selective(training, capsy
     told = f'{found[0]:.3f} at untrained -> {found[-1]:.3f} at epoch 2'
     assert told in capsys.readouterr().out
     assert told.replace('>', '&gt;') in page.read_text()
+    titles = re.findall('"title": "([^"]*)"', page.read_text())
+    assert titles[-2:] == ['penultimate', 'output'] and len(titles) > 3
+    assert r'layer 8 \u0027conv2\u0027 (Sequential)' in titles
 
 
 def test_checkpoints_of_a_training_are_recorded_again_alike(training, tmp_path, capsys):
@@ -138,7 +142,24 @@ def test_networks_without_a_bundle_and_images_without_labels_are_recorded(tmp_pa
     page, lines = tuning_page(recording, permutations=3)
     assert '"kinds": ["predicted"]' in page
     assert any('(predicted labels)' in line for line in lines)
-    assert not any('layer layer' in line for line in lines)
+    assert not any('layer layer' in line or 'guessing' in line for line in lines)
+
+
+@pytest.mark.parametrize('layer', ['output', 'conv'])
+def test_a_network_that_is_less_accurate_than_guessing_is_warned_of(
+    tmp_path, tiny_classifier, layer
+):
+    pixels, labels = tiny.images(3, 60)
+    for name, source, warned in (
+        ('right', from_arrays('bars', pixels, labels), False),
+        ('turned', from_arrays('bars', pixels, (labels + 1) % 3), True),
+    ):
+        recording = recorded(tmp_path / name, tiny_classifier, source, TuningOptions((layer,)))
+        _, lines = tuning_page(recording, permutations=3)
+        told = [line for line in lines if line.startswith('warning: 0.0% of the labelled images')]
+        assert len(told) == warned and all('guessing gives 33.3%' in line for line in told)
+        what = 'the output layer' if layer == 'output' else "layer 1 'conv' (Conv2d), the last one"
+        assert any(f'mean J of {what}' in line for line in lines)
 
 
 BAD = [

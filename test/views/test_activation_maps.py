@@ -57,22 +57,29 @@ def test_colors_follow_the_color_map_from_zero_to_the_training_range():
 def test_values_above_the_training_range_are_magenta():
     assert color_of(2.05, 1.0) == (255, 0, 255)
     assert color_of(3e38, 1.0) == (255, 0, 255)
-    assert color_of(2.05, 1.0, scale=(-2.0, 1.0)) == (255, 0, 255)
+    assert color_of(1.05, 1.0, scale=(-2.0, 1.0)) == (255, 0, 255)
+    assert color_of(-0.9, 0.0, scale=(-2.0, -1.0)) == (255, 0, 255)
     assert color_of(2.0, 1.0) != (255, 0, 255)
+    assert color_of(1.0, 0.0, scale=(-2.0, 1.0)) != (255, 0, 255)
 
 
 def test_values_below_the_training_range_are_cyan():
     assert color_of(-0.1, 1.0) == (0, 255, 255)
     assert color_of(-2.05, 1.0, scale=(-2.0, 1.0)) == (0, 255, 255)
+    assert color_of(-1.05, 1.0, scale=(-1.0, 2.0)) == (0, 255, 255)
+    assert color_of(0.45, 1.0, scale=(0.5, 2.0)) == (0, 255, 255)
+    assert color_of(-1.0, 1.0, scale=(-1.0, 2.0)) != (0, 255, 255)
+    assert color_of(0.5, 1.0, scale=(0.5, 2.0)) != (0, 255, 255)
 
 
 def test_signed_layers_have_a_symmetric_scale_around_near_white():
     table = colors.level_table('diverging')
     assert color_of(0.0, 1.0, scale=(-2.0, 1.0)) == tuple(table[colors.ZERO])
     assert table[colors.ZERO].min() > 235
-    assert color_of(2.0, 1.0, scale=(-2.0, 1.0)) == tuple(table[colors.HIGHEST])
-    assert color_of(-3.0, 1.0, scale=(-2.0, 3.0)) == tuple(table[colors.LOWEST])
-    red, _, blue = color_of(1.5, 1.0, scale=(-2.0, 1.0))
+    assert color_of(2.0, 1.0, scale=(-1.0, 2.0)) == tuple(table[colors.HIGHEST])
+    assert color_of(-3.0, 1.0, scale=(-3.0, 2.0)) == tuple(table[colors.LOWEST])
+    assert color_of(1.0, 1.0, scale=(-2.0, 1.0)) == tuple(table[(colors.ZERO + 253) // 2])
+    red, _, blue = color_of(0.9, 1.0, scale=(-2.0, 1.0))
     assert red > blue
     red, _, blue = color_of(-1.5, 1.0, scale=(-2.0, 1.0))
     assert blue > red
@@ -90,6 +97,12 @@ def test_diverging_colors_are_perceptually_even():
 def test_sequential_colors_get_lighter_throughout(name):
     levels = lightness(colors.level_table(name)[colors.LOWEST : colors.HIGHEST + 1])
     assert np.diff(levels[::8].astype(float)).min() > 0
+
+
+def test_all_values_of_a_layer_that_saturates_are_within_its_rounded_limits():
+    saturated = float(np.float32(1 / 3))  # bundles store six digits
+    for scale in ((0.0, 0.333333), (-2.0, 0.333333)):
+        assert color_of(saturated, 0.0, scale=scale) != (255, 0, 255)
 
 
 def test_values_that_are_no_numbers_are_hatched_and_noted():
@@ -170,6 +183,23 @@ def test_legend_names_layer_range_and_order():
         )
     }
     assert len(legends) == 7
+
+
+def test_a_heading_stands_above_the_same_picture():
+    maps = np.full((3, 5, 5), 0.5, np.float32)
+    plain = draw_activations(maps, scale=(0.0, 1.0), layer='conv1')
+    headed = draw_activations(maps, scale=(0.0, 1.0), layer='conv1', heading='digits predicts 1')
+    np.testing.assert_array_equal(headed[-len(plain) :], plain)
+    assert 16 < len(headed) - len(plain) < 40 and headed[: -len(plain)].max() > 200
+
+
+def test_neurons_and_tokens_without_positions_stay_by_index():
+    for maps in (np.arange(6, dtype=np.float32), np.ones((6, 4), np.float32)):
+        plain, given = (
+            draw_activations(maps, scale=(0.0, 5.0), layer='fc1', order=order, given=permutation)
+            for order, permutation in (('index', None), ('leaves', np.arange(6)[::-1]))
+        )
+        np.testing.assert_array_equal(plain, given)
 
 
 @pytest.mark.parametrize('scale', [(np.nan, 1.0), (0.0, np.inf), (2.0, 1.0), (0.0, 0.0)])

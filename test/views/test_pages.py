@@ -52,7 +52,7 @@ def pages(tmp_path_factory):
     run('view', 'evolution', 'digits', *drawn, '--images', 'sample:digits?limit=300',
         '--steps', 12, '--frames', 5, '--output', folder / 'evolution.html')
     run('evaluate', 'digits', '--inside', 'sample:digits?limit=300',
-        '--ood', 'noise=sample:noise?count=60', '--output', folder)
+        '--ood', 'noise=sample:noise?count=60', '--output', folder, '--force')
     digits, strange = (open_source(f'sample:{name}') for name in ('digits', 'triangles'))
     recorded.write_images(folder / 'drive', {'/camera/image_raw': [
         (strange if 20 <= i < 40 else digits).image(i) for i in range(60)
@@ -188,7 +188,7 @@ def test_pages_with_long_names_of_classes_fit_a_telephone(browser, tmp_path):
     run('view', 'tuning', tmp_path / 't', '--permutations', 3, '--output', tmp_path / 'tuning.html')
     run('view', 'weight-gradient', *own, '--images', tmp_path / 'images.npz', '--measured', 9,
         '--output', tmp_path / 'weights.html')
-    run('evaluate', *own, '--inside', tmp_path / 'images.npz', '--output', tmp_path)
+    run('evaluate', *own, '--inside', tmp_path / 'images.npz', '--output', tmp_path, '--force')
     run('replay', tmp_path / 'drive', '--bundle', *own, '--html', tmp_path / 'replay.html',
         '--csv', tmp_path / 'a.csv')
     run('compare', tmp_path / 'a.csv', tmp_path / 'a.csv', '--html', tmp_path / 'compare.html')

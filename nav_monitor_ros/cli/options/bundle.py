@@ -10,12 +10,16 @@ def add_bundle(parser: Any) -> None:
     parser.add_argument('bundle', help='folder, or name of a shipped bundle')
 
 
-def add_force(parser: Any) -> None:
-    """Add the option that allows a command to write to a non-empty folder."""
+def add_force(parser: Any, replaced: str = 'files listed by a bundle in it') -> None:
+    """Add the option that allows a command to write to a non-empty folder.
+
+    Args:
+        parser: Parser of the command.
+        replaced: The files that are replaced, for the help.
+    """
     parser.add_argument(
         '--force', action='store_true',
-        help='write to a non-empty output folder; files listed by a bundle in it are replaced, '
-        'all others are kept',
+        help=f'write to a non-empty output folder; {replaced} are replaced, all others are kept',
     )
 
 

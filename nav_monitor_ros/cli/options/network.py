@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nav_monitor_ros.cli.options import torchvision_hints
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.untrusted_yaml import plain_value, read_yaml
 
 _NETWORK = ('model', 'model_arg', 'output_index', 'weights', 'classes')
 _PREPROCESSING = ('preprocess', 'size', 'fit', 'resize_to', 'color', 'mean', 'std', 'scale',
                   'interpolation', 'exif')
+
+_log = logging.getLogger(__name__)
 
 
 def add_network(
@@ -94,8 +98,11 @@ def add_preprocessing(images: Any) -> None:
                         help='standard deviation of each channel (default: that of ImageNet)')
     images.add_argument('--scale', type=float,
                         help='factor by which pixel values are multiplied (default: 1/255)')
-    images.add_argument('--interpolation', choices=('antialias', 'area', 'bilinear', 'nearest'),
-                        help='interpolation when resizing (default: antialias, as in torchvision)')
+    images.add_argument('--interpolation',
+                        choices=('antialias', 'bicubic', 'area', 'bilinear', 'nearest'),
+                        help='interpolation when resizing: antialias (bilinear) and bicubic are '
+                        'antialiased as in torchvision and Pillow, the others are those of OpenCV '
+                        '(default: antialias)')
     images.add_argument('--exif', choices=('ignore', 'apply'),
                         help='apply: the network was trained on images that were rotated according '
                         'to their EXIF orientation (default: ignore, as torchvision does)')
@@ -103,6 +110,9 @@ def add_preprocessing(images: Any) -> None:
 
 def preprocess_of(options: argparse.Namespace) -> Any:
     """Return the preprocessing that the options describe.
+
+    If it, or ``--model-arg``, leaves out what the weights distributed by torchvision need, a
+    warning is logged.
 
     Raises:
         NavMonitorError: The options are incomplete or contradict each other.
@@ -132,7 +142,7 @@ def preprocess_of(options: argparse.Namespace) -> Any:
     if not {'height', 'width'} <= set(fields):
         raise NavMonitorError(
             "give the size of the network's input: --size HxW or --preprocess"
-            f'{_of_torchvision(options.model)}'
+            f'{torchvision_hints.needed_options(options.model)}'
         )
     found = Preprocess.from_dict(fields)
     white = 255 * found.scale
@@ -141,25 +151,10 @@ def preprocess_of(options: argparse.Namespace) -> Any:
             f'the mean {max(found.mean):g} is above white: pixels times scale are 0 to {white:g}; '
             'give --scale 1 if mean and std are in grey levels'
         )
+    arguments = [argument.partition('=')[0] for argument in options.model_arg]
+    for note in torchvision_hints.notes(options.model, arguments, found, fields):
+        _log.warning('%s', note)
     return found
-
-
-def _of_torchvision(model: str | None) -> str:
-    """Return a suffix that states the input of the weights that torchvision distributes."""
-    name = (model or '').removeprefix('torchvision:')
-    if name == model or not name:
-        return ''
-    try:
-        from torchvision.models import get_model_weights
-
-        used = get_model_weights(name).DEFAULT.transforms()
-        [size], [resized] = used.crop_size, used.resize_size
-    except (ImportError, ValueError, AttributeError, TypeError, IndexError):
-        return ''
-    return (
-        f'; the weights that torchvision distributes for {name} take --size {size}x{size} --fit '
-        f'center_crop --resize-to {resized}'
-    )
 
 
 def refuse_network_options(options: argparse.Namespace, allowed: Collection[str] = ()) -> None:
@@ -178,6 +173,11 @@ def refuse_network_options(options: argparse.Namespace, allowed: Collection[str]
                 f"--{name.replace('_', '-')} describes a network, but the bundle "
                 f"'{options.bundle}' contains one; leave out one of them"
             )
+
+
+def names_are_assumed(options: argparse.Namespace) -> bool:
+    """Return whether neither a bundle nor ``--classes`` names the classes of the network."""
+    return options.bundle is None and options.classes is None
 
 
 def class_names_of(path: Path | None) -> tuple[str, ...] | None:

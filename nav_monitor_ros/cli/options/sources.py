@@ -32,10 +32,17 @@ def opened(spec: str) -> Any:
     return source
 
 
-def say_how_matched(source: Any, class_names: Any) -> None:
-    """Print how a source's classes were matched with the network's, unless by equal names."""
-    from nav_monitor_ros.data.class_matching import how_matched
+def say_how_matched(source: Any, class_names: Any, *, assumed: bool = False) -> None:
+    """Print how a source's classes were matched with the network's, unless by equal names.
 
-    note = how_matched(source, class_names)
+    Args:
+        source: Images.
+        class_names: Class names of the network.
+        assumed: Whether the network has no class names of its own, so that they are the source's.
+    """
+    from nav_monitor_ros.data.class_matching import how_matched, naming_note
+
+    note = naming_note(source, None, len(class_names)) if assumed else ''
+    note = note or how_matched(source, class_names)
     if note:
         say(note)

@@ -45,7 +45,8 @@ def add_saliency(views: Any) -> None:
     _add_attribution(parser, 'gradient, smoothgrad, integrated-gradients, grad-cam')
     parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
                         help='layer whose maps grad-cam uses, name or 1-based number (default: the '
-                        'last one with spatial extent that affects the logit)')
+                        'last one with at least 4 x 4 positions that is not the output of pooling '
+                        'and affects the logit)')
     parser.set_defaults(run=_saliency)
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from nav_monitor_ros.cli.console import ProgressBars, say
+from nav_monitor_ros.cli.options.network import names_are_assumed
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
 from nav_monitor_ros.cli.view.options import add_files, add_side, add_viewed, open_subject
@@ -80,8 +81,8 @@ def _evolution(options: argparse.Namespace) -> None:
         evolution, target = watch(
             subject, network, source, image, training, target=target, progress=progress
         )
-    say_how_matched(source, subject.class_names)
-    for line in evolution_lines(evolution):
+    say_how_matched(source, subject.class_names, assumed=names_are_assumed(options))
+    for line in evolution_lines(subject, evolution):
         say(line)
     pictures = evolution_pictures(subject, image, target, evolution, side=options.side)
     for path in options.output:

@@ -31,7 +31,7 @@ def add_grid(views: Any) -> None:
 
 def _grid(options: argparse.Namespace) -> None:
     from nav_monitor_ros.files.pictures import require_suffix
-    from nav_monitor_ros.inspection.inspected_network import read_image
+    from nav_monitor_ros.inspection.inspected_network import image_title, read_image
     from nav_monitor_ros.inspection.layer_views import grid, write_picture
 
     require_suffix([options.output], ('.png',))
@@ -42,7 +42,7 @@ def _grid(options: argparse.Namespace) -> None:
         viewed, read_image(options.image, options.index, exif=viewed.preprocess.exif), layer,
         channels=options.channels,
         order=options.order, colormap=options.colormap, width=options.width,
-        scale=options.color_scale,
+        scale=options.color_scale, title=image_title(options.image, options.index),
     )
     write_picture(options.output, picture)
     say(f'wrote {options.output}')

@@ -73,9 +73,10 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
 
 def add_layer(parser: argparse.ArgumentParser) -> None:
     """Add the option for the layer to draw."""
-    parser.add_argument('--layer', default='', metavar='NAME|NUMBER',
+    parser.add_argument('--layer', default='', metavar='NAME|NUMBER|penultimate',
                         help='layer to draw, name or 1-based number (default: the last one with '
-                        'spatial extent; `view layers` lists them)')
+                        'at least 4 x 4 positions that is not the output of pooling; `view layers` '
+                        'lists them); penultimate: the monitored features')
 
 
 def add_drawing(parser: argparse.ArgumentParser, channels: int) -> None:

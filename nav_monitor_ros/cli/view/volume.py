@@ -8,7 +8,7 @@ from typing import Any
 
 from nav_monitor_ros.cli.console import say
 from nav_monitor_ros.cli.options.output_paths import check_outputs
-from nav_monitor_ros.cli.view.options import ORDERS, add_viewed, open_viewed
+from nav_monitor_ros.cli.view.options import ORDERS, add_layer, add_viewed, open_viewed
 
 
 def add_volume(views: Any) -> None:
@@ -21,12 +21,10 @@ def add_volume(views: Any) -> None:
         '--bits 8 --output conv4.vox',
     )
     add_viewed(volume)
-    volume.add_argument('--layer', default='', metavar='NAME|NUMBER|penultimate',
-                        help='layer, name or 1-based number (default: the last one with spatial '
-                        'extent); penultimate: the monitored features, whose bits are the '
-                        "monitor's pattern")
+    add_layer(volume)
     volume.add_argument('--bits', type=int, choices=(1, 8), default=8,
-                        help='8: rint((x - min) / (max - min) * 255); 1: on or off (default: 8)')
+                        help='8: rint((x - min) / (max - min) * 255); 1: on or off, which for '
+                        "penultimate is the monitor's pattern (default: 8)")
     volume.add_argument('--order', choices=ORDERS, default='index',
                         help='order of the channels (default: index)')
     volume.add_argument('--turnable', type=Path, metavar='FILE.html',
@@ -49,16 +47,15 @@ def _volume(options: argparse.Namespace) -> None:
     check_outputs(options, {'--output': written, '--turnable': options.turnable})
     viewed = open_viewed(options)
     image = read_image(options.image, options.index, exif=viewed.preprocess.exif)
-    found, layer, order = volume(
-        viewed, image, options.layer, bits=options.bits, order=options.order
-    )
+    layer = viewed.layer(options.layer)
+    found, order = volume(viewed, image, layer, bits=options.bits, order=options.order)
     channels, rows, columns = found.shape
-    title = f'{viewed.name}: {layer}'
+    title = f'{viewed.name}: {layer.label}'
     lines = [
         f'{channels} channels of {rows} x {columns}, {options.bits} bit per voxel, channels '
         f'ordered by {options.order}.', f'{found.meaning}.',
     ]
-    for file in write_volume(options.output, found, layer, order.tolist(), title, lines):
+    for file in write_volume(options.output, found, layer.name, order.tolist(), title, lines):
         say(f'wrote {file}')
     if options.turnable is not None:
         write_page(options.turnable, turnable_page(found, title, lines))

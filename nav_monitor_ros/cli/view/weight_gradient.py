@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from nav_monitor_ros.cli.console import ProgressBars, say
+from nav_monitor_ros.cli.options.network import names_are_assumed
 from nav_monitor_ros.cli.options.output_paths import check_outputs
 from nav_monitor_ros.cli.options.sources import opened, say_how_matched
 from nav_monitor_ros.cli.view.options import add_files, add_viewed, open_subject
@@ -63,7 +64,7 @@ def _weight_gradient(options: argparse.Namespace) -> None:
             layer=options.layer, reference=None if wanted is None else subject.class_index(wanted),
             measured=options.measured, seed=options.seed, progress=progress,
         )
-    say_how_matched(source, subject.class_names)
+    say_how_matched(source, subject.class_names, assumed=names_are_assumed(options))
     for line in comparison_lines(subject, compared):
         say(line)
     for path in options.output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -15,13 +16,18 @@ INPUT = ':input'  # ends the name of a value that enters a layer
 LayerId = str | int  # a layer's name, or its 1-based number
 WIDEST = 512  # channels above which a narrower value is preferred: a covariance has their square
 DEPTHS = (0.25, 0.5, 0.75)  # where a transformer, which has no stages, is watched
+LEAST_SIDE = 4  # rows and columns from which on maps are preferred for drawing
+# Kinds of modules that hand on the values of a pooling layer if the shape is the same.
+_HAND_ON = ('Pool', 'Dropout', 'Identity')
 
 
 @dataclass(frozen=True)
 class Layer:
     """One module of a network that yields a tensor for each image, or a value that enters one."""
 
-    number: int  # 1-based, in the order in which modules finish, or take the value
+    # 1-based, in the order in which modules finish, or take the value; 0 for values that are not
+    # those of a module, such as the monitored features.
+    number: int
     name: str  # as in ``network.named_modules()``; followed by ``INPUT`` for a value that enters
     kind: str  # class name of the module
     shape: tuple[int, ...]  # of the tensor for one image, without the batch axis
@@ -44,8 +50,7 @@ class Layer:
     @property
     def size(self) -> int:
         """Return the shorter side of the maps, or of the grid of tokens; 1 for others."""
-        sides = self.grid or (self.shape[:-1] if self._last else self.shape[1:])
-        return min(sides) if len(sides) == 2 else 1
+        return min(self._sides) if len(self._sides) == 2 else 1
 
     @property
     def spatial(self) -> bool:
@@ -58,12 +63,19 @@ class Layer:
         return self.shape[0] - math.prod(self.grid) if self.grid and len(self.shape) == 2 else 0
 
     @property
+    def title(self) -> str:
+        """Return number, name and class for pictures and pages, since a name may be a number."""
+        if not self.number:
+            return f'{self.name} ({self.kind})'
+        return f"layer {self.number} '{self.name}' ({self.kind})"
+
+    @property
     def label(self) -> str:
-        """Return the name for a picture of its values, see ``as_maps``."""
+        """Return the title for a picture of its values, see ``as_maps``."""
         count = self.leading
         without = '' if not count else ' without token 0' if count == 1 else (
             f' without tokens 0 to {count - 1}')
-        return f'{self.name}{without}'
+        return f'{self.title}{without}'
 
     def as_maps(self, values: np.ndarray) -> np.ndarray:
         """Return the values for one image as they lie in it.
@@ -85,17 +97,25 @@ class Layer:
     def _last(self) -> bool:
         return self.channels_last or len(self.shape) < 3
 
+    @property
+    def _sides(self) -> tuple[int, ...]:
+        return self.grid or (self.shape[:-1] if self._last else self.shape[1:])
 
-def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
+
+def find_layer(
+    layers: Sequence[Layer], wanted: LayerId, also: Sequence[str] = ()
+) -> Layer:
     """Return the layer with this name or 1-based number.
 
     Args:
         layers: All layers of the network.
         wanted: ``'layer4.1'``, ``'17'`` or ``17``, or a negative number counted from the end. A
             string that is a layer's name denotes that layer, even if the name is a number.
+        also: Names of other values that the caller accepts, such as ``PENULTIMATE``, for the
+            message.
 
     Raises:
-        NavMonitorError: The layer does not exist; the message lists those that do.
+        NavMonitorError: The layer does not exist; the message lists what may be named.
     """
     named = [layer for layer in layers if wanted == layer.name]
     if named:
@@ -106,12 +126,15 @@ def find_layer(layers: Sequence[Layer], wanted: LayerId) -> Layer:
         number = 0
     if 1 <= abs(number) <= len(layers):
         return layers[number - 1 if number > 0 else number]
-    listed = ', '.join(f"{layer.number} '{layer.name}'" for layer in layers)
-    shown = one_line(wanted, 80)
-    near = did_you_mean(shown, [PENULTIMATE, *(layer.name for layer in layers)])
-    raise NavMonitorError(
-        f"the network has no layer '{shown}'; it has {PENULTIMATE}, {listed}{near}"
-    )
+    listed = ', '.join([*also, *(f"{layer.number} '{layer.name}'" for layer in layers)])
+    if wanted == PENULTIMATE:
+        raise NavMonitorError(
+            f"'{PENULTIMATE}', the input of the last linear layer, cannot be chosen here; choose "
+            f'one of {listed}'
+        )
+    shown = '' if wanted == '' else one_line(wanted, 80)
+    near = did_you_mean(shown, [*also, *(layer.name for layer in layers)])
+    raise NavMonitorError(f"the network has no layer '{shown}'; it has {listed}{near}")
 
 
 def names_of(
@@ -136,11 +159,41 @@ def names_of(
 
 
 def last_spatial(layers: Sequence[Layer]) -> Layer:
-    """Return the last layer whose values lie at rows and columns of the image.
+    """Return the layer to draw if none is named, the first one of ``in_order_of_drawing``.
 
-    Without any it is the last layer.
+    Without any spatial layer it is the last layer.
     """
-    return ([layer for layer in layers if layer.spatial] or list(layers))[-1]
+    return next(iter(in_order_of_drawing(layers)), layers[-1])
+
+
+def in_order_of_drawing(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers whose values lie at rows and columns of the image, the best to draw first.
+
+    Those with at least ``LEAST_SIDE`` rows and columns come first. Among these, and among the
+    others, the output of a pooling layer comes last if the layer before has more positions, and
+    later layers come before earlier ones.
+    """
+    spatial = [layer for layer in layers if layer.spatial]
+    pooled = _pooled(spatial)
+    spatial.reverse()
+    return sorted(spatial, key=lambda layer: (layer.size < LEAST_SIDE, layer.name in pooled))
+
+
+def _pooled(spatial: Sequence[Layer]) -> set[str]:
+    """Return the names of layers that have the values to which a pooling layer has reduced maps."""
+    names: set[str] = set()
+    for before, layer in pairwise(spatial):
+        fewer = math.prod(layer._sides) < math.prod(before._sides)
+        if (fewer and 'Pool' in layer.kind) or (before.name in names and _same(before, layer)):
+            names.add(layer.name)
+    return names
+
+
+def _same(before: Layer, layer: Layer) -> bool:
+    """Return whether a layer hands on the values of the one before, or ends with it."""
+    return layer.shape == before.shape and (
+        before.name.startswith(f'{layer.name}.') or any(kind in layer.kind for kind in _HAND_ON)
+    )
 
 
 def early_layers(layers: Sequence[Layer]) -> tuple[str, ...]:

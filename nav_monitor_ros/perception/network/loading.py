@@ -59,9 +59,9 @@ def start_network(
     from nav_monitor_ros.perception.network.torch.structure import probe_structure
 
     network = spec.build([spec.package] if trusted_packages is None else trusted_packages)
-    load_weights(network, weights)
+    shape = (len(preprocess.mean), preprocess.height, preprocess.width)
+    load_weights(network, weights, shape)
     if layer == ANY_LAYER:
-        shape = (len(preprocess.mean), preprocess.height, preprocess.width)
         layer = PENULTIMATE if probe_structure(network.eval(), shape).head is not None else '-1'
     return Classifier(
         network, preprocess, layer=layer, background=background, device=select_device(device),

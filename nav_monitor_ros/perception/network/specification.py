@@ -61,7 +61,9 @@ class NetworkSpec:
         return build(self.spec, self.arguments, trusted_packages, weights, self.output)
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(
+    network: nn.Module, path: Path, shape: tuple[int, ...] | None = None
+) -> None:
     """Load a state dict into ``network``.
 
     Args:
@@ -70,12 +72,15 @@ def load_weights(network: nn.Module, path: Path) -> None:
             holding tensors only (read with ``weights_only=True``). The state dict may be nested in
             other dictionaries and have a prefix, as written by data-parallel training,
             ``torch.compile`` and Lightning; apart from that, all names and shapes must match the
-            network's. Stripped prefixes and ignored entries are logged.
+            network's. Stripped prefixes and ignored entries are logged. Extra state of modules
+            (``get_extra_state``) is ignored unless it is a tensor.
+        shape: (channels, height, width) of an image, with which to check that ignored extra state
+            does not change the outputs; None for no such check.
 
     Raises:
-        NavMonitorError: The file is missing, unreadable, holds code, does not fit, or holds the
-            network several times.
+        NavMonitorError: The file is missing, unreadable, holds code, does not fit, holds the
+            network several times, or the outputs depend on its extra state.
     """
     from nav_monitor_ros.perception.network.torch.weights import load_weights as load
 
-    load(network, path)
+    load(network, path, shape)

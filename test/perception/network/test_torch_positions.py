@@ -45,7 +45,7 @@ def test_the_tokens_of_a_transformer_are_patches_of_the_image_after_a_class_toke
     found = change(classifier, deep, slice(8, 16), slice(16, 24))
     assert np.unravel_index(found.argmax(), found.shape) == (1, 2)
     assert last_spatial(classifier.layers).name == 'encoder'
-    assert deep.label == 'encoder.ln without token 0'
+    assert deep.label == f"layer {deep.number} 'encoder.ln' (LayerNorm) without token 0"
 
 
 def test_several_tokens_may_come_first_and_none():

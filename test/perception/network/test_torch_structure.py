@@ -69,7 +69,7 @@ def test_layers_are_found_by_name_and_by_number(tiny_classifier):
 def test_a_layer_that_does_not_exist_is_answered_with_those_that_do(tiny_classifier, wanted):
     with pytest.raises(NavMonitorError) as caught:
         find_layer(tiny_classifier.layers, wanted)
-    listed = "penultimate, 1 'conv', 2 'relu1', 3 'pool', 4 'flatten', 5 'fc1', 6 'relu2', 7 'fc2'"
+    listed = "it has 1 'conv', 2 'relu1', 3 'pool', 4 'flatten', 5 'fc1', 6 'relu2', 7 'fc2'"
     assert listed in str(caught.value)
 
 

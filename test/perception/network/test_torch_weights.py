@@ -203,7 +203,7 @@ def test_a_mask_of_infinities_that_the_network_is_built_with_is_loaded(tmp_path)
     load_weights(masked(), tmp_path / 'w.pth')
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'densenet121', 'vit_b_16', 'googlenet'])
+@pytest.mark.parametrize('name', ['resnet18', 'densenet121', 'vit_b_16', 'googlenet', 'mnasnet0_5'])
 def test_networks_of_torchvision_load_from_a_lightning_checkpoint(tmp_path, name):
     torch.manual_seed(0)
     options = {'num_classes': 3, **({'init_weights': False} if name == 'googlenet' else {})}
@@ -212,10 +212,13 @@ def test_networks_of_torchvision_load_from_a_lightning_checkpoint(tmp_path, name
     torch.save({'state_dict': without_counters(prefixed('model.', trained.state_dict()))},
                tmp_path / 'w.ckpt')
     load_weights(network, tmp_path / 'w.ckpt')
-    assert all(
-        np.array_equal(t.numpy(), trained.state_dict()[name].numpy())
-        for name, t in network.state_dict().items()
-    )
+    exact = torchvision.models.get_model(name, weights=None, **options)
+    load_exactly(exact, dict(trained.state_dict()), tmp_path / 'w.ckpt')
+    for loaded in (network, exact):
+        assert all(
+            np.array_equal(t.numpy(), trained.state_dict()[name].numpy())
+            for name, t in loaded.state_dict().items()
+        )
 
 
 class Lazy(nn.Module):

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
 from nav_monitor_ros.perception.network.logits import OutputName, SelectedOutput
+from nav_monitor_ros.perception.network.torch.extra_state import leave_out
 from nav_monitor_ros.perception.network.torch.weight_files import SAVE, read_weights
 from nav_monitor_ros.perception.network.torch.weights import load_exactly
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
@@ -91,7 +92,10 @@ def _make(spec: str, arguments: Mapping[str, Any], factory: Any) -> nn.Module:
     try:
         with foreign_code(f'{spec}({shown})'):
             network = factory(**arguments)
+            # Code compiled by torch.compile runs no hooks.
+            network = getattr(network, '_orig_mod', network)
             if isinstance(network, nn.Module):
+                leave_out(network)
                 return network.eval()
     except NavMonitorError:
         raise

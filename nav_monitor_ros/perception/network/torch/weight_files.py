@@ -29,6 +29,7 @@ from nav_monitor_ros.perception.network.model_files import (
 SUFFIXES = ('.pt', '.pth', '.th', '.ckpt', '.bin', '.tar')
 SAVE = 'save only the tensors: torch.save(network.state_dict(), FILE)'
 State = Mapping[str, torch.Tensor]
+EXTRA_STATE = '_extra_state'  # last part of the names of entries that need not be tensors
 
 # How torch's unpickler names objects that it refuses to create.
 _REFUSED = re.compile(
@@ -115,9 +116,24 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith('/constants.pkl') for name in archive.namelist())
 
 
+def _has_extra_state(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return any(
+            name.endswith('/data.pkl') and EXTRA_STATE.encode() in archive.read(name)
+            for name in archive.namelist()
+        )
+
+
 def _refusal(path: Path, error: Exception, archive: bool) -> NavMonitorError:
     """Return the error for a file that torch cannot read; torch would advise running its code."""
     found = _REFUSED.search(str(error))
+    if found is not None and archive and _has_extra_state(path):
+        return NavMonitorError(
+            f'weights {path} hold Python objects ({one_line(found[1], 80)}), apparently as extra '
+            'state of modules, and code in them is not run; save only the tensors: torch.save('
+            '{name: value for name, value in network.state_dict().items() if '
+            'torch.is_tensor(value)}, FILE)'
+        )
     if found is not None:
         return NavMonitorError(
             f'weights {path} hold Python objects ({one_line(found[1], 80)}), and code in them is '

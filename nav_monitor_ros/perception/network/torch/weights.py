@@ -6,12 +6,19 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.torch.extra_state import (
+    ignored_states,
+    is_extra_state,
+    leave_out,
+    own_states,
+)
 from nav_monitor_ros.perception.network.torch.weight_files import SAVE, State, read_weights
 
 # Names that training scripts use for the network, in a checkpoint or as an attribute. If a file
@@ -53,15 +60,20 @@ class _Match:
         return '.'.join((*self.place, self.prefix.rstrip('.'))).strip('.') or 'the top level'
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a state dict into a network; see ``network.load_weights``."""
+def load_weights(
+    network: nn.Module, path: Path, shape: tuple[int, ...] | None = None
+) -> None:
+    """Load a state dict into a network; see ``specification.load_weights``."""
     read = read_weights(path)
+    leave_out(network)
     own = network.state_dict()
     match = _matched(read, own, path)
     state = {name: match.state[key] for name, key in match.names.items()}
     _check_values(state, own, path)
-    built = {name: tensor for name, tensor in own.items() if not is_lazy(tensor)}
-    network.load_state_dict({**built, **state})
+    _load(network, state)
+    note = ignored_states(network, _extra_states(read, match, network), path, shape)
+    if note:
+        _log.warning('weights %s: %s', path, note)
 
 
 def load_exactly(network: nn.Module, state: State, path: Path) -> None:
@@ -70,12 +82,39 @@ def load_exactly(network: nn.Module, state: State, path: Path) -> None:
     Raises:
         NavMonitorError: They are not.
     """
+    leave_out(network)
     own = network.state_dict()
+    state = {name: tensor for name, tensor in state.items()
+             if name in own or not is_extra_state(name)}
     missing, unexpected = sorted(set(own) - set(state)), sorted(set(state) - set(own))
     if missing or unexpected:
         raise _misfit(path, missing, unexpected)
     _check_values(state, own, path)
-    network.load_state_dict(dict(state))
+    _load(network, state)
+
+
+def _load(network: nn.Module, state: State) -> None:
+    """Load tensors; the network keeps its own where there is none."""
+    # Its own state dict, since that states the versions of its modules; MNASNet requires them.
+    complete = network.state_dict()
+    complete.update(state)
+    network.load_state_dict(complete)
+
+
+def _extra_states(read: Any, match: _Match, network: nn.Module) -> dict[str, Any]:
+    """Return the extra states in the contents of a file, by their names in the network."""
+    for key in match.place:
+        read = read[key]
+    own = {_without_wrappers(name): name for name in own_states(network)}
+    prefix, taken = _without_wrappers(match.prefix), {*match.names.values()}
+    found = {}
+    for key, value in read.items():
+        if isinstance(key, str) and is_extra_state(key) and key not in taken:
+            plain = _without_wrappers(key)
+            if plain.startswith(prefix):
+                name = plain.removeprefix(prefix)
+                found[own.get(name, name)] = value
+    return found
 
 
 def _matched(read: object, own: State, path: Path) -> _Match:
@@ -153,7 +192,9 @@ def _under_prefixes(
             tuple(sorted(
                 own[name] for name in own if name not in under and not _optional(name)
             )),
-            tuple(sorted(under[name] for name in under if name not in own)),
+            tuple(sorted(
+                under[name] for name in under if name not in own and not is_extra_state(name)
+            )),
             tuple(sorted(keys[key] for key in keys if not key.startswith(prefix))),
         )
 
@@ -164,10 +205,12 @@ def _optional(name: str) -> bool:
 
 def _unwrapped(state: State) -> dict[str, str] | None:
     """Return names without wrappers -> names; None if two would be the same."""
-    names = {
-        '.'.join(part for part in name.split('.') if part not in _WRAPPERS): name for name in state
-    }
+    names = {_without_wrappers(name): name for name in state}
     return names if len(names) == len(state) else None
+
+
+def _without_wrappers(name: str) -> str:
+    return '.'.join(part for part in name.split('.') if part not in _WRAPPERS)
 
 
 def _equal(one: _Match, other: _Match) -> bool:

@@ -208,7 +208,7 @@ const drawPanel = () => {
   }
   const channel = meta.layers[layer.number].components[state.selected - layer.start];
   const seen = look(state.selected);
-  panel.append(make('h3', {}, layer.name + ', component ' + channel));
+  panel.append(make('h3', {}, layer.title + ', component ' + channel));
   const measure = meta.measures[state.measure];
   let text = measure[1] + ' ' + seen.value.toFixed(3) + ' for class ' + meta.classes[seen.label];
   if (seen.dead) text = 'Dead: its response is the same for every image.';
@@ -336,16 +336,16 @@ const build = () => {
   $('time').max = last;
   meta.layers.forEach((found, number) => {
     const box = make('div', { className: 'layer' });
-    const title = make('h3', {}, found.name);
+    const title = make('h3', {}, found.title);
     const summary = make('small');
     title.append(summary);
     const canvas = make('canvas', { tabIndex: 0 });
-    canvas.setAttribute('aria-label', 'components of layer ' + found.name
+    canvas.setAttribute('aria-label', 'components of ' + found.title
       + '; arrow keys select one');
     box.append(title, canvas);
     $('layers').append(box);
     const count = found.components.length;
-    const layer = { number, name: found.name, canvas, summary, start: starts[number], count,
+    const layer = { number, title: found.title, canvas, summary, start: starts[number], count,
       facts: count === found.channels ? count + ' components'
         : count + ' of ' + found.channels + ' components' };
     layers.push(layer);
@@ -425,7 +425,7 @@ const build = () => {
     const swatch = make('i');
     swatch.style.height = '4px';
     swatch.style.background = lines[number % lines.length];
-    entry.append(swatch, layer.name);
+    entry.append(swatch, layer.title);
     $('curveLegend').append(entry);
   });
 };
