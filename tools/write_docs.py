@@ -24,6 +24,7 @@ import measured_cameras  # noqa: E402
 import measured_performance  # noqa: E402
 import measured_safety  # noqa: E402
 import measured_scale  # noqa: E402
+import measured_simulator  # noqa: E402
 import measured_stopping  # noqa: E402
 import measured_zoo  # noqa: E402
 
@@ -100,6 +101,7 @@ def sections() -> dict[str, dict[str, str]]:
                 'memory', 'workers', 'workers_machine', 'merging', 'levels', 'by_score', 'billion',
             )
         },
+        'docs/simulator.md': {'drive faults': measured_simulator.drive_faults()},
         'docs/zoo.md': {
             'zoo means A': measured_zoo.means('A'),
             'zoo means B': measured_zoo.means('B'),
