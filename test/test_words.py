@@ -78,8 +78,10 @@ def test_images_are_read_as_often_as_is_said():
         counted(tiny.source(2, 200), 'calibration'),
         FitOptions(name='t', false_alarm_rate=0.05, class_names=tiny.CLASSES))
     times = Counter(read['training'].values())
-    assert set(times) <= {1, 2} and times[2] < 100 and sum(times.values()) == 400
-    assert set(read['calibration'].values()) == {1}
+    assert set(times) <= {1, 2, 3} and sum(times.values()) == 400
+    # Of 400 images, all are compared with 200 calibration images.
+    assert times[3] < 100 and times[1] == 0
+    assert Counter(read['calibration'].values()) == {2: 200}
 
 
 def frames_to_alert(rules):
