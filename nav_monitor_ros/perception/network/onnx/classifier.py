@@ -94,8 +94,8 @@ class OnnxClassifier:
         self._threads = threads
         self.layers: tuple[Layer, ...] = graph.layers
         self.inputs: tuple[Layer, ...] = graph.inputs
-        require_several(graph.outputs)
         self.background = background_output(background, graph.outputs)
+        require_several(graph.outputs)
         self._columns = [i for i in range(graph.outputs) if i != self.background]
         self.classes = len(self._columns)
         self.layer, self._features, self.width = self._monitored(layer)

@@ -111,11 +111,11 @@ class Classifier:
         self.input_shape: tuple[int, ...] = (channels, preprocess.height, preprocess.width)
         self._layout = arrange_weights(self._network, self.input_shape, self.device)
         structure = probe_structure(self._network, self.input_shape)
-        require_several(structure.classes)
         self.layers: tuple[Layer, ...] = structure.layers
         self.inputs: tuple[Layer, ...] = tuple(one.layer for one in structure.inputs)
         self._inputs = {one.layer.name: one for one in structure.inputs}
         self.background = background_output(background, structure.classes)
+        require_several(structure.classes)
         # Columns of the classes, without background, among the network's outputs.
         self._columns = [i for i in range(structure.classes) if i != self.background]
         self.classes: int = len(self._columns)
