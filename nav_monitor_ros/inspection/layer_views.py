@@ -127,7 +127,7 @@ def ordered_grids(
             maps, scale=limits, layer=f'by {name}', channels=channels, order=name,
             colormap=colormap, width=width, given=order,
             note=f'neighbour distance {distances[name]:.4g}', trained=trained,
-            heading='' if number else f'{viewed.name}: {layer.label}',
+            heading='' if number else f'{layer.label} of {viewed.name}',
         )
         for number, (name, order) in enumerate(orders.items())
     ]

@@ -144,10 +144,9 @@ def draw_legend(
     canvas = whole.area(0, top, whole.width + 1, top + _LEGEND)
     bar = min(200, max(128, 0.3125 * canvas.width))
     room = right - bar - 3 * _MARGIN
-    # Text that is too wide is smaller before it is cut.
-    bold = canvas.text_width(layer, 11, bold=True) <= room
-    canvas.text(layer, _MARGIN, 24, 11 if bold else 8, WHITE, bold=bold, room=room)
-    height = 9 if canvas.text_width(facts, 9) <= room else 8
+    height = canvas.height_that_fits(layer, room, 11, 8, bold=True)
+    canvas.text(layer, _MARGIN, 24, height, WHITE, bold=True, room=room)
+    height = canvas.height_that_fits(facts, room, 9, 8)
     canvas.text(facts, _MARGIN, 41, height, MUTED, room=room)
     canvas.text(note, _MARGIN, 57, 8, ORANGE, room=room)
     _color_bar(canvas, right - bar, right, scale)

@@ -59,6 +59,14 @@ class Canvas:
         """Return the width of a line whose capitals are ``height`` tall."""
         return text_width(text, self.real(height), bold=bold) / self.unit
 
+    def height_that_fits(
+        self, text: str, room: float, height: int, least: int, *, bold: bool = False
+    ) -> int:
+        """Return the largest height of capitals with which a line fits, at least ``least``."""
+        while height > least and self.text_width(text, height, bold=bold) > room:
+            height -= 1
+        return height
+
     def text(
         self,
         text: str,

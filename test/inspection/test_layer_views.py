@@ -199,7 +199,7 @@ def test_orders_name_the_layer_once_and_every_order(digits, drawn):
     )
     assert [each['layer'] for each in drawn] == [f'by {name}' for name in ORDERS]
     assert [each['heading'] for each in drawn] == [
-        "digits: layer 15 'conv4.1' (BatchNorm2d)", '', '', '', '']
+        "layer 15 'conv4.1' (BatchNorm2d) of digits", '', '', '', '']
 
 
 def test_a_layer_without_maps_has_no_order_of_maps(digits):

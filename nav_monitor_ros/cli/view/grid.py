@@ -21,7 +21,7 @@ def add_grid(views: Any) -> None:
         '--output grid.png',
     )
     add_viewed(grid)
-    add_layer(grid)
+    add_layer(grid, features=True)
     grid.add_argument('--order', choices=('strongest', *ORDERS), default='index',
                       help='order of the channels (default: index)')
     add_drawing(grid, 256)

@@ -71,12 +71,19 @@ def open_viewed(options: argparse.Namespace, source: Any = None) -> Any:
     )
 
 
-def add_layer(parser: argparse.ArgumentParser) -> None:
-    """Add the option for the layer to draw."""
-    parser.add_argument('--layer', default='', metavar='NAME|NUMBER|penultimate',
+def add_layer(parser: argparse.ArgumentParser, *, features: bool = False) -> None:
+    """Add the option for the layer to draw.
+
+    Args:
+        parser: Parser of a view.
+        features: Whether the monitored features may be drawn, too.
+    """
+    more = '; penultimate: the monitored features' if features else ''
+    metavar = 'NAME|NUMBER|penultimate' if features else 'NAME|NUMBER'
+    parser.add_argument('--layer', default='', metavar=metavar,
                         help='layer to draw, name or 1-based number (default: the last one with '
                         'at least 4 x 4 positions that is not the output of pooling; `view layers` '
-                        'lists them); penultimate: the monitored features')
+                        f'lists them){more}')
 
 
 def add_drawing(parser: argparse.ArgumentParser, channels: int) -> None:

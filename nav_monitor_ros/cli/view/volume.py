@@ -21,7 +21,7 @@ def add_volume(views: Any) -> None:
         '--bits 8 --output conv4.vox',
     )
     add_viewed(volume)
-    add_layer(volume)
+    add_layer(volume, features=True)
     volume.add_argument('--bits', type=int, choices=(1, 8), default=8,
                         help='8: rint((x - min) / (max - min) * 255); 1: on or off, which for '
                         "penultimate is the monitor's pattern (default: 8)")

@@ -138,7 +138,8 @@ def _row_height(row: Sequence[Example]) -> int:
 def _head(canvas: Canvas, title: str, subtitle: str, reach: float, least: float) -> None:
     bar = 240
     room = canvas.width - bar - 4 * _MARGIN
-    canvas.text(title, _MARGIN, 26, 13, WHITE, bold=True, room=room)
+    height = canvas.height_that_fits(title, room, 13, 9, bold=True)
+    canvas.text(title, _MARGIN, 26, height, WHITE, bold=True, room=room)
     canvas.text(subtitle, _MARGIN, 46, 9, MUTED, room=room)
     drawn = f'cubes: the strongest {100 - STRONG:.0f} % of the weights, from {least:.2g} up'
     canvas.text(drawn, _MARGIN, 64, 8, MUTED, room=room)
