@@ -16,8 +16,8 @@ def with_default_signals(*command: str) -> list[str]:
     return ['env', '--default-signal=INT,TERM,HUP', *command]
 
 
-def kill_between_messages(process, timeout: float = 5.0) -> None:
-    """Kill a node with SIGKILL while all of its threads sleep.
+def kill_between_messages(process, timeout: float = 5.0) -> float:
+    """Kill a node with SIGKILL while all of its threads sleep, and return when (steady clock).
 
     A process that is killed while it sends through Fast DDS's shared memory may hold a lock that
     delays what others send (docs/architecture.md). That is a fault of its own.
@@ -31,7 +31,9 @@ def kill_between_messages(process, timeout: float = 5.0) -> None:
     with suppress(OSError):  # it has ended
         while time.monotonic() < end and not all(_sleeps(thread) for thread in threads.iterdir()):
             pass
+    killed = time.monotonic()
     process.kill()
+    return killed
 
 
 def _sleeps(thread: Path) -> bool:

@@ -93,8 +93,7 @@ def test_a_killed_node_is_noticed_in_time(graph, moody_bundle, timeout, within):
     manager.bind(timeout)
     time.sleep(1.0)
     assert manager.bond.broken_at is None
-    killed = time.monotonic()
-    kill_between_messages(monitor)
+    killed = kill_between_messages(monitor)
     graph.wait(lambda: manager.bond.broken_at, within + SLACK, 'the broken bond')
     assert manager.bond.broken_at - killed < within
     assert manager.bond.broken_at - killed > timeout - HEARTBEAT - CHECK

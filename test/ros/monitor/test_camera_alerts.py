@@ -184,7 +184,7 @@ def test_the_status_tells_a_cause_that_is_found_while_the_alert_stays_as_it_was(
     for cause in ('nobody publishes /image', '', 'images are lost on their way'):
         one.publishers.cameras[''].input_explained(cause)
         [detail] = told()
-        assert detail.startswith('no image in the ') and detail.endswith(cause)
+        assert detail.startswith('no image ') and detail.endswith(cause)
         one.publishers.cameras[''].input_explained(cause)  # no news
         one.publishers.repeat()
         assert not told()
