@@ -122,19 +122,20 @@ def warn_of_foreign_images(
     """
     rng = np.random.default_rng([seed, len(data)])
 
-    def described(source: ImageSource, count: int) -> np.ndarray:
+    def described(source: ImageSource, count: int, kind: str) -> np.ndarray:
         """Return the channel means of some images, float64 (N, channels), in random order."""
         rows = np.sort(rng.permutation(len(source))[:count])
         parts = [
             _channels(batch.activations) for batch in batches(
-                classifier, source.subset(rows), progress, 'comparing images', workers=workers,
-                invalid=InvalidImages.unchecked(),
+                classifier, source.subset(rows), progress, f'comparing {kind} images',
+                workers=workers, invalid=InvalidImages.unchecked(),
             )
         ]
         found = np.concatenate(parts)
         return rng.permutation(found[np.isfinite(found).all(axis=1)])
 
-    trained, held_out = described(data, 2 * SAMPLE), described(calibration, SAMPLE)
+    trained = described(data, 2 * SAMPLE, 'training')
+    held_out = described(calibration, SAMPLE, 'calibration')
     half = len(trained) // 2
     if half < FEWEST or len(held_out) < FEWEST:
         return
