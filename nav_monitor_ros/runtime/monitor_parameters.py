@@ -229,7 +229,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         'incident_interval', 'float', 10.0,
-        'Minimum time between two incidents, and between two snapshots.',
+        'Minimum time between two incidents with the same reason, and between two snapshots.',
         low=0.0, high=86400.0, unit='s',
     ),
     Parameter(
