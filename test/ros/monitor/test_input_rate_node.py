@@ -27,13 +27,20 @@ def thinned(feed, share=10):
     return lambda stamp: feed.normal(stamp) if next(count) % share == 0 else None
 
 
+def is_steady(feed):
+    """Return whether 27 of the last 30 ticks of each second were on time, for two seconds."""
+    start = time.time_ns() - 2 * 10**9
+    return sum(stamp > start for stamp in list(feed.stamps)[-80:]) >= 54
+
+
 def test_a_fall_from_30_to_3_hz_raises_the_alert_with_its_own_reason(graph, moody_bundle):
     graph.start_monitor(
         *moody_arguments(moody_bundle, input_rate_error=10.0, **PATIENT), env=python_path())
     feed = Feed(graph)
     graph.wait_alert(False, START)
     time.sleep(3.0)
-    assert graph.alerts[-1] is False
+    # On a busy machine the feed itself is slower; then a part of the fall would come before it.
+    graph.wait(lambda: is_steady(feed) and graph.alerts[-1] is False, START, 'images at 30 Hz')
     fallen = time.monotonic()
     feed.play(thinned(feed))
     status = graph.wait_reason('low_input_rate', FALL + SLACK)
