@@ -19,6 +19,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from functools import cached_property, partial
 from itertools import count
 from multiprocessing import get_context
@@ -126,7 +127,7 @@ class Worker:
             paths: Detector -> file of its result.
             thresholds: Score -> threshold of its detector.
         """
-        with EncounterRuns(draw_encounter(kind, seed)) as runs:
+        with closing(EncounterRuns(draw_encounter(kind, seed))) as runs:
             for name, path in paths.items():
                 result = runs.run(self._detector(name, thresholds))
                 if result.image is not None:

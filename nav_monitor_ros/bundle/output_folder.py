@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nav_monitor_ros.bundle.bundle_files import CARD, DESCRIPTION, FITTED, own_files
 from nav_monitor_ros.errors import NavMonitorError
 from nav_monitor_ros.files.atomic_folder import require_writable_folder
-from nav_monitor_ros.files.paths import listed, reachable
+from nav_monitor_ros.files.output_folders import require_empty, require_own
+from nav_monitor_ros.files.paths import reachable
 
 
 def check_output(
@@ -29,12 +29,8 @@ def check_output(
     """
     if (reachable(folder).exists() or folder.is_symlink()) and not folder.is_dir():
         raise NavMonitorError(f'{folder} is not a folder; choose another output folder')
-    if not force and folder.is_dir() and listed(folder):
-        holds = 'already holds a bundle' if (folder / DESCRIPTION).is_file() else 'is not empty'
-        raise NavMonitorError(
-            f'{folder} {holds}; choose another output folder, or write there with --force (files '
-            'that do not belong to the bundle are kept)'
-        )
+    if not force:
+        require_empty(folder, 'bundle', holds_one=(folder / DESCRIPTION).is_file())
     require_writable_folder(folder)
     check_foreign(folder, {DESCRIPTION, FITTED, CARD, *writes})
     for option, path in (outside or {}).items():
@@ -51,10 +47,4 @@ def check_foreign(folder: Path, names: Iterable[str]) -> None:
     Raises:
         NavMonitorError: A file that does not belong to a bundle has such a name.
     """
-    own = own_files(folder)
-    for name in sorted(names):
-        if name not in own and os.path.lexists(folder / name):
-            raise NavMonitorError(
-                f'{folder / name} does not belong to a bundle and would be replaced; move it, or '
-                'choose another output folder'
-            )
+    require_own(folder, 'bundle', names, own_files(folder))

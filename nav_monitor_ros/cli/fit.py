@@ -277,11 +277,10 @@ def _report_images(bundle: Any) -> None:
     else:
         say(f"the {images} training images have no labels; the network's predictions are used "
             'as labels, so misclassified images go unnoticed')
-    held_out = provenance['calibration']
-    if 'labelled' in held_out:
-        say(f'{held_out["correctly_classified"]} of {held_out["labelled"]} calibration images are '
-            f'classified correctly '
-            f'({held_out["correctly_classified"] / held_out["labelled"]:.1%})')
+    held_out = _held_out_accuracy(bundle)
+    if held_out is not None:
+        say(f'{held_out.correct} of {held_out.images} calibration images are classified correctly '
+            f'({held_out.share:.1%})')
     shared = provenance.get('calibration_images_shared_with_data')
     if shared:
         say(f'warning: {shared} calibration images are also training images and were left out')
@@ -294,15 +293,18 @@ def _warn_of_accuracy(bundle: Any) -> None:
         say(f'warning: only {share:.1%} of the training images are classified correctly; if the '
             'network was more accurate in training, check labels, class order, weights and '
             f'preprocessing ({_normalisation(bundle.preprocess)})')
-    _warn_of_calibration(provenance['calibration'], share)
+    held_out = _held_out_accuracy(bundle)
+    if held_out is not None and held_out.share < share - LOST_ACCURACY:
+        say(f'warning: only {held_out.share:.1%} of the calibration images are classified '
+            'correctly; the monitor takes for normal what they show, so they should be of the same '
+            'kind as the training images')
 
 
-def _warn_of_calibration(described: Any, trained: float) -> None:
-    """Warn if the network is much less accurate on the calibration images than in training."""
+def _held_out_accuracy(bundle: Any) -> Any:
+    """Return the accuracy on the calibration images; None if they have no labels."""
+    from nav_monitor_ros.fitting.image_checks import Accuracy
+
+    described = bundle.provenance['calibration']
     if 'labelled' not in described:
-        return
-    share = described['correctly_classified'] / described['labelled']
-    if share < trained - LOST_ACCURACY:
-        say(f'warning: only {share:.1%} of the calibration images are classified correctly; the '
-            'monitor takes for normal what they show, so they should be of the same kind as the '
-            'training images')
+        return None
+    return Accuracy(described['correctly_classified'], described['labelled'])

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
-from nav_monitor_ros.errors import NavMonitorError
-from nav_monitor_ros.files.paths import listed, reachable
+from nav_monitor_ros.files.output_folders import require_empty, require_own
 
 METRICS, REPORT = 'metrics.json', 'report.html'
 _KEYS = {'bundle', 'inside', 'images', 'false_alarms'}  # of every METRICS file
@@ -24,21 +22,11 @@ def check_output(folder: Path, *, force: bool = False) -> None:
         NavMonitorError: The folder is not empty, or a file that does not belong to an evaluation
             would be replaced.
     """
-    if not reachable(folder).is_dir() or not listed(folder):
-        return
-    own = _is_metrics(folder / METRICS)
+    holds_one = _is_metrics(folder / METRICS)
     if not force:
-        holds = 'already holds an evaluation' if own else 'is not empty'
-        raise NavMonitorError(
-            f'{folder} {holds}; choose another output folder, or write there with --force (files '
-            'that do not belong to the evaluation are kept)'
-        )
-    for name in (METRICS, REPORT):
-        if not own and os.path.lexists(folder / name):
-            raise NavMonitorError(
-                f'{folder / name} does not belong to an evaluation and would be replaced; move it, '
-                'or choose another output folder'
-            )
+        require_empty(folder, 'evaluation', holds_one=holds_one)
+    written = (METRICS, REPORT)
+    require_own(folder, 'evaluation', written, written if holds_one else ())
 
 
 def _is_metrics(path: Path) -> bool:

@@ -20,6 +20,7 @@ FEWEST = 20  # of them
 USUAL = 0.99  # quantile of the training images' distances, above which others are counted
 FOREIGN = 0.5  # share of such calibration images from which a warning is due; expected: 0.01
 BETTER = 0.3  # gain of the accuracy by another order of the classes that makes it likely
+MOST_CLASSES = 2000  # the search takes memory and time of their square and third power
 _LISTED = 30  # classes
 
 _log = logging.getLogger(__name__)
@@ -65,17 +66,17 @@ def likely_order(
 
     Returns:
         The names in the likely order of the outputs, and the accuracy with it; None if no order
-        gains ``BETTER``.
+        gains ``BETTER``, or there are more than ``MOST_CLASSES`` classes.
     """
     classes, known = len(class_names), labels >= 0
-    if not known.any():
+    now = accuracy_of(labels, predicted)
+    if now is None or now.share + BETTER > 1 or classes > MOST_CLASSES:
         return None
     counts = np.zeros((classes, classes), np.int64)  # output, label
     np.add.at(counts, (predicted[known], labels[known]), 1)
     outputs, order = linear_sum_assignment(counts, maximize=True)
-    total = counts.sum()
-    accuracy = counts[outputs, order].sum() / total
-    if accuracy < np.trace(counts) / total + BETTER:
+    accuracy = counts[outputs, order].sum() / now.images
+    if accuracy < now.share + BETTER:
         return None
     return tuple(class_names[label] for label in order), float(accuracy)
 

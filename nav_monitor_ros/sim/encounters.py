@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -126,7 +127,7 @@ def run_encounter(
     encounter: Encounter, detector: Detector, rules: LoopRules | None = None
 ) -> EncounterResult:
     """Run an encounter with a detector, and judge it by the definitions."""
-    with EncounterRuns(encounter, rules) as runs:
+    with closing(EncounterRuns(encounter, rules)) as runs:
         return runs.run(detector)
 
 
@@ -148,14 +149,6 @@ class EncounterRuns:
         self._camera = SharedCamera(encounter.compiled, encounter.seed)
         self._twin: tuple[CompiledWorld, SharedCamera] | None = None
         self._touches: bool | None = None
-
-    def __enter__(self) -> EncounterRuns:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def close(self) -> None:
         """Release the rendered images."""

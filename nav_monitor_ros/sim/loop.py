@@ -7,6 +7,7 @@ and on the detector, not on the speed of the machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,7 +103,7 @@ class ClosedLoop:
         if self._shared_camera is not None:
             yield from self._run(self._shared_camera, longest, wants_share)
             return
-        with SharedCamera(self._compiled, self._seed, self._camera) as camera:
+        with closing(SharedCamera(self._compiled, self._seed, self._camera)) as camera:
             yield from self._run(camera, longest, wants_share)
 
     def _run(

@@ -44,14 +44,6 @@ class SharedCamera:
         self._renderer: Renderer | None = None
         self._shares: dict[tuple[Pose, str], float] = {}
 
-    def __enter__(self) -> SharedCamera:
-        """Return itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
     def close(self) -> None:
         """Release the images and the memory of the graphics library."""
         if self._renderer is not None:

@@ -11,7 +11,7 @@ import tiny
 from nav_monitor_ros.data.image_source import from_arrays
 from nav_monitor_ros.fitting.fit import fit
 from nav_monitor_ros.fitting.fit_options import FitOptions
-from nav_monitor_ros.fitting.image_checks import accuracy_of, likely_order
+from nav_monitor_ros.fitting.image_checks import MOST_CLASSES, accuracy_of, likely_order
 
 NAMES = ('a', 'b', 'c', 'd')
 
@@ -66,3 +66,13 @@ def test_images_of_another_kind_are_told(caplog):
     bundle = fitted(from_arrays('noise', noise), caplog)
     assert 'do not resemble the training images' in caplog.text and '--calibration' in caplog.text
     assert 'labelled' not in bundle.provenance['calibration']
+
+
+def test_the_search_for_an_order_is_bounded():
+    """A class list may be very long, and the search needs memory of its square."""
+    many = MOST_CLASSES + 1
+    predicted = np.arange(100)
+    names = tuple(f'class {number}' for number in range(many))
+    assert likely_order((predicted + 1) % many, predicted, names) is None
+    found = likely_order((predicted + 1) % MOST_CLASSES, predicted, names[:MOST_CLASSES])
+    assert found is not None and found[0][:3] == ('class 1', 'class 2', 'class 3')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_other_ends_are_told_apart(encounter, detector, outcome):
 
 def test_detectors_share_an_encounter_without_influence_on_each_other(encounter):
     detectors = [SeesRed(), NoDetector(), SeesRed(share=0.75), SeesRed(share=1, between=(6, 60))]
-    with EncounterRuns(encounter) as runs:
+    with closing(EncounterRuns(encounter)) as runs:
         together = [runs.run(detector) for detector in (*detectors, SeesRed())]
     alone = [run_encounter(encounter, detector) for detector in detectors]
     for one, other in zip(together, [*alone, alone[0]], strict=True):
@@ -116,7 +117,7 @@ def test_detectors_share_an_encounter_without_influence_on_each_other(encounter)
 
 
 def test_runs_share_images_until_their_states_differ(encounter):
-    with SharedCamera(encounter.compiled, encounter.seed) as camera:
+    with closing(SharedCamera(encounter.compiled, encounter.seed)) as camera:
         loops = [
             ClosedLoop(encounter.compiled, detector, seed=encounter.seed, shared_camera=camera)
             for detector in (NoDetector(), SeesRed(share=1, between=(1, 60)), NoDetector())

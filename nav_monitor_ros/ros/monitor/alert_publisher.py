@@ -9,7 +9,6 @@ from types import MappingProxyType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 
 from nav_monitor_ros.decision.alert.reason import Alert
@@ -18,35 +17,22 @@ from nav_monitor_ros.decision.verdict import Verdict
 from nav_monitor_ros.ros import qos_overrides
 from nav_monitor_ros.ros.monitor.alert_report import AlertStatus, log_change
 from nav_monitor_ros.ros.process.log import QueuedLog
-from nav_monitor_ros.ros.qos import latched
+from nav_monitor_ros.ros.qos import repeated
 
-DEADLINE_PERIODS = 3  # offered deadline of ood_alert, in periods of its repetition
-LEASE_PERIODS = 5  # its liveliness lease
 ACKNOWLEDGED_LOOK = 0.001  # duration of one look for acknowledgements, seconds
 ACKNOWLEDGED_PAUSE = 0.01  # seconds between two
 
 
 def create_alert_publisher(node: LifecycleNode, topic: str, rate: float) -> Publisher:
-    """Return a publisher of an alert with a deadline and a liveliness lease.
-
-    The middleware resends a lost alert only within the lifespan: later, it would be mistaken for
-    the current one.
+    """Return a publisher of an alert; its QoS is ``repeated``.
 
     Args:
         node: Node that owns the publisher.
         topic: Name of the topic.
-        rate: Least publication rate in Hz, which determines the offered deadline and lease.
+        rate: Least publication rate, Hz.
     """
     return node.create_publisher(
-        Bool,
-        topic,
-        latched(
-            deadline=Duration(seconds=DEADLINE_PERIODS / rate),
-            liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
-            liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
-            lifespan=Duration(seconds=LEASE_PERIODS / rate),
-        ),
-        qos_overriding_options=qos_overrides.of_an_alert(rate),
+        Bool, topic, repeated(rate), qos_overriding_options=qos_overrides.of_an_alert(rate)
     )
 
 

@@ -14,7 +14,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import LivelinessPolicy
 from std_msgs.msg import Bool, Header
 from std_srvs.srv import Trigger
 
@@ -35,7 +34,7 @@ from nav_monitor_ros.ros.process.process import StopRequest, run
 from nav_monitor_ros.ros.process.spinning import serve
 from nav_monitor_ros.ros.process.transport import use_udp_only
 from nav_monitor_ros.ros.process.usage import Usage
-from nav_monitor_ros.ros.qos import latched, reliable
+from nav_monitor_ros.ros.qos import reliable, repeated
 from nav_monitor_ros.ros.qos_overrides import OverridableTopics
 from nav_monitor_ros.ros.safety_stop import alert_subscriptions
 from nav_monitor_ros.ros.safety_stop.command_loops import CommandFeedback
@@ -56,8 +55,6 @@ except ImportError:  # Humble
 
 RULES = tuple(GateRules.__dataclass_fields__)  # parameters of the same names
 TOPICS = ('cmd_vel_in', 'cmd_vel', 'ood_alert', '~/stopped', '/diagnostics')
-DEADLINE_PERIODS = 3  # offered deadline of ~/stopped, in periods of its repetition
-LEASE_PERIODS = 5  # its liveliness lease
 CHECKS = 2  # least number of clock checks in the time after which the loop counts as late
 GOODBYE = 1.0  # longest wait for the last zero to be acknowledged and for the log, seconds
 LOG_PERIOD = 1.0  # seconds between two lines about the same fault in commands
@@ -141,14 +138,7 @@ class SafetyStopNode(OverridableTopics, Node):
     def _create_publishers(self) -> None:
         rate = self._values['rate']
         self._stopped = self.create_publisher(
-            Bool,
-            '~/stopped',
-            latched(
-                deadline=Duration(seconds=DEADLINE_PERIODS / rate),
-                liveliness=LivelinessPolicy.MANUAL_BY_TOPIC,
-                liveliness_lease_duration=Duration(seconds=LEASE_PERIODS / rate),
-                lifespan=Duration(seconds=LEASE_PERIODS / rate),
-            ),
+            Bool, '~/stopped', repeated(rate),
             qos_overriding_options=qos_overrides.of_an_alert(rate),
         )
         self._type = TwistStamped if self._values['stamped'] else Twist

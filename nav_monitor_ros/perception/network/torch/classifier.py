@@ -260,9 +260,10 @@ class Classifier:
             **{name: self._seen.maps[name] for name in layers},
         }
         # Last, since it runs tapped layers again.
-        samples = None
-        if self._stochastic is not None and self._passes and self._seen.before_dropout is not None:
-            samples = self._as_logits(self._stochastic.run(self._seen.before_dropout))
+        samples, sampling = None, self._sampling
+        if sampling is not None:
+            assert self._seen.before_dropout is not None
+            samples = self._as_logits(sampling.run(self._seen.before_dropout))
         return {**found, 'samples': samples}
 
     @property
@@ -326,9 +327,16 @@ class Classifier:
         }
         if self._seen.logits is not None and result is not self._seen.head_output:
             found['result'] = result
-        if self._stochastic is not None and self._passes and self._seen.before_dropout is not None:
-            found['samples'] = self._as_logits(self._stochastic(self._seen.before_dropout))
+        sampling = self._sampling
+        if sampling is not None:
+            assert self._seen.before_dropout is not None
+            found['samples'] = self._as_logits(sampling(self._seen.before_dropout))
         return found
+
+    @property
+    def _sampling(self) -> StochasticHead | None:
+        """The part that is repeated with dropout; None if no such passes are wanted."""
+        return self._stochastic if self._passes else None
 
     def _require_pass(self) -> None:
         """Check that the hooks of all needed layers have run.
@@ -336,11 +344,11 @@ class Classifier:
         Raises:
             NavMonitorError: One has not.
         """
-        samples = self._stochastic is not None and self._passes
+        sampling = self._sampling
         self._seen.require(
             maps=self._taps, means=self._watched, head=self._head_name,
             monitored=None if self.layer == PENULTIMATE else self.layer,
-            dropout=self._stochastic.first if self._stochastic is not None and samples else None,
+            dropout=None if sampling is None else sampling.first,
         )
 
     def _as_logits(self, outputs: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ like other weights. Everything else is left out: of what is stored, and of what 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from nav_monitor_ros.errors import NavMonitorError, one_line
+from nav_monitor_ros.perception.network.logits import named_outputs
+from nav_monitor_ros.perception.network.torch.flowing_values import nested_tensors
 from nav_monitor_ros.perception.network.torch.weight_files import EXTRA_STATE
 from nav_monitor_ros.perception.network.untrusted_code import foreign_code
 
@@ -132,18 +134,7 @@ def _outputs_differ(
 def _outputs(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [*_tensors(network(images))]
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Yield the tensors in an output, which may be nested."""
-    if torch.is_tensor(value):
-        yield value
-    elif isinstance(value, (Mapping, list, tuple)):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(part)
-    elif hasattr(value, '__dict__'):
-        yield from _tensors(vars(value))
+        return [*nested_tensors(named_outputs(network(images)).values())]
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
